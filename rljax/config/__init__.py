@@ -1,0 +1,7 @@
+"""From a config file and overrides to a checked, locked config.
+
+schema.py    every field: default, meaning, allowed values
+load.py      --config=FILE[:ARG], --config.a.b=value, `:smoke`
+validate.py  what one field cannot know: stages, batch arithmetic, fields that nothing reads
+identity.py  hash, differing fields, versions and devices
+"""

@@ -1,0 +1,224 @@
+"""Every config field with its default and its meaning. A config file sets only what differs.
+
+A default of None in a stage means "what the method or the family says"; such a field may be set
+only where the chosen method reads it (config/validate.py).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from rljax.registry import FAMILIES, objective_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One config field.
+
+    Attributes:
+        default: its value where the config says nothing.
+        doc: meaning and unit.
+        value_type: needed where the default is None.
+        choices: allowed values, if few.
+        minimum: smallest allowed number, if any.
+    """
+
+    default: Any
+    doc: str
+    value_type: type | None = None
+    choices: tuple = ()
+    minimum: float | None = None
+
+    @property
+    def kind(self) -> type:
+        """The type of a value."""
+        return self.value_type or type(self.default)
+
+
+Section = Mapping[str, "Field | Section"]
+
+MODEL: Section = {
+    "layers": Field(4, "transformer blocks", minimum=1),
+    "width": Field(128, "size of the residual stream", minimum=1),
+    "heads": Field(4, "query heads", minimum=1),
+    "kv_heads": Field(2, "key-value heads; divides heads", minimum=1),
+    "head_dim": Field(0, "size of a head; 0 is width / heads", minimum=0),
+    "mlp_width": Field(0, "hidden size of the gated MLP; 0 is 3 * width", minimum=0),
+    "rope_base": Field(10_000.0, "base of the rotary positions", minimum=1),
+    "norm_epsilon": Field(1e-6, "epsilon of RMSNorm", minimum=0),
+    "tied_embeddings": Field(True, "output matrix = embedding matrix"),
+    "dtype": Field("float32", "of activations", choices=("float32", "bfloat16")),
+    "param_dtype": Field("float32", "of parameters", choices=("float32", "bfloat16")),
+}
+
+TOKENIZER: Section = {
+    "path": Field("byte", "'byte', or a local folder with Hugging Face tokenizer files"),
+    "special_tokens": Field((), "tags that are one token each, e.g. ('<answer>', '</answer>')"),
+}
+
+MESH: Section = {
+    "data": Field(-1, "replicas of the parameters; -1 takes the devices that are left"),
+    "fsdp": Field(1, "shards of parameters and optimizer state"),
+    "tensor": Field(1, "shards of heads, MLP and vocabulary"),
+}
+
+DATA: Section = {
+    "kind": Field(
+        "reasoning_gym", "where problems come from", choices=("reasoning_gym", "jsonl", "parquet")
+    ),
+    "tasks": Field((), "reasoning_gym: ({'name', 'weight', 'parameters', 'prompt_pattern'}, ...)"),
+    "prompt_pattern": Field("", "reasoning_gym: regex whose group 1 is kept as the prompt"),
+    "answer_template": Field("<answer>{answer}</answer>", "how worked demonstrations end"),
+    "train_seed": Field(0, "reasoning_gym: first item seed of the training problems", minimum=0),
+    "heldout_seed": Field(10_000_000, "first item seed of the held-out problems", minimum=0),
+    "train_size": Field(10_000, "reasoning_gym: number of training problems", minimum=1),
+    "heldout_size": Field(256, "number of held-out problems evaluated", minimum=1),
+    "path": Field("", "jsonl, parquet: training file"),
+    "heldout_path": Field("", "jsonl, parquet: held-out file"),
+    "prompt_column": Field("prompt", "jsonl, parquet: text, or a list of chat messages"),
+    "reference_column": Field("reference", "jsonl, parquet: what the reward compares with"),
+    "max_prompt_tokens": Field(64, "P; a longer prompt is an error", minimum=1),
+}
+
+SCORING: Section = {
+    "rewards": Field(
+        ({"name": "reasoning_gym"},),
+        "({'name', 'weight', 'options', 'gate', 'as'}, ...); the first one's value 1.0 is 'accurate'",
+    ),
+    "workers": Field(2, "scoring processes; 0 scores in the main process", minimum=0),
+    "timeout_seconds": Field(5.0, "per sample", minimum=0),
+    "failure_reward": Field(0.0, "reward of a sample whose verifier raised or timed out"),
+    "max_failed_share": Field(
+        0.5, "share of a step's samples above which the run stops", minimum=0
+    ),
+}
+
+EVALUATION: Section = {
+    "every_steps": Field(
+        0, "evaluate inside a stage every so many steps; 0: at its ends", minimum=0
+    ),
+    "samples_per_prompt": Field(8, "k of pass@k and majority@k; 0: greedy only", minimum=0),
+    "prompts_per_batch": Field(128, "held-out problems sampled at once", minimum=1),
+    "max_new_tokens": Field(64, "T of evaluation samples", minimum=1),
+    "temperature": Field(1.0, "of the k samples", minimum=0),
+}
+
+CHECKPOINT: Section = {
+    "every_steps": Field(50, "save every so many steps; a stage's end is always saved", minimum=1),
+    "keep": Field(2, "latest checkpoints kept per stage, besides the best one", minimum=1),
+}
+
+REPORTING: Section = {
+    "writers": Field(("jsonl", "tensorboard"), "out of jsonl (needed), tensorboard, wandb"),
+    "every_steps": Field(1, "read metrics from the device every so many steps", minimum=1),
+    "rollout_prompts": Field(8, "prompts kept in a rollout file of the report", minimum=0),
+}
+
+SAFETY: Section = {
+    "max_skipped_in_a_row": Field(5, "non-finite updates in a row that stop the run", minimum=1),
+}
+
+OPTIMIZER: Section = {
+    "name": Field("adamw", "adamw, lion, rmsprop, sgd"),
+    "learning_rate": Field(1e-3, "peak", minimum=0),
+    "schedule": Field("constant", "constant, linear, cosine; over the updates of the stage"),
+    "warmup_updates": Field(0, "updates of linear warm-up", minimum=0),
+    "clip_norm": Field(1.0, "global gradient norm; 0 never clips", minimum=0),
+    "b1": Field(None, "adamw, lion", value_type=float),
+    "b2": Field(None, "adamw, lion", value_type=float),
+    "epsilon": Field(None, "adamw, rmsprop", value_type=float),
+    "weight_decay": Field(None, "adamw, lion", value_type=float),
+    "decay": Field(None, "rmsprop: of the squared gradient's average", value_type=float),
+    "momentum": Field(None, "sgd", value_type=float),
+    "end_fraction": Field(None, "linear, cosine: last learning rate / peak", value_type=float),
+}
+
+BATCH: Section = {
+    "prompts_per_step": Field(None, "prompts sampled in a step", value_type=int, minimum=1),
+    "samples_per_prompt": Field(None, "G, samples of each prompt", value_type=int, minimum=1),
+    "epochs_per_step": Field(None, "times a step's samples are used", value_type=int, minimum=1),
+    "sequences_per_update": Field(
+        None,
+        "sequences (packed rows; a pair is two) in one optimizer update",
+        value_type=int,
+        minimum=1,
+    ),
+    "sequences_per_micro_batch": Field(
+        None, "sequences in one forward and backward pass", value_type=int, minimum=1
+    ),
+}
+
+SAMPLING: Section = {
+    "max_new_tokens": Field(None, "T", value_type=int, minimum=1),
+    "temperature": Field(
+        None, "divides the logits, also in the trainer", value_type=float, minimum=0
+    ),
+    "top_k": Field(None, "0 keeps all", value_type=int, minimum=0),
+    "top_p": Field(None, "1 keeps all", value_type=float, minimum=0),
+    "min_p": Field(None, "0 keeps all", value_type=float, minimum=0),
+}
+
+STAGE_DATA: Section = {
+    "source": Field(
+        None,
+        "problems (config.data), jsonl, parquet, or sampled_pairs",
+        value_type=str,
+        choices=("problems", "jsonl", "parquet", "sampled_pairs"),
+    ),
+    "path": Field(None, "jsonl, parquet: the file", value_type=str),
+    "limit": Field(
+        None, "supervised: use the first so many demonstrations", value_type=int, minimum=1
+    ),
+    "row_tokens": Field(None, "supervised: S, tokens of a packed row", value_type=int, minimum=2),
+    "packed": Field(None, "supervised: several demonstrations in a row", value_type=bool),
+    "max_completion_tokens": Field(
+        None, "preference: T of a completion", value_type=int, minimum=1
+    ),
+    "max_answer_tokens": Field(
+        None, "evidence: tokens of a reference answer", value_type=int, minimum=1
+    ),
+    "pair_prompts": Field(None, "sampled_pairs: prompts sampled", value_type=int, minimum=1),
+}
+
+
+def objective_section() -> Section:
+    """Choices and fields of all families; None is the method's own value."""
+    fields: dict[str, Field] = {}
+    for family in FAMILIES:
+        for name, field in objective_fields(family).items():
+            fields[name] = Field(None, f"{family}", value_type=field.type)
+    return fields
+
+
+STAGE: Section = {
+    "method": Field("", "a row of the method table (launch/methods.py)"),
+    "steps": Field(100, "steps of the stage", minimum=1),
+    "reference_kl": Field(
+        None, "log the KL to the stage's start (one more forward)", value_type=bool
+    ),
+    "objective": objective_section(),
+    "batch": BATCH,
+    "sampling": SAMPLING,
+    "data": STAGE_DATA,
+    "optimizer": OPTIMIZER,
+}
+
+ROOT: Section = {
+    "name": Field("run", "of the experiment; part of the default workdir"),
+    "seed": Field(0, "of everything random", minimum=0),
+    "stages": Field((), "stages in order; each is a section of the config"),
+    "model": MODEL,
+    "tokenizer": TOKENIZER,
+    "mesh": MESH,
+    "data": DATA,
+    "scoring": SCORING,
+    "evaluation": EVALUATION,
+    "checkpoint": CHECKPOINT,
+    "reporting": REPORTING,
+    "safety": SAFETY,
+}
+
+
+def schema_for(stages: tuple[str, ...]) -> Section:
+    """The schema of a config with these stages."""
+    return {**ROOT, **{stage: STAGE for stage in stages}}

@@ -1,0 +1,309 @@
+"""Checks what one field cannot know, and resolves each stage to plain values.
+
+Everything here happens before a device is touched.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rljax.config.schema import Field, Section, schema_for
+from rljax.errors import unknown_name
+from rljax.objectives.advantages import NEEDS_GROUPS
+from rljax.objectives.kl import warn_if_useless
+from rljax.registry import Objective, resolve_objective
+from rljax.sampling.distribution import TokenFilter
+
+_ROLLOUT_BATCH = {"prompts_per_step": 16, "samples_per_prompt": 8, "sequences_per_micro_batch": 0}
+_FILTER = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+# What a stage of each family reads besides the objective, with the family's defaults;
+# 0 for a batch field means "all of the level above".
+FAMILY_FIELDS: dict[str, dict[str, dict[str, Any]]] = {
+    "supervised": {
+        "batch": {"sequences_per_update": 32, "sequences_per_micro_batch": 0},
+        "data": {"source": "problems", "path": "", "limit": 0, "row_tokens": 256, "packed": True},
+    },
+    "policy_gradient": {
+        "": {"reference_kl": False},
+        "batch": {**_ROLLOUT_BATCH, "epochs_per_step": 1, "sequences_per_update": 0},
+        "sampling": {"max_new_tokens": 64, **_FILTER},
+    },
+    "preference": {
+        "batch": {"sequences_per_update": 32, "sequences_per_micro_batch": 0},
+        "data": {"source": "jsonl", "path": "", "max_completion_tokens": 64},
+    },
+    "evidence": {
+        "": {"reference_kl": False},
+        "batch": _ROLLOUT_BATCH,
+        "sampling": {"max_new_tokens": 64},
+        "data": {"max_answer_tokens": 16},
+    },
+}
+
+# A preference stage that samples its own pairs reads these as well.
+SAMPLED_PAIRS = {
+    "batch": {"samples_per_prompt": 8},
+    "sampling": {"max_new_tokens": 64, **_FILTER},
+    "data": {"pair_prompts": 256},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSizes:
+    """How the batch fields multiply.
+
+    sequences_per_step = prompts_per_step * samples_per_prompt            (online stages)
+    updates_per_step = epochs_per_step * sequences_per_step / sequences_per_update
+    micro_batches = sequences_per_update / sequences_per_micro_batch
+    """
+
+    prompts_per_step: int
+    samples_per_prompt: int
+    epochs_per_step: int
+    sequences_per_update: int
+    sequences_per_micro_batch: int
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences that one step makes or reads."""
+        return self.prompts_per_step * self.samples_per_prompt or self.sequences_per_update
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates of one step."""
+        return self.epochs_per_step * self.sequences_per_step // self.sequences_per_update
+
+    @property
+    def micro_batches(self) -> int:
+        """Forward and backward passes of one update."""
+        return self.sequences_per_update // self.sequences_per_micro_batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage, every value resolved."""
+
+    name: str
+    objective: Objective
+    steps: int
+    reference_kl: bool
+    batch: BatchSizes
+    token_filter: TokenFilter
+    max_new_tokens: int
+    data: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+
+    @property
+    def online(self) -> bool:
+        """Whether the stage samples its own training data in every step."""
+        return self.objective.family in ("policy_gradient", "evidence")
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a frozen copy of the stage's first parameters is kept."""
+        return self.objective.needs_reference or self.reference_kl
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stage as saved in config.json."""
+        return {
+            "method": self.objective.method.name,
+            "steps": self.steps,
+            "reference_kl": self.reference_kl,
+            "objective": self.objective.as_dict(),
+            "batch": dataclasses.asdict(self.batch),
+            "sampling": {
+                "max_new_tokens": self.max_new_tokens,
+                **dataclasses.asdict(self.token_filter),
+            },
+            "data": dict(self.data),
+            "optimizer": dict(self.optimizer),
+        }
+
+
+def validate(config: ConfigDict) -> tuple[Stage, ...]:
+    """Checks a complete config (config/load.py) and resolves its stages.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
+    """
+    _check_ranges(schema_for(tuple(config.stages)), config, "config")
+    if len(set(config.stages)) != len(config.stages):
+        raise ValueError(f"Stages must have different names, got {config.stages} (config.stages).")
+    return tuple(resolve_stage(name, config[name]) for name in config.stages)
+
+
+def resolved_dict(config: ConfigDict, stages: tuple[Stage, ...]) -> dict[str, Any]:
+    """The whole config as JSON-able values, with every default and preset filled in."""
+    values = config.to_dict()
+    return _plain({**values, **{stage.name: stage.as_dict() for stage in stages}})
+
+
+def resolve_stage(name: str, section: ConfigDict) -> Stage:
+    """Resolves one stage: method row, family defaults, batch arithmetic."""
+    where = f"config.{name}"
+    objective = resolve_objective(section.method, section.objective.to_dict(), where)
+    allowed = FAMILY_FIELDS[objective.family]
+    if objective.family == "preference" and section.data.source == "sampled_pairs":
+        allowed = {
+            part: allowed.get(part, {}) | SAMPLED_PAIRS.get(part, {})
+            for part in ("", "batch", "sampling", "data")
+        }
+    values = {
+        part: _read(
+            section[part] if part else section,
+            allowed.get(part, {}),
+            objective,
+            f"{where}.{part}".rstrip("."),
+        )
+        for part in ("batch", "sampling", "data")
+    }
+    top = _read({"reference_kl": section.reference_kl}, allowed.get("", {}), objective, where)
+    filters = {field: values["sampling"].get(field, default) for field, default in _FILTER.items()}
+    stage = Stage(
+        name=name,
+        objective=objective,
+        steps=section.steps,
+        reference_kl=top.get("reference_kl", False),
+        batch=_batch_sizes(values["batch"], objective.family, f"{where}.batch"),
+        token_filter=TokenFilter(**filters),
+        max_new_tokens=values["sampling"].get("max_new_tokens", 0),
+        data=values["data"],
+        optimizer={
+            key: value for key, value in section.optimizer.to_dict().items() if value is not None
+        },
+    )
+    _check_parts_fit(stage, where)
+    return stage
+
+
+def check_mesh(stages: tuple[Stage, ...], rows_divisor: int, evaluation_prompts: int) -> None:
+    """Raises ValueError unless every batch divides over the devices that split rows."""
+    sizes = {"config.evaluation.prompts_per_batch": evaluation_prompts}
+    for stage in stages:
+        where = f"config.{stage.name}.batch"
+        pair = 2 if stage.objective.family == "preference" else 1
+        group = stage.batch.samples_per_prompt if stage.objective.family == "evidence" else 1
+        micro = stage.batch.sequences_per_micro_batch // (pair * group)
+        sizes[f"{where}.sequences_per_micro_batch"] = micro
+        if stage.online:
+            sizes[f"{where}.prompts_per_step"] = stage.batch.prompts_per_step
+    for where, rows in sizes.items():
+        if rows % rows_divisor:
+            raise ValueError(
+                f"{rows} rows (pairs, or whole groups) of {where} do not divide over the "
+                f"data x fsdp = {rows_divisor} shards of the mesh ({where}, config.mesh)."
+            )
+
+
+def _read(
+    section: Any, allowed: Mapping[str, Any], objective: Objective, where: str
+) -> dict[str, Any]:
+    """Defaults plus what the section sets; setting a field that the family never reads is an error."""
+    given = {key: section[key] for key in section if section[key] is not None} if section else {}
+    for key, value in given.items():
+        if key not in allowed:
+            raise ValueError(
+                f"{where}.{key}={value!r} is never read by method {objective.method.name!r}; fields of "
+                f"this section that are: {', '.join(sorted(allowed)) or 'none'} ({where}.{key})."
+            )
+    return {**allowed, **given}
+
+
+def _batch_sizes(values: Mapping[str, int], family: str, where: str) -> BatchSizes:
+    prompts = values.get("prompts_per_step", 0)
+    samples = values.get("samples_per_prompt", 0)
+    per_step = prompts * samples
+    update = values.get("sequences_per_update", 0) or per_step
+    micro = values.get("sequences_per_micro_batch", 0) or update
+    if prompts and per_step % update:
+        raise ValueError(
+            f"sequences_per_update={update} does not divide the step's {prompts} prompts x {samples} "
+            f"samples = {per_step} sequences ({where}.sequences_per_update)."
+        )
+    if update % micro:
+        raise ValueError(
+            f"sequences_per_micro_batch={micro} does not divide sequences_per_update={update} "
+            f"({where}.sequences_per_micro_batch)."
+        )
+    unit = {"preference": 2, "evidence": samples}.get(family, 1)
+    if micro % unit:
+        reason = "a pair is two sequences" if family == "preference" else "a group stays whole"
+        raise ValueError(
+            f"sequences_per_micro_batch={micro} must be a multiple of {unit}: {reason} "
+            f"({where}.sequences_per_micro_batch)."
+        )
+    return BatchSizes(prompts, samples, values.get("epochs_per_step", 1), update, micro)
+
+
+def _check_parts_fit(stage: Stage, where: str) -> None:
+    """Refuses combinations whose parts do not work together."""
+    choices, batch = stage.objective.choices, stage.batch
+    if choices.get("kl_placement") == "loss":
+        warn_if_useless(stage.objective.values["kl_estimator"])
+    grouped = choices.get("advantage") in NEEDS_GROUPS or stage.objective.family == "evidence"
+    if grouped and batch.samples_per_prompt < 2:
+        baseline = choices.get("advantage") or f"bound {choices['bound']!r}"
+        raise ValueError(
+            f"samples_per_prompt={batch.samples_per_prompt} with a baseline over the group "
+            f"({baseline}): at least 2 are needed ({where}.batch.samples_per_prompt)."
+        )
+    if stage.online and stage.token_filter.greedy:
+        raise ValueError(
+            f"temperature=0 gives the same sample G times and no density to train on; it must be > 0 "
+            f"({where}.sampling.temperature)."
+        )
+    if stage.objective.family == "policy_gradient":
+        _check_ratio(stage, where)
+    if stage.objective.family == "preference" and not stage.data["path"]:
+        if stage.data["source"] != "sampled_pairs":
+            raise ValueError(f"A {stage.data['source']} source needs a file ({where}.data.path).")
+    if stage.data.get("source") == "problems" and stage.objective.family == "preference":
+        raise ValueError(
+            f"Problems hold no pairs; use 'jsonl', 'parquet' or 'sampled_pairs' ({where}.data.source)."
+        )
+
+
+def _check_ratio(stage: Stage, where: str) -> None:
+    ratio, surrogate = stage.objective.choices["ratio"], stage.objective.choices["surrogate"]
+    if (ratio == "none") != (surrogate == "policy_gradient"):
+        raise ValueError(
+            f"ratio={ratio!r} does not go with surrogate={surrogate!r}: 'policy_gradient' reads no "
+            f"ratio and 'clipped' has nothing to clip without one ({where}.objective.ratio)."
+        )
+    if ratio == "none" and stage.batch.updates_per_step > 1:
+        raise ValueError(
+            f"{stage.batch.updates_per_step} updates per step make the later ones off-policy, and "
+            f"ratio='none' does not correct for it: set sequences_per_update="
+            f"{stage.batch.sequences_per_step} and epochs_per_step=1, or a ratio "
+            f"({where}.batch.sequences_per_update, {where}.objective.ratio)."
+        )
+
+
+def _check_ranges(schema: Section, section: ConfigDict, where: str) -> None:
+    for name, entry in schema.items():
+        value, path = section[name], f"{where}.{name}"
+        if not isinstance(entry, Field):
+            _check_ranges(entry, value, path)
+            continue
+        if value is None:
+            continue
+        if entry.choices and value not in entry.choices:
+            raise unknown_name(name, value, entry.choices, path)
+        if entry.minimum is not None and not value >= entry.minimum:
+            raise ValueError(
+                f"{path} must be >= {entry.minimum}, got {value} ({path}: {entry.doc})."
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{path} must be finite, got {value} ({path}: {entry.doc}).")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

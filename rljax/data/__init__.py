@@ -1,0 +1,1 @@
+"""Tokens, records and rows: numpy and grain, no jax arrays."""

@@ -1,0 +1,184 @@
+"""Tokenizers: bytes for models trained from scratch, Hugging Face from a local folder."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+FIELD = "config.tokenizer"
+
+
+class Tokenizer(Protocol):
+    """What the rest of the library asks of a tokenizer.
+
+    Attributes:
+        vocab_size: number of ids.
+        pad_id: fills unused slots; masks, not this id, decide what counts.
+        bos_id: begins a text, or None.
+        eos_id: ends a completion.
+    """
+
+    vocab_size: int
+    pad_id: int
+    bos_id: int | None
+    eos_id: int
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without any bos or eos."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; pad, bos and eos are left out, configured special tags are kept."""
+        ...
+
+    def token_text(self, token_id: int) -> str:
+        """A visible form of one id, for a viewer."""
+        ...
+
+
+class ByteTokenizer:
+    """The 256 bytes of UTF-8, then pad, bos, eos, then one id for each special tag.
+
+    Args:
+        special_tokens: strings that become one token each, such as ("<answer>", "</answer>").
+            Where two match at one place, the longer wins.
+
+    Raises:
+        ValueError: if a special token is empty or given twice.
+    """
+
+    def __init__(self, special_tokens: Sequence[str] = ()) -> None:
+        special_tokens = tuple(special_tokens)
+        for token in special_tokens:
+            if not isinstance(token, str) or not token:
+                raise ValueError(
+                    f"A special token must be a non-empty string, got {token!r} "
+                    f"({FIELD}.special_tokens)."
+                )
+            if special_tokens.count(token) > 1:
+                raise ValueError(
+                    f"Special token {token!r} is given twice ({FIELD}.special_tokens)."
+                )
+        self.special_tokens = special_tokens
+        self.pad_id, self.bos_id, self.eos_id = 256, 257, 258
+        self.vocab_size = 259 + len(special_tokens)
+        self._special_ids = {token: 259 + place for place, token in enumerate(special_tokens)}
+        longest_first = sorted(special_tokens, key=len, reverse=True)
+        self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+
+    def encode(self, text: str) -> list[int]:
+        if not self.special_tokens:
+            return list(text.encode("utf-8"))
+        ids: list[int] = []
+        for piece in self._split.split(text):
+            special = self._special_ids.get(piece)
+            if special is None:
+                ids.extend(piece.encode("utf-8"))
+            else:
+                ids.append(special)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        data = bytearray()
+        for token_id in ids:
+            token_id = int(token_id)
+            if token_id < 0 or token_id >= self.vocab_size:
+                raise ValueError(f"Token id {token_id} is outside [0, {self.vocab_size}).")
+            if token_id < 256:
+                data.append(token_id)
+            elif token_id >= 259:
+                data.extend(self.special_tokens[token_id - 259].encode("utf-8"))
+        # A model may emit bytes that are no UTF-8; they show as U+FFFD rather than stop a run.
+        return data.decode("utf-8", errors="replace")
+
+    def token_text(self, token_id: int) -> str:
+        token_id = int(token_id)
+        if token_id < 0 or token_id >= self.vocab_size:
+            raise ValueError(f"Token id {token_id} is outside [0, {self.vocab_size}).")
+        if token_id >= 259:
+            return self.special_tokens[token_id - 259]
+        if token_id >= 256:
+            return ("<pad>", "<bos>", "<eos>")[token_id - 256]
+        return chr(token_id) if 32 <= token_id < 127 else f"<0x{token_id:02X}>"
+
+
+class HFTokenizer:
+    """A Hugging Face tokenizer from a local folder; never reaches for the network.
+
+    `encode` adds no special tokens: chat templates write their own.
+
+    Args:
+        path: folder with tokenizer files, relative to the current directory.
+        special_tokens: tags that must be one token each in this vocabulary.
+
+    Raises:
+        ImportError: without the `hf` extra.
+        ValueError: if the folder is missing, has no eos, or a tag is not one token.
+    """
+
+    def __init__(self, path: str | Path, special_tokens: Sequence[str] = ()) -> None:
+        folder = Path(path)
+        if not folder.is_dir():
+            raise ValueError(
+                f"No tokenizer folder {str(path)!r}; give 'byte' or a local folder with "
+                f"tokenizer files, nothing is downloaded ({FIELD}.path)."
+            )
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise ImportError(
+                "A Hugging Face tokenizer needs the extra 'hf': pip install 'rljax[hf]'."
+            ) from error
+        try:
+            self.inner = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{folder} holds no usable tokenizer: {error} ({FIELD}.path)."
+            ) from error
+        if self.inner.eos_token_id is None:
+            raise ValueError(f"The tokenizer in {folder} names no eos token ({FIELD}.path).")
+        self.vocab_size = len(self.inner)
+        self.bos_id = self.inner.bos_token_id
+        self.eos_id = int(self.inner.eos_token_id)
+        # pad == eos is fine: masks, not ids, say what counts.
+        self.pad_id = self.eos_id if self.inner.pad_token_id is None else self.inner.pad_token_id
+        self.special_tokens = tuple(special_tokens)
+        for token in self.special_tokens:
+            if len(self.encode(token)) != 1:
+                raise ValueError(
+                    f"{token!r} is {len(self.encode(token))} tokens in {folder}, not one "
+                    f"({FIELD}.special_tokens)."
+                )
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self.inner.chat_template)
+
+    def render_chat(self, messages: Sequence[dict], *, add_generation_prompt: bool = True) -> str:
+        """Text of a conversation through the tokenizer's own chat template."""
+        return self.inner.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.inner.encode(text, add_special_tokens=False))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        hidden = {self.pad_id, self.bos_id, self.eos_id}
+        kept = [int(token_id) for token_id in ids if int(token_id) not in hidden]
+        return self.inner.decode(
+            kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+
+    def token_text(self, token_id: int) -> str:
+        text = self.inner.decode([int(token_id)], clean_up_tokenization_spaces=False)
+        return text or str(self.inner.convert_ids_to_tokens(int(token_id)))
+
+
+def load_tokenizer(
+    kind_or_path: str | Path, special_tokens: Sequence[str] = ()
+) -> ByteTokenizer | HFTokenizer:
+    """Returns the byte tokenizer for "byte", else the Hugging Face one in that folder."""
+    if kind_or_path == "byte":
+        return ByteTokenizer(special_tokens)
+    return HFTokenizer(kind_or_path, special_tokens)

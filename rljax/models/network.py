@@ -1,0 +1,69 @@
+"""The transformer as a pure function of a parameter tree."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import Array
+from jax.sharding import Mesh
+
+from rljax.models.config import ModelConfig
+from rljax.models.transformer import Transformer
+from rljax.parallel.rules import named_sharding
+
+Params = dict[str, Any]  # nested dict of arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Structure without numbers: everything about the model but its parameters.
+
+    `bind(params)` gives the module; inside jit that costs nothing:
+
+        hidden = network.bind(params)(tokens, positions, segment_ids)
+    """
+
+    config: ModelConfig
+    graph: Any = dataclasses.field(repr=False, compare=False)
+    logical_axes: Params = dataclasses.field(repr=False, compare=False)  # tuples of names
+    shapes: Params = dataclasses.field(repr=False, compare=False)  # ShapeDtypeStructs
+
+    @classmethod
+    def create(cls, config: ModelConfig) -> "Network":
+        """Builds the structure by abstract evaluation: no memory is taken."""
+        abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(params=0)))
+        graph, state = nnx.split(abstract, nnx.Param)
+        axes = {path: v.get_metadata()["logical_axes"] for path, v in nnx.to_flat_state(state)}
+        return cls(
+            config=config,
+            graph=graph,
+            logical_axes=nnx.traversals.unflatten_mapping(axes),
+            shapes=nnx.to_pure_dict(state),
+        )
+
+    def bind(self, params: Params) -> Transformer:
+        """The module with these parameters."""
+        return nnx.merge(self.graph, params)
+
+    def shardings(self, mesh: Mesh) -> Params:
+        """The parameter tree with a NamedSharding at each leaf."""
+        return jax.tree.map(
+            lambda axes: named_sharding(mesh, axes),
+            self.logical_axes,
+            is_leaf=lambda node: isinstance(node, tuple),
+        )
+
+    def init(self, key: Array, mesh: Mesh) -> Params:
+        """Fresh parameters, created directly in their sharding; the values depend on `key` only."""
+
+        def create(key: Array) -> Params:
+            model = Transformer(self.config, rngs=nnx.Rngs(params=key))
+            return nnx.to_pure_dict(nnx.state(model, nnx.Param))
+
+        return jax.jit(create, out_shardings=self.shardings(mesh))(key)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.shapes))

@@ -1,0 +1,157 @@
+"""The decoder trunk: one code path for training, prefill and decode.
+
+What differs between the three is only what a layer's queries attend to and whether keys and values
+are kept; both are in the small `attend` functions below.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from rljax.models.config import ModelConfig
+from rljax.models.layers import Block, RMSNorm, make_param
+from rljax.parallel.rules import constrain
+
+
+class KVCache(NamedTuple):
+    """Keys and values of every layer. Slot c of row n is seen only where `valid[n, c]`."""
+
+    keys: Array  # [L, N, C, K, h]
+    values: Array  # [L, N, C, K, h]
+    valid: Array  # [N, C] bool
+
+    @classmethod
+    def empty(cls, config: ModelConfig, rows: int, slots: int) -> "KVCache":
+        """A cache without any valid slot."""
+        shape = (config.layers, rows, slots, config.kv_heads, config.head_dim)
+        zeros = jnp.zeros(shape, config.compute_dtype)
+        return cls(zeros, zeros, jnp.zeros((rows, slots), bool))
+
+
+def attention_mask(segment_ids: Array) -> Array:
+    """[N, S] i32 -> [N, 1, S, S] bool: causal, within a segment, never to padding (segment 0).
+
+    Segments 1 1 2 2 0 give the rows 1.... / 11... / ..1.. / ..11. / .....
+    """
+    steps = jnp.arange(segment_ids.shape[1])
+    causal = steps[:, None] >= steps[None, :]
+    same = segment_ids[:, :, None] == segment_ids[:, None, :]
+    return (causal & same & (segment_ids[:, None, :] > 0))[:, None]
+
+
+def attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
+    """Grouped-query attention, softmax in float32: q [N,S,H,h], k and v [N,C,K,h], mask [N,1,S,C]."""
+    return jax.nn.dot_product_attention(q, k, v, mask=mask)
+
+
+class Transformer(nnx.Module):
+    """Decoder transformer with a language-model head."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        vocab, width = config.padded_vocab_size, config.width
+        self.embedding = make_param(rngs, (vocab, width), ("vocab", "embed"), width**-0.5, config)
+        self.blocks = Block(config, layers=config.layers, rngs=rngs)
+        self.final_norm = RMSNorm(config)
+        if not config.tied_embeddings:
+            self.output = make_param(rngs, (width, vocab), ("embed", "vocab"), width**-0.5, config)
+
+    def __call__(self, tokens: Array, positions: Array, segment_ids: Array) -> Array:
+        """Final hidden states of whole rows.
+
+        Args:
+            tokens: [N, S] i32.
+            positions: [N, S] i32, counted from 0 in each segment.
+            segment_ids: [N, S] i32; a token sees the earlier tokens of its own segment; 0 is padding.
+
+        Returns:
+            [N, S, D] normed hidden states in the compute dtype.
+        """
+        mask = attention_mask(segment_ids)
+
+        def layer(block: Block, x: Array, index: Array, cache: None) -> tuple[Array, None]:
+            return block(x, positions, lambda q, k, v: attend(q, k, v, mask)), cache
+
+        return self._trunk(tokens, layer, None)[0]
+
+    def prefill(
+        self, tokens: Array, positions: Array, segment_ids: Array, cache: KVCache
+    ) -> tuple[Array, KVCache]:
+        """As `__call__`, and writes the keys and values into slots 0..S-1 of the cache."""
+        mask = attention_mask(segment_ids)
+        valid = jax.lax.dynamic_update_slice(cache.valid, segment_ids > 0, (0, 0))
+
+        def layer(block: Block, x: Array, index: Array, cache: KVCache) -> tuple[Array, KVCache]:
+            def keep_and_attend(q: Array, k: Array, v: Array) -> Array:
+                nonlocal cache
+                cache = _write(cache, index, 0, k, v)
+                return attend(q, k, v, mask)
+
+            return block(x, positions, keep_and_attend), cache
+
+        return self._trunk(tokens, layer, cache._replace(valid=valid))
+
+    def decode(
+        self, tokens: Array, positions: Array, slot: Array, cache: KVCache
+    ) -> tuple[Array, KVCache]:
+        """One more token for every row, written to `slot` of the cache.
+
+        Args:
+            tokens: [N] i32.
+            positions: [N] i32, position of the token in its own sequence.
+            slot: [] i32, the same for all rows.
+            cache: holds everything before.
+
+        Returns:
+            [N, D] normed hidden states and the updated cache.
+        """
+        valid = cache.valid.at[:, slot].set(True)
+
+        def layer(block: Block, x: Array, index: Array, cache: KVCache) -> tuple[Array, KVCache]:
+            def keep_and_attend(q: Array, k: Array, v: Array) -> Array:
+                nonlocal cache
+                cache = _write(cache, index, slot, k, v)
+                return attend(q, cache.keys[index], cache.values[index], valid[:, None, None, :])
+
+            return block(x, positions[:, None], keep_and_attend), cache
+
+        hidden, cache = self._trunk(tokens[:, None], layer, cache._replace(valid=valid))
+        return hidden[:, 0], cache
+
+    def logits(self, hidden: Array) -> Array:
+        """[..., D] -> [..., V] float32 logits."""
+        weights = self.embedding[...].T if self.config.tied_embeddings else self.output[...]
+        weights = weights.astype(hidden.dtype)
+        logits = jnp.matmul(hidden, weights, preferred_element_type=jnp.float32)
+        return logits[..., : self.config.vocab_size]
+
+    def _trunk(self, tokens: Array, layer, cache: KVCache | None) -> tuple[Array, KVCache | None]:
+        """Embeds, scans `layer(block, x, index, cache) -> (x, cache)` over the blocks, norms.
+
+        The cache is carried, not stacked by the scan: a carried buffer is updated in place.
+        """
+        x = self.embedding[...].astype(self.config.compute_dtype)[tokens]
+        x = constrain(x, "batch", "sequence", "width")
+        graph, stacked = nnx.split(self.blocks)
+
+        def body(carry, xs):
+            x, cache = carry
+            parameters, index = xs
+            x, cache = layer(nnx.merge(graph, parameters), x, index, cache)
+            return (constrain(x, "batch", "sequence", "width"), cache), None
+
+        indices = jnp.arange(self.config.layers)
+        (x, cache), _ = jax.lax.scan(body, (x, cache), (stacked, indices))
+        return self.final_norm(x), cache
+
+
+def _write(cache: KVCache, layer: Array, slot: Array | int, k: Array, v: Array) -> KVCache:
+    """Writes k, v [N, S, K, h] of one layer into the slots from `slot` on."""
+    start = (layer, 0, slot, 0, 0)
+    return cache._replace(
+        keys=jax.lax.dynamic_update_slice(cache.keys, k[None], start),
+        values=jax.lax.dynamic_update_slice(cache.values, v[None], start),
+    )

@@ -1,0 +1,92 @@
+"""Estimators of KL(policy || reference) from the sampled tokens.
+
+With x = logprobs - ref_logprobs on tokens sampled from the policy:
+
+| name | value | expected value | expected gradient as a loss |
+| --- | --- | --- | --- |
+| `k1` | x | KL(policy || ref) | 0: useless as a loss |
+| `k2` | x^2 / 2 | (biased) | grad KL(policy || ref) |
+| `k3` | exp(-x) + x - 1 | KL(policy || ref) | grad KL(ref || policy) |
+| `k1_plus` | value of k1 | KL(policy || ref) | gradient of k2 |
+| `k3_plus` | value of k3 | KL(policy || ref) | gradient of k2 |
+
+The straight-through `k3_plus` is never negative, unbiased in value and right in gradient. As a
+penalty inside the reward only the value matters, and `k1` is the usual choice.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# verl 0.9.1 (core_algos.kl_penalty_forward): the exponent of k3 is clamped to +-20, its value to
+# +-10. Both stop the gradient beyond; a policy inside any sensible trust region never gets there.
+K3_EXPONENT_CLAMP = 20.0
+K3_VALUE_CLAMP = 10.0
+
+
+def _difference(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+    chex.assert_rank(logprobs, 2)
+    chex.assert_equal_shape([logprobs, ref_logprobs, mask])
+    return jnp.where(mask, logprobs - jax.lax.stop_gradient(ref_logprobs), 0.0)
+
+
+def k1(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+    """x: unbiased, high variance, may be negative. [N, T] f32, zero outside the mask."""
+    return _difference(logprobs, ref_logprobs, mask)
+
+
+def k2(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+    """x^2 / 2: biased value, unbiased gradient. [N, T] f32, zero outside the mask."""
+    return 0.5 * _difference(logprobs, ref_logprobs, mask) ** 2
+
+
+def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+    """exp(-x) + x - 1: unbiased and never negative. [N, T] f32, zero outside the mask."""
+    exponent = jnp.clip(
+        -_difference(logprobs, ref_logprobs, mask), -K3_EXPONENT_CLAMP, K3_EXPONENT_CLAMP
+    )
+    # expm1 keeps the digits of a small x, where exp(-x) - 1 would cancel.
+    return jnp.clip(jnp.expm1(exponent) - exponent, -K3_VALUE_CLAMP, K3_VALUE_CLAMP)
+
+
+def _straight_through(value: Array, gradient: Array) -> Array:
+    return jax.lax.stop_gradient(value) + gradient - jax.lax.stop_gradient(gradient)
+
+
+def k1_plus(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+    """Value of k1, gradient of k2. [N, T] f32, zero outside the mask."""
+    return _straight_through(k1(logprobs, ref_logprobs, mask), k2(logprobs, ref_logprobs, mask))
+
+
+def k3_plus(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+    """Value of k3, gradient of k2. [N, T] f32, zero outside the mask."""
+    return _straight_through(k3(logprobs, ref_logprobs, mask), k2(logprobs, ref_logprobs, mask))
+
+
+KL_ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3, "k1_plus": k1_plus, "k3_plus": k3_plus}
+
+# Estimators whose gradient, not value, is the right one. Re-weighted to another sampling policy,
+# their weight must be a constant; the others need its gradient as well.
+RIGHT_IN_GRADIENT: frozenset[Callable] = frozenset({k2, k1_plus, k3_plus})
+
+
+def warn_if_useless(estimator: str) -> None:
+    """Warns when an estimator is chosen as a loss term that has no expected gradient.
+
+    Call it when the step is built, for a KL term in the loss (not in the reward).
+
+    Args:
+        estimator: a key of `KL_ESTIMATORS`.
+    """
+    if estimator == "k1":
+        warnings.warn(
+            "KL estimator 'k1' in the loss has zero expected gradient on policy: it adds noise and "
+            "does not hold the policy near the reference. Use 'k3_plus' or 'k2' "
+            "(config.<stage>.objective.kl_estimator), or put the KL into the reward.",
+            UserWarning,
+            stacklevel=2,
+        )

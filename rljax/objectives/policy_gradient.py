@@ -1,0 +1,129 @@
+"""The policy-gradient loss, built from interchangeable parts (arXiv:2509.04419).
+
+    advantage x denominator of the ratio x surrogate x aggregation x regularisers
+
+Advantages come from `advantages.py` and are computed before; aggregation weights come from
+`aggregation.py` and are applied after: `loss = sum(weights * per_token_loss)`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.objectives.kl import RIGHT_IN_GRADIENT
+from rljax.objectives.metrics import SumCount, masked
+
+
+def _check_inputs(ref_logprobs, entropy, kl, kl_weight, kl_importance_weighted, entropy_weight):
+    if kl is None and (kl_importance_weighted or not _is_zero(kl_weight)):
+        raise ValueError(
+            f"A KL term was asked for ({kl_weight=}, {kl_importance_weighted=}) without an "
+            "estimator; name one (config.<stage>.objective.kl_estimator) or set the weight to 0."
+        )
+    if kl is not None and ref_logprobs is None:
+        raise ValueError(
+            "A KL estimator was given but no ref_logprobs; a KL term needs a reference policy "
+            "(config.<stage>.objective.kl_placement)."
+        )
+    if entropy is None and not _is_zero(entropy_weight):
+        raise ValueError(
+            f"{entropy_weight=} needs the per-token entropy, and None was given "
+            "(config.<stage>.objective.entropy_weight)."
+        )
+
+
+def _is_zero(weight: float) -> bool:
+    # A traced weight (from a schedule) has no value at build time and counts as non-zero.
+    return isinstance(weight, int | float) and weight == 0
+
+
+def policy_gradient_loss(
+    logprobs: Array,
+    old_logprobs: Array,
+    ref_logprobs: Array | None,
+    entropy: Array | None,
+    advantages: Array,
+    mask: Array,
+    *,
+    ratio: Callable,
+    surrogate: Callable,
+    kl: Callable | None,
+    kl_weight: float,
+    kl_importance_weighted: bool = False,
+    entropy_weight: float,
+) -> tuple[Array, dict[str, SumCount]]:
+    """Per-token loss of any method without a critic; all of training goes through here.
+
+        loss = surrogate(log_ratio, A) + kl_weight * kl - entropy_weight * entropy
+
+    Args:
+        logprobs: [N, T] f32, log-probability of the taken token, differentiated.
+        old_logprobs: [N, T] f32, the same under the policy that the step started from; constant.
+        ref_logprobs: [N, T] f32 under the frozen reference, constant; None without a KL term.
+        entropy: [N, T] f32, entropy of the policy at each token, differentiated; or None.
+        advantages: [N, T] f32, constant.
+        mask: [N, T] bool, True where a token is trained on.
+        ratio: a value of `RATIOS`.
+        surrogate: a value of `SURROGATES`, its config fields bound with `functools.partial`.
+        kl: a value of `KL_ESTIMATORS` for a KL term in the loss, or None.
+        kl_weight: factor of the KL term.
+        kl_importance_weighted: multiply the KL term by the ratio, for several updates per rollout:
+            the samples are then from the old policy and the KL is still the current policy's. The
+            ratio is a constant for estimators that are right in gradient (k2, k1_plus, k3_plus)
+            and differentiated for those that are right in value (k1, k3; TRL's
+            use_bias_correction_kl), which gives grad KL(policy || ref) in both cases.
+        entropy_weight: factor of the entropy bonus.
+
+    Returns:
+        [N, T] loss, zero outside the mask, to be multiplied by `aggregation_weights` and added up;
+        and metrics: the surrogate's, `old_policy_kl` (mean of old minus current log-probability),
+        `kl` with an estimator and `entropy` with an entropy.
+
+    Raises:
+        ValueError: if a term is asked for whose input is missing.
+    """
+    _check_inputs(ref_logprobs, entropy, kl, kl_weight, kl_importance_weighted, entropy_weight)
+    log_ratio = ratio(logprobs, old_logprobs, mask)
+    loss, metrics = surrogate(log_ratio, logprobs, advantages, mask)
+    metrics = dict(metrics, old_policy_kl=masked(-log_ratio, mask))
+    if kl is not None:
+        values = kl(logprobs, ref_logprobs, mask)
+        metrics["kl"] = masked(values, mask)
+        if kl_importance_weighted:
+            weight = jnp.exp(log_ratio)
+            if kl in RIGHT_IN_GRADIENT:
+                weight = jax.lax.stop_gradient(weight)
+            values = weight * values
+        loss = loss + kl_weight * values
+    if entropy is not None:
+        entropy = jnp.where(mask, entropy, 0.0)
+        metrics["entropy"] = masked(entropy, mask)
+        loss = loss - entropy_weight * entropy
+    return loss, metrics
+
+
+def kl_in_reward(
+    token_rewards: Array,
+    logprobs: Array,
+    ref_logprobs: Array,
+    mask: Array,
+    *,
+    kl_weight: float,
+    kl: Callable,
+) -> Array:
+    """Takes the KL out of the reward: r[n, t] - kl_weight * kl[n, t], before the advantage.
+
+    Args:
+        token_rewards: [N, T] f32.
+        logprobs: [N, T] f32, log-probabilities of the sampled tokens under the sampling policy.
+        ref_logprobs: [N, T] f32 under the frozen reference.
+        mask: [N, T] bool.
+        kl_weight: factor of the KL.
+        kl: a value of `KL_ESTIMATORS`; only its value matters here, k1 is usual.
+
+    Returns:
+        [N, T] f32 without gradient; unchanged outside the mask.
+    """
+    return jax.lax.stop_gradient(token_rewards - kl_weight * kl(logprobs, ref_logprobs, mask))

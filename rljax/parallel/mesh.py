@@ -1,0 +1,52 @@
+"""The device mesh: three axes, the same names on one CPU core and on a pod."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+AXES = ("data", "fsdp", "tensor")
+
+
+def resolve_axis_sizes(sizes: dict[str, int], device_count: int) -> dict[str, int]:
+    """Fills the one axis given as -1 so that the product of the axes is `device_count`.
+
+    Args:
+        sizes: axis name -> size; a size is >= 1, or -1 for "all remaining devices" (at most once).
+        device_count: devices to use.
+
+    Returns:
+        axis name -> size in the order of `AXES`, with product `device_count`.
+
+    Raises:
+        ValueError: unknown axis, bad size, or a product that does not match the device count.
+    """
+    unknown = sorted(set(sizes) - set(AXES))
+    if unknown:
+        raise ValueError(f"Unknown mesh axes {unknown}; known: {list(AXES)} (config.mesh).")
+    sizes = {axis: int(sizes.get(axis, 1)) for axis in AXES}
+    bad = {axis: n for axis, n in sizes.items() if n < 1 and n != -1}
+    free = [axis for axis, n in sizes.items() if n == -1]
+    if bad or len(free) > 1:
+        raise ValueError(
+            f"Mesh sizes must be >= 1, at most one may be -1; got {sizes} (config.mesh)."
+        )
+    fixed = math.prod(n for n in sizes.values() if n != -1)
+    if free and device_count % fixed == 0:
+        sizes[free[0]] = device_count // fixed
+    if math.prod(sizes.values()) != device_count:
+        raise ValueError(
+            f"The mesh {sizes} does not divide {device_count} devices: the product of the axes must "
+            f"be the device count; set one axis to -1 to take what is left (config.mesh)."
+        )
+    return sizes
+
+
+def make_mesh(sizes: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Builds the mesh over `devices` (all by default); see `resolve_axis_sizes` for `sizes`."""
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = resolve_axis_sizes(sizes, len(devices))
+    return jax.make_mesh(
+        tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    )

@@ -1,0 +1,104 @@
+"""The metrics that the library logs: what each one means and where the report draws it.
+
+A metric that is not listed here is drawn all the same, under its own name, after the known ones.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """How one logged metric is shown."""
+
+    label: str  # title of its chart
+    meaning: str  # one sentence for the reader
+    main: bool = False  # drawn in the stage's first grid; the others are folded away
+    family: str = ""  # metrics of one family share a chart when a single run is drawn
+
+
+# The order is the order of the charts.
+METRICS: dict[str, Metric] = {
+    # Online stages.
+    "reward": Metric("Reward", "Mean reward of the step's samples.", True),
+    "accuracy": Metric("Accuracy", "Share of the step's samples whose answer is right.", True),
+    # Evidence stages.
+    "bound": Metric("Evidence bound", "Lower bound on the reference's log-probability.", True),
+    "answer_logprob": Metric(
+        "Answer log-probability", "Log-probability of the reference answer, in nats.", True
+    ),
+    # Preference stages.
+    "reward_accuracy": Metric(
+        "Preference accuracy", "Share of pairs whose chosen side has the higher score.", True
+    ),
+    "reward_margin": Metric(
+        "Preference margin", "Mean score of the chosen minus that of the rejected side.", True
+    ),
+    # All stages that train.
+    "loss": Metric("Loss", "The value that the step differentiates.", True),
+    "token_accuracy": Metric(
+        "Token accuracy", "Target tokens that are the most probable ones.", True
+    ),
+    "entropy": Metric("Entropy", "Mean entropy of the next-token distribution, in nats.", True),
+    "kl_to_start": Metric(
+        "KL to the start", "KL from the policy that the stage started with, in nats.", True
+    ),
+    "completion_tokens": Metric("Completion length", "Mean tokens per completion.", True),
+    "clip_share_low": Metric(
+        "Clipped below", "Share of tokens whose ratio is clipped from below.", True, "Clip fraction"
+    ),
+    "clip_share_high": Metric(
+        "Clipped above", "Share of tokens whose ratio is clipped from above.", True, "Clip fraction"
+    ),
+    "gradient_norm": Metric("Gradient norm", "Global norm before clipping.", True),
+    "truncated_share": Metric("Truncated", "Share of completions that ran into the token budget."),
+    "groups_without_signal": Metric(
+        "Groups without signal", "Share of prompts all of whose samples got the same reward."
+    ),
+    "sampler_trainer_gap": Metric(
+        "Sampler / trainer gap", "Largest difference of the two log-probabilities of a token."
+    ),
+    "scoring_failures": Metric("Scoring failures", "Samples whose verifier failed or timed out."),
+    "updates_skipped": Metric("Skipped updates", "Updates dropped for a non-finite gradient."),
+    "learning_rate": Metric("Learning rate", "Step size that the optimizer used."),
+    "tokens_per_second": Metric(
+        "Tokens per second", "Tokens processed per second of the step.", True
+    ),
+    # Held-out evaluation.
+    "accuracy_greedy": Metric(
+        "Greedy accuracy", "Held-out problems solved by greedy decoding.", True, "Held-out accuracy"
+    ),
+    "pass@1": Metric(
+        "pass@1", "Chance that one sample solves a held-out problem.", True, "Held-out accuracy"
+    ),
+}
+
+TIME_PARTS = ("sampling", "scoring", "update", "evaluation", "other")
+"""Parts of a step's wall time, in the order in which they are stacked."""
+
+
+def describe(name: str) -> Metric:
+    """The entry of `name`; for an unknown name one made from the name itself."""
+    if name in METRICS:
+        return METRICS[name]
+    stem, at, count = name.partition("@")
+    if at and count.isdigit():
+        meaning = {
+            "pass": f"At least one of {count} samples solves the problem.",
+            "majority": f"The most frequent answer of {count} samples is right.",
+        }.get(stem)
+        if meaning:
+            return Metric(name, meaning, True, "Held-out accuracy")
+    return Metric(name.replace("_", " ").capitalize(), "")
+
+
+def sort_names(names: set[str]) -> list[str]:
+    """Known metrics in the order of `METRICS`, then the others by name (pass@8 after pass@1)."""
+    order = {name: index for index, name in enumerate(METRICS)}
+
+    def key(name: str) -> tuple:
+        stem, at, count = name.partition("@")
+        number = int(count) if at and count.isdigit() else 0
+        return (order.get(name, len(order)), not number, stem == "majority", stem, number, name)
+
+    return sorted(names, key=key)

@@ -1,0 +1,75 @@
+"""The end of a run: its final figures as a table, and the rollouts that the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rljax.reporting import files
+from rljax.reporting.files import write_json_atomic
+from rljax.reporting.progress import format_seconds, format_value
+
+__all__ = ["print_summary", "rollout_steps", "write_json_atomic", "write_rollout"]
+
+
+def rollout_steps(total_steps: int) -> tuple[int, ...]:
+    """The steps whose rollouts are kept: first, middle, last (fewer when they coincide)."""
+    return tuple(sorted({1, (total_steps + 1) // 2, total_steps})) if total_steps > 0 else ()
+
+
+def write_rollout(workdir: Path | str, rollout: Mapping[str, Any]) -> Path:
+    """Writes rollouts/STAGE-STEP.json and returns its path."""
+    name = f"{rollout['stage']}-{rollout['step']:06d}.json"
+    path = Path(workdir) / files.ROLLOUTS_FOLDER / name
+    write_json_atomic(path, rollout)
+    return path
+
+
+def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Prints the final figures: the held-out accuracy first, then the rest, then the stages."""
+    console = console or Console()
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    before = files.number(summary.get("heldout_accuracy_before"))
+    after = files.number(summary.get("heldout_accuracy_after"))
+    if after is not None:
+        start = "" if before is None else f"{before:.3f} → "
+        table.add_row("held-out accuracy", f"{start}[bold green]{after:.3f}[/]")
+    if (wall := files.number(summary.get("wall_seconds"))) is not None:
+        table.add_row("wall time", format_seconds(wall))
+    shown = {"heldout_accuracy_before", "heldout_accuracy_after", "wall_seconds", "stages"}
+    for name, value in summary.items():
+        if name not in shown and not isinstance(value, Mapping | list):
+            table.add_row(name.replace("_", " "), format_value(value))
+    console.print(table, soft_wrap=False)
+    stages = summary.get("stages")
+    if isinstance(stages, Mapping) and stages:
+        console.print(_stage_table(stages))
+
+
+def _stage_table(stages: Mapping[str, Any]) -> Table:
+    """One column per stage, one line per figure: wide runs have more figures than stages."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("stage")
+    for stage in stages:
+        table.add_column(stage, justify="right")
+    names = dict.fromkeys(
+        name
+        for figures in stages.values()
+        if isinstance(figures, Mapping)
+        for name, value in figures.items()
+        if not isinstance(value, Mapping | list)
+    )
+    for name in names:
+        cells = []
+        for figures in stages.values():
+            value = figures.get(name) if isinstance(figures, Mapping) else None
+            seconds = name.endswith("seconds") and files.number(value) is not None
+            cells.append(format_seconds(float(value)) if seconds else format_value(value))
+        table.add_row(name.replace("_", " "), *cells)
+    return table

@@ -1,0 +1,247 @@
+"""Rewards: functions (prompt, completion, reference) -> float.
+
+Keyword-only arguments are a reward's options, set in its config entry. One name is special: a
+reward with a keyword `completion_tokens` is given the number of sampled tokens (lengths are counted
+in tokens, never in characters). A reward must be deterministic. A user's own reward is named
+"path/to/file.py:function" and follows the same rules.
+"""
+
+import functools
+import importlib.util
+import inspect
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rljax.errors import unknown_name
+from rljax.rewards.answers import ends_with_one_tag, gold_text, last_boxed, last_tagged
+from rljax.tasks import reasoning_gym as gym
+
+FIELD = "config.scoring.rewards"
+
+Reward = Callable[..., float]
+
+# The one keyword that the scorer fills in; never an option.
+COMPLETION_TOKENS = "completion_tokens"
+
+# Beyond these a LaTeX answer is no school answer but an attack on the algebra system.
+_MAX_MATH_CHARACTERS = 500
+_HUGE = re.compile(
+    r"\d{60}"  # a number of sixty digits
+    r"|(?:\^|\*\*)[{(\s+-]*\d{4}"  # an exponent of four
+    r"|(?:\^|\*\*)[{(\s+-]*\d+[)}\s]*(?:\^|\*\*)"  # a tower, such as 9^{9^9}
+    r"|\d{4}[)}\s]*!"  # a factorial
+)
+_MAX_POWERS = 20
+
+
+def reasoning_gym(
+    prompt: str, completion: str, reference: Any, *, binary: bool = True, tag: str = "answer"
+) -> float:
+    """Scores the last <answer>...</answer> with the task's own scorer; no tag scores 0.
+
+    Args:
+        prompt: not read.
+        completion: the model's text.
+        reference: of `rljax.tasks.reasoning_gym`.
+        binary: 1.0 for a full score, else 0.0. The package's partial credit rewards copying the
+            clues, or padding the gold answer.
+        tag: name of the answer tag.
+    """
+    answer = last_tagged(completion, tag)
+    if answer is None:  # some of the package's scorers give credit for None
+        return 0.0
+    score = gym.score(answer, reference)
+    return float(score == 1.0) if binary else score
+
+
+def math(prompt: str, completion: str, reference: Any, *, require_boxed: bool = True) -> float:
+    r"""1.0 if math-verify finds the completion's answer equal to the gold one.
+
+    The last \boxed{...} alone is read, so the verdict does not depend on what precedes it.
+    Over-long answers, huge numbers, huge exponents and towers of powers score 0 unread.
+
+    Args:
+        prompt: not read.
+        completion: the model's text.
+        reference: LaTeX or plain gold answer, or a mapping with "answer".
+        require_boxed: False also reads an unboxed final expression. That rewards ending a text in
+            many numbers, so use it for evaluation only.
+    """
+    gold = gold_text(reference)
+    answer = last_boxed(completion)
+    if answer is None:
+        if require_boxed or "\\boxed" in completion:
+            return 0.0
+        answer = completion[-_MAX_MATH_CHARACTERS:]
+    if not _is_tame(answer):
+        return 0.0
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    _silence_math_verify()
+    parsed_gold = _parsed_gold(gold)
+    if not parsed_gold:
+        raise ValueError(f"math-verify reads no answer in the gold text {gold!r}.")
+    targets = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    # No timers of its own: they need the main thread's alarm, which is the scorer's.
+    parsed = parse(answer, targets, parsing_timeout=None)
+    return float(verify(parsed_gold, parsed, timeout_seconds=None))
+
+
+@functools.cache
+def _silence_math_verify() -> None:
+    """Drops its warning that nobody times it: the scorer does."""
+    for module in ("parser", "grader", "utils"):
+        logging.getLogger(f"math_verify.{module}").setLevel(logging.ERROR)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed_gold(gold: str) -> list[Any]:
+    from math_verify import LatexExtractionConfig, parse
+
+    boxed = gold if "\\boxed" in gold else f"\\boxed{{{gold}}}"
+    return parse(boxed, [LatexExtractionConfig()], parsing_timeout=None)
+
+
+def _is_tame(answer: str) -> bool:
+    if len(answer) > _MAX_MATH_CHARACTERS or _HUGE.search(answer):
+        return False
+    return answer.count("^") + answer.count("**") <= _MAX_POWERS
+
+
+def exact_match(
+    prompt: str,
+    completion: str,
+    reference: Any,
+    *,
+    tag: str | None = None,
+    ignore_case: bool = False,
+) -> float:
+    """1.0 if the stripped text equals the stripped gold answer.
+
+    Args:
+        prompt: not read.
+        completion: the model's text.
+        reference: the gold text, or a mapping with "answer".
+        tag: compare the content of the last such tag (no tag scores 0); None: the whole text.
+        ignore_case: compare without case.
+    """
+    gold = gold_text(reference).strip()
+    answer = completion.strip() if tag is None else last_tagged(completion, tag)
+    if answer is None:
+        return 0.0
+    if ignore_case:
+        return float(answer.casefold() == gold.casefold())
+    return float(answer == gold)
+
+
+def format_reward(prompt: str, completion: str, reference: Any, *, tag: str = "answer") -> float:
+    """1.0 if the text ends with a non-empty <tag>...</tag> that is its only one."""
+    return float(ends_with_one_tag(completion, tag))
+
+
+def length(
+    prompt: str,
+    completion: str,
+    reference: Any,
+    *,
+    completion_tokens: int,
+    max_tokens: int,
+    cache_tokens: int,
+) -> float:
+    """Soft over-long penalty of DAPO (Yu et al. 2025, arXiv:2503.14476, eq. 13), in tokens.
+
+        0                                       if n <= max_tokens - cache_tokens
+        (max_tokens - cache_tokens - n) / cache_tokens     up to max_tokens
+        -1                                      beyond
+
+    Args:
+        prompt: not read.
+        completion: not read.
+        reference: not read.
+        completion_tokens: n, sampled tokens including eos; filled in by the scorer.
+        max_tokens: length from which the penalty is full.
+        cache_tokens: width of the ramp before it.
+
+    Raises:
+        ValueError: unless 0 < cache_tokens <= max_tokens.
+    """
+    if not 0 < cache_tokens <= max_tokens:
+        raise ValueError(
+            f"The length reward needs 0 < cache_tokens <= max_tokens, got {cache_tokens=}, "
+            f"{max_tokens=} ({FIELD})."
+        )
+    over = completion_tokens - (max_tokens - cache_tokens)
+    return -min(max(over, 0) / cache_tokens, 1.0)
+
+
+REWARDS: dict[str, Reward] = {
+    "reasoning_gym": reasoning_gym,
+    "math": math,
+    "exact_match": exact_match,
+    "format": format_reward,
+    "length": length,
+}
+
+# Imported when a worker starts, so that no sample's time pays for it.
+WARM_IMPORTS = {"reasoning_gym": "reasoning_gym", "math": "math_verify"}
+
+
+def find_reward(name: str) -> Reward:
+    """Returns the reward of that name, or the user's function for "path/to/file.py:function".
+
+    Raises:
+        ValueError: unknown name, missing file or function, or parameters that are no reward's.
+    """
+    if name in REWARDS:
+        return REWARDS[name]
+    if ":" not in name:
+        raise unknown_name("reward", name, [*REWARDS, "path/to/file.py:function"], FIELD)
+    path, function_name = name.rsplit(":", 1)
+    if not Path(path).is_file():
+        raise ValueError(
+            f"No reward file {path!r} (from {str(Path.cwd())!r}); give 'path/to/file.py:function' "
+            f"or one of {sorted(REWARDS)} ({FIELD})."
+        )
+    module = _load_module(str(Path(path).resolve()))
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+        raise unknown_name(f"function of {path}", function_name, known, FIELD)
+    positional = [
+        p
+        for p in inspect.signature(function).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(positional) != 3:
+        raise ValueError(
+            f"Reward {name!r} must take (prompt, completion, reference) and options as "
+            f"keyword-only arguments, got {inspect.signature(function)} ({FIELD})."
+        )
+    return function
+
+
+@functools.cache
+def _load_module(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"user_reward_{Path(path).stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"Reward file {path!r} is no Python file ({FIELD}).")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def option_defaults(function: Reward) -> dict[str, Any]:
+    """Returns a reward's options and their defaults; `inspect.Parameter.empty` if required."""
+    return {
+        p.name: p.default
+        for p in inspect.signature(function).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name != COMPLETION_TOKENS
+    }
+
+
+def wants_token_count(function: Reward) -> bool:
+    """True if the scorer must pass `completion_tokens`."""
+    return COMPLETION_TOKENS in inspect.signature(function).parameters

@@ -1,0 +1,1 @@
+"""Problems with checkable answers. Nothing in this room imports jax."""

@@ -1,0 +1,15 @@
+"""From experience to better parameters.
+
+context.py      what every stage of a run shares: mesh, network, tokenizer, problems, scorer
+rows.py         prompts and completions as rows of tokens
+logprobs.py     log-probabilities and entropy of chosen tokens, the trainer's side
+rollouts.py     sample, decode to text, score
+families/       one file per family of methods: how it collects a batch, and its loss
+train_step.py   the one update: accumulate, check, apply
+state.py        TrainState and its shardings
+optimizers.py   optimizers and schedules by name
+evaluation.py   held-out accuracy, pass@k, majority@k
+checkpoints.py  orbax: asynchronous, keep-n and best, exact resume
+workdir.py      the files of a run, and whether a workdir belongs to a config
+loop.py         the train loop: read this first
+"""

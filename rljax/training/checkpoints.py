@@ -1,0 +1,129 @@
+"""Checkpoints of one stage, through orbax: asynchronous, atomic, keep-n and best."""
+
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from rljax.training.state import TrainState
+
+BEST = "accuracy_greedy"
+
+
+class Checkpoints:
+    """WORKDIR/checkpoints/STAGE/STEP: the TrainState, and a JSON note beside it.
+
+    A save returns once the state is copied to the host; the files are written in the background
+    under a temporary name and renamed when complete, so that a killed run leaves whole ones only.
+    """
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        """Opens the folder, making it if needed; `keep` latest and the best are kept."""
+        self.folder = Path(folder).absolute()
+        keep_policy = policies.AnyPreservationPolicy(
+            [
+                policies.LatestN(keep),
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics[BEST],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        self.manager = ocp.CheckpointManager(
+            self.folder, options=ocp.CheckpointManagerOptions(preservation_policy=keep_policy)
+        )
+
+    def save(
+        self, step: int, state: TrainState, note: dict[str, Any], accuracy: float | None
+    ) -> None:
+        """Starts to save; does nothing if the step is already there."""
+        if step in self.manager.all_steps():
+            return
+        self.manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), note=ocp.args.JsonSave(note)
+            ),
+            metrics=None if accuracy is None else {BEST: accuracy},
+        )
+
+    def latest(self) -> int | None:
+        """The last complete step."""
+        return self.manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step with the highest held-out accuracy, of those that were evaluated."""
+        return self.manager.best_step() or self.latest()
+
+    def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Reads a state into the shapes and shardings of `abstract`, and its note.
+
+        Raises:
+            ValueError: if the checkpoint is damaged or holds other shapes.
+        """
+        where = self.folder / str(step)
+        try:
+            found = self.manager.item_metadata(step).state
+            _check_shapes(found, abstract, where)
+            restored = self.manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract), note=ocp.args.JsonRestore()
+                ),
+            )
+        except MismatchError:
+            raise
+        except Exception as error:  # orbax raises many kinds; to the user they are one
+            raise ValueError(
+                f"The checkpoint {where} cannot be read: {_first_line(error)} Delete that folder to "
+                "continue from the one before it, or choose another --workdir."
+            ) from error
+        return restored.state, restored.note
+
+    def wait(self) -> None:
+        """Blocks until everything is on disk."""
+        self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes writing and releases the folder."""
+        self.manager.close()
+
+
+class MismatchError(ValueError):
+    """A checkpoint whose arrays are not those of this config."""
+
+
+def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
+    """Compares stored and expected shapes before anything is read."""
+    import jax
+
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {
+            _plain_path(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")
+        }
+
+    have, want = shapes(found.tree if hasattr(found, "tree") else found), shapes(abstract)
+    wrong = [
+        f"{name}: stored {have.get(name, 'nothing')}, expected {want.get(name, 'nothing')}"
+        for name in sorted(set(have) | set(want))
+        if have.get(name) != want.get(name)
+    ]
+    if wrong:
+        listed = "\n  ".join(wrong[:20])
+        raise MismatchError(
+            f"The checkpoint {where} does not fit this config's model and optimizer:\n  {listed}\n"
+            "Use the config it was made with, or another --workdir (config.model, config.*.optimizer)."
+        )
+
+
+def _plain_path(path: tuple) -> str:
+    """A tree path as text, the same for dicts, dataclasses, tuples and named tuples."""
+    return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"

@@ -1,0 +1,105 @@
+"""Held-out evaluation: greedy accuracy, pass@1, pass@k and majority vote."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import comb
+
+import numpy as np
+
+from rljax.models.network import Params
+from rljax.rewards.answers import last_boxed, last_tagged
+from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.keys import Purpose, purpose_key
+from rljax.sampling.sampler import Sampler
+from rljax.training.context import Context
+from rljax.training.rollouts import Samples, sample_texts, score_samples
+
+
+class Evaluator:
+    """Evaluates parameters on the held-out problems; every call sees the same problems and noise."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.settings = context.config.evaluation
+        self.key = purpose_key(context.config.seed, Purpose.HELDOUT_SAMPLES)
+        self.greedy = self._sampler(1, 0.0)
+        self.samples = self.settings.samples_per_prompt
+        self.sampled = (
+            self._sampler(self.samples, self.settings.temperature) if self.samples else None
+        )
+
+    def __call__(self, params: Params) -> dict[str, float]:
+        """accuracy_greedy and completion_tokens; with k samples also pass@1, pass@k, majority@k."""
+        correct, samples = self._correct(self.greedy, params)
+        lengths = np.concatenate([s.flat("mask").sum(axis=1) for s in samples])
+        metrics = {
+            "accuracy_greedy": float(correct.mean()),
+            "completion_tokens": float(lengths[: len(correct)].mean()),
+        }
+        if self.sampled is None:
+            return metrics
+        k = self.samples
+        correct, samples = self._correct(self.sampled, params)
+        texts = [text for part in samples for text in part.texts]
+        votes = [
+            majority_is_correct(texts[b * k : (b + 1) * k], correct[b]) for b in range(len(correct))
+        ]
+        passes = {1: pass_at_k(correct, 1), k: pass_at_k(correct, k)}
+        return (
+            metrics
+            | {f"pass@{n}": value for n, value in passes.items()}
+            | {f"majority@{k}": float(np.mean(votes))}
+        )
+
+    def _sampler(self, samples_per_prompt: int, temperature: float) -> Sampler:
+        return self.context.jit_sampler(
+            samples_per_prompt=samples_per_prompt,
+            max_new_tokens=self.settings.max_new_tokens,
+            token_filter=TokenFilter(temperature=temperature),
+        )
+
+    def _correct(self, sampler: Sampler, params: Params) -> tuple[np.ndarray, list[Samples]]:
+        """Verdicts [problems, G] bool, and the samples of each batch."""
+        problems, size = self.context.heldout_problems, self.settings.prompts_per_batch
+        count = min(len(problems), self.context.config.data.heldout_size)
+        verdicts, batches = [], []
+        for start in range(0, count, size):
+            # The last batch is filled up with the last problem, so that shapes stay the same.
+            indices = [min(index, count - 1) for index in range(start, start + size)]
+            records = [{**problems[index], "id": index} for index in indices]
+            samples = sample_texts(self.context, sampler, params, records, key=self.key, step=0)
+            scores, _ = score_samples(self.context, samples)
+            verdicts.append(scores.correct.reshape(size, -1))
+            batches.append(samples)
+        return np.concatenate(verdicts)[:count], batches
+
+
+def pass_at_k(correct: np.ndarray, k: int) -> float:
+    """Mean over problems of the unbiased pass@k, 1 - C(n - c, k) / C(n, k) (arXiv:2107.03374).
+
+    Args:
+        correct: [problems, n] bool, n >= k samples of each problem.
+        k: size of the draw.
+    """
+    n = correct.shape[1]
+    right = correct.sum(axis=1)
+    return float(np.mean([1.0 - comb(n - int(c), k) / comb(n, k) for c in right]))
+
+
+def majority_is_correct(texts: Sequence[str], correct: Sequence[bool]) -> bool:
+    """Whether the most frequent answer is correct; the earliest wins a tie.
+
+    Completions without an answer do not vote. Verdicts of equal answers are equal.
+    """
+    answers = [answer_of(text) for text in texts]
+    votes = Counter(answer for answer in answers if answer is not None)
+    if not votes:
+        return False
+    winner = votes.most_common(1)[0][0]
+    return bool(correct[answers.index(winner)])
+
+
+def answer_of(text: str) -> str | None:
+    r"""The text that votes: the last tagged answer, else the last \boxed, else None."""
+    tagged = last_tagged(text)
+    return tagged if tagged is not None else last_boxed(text)

@@ -1,0 +1,241 @@
+"""Evidence stages (JEPO, arXiv:2503.19618): the likelihood of a reference answer is the reward.
+
+A step samples chains of thought, cuts each after the answer phrase, appends the reference answer
+and scores it with the policy itself. Nothing is verified while training.
+
+Tokens that the policy wrote after the phrase are dropped before anything is computed: the format
+reward depends on the phrase alone, so they carry no signal, only noise.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rljax.config.validate import Stage
+from rljax.data.sources import records_for_step, stream
+from rljax.data.tokenizers import Tokenizer
+from rljax.models.network import Params
+from rljax.objectives.evidence import (
+    EvidenceAdvantages,
+    evidence_advantages,
+    evidence_loss,
+    prompt_weights,
+)
+from rljax.objectives.kl import k3
+from rljax.objectives.metrics import masked
+from rljax.objectives.sequences import sequence_logprobs
+from rljax.parallel.rules import put_rows
+from rljax.registry import fields_of
+from rljax.rewards.answers import gold_text
+from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.context import Context
+from rljax.training.families import Experience
+from rljax.training.logprobs import completion_statistics, model_rows
+from rljax.training.rollout_record import rollout_record
+from rljax.training.rollouts import Samples, rollout_metrics, sample_texts
+from rljax.training.rows import Rows, completion_rows
+from rljax.training.state import TrainState
+from rljax.training.train_step import Batch, Metrics
+
+
+class Detail(NamedTuple):
+    """A step's samples, kept for the report."""
+
+    samples: Samples
+    advantages: np.ndarray  # [N]
+    answer_logprobs: np.ndarray  # [N]
+
+
+class Evidence:
+    """Maximises a lower bound on log p(answer | prompt). The leading axis of a batch is the prompt."""
+
+    def __init__(
+        self, context: Context, stage: Stage, reference: Params | None, first_step: int
+    ) -> None:
+        self.context, self.stage, self.reference = context, stage, reference
+        self.first_step = first_step
+        self.key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
+        self.prompts = stream(context.train_problems, seed=context.config.seed, shuffle=True)
+        objective = stage.objective
+        self.phrase = objective.values["answer_phrase"]
+        self.sampler = context.jit_sampler(
+            samples_per_prompt=stage.batch.samples_per_prompt,
+            max_new_tokens=stage.max_new_tokens,
+            token_filter=stage.token_filter,
+            extra_stop_tokens=single_token(context.tokenizer, self.phrase),
+        )
+        self.score = context.jit_score(TokenFilter(), micro_batches=stage.batch.micro_batches)
+        self.bound = objective.part("bound")
+        settings = fields_of(evidence_advantages, leave_out=("bound",))
+        self.advantages = jax.jit(
+            functools.partial(
+                evidence_advantages,
+                bound=self.bound,
+                **{name: objective.values[name] for name in settings},
+            )
+        )
+
+    def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
+        """The evidence loss of whole groups (objectives/evidence.py)."""
+        groups = batch["present"].shape
+        flat = lambda name: batch[name].reshape(-1, *batch[name].shape[2:])  # noqa: E731
+        rows = {name: flat(name) for name in ("tokens", "positions", "segment_ids", "mask")}
+        logprobs, entropy, _ = completion_statistics(
+            self.context.network, params, rows, TokenFilter()
+        )
+        thought = flat("thought_mask")
+        answer_logprobs = sequence_logprobs(logprobs, flat("answer_mask")).reshape(groups)
+        ref_logprobs = flat("ref_logprobs") if "ref_logprobs" in batch else None
+        values = self.stage.objective.values
+        kl = self.stage.objective.kl
+        loss, metrics = evidence_loss(
+            logprobs,
+            None if kl is None else ref_logprobs,
+            thought,
+            thought,
+            answer_logprobs,
+            EvidenceAdvantages(batch["reasoning_advantages"], batch["format_advantages"]),
+            batch["format_ok"],
+            batch["present"],
+            bound=self.bound,
+            supervised_weight=values["supervised_weight"],
+            kl=kl,
+            kl_weight=values.get("kl_weight", 0.0),
+        )
+        metrics["entropy"] = masked(entropy, thought)
+        if ref_logprobs is not None:
+            metrics["kl_to_start"] = masked(k3(logprobs, ref_logprobs, thought), thought)
+        return jnp.sum(batch["weights"] * loss), metrics
+
+    def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
+        """Samples chains of thought and scores the reference answers after them."""
+        records = records_for_step(self.prompts, step - 1, self.stage.batch.prompts_per_step)
+        samples = sample_texts(
+            self.context,
+            self.sampler,
+            state.params,
+            records,
+            key=self.key,
+            step=self.first_step + step,
+        )
+        rows, format_ok, present = self._rows(samples)
+        placed = put_rows(model_rows(rows), self.context.mesh)
+        logprobs = jax.device_get(self.score(state.params, placed))
+        if self.reference is not None:
+            rows["ref_logprobs"] = jax.device_get(self.score(self.reference, placed))
+        answer_logprobs = np.where(rows["answer_mask"], logprobs, 0.0).sum(axis=1)
+        shape = (len(records), samples.samples_per_prompt)
+        advantages = jax.device_get(
+            self.advantages(answer_logprobs.reshape(shape), format_ok, present)
+        )
+        batch = {name: array.reshape(*shape, -1) for name, array in rows.items()}
+        batch |= {
+            "format_ok": format_ok,
+            "present": present,
+            "reasoning_advantages": advantages.reasoning,
+            "format_advantages": advantages.format,
+            "weights": np.asarray(prompt_weights(present), np.float32),
+        }
+        total = (advantages.reasoning + advantages.format).reshape(-1)
+        tokens = int(rows["mask"].sum())
+        metrics = rollout_metrics(samples, None)
+        detail = Detail(samples, total, answer_logprobs)
+        return state, Experience([batch], metrics, {"sampling": samples.seconds}, tokens, detail)
+
+    def _rows(self, samples: Samples) -> tuple[Rows, np.ndarray, np.ndarray]:
+        """Rows [N, P + T + A] of prompt, chain of thought and answer; format_ok and present [B, G]."""
+        stage, tokenizer = self.stage, self.context.tokenizer
+        group = samples.samples_per_prompt
+        answers = [self._answer(record) for record in samples.records]
+        slots = stage.max_new_tokens + stage.data["max_answer_tokens"]
+        count = len(answers) * group
+        tokens = np.full((count, slots), tokenizer.pad_id, np.int32)
+        thought_mask, answer_mask = np.zeros((count, slots), bool), np.zeros((count, slots), bool)
+        format_ok = np.zeros(count, bool)
+        for n in range(count):
+            written = samples.flat("tokens")[n][samples.flat("mask")[n]]
+            length = length_to_phrase(tokenizer, written, self.phrase)
+            format_ok[n] = length is not None
+            thought = written[:length]
+            answer = answers[n // group] if format_ok[n] else []
+            end = len(thought) + len(answer)
+            tokens[n, :end] = [*thought, *answer]
+            thought_mask[n, : len(thought)] = True
+            answer_mask[n, len(thought) : end] = True
+        rows = completion_rows(
+            np.repeat(samples.prompts, group, axis=0),
+            np.repeat(samples.prompt_mask, group, axis=0),
+            tokens,
+            thought_mask | answer_mask,
+        )
+        rows |= {"thought_mask": thought_mask, "answer_mask": answer_mask}
+        present = np.repeat([bool(answer) for answer in answers], group).reshape(-1, group)
+        return rows, format_ok.reshape(-1, group), present
+
+    def _answer(self, record: dict[str, Any]) -> list[int]:
+        """Reference answer, its closing text and eos; empty where there is no answer."""
+        text = gold_text(self.context.references([record])[0])
+        if not text:
+            return []
+        end = self.stage.objective.values["answer_end"]
+        ids = [*self.context.tokenizer.encode(text + end), self.context.tokenizer.eos_id]
+        budget = self.stage.data["max_answer_tokens"]
+        if len(ids) > budget:
+            raise ValueError(
+                f"The reference answer of record {record['id']} has {len(ids)} tokens (closing text "
+                f"and eos included), the budget is {budget} "
+                f"(config.{self.stage.name}.data.max_answer_tokens)."
+            )
+        return ids
+
+    def record(self, state: TrainState, step: int, experience: Experience) -> dict[str, Any]:
+        """The step's chains of thought; the reward shown is the log-likelihood of the answer."""
+        detail: Detail = experience.detail
+        samples = detail.samples
+        shape = samples.flat("mask").shape
+        record = rollout_record(
+            self.context,
+            self.stage.name,
+            step,
+            samples,
+            None,
+            {
+                "logprobs": samples.flat("logprobs"),
+                "advantage": np.broadcast_to(detail.advantages[:, None], shape),
+            },
+        )
+        rows = iter(detail.answer_logprobs)
+        for prompt in record["prompts"]:
+            for sample in prompt["samples"]:
+                sample["reward"] = round(float(next(rows)), 6)
+        return record
+
+
+def single_token(tokenizer: Tokenizer, phrase: str) -> tuple[int, ...]:
+    """The phrase as a stop token if it is one token, so that sampling ends there; else nothing."""
+    ids = tokenizer.encode(phrase)
+    return tuple(ids) if len(ids) == 1 else ()
+
+
+def length_to_phrase(tokenizer: Tokenizer, ids: Sequence[int], phrase: str) -> int | None:
+    """Tokens up to the first end of the phrase; None if it is missing.
+
+    Also None where a token reaches over the end of the phrase: an answer appended there would
+    follow text that the policy did not write.
+    """
+    if phrase not in tokenizer.decode(ids):
+        return None
+    low, high = 1, len(ids)
+    while low < high:  # the phrase stays in every longer prefix
+        middle = (low + high) // 2
+        if phrase in tokenizer.decode(ids[:middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return low if tokenizer.decode(ids[:low]).endswith(phrase) else None

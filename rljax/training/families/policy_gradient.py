@@ -1,0 +1,207 @@
+"""Critic-free policy gradients: sample, score, compare, update (papers: see rljax/registry.py)."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rljax.config.validate import Stage
+from rljax.data.sources import records_for_step, stream
+from rljax.models.network import Params
+from rljax.objectives import advantages as advantage_parts
+from rljax.objectives.kl import k3
+from rljax.objectives.metrics import SumCount, masked
+from rljax.objectives.policy_gradient import kl_in_reward, policy_gradient_loss
+from rljax.objectives.surrogates import clipped_tokens
+from rljax.parallel.rules import put_rows
+from rljax.registry import fields_of
+from rljax.rewards.pool import Scores
+from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.context import Context
+from rljax.training.families import Experience
+from rljax.training.logprobs import completion_statistics, model_rows
+from rljax.training.rollout_record import rollout_record
+from rljax.training.rollouts import Samples, rollout_metrics, sample_texts, score_samples
+from rljax.training.rows import Rows, completion_rows, place_at_last_token, update_batches
+from rljax.training.state import TrainState
+from rljax.training.train_step import Batch, Metrics
+
+
+class Detail(NamedTuple):
+    """A step's samples, kept for the report."""
+
+    samples: Samples
+    scores: Scores
+    rows: Rows
+
+
+class PolicyGradient:
+    """Group-relative and REINFORCE-like methods against a verifier."""
+
+    def __init__(
+        self, context: Context, stage: Stage, reference: Params | None, first_step: int
+    ) -> None:
+        self.context, self.stage, self.reference = context, stage, reference
+        self.first_step = first_step  # steps of earlier stages: noise is drawn by run, not by stage
+        self.key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
+        self.prompts = stream(context.train_problems, seed=context.config.seed, shuffle=True)
+        self.sampler = context.jit_sampler(
+            samples_per_prompt=stage.batch.samples_per_prompt,
+            max_new_tokens=stage.max_new_tokens,
+            token_filter=stage.token_filter,
+        )
+        whole_step = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
+        self.score = context.jit_score(stage.token_filter, micro_batches=whole_step)
+        objective = stage.objective
+        placement = objective.choices["kl_placement"]
+        self.ratio, self.surrogate = objective.part("ratio"), objective.part("surrogate")
+        self.weigh = jax.jit(objective.part("aggregation"))
+        self.kl_in_loss = objective.kl if placement == "loss" else None
+        self.kl_in_reward = objective.kl if placement == "reward" else None
+        # With one update the policy that sampled is the policy that learns: no extra forward pass.
+        self.stores_old = stage.batch.updates_per_step > 1 or self.kl_in_reward is not None
+        self.advantages = jax.jit(self._advantages)
+
+    def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
+        """The policy-gradient loss of a micro-batch (objectives/policy_gradient.py)."""
+        values, mask = self.stage.objective.values, batch["mask"]
+        logprobs, entropy, _ = completion_statistics(
+            self.context.network, params, batch, self.stage.token_filter
+        )
+        old_logprobs = batch.get("old_logprobs", jax.lax.stop_gradient(logprobs))
+        ref_logprobs = batch.get("ref_logprobs")
+        loss, metrics = policy_gradient_loss(
+            logprobs,
+            old_logprobs,
+            None if self.kl_in_loss is None else ref_logprobs,
+            entropy,
+            batch["advantages"],
+            mask,
+            ratio=self.ratio,
+            surrogate=self.surrogate,
+            kl=self.kl_in_loss,
+            kl_weight=values["kl_weight"] if self.kl_in_loss else 0.0,
+            kl_importance_weighted=values.get("kl_importance_weighted", False),
+            entropy_weight=values["entropy_weight"],
+        )
+        metrics["entropy"] = masked(entropy, mask)
+        gap = jnp.abs(old_logprobs - batch["behavior_logprobs"])
+        metrics["sampler_trainer_gap"] = masked(gap, mask)
+        if ref_logprobs is not None:
+            metrics["kl_to_start"] = masked(k3(logprobs, ref_logprobs, mask), mask)
+        return jnp.sum(batch["weights"] * loss), metrics
+
+    def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
+        """Samples, scores, compares; see the picture of the data flow in the README."""
+        batch = self.stage.batch
+        records = records_for_step(self.prompts, step - 1, batch.prompts_per_step)
+        samples = sample_texts(
+            self.context,
+            self.sampler,
+            state.params,
+            records,
+            key=self.key,
+            step=self.first_step + step,
+        )
+        scores, scoring_seconds = score_samples(self.context, samples)
+        rows = completion_rows(
+            np.repeat(samples.prompts, samples.samples_per_prompt, axis=0),
+            np.repeat(samples.prompt_mask, samples.samples_per_prompt, axis=0),
+            samples.flat("tokens"),
+            samples.flat("mask"),
+        )
+        rows["behavior_logprobs"] = samples.flat("logprobs")
+        rows |= self._scored(state.params, rows)
+        advantages, baseline, no_signal = jax.device_get(
+            self.advantages(
+                place_at_last_token(scores.total, rows["mask"]),
+                rows["mask"],
+                np.repeat(np.arange(len(records)), samples.samples_per_prompt),
+                state.baseline,
+                {name: rows[name] for name in ("old_logprobs", "ref_logprobs") if name in rows},
+            )
+        )
+        rows["advantages"] = advantages
+        batches = update_batches(
+            rows,
+            rows_per_update=batch.sequences_per_update,
+            epochs=batch.epochs_per_step,
+            seed=(self.context.config.seed, self.first_step + step),
+        )
+        for update in batches:
+            update["weights"] = np.asarray(self.weigh(update["mask"]), np.float32)
+        metrics = rollout_metrics(samples, scores)
+        metrics["groups_without_signal"] = float(no_signal.mean())
+        seconds = {"sampling": samples.seconds, "scoring": scoring_seconds}
+        tokens = int(rows["mask"].sum()) * batch.epochs_per_step
+        state = state.replace(baseline=jax.device_put(baseline, state.baseline.sharding))
+        return state, Experience(batches, metrics, seconds, tokens, Detail(samples, scores, rows))
+
+    def _scored(self, params: Params, rows: Rows) -> Rows:
+        """The log-probabilities that this method needs, under the old and the reference policy."""
+        scored = {}
+        if self.stores_old or self.reference is not None:
+            placed = put_rows(model_rows(rows), self.context.mesh)
+            if self.stores_old:
+                scored["old_logprobs"] = self.score(params, placed)
+            if self.reference is not None:
+                scored["ref_logprobs"] = self.score(self.reference, placed)
+        return jax.device_get(scored)
+
+    def _advantages(
+        self,
+        rewards: Array,
+        mask: Array,
+        group_ids: Array,
+        baseline: Array,
+        scored: dict[str, Array],
+    ) -> tuple[Array, Array, SumCount]:
+        """Advantages [N, T], the moved baseline [], and the share of groups without signal."""
+        objective = self.stage.objective
+        no_signal = advantage_parts.share_without_signal(rewards, mask, group_ids)
+        if self.kl_in_reward is not None:
+            rewards = kl_in_reward(
+                rewards,
+                scored["old_logprobs"],
+                scored["ref_logprobs"],
+                mask,
+                kl_weight=objective.values["kl_weight"],
+                kl=self.kl_in_reward,
+            )
+        part = objective.part("advantage")
+        update = advantage_parts.BASELINE_UPDATES.get(objective.choices["advantage"])
+        if update is None:
+            return part(rewards, mask, group_ids), baseline, no_signal
+        fields = {name: objective.values[name] for name in fields_of(update)}
+        advantages = part(rewards, mask, group_ids, baseline)
+        return advantages, update(baseline, rewards, mask, **fields), no_signal
+
+    def record(self, state: TrainState, step: int, experience: Experience) -> dict[str, Any]:
+        """The step's samples with what the updates made of them."""
+        detail: Detail = experience.detail
+        rows = detail.rows
+        placed = put_rows(model_rows(rows), self.context.mesh)
+        new_logprobs = jax.device_get(self.score(state.params, placed))
+        old_logprobs = rows.get("old_logprobs", rows["behavior_logprobs"])
+        log_ratio = np.where(rows["mask"], new_logprobs - old_logprobs, 0.0)
+        dropped = np.zeros(log_ratio.shape, bool)
+        if self.stage.objective.choices["surrogate"] == "clipped":
+            fields = {name: self.stage.objective.values[name] for name in fields_of(clipped_tokens)}
+            clip = functools.partial(clipped_tokens, **fields)
+            dropped = np.asarray(clip(log_ratio, rows["advantages"], rows["mask"]))
+        return rollout_record(
+            self.context,
+            self.stage.name,
+            step,
+            detail.samples,
+            detail.scores,
+            {
+                "logprobs": rows["behavior_logprobs"],
+                "ratio": np.exp(log_ratio),
+                "clipped": dropped,
+                "advantage": rows["advantages"],
+            },
+        )

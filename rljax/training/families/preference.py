@@ -1,0 +1,107 @@
+"""Preference stages: pairs (prompt, chosen, rejected) from disk, a frozen reference policy."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rljax.config.validate import Stage
+from rljax.data.encode import encode_completions, encode_prompts
+from rljax.data.sources import open_source, records_for_step, stream
+from rljax.models.network import Params
+from rljax.objectives.metrics import masked
+from rljax.objectives.preference import preference_loss
+from rljax.objectives.sequences import sequence_logprobs
+from rljax.parallel.rules import put_rows
+from rljax.sampling.distribution import TokenFilter
+from rljax.training.context import Context, Record
+from rljax.training.families import Experience
+from rljax.training.logprobs import completion_statistics, model_rows
+from rljax.training.pairs import sample_pairs
+from rljax.training.rows import Rows, completion_rows
+from rljax.training.state import TrainState
+from rljax.training.train_step import Batch, Metrics
+
+COLUMNS = ("prompt", "chosen", "rejected")
+
+
+class Preference:
+    """DPO and its relatives. The leading axis of a batch is the pair; row 0 of a pair is chosen."""
+
+    def __init__(
+        self, context: Context, stage: Stage, reference: Params | None, first_step: int
+    ) -> None:
+        self.context, self.stage, self.reference = context, stage, reference
+        self.pairs_per_update = stage.batch.sequences_per_update // 2
+        source, path = stage.data["source"], stage.data["path"]
+        if source == "sampled_pairs":
+            source, path = "jsonl", sample_pairs(context, stage, reference)
+        records = open_source(source, path=Path(path), columns=COLUMNS)
+        self.pairs = stream(records, seed=context.config.seed, shuffle=True)
+        self.score = context.jit_score(TokenFilter(), micro_batches=stage.batch.micro_batches)
+        objective = stage.objective
+        link = objective.part("link")
+        fields = {name: value for name, value in link.keywords.items() if name != "beta"}
+        self.loss = functools.partial(
+            preference_loss,
+            score=objective.part("score"),
+            link=functools.partial(link.func, **fields),
+            beta=objective.values["beta"],
+        )
+
+    def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
+        """Mean over the pairs of the whole batch (objectives/preference.py)."""
+        pairs = batch["weights"].shape[0]
+        rows = {name: value.reshape(2 * pairs, -1) for name, value in model_rows(batch).items()}
+        logprobs, entropy, greedy = completion_statistics(
+            self.context.network, params, rows, TokenFilter()
+        )
+        sums = sequence_logprobs(logprobs, rows["mask"]).reshape(pairs, 2)
+        reference = batch["ref_sums"]
+        loss, metrics = self.loss(sums[:, 0], sums[:, 1], reference[:, 0], reference[:, 1])
+        chosen = batch["mask"] & jnp.array([True, False])[:, None]
+        metrics["token_accuracy"] = masked(greedy.reshape(chosen.shape), chosen)
+        metrics["entropy"] = masked(entropy, rows["mask"])
+        return jnp.sum(batch["weights"] * loss), metrics
+
+    def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
+        """The pairs of one update, with their log-probabilities under the reference."""
+        records = records_for_step(self.pairs, step - 1, self.pairs_per_update)
+        rows = pair_rows(self.context, records, self.stage.data["max_completion_tokens"])
+        placed = put_rows(model_rows(rows), self.context.mesh)
+        ref_logprobs = jax.device_get(self.score(self.reference, placed))
+        tokens = int(rows["mask"].sum())
+        batch = {name: value.reshape(-1, 2, value.shape[1]) for name, value in rows.items()}
+        batch["ref_sums"] = np.where(rows["mask"], ref_logprobs, 0.0).sum(axis=1).reshape(-1, 2)
+        # A pair with an empty side says nothing about the other: it is not counted.
+        usable = rows["mask"].any(axis=1).reshape(-1, 2).all(axis=1)
+        batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
+        return state, Experience([batch], {}, {}, tokens)
+
+    def record(self, state: TrainState, step: int, experience: Experience) -> None:
+        """Nothing was sampled in this step."""
+
+
+def pair_rows(context: Context, records: Sequence[Record], max_completion_tokens: int) -> Rows:
+    """Pairs as rows [2 * pairs, S]: chosen and rejected of a pair next to each other."""
+    ids = [record["id"] for record in records]
+    prompts, prompt_mask = encode_prompts(
+        [record["prompt"] for record in records],
+        context.tokenizer,
+        max_prompt_tokens=context.config.data.max_prompt_tokens,
+        ids=ids,
+    )
+    texts = [record[side] for record in records for side in ("chosen", "rejected")]
+    completions, mask = encode_completions(
+        texts,
+        context.tokenizer,
+        max_new_tokens=max_completion_tokens,
+        ids=np.repeat(ids, 2).tolist(),
+    )
+    return completion_rows(
+        np.repeat(prompts, 2, 0), np.repeat(prompt_mask, 2, 0), completions, mask
+    )

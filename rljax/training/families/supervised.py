@@ -1,0 +1,110 @@
+"""Supervised stages: packed rows of demonstrations."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rljax.config.validate import Stage
+from rljax.data.packing import PackedEpochs, pack_rows
+from rljax.data.sources import open_source
+from rljax.models.network import Params
+from rljax.objectives.metrics import masked
+from rljax.objectives.supervised import nll
+from rljax.sampling.distribution import TokenFilter
+from rljax.training.context import Context
+from rljax.training.families import Experience
+from rljax.training.logprobs import completion_statistics
+from rljax.training.rows import Rows
+from rljax.training.state import TrainState
+from rljax.training.train_step import Batch, Metrics
+
+Example = tuple[list[int], list[int]]  # prompt ids, completion ids with eos
+
+
+class Supervised:
+    """Learns demonstrations; the rows of a step are a pure function of (seed, step)."""
+
+    def __init__(
+        self, context: Context, stage: Stage, reference: Params | None, first_step: int
+    ) -> None:
+        self.network = context.network
+        self.tokenizer = context.tokenizer
+        self.batch = stage.batch
+        self.row_tokens = stage.data["row_tokens"]
+        self.weigh = jax.jit(stage.objective.part("aggregation"))
+        self.examples = read_demonstrations(context, stage)
+        self.epochs = PackedEpochs(
+            [len(prompt) + len(completion) for prompt, completion in self.examples],
+            seed=context.config.seed,
+            row_tokens=self.row_tokens,
+            packed=stage.data["packed"],
+        )
+
+    def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
+        """Weighted negative log-likelihood of the demonstrated tokens."""
+        logprobs, _, greedy = completion_statistics(self.network, params, batch, TokenFilter())
+        loss, metrics = nll(logprobs, batch["mask"])
+        metrics["token_accuracy"] = masked(greedy, batch["mask"])
+        return jnp.sum(batch["weights"] * loss), metrics
+
+    def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
+        """The rows of one update."""
+        rows = packed_batch(
+            self.examples,
+            self.epochs.rows_for_step(step - 1, self.batch.sequences_per_update),
+            row_tokens=self.row_tokens,
+            pad_id=self.tokenizer.pad_id,
+        )
+        rows["weights"] = np.asarray(self.weigh(rows["mask"]), np.float32)
+        return state, Experience([rows], {}, {}, int(rows["mask"].sum()))
+
+    def record(self, state: TrainState, step: int, experience: Experience) -> None:
+        """Nothing was sampled."""
+
+
+def read_demonstrations(context: Context, stage: Stage) -> list[Example]:
+    """Tokenises the stage's demonstrations, prompt and completion apart.
+
+    From the run's problems, or from a file with the columns prompt and completion.
+    """
+    if stage.data["source"] == "problems":
+        records = context.train_problems
+        if "demonstration" not in records[0]:
+            raise ValueError(
+                "The problems bring no worked demonstrations; give a file of your own "
+                f"(config.{stage.name}.data.source, config.{stage.name}.data.path)."
+            )
+        column = "demonstration"
+    else:
+        column = "completion"
+        records = open_source(
+            stage.data["source"], path=stage.data["path"] or None, columns=("prompt", column)
+        )
+    count = min(len(records), stage.data["limit"] or len(records))
+    encode, eos = context.tokenizer.encode, context.tokenizer.eos_id
+    examples = []
+    for index in range(count):
+        record = records[index]
+        (prompt,) = context.prompt_texts([record])
+        examples.append((encode(prompt), [*encode(record[column]), eos]))
+    return examples
+
+
+def packed_batch(
+    examples: Sequence[Example], plan: Sequence[Sequence[int]], *, row_tokens: int, pad_id: int
+) -> Rows:
+    """Packed rows in the trainer's layout: tokens [R, S], and a mask [R, S - 1] of targets.
+
+    The first token of a row is never predicted, hence S - 1; the first token of any other example
+    is part of a prompt and masked out.
+    """
+    packed = pack_rows(examples, plan, row_tokens=row_tokens, pad_id=pad_id)
+    return {
+        "tokens": packed.tokens,
+        "positions": packed.positions,
+        "segment_ids": packed.segment_ids,
+        "mask": packed.loss_mask[:, 1:],
+    }

@@ -1,0 +1,287 @@
+"""The train loop, for every method.
+
+A run is a list of stages. A stage turns experience into batches and batches into better
+parameters; whether experience is read from disk or sampled is its family's business
+(training/families/). Each stage starts from the parameters that the one before it ended with.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from rljax.config.validate import Stage, resolved_dict, validate
+from rljax.models.network import Params
+from rljax.objectives.metrics import SumCount
+from rljax.parallel.rules import batch_sharding, put_rows, replicated
+from rljax.reporting.progress import Progress
+from rljax.reporting.report import write_report
+from rljax.reporting.summary import print_summary, rollout_steps, write_json_atomic, write_rollout
+from rljax.reporting.writers import MultiWriter, check_names, open_writers
+from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.checkpoints import Checkpoints
+from rljax.training.context import Context, build_context, copy_params
+from rljax.training.evaluation import Evaluator
+from rljax.training.families import Experience
+from rljax.training.families.table import FAMILY_CLASSES
+from rljax.training.optimizers import build_optimizer
+from rljax.training.state import TrainState, abstract_state, create_state, state_shardings
+from rljax.training.summary import summarise
+from rljax.training.train_step import Metrics, make_train_step
+from rljax.training.workdir import claim_workdir
+
+
+class NonFiniteError(RuntimeError):
+    """Too many updates in a row had a non-finite loss or gradient."""
+
+
+def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict[str, Any]:
+    """Trains, or continues, all stages of a config.
+
+    Args:
+        config: complete (config/load.py); validated here, before anything compiles.
+        workdir: new, or that of an interrupted run of the same config, which then continues
+            exactly: parameters and logged metrics are those of a run that was never interrupted.
+        console: where progress goes; standard output by default.
+
+    Returns:
+        The summary, as written to WORKDIR/summary.json.
+
+    Raises:
+        ValueError: bad config, or a workdir of another config.
+        ScoringError: the verifier fails on too many samples.
+        NonFiniteError: training broke down; the last good checkpoint is intact.
+    """
+    started = time.perf_counter()
+    stages = validate(config)
+    resolved = resolved_dict(config, stages)
+    check_names(config.reporting.writers)
+    optimizers = [build_optimizer(stage) for stage in stages]
+    context = build_context(config, stages, workdir)
+    claim_workdir(workdir, resolved)
+    console = console or Console()
+    with context.scorer, jax.set_mesh(context.mesh):
+        runner = Runner(context, stages, optimizers, console, started)
+        runner.train(resolved)
+    summary = summarise(workdir, stages, config.seed, runner.elapsed())
+    write_json_atomic(workdir / "summary.json", summary)
+    write_report([workdir], workdir / "report.html")
+    print_summary(summary, console)
+    console.print(f"report: {workdir / 'report.html'}", soft_wrap=True)
+    return summary
+
+
+class Step(NamedTuple):
+    """A finished step whose metrics may still be on the device."""
+
+    step: int
+    experience: Experience
+    metrics: Sequence[Metrics]  # one per update
+    seconds: float
+
+
+class Runner:
+    """Goes through the stages of one run."""
+
+    def __init__(
+        self,
+        context: Context,
+        stages: Sequence[Stage],
+        optimizers: Sequence,
+        console: Console,
+        started: float,
+    ) -> None:
+        self.context, self.stages, self.optimizers = context, stages, optimizers
+        self.console, self.started = console, started
+        self.earlier_seconds = 0.0  # of the processes before this one, from the checkpoint
+        self.evaluate = Evaluator(context)
+        self.checkpoints = [
+            Checkpoints(
+                context.workdir / "checkpoints" / stage.name, keep=context.config.checkpoint.keep
+            )
+            for stage in stages
+        ]
+
+    def elapsed(self) -> float:
+        """Wall seconds of the run, over all its processes, up to the last checkpoint of each."""
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def train(self, resolved: dict[str, Any]) -> None:
+        """Runs every stage that is not complete yet."""
+        kept = {
+            stage.name: folder.latest() or 0
+            for stage, folder in zip(self.stages, self.checkpoints, strict=True)
+        }
+        # A later stage's checkpoints count only after the stages before it.
+        current = next(
+            (i for i, stage in enumerate(self.stages) if kept[stage.name] < stage.steps),
+            len(self.stages),
+        )
+        keep_rows = {stage.name: kept[stage.name] for stage in self.stages[: current + 1]}
+        if current < len(self.stages) and not kept[self.stages[current].name]:
+            keep_rows.pop(self.stages[current].name)
+        config = self.context.config
+        with open_writers(
+            self.context.workdir, config.reporting.writers, resume_from=keep_rows, config=resolved
+        ) as writer:
+            for index in range(current, len(self.stages)):
+                self.train_stage(index, writer)
+        for folder in self.checkpoints:
+            folder.close()
+
+    def train_stage(self, index: int, writer: MultiWriter) -> None:
+        """Runs one stage from its last checkpoint, or from the end of the stage before."""
+        stage, optimizer, config = self.stages[index], self.optimizers[index], self.context.config
+        checkpoints = self.checkpoints[index]
+        shardings = state_shardings(self.context.network, optimizer, self.context.mesh)
+        state, done = self.first_state(index, shardings)
+        reference = self.starting_params(index) if stage.needs_reference else None
+        first_step = sum(earlier.steps for earlier in self.stages[:index])
+        family = FAMILY_CLASSES[stage.objective.family](self.context, stage, reference, first_step)
+        rows, whole = batch_sharding(self.context.mesh), replicated(self.context.mesh)
+        train_step = jax.jit(
+            make_train_step(family.loss_fn, optimizer, micro_batches=stage.batch.micro_batches),
+            in_shardings=(shardings, rows),
+            out_shardings=(shardings, whole),
+            donate_argnums=0,
+        )
+        recorded = rollout_steps(stage.steps)
+        accuracy = None
+        with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
+            log = StepLog(stage, writer, progress, optimizer.schedule, config)
+            if done == 0 and len(self.stages) == 1:
+                self.log_heldout(state.params, stage, 0, writer, progress)
+            for step in range(done + 1, stage.steps + 1):
+                began = time.perf_counter()
+                state, experience = family.collect(state, step)
+                metrics = []
+                for batch in experience.batches:
+                    state, update_metrics = train_step(state, put_rows(batch, self.context.mesh))
+                    metrics.append(update_metrics)
+                if step in recorded and (record := family.record(state, step, experience)):
+                    write_rollout(self.context.workdir, record)
+                log.add(Step(step, experience, metrics, time.perf_counter() - began))
+                last = step == stage.steps
+                saving = last or step % config.checkpoint.every_steps == 0
+                every = config.evaluation.every_steps
+                evaluating = last or bool(every and step % every == 0)
+                if saving or evaluating or step % config.reporting.every_steps == 0:
+                    log.flush(state)
+                if evaluating:
+                    accuracy = self.log_heldout(state.params, stage, step, writer, progress)
+                if saving:
+                    note = {"stage": stage.name, "step": step, "elapsed_seconds": self.elapsed()}
+                    checkpoints.save(step, state, note, accuracy if evaluating else None)
+        checkpoints.wait()
+
+    def first_state(self, index: int, shardings: TrainState) -> tuple[TrainState, int]:
+        """The state to continue from, and the steps already done in this stage."""
+        done = self.checkpoints[index].latest()
+        optimizer = self.optimizers[index]
+        if done is None:
+            return create_state(self.starting_params(index), optimizer, shardings), 0
+        abstract = abstract_state(self.context.network, optimizer, shardings)
+        state, note = self.checkpoints[index].restore(done, abstract)
+        self.earlier_seconds = note["elapsed_seconds"]
+        self.console.print(
+            f"continuing {self.stages[index].name} after step {done}", soft_wrap=True
+        )
+        return state, done
+
+    def starting_params(self, index: int) -> Params:
+        """A fresh copy of the parameters that a stage starts from."""
+        network, mesh = self.context.network, self.context.mesh
+        if index == 0:
+            return network.init(purpose_key(self.context.config.seed, Purpose.PARAMETERS), mesh)
+        optimizer = self.optimizers[index - 1]
+        abstract = abstract_state(network, optimizer, state_shardings(network, optimizer, mesh))
+        state, note = self.checkpoints[index - 1].restore(self.stages[index - 1].steps, abstract)
+        self.earlier_seconds = max(self.earlier_seconds, 0.0)
+        return copy_params(state.params)
+
+    def log_heldout(
+        self, params: Params, stage: Stage, step: int, writer: MultiWriter, progress: Progress
+    ) -> float:
+        """Evaluates on the held-out problems; returns the greedy accuracy."""
+        began = time.perf_counter()
+        metrics = self.evaluate(params)
+        row = {"stage": stage.name, "step": step}
+        writer.write({**row, "kind": "heldout", **metrics})
+        writer.write({**row, "kind": "timing", "evaluation": time.perf_counter() - began})
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        progress.message(f"held-out after {stage.name} step {step}: {shown}")
+        return metrics["accuracy_greedy"]
+
+
+class StepLog:
+    """Collects steps and writes them together, so that the device need not wait for each."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        writer: MultiWriter,
+        progress: Progress,
+        schedule: Any,
+        config: ConfigDict,
+    ) -> None:
+        self.stage, self.writer, self.progress, self.schedule = stage, writer, progress, schedule
+        self.max_skipped = config.safety.max_skipped_in_a_row
+        self.waiting: list[Step] = []
+
+    def add(self, step: Step) -> None:
+        """Keeps a step for the next flush."""
+        self.waiting.append(step)
+
+    def flush(self, state: TrainState) -> None:
+        """Writes and shows the waiting steps.
+
+        Raises:
+            NonFiniteError: if the last updates of the state were all skipped.
+        """
+        steps, self.waiting = self.waiting, []
+        fetched = jax.device_get([step.metrics for step in steps])
+        for step, metrics in zip(steps, fetched, strict=True):
+            self._write(step, metrics)
+        in_a_row = int(state.skipped_in_a_row)
+        if in_a_row >= self.max_skipped:
+            raise NonFiniteError(
+                f"{in_a_row} updates in a row had a non-finite loss or gradient (stage "
+                f"{self.stage.name!r}); {self.max_skipped} are allowed "
+                "(config.safety.max_skipped_in_a_row). The last checkpoint is intact: lower the "
+                "learning rate and continue in a new workdir, or look at the data."
+            )
+
+    def _write(self, step: Step, updates: Sequence[Metrics]) -> None:
+        experience = step.experience
+        update = (step.step - 1) * self.stage.batch.updates_per_step
+        row = {"stage": self.stage.name, "step": step.step}
+        metrics = {
+            **experience.metrics,
+            **mean_metrics(updates),
+            "learning_rate": float(self.schedule(update)),
+        }
+        seconds = dict(experience.seconds)
+        seconds["update"] = max(0.0, step.seconds - sum(seconds.values()))
+        speed = experience.tokens / step.seconds
+        self.writer.write({**row, "kind": "train", **metrics})
+        self.writer.write({**row, "kind": "timing", **seconds, "tokens_per_second": speed})
+        self.progress.update(step.step, {**metrics, "tokens_per_second": speed})
+
+
+def mean_metrics(updates: Sequence[Metrics]) -> dict[str, float]:
+    """Adds sums and counts over the updates of a step and divides once; counts of events are sums."""
+    add = functools.partial(jax.tree.map, lambda *parts: np.sum(parts, dtype=np.float64))
+    total: dict[str, SumCount] = add(*updates) if len(updates) > 1 else updates[0]
+    means = {
+        name: float(pair.total / pair.count) if pair.count else math.nan
+        for name, pair in total.items()
+    }
+    means["updates_skipped"] = float(total["updates_skipped"].total)
+    return means

@@ -1,0 +1,107 @@
+"""Sampling on the device, then text and scores on the host."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rljax.data.encode import encode_prompts
+from rljax.models.network import Params
+from rljax.parallel.rules import put_rows
+from rljax.rewards.pool import Scores
+from rljax.sampling.sampler import Rollouts, Sampler
+from rljax.training.context import Context, Record
+
+
+class Samples(NamedTuple):
+    """G samples of each of B prompts, on the host; N = B * G."""
+
+    records: Sequence[Record]  # B
+    prompt_texts: list[str]  # B
+    prompts: np.ndarray  # [B, P] i32
+    prompt_mask: np.ndarray  # [B, P] bool
+    rollouts: Rollouts  # numpy, [B, G, T]
+    texts: list[str]  # N
+    seconds: float  # of sampling
+
+    @property
+    def samples_per_prompt(self) -> int:
+        """G."""
+        return self.rollouts.tokens.shape[1]
+
+    def flat(self, name: str) -> np.ndarray:
+        """A field of the rollouts as [N, ...]."""
+        array = getattr(self.rollouts, name)
+        return array.reshape(-1, *array.shape[2:])
+
+    def repeated(self, values: Sequence[Any]) -> list[Any]:
+        """B values -> N values, one per sample."""
+        return [value for value in values for _ in range(self.samples_per_prompt)]
+
+
+def sample_texts(
+    context: Context,
+    sampler: Sampler,
+    params: Params,
+    records: Sequence[Record],
+    *,
+    key: Array,
+    step: int,
+) -> Samples:
+    """Samples completions for the prompts of `records`.
+
+    Args:
+        context: of the run.
+        sampler: `Context.jit_sampler`.
+        params: of the policy.
+        records: B problems with a stable "id".
+        key: of a random stream (sampling/keys.py).
+        step: counted over the run.
+    """
+    started = time.perf_counter()
+    texts = context.prompt_texts(records)
+    ids = [record["id"] for record in records]
+    prompts, prompt_mask = encode_prompts(
+        texts, context.tokenizer, max_prompt_tokens=context.config.data.max_prompt_tokens, ids=ids
+    )
+    placed = put_rows((prompts, prompt_mask, np.asarray(ids, np.int32)), context.mesh)
+    rollouts = jax.device_get(sampler(params, *placed, key, jnp.int32(step)))
+    tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
+    mask = rollouts.mask.reshape(tokens.shape)
+    completions = [
+        context.tokenizer.decode(row[kept]) for row, kept in zip(tokens, mask, strict=True)
+    ]
+    seconds = time.perf_counter() - started
+    return Samples(records, texts, prompts, prompt_mask, rollouts, completions, seconds)
+
+
+def score_samples(context: Context, samples: Samples) -> tuple[Scores, float]:
+    """Scores all samples; returns the scores [N] and the seconds it took."""
+    started = time.perf_counter()
+    scores = context.scorer.score(
+        samples.repeated(samples.prompt_texts),
+        samples.texts,
+        samples.repeated(context.references(samples.records)),
+        samples.flat("mask").sum(axis=1).tolist(),
+    )
+    return scores, time.perf_counter() - started
+
+
+def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]:
+    """What a step's samples look like: lengths, truncation, rewards."""
+    metrics = {
+        "completion_tokens": float(samples.flat("mask").sum(axis=1).mean()),
+        "truncated_share": float(1.0 - samples.flat("finished").mean()),
+    }
+    if scores is None:
+        return metrics
+    metrics["reward"] = float(scores.total.mean())
+    metrics["accuracy"] = float(scores.correct.mean())
+    metrics["scoring_failures"] = float(scores.failed.sum())
+    if len(scores.parts) > 1:
+        metrics |= {f"reward/{name}": float(part.mean()) for name, part in scores.parts.items()}
+    return metrics

@@ -1,0 +1,80 @@
+"""TrainState: everything that an update changes, as one pytree."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+from jax.sharding import Mesh
+
+from rljax.models.network import Network, Params
+from rljax.parallel.rules import replicated
+
+
+@struct.dataclass
+class TrainState:
+    """Parameters and all that belongs to them; saved and restored whole."""
+
+    params: Params
+    optimizer_state: Any
+    updates: Array  # [] i32, updates tried in this stage, skipped ones included
+    skipped: Array  # [] i32, updates skipped because of a non-finite loss or gradient
+    skipped_in_a_row: Array  # [] i32, of these the latest consecutive ones
+    baseline: Array  # [] f32, moving average of rewards (advantage "ema"), else 0
+
+
+def state_shardings(
+    network: Network, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """The TrainState with a sharding at each leaf.
+
+    Optimizer moments are placed as their parameters; counters are replicated.
+    """
+    params = network.shardings(mesh)
+    whole = replicated(mesh)
+    abstract = jax.eval_shape(optimizer.init, network.shapes)
+    moments = optax.tree.map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        abstract,
+        params,
+        transform_non_params=lambda _: whole,
+    )
+    return TrainState(params, moments, whole, whole, whole, whole)
+
+
+def create_state(
+    params: Params, optimizer: optax.GradientTransformation, shardings: TrainState
+) -> TrainState:
+    """A stage's first state: fresh optimizer, zero counters. `params` are donated."""
+
+    def create(params: Params) -> TrainState:
+        # Four separate zeros: donated buffers must not be shared between fields.
+        return TrainState(
+            params=params,
+            optimizer_state=optimizer.init(params),
+            updates=jnp.zeros((), jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
+            skipped_in_a_row=jnp.zeros((), jnp.int32),
+            baseline=jnp.zeros((), jnp.float32),
+        )
+
+    return jax.jit(create, donate_argnums=0, out_shardings=shardings)(params)
+
+
+def abstract_state(
+    network: Network, optimizer: optax.GradientTransformation, shardings: TrainState
+) -> TrainState:
+    """ShapeDtypeStructs with shardings: what a checkpoint is restored into."""
+    state = TrainState(
+        params=network.shapes,
+        optimizer_state=jax.eval_shape(optimizer.init, network.shapes),
+        updates=jax.ShapeDtypeStruct((), jnp.int32),
+        skipped=jax.ShapeDtypeStruct((), jnp.int32),
+        skipped_in_a_row=jax.ShapeDtypeStruct((), jnp.int32),
+        baseline=jax.ShapeDtypeStruct((), jnp.float32),
+    )
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, state, shardings)

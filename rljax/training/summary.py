@@ -1,0 +1,48 @@
+"""The final figures of a run, read back from its files."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rljax.config.validate import Stage
+from rljax.reporting.files import read_rows
+
+
+def summarise(
+    workdir: Path, stages: Sequence[Stage], seed: int, wall_seconds: float
+) -> dict[str, Any]:
+    """Figures for WORKDIR/summary.json.
+
+    heldout_accuracy_before is the greedy accuracy at the start of the last stage (after the
+    warm-up, where there is one), heldout_accuracy_after that at its end.
+    """
+    rows = read_rows(workdir / "metrics.jsonl")
+    timing = read_rows(workdir / "timing.jsonl")
+    heldout = [row for row in rows if row["kind"] == "heldout"]
+    last = stages[-1].name
+    before = [r for r in heldout if r["stage"] != last or r["step"] == 0]
+    after = [r for r in heldout if r["stage"] == last and r["step"] > 0]
+    summary: dict[str, Any] = {
+        "method": stages[-1].objective.method.name,
+        "seed": seed,
+        "heldout_accuracy_before": before[-1]["accuracy_greedy"] if before else None,
+        "heldout_accuracy_after": after[-1]["accuracy_greedy"] if after else None,
+        "wall_seconds": wall_seconds,
+    }
+    summary |= {f"heldout_{k}": v for k, v in after[-1].items() if "@" in k} if after else {}
+    summary["stages"] = {stage.name: _stage_figures(stage.name, rows, timing) for stage in stages}
+    return summary
+
+
+def _stage_figures(stage: str, rows: Sequence[dict], timing: Sequence[dict]) -> dict[str, float]:
+    """Steps, last metrics, and the median seconds per step of each phase."""
+    train = [row for row in rows if row["stage"] == stage and row["kind"] == "train"]
+    figures: dict[str, float] = {"steps": len(train)}
+    shown = ("loss", "reward", "accuracy", "reward_accuracy", "bound", "updates_skipped")
+    figures |= {name: train[-1][name] for name in shown if train and name in train[-1]}
+    for phase in ("sampling", "scoring", "update"):
+        seconds = [row[phase] for row in timing if row["stage"] == stage and phase in row]
+        if seconds:
+            figures[f"{phase}_seconds"] = statistics.median(seconds)
+    return figures

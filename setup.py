@@ -1,0 +1,43 @@
+"""Packaging: `pip install -e .`, with extras test, tpu, gpu, hf, wandb and plan."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "rljax/__init__.py").read_text()).group(1)
+
+setup(
+    name="rljax",
+    version=VERSION,
+    description="Post-training of language models in JAX: RLVR, preference and evidence objectives",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=find_packages(include=["rljax", "rljax.*"]),
+    install_requires=[
+        "absl-py",
+        "chex",
+        "flax>=0.12",
+        "grain>=0.2.12",
+        "jax>=0.10",
+        "math-verify>=0.9",
+        "ml-collections>=1.0",
+        "numpy",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.11.30",
+        "pyarrow",
+        "reasoning-gym>=0.1.25",
+        "rich",
+        "tensorboardX",
+    ],
+    extras_require={
+        "test": ["pytest", "ruff"],
+        "tpu": ["jax[tpu]"],
+        "gpu": ["jax[cuda12]"],
+        "hf": ["transformers"],
+        "wandb": ["wandb"],
+        "plan": ["libtpu"],
+    },
+)

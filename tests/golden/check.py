@@ -1,0 +1,166 @@
+"""Compares rljax with golden vectors: `python tests/golden/check.py DIR [--allow-missing]`.
+
+Prints one line per file in DIR: cases passed, failed and missing (the method is not built), and
+the worst relative error of the compared ones. With --verbose also the reason of every missing
+case. Exit code 0: nothing failed and, without the flag, nothing is missing; 1: something did or
+is; 2: DIR holds no golden file or one that cannot be read.
+
+Everything is computed in float64, so that float64 references are compared tightly. The relative
+error of a number is |ours - theirs| / max(|theirs|, a tenth of the largest |theirs| of its field).
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+for folder in (HERE, HERE.parents[1]):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+from golden_adapters import ADAPTERS, NotBuilt  # noqa: E402
+
+# Float64 references, printed with 10 to 12 digits. verl adds 1e-8 to some denominators.
+DEFAULT_TOLERANCE = 1e-7
+# Files whose notes say that the reference, or a part of it, ran in float32.
+TOLERANCES = {"dpo-family": 1e-5, "policy-gradient-tunix": 1e-5, "sft-variants": 1e-5}
+FLOAT32_CASE = 1e-5
+ABSOLUTE_FLOOR = 1e-9
+
+
+class Result(NamedTuple):
+    """What became of one case."""
+
+    name: str
+    status: str  # "passed", "failed" or "missing"
+    error: float  # worst relative error, nan for a missing case
+    reason: str
+
+
+def tolerance(slug: str, case: dict) -> float:
+    limit = TOLERANCES.get(slug, DEFAULT_TOLERANCE)
+    args = case.get("args", {})
+    in_float32 = "float32" in str(args.get("note", "")) + str(args.get("dtype", ""))
+    return max(limit, FLOAT32_CASE) if in_float32 else limit
+
+
+def _as_numbers(value) -> np.ndarray:
+    """Nested lists to float64; None becomes NaN."""
+    return np.asarray(value, dtype=object).astype(np.float64)
+
+
+def relative_error(ours, theirs) -> float:
+    """Worst relative error of a field; infinity for another shape, or NaN on one side only."""
+    if isinstance(theirs, dict):
+        if not isinstance(ours, dict) or set(ours) != set(theirs):
+            return math.inf
+        return max((relative_error(ours[key], theirs[key]) for key in theirs), default=0.0)
+    if theirs is None or ours is None:
+        return 0.0 if theirs is ours else math.inf
+    if not isinstance(ours, list):
+        ours = np.asarray(ours)
+    ours, theirs = _as_numbers(ours), _as_numbers(theirs)
+    if ours.shape != theirs.shape:
+        return math.inf
+    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0.0, np.abs(ours - theirs))
+    finite = np.abs(theirs[np.isfinite(theirs)])
+    floor = max(0.1 * finite.max(initial=0.0), ABSOLUTE_FLOOR)
+    scale = np.maximum(np.where(np.isfinite(theirs), np.abs(theirs), 0.0), floor)
+    errors = np.where(np.isnan(difference), np.inf, difference) / scale
+    return float(errors.max(initial=0.0))
+
+
+def check_case(slug: str, case: dict) -> Result:
+    """Runs one case through its adapter and compares every field of its outputs."""
+    name = case.get("name", "(no name)")
+    if slug not in ADAPTERS:
+        return Result(name, "missing", math.nan, "no adapter")
+    try:
+        with jax.enable_x64(True):
+            outputs = jax.device_get(ADAPTERS[slug](case))
+    except NotBuilt as reason:
+        return Result(name, "missing", math.nan, f"not built: {reason}")
+    except Exception as problem:  # A broken function must not hide the cases after it.
+        return Result(name, "failed", math.inf, f"{type(problem).__name__}: {problem}")
+    errors = {
+        field: relative_error(outputs[field], expected) if field in outputs else math.inf
+        for field, expected in case["outputs"].items()
+    }
+    worst = max(errors, key=errors.get, default=None)
+    error, limit = errors.get(worst, 0.0), tolerance(slug, case)
+    if error <= limit:
+        return Result(name, "passed", error, "")
+    return Result(name, "failed", error, f"{worst}: relative error {error:.2e} > {limit:.0e}")
+
+
+def check_file(path: Path) -> tuple[str, list[Result]]:
+    """The slug of a golden file and the result of each of its cases.
+
+    Raises:
+        ValueError: if the file is no golden file.
+    """
+    try:
+        content = json.loads(path.read_text())
+        slug, cases = content["system"], content["cases"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as problem:
+        raise ValueError(
+            f"{path.name} is no golden file; expected JSON with 'system' and 'cases' ({problem!r})."
+        ) from problem
+    return slug, [check_case(slug, case) for case in cases]
+
+
+def _line(slug: str, results: list[Result], width: int) -> str:
+    counts = {
+        status: sum(result.status == status for result in results)
+        for status in ("passed", "failed", "missing")
+    }
+    errors = [result.error for result in results if result.status != "missing"]
+    worst = f"{max(errors):.1e}" if errors else "-"
+    return (
+        f"{slug:<{width}}  passed {counts['passed']:>3}  failed {counts['failed']:>3}  "
+        f"missing {counts['missing']:>3}  worst relative error {worst}"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path, metavar="DIR", help="folder of golden *.json files")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="cases of methods not built are no error"
+    )
+    parser.add_argument("--verbose", action="store_true", help="say why cases are missing")
+    options = parser.parse_args(argv)
+    paths = sorted(options.directory.glob("*.json"))
+    if not paths:
+        print(f"No *.json in {options.directory}.", file=sys.stderr)
+        return 2
+    width = max(len(path.stem) for path in paths)
+    everything, unreadable = [], False
+    for path in paths:
+        try:
+            slug, results = check_file(path)
+        except ValueError as problem:
+            print(problem, file=sys.stderr)
+            unreadable = True
+            continue
+        print(_line(slug, results, width), flush=True)
+        for result in results:
+            if result.status == "failed" or (options.verbose and result.status == "missing"):
+                print(f"  {result.status}: {result.name}: {result.reason}", flush=True)
+        everything += results
+    print(_line("total", everything, width))
+    statuses = {result.status for result in everything}
+    if unreadable:
+        return 2
+    return int("failed" in statuses or ("missing" in statuses and not options.allow_missing))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

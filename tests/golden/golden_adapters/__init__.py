@@ -1,0 +1,24 @@
+"""Adapters from golden cases to rljax, one function per slug.
+
+An adapter takes a case and returns the fields of its `outputs`, computed by the functions that
+training uses. It raises `NotBuilt` for a case of a method that rljax does not have (yet); such
+cases are counted as missing.
+"""
+
+from golden_adapters import evidence, policy_gradient, preference, supervised
+from golden_adapters.common import NotBuilt
+
+ADAPTERS = {
+    "dpo-family": preference.dpo_family,
+    "hpt": supervised.hpt,
+    "jepo": evidence.jepo,
+    "policy-gradient-advantages": policy_gradient.verl_advantages,
+    "policy-gradient-agg-kl-is": policy_gradient.verl_aggregation_and_kl,
+    "policy-gradient-losses": policy_gradient.verl_losses,
+    "policy-gradient-trl": policy_gradient.trl,
+    "policy-gradient-tunix": policy_gradient.tunix,
+    "sft-variants": supervised.sft_variants,
+    "tulu3-dpo": preference.tulu3,
+}
+
+__all__ = ["ADAPTERS", "NotBuilt"]

@@ -1,0 +1,275 @@
+"""The HTML report: complete, self-contained, safe against what a model may write."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fake_run import NASTY, make_workdir
+
+from rljax.reporting import rollout_view
+from rljax.reporting.files import write_json_atomic
+from rljax.reporting.report import write_report
+from rljax.reporting.rollout_view import MAX_PROMPTS, MAX_SAMPLES, compact_rollout
+
+ROOT = Path(__file__).parents[2]
+VOID = {"meta", "link", "img", "br", "hr", "input", "rect", "path", "circle"}
+
+
+class Page(HTMLParser):
+    """Collects tags, scripts, ids, texts; fails on tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.scripts: list[tuple[dict, str]] = []
+        self.ids: list[str] = []
+        self.figures: list[str] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        attrs = dict(attrs)
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "script":
+            self.scripts.append((attrs, ""))
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] == "script":
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        elif self._open and self._open[-1] != "style":
+            self.texts.append(data.strip())
+
+    def data(self, name: str):
+        (found,) = [text for attrs, text in self.scripts if attrs.get("id") == name]
+        return json.loads(found)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory) -> Path:
+    return make_workdir(tmp_path_factory.mktemp("runs") / "quickstart")
+
+
+def draw(workdirs: list[Path], out: Path) -> Page:
+    write_report(workdirs, out)
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_the_report_loads_nothing_from_anywhere(workdir, tmp_path):
+    page = draw([workdir], tmp_path / "report.html")
+    for tag, name, value in page.attributes:
+        assert tag not in ("link", "iframe", "img", "object", "embed")
+        assert name not in ("src", "srcset", "xlink:href", "action") and not name.startswith("on")
+        if name == "href":
+            assert value.startswith("#") and value[1:] in page.ids
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for word in ("http://", "https://", "@import", "@font-face", "fetch(", "import(", "XMLHttp"):
+        assert word not in text
+    assert text.count("url(") == text.count("url(#plot)")
+    assert "default-src 'none'" in text
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_logged_metric_is_drawn_with_its_values(workdir, tmp_path):
+    page = draw([workdir], tmp_path / "report.html")
+    for title in (
+        ["Held-out accuracy", "Reward", "Accuracy", "Entropy", "KL to the start", "Time per step"]
+        + ["Completion length", "Clip fraction", "Gradient norm", "Groups without signal"]
+        + ["Token accuracy", "A user metric", "Held-out completion length"]
+    ):
+        assert title in page.texts, title
+    lines = {line["name"]: line for chart in page.data("chart-data") for line in chart["lines"]}
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for name, label in (("reward", "Reward"), ("a_user_metric", "A user metric")):
+        logged = [float(f"{row[name]:.4g}") for row in rows if name in row]
+        assert lines[label]["values"] == logged
+        assert lines[label]["steps"] == list(range(1, 121))
+    assert lines["sampling"]["steps"] == list(range(1, 121))
+    assert {"Greedy accuracy", "pass@1", "pass@8", "majority@8"} <= set(lines)
+
+
+def test_headline_and_environment(workdir, tmp_path):
+    page = draw([workdir], tmp_path / "report.html")
+    for text in ("quickstart", "0.283", "0.920", "5:01", "0.10.2", "versions.jax", "config_hash"):
+        assert text in page.texts, text
+    assert "not finished" not in page.texts
+
+
+def test_nasty_completions_stay_text(workdir, tmp_path):
+    page = draw([workdir], tmp_path / "report.html")
+    assert len(page.scripts) == 3
+    (source,) = page.data("rollout-data")
+    assert [step["step"] for step in source["steps"]] == [1, 60, 120]
+    prompt = source["steps"][0]["prompts"][0]
+    assert prompt["prompt"].endswith(NASTY)
+    assert NASTY in [sample["tokens"][0] for sample in prompt["samples"]]
+    rewards = [sample["reward"] for sample in prompt["samples"]]
+    assert rewards == sorted(rewards, reverse=True)
+
+
+def test_nasty_names_and_configs_stay_text(tmp_path):
+    folder = make_workdir(tmp_path / "<img src=x>&", warmup=5, steps=6, prompts=1)
+    nasty = {"stage": "<i>s", "step": 1, "kind": "train", "<b>m": 1.0}
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(nasty) + "\n")
+    write_json_atomic(folder / "config.json", {"<u>": NASTY})
+    other = make_workdir(tmp_path / "other", warmup=5, steps=6, prompts=1)
+    for workdirs in ([folder], [folder, other]):
+        page = draw(workdirs, tmp_path / "report.html")
+        assert not {"img", "i>s", "b>m", "u"} & {tag for tag, _, _ in page.attributes}
+        assert "<b>m" in page.texts and "<i>s" in page.texts and "<u>" in page.texts
+        assert len(page.scripts) == 3
+
+
+def test_comparing_runs_shows_only_the_fields_that_differ(workdir, tmp_path):
+    other = make_workdir(
+        tmp_path / "b" / "quickstart", seed=1, learning_rate=1e-3, finished=False, steps=60
+    )
+    page = draw([workdir, other], tmp_path / "report.html")
+    at = page.texts.index("What differs")
+    end = page.texts.index("The whole config")
+    assert {"seed", "optimizer.learning_rate", "0.0003", "0.001"} <= set(page.texts[at:end])
+    assert "model.layers" not in page.texts[at:end] and "model.layers" in page.texts[end:]
+    assert "not finished" in page.texts
+    # Two runs of one name are told apart by their folders.
+    names = {line["name"] for chart in page.data("chart-data") for line in chart["lines"]}
+    assert len(names) == 2 and all(name.endswith("quickstart") for name in names)
+    rewards = [
+        chart
+        for chart in page.data("chart-data")
+        if [len(line["steps"]) for line in chart["lines"]] == [120, 60]
+    ]
+    assert [line["colour"] for line in rewards[0]["lines"]] == [0, 1]
+    assert {source["run"] for source in page.data("rollout-data")} == names
+
+
+def test_a_run_that_is_still_running(workdir, tmp_path):
+    folder = make_workdir(tmp_path / "running", steps=30, finished=False)
+    path = folder / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "not finished" in draw([folder], folder / "report.html").texts
+    # The very first moment: a config, but nothing logged.
+    empty = tmp_path / "empty"
+    write_json_atomic(empty / "config.json", {"seed": 0})
+    page = draw([empty], empty / "report.html")
+    assert "No metrics have been logged yet." in page.texts
+    draw([workdir, empty], tmp_path / "both.html")
+
+
+def test_large_runs_stay_small(tmp_path):
+    folder = tmp_path / "long"
+    folder.mkdir()
+    with (folder / "metrics.jsonl").open("w") as file:
+        for step in range(1, 20_001):
+            file.write(
+                f'{{"stage": "grpo", "step": {step}, "kind": "train", "reward": {step % 7}}}\n'
+            )
+    page = draw([folder], tmp_path / "report.html")
+    (chart,) = page.data("chart-data")
+    steps = chart["lines"][0]["steps"]
+    assert len(steps) == 500 and (steps[0], steps[-1]) == (1, 20_000)
+    assert (tmp_path / "report.html").stat().st_size < 120_000
+
+
+def _rollout(prompts: int, samples: int, tokens: int) -> dict:
+    sample = {"tokens": ["a"] * tokens, "logprob": [-1.0] * tokens, "ratio": [1.0] * tokens}
+    return {
+        "stage": "grpo",
+        "step": 1,
+        "prompts": [
+            {"id": i, "prompt": "p", "samples": [{**sample, "reward": j} for j in range(samples)]}
+            for i in range(prompts)
+        ],
+    }
+
+
+def test_large_rollouts_are_cut_with_a_note():
+    found = compact_rollout(_rollout(40, 64, 3))
+    assert len(found["prompts"]) == MAX_PROMPTS
+    rewards = [sample["reward"] for sample in found["prompts"][0]["samples"]]
+    assert len(rewards) == MAX_SAMPLES and (rewards[0], rewards[-1]) == (63, 0)
+    assert len(found["prompts"][0]["rewards"]) == 64
+    assert "16 of 40 prompts" in found["note"] and "at most 16 samples" in found["note"]
+    assert compact_rollout(_rollout(2, 4, 3))["note"] == ""
+    many_tokens = compact_rollout(_rollout(10, 2, 100), limit_tokens=450)
+    assert len(many_tokens["prompts"]) == 2 and "2 of 10 prompts" in many_tokens["note"]
+    assert len(compact_rollout(_rollout(10, 2, 100), limit_tokens=1)["prompts"]) == 1
+
+
+def test_samples_may_lack_fields_or_have_advantages_per_token():
+    rollout = _rollout(1, 1, 2)
+    rollout["prompts"][0]["samples"][0] |= {
+        "advantage": [0.5, float("nan")],
+        "clipped": [False, True],
+        "finished": False,
+    }
+    (sample,) = compact_rollout(rollout)["prompts"][0]["samples"]
+    assert sample["advantage"] == [0.5, "nan"]
+    assert sample["clipped"] == [1] and not sample["finished"]
+    json.loads(rollout_view.embed_json(sample))
+
+
+def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {"PYTHONPATH": str(ROOT)}
+    line = [sys.executable, str(ROOT / "launch" / "report.py"), *map(str, arguments)]
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_the_command_writes_where_it_says(workdir, tmp_path):
+    other = make_workdir(tmp_path / "other", warmup=5, steps=6, prompts=1)
+    done = command(other, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"wrote {other / 'report.html'}\n"), done.stderr
+    assert command(workdir, other, cwd=tmp_path).returncode == 0
+    assert "2 runs" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert command(workdir, other, "--out=both/x.html", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "both" / "x.html").exists()
+
+
+def test_bad_input_is_one_clear_error(workdir, tmp_path):
+    (tmp_path / "no_run").mkdir()
+    damaged = make_workdir(tmp_path / "damaged", warmup=5, steps=6, prompts=1)
+    (damaged / "config.json").write_text("{")
+    torn = make_workdir(tmp_path / "torn", warmup=5, steps=6, prompts=1)
+    lines = (torn / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (torn / "metrics.jsonl").write_text("".join([*lines[:2], "{]\n", *lines[2:]]))
+    cases = {
+        tmp_path / "missing": "No such folder",
+        tmp_path / "no_run": "is not the workdir of a run",
+        damaged: "config.json is not valid JSON",
+        torn: "metrics.jsonl, line 3 is not valid JSON",
+    }
+    for path, message in cases.items():
+        with pytest.raises(ValueError, match=message):
+            write_report([path], tmp_path / "x.html")
+    with pytest.raises(ValueError, match="given twice"):
+        write_report([workdir, workdir], tmp_path / "x.html")
+    with pytest.raises(ValueError, match="at least one"):
+        write_report([], tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
+    failed = command(tmp_path / "missing", cwd=tmp_path)
+    assert failed.returncode == 1 and failed.stderr.startswith("error: No such folder")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_reporting_imports_no_jax():
+    modules = "rljax.reporting.report, rljax.reporting.writers"
+    code = f"import sys, {modules}; sys.exit('jax' in sys.modules)"
+    environment = {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

@@ -1,0 +1,280 @@
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rljax.rewards.pool import Scorer, ScoringError
+from rljax.tasks.reasoning_gym import ReasoningGym
+
+# The completion says how the reward behaves.
+MISCHIEF = """
+import os, re, time
+
+def mischief(prompt, completion, reference, *, worth=1.0):
+    if completion == "raise":
+        raise RuntimeError("the verifier is unhappy")
+    if completion == "nan":
+        return float("nan")
+    if completion == "text":
+        return "1.0"
+    if completion == "none":
+        return None
+    if completion == "loop":
+        while True:
+            pass
+    if completion == "stubborn":
+        while True:
+            try:
+                time.sleep(0.01)
+            except BaseException:
+                if reference == "forever":
+                    continue
+                return 1.0
+    if completion == "sleep":
+        time.sleep(60)
+    if completion == "regex":
+        re.match(r"(a+)+$", "a" * 60 + "b")
+    if completion == "c_call":
+        sum(iter(int, 1))  # endless, and deaf to Python's signal handlers
+    if completion == "power":
+        str(9**9**9)
+    if completion == "memory":
+        bytearray(10**12)
+    if completion == "die":
+        os._exit(3)
+    if completion == "exit":
+        raise SystemExit
+    if completion == "print":
+        print("noise")
+    return worth
+
+def counts(prompt, completion, reference, *, completion_tokens):
+    return float(completion_tokens)
+
+def no_jax(prompt, completion, reference):
+    import sys
+    return float("jax" not in sys.modules)
+
+def set_order(prompt, completion, reference):
+    return float(list({"alpha", "beta", "gamma", "delta"}).index("alpha"))
+"""
+
+
+@pytest.fixture
+def user_file(tmp_path):
+    path = tmp_path / "user.py"
+    path.write_text(MISCHIEF)
+    return path
+
+
+def score(scorer, completions, references=None, **arguments):
+    count = len(completions)
+    return scorer.score([""] * count, completions, references or [None] * count, **arguments)
+
+
+def lenient(user_file, function="mischief", **options):
+    options = {"workers": 2, "timeout_seconds": 0.5, "max_failed_share": 1.0, **options}
+    return Scorer([{"name": f"{user_file}:{function}", "as": "it"}], **options)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_misbehaving_sample_fails_alone(user_file, workers):
+    completions = ["ok", "raise", "nan", "ok", "text", "none", "loop", "stubborn", "sleep"]
+    completions += ["memory", "print"] + ["ok"] * 20
+    expected = np.array([c not in ("ok", "print") for c in completions])
+    if workers == 0:  # nothing limits this process's memory
+        expected[completions.index("memory")] = True
+    with lenient(user_file, workers=workers, failure_reward=-2.0) as scorer:
+        scores = score(scorer, completions)
+    np.testing.assert_array_equal(scores.failed, expected)
+    np.testing.assert_array_equal(scores.total, np.where(expected, -2.0, 1.0))
+    np.testing.assert_array_equal(scores.parts["it"], np.where(expected, 0.0, 1.0))
+    np.testing.assert_array_equal(scores.correct, ~expected)
+    assert scores.total.dtype == np.float32
+    assert "the verifier is unhappy" in scores.first_error
+
+
+@pytest.mark.parametrize("culprit", ["die", "regex", "power", "c_call", "exit"])
+def test_a_dead_or_stuck_process_costs_one_sample(user_file, culprit):
+    completions = ["ok"] * 9 + [culprit] + ["ok"] * 30
+    with lenient(user_file, workers=1) as scorer:
+        score(scorer, ["ok"])  # the start is not what is timed here
+        start = time.perf_counter()
+        scores = score(scorer, completions)
+        assert time.perf_counter() - start < 12
+        assert score(scorer, ["ok"] * 4).total.sum() == 4  # the successor works
+    np.testing.assert_array_equal(np.flatnonzero(scores.failed), [9])
+
+
+def test_a_reward_that_swallows_the_alarm_forever_is_killed(user_file):
+    completions, references = ["ok", "stubborn", "ok"], [None, "forever", None]
+    with lenient(user_file, workers=1) as scorer:
+        scores = score(scorer, completions, references)
+    np.testing.assert_array_equal(scores.failed, [False, True, False])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_many_failures_stop_the_run(user_file, workers):
+    with lenient(user_file, workers=workers, max_failed_share=0.25) as scorer:
+        assert score(scorer, ["ok", "ok", "ok", "raise"]).failed.sum() == 1
+        message = (
+            r"(?s)2 of 4 .*share 0.500, allowed 0.250 \(config.scoring.max_failed_share\)"
+            r".*RuntimeError: the verifier is unhappy"
+        )
+        with pytest.raises(ScoringError, match=message):
+            score(scorer, ["ok", "raise", "ok", "nan"])
+        assert score(scorer, ["ok"]).total == [1.0]
+
+
+def test_results_do_not_depend_on_the_number_of_workers():
+    problems = list(ReasoningGym(["chain_sum", "spell_backward"], seed=1, size=150))
+    prompts = [p.prompt for p in problems]
+    completions = [p.demonstration if i % 3 else "<answer>7" for i, p in enumerate(problems)]
+    completions[5] = "<answer>7</answer>"
+    references = [p.reference for p in problems]
+    tokens = [len(c) for c in completions]
+    spec = [
+        {"name": "reasoning_gym", "options": {"binary": False}},
+        {"name": "format", "weight": 0.1, "gate": "reasoning_gym"},
+        {"name": "length", "weight": 0.5, "options": {"max_tokens": 100, "cache_tokens": 60}},
+    ]
+    results = []
+    for workers in (0, 1, 3):
+        with Scorer(spec, workers=workers) as scorer:
+            results.append(scorer.score(prompts, completions, references, tokens))
+    for other in results[1:]:
+        np.testing.assert_array_equal(other.total, results[0].total)
+        for label, part in other.parts.items():
+            np.testing.assert_array_equal(part, results[0].parts[label])
+    expected = np.array([i % 3 != 0 and i != 5 for i in range(150)])
+    np.testing.assert_array_equal(results[0].correct, expected)
+    assert not results[0].failed.any()
+
+
+def test_workers_have_no_jax_and_agree_on_the_order_of_sets(user_file):
+    with lenient(user_file, "no_jax") as scorer:
+        assert score(scorer, ["x"] * 8).total.mean() == 1.0
+    with lenient(user_file, "set_order") as scorer:
+        assert len(set(score(scorer, ["x"] * 64).total)) == 1
+
+
+def test_token_counts_arrive_in_order_and_are_required(user_file):
+    with lenient(user_file, "counts") as scorer:
+        scores = score(scorer, ["x"] * 100, completion_tokens=np.arange(100))
+        np.testing.assert_array_equal(scores.total, np.arange(100))
+        with pytest.raises(ValueError, match="pass completion_tokens"):
+            score(scorer, ["x"])
+        with pytest.raises(ValueError, match=r"differ in number: \[1, 1, 1, 2\]"):
+            score(scorer, ["x"], completion_tokens=[1, 2])
+
+
+def test_nothing_to_score(user_file):
+    with lenient(user_file) as scorer:
+        scores = score(scorer, [])
+    assert scores.total.shape == (0,) and scores.parts["it"].shape == (0,)
+
+
+def test_several_threads_may_score_at_once(user_file):
+    results = {}
+    with lenient(user_file, "counts") as scorer:
+
+        def work(offset):
+            tokens = np.arange(50) + offset
+            results[offset] = score(scorer, ["x"] * 50, completion_tokens=tokens).total
+
+        threads = [threading.Thread(target=work, args=(k,)) for k in (0, 1000, 2000)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for offset, total in results.items():
+        np.testing.assert_array_equal(total, np.arange(50) + offset)
+
+
+def test_the_constructor_does_not_wait_and_slow_starts_are_not_timed(tmp_path, monkeypatch):
+    path = tmp_path / "slow.py"
+    path.write_text(
+        "import os, time\nif os.environ.get('SCORER_TEST') != str(os.getpid()): time.sleep(1.5)\n"
+        "def reward(p, c, r): return 1.0\n"
+    )
+    monkeypatch.setenv("SCORER_TEST", str(os.getpid()))  # only the workers are slow
+    start = time.perf_counter()
+    with lenient(path, "reward", workers=1) as scorer:
+        assert time.perf_counter() - start < 1.0
+        assert score(scorer, ["x"]).total == [1.0]
+
+
+def test_a_worker_that_cannot_start_says_why(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("def reward(p, c, r): return 1.0\n")
+    scorer = lenient(path, "reward", workers=1)
+    with scorer:
+        assert score(scorer, ["x"]).total == [1.0]
+        path.write_text("raise OSError('the file changed')\n")
+        scorer._workers[0]._process.kill()
+        with pytest.raises(ScoringError, match="(?s)did not start.*the file changed"):
+            score(scorer, ["x", "x"])
+
+
+def test_closing_leaves_no_process_and_happens_at_once(user_file):
+    scorer = lenient(user_file)
+    score(scorer, ["ok"])
+    processes = [worker._process for worker in scorer._workers]
+    start = time.perf_counter()
+    scorer.close()
+    scorer.close()
+    assert time.perf_counter() - start < 2
+    assert all(process.poll() is not None for process in processes)
+
+
+@pytest.mark.parametrize("state", ["idle", "loop", "c_call"])
+def test_workers_end_when_their_trainer_is_killed(user_file, state):
+    code = f"""
+import time
+from rljax.rewards.pool import Scorer
+scorer = Scorer(["{user_file}:mischief"], workers=1, timeout_seconds=0.5, max_failed_share=1.0)
+scorer.score([""], ["ok"], [None])
+print(scorer._workers[0]._process.pid, flush=True)
+if "{state}" == "idle":
+    time.sleep(60)
+scorer.score([""] * 50, ["{state}"] * 50, [None] * 50)
+"""
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    worker = int(trainer.stdout.readline())
+    time.sleep(0.2)
+    trainer.kill()
+    trainer.communicate()
+    deadline = time.perf_counter() + 10
+    while _alive(worker) and time.perf_counter() < deadline:
+        time.sleep(0.05)
+    assert not _alive(worker)
+
+
+def _alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"  # nobody may be left to collect it
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("workers", -1),
+        ("timeout_seconds", 0),
+        ("failure_reward", float("nan")),
+        ("max_failed_share", 1.5),
+        ("memory_gib", 0),
+    ],
+)
+def test_bad_limits(option, value):
+    with pytest.raises(ValueError, match=rf"{option} must be .*config.scoring.{option}"):
+        Scorer(["format"], **{option: value})
