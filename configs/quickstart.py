@@ -14,24 +14,28 @@ def get_config(arg: str = "") -> ConfigDict:
         tasks=(
             dict(
                 name="chain_sum",
-                parameters=dict(min_terms=4, max_terms=4, min_digits=1, max_digits=1),
+                parameters=dict(min_terms=4, max_terms=5, min_digits=1, max_digits=1),
             ),
         ),
         prompt_pattern=r": (.*)$",
+        worked_share=0.3,
         max_prompt_tokens=24,
     )
+    c.evaluation = dict(max_new_tokens=48)
     c.warmup = dict(
         method="sft",
-        steps=100,
-        data=dict(row_tokens=128),
-        batch=dict(sequences_per_update=32),
-        optimizer=dict(learning_rate=1e-3),
+        steps=500,
+        data=dict(row_tokens=256),
+        batch=dict(sequences_per_update=16),
+        optimizer=dict(learning_rate=2e-3, warmup_updates=20, b2=0.95),
     )
     c.grpo = dict(
         method="grpo",
-        steps=100,
+        steps=60,
+        reference_kl=True,
+        objective=dict(kl_placement="none", aggregation="token_mean"),
         batch=dict(prompts_per_step=32, samples_per_prompt=8, sequences_per_update=128),
-        sampling=dict(max_new_tokens=40),
-        optimizer=dict(learning_rate=3e-4),
+        sampling=dict(max_new_tokens=48),
+        optimizer=dict(learning_rate=3e-4, warmup_updates=10, b2=0.95),
     )
     return c

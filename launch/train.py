@@ -11,21 +11,26 @@ USAGE = "usage: python launch/train.py --config=FILE[:ARG] [--config.a.b=value .
 
 
 def main(arguments: list[str]) -> None:
-    """Loads, checks and runs; a bad config ends with one error line and status 1."""
-    given = {word.split("=", 1)[0]: word.split("=", 1)[1] for word in arguments if "=" in word}
-    if "--help" in arguments or "--config" not in given:
-        raise SystemExit(f"{__doc__}\n{USAGE}")
-    # Imported late, so that --help is instant.
+    """Loads, checks and runs; whatever is wrong ends with one message and status 1."""
+    if "--help" in arguments or "-h" in arguments:
+        print(f"{__doc__}\n{USAGE}")
+        return
+    files = [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
+    workdirs = [word.partition("=")[2] for word in arguments if word.startswith("--workdir=")]
+    overrides = [w for w in arguments if not w.startswith(("--config=", "--workdir="))]
+    if len(files) != 1 or not files[0]:
+        raise SystemExit(f"error: one --config=FILE is needed, got {len(files)}; {USAGE}")
+    if len(workdirs) > 1 or "" in workdirs:
+        raise SystemExit(f"error: --workdir=DIR may be given once, with a name; {USAGE}")
+    # Imported late, so that the above is instant.
     from rljax.config.load import load_config
     from rljax.rewards.pool import ScoringError
     from rljax.training.loop import NonFiniteError, run
     from rljax.training.workdir import default_workdir
 
-    overrides = [w for w in arguments if not w.startswith(("--config=", "--workdir="))]
     try:
-        config = load_config(given["--config"], overrides)
-        workdir = Path(given["--workdir"]) if "--workdir" in given else default_workdir(config.name)
-        run(config, workdir)
+        config = load_config(files[0], overrides)
+        run(config, Path(workdirs[0]) if workdirs else default_workdir(config.name))
     except (ValueError, ScoringError, NonFiniteError) as error:
         if os.environ.get("RLJAX_TRACEBACK"):
             raise

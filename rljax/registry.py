@@ -36,7 +36,7 @@ class Family:
 
     Attributes:
         data: what a stage of this family reads, in words.
-        choices: part name -> its table, option -> function (or None where there is nothing to call).
+        choices: part name -> its table, option -> function (None: there is nothing to call).
         fields: option-independent fields, and those of options that are no functions:
             {"": {...}, "kl_placement=loss": {...}}.
         defaults: the option taken where neither method nor config names one.
@@ -125,6 +125,9 @@ FAMILIES: dict[str, Family] = {
         defaults={"kl_placement": "none"},
     ),
 }
+
+# Families whose stages sample their training data anew in every step.
+ONLINE_FAMILIES = ("policy_gradient", "evidence")
 
 _ON_POLICY = dict(ratio="none", surrogate="policy_gradient", aggregation="sequence_mean_token_sum")
 _CLIPPED = dict(ratio="token", surrogate="clipped")

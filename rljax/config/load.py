@@ -8,8 +8,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-from rljax.config.schema import Field, Section, schema_for
+from rljax.config.schema import Field, Section, check_stages, schema_for
 from rljax.errors import unknown_name
+from rljax.registry import METHODS, ONLINE_FAMILIES
 
 SMOKE = "smoke"
 
@@ -40,15 +41,8 @@ def load_config(file_and_arg: str, overrides: Sequence[str] = ()) -> ConfigDict:
 def complete(sparse: Mapping[str, Any]) -> ConfigDict:
     """Puts a config file's values over the schema's defaults; every unknown field is an error."""
     values = sparse.to_dict() if isinstance(sparse, ConfigDict) else dict(sparse)
-    stages = tuple(values.get("stages", ()))
-    if not stages:
-        raise ValueError("The config names no stage: set stages = ('name', ...) (config.stages).")
-    for stage in stages:
-        if not isinstance(values.get(stage), Mapping):
-            raise ValueError(
-                f"Stage {stage!r} has no section: set c.{stage} = dict(method=..., ...) (config.stages)."
-            )
-    return ConfigDict(_fill(schema_for(stages), values, "config")).lock()
+    check_stages(values.get("stages", ()), values)
+    return ConfigDict(_fill(schema_for(tuple(values["stages"])), values, "config")).lock()
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
@@ -67,28 +61,15 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
 def shorten(config: ConfigDict) -> None:
     """Makes any config run in seconds: few steps, small batches, the same code paths."""
-    small = {"steps": 2}
-    batch = {"prompts_per_step": 4, "samples_per_prompt": 4, "sequences_per_update": 16}
     for stage in config.stages:
         section = config[stage]
-        section.steps = min(section.steps, small["steps"])
-        smaller = {
-            name: min(section.batch[name], limit)
-            for name, limit in batch.items()
-            if section.batch[name] is not None
-        }
-        updates = _updates_per_step(section.batch)
-        section.batch.update(smaller)
-        if updates > 1:  # keep several updates per step: 16 sequences in two halves
-            section.batch.sequences_per_update = 8
-        if section.batch.sequences_per_micro_batch is not None:
-            section.batch.sequences_per_micro_batch = (
-                section.batch.sequences_per_update or 16
-            ) // 2
+        section.steps = min(section.steps, 2)
+        _shorten_batch(section)
         if section.data.pair_prompts is not None:
             section.data.pair_prompts = min(section.data.pair_prompts, 32)
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)
-    config.data.train_size = min(config.data.train_size, 64)
+    if config.data.kind == "reasoning_gym":
+        config.data.train_size = min(config.data.train_size, 64)
     config.data.heldout_size = min(config.data.heldout_size, 8)
     config.evaluation.prompts_per_batch = min(config.evaluation.prompts_per_batch, 8)
     config.evaluation.samples_per_prompt = min(config.evaluation.samples_per_prompt, 4)
@@ -96,10 +77,22 @@ def shorten(config: ConfigDict) -> None:
     config.checkpoint.every_steps = 1
 
 
-def _updates_per_step(batch: ConfigDict) -> int:
-    if None in (batch.prompts_per_step, batch.samples_per_prompt, batch.sequences_per_update):
-        return 1
-    return batch.prompts_per_step * batch.samples_per_prompt // batch.sequences_per_update
+def _shorten_batch(section: ConfigDict) -> None:
+    """At most 8 prompts x 4 samples a step, or 16 sequences; several updates stay two."""
+    batch = section.batch
+    given = (batch.prompts_per_step, batch.samples_per_prompt, batch.sequences_per_update)
+    update = 16
+    if section.method in METHODS and METHODS[section.method].family in ONLINE_FAMILIES:
+        several = None not in given and given[0] * given[1] > given[2]
+        batch.prompts_per_step = min(given[0] or 8, 8)
+        batch.samples_per_prompt = min(given[1] or 4, 4)
+        update = batch.prompts_per_step * batch.samples_per_prompt // (2 if several else 1)
+    elif given[1] is not None:
+        batch.samples_per_prompt = min(given[1], 4)
+    if given[2] is not None:
+        batch.sequences_per_update = min(given[2], update)
+    if batch.sequences_per_micro_batch is not None:
+        batch.sequences_per_micro_batch = (batch.sequences_per_update or update) // 2
 
 
 def _run_file(path: str, argument: str) -> ConfigDict:

@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from rljax.registry import FAMILIES, objective_fields
 
 
@@ -69,6 +71,9 @@ DATA: Section = {
     "tasks": Field((), "reasoning_gym: ({'name', 'weight', 'parameters', 'prompt_pattern'}, ...)"),
     "prompt_pattern": Field("", "reasoning_gym: regex whose group 1 is kept as the prompt"),
     "answer_template": Field("<answer>{answer}</answer>", "how worked demonstrations end"),
+    "worked_share": Field(
+        1.0, "share of demonstrations with steps; others: answer only", minimum=0
+    ),
     "train_seed": Field(0, "reasoning_gym: first item seed of the training problems", minimum=0),
     "heldout_seed": Field(10_000_000, "first item seed of the held-out problems", minimum=0),
     "train_size": Field(10_000, "reasoning_gym: number of training problems", minimum=1),
@@ -83,7 +88,7 @@ DATA: Section = {
 SCORING: Section = {
     "rewards": Field(
         ({"name": "reasoning_gym"},),
-        "({'name', 'weight', 'options', 'gate', 'as'}, ...); the first one's value 1.0 is 'accurate'",
+        "({'name', 'weight', 'options', 'gate', 'as'}, ...); the first one's 1.0 is 'accurate'",
     ),
     "workers": Field(2, "scoring processes; 0 scores in the main process", minimum=0),
     "timeout_seconds": Field(5.0, "per sample", minimum=0),
@@ -217,6 +222,30 @@ ROOT: Section = {
     "reporting": REPORTING,
     "safety": SAFETY,
 }
+
+
+def check_stages(stages: Any, sections: Mapping[str, Any]) -> None:
+    """Raises ValueError unless `stages` are different names, each with a section of its own."""
+    if isinstance(stages, str) or not stages:
+        raise ValueError(
+            f"stages must be a tuple of one or more names, got {stages!r} (config.stages)."
+        )
+    if len(set(stages)) != len(stages):
+        raise ValueError(
+            f"Stages must have different names, got {tuple(stages)!r} (config.stages)."
+        )
+    for stage in stages:
+        # A stage's name is also that of its folder of checkpoints.
+        if not isinstance(stage, str) or not stage.isidentifier() or stage in ROOT:
+            raise ValueError(
+                f"{stage!r} cannot name a stage: it must be an identifier and none of the other "
+                f"sections {', '.join(ROOT)} (config.stages)."
+            )
+        if stage not in sections or not isinstance(sections[stage], Mapping | ConfigDict):
+            raise ValueError(
+                f"Stage {stage!r} has no section: set c.{stage} = dict(method=..., ...) "
+                "(config.stages)."
+            )
 
 
 def schema_for(stages: tuple[str, ...]) -> Section:

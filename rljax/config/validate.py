@@ -10,11 +10,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rljax.config.schema import Field, Section, schema_for
+from rljax.config.schema import DATA, Field, Section, check_stages, schema_for
 from rljax.errors import unknown_name
 from rljax.objectives.advantages import NEEDS_GROUPS
 from rljax.objectives.kl import warn_if_useless
-from rljax.registry import Objective, resolve_objective
+from rljax.registry import ONLINE_FAMILIES, Objective, resolve_objective
 from rljax.sampling.distribution import TokenFilter
 
 _ROLLOUT_BATCH = {"prompts_per_step": 16, "samples_per_prompt": 8, "sequences_per_micro_batch": 0}
@@ -43,6 +43,23 @@ FAMILY_FIELDS: dict[str, dict[str, dict[str, Any]]] = {
         "data": {"max_answer_tokens": 16},
     },
 }
+
+# Where the stages of a family that has a choice get their data from.
+SOURCES = {
+    "supervised": ("problems", "jsonl", "parquet"),
+    "preference": ("jsonl", "parquet", "sampled_pairs"),
+}
+
+# Fields of config.data that only some kinds read.
+GYM_FIELDS = (
+    "tasks",
+    "prompt_pattern",
+    "answer_template",
+    "train_seed",
+    "heldout_seed",
+    "train_size",
+)
+FILE_FIELDS = ("path", "heldout_path", "prompt_column", "reference_column")
 
 # A preference stage that samples its own pairs reads these as well.
 SAMPLED_PAIRS = {
@@ -100,7 +117,7 @@ class Stage:
     @property
     def online(self) -> bool:
         """Whether the stage samples its own training data in every step."""
-        return self.objective.family in ("policy_gradient", "evidence")
+        return self.objective.family in ONLINE_FAMILIES
 
     @property
     def needs_reference(self) -> bool:
@@ -130,9 +147,9 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     Raises:
         ValueError: naming the field, its value and what is allowed.
     """
+    check_stages(config.stages, config)
     _check_ranges(schema_for(tuple(config.stages)), config, "config")
-    if len(set(config.stages)) != len(config.stages):
-        raise ValueError(f"Stages must have different names, got {config.stages} (config.stages).")
+    _check_data(config.data)
     return tuple(resolve_stage(name, config[name]) for name in config.stages)
 
 
@@ -202,13 +219,14 @@ def check_mesh(stages: tuple[Stage, ...], rows_divisor: int, evaluation_prompts:
 def _read(
     section: Any, allowed: Mapping[str, Any], objective: Objective, where: str
 ) -> dict[str, Any]:
-    """Defaults plus what the section sets; setting a field that the family never reads is an error."""
+    """Defaults plus what the section sets, which must be what the family reads."""
     given = {key: section[key] for key in section if section[key] is not None} if section else {}
     for key, value in given.items():
         if key not in allowed:
             raise ValueError(
-                f"{where}.{key}={value!r} is never read by method {objective.method.name!r}; fields of "
-                f"this section that are: {', '.join(sorted(allowed)) or 'none'} ({where}.{key})."
+                f"{where}.{key}={value!r} is never read by method {objective.method.name!r}; fields "
+                f"of this section that are: {', '.join(sorted(allowed)) or 'none'} "
+                f"({where}.{key})."
             )
     return {**allowed, **given}
 
@@ -221,8 +239,8 @@ def _batch_sizes(values: Mapping[str, int], family: str, where: str) -> BatchSiz
     micro = values.get("sequences_per_micro_batch", 0) or update
     if prompts and per_step % update:
         raise ValueError(
-            f"sequences_per_update={update} does not divide the step's {prompts} prompts x {samples} "
-            f"samples = {per_step} sequences ({where}.sequences_per_update)."
+            f"sequences_per_update={update} does not divide the step's {prompts} prompts x "
+            f"{samples} samples = {per_step} sequences ({where}.sequences_per_update)."
         )
     if update % micro:
         raise ValueError(
@@ -253,18 +271,48 @@ def _check_parts_fit(stage: Stage, where: str) -> None:
         )
     if stage.online and stage.token_filter.greedy:
         raise ValueError(
-            f"temperature=0 gives the same sample G times and no density to train on; it must be > 0 "
-            f"({where}.sampling.temperature)."
+            "temperature=0 gives the same sample G times and no density to train on; it must be "
+            f"> 0 ({where}.sampling.temperature)."
         )
     if stage.objective.family == "policy_gradient":
         _check_ratio(stage, where)
-    if stage.objective.family == "preference" and not stage.data["path"]:
-        if stage.data["source"] != "sampled_pairs":
-            raise ValueError(f"A {stage.data['source']} source needs a file ({where}.data.path).")
-    if stage.data.get("source") == "problems" and stage.objective.family == "preference":
+    if "source" in stage.data:
+        _check_source(stage, f"{where}.data")
+
+
+def _check_source(stage: Stage, where: str) -> None:
+    """Whether the family can read the source, and a file is named where one is read."""
+    source, path = stage.data["source"], stage.data["path"]
+    sources = SOURCES[stage.objective.family]
+    if source not in sources:
         raise ValueError(
-            f"Problems hold no pairs; use 'jsonl', 'parquet' or 'sampled_pairs' ({where}.data.source)."
+            f"Method {stage.objective.method.name!r} cannot read source={source!r}; known: "
+            f"{', '.join(map(repr, sources))} ({where}.source)."
         )
+    from_file = source in ("jsonl", "parquet")
+    if from_file and not path:
+        raise ValueError(f"A {source!r} source needs a file ({where}.path).")
+    if path and not from_file:
+        raise ValueError(
+            f"{where}.path={path!r} is never read with source={source!r}; set source='jsonl' or "
+            f"'parquet' ({where}.source, {where}.path)."
+        )
+    if source == "sampled_pairs" and stage.data["max_completion_tokens"] < stage.max_new_tokens:
+        raise ValueError(
+            f"max_completion_tokens={stage.data['max_completion_tokens']} is too small for samples "
+            f"of max_new_tokens={stage.max_new_tokens} ({where}.max_completion_tokens)."
+        )
+
+
+def _check_data(data: ConfigDict) -> None:
+    """Refuses fields that problems of this kind never read, where they are not the default."""
+    unread = FILE_FIELDS if data.kind == "reasoning_gym" else GYM_FIELDS
+    for name in unread:
+        if data[name] != DATA[name].default:
+            raise ValueError(
+                f"config.data.{name}={data[name]!r} is never read with kind={data.kind!r}; fields "
+                f"that are: {', '.join(sorted(set(DATA) - set(unread)))} (config.data.{name})."
+            )
 
 
 def _check_ratio(stage: Stage, where: str) -> None:

@@ -4,6 +4,7 @@ The layers of a trunk are stacked: a parameter of a block has a leading axis "la
 `transformer.py` scans over it, so the code here sees the slice of one layer.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -17,11 +18,19 @@ from rljax.models.config import ModelConfig
 Attend = Callable[[Array, Array, Array], Array]
 
 
+# Numbers up to which a parameter is drawn as one flat array.
+FLAT_DRAW_SIZE = 2**20
+
+
 def make_param(
     rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float, config: ModelConfig
 ) -> nnx.Param:
     """A normal(0, std) parameter in `param_dtype` with its logical axis names."""
-    value = std * jax.random.normal(rngs.params(), shape, jnp.float32)
+    # The numbers depend on the flat index alone. Small parameters are drawn flat, since XLA's CPU
+    # compiler takes ten times longer over several axes; large ones keep their axes, so that each
+    # device draws no more than its shard.
+    drawn = (math.prod(shape),) if math.prod(shape) <= FLAT_DRAW_SIZE else shape
+    value = (std * jax.random.normal(rngs.params(), drawn, jnp.float32)).reshape(shape)
     return nnx.Param(value.astype(config.param_dtype), logical_axes=axes)
 
 

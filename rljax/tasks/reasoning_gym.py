@@ -58,6 +58,8 @@ class ReasoningGym(Sequence[Problem]):
         prompt_pattern: default `prompt_pattern` of every member. Most questions wrap a short
             payload in a fixed sentence; r": (.*) =$" keeps only the sum of a chain_sum.
         answer_template: how a demonstration wraps its final answer.
+        worked_share: share of the demonstrations that show the steps; the others are the bare
+            answer, as most text in the wild is. Drawn for each item from its own seed.
         heldout_prompts: prompts that must not occur here. Small tasks repeat themselves, so
             disjoint seeds alone do not keep test problems out of the training set.
 
@@ -73,6 +75,7 @@ class ReasoningGym(Sequence[Problem]):
         size: int,
         prompt_pattern: str | None = None,
         answer_template: str = "<answer>{answer}</answer>",
+        worked_share: float = 1.0,
         heldout_prompts: Collection[str] = (),
     ) -> None:
         if size < 1:
@@ -80,6 +83,11 @@ class ReasoningGym(Sequence[Problem]):
                 f"A task set needs at least one problem, got {size=} "
                 f"({FIELD}.train_size, {FIELD}.heldout_size)."
             )
+        if not 0 <= worked_share <= 1:
+            raise ValueError(
+                f"worked_share must be in [0, 1], got {worked_share} ({FIELD}.worked_share)."
+            )
+        self.worked_share = worked_share
         self.specs = parse_tasks(tasks, prompt_pattern=prompt_pattern)
         self.seed, self.size = int(seed), int(size)
         self.answer_template = answer_template
@@ -119,7 +127,11 @@ class ReasoningGym(Sequence[Problem]):
         entry = self._members[member][item]
         demonstration = None
         if spec.name in WORKED:
-            demonstration = worked_solution(entry, template=self.answer_template)
+            worked = random.Random(f"worked/{self.seed + item}").random() < self.worked_share
+            bare = self.answer_template.format(answer=entry["answer"])
+            demonstration = (
+                worked_solution(entry, template=self.answer_template) if worked else bare
+            )
         reference = {
             "task": spec.name,
             "parameters": to_json(spec.parameters),
@@ -139,6 +151,7 @@ def splits(
     heldout_size: int,
     prompt_pattern: str | None = None,
     answer_template: str = "<answer>{answer}</answer>",
+    worked_share: float = 1.0,
 ) -> tuple[ReasoningGym, ReasoningGym]:
     """Builds a training and a held-out set that share no problem, by seed and by content.
 
@@ -152,7 +165,11 @@ def splits(
             f"items {heldout_seed}..{heldout_seed + heldout_size - 1}: they overlap. Choose seeds "
             f"further apart than the sizes ({FIELD}.train_seed, {FIELD}.heldout_seed)."
         )
-    shared = {"prompt_pattern": prompt_pattern, "answer_template": answer_template}
+    shared = {
+        "prompt_pattern": prompt_pattern,
+        "answer_template": answer_template,
+        "worked_share": worked_share,
+    }
     heldout = ReasoningGym(tasks, seed=heldout_seed, size=heldout_size, **shared)
     train = ReasoningGym(
         tasks, seed=train_seed, size=train_size, heldout_prompts=heldout.prompts(), **shared

@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from rljax.training.state import TrainState
 
 BEST = "accuracy_greedy"
+
+# Accuracy of a checkpoint that was not evaluated: below every real one.
+NOT_EVALUATED = -1.0
 
 
 class Checkpoints:
@@ -21,18 +25,22 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int) -> None:
         """Opens the folder, making it if needed; `keep` latest and the best are kept."""
         self.folder = Path(folder).absolute()
+        accuracy = lambda metrics: metrics[BEST]  # noqa: E731
         keep_policy = policies.AnyPreservationPolicy(
-            [
-                policies.LatestN(keep),
-                policies.BestN(
-                    get_metric_fn=lambda metrics: metrics[BEST],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
+            [policies.LatestN(keep), policies.BestN(get_metric_fn=accuracy, n=1)]
         )
         self.manager = ocp.CheckpointManager(
-            self.folder, options=ocp.CheckpointManagerOptions(preservation_policy=keep_policy)
+            self.folder,
+            # Without these a new process could not look at what another one has saved.
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "note": ocp.JsonCheckpointHandler(),
+            },
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=keep_policy,
+                best_fn=accuracy,  # without it orbax writes no metrics: a resumed run knew no best
+                cleanup_tmp_directories=True,  # what a killed run was writing
+            ),
         )
 
     def save(
@@ -46,7 +54,7 @@ class Checkpoints:
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state), note=ocp.args.JsonSave(note)
             ),
-            metrics=None if accuracy is None else {BEST: accuracy},
+            metrics={BEST: NOT_EVALUATED if accuracy is None else accuracy},
         )
 
     def latest(self) -> int | None:
@@ -54,8 +62,17 @@ class Checkpoints:
         return self.manager.latest_step()
 
     def best(self) -> int | None:
-        """The step with the highest held-out accuracy, of those that were evaluated."""
-        return self.manager.best_step() or self.latest()
+        """The step with the highest held-out accuracy of those kept; of equals, the last one."""
+        return self.manager.best_step()
+
+    def note(self, step: int) -> dict[str, Any]:
+        """The note of a step."""
+        try:
+            return self.manager.restore(step, args=ocp.args.Composite(note=ocp.args.JsonRestore()))[
+                "note"
+            ]
+        except Exception as error:
+            raise _damaged(self.folder / str(step), error) from error
 
     def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Reads a state into the shapes and shardings of `abstract`, and its note.
@@ -66,6 +83,8 @@ class Checkpoints:
         where = self.folder / str(step)
         try:
             found = self.manager.item_metadata(step).state
+            if found is None:
+                raise FileNotFoundError("the description of its arrays is missing.")
             _check_shapes(found, abstract, where)
             restored = self.manager.restore(
                 step,
@@ -76,10 +95,7 @@ class Checkpoints:
         except MismatchError:
             raise
         except Exception as error:  # orbax raises many kinds; to the user they are one
-            raise ValueError(
-                f"The checkpoint {where} cannot be read: {_first_line(error)} Delete that folder to "
-                "continue from the one before it, or choose another --workdir."
-            ) from error
+            raise _damaged(where, error) from error
         return restored.state, restored.note
 
     def wait(self) -> None:
@@ -97,7 +113,6 @@ class MismatchError(ValueError):
 
 def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
     """Compares stored and expected shapes before anything is read."""
-    import jax
 
     def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -115,7 +130,8 @@ def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
         listed = "\n  ".join(wrong[:20])
         raise MismatchError(
             f"The checkpoint {where} does not fit this config's model and optimizer:\n  {listed}\n"
-            "Use the config it was made with, or another --workdir (config.model, config.*.optimizer)."
+            "Use the config it was made with, or another --workdir (config.model, "
+            "config.<stage>.optimizer)."
         )
 
 
@@ -124,6 +140,10 @@ def _plain_path(path: tuple) -> str:
     return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
 
 
-def _first_line(error: Exception) -> str:
+def _damaged(where: Path, error: Exception) -> ValueError:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"
+    reason = text[0][:300] if text else ""
+    return ValueError(
+        f"The checkpoint {where} cannot be read ({type(error).__name__}: {reason}). Delete that "
+        "folder to continue from the one before it, or choose another --workdir."
+    )

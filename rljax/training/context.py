@@ -14,7 +14,7 @@ from rljax.data.chat import render_chat
 from rljax.data.sources import ProblemSource, open_source
 from rljax.data.tokenizers import Tokenizer, load_tokenizer
 from rljax.models.config import ModelConfig
-from rljax.models.network import Network, Params
+from rljax.models.network import Network
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
 from rljax.rewards.pool import Scorer
@@ -24,6 +24,9 @@ from rljax.tasks.reasoning_gym import splits
 from rljax.training.logprobs import make_score
 
 Record = dict[str, Any]
+
+# Training records looked at before anything compiles; held-out ones are all looked at.
+CHECKED_RECORDS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +78,7 @@ class Context:
 
     def prompt_texts(self, records: Sequence[Record]) -> list[str]:
         """The prompts of records as text; lists of chat messages go through the chat template."""
-        column = self.config.data.prompt_column
-        if self.config.data.kind == "reasoning_gym":
-            column = "prompt"
-        return [
-            value
-            if isinstance(value := record[column], str)
-            else render_chat(value, self.tokenizer)
-            for record in records
-        ]
+        return prompt_texts(self.config, self.tokenizer, records)
 
     def references(self, records: Sequence[Record]) -> list[Any]:
         """What the rewards compare with."""
@@ -91,6 +86,29 @@ class Context:
         if self.config.data.kind == "reasoning_gym":
             column = "reference"
         return [record[column] for record in records]
+
+
+def prompt_texts(config: ConfigDict, tokenizer: Tokenizer, records: Sequence[Record]) -> list[str]:
+    """See `Context.prompt_texts`."""
+    column = "prompt" if config.data.kind == "reasoning_gym" else config.data.prompt_column
+    return [
+        value if isinstance(value := record[column], str) else render_chat(value, tokenizer)
+        for record in records
+    ]
+
+
+def check_prompts(
+    texts: Sequence[str], tokenizer: Tokenizer, config: ConfigDict, what: str = "record"
+) -> None:
+    """Raises ValueError for a prompt that is empty or longer than the budget."""
+    budget = config.data.max_prompt_tokens
+    for index, text in enumerate(texts):
+        count = len(tokenizer.encode(text))
+        if not 1 <= count <= budget:
+            raise ValueError(
+                f"The prompt of {what} {index} has {count} tokens; 1 to {budget} are allowed "
+                f"(config.data.max_prompt_tokens): {text[:80]!r}"
+            )
 
 
 def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) -> Context:
@@ -109,7 +127,12 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
     tokenizer = load_tokenizer(config.tokenizer.path, tuple(config.tokenizer.special_tokens))
     model = model_config(config, tokenizer.vocab_size)
     model.check_mesh(dict(mesh.shape))
+    network = Network.create(model)
     train, heldout = open_problems(config)
+    heldout_count = min(len(heldout), config.data.heldout_size)
+    for problems, count in ((heldout, heldout_count), (train, min(len(train), CHECKED_RECORDS))):
+        records = [{**problems[index], "id": index} for index in range(count)]
+        check_prompts(prompt_texts(config, tokenizer, records), tokenizer, config, "problem")
     scoring = config.scoring
     scorer = Scorer(
         [dict(reward) for reward in scoring.rewards],
@@ -118,7 +141,7 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         failure_reward=scoring.failure_reward,
         max_failed_share=scoring.max_failed_share,
     )
-    return Context(config, workdir, mesh, Network.create(model), tokenizer, train, heldout, scorer)
+    return Context(config, workdir, mesh, network, tokenizer, train, heldout, scorer)
 
 
 def model_config(config: ConfigDict, vocab_size: int) -> ModelConfig:
@@ -147,14 +170,15 @@ def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record
             heldout_size=data.heldout_size,
             prompt_pattern=data.prompt_pattern or None,
             answer_template=data.answer_template,
+            worked_share=data.worked_share,
         )
         return ProblemSource(train), ProblemSource(heldout)
     columns = (data.prompt_column, data.reference_column)
     train = open_source(data.kind, path=data.path or None, columns=columns)
-    heldout = open_source(data.kind, path=data.heldout_path or None, columns=columns)
+    heldout = open_source(
+        data.kind,
+        path=data.heldout_path or None,
+        columns=columns,
+        path_field="config.data.heldout_path",
+    )
     return train, heldout
-
-
-def copy_params(params: Params) -> Params:
-    """A second copy, that survives the donation of the first."""
-    return jax.tree.map(lambda leaf: leaf.copy(), params)

@@ -16,7 +16,7 @@ from rljax.training.rollouts import Samples, sample_texts, score_samples
 
 
 class Evaluator:
-    """Evaluates parameters on the held-out problems; every call sees the same problems and noise."""
+    """Evaluates parameters on the held-out problems, every time with the same noise."""
 
     def __init__(self, context: Context) -> None:
         self.context = context

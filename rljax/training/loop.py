@@ -27,7 +27,7 @@ from rljax.reporting.summary import print_summary, rollout_steps, write_json_ato
 from rljax.reporting.writers import MultiWriter, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.checkpoints import Checkpoints
-from rljax.training.context import Context, build_context, copy_params
+from rljax.training.context import Context, build_context
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Experience
 from rljax.training.families.table import FAMILY_CLASSES
@@ -65,9 +65,11 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
     check_names(config.reporting.writers)
     optimizers = [build_optimizer(stage) for stage in stages]
     context = build_context(config, stages, workdir)
-    claim_workdir(workdir, resolved)
     console = console or Console()
     with context.scorer, jax.set_mesh(context.mesh):
+        for stage in stages:
+            FAMILY_CLASSES[stage.objective.family].check(context, stage)
+        claim_workdir(workdir, resolved)
         runner = Runner(context, stages, optimizers, console, started)
         runner.train(resolved)
     summary = summarise(workdir, stages, config.seed, runner.elapsed())
@@ -115,33 +117,60 @@ class Runner:
 
     def train(self, resolved: dict[str, Any]) -> None:
         """Runs every stage that is not complete yet."""
-        kept = {
-            stage.name: folder.latest() or 0
-            for stage, folder in zip(self.stages, self.checkpoints, strict=True)
-        }
-        # A later stage's checkpoints count only after the stages before it.
-        current = next(
-            (i for i, stage in enumerate(self.stages) if kept[stage.name] < stage.steps),
-            len(self.stages),
-        )
-        keep_rows = {stage.name: kept[stage.name] for stage in self.stages[: current + 1]}
-        if current < len(self.stages) and not kept[self.stages[current].name]:
-            keep_rows.pop(self.stages[current].name)
         config = self.context.config
-        with open_writers(
-            self.context.workdir, config.reporting.writers, resume_from=keep_rows, config=resolved
-        ) as writer:
-            for index in range(current, len(self.stages)):
-                self.train_stage(index, writer)
-        for folder in self.checkpoints:
-            folder.close()
+        try:
+            current, keep_rows = self.position()
+            # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
+            first = self.first_state(current) if current < len(self.stages) else None
+            with open_writers(
+                self.context.workdir,
+                config.reporting.writers,
+                resume_from=keep_rows,
+                config=resolved,
+            ) as writer:
+                for index in range(current, len(self.stages)):
+                    state, done = first or self.first_state(index)
+                    first = None
+                    self.train_stage(index, state, done, writer)
+        finally:  # also after an error: what is being saved becomes complete
+            for folder in self.checkpoints:
+                folder.close()
 
-    def train_stage(self, index: int, writer: MultiWriter) -> None:
-        """Runs one stage from its last checkpoint, or from the end of the stage before."""
+    def position(self) -> tuple[int, dict[str, int]]:
+        """Where to continue, from the checkpoints alone.
+
+        Returns:
+            The first incomplete stage (the number of stages if there is none), and for each stage
+            with a checkpoint its last step: later rows of metrics.jsonl will be written again.
+
+        Raises:
+            ValueError: if a stage is incomplete and a later one has begun.
+        """
+        done = [folder.latest() or 0 for folder in self.checkpoints]
+        complete = [steps == stage.steps for steps, stage in zip(done, self.stages, strict=True)]
+        current = complete.index(False) if False in complete else len(self.stages)
+        begun = [stage.name for stage, steps in zip(self.stages, done, strict=True) if steps]
+        later = [stage.name for stage in self.stages[current + 1 :] if stage.name in begun]
+        if later:
+            stage = self.stages[current]
+            raise ValueError(
+                f"Stage {later[0]!r} has checkpoints, but stage {stage.name!r} before it has done "
+                f"only {done[current]} of {stage.steps} steps: put its last checkpoint back, or "
+                f"delete {self.checkpoints[self.stages.index(stage) + 1].folder} and those of the "
+                "stages after it to train them again (--workdir)."
+            )
+        if begun:
+            last = [stage.name for stage in self.stages].index(begun[-1])
+            self.earlier_seconds = self.checkpoints[last].note(done[last])["elapsed_seconds"]
+        return current, {
+            stage.name: steps for stage, steps in zip(self.stages, done, strict=True) if steps
+        }
+
+    def train_stage(self, index: int, state: TrainState, done: int, writer: MultiWriter) -> None:
+        """Runs the steps of one stage that come after step `done`."""
         stage, optimizer, config = self.stages[index], self.optimizers[index], self.context.config
         checkpoints = self.checkpoints[index]
-        shardings = state_shardings(self.context.network, optimizer, self.context.mesh)
-        state, done = self.first_state(index, shardings)
+        shardings = self.shardings(index)
         reference = self.starting_params(index) if stage.needs_reference else None
         first_step = sum(earlier.steps for earlier in self.stages[:index])
         family = FAMILY_CLASSES[stage.objective.family](self.context, stage, reference, first_step)
@@ -165,14 +194,17 @@ class Runner:
                 for batch in experience.batches:
                     state, update_metrics = train_step(state, put_rows(batch, self.context.mesh))
                     metrics.append(update_metrics)
-                if step in recorded and (record := family.record(state, step, experience)):
-                    write_rollout(self.context.workdir, record)
-                log.add(Step(step, experience, metrics, time.perf_counter() - began))
                 last = step == stage.steps
                 saving = last or step % config.checkpoint.every_steps == 0
                 every = config.evaluation.every_steps
                 evaluating = last or bool(every and step % every == 0)
-                if saving or evaluating or step % config.reporting.every_steps == 0:
+                flushing = saving or evaluating or step % config.reporting.every_steps == 0
+                if flushing:  # the device works behind: its time belongs to this step
+                    jax.block_until_ready(metrics)
+                log.add(Step(step, experience, metrics, time.perf_counter() - began))
+                if step in recorded and (record := family.record(state, step, experience)):
+                    write_rollout(self.context.workdir, record)
+                if flushing:
                     log.flush(state)
                 if evaluating:
                     accuracy = self.log_heldout(state.params, stage, step, writer, progress)
@@ -181,15 +213,27 @@ class Runner:
                     checkpoints.save(step, state, note, accuracy if evaluating else None)
         checkpoints.wait()
 
-    def first_state(self, index: int, shardings: TrainState) -> tuple[TrainState, int]:
-        """The state to continue from, and the steps already done in this stage."""
+    def shardings(self, index: int) -> TrainState:
+        """The sharding of each leaf of a stage's state."""
+        return state_shardings(self.context.network, self.optimizers[index], self.context.mesh)
+
+    def restore(self, index: int, step: int) -> TrainState:
+        """A stage's state after a step, from its checkpoint."""
+        abstract = abstract_state(
+            self.context.network, self.optimizers[index], self.shardings(index)
+        )
+        return self.checkpoints[index].restore(step, abstract)[0]
+
+    def first_state(self, index: int) -> tuple[TrainState, int]:
+        """The state to continue from, and the steps already done in this stage.
+
+        That is the stage's last checkpoint, or else fresh from the end of the stage before.
+        """
         done = self.checkpoints[index].latest()
-        optimizer = self.optimizers[index]
         if done is None:
-            return create_state(self.starting_params(index), optimizer, shardings), 0
-        abstract = abstract_state(self.context.network, optimizer, shardings)
-        state, note = self.checkpoints[index].restore(done, abstract)
-        self.earlier_seconds = note["elapsed_seconds"]
+            params = self.starting_params(index)
+            return create_state(params, self.optimizers[index], self.shardings(index)), 0
+        state = self.restore(index, done)
         self.console.print(
             f"continuing {self.stages[index].name} after step {done}", soft_wrap=True
         )
@@ -197,14 +241,10 @@ class Runner:
 
     def starting_params(self, index: int) -> Params:
         """A fresh copy of the parameters that a stage starts from."""
-        network, mesh = self.context.network, self.context.mesh
         if index == 0:
-            return network.init(purpose_key(self.context.config.seed, Purpose.PARAMETERS), mesh)
-        optimizer = self.optimizers[index - 1]
-        abstract = abstract_state(network, optimizer, state_shardings(network, optimizer, mesh))
-        state, note = self.checkpoints[index - 1].restore(self.stages[index - 1].steps, abstract)
-        self.earlier_seconds = max(self.earlier_seconds, 0.0)
-        return copy_params(state.params)
+            key = purpose_key(self.context.config.seed, Purpose.PARAMETERS)
+            return self.context.network.init(key, self.context.mesh)
+        return self.restore(index - 1, self.stages[index - 1].steps).params
 
     def log_heldout(
         self, params: Params, stage: Stage, step: int, writer: MultiWriter, progress: Progress
@@ -276,7 +316,7 @@ class StepLog:
 
 
 def mean_metrics(updates: Sequence[Metrics]) -> dict[str, float]:
-    """Adds sums and counts over the updates of a step and divides once; counts of events are sums."""
+    """Adds sums and counts over the updates of a step, divides once; events are counted."""
     add = functools.partial(jax.tree.map, lambda *parts: np.sum(parts, dtype=np.float64))
     total: dict[str, SumCount] = add(*updates) if len(updates) > 1 else updates[0]
     means = {

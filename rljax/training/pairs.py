@@ -4,8 +4,12 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
 from rljax.config.validate import Stage
+from rljax.data.tokenizers import Tokenizer
 from rljax.models.network import Params
+from rljax.parallel.rules import rows_divisor
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.context import Context
 from rljax.training.rollouts import Samples, sample_texts, score_samples
@@ -32,7 +36,8 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     count = min(stage.data["pair_prompts"], len(context.train_problems))
-    batch = min(PROMPTS_PER_BATCH, count)
+    shards = rows_divisor(context.mesh)
+    batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
     sampler = context.jit_sampler(
         samples_per_prompt=stage.batch.samples_per_prompt,
         max_new_tokens=stage.max_new_tokens,
@@ -41,11 +46,12 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     key = purpose_key(context.config.seed, Purpose.PAIRS)
     pairs = []
     for start in range(0, count, batch):
-        # The last batch reaches back so that every batch has the same shape.
-        indices = range(min(start, count - batch), min(start, count - batch) + batch)
+        # The last batch is filled up with the last prompt, so that shapes stay the same.
+        indices = [min(index, count - 1) for index in range(start, start + batch)]
         records = [{**context.train_problems[index], "id": index} for index in indices]
         samples = sample_texts(context, sampler, params, records, key=key, step=0)
-        pairs += _pairs_of(samples, score_samples(context, samples)[0].correct, start)
+        correct = score_samples(context, samples)[0].correct
+        pairs += _pairs_of(context.tokenizer, samples, correct, min(batch, count - start))
     if not pairs:
         raise ValueError(
             f"None of {count} prompts has both a right and a wrong sample among "
@@ -58,16 +64,31 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     return path
 
 
-def _pairs_of(samples: Samples, correct, first_id: int) -> list[dict]:
-    """At most one pair for each prompt whose id is at least `first_id`."""
+def _pairs_of(
+    tokenizer: Tokenizer, samples: Samples, correct: np.ndarray, prompts: int
+) -> list[dict]:
+    """At most one pair for each of the first prompts.
+
+    Only samples that ended and whose text has the very tokens that were sampled: bytes that are no
+    text, say, would become other tokens on their way through the file.
+    """
     group = samples.samples_per_prompt
-    finished = samples.flat("finished")
+    usable = [
+        finished and [*tokenizer.encode(text), tokenizer.eos_id] == tokens[mask].tolist()
+        for finished, text, tokens, mask in zip(
+            samples.flat("finished"),
+            samples.texts,
+            samples.flat("tokens"),
+            samples.flat("mask"),
+            strict=True,
+        )
+    ]
     pairs = []
-    for b, record in enumerate(samples.records):
-        rows = range(b * group, (b + 1) * group)
-        right = [n for n in rows if correct[n] and finished[n]]
-        wrong = [n for n in rows if not correct[n] and finished[n]]
-        if right and wrong and record["id"] >= first_id:
+    for b, record in enumerate(samples.records[:prompts]):
+        rows = [n for n in range(b * group, (b + 1) * group) if usable[n]]
+        right = [n for n in rows if correct[n]]
+        wrong = [n for n in rows if not correct[n]]
+        if right and wrong:
             pairs.append(
                 {
                     "prompt": samples.prompt_texts[b],

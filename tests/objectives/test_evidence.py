@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import jax
@@ -26,6 +27,19 @@ def answers(seed=0):
 
 
 ALL = jnp.ones((B, G), bool)
+# One compilation per shape instead of one per operation; one test compares with the plain ones.
+JITTED = {name: jax.jit(bound) for name, bound in BOUNDS.items()}
+normalise = jax.jit(
+    normalise_advantages, static_argnames=("norm_scope", "advantage_clip", "advantage_epsilon")
+)
+format_part = jax.jit(format_advantages, static_argnames="format_penalty")
+
+
+@functools.partial(jax.jit, static_argnames="bound")
+def advantages_of(inputs, bound="multi_sample"):
+    return evidence_advantages(
+        inputs["answer_logprobs"], inputs["format_ok"], inputs["present"], bound=BOUNDS[bound]
+    )
 
 
 def batch(seed=0):
@@ -50,9 +64,7 @@ def loss_of(inputs, bound="multi_sample", advantages=None, **settings):
     if settings["kl"] is None:
         inputs = inputs | dict(ref_logprobs=None)
     if advantages is None:
-        advantages = evidence_advantages(
-            inputs["answer_logprobs"], inputs["format_ok"], inputs["present"], bound=BOUNDS[bound]
-        )
+        advantages = advantages_of(inputs, bound)
     return evidence_loss(**inputs, advantages=advantages, bound=BOUNDS[bound], **settings)
 
 
@@ -71,14 +83,14 @@ def test_log_mean_exp_of_valid_entries():
 
 def test_single_sample_hand_values():
     values, valid = jnp.array([[-1.0, -2.0, -6.0, 9.0]]), jnp.array([[True, True, True, False]])
-    value, advantages = BOUNDS["single_sample"](values, valid)
+    value, advantages = JITTED["single_sample"](values, valid)
     np.testing.assert_allclose(value, [-3.0], rtol=1e-6)
     np.testing.assert_allclose(advantages, [[3.0, 1.5, -4.5, 0.0]], rtol=1e-6)
 
 
 def test_multi_sample_hand_values():
     q = jnp.array([[0.1, 0.2, 0.6, 0.9]])
-    value, advantages = BOUNDS["multi_sample"](jnp.log(q), jnp.array([[True, True, True, False]]))
+    value, advantages = JITTED["multi_sample"](jnp.log(q), jnp.array([[True, True, True, False]]))
     np.testing.assert_allclose(value, np.log([0.3]), rtol=1e-6)
     expected = np.log([[0.3 / 0.4, 0.3 / 0.35, 0.3 / 0.15, 1.0]])
     np.testing.assert_allclose(advantages, expected, rtol=1e-5, atol=1e-7)
@@ -86,27 +98,27 @@ def test_multi_sample_hand_values():
 
 def test_two_samples_are_weighed_by_the_sigmoid_of_their_difference():
     values = jnp.array([[-3.0, -4.5]])
-    weights = jax.grad(lambda v: BOUNDS["multi_sample"](v, jnp.ones((1, 2), bool))[0].sum())(values)
+    weights = jax.grad(lambda v: JITTED["multi_sample"](v, jnp.ones((1, 2), bool))[0].sum())(values)
     expected = jax.nn.sigmoid(jnp.array([[1.5, -1.5]]))
     np.testing.assert_allclose(weights, expected, rtol=1e-5)
 
 
 def test_multi_sample_advantages_are_bounded_below_and_signed_like_probabilities():
     values = answers(1)
-    _, advantages = BOUNDS["multi_sample"](values, ALL)
+    _, advantages = JITTED["multi_sample"](values, ALL)
     assert (np.asarray(advantages) >= np.log((G - 1) / G) - 1e-6).all()
     q = np.exp(np.asarray(values, np.float64))
     others = (q.sum(-1, keepdims=True) - q) / (G - 1)
     np.testing.assert_array_equal(np.sign(advantages), np.sign(q - others))
     spike = jnp.array([[0.0, -500.0, -500.0]])
-    _, unbounded = BOUNDS["multi_sample"](spike, jnp.ones((1, 3), bool))
+    _, unbounded = JITTED["multi_sample"](spike, jnp.ones((1, 3), bool))
     np.testing.assert_allclose(unbounded[0, 0], 500 - np.log(3), rtol=1e-6)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_a_constant_shifts_the_bound_only(bound):
-    value, advantages = BOUNDS[bound](answers(), ALL)
-    shifted, same = BOUNDS[bound](answers() - 64.0, ALL)
+    value, advantages = JITTED[bound](answers(), ALL)
+    shifted, same = JITTED[bound](answers() - 64.0, ALL)
     np.testing.assert_allclose(shifted, value - 64.0, rtol=1e-6)
     np.testing.assert_allclose(same, advantages, rtol=1e-4, atol=1e-4)
 
@@ -115,7 +127,7 @@ def test_a_constant_shifts_the_bound_only(bound):
 def test_samples_permute_and_jit_agrees(bound):
     order = jnp.array([2, 0, 3, 1])
     value, advantages = BOUNDS[bound](answers(), ALL)
-    permuted = jax.jit(BOUNDS[bound])(answers()[:, order], ALL)
+    permuted = JITTED[bound](answers()[:, order], ALL)
     np.testing.assert_allclose(permuted[0], value, rtol=1e-5)
     np.testing.assert_allclose(permuted[1], advantages[:, order], rtol=1e-5, atol=1e-6)
 
@@ -134,27 +146,27 @@ def test_samples_permute_and_jit_agrees(bound):
 def test_groups_without_signal_have_zero_advantages_and_finite_gradients(bound, values, valid):
     values, valid = jnp.array([values]), jnp.array([valid]) != 0
     (value, advantages), gradient = (
-        BOUNDS[bound](values, valid),
-        jax.grad(lambda v: BOUNDS[bound](v, valid)[0].sum())(values),
+        JITTED[bound](values, valid),
+        jax.grad(lambda v: JITTED[bound](v, valid)[0].sum())(values),
     )
     np.testing.assert_array_equal(advantages, 0.0)
     assert np.isfinite(value).all() and np.isfinite(gradient).all()
     np.testing.assert_array_equal(np.asarray(gradient)[~np.asarray(valid)], 0.0)
     for scope in ("batch", "group"):
-        normalised = normalise_advantages(advantages, valid, norm_scope=scope)
+        normalised = normalise(advantages, valid, norm_scope=scope)
         np.testing.assert_array_equal(normalised, 0.0)
 
 
 def test_a_single_sample_is_trained_by_the_supervised_half_only():
     one = jnp.ones((2, 1), bool)
-    for bound in BOUNDS.values():
+    for bound in JITTED.values():
         value, advantages = bound(jnp.array([[-3.0], [-4.0]]), one)
         np.testing.assert_array_equal(value, [-3.0, -4.0])
         np.testing.assert_array_equal(advantages, 0.0)
 
 
 def test_underflowing_answers_keep_their_order():
-    for bound in BOUNDS.values():
+    for bound in JITTED.values():
         value, advantages = bound(jnp.array([[-900.0, -901.0, -2000.0]]), jnp.ones((1, 3), bool))
         assert np.isfinite(value).all() and np.isfinite(advantages).all()
         assert advantages[0, 0] > advantages[0, 1] > advantages[0, 2]
@@ -163,21 +175,21 @@ def test_underflowing_answers_keep_their_order():
 def test_normalisation_divides_and_clips_without_centring():
     advantages = jnp.array([[1.0, 0.5, 0.0], [4.0, -0.2, 7.0]])
     valid = jnp.array([[True, True, True], [True, True, False]])
-    group = normalise_advantages(advantages, valid, norm_scope="group", advantage_clip=2.0)
+    group = normalise(advantages, valid, norm_scope="group", advantage_clip=2.0)
     deviations = np.array([[np.std([1, 0.5, 0.0])], [np.std([4.0, -0.2])]])
     expected = np.clip(np.array([[1.0, 0.5, 0.0], [4.0, -0.2, 0.0]]) / deviations, -2, 2)
     np.testing.assert_allclose(group, expected, rtol=1e-5)
-    batch_wide = normalise_advantages(advantages, valid, advantage_clip=2.0)
+    batch_wide = normalise(advantages, valid, advantage_clip=2.0)
     deviation = np.std([1.0, 0.5, 0.0, 4.0, -0.2])
     expected = np.clip(np.array([[1.0, 0.5, 0.0], [4.0, -0.2, 0.0]]) / deviation, -2, 2)
     np.testing.assert_allclose(batch_wide, expected, rtol=1e-5)
-    clip_one = normalise_advantages(advantages, valid)
+    clip_one = normalise(advantages, valid)
     assert float(jnp.abs(clip_one).max()) == 1.0
 
 
 def test_groups_with_one_valid_sample_do_not_enter_the_deviation():
     advantages, valid = jnp.array([[1.0, -1.0], [100.0, 0.0]]), jnp.array([[1, 1], [1, 0]]) != 0
-    got = normalise_advantages(advantages, valid, advantage_clip=5.0)
+    got = normalise(advantages, valid, advantage_clip=5.0)
     np.testing.assert_allclose(got, [[1.0, -1.0], [0.0, 0.0]], rtol=1e-6)
 
 
@@ -190,22 +202,20 @@ def test_groups_with_one_valid_sample_do_not_enter_the_deviation():
 )
 def test_impossible_normalisations_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
-        normalise_advantages(answers(), ALL, **settings)
+        normalise(answers(), ALL, **settings)
 
 
 def test_format_advantages_leave_one_out():
     format_ok = jnp.array([[True, True, False], [True, True, True], [False, True, True]])
     present = jnp.ones((3, 3), bool).at[2, 1:].set(False)
-    got = format_advantages(format_ok, present, format_penalty=10.0)
+    got = format_part(format_ok, present, format_penalty=10.0)
     np.testing.assert_allclose(got, [[5.0, 5.0, -10.0], [0, 0, 0], [0, 0, 0]], rtol=1e-6)
-    np.testing.assert_array_equal(format_advantages(format_ok, present, format_penalty=0.0), 0.0)
+    np.testing.assert_array_equal(format_part(format_ok, present, format_penalty=0.0), 0.0)
 
 
 def test_badly_formatted_samples_receive_the_format_term_only():
     inputs = batch()
-    advantages = evidence_advantages(
-        inputs["answer_logprobs"], inputs["format_ok"], ALL, bound=BOUNDS["multi_sample"]
-    )
+    advantages = advantages_of(inputs)
     np.testing.assert_array_equal(np.asarray(advantages.reasoning)[~inputs["format_ok"]], 0.0)
     assert advantages.format[1, 2] < 0 < advantages.format[1, 0]
     answer_gradient = jax.jit(
@@ -253,9 +263,7 @@ def test_gradients_of_the_loss_agree_with_finite_differences(bound):
             k: np.asarray(v, np.float64) if v.dtype != bool else np.asarray(v)
             for k, v in inputs.items()
         }
-        advantages = evidence_advantages(
-            inputs["answer_logprobs"], inputs["format_ok"], inputs["present"], bound=BOUNDS[bound]
-        )
+        advantages = advantages_of(inputs, bound)
 
         def of(logprobs, answer_logprobs):
             changed = inputs | dict(logprobs=logprobs, answer_logprobs=answer_logprobs)
@@ -283,10 +291,7 @@ def test_absent_samples_and_padding_do_not_matter():
     np.testing.assert_allclose(prompt_weights(bigger["present"]), np.append(weights, 0.0))
     for name in metrics:
         np.testing.assert_allclose(bigger_metrics[name], metrics[name], rtol=1e-5, err_msg=name)
-    advantages = evidence_advantages(
-        bigger["answer_logprobs"], bigger["format_ok"], bigger["present"],
-        bound=BOUNDS["multi_sample"],
-    )  # fmt: skip
+    advantages = advantages_of(bigger)
 
     def of(logprobs, answer_logprobs):
         changed = bigger | dict(logprobs=logprobs, answer_logprobs=answer_logprobs)
@@ -299,9 +304,7 @@ def test_absent_samples_and_padding_do_not_matter():
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_micro_batches_of_whole_prompts_add_up(bound):
     inputs = batch()
-    advantages = evidence_advantages(
-        inputs["answer_logprobs"], inputs["format_ok"], ALL, bound=BOUNDS[bound]
-    )
+    advantages = advantages_of(inputs, bound)
     weights = prompt_weights(inputs["present"])
     loss_per_prompt = jax.jit(lambda inputs, advantages: loss_of(inputs, bound, advantages)[0])
     whole = jnp.sum(weights * loss_per_prompt(inputs, advantages))
@@ -331,7 +334,7 @@ def test_without_reasoning_the_gradient_is_the_supervised_one():
 
 def test_identical_chains_make_both_bounds_equal():
     same = jnp.broadcast_to(answers()[:, :1], (B, G))
-    single, multi = (BOUNDS[name](same, ALL) for name in ("single_sample", "multi_sample"))
+    single, multi = (JITTED[name](same, ALL) for name in ("single_sample", "multi_sample"))
     np.testing.assert_allclose(single[0], multi[0], rtol=1e-6)
     np.testing.assert_array_equal(single[1], multi[1])
 
@@ -367,7 +370,7 @@ def score(draw, weights):
 def test_bounds_grow_with_the_number_of_samples():
     def bound(n):
         valid = jnp.ones((1, n), bool)
-        return expectation(n, lambda d: BOUNDS["multi_sample"](ANSWER[d][None], valid)[0][0])
+        return expectation(n, lambda d: JITTED["multi_sample"](ANSWER[d][None], valid)[0][0])
 
     log_marginal = jax.nn.logsumexp(jax.nn.log_softmax(COT) + ANSWER)
     values = [float(bound(n)) for n in (1, 2, 3)] + [float(log_marginal)]
@@ -381,7 +384,7 @@ def test_the_baseline_keeps_the_mean_and_lowers_the_variance(bound):
 
     def moments(with_baseline):
         def gradient(draw):
-            value, advantages = BOUNDS[bound](ANSWER[draw][None], valid)
+            value, advantages = JITTED[bound](ANSWER[draw][None], valid)
             raw = ANSWER[draw] if bound == "single_sample" else jnp.repeat(value, n)
             return score(draw, advantages[0] if with_baseline else raw)
 

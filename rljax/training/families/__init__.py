@@ -6,6 +6,8 @@ To the train loop a family is the class below; that is all it may know of it.
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from rljax.config.validate import Stage
+from rljax.training.context import Context
 from rljax.training.rows import Rows
 from rljax.training.state import TrainState
 from rljax.training.train_step import LossFn
@@ -26,8 +28,13 @@ class Family(Protocol):
 
     loss_fn: LossFn
 
+    @staticmethod
+    def check(context: Context, stage: Stage) -> None:
+        """Raises ValueError for data that the stage cannot use, before anything compiles."""
+        ...
+
     def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
-        """The batches of step `step` (from 1), and the state with any running statistic moved on."""
+        """The batches of a step (from 1), and the state with any running statistic moved on."""
         ...
 
     def record(self, state: TrainState, step: int, experience: Experience) -> dict | None:

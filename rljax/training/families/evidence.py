@@ -34,7 +34,7 @@ from rljax.registry import fields_of
 from rljax.rewards.answers import gold_text
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.context import Context
+from rljax.training.context import CHECKED_RECORDS, Context, Record
 from rljax.training.families import Experience
 from rljax.training.logprobs import completion_statistics, model_rows
 from rljax.training.rollout_record import rollout_record
@@ -53,7 +53,7 @@ class Detail(NamedTuple):
 
 
 class Evidence:
-    """Maximises a lower bound on log p(answer | prompt). The leading axis of a batch is the prompt."""
+    """Maximises a lower bound on log p(answer | prompt). A batch's leading axis is the prompt."""
 
     def __init__(
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
@@ -80,6 +80,12 @@ class Evidence:
                 **{name: objective.values[name] for name in settings},
             )
         )
+
+    @staticmethod
+    def check(context: Context, stage: Stage) -> None:
+        """Reads the first reference answers."""
+        for index in range(min(len(context.train_problems), CHECKED_RECORDS)):
+            answer_ids(context, stage, {**context.train_problems[index], "id": index})
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The evidence loss of whole groups (objectives/evidence.py)."""
@@ -149,10 +155,10 @@ class Evidence:
         return state, Experience([batch], metrics, {"sampling": samples.seconds}, tokens, detail)
 
     def _rows(self, samples: Samples) -> tuple[Rows, np.ndarray, np.ndarray]:
-        """Rows [N, P + T + A] of prompt, chain of thought and answer; format_ok and present [B, G]."""
-        stage, tokenizer = self.stage, self.context.tokenizer
+        """Rows [N, P + T + A] of prompt, thought and answer; format_ok and present [B, G]."""
+        context, stage, tokenizer = self.context, self.stage, self.context.tokenizer
         group = samples.samples_per_prompt
-        answers = [self._answer(record) for record in samples.records]
+        answers = [answer_ids(context, stage, record) for record in samples.records]
         slots = stage.max_new_tokens + stage.data["max_answer_tokens"]
         count = len(answers) * group
         tokens = np.full((count, slots), tokenizer.pad_id, np.int32)
@@ -178,22 +184,6 @@ class Evidence:
         present = np.repeat([bool(answer) for answer in answers], group).reshape(-1, group)
         return rows, format_ok.reshape(-1, group), present
 
-    def _answer(self, record: dict[str, Any]) -> list[int]:
-        """Reference answer, its closing text and eos; empty where there is no answer."""
-        text = gold_text(self.context.references([record])[0])
-        if not text:
-            return []
-        end = self.stage.objective.values["answer_end"]
-        ids = [*self.context.tokenizer.encode(text + end), self.context.tokenizer.eos_id]
-        budget = self.stage.data["max_answer_tokens"]
-        if len(ids) > budget:
-            raise ValueError(
-                f"The reference answer of record {record['id']} has {len(ids)} tokens (closing text "
-                f"and eos included), the budget is {budget} "
-                f"(config.{self.stage.name}.data.max_answer_tokens)."
-            )
-        return ids
-
     def record(self, state: TrainState, step: int, experience: Experience) -> dict[str, Any]:
         """The step's chains of thought; the reward shown is the log-likelihood of the answer."""
         detail: Detail = experience.detail
@@ -215,6 +205,27 @@ class Evidence:
             for sample in prompt["samples"]:
                 sample["reward"] = round(float(next(rows)), 6)
         return record
+
+
+def answer_ids(context: Context, stage: Stage, record: Record) -> list[int]:
+    """Reference answer, its closing text and eos; empty where there is no answer.
+
+    Raises:
+        ValueError: if that is longer than the stage's budget.
+    """
+    text = gold_text(context.references([record])[0])
+    if not text:
+        return []
+    end = stage.objective.values["answer_end"]
+    ids = [*context.tokenizer.encode(text + end), context.tokenizer.eos_id]
+    budget = stage.data["max_answer_tokens"]
+    if len(ids) > budget:
+        raise ValueError(
+            f"The reference answer of record {record['id']} has {len(ids)} tokens (closing text "
+            f"and eos included), the budget is {budget} "
+            f"(config.{stage.name}.data.max_answer_tokens)."
+        )
+    return ids
 
 
 def single_token(tokenizer: Tokenizer, phrase: str) -> tuple[int, ...]:

@@ -65,6 +65,10 @@ class PolicyGradient:
         self.stores_old = stage.batch.updates_per_step > 1 or self.kl_in_reward is not None
         self.advantages = jax.jit(self._advantages)
 
+    @staticmethod
+    def check(context: Context, stage: Stage) -> None:
+        """The problems were checked when they were opened."""
+
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The policy-gradient loss of a micro-batch (objectives/policy_gradient.py)."""
         values, mask = self.stage.objective.values, batch["mask"]

@@ -18,7 +18,7 @@ from rljax.objectives.preference import preference_loss
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.context import Context, Record
+from rljax.training.context import CHECKED_RECORDS, Context, Record
 from rljax.training.families import Experience
 from rljax.training.logprobs import completion_statistics, model_rows
 from rljax.training.pairs import sample_pairs
@@ -40,8 +40,7 @@ class Preference:
         source, path = stage.data["source"], stage.data["path"]
         if source == "sampled_pairs":
             source, path = "jsonl", sample_pairs(context, stage, reference)
-        records = open_source(source, path=Path(path), columns=COLUMNS)
-        self.pairs = stream(records, seed=context.config.seed, shuffle=True)
+        self.pairs = stream(open_pairs(stage, source, path), seed=context.config.seed, shuffle=True)
         self.score = context.jit_score(TokenFilter(), micro_batches=stage.batch.micro_batches)
         objective = stage.objective
         link = objective.part("link")
@@ -52,6 +51,15 @@ class Preference:
             link=functools.partial(link.func, **fields),
             beta=objective.values["beta"],
         )
+
+    @staticmethod
+    def check(context: Context, stage: Stage) -> None:
+        """Reads the first pairs, and every line of a file."""
+        if stage.data["source"] == "sampled_pairs":
+            return
+        records = open_pairs(stage, stage.data["source"], stage.data["path"])
+        count = min(len(records), CHECKED_RECORDS)
+        pair_rows(context, stage, [{**records[index], "id": index} for index in range(count)])
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/preference.py)."""
@@ -71,7 +79,7 @@ class Preference:
     def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
         """The pairs of one update, with their log-probabilities under the reference."""
         records = records_for_step(self.pairs, step - 1, self.pairs_per_update)
-        rows = pair_rows(self.context, records, self.stage.data["max_completion_tokens"])
+        rows = pair_rows(self.context, self.stage, records)
         placed = put_rows(model_rows(rows), self.context.mesh)
         ref_logprobs = jax.device_get(self.score(self.reference, placed))
         tokens = int(rows["mask"].sum())
@@ -86,7 +94,14 @@ class Preference:
         """Nothing was sampled in this step."""
 
 
-def pair_rows(context: Context, records: Sequence[Record], max_completion_tokens: int) -> Rows:
+def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:
+    """The file of a stage's pairs."""
+    return open_source(
+        kind, path=path, columns=COLUMNS, path_field=f"config.{stage.name}.data.path"
+    )
+
+
+def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows:
     """Pairs as rows [2 * pairs, S]: chosen and rejected of a pair next to each other."""
     ids = [record["id"] for record in records]
     prompts, prompt_mask = encode_prompts(
@@ -99,8 +114,9 @@ def pair_rows(context: Context, records: Sequence[Record], max_completion_tokens
     completions, mask = encode_completions(
         texts,
         context.tokenizer,
-        max_new_tokens=max_completion_tokens,
+        max_new_tokens=stage.data["max_completion_tokens"],
         ids=np.repeat(ids, 2).tolist(),
+        field=f"config.{stage.name}.data.max_completion_tokens",
     )
     return completion_rows(
         np.repeat(prompts, 2, 0), np.repeat(prompt_mask, 2, 0), completions, mask

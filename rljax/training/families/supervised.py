@@ -14,7 +14,7 @@ from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import nll
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.context import Context
+from rljax.training.context import CHECKED_RECORDS, Context
 from rljax.training.families import Experience
 from rljax.training.logprobs import completion_statistics
 from rljax.training.rows import Rows
@@ -43,6 +43,18 @@ class Supervised:
             packed=stage.data["packed"],
         )
 
+    @staticmethod
+    def check(context: Context, stage: Stage) -> None:
+        """Reads the first demonstrations, and every line of a file."""
+        examples = read_demonstrations(context, stage, at_most=CHECKED_RECORDS)
+        lengths = [len(prompt) + len(completion) for prompt, completion in examples]
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        if lengths[longest] > stage.data["row_tokens"]:
+            raise ValueError(
+                f"Demonstration {longest} has {lengths[longest]} tokens with its prompt and eos, a "
+                f"row holds {stage.data['row_tokens']} (config.{stage.name}.data.row_tokens)."
+            )
+
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Weighted negative log-likelihood of the demonstrated tokens."""
         logprobs, _, greedy = completion_statistics(self.network, params, batch, TokenFilter())
@@ -65,7 +77,9 @@ class Supervised:
         """Nothing was sampled."""
 
 
-def read_demonstrations(context: Context, stage: Stage) -> list[Example]:
+def read_demonstrations(
+    context: Context, stage: Stage, at_most: int | None = None
+) -> list[Example]:
     """Tokenises the stage's demonstrations, prompt and completion apart.
 
     From the run's problems, or from a file with the columns prompt and completion.
@@ -81,9 +95,12 @@ def read_demonstrations(context: Context, stage: Stage) -> list[Example]:
     else:
         column = "completion"
         records = open_source(
-            stage.data["source"], path=stage.data["path"] or None, columns=("prompt", column)
+            stage.data["source"],
+            path=stage.data["path"] or None,
+            columns=("prompt", column),
+            path_field=f"config.{stage.name}.data.path",
         )
-    count = min(len(records), stage.data["limit"] or len(records))
+    count = min(len(records), stage.data["limit"] or len(records), at_most or len(records))
     encode, eos = context.tokenizer.encode, context.tokenizer.eos_id
     examples = []
     for index in range(count):

@@ -1,5 +1,6 @@
 """Slug jepo: bounds, advantages and exactly enumerated toys."""
 
+import functools
 import itertools
 
 import jax
@@ -15,77 +16,82 @@ from rljax.objectives.evidence import (
 )
 
 
-def _bounds(case: dict) -> dict:
-    values, valid, args = floats(case, "answer_logprob"), bools(case, "format_ok"), case["args"]
-    some = valid.any(axis=-1)
+@functools.partial(jax.jit, static_argnames=("clip", "eps"))
+def _bounds_and_advantages(values, valid, *, clip, eps):
     outputs = {}
     for name, bound in BOUNDS.items():
         value, advantages = bound(values, valid)
         short = name.removesuffix("_sample")
         outputs[f"adv_{short}"] = advantages
+        outputs[{"multi": "bound", "single": "single_bound"}[short]] = value
         for scope, suffix in (("group", ""), ("batch", "_batch")):
             outputs[f"adv_{short}_norm{suffix}"] = normalise_advantages(
-                advantages,
-                valid,
-                norm_scope=scope,
-                advantage_clip=args["clip"],
-                advantage_epsilon=args["eps"],
+                advantages, valid, norm_scope=scope, advantage_clip=clip, advantage_epsilon=eps
             )
-        # The files say null for a bound of nothing; ours is 0 there.
-        key = {"multi": "bound", "single": "single_bound"}[short]
-        outputs[key] = [float(v) if s else None for v, s in zip(value, some, strict=True)]
     outputs["sup_weights"] = jax.grad(lambda v: BOUNDS["multi_sample"](v, valid)[0].sum())(values)
     return outputs
 
 
-def _tuples(count: int, n: int):
-    """All [count^n, n] draws of n samples out of `count` chains of thought."""
-    return jnp.asarray(list(itertools.product(range(count), repeat=n)))
+def _bounds(case: dict) -> dict:
+    values, valid = floats(case, "answer_logprob"), bools(case, "format_ok")
+    args = case["args"]
+    outputs = _bounds_and_advantages(values, valid, clip=args["clip"], eps=args["eps"])
+    for key in ("bound", "single_bound"):
+        # The files say null for a bound of nothing; ours is 0 there.
+        some = valid.any(axis=-1)
+        outputs[key] = [float(v) if s else None for v, s in zip(outputs[key], some, strict=True)]
+    return outputs
 
 
 def _answer_logprobs(answer_logits, target):
     return jax.nn.log_softmax(answer_logits, axis=-1)[:, target]
 
 
-def _expected_gradients(case, bound: str, n: int, with_baseline: bool):
-    """Over all draws: the bound's mean, its gradients, the trace variance of the first half.
+@functools.partial(jax.jit, static_argnames=("bound", "n"))
+def _gradients_of_draws(cot_logits, answer_logits, target, with_baseline, *, bound, n):
+    """Bound and gradients of `evidence_loss` for all draws of n chains of thought out of K.
 
-    Each draw is one prompt with n one-token chains of thought; both halves of the gradient are
-    those of `evidence_loss`.
+    Each draw is one prompt with n one-token chains. Returns the draws' probabilities [D], bounds
+    [D] and gradients in both kinds of logits, [D, K] and [D, K, M].
     """
-    target, cot_logits = case["inputs"]["target"], floats(case, "cot_logits")
-    draws = _tuples(len(cot_logits), n)
     shape = (1, n)
     everything = jnp.ones(shape, bool)
+    draws = jnp.asarray(list(itertools.product(range(len(cot_logits)), repeat=n)))
     # The multi-sample estimator sums over samples, `evidence_loss` averages.
     scale = n if bound == "multi_sample" else 1
 
-    def gradient(draw, parts):
-        def loss(cot_logits, answer_logits):
-            logprobs = jax.nn.log_softmax(cot_logits)[draw][:, None]
-            answers = _answer_logprobs(answer_logits, target)[draw].reshape(shape)
-            value, raw = BOUNDS[bound](answers, everything)
-            if not with_baseline:
-                raw = jnp.broadcast_to(value[:, None], shape)
-            raw = jax.lax.stop_gradient(raw) * scale * parts[0]
-            token = everything.reshape(n, 1)
-            losses, metrics = evidence_loss(
-                logprobs, None, token, token, answers, EvidenceAdvantages(raw, 0 * raw),
-                everything, everything, bound=BOUNDS[bound], supervised_weight=parts[1],
-            )  # fmt: skip
-            return losses.sum(), metrics["bound"].total
+    def loss(cot_logits, answer_logits, draw):
+        logprobs = jax.nn.log_softmax(cot_logits)[draw][:, None]
+        answers = _answer_logprobs(answer_logits, target)[draw].reshape(shape)
+        value, raw = BOUNDS[bound](answers, everything)
+        raw = jnp.where(with_baseline, raw, jnp.broadcast_to(value[:, None], shape))
+        advantages = EvidenceAdvantages(scale * jax.lax.stop_gradient(raw), jnp.zeros(shape))
+        token = everything.reshape(n, 1)
+        losses, metrics = evidence_loss(
+            logprobs, None, token, token, answers, advantages, everything, everything,
+            bound=BOUNDS[bound], supervised_weight=1.0,
+        )  # fmt: skip
+        return losses.sum(), metrics["bound"].total
 
-        return jax.value_and_grad(loss, (0, 1), has_aux=True)(
-            cot_logits, floats(case, "answer_logits")
-        )
-
-    ones = jnp.asarray([1.0, 1.0])
-    (_, values), (cot, answer) = jax.vmap(lambda d: gradient(d, ones))(draws)
+    gradient = jax.vmap(jax.value_and_grad(loss, (0, 1), has_aux=True), (None, None, 0))
+    (_, values), (cot, answer) = gradient(cot_logits, answer_logits, draws)
     probability = jnp.exp(jax.nn.log_softmax(cot_logits)[draws].sum(axis=-1))
-    mean = -jnp.einsum("d,dk->k", probability, cot)
-    spread = jnp.einsum("d,dk->", probability, (cot + mean) ** 2)
-    expected = jnp.einsum("d,dkm->km", probability, answer)
-    return probability @ values, mean, -expected, spread
+    return probability, values, cot, answer
+
+
+def _expected_gradients(case: dict, bound: str, n: int, with_baseline: bool):
+    """Over all draws: the bound's mean, its gradients, the trace variance of the first half."""
+    probability, values, cot, answer = _gradients_of_draws(
+        floats(case, "cot_logits"),
+        floats(case, "answer_logits"),
+        case["inputs"]["target"],
+        with_baseline,
+        bound=bound,
+        n=n,
+    )
+    mean = jnp.einsum("d,dk->k", probability, cot)
+    spread = jnp.einsum("d,dk->", probability, (cot - mean) ** 2)
+    return probability @ values, -mean, -jnp.einsum("d,dkm->km", probability, answer), spread
 
 
 def _toy(case: dict) -> dict:

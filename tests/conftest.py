@@ -1,0 +1,45 @@
+"""The whole test session sees 8 fake CPU devices; a test that wants one takes the first.
+
+Must run before anything imports jax, which reads these variables once.
+"""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_DEVICE_FLAG = "--xla_force_host_platform_device_count"
+if _DEVICE_FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICE_FLAG}=8".strip()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from jax.sharding import Mesh  # noqa: E402
+
+from rljax.models.config import ModelConfig  # noqa: E402
+from rljax.models.network import Network  # noqa: E402
+from rljax.parallel.mesh import make_mesh  # noqa: E402
+
+TINY = dict(vocab_size=13, layers=2, width=16, heads=4, kv_heads=2, head_dim=8, mlp_width=24)
+
+
+@pytest.fixture(scope="session")
+def one_device() -> Mesh:
+    """A mesh of a single device."""
+    return make_mesh({"data": 1}, devices=jax.devices()[:1])
+
+
+@pytest.fixture(scope="session")
+def mesh_2x2x2() -> Mesh:
+    """A mesh in which every axis really splits."""
+    if len(jax.devices()) < 8:
+        pytest.skip("needs 8 devices")
+    return make_mesh({"data": 2, "fsdp": 2, "tensor": 2}, devices=jax.devices()[:8])
+
+
+@pytest.fixture(scope="session")
+def tiny_network():
+    """tiny_network(**changes): a network of a few thousand parameters."""
+
+    def create(**changes) -> Network:
+        return Network.create(ModelConfig(**{**TINY, **changes}))
+
+    return create

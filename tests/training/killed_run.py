@@ -1,0 +1,110 @@
+"""A run that kills itself: python killed_run.py PLACE COUNT VARIANT WORKDIR [override ...].
+
+The process sends itself SIGKILL when it comes to PLACE for the COUNT-th time. PLACE "nowhere"
+lets the run finish. One fake device, as the runs in the tests' own process.
+"""
+
+import importlib
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import jax
+
+from rljax.config.load import load_config
+from rljax.parallel.mesh import make_mesh
+from rljax.training import context, loop
+
+CONFIG = Path(__file__).parent / "tiny_config.py"
+ROLLOUTS = "rljax.training.families.{}"
+RENAME = "orbax.checkpoint._src.path.atomicity:AtomicRenameTemporaryPath.finalize"
+
+# Place -> functions; the process dies as one of them is called.
+PLACES = {
+    "nowhere": [],
+    "rollout": [f"{ROLLOUTS.format(f)}:sample_texts" for f in ("policy_gradient", "evidence")],
+    "scoring": [f"{ROLLOUTS.format('policy_gradient')}:score_samples"],
+    "update": ["rljax.training.loop:put_rows"],
+    "flush": ["rljax.training.loop:StepLog.flush"],
+    "record": ["rljax.training.loop:write_rollout"],
+    "evaluation": ["rljax.training.evaluation:sample_texts"],
+    "stage": ["rljax.training.loop:Runner.train_stage"],
+    "pair_samples": ["rljax.training.pairs:sample_texts"],
+    "pair_file": ["rljax.training.pairs:os.replace"],
+    "save": ["rljax.training.loop:Checkpoints.save"],
+    "commit": [RENAME],  # of an item, or of the whole checkpoint: everything is written by then
+    "summary": ["rljax.training.loop:summarise"],
+}
+# These do half of their work before the process dies.
+HALVES = {
+    "writing": "rljax.training.loop:Checkpoints.save",  # returns while the files are being written
+    "metrics": "rljax.reporting.writers:JsonlWriter.write",
+    "deletion": "shutil:rmtree",
+}
+
+
+def die() -> None:
+    """Nothing is flushed, closed or told."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def owner_of(address: str) -> tuple[object, str]:
+    """ "module:a.b" -> the object that holds b, and "b"."""
+    module, path = address.split(":")
+    owner = importlib.import_module(module)
+    *names, last = path.split(".")
+    for name in names:
+        owner = getattr(owner, name)
+    return owner, last
+
+
+def kill_at(address: str, count: int, half=None) -> None:
+    """Replaces the function by one whose COUNT-th call kills, after `half` of its work."""
+    owner, name = owner_of(address)
+    function = getattr(owner, name)
+    calls = 0
+
+    def counted(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            if half is not None:
+                half(function, *args, **kwargs)
+            die()
+        return function(*args, **kwargs)
+
+    setattr(owner, name, counted)
+
+
+def write_half_a_line(write, writer, row) -> None:
+    """The row is cut in its middle."""
+    writer._file.write(repr(row)[: len(repr(row)) // 2].replace("'", '"'))
+    writer._file.flush()
+
+
+def delete_half(rmtree, path, *args, **kwargs) -> None:
+    """Some of a checkpoint's files are gone, not all."""
+    for part in sorted(Path(path).rglob("*"))[::2]:
+        if part.is_file():
+            part.unlink()
+
+
+def main(place: str, count: int, variant: str, workdir: str, overrides: list[str]) -> None:
+    """Runs until the place is reached."""
+    context.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])
+    if place == "writing":
+        kill_at(HALVES[place], count, lambda save, *args, **kwargs: save(*args, **kwargs))
+    elif place == "metrics":
+        kill_at(HALVES[place], count, write_half_a_line)
+    elif place == "deletion":
+        kill_at(HALVES[place], count, delete_half)
+    for address in PLACES.get(place, ()):
+        kill_at(address, count)
+    loop.run(load_config(f"{CONFIG}:{variant}", overrides), Path(workdir))
+
+
+if __name__ == "__main__":
+    assert shutil.rmtree  # so that it is imported before it is replaced
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5:])

@@ -1,0 +1,147 @@
+"""A run that was killed and continued equals one that never stopped, bit for bit."""
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+KILLED_RUN = Path(__file__).parent / "killed_run.py"
+
+
+@pytest.fixture
+def run_process(subprocess_environment):
+    """run_process(place, count, variant, workdir, *overrides) -> its exit status and output."""
+
+    def run(place: str, count: int, variant: str, workdir: Path, *overrides: str):
+        words = [sys.executable, KILLED_RUN, place, count, variant, workdir, *overrides]
+        return subprocess.run(
+            list(map(str, words)),
+            env=subprocess_environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+def final_state(workdir: Path, stage: str, step: int) -> list[np.ndarray]:
+    """Every array of the stage's last checkpoint."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        state = checkpointer.restore((workdir / "checkpoints" / stage / str(step) / "state"))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def assert_same_run(workdir: Path, expected: Path, stages: dict[str, int]) -> None:
+    """Metrics, parameters, optimizer, rollouts and pairs are the same, byte by byte."""
+    for pattern in ("metrics.jsonl", "rollouts/*.json", "pairs/*"):
+        names = sorted(str(path.relative_to(expected)) for path in expected.glob(pattern))
+        assert sorted(str(path.relative_to(workdir)) for path in workdir.glob(pattern)) == names
+        for name in names:
+            assert (workdir / name).read_text() == (expected / name).read_text(), name
+    for stage, step in stages.items():
+        ours, theirs = (final_state(folder, stage, step) for folder in (workdir, expected))
+        assert len(ours) == len(theirs) > 10
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.dtype == b.dtype
+            assert a.tobytes() == b.tobytes()
+    assert not list(workdir.rglob("*tmp*")), "left-overs of a killed save"
+
+
+def steps_of(run) -> dict[str, int]:
+    """Stage -> its number of steps."""
+    return {stage: run.config[stage].steps for stage in run.config.stages}
+
+
+def kill_and_continue(run_process, variant, kills, workdir, expected) -> None:
+    """Kills in each place in turn, continues to the end and compares."""
+    for place, count in kills:
+        result = run_process(place, count, variant, workdir)
+        assert result.returncode == -signal.SIGKILL, (place, count, result.stderr[-2000:])
+    result = run_process("nowhere", 0, variant, workdir)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert_same_run(workdir, expected.workdir, steps_of(expected))
+
+
+def test_killed_in_rollout_update_and_checkpoint_write(tiny_run, run_process, tmp_path):
+    """One workdir, killed three times: in each place of the contract."""
+    kills = [("commit", 9), ("rollout", 4), ("update", 3)]
+    kill_and_continue(run_process, "grpo", kills, tmp_path / "run", tiny_run("grpo"))
+
+
+GRPO_KILLS = [
+    ("rollout", 1),
+    ("rollout", 5),
+    ("scoring", 3),
+    ("update", 4),
+    ("update", 17),
+    ("flush", 15),
+    ("record", 2),
+    ("evaluation", 2),
+    ("evaluation", 11),
+    ("stage", 2),
+    ("save", 1),
+    ("writing", 1),
+    ("writing", 7),
+    ("commit", 2),
+    ("commit", 25),
+    ("metrics", 20),
+    ("deletion", 1),
+    ("deletion", 2),
+    ("summary", 1),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place, count", GRPO_KILLS)
+def test_killed_anywhere_in_grpo(place, count, tiny_run, run_process, tmp_path):
+    """The two-stage run with several updates per step."""
+    kill_and_continue(run_process, "grpo", [(place, count)], tmp_path / "run", tiny_run("grpo"))
+
+
+OTHER_KILLS = [
+    ("reinforce", "rollout", 4),  # the moving baseline is part of the state
+    ("reinforce", "update", 4),
+    ("reinforce", "commit", 3),
+    ("reinforce", "evaluation", 1),  # before the first step
+    ("dpo", "pair_samples", 1),
+    ("dpo", "pair_file", 1),
+    ("dpo", "update", 14),
+    ("dpo", "stage", 2),
+    ("jepo", "rollout", 3),
+    ("jepo", "update", 15),
+    ("jepo", "writing", 8),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant, place, count", OTHER_KILLS)
+def test_killed_anywhere_in_other_families(variant, place, count, tiny_run, run_process, tmp_path):
+    """One place after the other."""
+    kill_and_continue(run_process, variant, [(place, count)], tmp_path / "run", tiny_run(variant))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_again_and_again(seed, tiny_run, run_process, tmp_path):
+    """Random places, several times in the same workdir."""
+    draw = random.Random(seed)
+    early = [("update", draw.randint(1, 8)), ("writing", 1), ("metrics", draw.randint(1, 9))]
+    late = [("rollout", 1), ("record", 1), ("commit", draw.randint(1, 4)), ("evaluation", 1)]
+    kills = draw.sample(early, 2) + draw.sample(late, 2)
+    kill_and_continue(run_process, "grpo", kills, tmp_path / "run", tiny_run("grpo"))
+
+
+@pytest.mark.slow
+def test_a_finished_run_changes_nothing_when_started_again(tiny_run, run_process, tmp_path):
+    """All stages are complete: only the summary and the report are drawn again."""
+    workdir = tmp_path / "run"
+    for _ in range(2):
+        assert run_process("nowhere", 0, "reinforce", workdir).returncode == 0
+    assert_same_run(workdir, tiny_run("reinforce").workdir, steps_of(tiny_run("reinforce")))

@@ -1,0 +1,89 @@
+"""Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
+
+`:grpo`, `:dpo` and `:jepo` warm up on demonstrations first; `:reinforce` starts from nothing.
+The files lie next to the workdir, in the folder that `write_data` filled.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+DATA = "RLJAX_TEST_DATA"
+
+
+def write_data(folder: Path) -> None:
+    """problems.jsonl with demonstrations, and the same as heldout.jsonl."""
+    sums = [(a, b) for a in range(10) for b in range(10 - a)]
+    lines = [
+        {
+            "prompt": f"{a}+{b}=",
+            "reference": str(a + b),
+            "completion": f"<answer>{a + b}</answer>",
+            "chosen": f"<answer>{a + b}</answer>",
+            "rejected": "<answer>no</answer>",
+        }
+        for a, b in sums
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "problems.jsonl").write_text(text)
+    (folder / "heldout.jsonl").write_text("".join(text.splitlines(keepends=True)[::7]))
+
+
+def get_config(arg: str = "grpo") -> ConfigDict:
+    """The config of a variant; see above."""
+    folder = os.environ[DATA]
+    c = ConfigDict()
+    c.name = "tiny"
+    c.model = dict(layers=1, width=16, heads=2, kv_heads=1)
+    c.tokenizer = dict(special_tokens=("<answer>", "</answer>"))
+    c.data = dict(
+        kind="jsonl",
+        path=f"{folder}/problems.jsonl",
+        heldout_path=f"{folder}/heldout.jsonl",
+        max_prompt_tokens=6,
+        heldout_size=8,
+    )
+    c.scoring = dict(rewards=({"name": "exact_match", "options": {"tag": "answer"}},), workers=0)
+    c.evaluation = dict(samples_per_prompt=2, prompts_per_batch=8, max_new_tokens=6, every_steps=3)
+    c.checkpoint = dict(every_steps=2, keep=1)
+    c.reporting = dict(writers=("jsonl",))
+    warmup = dict(
+        method="sft",
+        steps=12,
+        data=dict(source="jsonl", path=f"{folder}/problems.jsonl", row_tokens=24),
+        batch=dict(sequences_per_update=16),
+        optimizer=dict(learning_rate=3e-2),
+    )
+    rollouts = dict(
+        steps=5,
+        sampling=dict(max_new_tokens=6),
+        batch=dict(prompts_per_step=8, samples_per_prompt=4),
+        optimizer=dict(learning_rate=1e-3),
+    )
+    c.stages = ("warmup", arg)
+    if arg != "reinforce":
+        c.warmup = warmup
+    if arg == "grpo":
+        c.grpo = dict(rollouts, method="grpo")
+        c.grpo.batch.sequences_per_update = 16
+    elif arg == "reinforce":
+        c.stages = ("reinforce",)
+        c.reinforce = dict(rollouts, method="reinforce")
+        reward = f"{Path(__file__).parent / 'odd_reward.py'}:odd"
+        c.scoring.rewards = ({"name": reward},)
+    elif arg == "dpo":
+        c.dpo = dict(
+            method="dpo",
+            steps=5,
+            data=dict(source="sampled_pairs", pair_prompts=40, max_completion_tokens=8),
+            sampling=dict(max_new_tokens=6),
+            batch=dict(sequences_per_update=16, samples_per_prompt=4),
+            optimizer=dict(learning_rate=1e-3),
+        )
+    elif arg == "jepo":
+        c.jepo = dict(rollouts, method="jepo", data=dict(max_answer_tokens=4))
+    else:
+        raise ValueError(f"Unknown variant {arg!r}.")
+    return c
