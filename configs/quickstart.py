@@ -18,15 +18,15 @@ def get_config(arg: str = "") -> ConfigDict:
             ),
         ),
         prompt_pattern=r": (.*)$",
-        worked_share=0.3,
+        worked_share=0.4,
         max_prompt_tokens=24,
     )
     c.evaluation = dict(max_new_tokens=48)
     c.warmup = dict(
         method="sft",
-        steps=500,
-        data=dict(row_tokens=256),
-        batch=dict(sequences_per_update=16),
+        steps=350,
+        data=dict(row_tokens=128),
+        batch=dict(sequences_per_update=32),
         optimizer=dict(learning_rate=2e-3, warmup_updates=20, b2=0.95),
     )
     c.grpo = dict(
@@ -36,6 +36,6 @@ def get_config(arg: str = "") -> ConfigDict:
         objective=dict(kl_placement="none", aggregation="token_mean"),
         batch=dict(prompts_per_step=32, samples_per_prompt=8, sequences_per_update=128),
         sampling=dict(max_new_tokens=48),
-        optimizer=dict(learning_rate=3e-4, warmup_updates=10, b2=0.95),
+        optimizer=dict(learning_rate=3e-4, schedule="linear", warmup_updates=10, b2=0.95),
     )
     return c

@@ -7,6 +7,8 @@ from rich.table import Table
 
 from rljax.registry import method_table
 
+WIDTH = 130
+
 
 def as_markdown(rows: list[dict[str, str]]) -> str:
     """The table as it stands in the README."""
@@ -25,10 +27,17 @@ def main(arguments: list[str]) -> None:
     if arguments:
         print(as_markdown(rows))
         return
-    table = Table(*rows[0], show_lines=True)
+    table = Table(show_lines=True)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold", no_wrap=name == "method")
     for row in rows:
-        table.add_row(*row.values())
-    Console().print(table)
+        table.add_row(
+            *(text.replace(", ", "\n") if name == "parts" else text for name, text in row.items())
+        )
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width of its own
+        console = Console(width=WIDTH)
+    console.print(table)
 
 
 if __name__ == "__main__":

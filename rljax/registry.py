@@ -9,13 +9,14 @@ with `config.<stage>.objective`.
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rljax.errors import unknown_name
 from rljax.objectives.advantages import ADVANTAGES, BASELINE_UPDATES
 from rljax.objectives.aggregation import AGGREGATIONS
-from rljax.objectives.evidence import BOUNDS, evidence_advantages, evidence_loss
+from rljax.objectives.evidence import BOUNDS, NORM_SCOPES, evidence_advantages, evidence_loss
 from rljax.objectives.kl import KL_ESTIMATORS
 from rljax.objectives.preference import LINKS, SCORES
 from rljax.objectives.ratios import RATIOS
@@ -124,6 +125,24 @@ FAMILIES: dict[str, Family] = {
         },
         defaults={"kl_placement": "none"},
     ),
+}
+
+# Allowed values of fields that are numbers or a choice, besides their type.
+_LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "clip_low": (lambda x: x >= 0, ">= 0"),
+    "clip_high": (lambda x: x >= 0, ">= 0"),
+    "dual_clip": (lambda x: x > 1, "> 1"),
+    "kl_weight": (lambda x: x >= 0, ">= 0"),
+    "ema_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
+    "advantage_epsilon": (lambda x: x >= 0, ">= 0"),
+    "advantage_clip": (lambda x: x > 0, "> 0"),
+    "aggregation_length": (lambda x: x > 0, "a positive number of tokens"),
+    "beta": (lambda x: x > 0, "> 0"),
+    "label_smoothing": (lambda x: 0 <= x < 0.5, "in [0, 0.5)"),
+    "supervised_weight": (lambda x: x >= 0, ">= 0"),
+    "format_penalty": (lambda x: x >= 0, ">= 0"),
+    "norm_scope": (lambda x: x in NORM_SCOPES, f"one of {', '.join(map(repr, NORM_SCOPES))}"),
+    "answer_phrase": (bool, "a text that is not empty"),
 }
 
 # Families whose stages sample their training data anew in every step.
@@ -311,6 +330,11 @@ def resolve_objective(
     if values.get("kl_estimator", "k1") not in KL_ESTIMATORS:
         name = values["kl_estimator"]
         raise unknown_name("kl_estimator", name, KL_ESTIMATORS, f"{where}.objective.kl_estimator")
+    for name, value in values.items():
+        fits, allowed = _LIMITS.get(name, (lambda _: True, "a finite number"))
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if value is not None and not (finite and fits(value)):
+            raise ValueError(f"{name} must be {allowed}, got {value!r} ({where}.objective.{name}).")
     return Objective(row, row.family, choices, values)
 
 

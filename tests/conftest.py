@@ -1,14 +1,18 @@
 """The whole test session sees 8 fake CPU devices; a test that wants one takes the first.
 
-Must run before anything imports jax, which reads these variables once.
+The variables are read once, when jax is imported, and are passed on to subprocesses.
 """
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-_DEVICE_FLAG = "--xla_force_host_platform_device_count"
-if _DEVICE_FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICE_FLAG}=8".strip()
+_FLAGS = {
+    "--xla_force_host_platform_device_count": 8,
+    "--xla_backend_optimization_level": 0,  # tests spend their time compiling, not computing
+}
+_given = os.environ.get("XLA_FLAGS", "")
+_added = [f"{flag}={value}" for flag, value in _FLAGS.items() if flag not in _given]
+os.environ["XLA_FLAGS"] = " ".join([_given, *_added]).strip()
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -65,6 +65,8 @@ def shorten(config: ConfigDict) -> None:
         section = config[stage]
         section.steps = min(section.steps, 2)
         _shorten_batch(section)
+        if section.data.source == "sampled_pairs":
+            section.data.placeholder_pairs = True
         if section.data.pair_prompts is not None:
             section.data.pair_prompts = min(section.data.pair_prompts, 32)
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)

@@ -56,6 +56,8 @@ MODEL: Section = {
 TOKENIZER: Section = {
     "path": Field("byte", "'byte', or a local folder with Hugging Face tokenizer files"),
     "special_tokens": Field((), "tags that are one token each, e.g. ('<answer>', '</answer>')"),
+    "chat_turn": Field("", "a chat message, e.g. '{role}: {content}\\n'; '': the tokenizer's own"),
+    "chat_generation_prompt": Field("", "with chat_turn: what precedes the model's own turn"),
 }
 
 MESH: Section = {
@@ -154,7 +156,7 @@ BATCH: Section = {
 }
 
 SAMPLING: Section = {
-    "max_new_tokens": Field(None, "T", value_type=int, minimum=1),
+    "max_new_tokens": Field(None, "T, tokens of a sample", value_type=int, minimum=1),
     "temperature": Field(
         None, "divides the logits, also in the trainer", value_type=float, minimum=0
     ),
@@ -183,6 +185,12 @@ STAGE_DATA: Section = {
         None, "evidence: tokens of a reference answer", value_type=int, minimum=1
     ),
     "pair_prompts": Field(None, "sampled_pairs: prompts sampled", value_type=int, minimum=1),
+    "placeholder_pairs": Field(
+        None,
+        "sampled_pairs: where the samples give no pair at all, go on with made-up ones "
+        "(set by :smoke, whose policy knows nothing) instead of stopping",
+        value_type=bool,
+    ),
 }
 
 

@@ -58,6 +58,7 @@ GYM_FIELDS = (
     "train_seed",
     "heldout_seed",
     "train_size",
+    "worked_share",
 )
 FILE_FIELDS = ("path", "heldout_path", "prompt_column", "reference_column")
 
@@ -65,7 +66,7 @@ FILE_FIELDS = ("path", "heldout_path", "prompt_column", "reference_column")
 SAMPLED_PAIRS = {
     "batch": {"samples_per_prompt": 8},
     "sampling": {"max_new_tokens": 64, **_FILTER},
-    "data": {"pair_prompts": 256},
+    "data": {"pair_prompts": 256, "placeholder_pairs": False},
 }
 
 
@@ -224,8 +225,8 @@ def _read(
     for key, value in given.items():
         if key not in allowed:
             raise ValueError(
-                f"{where}.{key}={value!r} is never read by method {objective.method.name!r}; fields "
-                f"of this section that are: {', '.join(sorted(allowed)) or 'none'} "
+                f"{where}.{key}={value!r} is never read by method {objective.method.name!r}; "
+                f"fields of this section that are: {', '.join(sorted(allowed)) or 'none'} "
                 f"({where}.{key})."
             )
     return {**allowed, **given}

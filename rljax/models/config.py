@@ -48,12 +48,14 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"head_dim must be even for rotary positions, got {self.head_dim} (config.model.head_dim)."
+                f"head_dim must be even for rotary positions, got {self.head_dim} "
+                "(config.model.head_dim)."
             )
         for field in ("dtype", "param_dtype"):
             if getattr(self, field) not in DTYPES:
                 raise ValueError(
-                    f"Unknown {field} {getattr(self, field)!r}; known: {DTYPES} (config.model.{field})."
+                    f"Unknown {field} {getattr(self, field)!r}; known: {DTYPES} "
+                    f"(config.model.{field})."
                 )
 
     @property

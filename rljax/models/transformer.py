@@ -19,14 +19,14 @@ from rljax.parallel.rules import constrain
 class KVCache(NamedTuple):
     """Keys and values of every layer. Slot c of row n is seen only where `valid[n, c]`."""
 
-    keys: Array  # [L, N, C, K, h]
-    values: Array  # [L, N, C, K, h]
+    keys: Array  # [L, N, K, C, h]
+    values: Array  # [L, N, K, C, h]
     valid: Array  # [N, C] bool
 
     @classmethod
     def empty(cls, config: ModelConfig, rows: int, slots: int) -> "KVCache":
         """A cache without any valid slot."""
-        shape = (config.layers, rows, slots, config.kv_heads, config.head_dim)
+        shape = (config.layers, rows, config.kv_heads, slots, config.head_dim)
         zeros = jnp.zeros(shape, config.compute_dtype)
         return cls(zeros, zeros, jnp.zeros((rows, slots), bool))
 
@@ -43,8 +43,18 @@ def attention_mask(segment_ids: Array) -> Array:
 
 
 def attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
-    """Grouped-query attention, softmax in float32: q [N,S,H,h], k and v [N,C,K,h], mask [N,1,S,C]."""
+    """Grouped-query attention: q [N,S,H,h], k and v [N,C,K,h], mask [N,1,S,C]; float32 softmax."""
     return jax.nn.dot_product_attention(q, k, v, mask=mask)
+
+
+def attend_one(q: Array, keys: Array, values: Array, valid: Array) -> Array:
+    """As `attend` for one query a row, on the cache's layout: q [N,1,H,h], keys [N,K,C,h]."""
+    rows, _, heads, size = q.shape
+    q = q.reshape(rows, keys.shape[1], -1, size)
+    scores = jnp.einsum("nkgh,nkch->nkgc", q, keys, preferred_element_type=jnp.float32)
+    scores = jnp.where(valid[:, None, None], scores * size**-0.5, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    return jnp.einsum("nkgc,nkch->nkgh", weights, values).reshape(rows, 1, heads, size)
 
 
 class Transformer(nnx.Module):
@@ -65,7 +75,7 @@ class Transformer(nnx.Module):
         Args:
             tokens: [N, S] i32.
             positions: [N, S] i32, counted from 0 in each segment.
-            segment_ids: [N, S] i32; a token sees the earlier tokens of its own segment; 0 is padding.
+            segment_ids: [N, S] i32; a token sees the earlier ones of its own segment; 0 is padding.
 
         Returns:
             [N, S, D] normed hidden states in the compute dtype.
@@ -114,7 +124,7 @@ class Transformer(nnx.Module):
             def keep_and_attend(q: Array, k: Array, v: Array) -> Array:
                 nonlocal cache
                 cache = _write(cache, index, slot, k, v)
-                return attend(q, cache.keys[index], cache.values[index], valid[:, None, None, :])
+                return attend_one(q, cache.keys[index], cache.values[index], valid)
 
             return block(x, positions[:, None], keep_and_attend), cache
 
@@ -133,7 +143,9 @@ class Transformer(nnx.Module):
 
         The cache is carried, not stacked by the scan: a carried buffer is updated in place.
         """
-        x = self.embedding[...].astype(self.config.compute_dtype)[tokens]
+        # Rows of tokens are split over fsdp, and so is the table's width: look up in whole rows.
+        table = self.embedding[...].astype(self.config.compute_dtype)
+        x = constrain(table, "vocab", "width")[tokens]
         x = constrain(x, "batch", "sequence", "width")
         graph, stacked = nnx.split(self.blocks)
 
@@ -150,8 +162,9 @@ class Transformer(nnx.Module):
 
 def _write(cache: KVCache, layer: Array, slot: Array | int, k: Array, v: Array) -> KVCache:
     """Writes k, v [N, S, K, h] of one layer into the slots from `slot` on."""
-    start = (layer, 0, slot, 0, 0)
+    start = (layer, 0, 0, slot, 0)
+    k, v = (x.swapaxes(1, 2)[None] for x in (k, v))
     return cache._replace(
-        keys=jax.lax.dynamic_update_slice(cache.keys, k[None], start),
-        values=jax.lax.dynamic_update_slice(cache.values, v[None], start),
+        keys=jax.lax.dynamic_update_slice(cache.keys, k, start),
+        values=jax.lax.dynamic_update_slice(cache.values, v, start),
     )

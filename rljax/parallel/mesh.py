@@ -37,8 +37,8 @@ def resolve_axis_sizes(sizes: dict[str, int], device_count: int) -> dict[str, in
         sizes[free[0]] = device_count // fixed
     if math.prod(sizes.values()) != device_count:
         raise ValueError(
-            f"The mesh {sizes} does not divide {device_count} devices: the product of the axes must "
-            f"be the device count; set one axis to -1 to take what is left (config.mesh)."
+            f"The mesh {sizes} does not divide {device_count} devices: the product of the axes "
+            f"must be the device count; set one axis to -1 to take what is left (config.mesh)."
         )
     return sizes
 

@@ -56,7 +56,7 @@ METRICS: dict[str, Metric] = {
         "Groups without signal", "Share of prompts all of whose samples got the same reward."
     ),
     "sampler_trainer_gap": Metric(
-        "Sampler / trainer gap", "Largest difference of the two log-probabilities of a token."
+        "Sampler / trainer gap", "Mean absolute difference of a token's two log-probabilities."
     ),
     "scoring_failures": Metric("Scoring failures", "Samples whose verifier failed or timed out."),
     "updates_skipped": Metric("Skipped updates", "Updates dropped for a non-finite gradient."),

@@ -1,7 +1,8 @@
 """The distribution that tokens are sampled from, used by the sampler and by the trainer.
 
 Both sides call the same functions, so that the log-probability that the sampler reports is the one
-that the trainer recomputes, under every filter.
+that the trainer recomputes, under every filter. One exception remains: a token at the very edge of
+a truncation (its mass ends within float rounding of top_p, say) may be kept by one side only.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ class TokenFilter:
     Attributes:
         temperature: logits are divided by it; 0 means greedy.
         top_k: keep the k most probable tokens (0: all). Ties with the k-th are kept.
-        top_p: keep the smallest set of most probable tokens whose mass reaches p (arXiv:1904.09751).
+        top_p: keep the smallest set of likeliest tokens whose mass reaches p (arXiv:1904.09751).
         min_p: keep tokens with probability >= min_p times the largest (arXiv:2407.01082).
     """
 
@@ -42,7 +43,8 @@ class TokenFilter:
         for field, (ok, allowed) in checks.items():
             if not ok:
                 raise ValueError(
-                    f"{field} must be {allowed}, got {getattr(self, field)} (config.<stage>.sampling.{field})."
+                    f"{field} must be {allowed}, got {getattr(self, field)} "
+                    f"(config.<stage>.sampling.{field})."
                 )
 
     @property
@@ -85,7 +87,7 @@ def log_distribution(logits: Array, token_filter: TokenFilter, taken: Array | No
         logits: [..., V] raw logits of the model.
         token_filter: with temperature > 0.
         taken: [...] i32, tokens that were sampled earlier, perhaps under older parameters. They are
-            always kept, else a token that has since left the truncated set would have log-prob -inf.
+            always kept, else one that has since left the truncated set would have log-prob -inf.
 
     Returns:
         [..., V] f32; excluded tokens hold about `EXCLUDED`. Which tokens are kept is a constant for

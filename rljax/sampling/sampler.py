@@ -57,7 +57,7 @@ def make_sampler(network: Network, config: SamplingConfig) -> Sampler:
         sample(params, prompts, prompt_mask, prompt_ids, key, step) -> Rollouts
 
         prompts: [B, P] i32, padded on the left; prompt_mask: [B, P] bool, at least one True a row;
-        prompt_ids: [B] i32; key: of a stream (sampling/keys.py); step: [] i32, counted over the run.
+        prompt_ids: [B] i32; key: of a stream (sampling/keys.py); step: [] i32, of the whole run.
 
     A sample depends on (params, prompt, key, step, prompt id, sample index) only: not on the batch
     around it, its slot or the amount of padding, up to float rounding of the logits.
@@ -112,8 +112,8 @@ def _prefill(
         step=jnp.int32(0),
         hidden=constrain(repeat(hidden[:, -1], 0), "batch", "width"),
         cache=KVCache(
-            keys=constrain(repeat(cache.keys, 1), "layers", "batch", None, "kv_heads", None),
-            values=constrain(repeat(cache.values, 1), "layers", "batch", None, "kv_heads", None),
+            keys=constrain(repeat(cache.keys, 1), "layers", "batch", "kv_heads", None, None),
+            values=constrain(repeat(cache.values, 1), "layers", "batch", "kv_heads", None, None),
             valid=constrain(repeat(cache.valid, 0), "batch", None),
         ),
         tokens=jnp.full(shape, config.pad_token, jnp.int32),

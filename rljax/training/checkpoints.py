@@ -1,9 +1,11 @@
 """Checkpoints of one stage, through orbax: asynchronous, atomic, keep-n and best."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -23,12 +25,17 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, *, keep: int) -> None:
-        """Opens the folder, making it if needed; `keep` latest and the best are kept."""
+        """Opens the folder, making it if needed; `keep` latest and the best are kept.
+
+        Raises:
+            ValueError: if the accuracy of a checkpoint in it cannot be read.
+        """
         self.folder = Path(folder).absolute()
         accuracy = lambda metrics: metrics[BEST]  # noqa: E731
         keep_policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=accuracy, n=1)]
         )
+        _check_metrics(self.folder)
         self.manager = ocp.CheckpointManager(
             self.folder,
             # Without these a new process could not look at what another one has saved.
@@ -111,19 +118,29 @@ class MismatchError(ValueError):
     """A checkpoint whose arrays are not those of this config."""
 
 
-def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
-    """Compares stored and expected shapes before anything is read."""
+def _check_metrics(folder: Path) -> None:
+    """Orbax reads these of every checkpoint as it opens the folder."""
+    for path in sorted(folder.glob("*/metrics/metrics")):
+        try:
+            json.loads(path.read_text())
+        except ValueError as error:
+            raise _damaged(path.parents[1], error) from error
 
-    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
+
+def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
+    """Compares stored and expected shapes and types before anything is read."""
+
+    def shapes(tree: Any) -> dict[str, str]:
         return {
-            _plain_path(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")
+            _plain_path(path): f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+            if hasattr(leaf, "shape")
         }
 
     have, want = shapes(found.tree if hasattr(found, "tree") else found), shapes(abstract)
     wrong = [
         f"{name}: stored {have.get(name, 'nothing')}, expected {want.get(name, 'nothing')}"
-        for name in sorted(set(have) | set(want))
+        for name in sorted(set(have) | set(want), key=lambda name: (name[:6] != "params", name))
         if have.get(name) != want.get(name)
     ]
     if wrong:

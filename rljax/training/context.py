@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rljax.config.validate import Stage, check_mesh
-from rljax.data.chat import render_chat
+from rljax.data.chat import PlainTemplate, render_chat
 from rljax.data.sources import ProblemSource, open_source
 from rljax.data.tokenizers import Tokenizer, load_tokenizer
 from rljax.models.config import ModelConfig
@@ -91,9 +91,12 @@ class Context:
 def prompt_texts(config: ConfigDict, tokenizer: Tokenizer, records: Sequence[Record]) -> list[str]:
     """See `Context.prompt_texts`."""
     column = "prompt" if config.data.kind == "reasoning_gym" else config.data.prompt_column
+    turn, opening = config.tokenizer.chat_turn, config.tokenizer.chat_generation_prompt
+    template = PlainTemplate(turn, opening) if turn else None
+    prompts = [record[column] for record in records]
     return [
-        value if isinstance(value := record[column], str) else render_chat(value, tokenizer)
-        for record in records
+        prompt if isinstance(prompt, str) else render_chat(prompt, tokenizer, template=template)
+        for prompt in prompts
     ]
 
 

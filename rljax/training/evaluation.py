@@ -22,6 +22,7 @@ class Evaluator:
         self.context = context
         self.settings = context.config.evaluation
         self.key = purpose_key(context.config.seed, Purpose.HELDOUT_SAMPLES)
+        self.failures = 0  # of the latest call
         self.greedy = self._sampler(1, 0.0)
         self.samples = self.settings.samples_per_prompt
         self.sampled = (
@@ -29,15 +30,23 @@ class Evaluator:
         )
 
     def __call__(self, params: Params) -> dict[str, float]:
-        """accuracy_greedy and completion_tokens; with k samples also pass@1, pass@k, majority@k."""
+        """accuracy_greedy and completion_tokens; with k samples also pass@1, pass@k, majority@k.
+
+        scoring_failures, the number of samples without a verdict, appears where there are any.
+        """
+        self.failures = 0
         correct, samples = self._correct(self.greedy, params)
         lengths = np.concatenate([s.flat("mask").sum(axis=1) for s in samples])
         metrics = {
             "accuracy_greedy": float(correct.mean()),
             "completion_tokens": float(lengths[: len(correct)].mean()),
         }
-        if self.sampled is None:
-            return metrics
+        if self.sampled is not None:
+            metrics |= self._sampled_metrics(params)
+        return metrics | ({"scoring_failures": float(self.failures)} if self.failures else {})
+
+    def _sampled_metrics(self, params: Params) -> dict[str, float]:
+        """pass@1, pass@k and majority@k."""
         k = self.samples
         correct, samples = self._correct(self.sampled, params)
         texts = [text for part in samples for text in part.texts]
@@ -45,11 +54,9 @@ class Evaluator:
             majority_is_correct(texts[b * k : (b + 1) * k], correct[b]) for b in range(len(correct))
         ]
         passes = {1: pass_at_k(correct, 1), k: pass_at_k(correct, k)}
-        return (
-            metrics
-            | {f"pass@{n}": value for n, value in passes.items()}
-            | {f"majority@{k}": float(np.mean(votes))}
-        )
+        return {f"pass@{n}": value for n, value in passes.items()} | {
+            f"majority@{k}": float(np.mean(votes))
+        }
 
     def _sampler(self, samples_per_prompt: int, temperature: float) -> Sampler:
         return self.context.jit_sampler(
@@ -69,6 +76,8 @@ class Evaluator:
             records = [{**problems[index], "id": index} for index in indices]
             samples = sample_texts(self.context, sampler, params, records, key=self.key, step=0)
             scores, _ = score_samples(self.context, samples)
+            kept = min(size, count - start) * samples.samples_per_prompt
+            self.failures += int(scores.failed[:kept].sum())
             verdicts.append(scores.correct.reshape(size, -1))
             batches.append(samples)
         return np.concatenate(verdicts)[:count], batches

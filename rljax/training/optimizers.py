@@ -1,7 +1,8 @@
 """Optimizers and schedules by name, from optax.
 
 Each builder's keyword-only arguments are its config fields (config.<stage>.optimizer). Two of
-optax's own are left out on purpose: `adan` and `contrib.galore` do not compute what their papers say.
+optax's own are left out on purpose: `adan` and `contrib.galore` do not compute what their papers
+say.
 """
 
 import functools
@@ -41,8 +42,8 @@ def lion(
 def rmsprop(
     learning_rate: optax.Schedule, *, decay: float = 0.99, epsilon: float = 1e-8
 ) -> optax.GradientTransformation:
-    """RMSProp without momentum, as in the original DPO code."""
-    return optax.rmsprop(learning_rate, decay=decay, eps=epsilon)
+    """RMSProp without momentum, as in the original DPO code: g / (sqrt(v) + epsilon)."""
+    return optax.rmsprop(learning_rate, decay=decay, eps=epsilon, eps_in_sqrt=False)
 
 
 def sgd(learning_rate: optax.Schedule, *, momentum: float = 0.0) -> optax.GradientTransformation:
@@ -131,7 +132,8 @@ def build_optimizer(stage: Stage) -> Optimizer:
     if unread:
         raise ValueError(
             f"{where}.{unread[0]}={settings[unread[0]]!r} is never read by {common['name']!r} with "
-            f"schedule {common['schedule']!r}; fields that are: {', '.join(sorted(read))} ({where})."
+            f"schedule {common['schedule']!r}; fields that are: {', '.join(sorted(read))} "
+            f"({where})."
         )
     pick = lambda function: {k: v for k, v in settings.items() if k in fields_of(function)}  # noqa: E731
     schedule = make_schedule(

@@ -52,6 +52,12 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
         samples = sample_texts(context, sampler, params, records, key=key, step=0)
         correct = score_samples(context, samples)[0].correct
         pairs += _pairs_of(context.tokenizer, samples, correct, min(batch, count - start))
+    if not pairs and stage.data["placeholder_pairs"]:
+        records = [context.train_problems[index] for index in range(count)]
+        pairs = [
+            {"prompt": text, "chosen": "1", "rejected": "0", "problem": index}
+            for index, text in enumerate(context.prompt_texts(records))
+        ]
     if not pairs:
         raise ValueError(
             f"None of {count} prompts has both a right and a wrong sample among "

@@ -25,6 +25,11 @@ class TrainState:
     baseline: Array  # [] f32, moving average of rewards (advantage "ema"), else 0
 
 
+def first_moments(optimizer: optax.GradientTransformation, params: Params) -> Any:
+    """The optimizer's first state, in float32 as the gradients are, whatever the parameters are."""
+    return optimizer.init(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params))
+
+
 def state_shardings(
     network: Network, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
@@ -34,7 +39,7 @@ def state_shardings(
     """
     params = network.shardings(mesh)
     whole = replicated(mesh)
-    abstract = jax.eval_shape(optimizer.init, network.shapes)
+    abstract = jax.eval_shape(lambda params: first_moments(optimizer, params), network.shapes)
     moments = optax.tree.map_params(
         optimizer,
         lambda _, sharding: sharding,
@@ -54,7 +59,7 @@ def create_state(
         # Four separate zeros: donated buffers must not be shared between fields.
         return TrainState(
             params=params,
-            optimizer_state=optimizer.init(params),
+            optimizer_state=first_moments(optimizer, params),
             updates=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             skipped_in_a_row=jnp.zeros((), jnp.int32),
@@ -70,7 +75,9 @@ def abstract_state(
     """ShapeDtypeStructs with shardings: what a checkpoint is restored into."""
     state = TrainState(
         params=network.shapes,
-        optimizer_state=jax.eval_shape(optimizer.init, network.shapes),
+        optimizer_state=jax.eval_shape(
+            lambda params: first_moments(optimizer, params), network.shapes
+        ),
         updates=jax.ShapeDtypeStruct((), jnp.int32),
         skipped=jax.ShapeDtypeStruct((), jnp.int32),
         skipped_in_a_row=jax.ShapeDtypeStruct((), jnp.int32),

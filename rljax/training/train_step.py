@@ -36,7 +36,7 @@ def loss_and_gradient(
     evaluate = jax.value_and_grad(loss_fn, has_aux=True)
     if micro_batches == 1:
         (loss, metrics), gradient = evaluate(params, batch)
-        return loss, metrics, gradient
+        return loss, metrics, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradient)
     parts = split_micro_batches(batch, micro_batches)
     first = jax.tree.map(lambda x: x[0], parts)
     shapes = jax.eval_shape(evaluate, params, first)

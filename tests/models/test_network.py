@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from rljax.models import layers
-from rljax.models.config import ModelConfig
-from rljax.models.network import Network
 from rljax.parallel.rules import RULES
 
 
@@ -77,12 +76,12 @@ def test_initial_deviations_and_independent_layers(tiny_network, one_device):
             np.testing.assert_array_equal(leaf, 1.0)
 
 
-def test_large_parameters_hold_the_same_numbers_as_small_ones(one_device, monkeypatch):
+def test_large_parameters_hold_the_same_numbers_as_small_ones(tiny_network, monkeypatch):
     # Drawn flat or by axes: the size decides about compile time only, never about values.
-    config = ModelConfig(
-        vocab_size=13, layers=2, width=16, heads=4, kv_heads=2, head_dim=8, mlp_width=24
-    )
-    flat = Network.create(config).init(jax.random.key(3), one_device)
+    config = tiny_network().config
+    draw = lambda key: layers.make_param(  # noqa: E731
+        nnx.Rngs(params=key), (2, 16, 4, 8), ("layers", "embed", "heads", "head_dim"), 0.1, config
+    )[...]
+    flat = draw(jax.random.key(3))
     monkeypatch.setattr(layers, "FLAT_DRAW_SIZE", 0)
-    by_axes = Network.create(config).init(jax.random.key(3), one_device)
-    jax.tree.map(np.testing.assert_array_equal, flat, by_axes)
+    np.testing.assert_array_equal(flat, draw(jax.random.key(3)))

@@ -1,7 +1,9 @@
 """Tiny whole runs, shared by the tests of this folder."""
 
+import contextlib
 import importlib.util
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -10,14 +12,19 @@ from types import ModuleType
 from typing import NamedTuple
 
 import jax
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 from rich.console import Console
 
 from rljax.config.load import load_config
+from rljax.config.validate import Stage, validate
 from rljax.parallel.mesh import make_mesh
 from rljax.training import context, loop
+from rljax.training.optimizers import build_optimizer
+from rljax.training.state import TrainState, create_state, state_shardings
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "tiny_config.py"
@@ -74,25 +81,24 @@ def one_device_runs(monkeypatch, cache_folder) -> Iterator[None]:
         yield
 
 
-class one_device_and_cache:  # noqa: N801
-    """A context: `build_context` makes a mesh of one device, programs are cached on disk."""
+@contextlib.contextmanager
+def one_device_and_cache(folder: Path) -> Iterator[None]:
+    """`build_context` makes a mesh of one device, programs are cached on disk."""
+    settings = {"jax_compilation_cache_dir": str(folder), **CACHE_SETTINGS}
+    before = {name: getattr(jax.config, name) for name in settings}
 
-    def __init__(self, folder: Path) -> None:
-        self.settings = {"jax_compilation_cache_dir": str(folder), **CACHE_SETTINGS}
-
-    def __enter__(self) -> None:
-        self.before = {name: getattr(jax.config, name) for name in self.settings}
-        self._set(self.settings)
-        context.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])
-
-    def __exit__(self, *exception: object) -> None:
-        context.make_mesh = make_mesh
-        self._set(self.before)
-
-    def _set(self, settings: dict) -> None:
-        for name, value in settings.items():
+    def set_all(values: dict) -> None:
+        for name, value in values.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
+
+    set_all(settings)
+    context.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])
+    try:
+        yield
+    finally:
+        context.make_mesh = make_mesh
+        set_all(before)
 
 
 @pytest.fixture
@@ -105,39 +111,39 @@ def run_tiny(variant: str, workdir: Path, *overrides: str) -> TinyRun:
     """Runs a variant in this process."""
     config = load_config(f"{CONFIG}:{variant}", overrides)
     text = io.StringIO()
-    names: list[str] = []
-    with capture_compilations(names):
+    with capture_compilations() as names:
         summary = loop.run(config, workdir, Console(file=text, width=200))
     return TinyRun(workdir, config, summary, text.getvalue(), names)
 
 
-class capture_compilations:  # noqa: N801
-    """A context that collects the name of every program that jax compiles or loads."""
+@contextlib.contextmanager
+def capture_compilations() -> Iterator[list[str]]:
+    """The names of the programs that jax compiles or loads meanwhile, such as "jit(step)"."""
+    names: list[str] = []
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if text.startswith("Compiling "):
+                names.append(text.split()[1])
 
-    def __enter__(self) -> None:
-        import logging
+    logger, handler = logging.getLogger("jax._src.interpreters.pxla"), Handler()
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield names
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
-        class Handler(logging.Handler):
-            def emit(handler, record: logging.LogRecord) -> None:
-                text = record.getMessage()
-                if text.startswith("Compiling "):
-                    self.names.append(text.split()[1])
 
-        self.handler = Handler()
-        self.logger = logging.getLogger("jax._src.interpreters.pxla")
-        self.level = self.logger.level
-        self.propagate = self.logger.propagate
-        self.logger.addHandler(self.handler)
-        self.logger.setLevel(logging.DEBUG)
-        self.logger.propagate = False
-
-    def __exit__(self, *exception: object) -> None:
-        self.logger.removeHandler(self.handler)
-        self.logger.setLevel(self.level)
-        self.logger.propagate = self.propagate
+@pytest.fixture
+def compilations() -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
+    """See `capture_compilations`."""
+    return capture_compilations
 
 
 @pytest.fixture(scope="session")
@@ -153,6 +159,48 @@ def tiny_run(tmp_path_factory, tiny_folder, cache_folder) -> Callable[[str], Tin
         return done[variant]
 
     return get
+
+
+class Pieces(NamedTuple):
+    """What a family is made of, without a run around it."""
+
+    context: context.Context
+    stage: Stage
+    params: dict
+    state: TrainState
+
+
+@pytest.fixture
+def pieces(one_device_runs, tiny_config, tmp_path) -> Iterator[Callable[..., Pieces]]:
+    """pieces("grpo", override, ...): context, last stage, fresh parameters and state."""
+    with contextlib.ExitStack() as stack:
+
+        def build(variant: str, *overrides: str) -> Pieces:
+            config = tiny_config(variant, *overrides)
+            stages = validate(config)
+            made = context.build_context(config, stages, tmp_path / "pieces")
+            stack.enter_context(made.scorer)
+            stack.enter_context(jax.set_mesh(made.mesh))
+            optimizer = build_optimizer(stages[-1])
+            params = made.network.init(jax.random.key(0), made.mesh)
+            copy = jax.tree.map(lambda leaf: leaf.copy(), params)
+            shardings = state_shardings(made.network, optimizer, made.mesh)
+            return Pieces(made, stages[-1], params, create_state(copy, optimizer, shardings))
+
+        yield build
+
+
+@pytest.fixture
+def final_params(tiny_run):
+    """final_params("grpo", "warmup"): a stage's last parameters, as numpy arrays."""
+
+    def read(variant: str, stage: str) -> dict:
+        run = tiny_run(variant)
+        folder = run.workdir / "checkpoints" / stage / str(run.config[stage].steps) / "state"
+        with ocp.StandardCheckpointer() as checkpointer:
+            return jax.tree.map(np.asarray, checkpointer.restore(folder)["params"])
+
+    return read
 
 
 @pytest.fixture(scope="session")

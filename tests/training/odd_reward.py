@@ -8,15 +8,10 @@ def odd(prompt: str, completion: str, reference: object) -> float:
     return float(len(completion) % 2)
 
 
-def raises_sometimes(prompt: str, completion: str, reference: object) -> float:
-    """Raises for an odd number of characters."""
+def goes_wrong(prompt: str, completion: str, reference: object) -> float:
+    """Raises for an odd number of characters, hangs on the sums with the result 7."""
     if len(completion) % 2:
         raise RuntimeError("no verdict on an odd completion")
-    return 1.0
-
-
-def hangs_once(prompt: str, completion: str, reference: object) -> float:
-    """Hangs on the sums with the result 7."""
     if reference == "7":
         time.sleep(60)
     return 1.0

@@ -34,7 +34,7 @@ def run_process(subprocess_environment):
 def final_state(workdir: Path, stage: str, step: int) -> list[np.ndarray]:
     """Every array of the stage's last checkpoint."""
     with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore((workdir / "checkpoints" / stage / str(step) / "state"))
+        state = checkpointer.restore(workdir / "checkpoints" / stage / str(step) / "state")
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 

@@ -1,6 +1,7 @@
 """Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
 
-`:grpo`, `:dpo` and `:jepo` warm up on demonstrations first; `:reinforce` starts from nothing.
+`:grpo`, `:dpo`, `:dpo_file` and `:jepo` warm up on demonstrations first; `:reinforce` starts from
+nothing.
 The files lie next to the workdir, in the folder that `write_data` filled.
 """
 
@@ -81,6 +82,13 @@ def get_config(arg: str = "grpo") -> ConfigDict:
             sampling=dict(max_new_tokens=6),
             batch=dict(sequences_per_update=16, samples_per_prompt=4),
             optimizer=dict(learning_rate=1e-3),
+        )
+    elif arg == "dpo_file":
+        c.dpo_file = dict(
+            method="dpo",
+            steps=5,
+            data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
+            batch=dict(sequences_per_update=16),
         )
     elif arg == "jepo":
         c.jepo = dict(rollouts, method="jepo", data=dict(max_answer_tokens=4))

@@ -1,0 +1,42 @@
+"""PLACEHOLDER."""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; `arg` is not used."""
+    c = ConfigDict()
+    c.name = "quickstart-jepo"
+    c.stages = ("warmup", "jepo")
+    c.model = dict(layers=4, width=128, heads=4, kv_heads=2)
+    c.tokenizer = dict(special_tokens=("<answer>", "</answer>"))
+    c.data = dict(
+        tasks=(
+            dict(
+                name="chain_sum",
+                parameters=dict(min_terms=4, max_terms=5, min_digits=1, max_digits=1),
+            ),
+        ),
+        prompt_pattern=r": (.*)$",
+        worked_share=0.4,
+        max_prompt_tokens=24,
+    )
+    c.evaluation = dict(max_new_tokens=48)
+    c.warmup = dict(
+        method="sft",
+        steps=350,
+        data=dict(row_tokens=128),
+        batch=dict(sequences_per_update=32),
+        optimizer=dict(learning_rate=2e-3, warmup_updates=20, b2=0.95),
+    )
+    c.jepo = dict(
+        method="jepo",
+        steps=60,
+        reference_kl=True,
+        objective=dict(kl_placement="none", supervised_weight=0.01),
+        batch=dict(prompts_per_step=32, samples_per_prompt=8),
+        sampling=dict(max_new_tokens=48),
+        data=dict(max_answer_tokens=8),
+        optimizer=dict(learning_rate=3e-4, warmup_updates=5, b2=0.95),
+    )
+    return c

@@ -1,0 +1,115 @@
+"""The commands as a user types them: arguments, exit status, one clear message."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def train(monkeypatch):
+    """launch/train.py as a module, with a train loop that only notes what it was given."""
+    spec = importlib.util.spec_from_file_location("train_command", ROOT / "launch/train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    from rljax.training import loop
+
+    module.calls = []
+    monkeypatch.setattr(loop, "run", lambda config, workdir: module.calls.append((config, workdir)))
+    return module
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "small.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(arg=''):\n"
+        "    tasks = (dict(name='chain_sum'),)\n"
+        "    return ConfigDict(dict(\n"
+        "        name='small', stages=('s',), data=dict(tasks=tasks), s=dict(method='sft')))\n"
+    )
+    return path
+
+
+def error_of(train, *arguments: str) -> str:
+    """The message with which the command ends; its status is 1."""
+    with pytest.raises(SystemExit) as caught:
+        train.main([str(word) for word in arguments])
+    assert isinstance(caught.value.code, str)  # printed to standard error, status 1
+    return caught.value.code
+
+
+def test_the_config_and_the_workdir_reach_the_loop(train, config_file, tmp_path):
+    train.main([f"--config={config_file}", "--config.seed=3", f"--workdir={tmp_path / 'w'}"])
+    ((config, workdir),) = train.calls
+    assert (config.name, config.seed, workdir) == ("small", 3, tmp_path / "w")
+
+
+def test_the_default_workdir_is_dated(train, config_file):
+    train.main([f"--config={config_file}"])
+    ((_, workdir),) = train.calls
+    assert re.fullmatch(r"runs/small-\d{8}-\d{6}", str(workdir))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "one --config=FILE is needed, got 0"),
+        (["--config="], "one --config=FILE is needed"),
+        (["--config", "x.py"], "one --config=FILE is needed"),
+        (["--config=a.py", "--config=b.py"], "one --config=FILE is needed, got 2"),
+        (["--config=nowhere.py"], "No config file 'nowhere.py'"),
+        (["--config={file}", "--workdir="], "--workdir=DIR may be given once"),
+        (["--config={file}", "--workdir"], "Unknown argument '--workdir'"),
+        (["--config={file}", "more"], "Unknown argument 'more'"),
+        (["--config={file}", "--config.seeed=1"], "Did you mean 'seed'"),
+        (["--config={file}", "--config.seed=x"], "--config.seed=x"),
+    ],
+)
+def test_bad_arguments_give_one_line(train, config_file, arguments, message):
+    text = error_of(train, *(word.replace("{file}", str(config_file)) for word in arguments))
+    assert text.startswith("error: ") and message in text
+    assert "\n" not in text
+    assert not train.calls
+
+
+def test_errors_of_a_run_end_with_their_message(train, config_file, monkeypatch):
+    from rljax.rewards.pool import ScoringError
+    from rljax.training import loop
+
+    for error in (ValueError("bad"), ScoringError("all failed"), loop.NonFiniteError("nan")):
+
+        def fail(config, workdir, error=error):
+            raise error
+
+        monkeypatch.setattr(loop, "run", fail)
+        assert error_of(train, f"--config={config_file}") == f"error: {error}"
+    monkeypatch.setenv("RLJAX_TRACEBACK", "1")
+    with pytest.raises(loop.NonFiniteError):
+        train.main([f"--config={config_file}"])
+
+
+def test_help_is_no_error(train, capsys):
+    train.main(["--help"])
+    assert "usage: python launch/train.py --config=FILE" in capsys.readouterr().out
+
+
+def test_the_command_without_arguments():
+    command = [sys.executable, ROOT / "launch/train.py"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.startswith("error: one --config=FILE is needed")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_method_table_as_a_command():
+    command = [sys.executable, ROOT / "launch/methods.py", "--markdown"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0
+    assert result.stdout.startswith("| method | family | parts |")

@@ -1,0 +1,124 @@
+"""Lower rooms never import upper ones."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rljax"
+
+# Room -> the rooms that it may import besides itself and rljax.errors.
+ROOMS = {
+    "objectives": set(),
+    "models": {"parallel"},
+    "parallel": set(),
+    "sampling": {"models", "parallel"},
+    "tasks": set(),
+    "rewards": {"tasks"},
+    "data": {"tasks"},
+    "reporting": set(),
+    "registry": {"objectives"},
+    "config": {"registry", "objectives", "sampling"},
+    "training": {
+        *("objectives", "models", "parallel", "sampling", "tasks", "rewards", "data"),
+        *("reporting", "registry", "config"),
+    },
+}
+DEVICE = {"jax", "flax", "optax", "orbax", "chex"}
+# Room -> packages from outside that it must do without.
+WITHOUT = {
+    "tasks": DEVICE | {"grain"},
+    "rewards": DEVICE | {"grain"},
+    "data": DEVICE,
+    "reporting": DEVICE | {"grain"},
+    "parallel": {"flax", "optax", "orbax", "grain"},
+    "models": {"optax", "orbax", "grain"},
+    "sampling": {"optax", "orbax", "grain"},
+    "registry": {"jax", "flax", "optax", "orbax"},
+}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of all modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the room"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room_of(path: Path) -> str:
+    """The folder or file right below rljax/."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def rooms_imported(path: Path) -> set[str]:
+    names = {name.split(".")[1] for name in imports_of(path) if name.startswith("rljax.")}
+    return names - {"__version__", "errors", room_of(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_import_lower_rooms_only(path):
+    if room_of(path) == "errors":
+        assert not rooms_imported(path)
+        return
+    assert rooms_imported(path) <= ROOMS[room_of(path)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_do_without_packages_of_other_rooms(path):
+    packages = {name.split(".")[0] for name in imports_of(path)}
+    assert not packages & WITHOUT.get(room_of(path), set())
+    if room_of(path) == "objectives":
+        assert packages <= {"jax", "chex", "rljax", *sys.stdlib_module_names}
+
+
+def test_there_is_no_cycle_of_rooms():
+    order: list[str] = []
+    while len(order) < len(ROOMS):
+        ready = [room for room in ROOMS if room not in order and ROOMS[room] <= set(order)]
+        assert ready, "the rooms left over import each other"
+        order += ready
+    assert order[-1] == "training"
+
+
+def test_there_is_no_cycle_of_files():
+    modules = {
+        str(path.relative_to(ROOT)).removesuffix(".py").replace("/", "."): path for path in FILES
+    }
+    graph = {}
+    for name, path in modules.items():
+        imported = imports_of(path)
+        graph[name] = {
+            other
+            for other in modules
+            if other in {*imported, *(i.rpartition(".")[0] for i in imported)}
+        } - {name}
+    order: set[str] = set()
+    while len(order) < len(graph):
+        ready = {name for name, needs in graph.items() if name not in order and needs <= order}
+        assert ready, f"a cycle within {sorted(set(graph) - order)}"
+        order |= ready
+
+
+def test_config_files_know_nothing_but_the_config_type():
+    allowed = {"ml_collections", *sys.stdlib_module_names}
+    for path in sorted(ROOT.joinpath("configs").rglob("*.py")):
+        if "def get_config" in path.read_text():
+            assert {name.split(".")[0] for name in imports_of(path)} <= allowed, path
+
+
+def test_files_and_functions_stay_short():
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= 500, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                docstring = ast.get_docstring(node, clean=False) or ""
+                length = node.end_lineno - node.lineno + 1 - len(docstring.splitlines())
+                assert length <= 60, f"{path}: {node.name} has {length} lines"

@@ -1,0 +1,292 @@
+"""Bad input ends with one error that names it, before anything compiles or is overwritten."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from rljax.reporting.files import read_rows
+from rljax.training import loop
+from rljax.training.families.policy_gradient import PolicyGradient
+from rljax.training.loop import NonFiniteError
+
+HERE = Path(__file__).parent
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file with its content."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def refused(tiny_config, tmp_path, compilations):
+    """refused(variant, *overrides) -> the error; nothing was compiled, no file changed."""
+
+    def run(variant: str, *overrides: str, workdir: Path = tmp_path / "run") -> str:
+        config = tiny_config(variant, *overrides)
+        before = files_of(workdir)
+        with compilations() as names, pytest.raises(ValueError) as caught:
+            loop.run(config, workdir)
+        assert not {"jit(sample)", "jit(step)", "jit(score)"} & set(names)
+        assert files_of(workdir) == before
+        return str(caught.value)
+
+    return run
+
+
+@pytest.fixture
+def lines_file(tmp_path):
+    """lines_file(record or text, ...) -> a .jsonl file."""
+
+    def write(*lines) -> Path:
+        path = tmp_path / "data.jsonl"
+        text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        path.write_text("".join(f"{line}\n" for line in text))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "variant, word, messages",
+    [
+        ("grpo", "grpo.method=grop", ["Unknown method 'grop'", "'grpo'?", "config.grpo.method"]),
+        ("grpo", "grpo.objective.advantage=grpo", ["Unknown advantage", "objective.advantage"]),
+        ("grpo", "grpo.objective.ema_decay=0.9", ["never read", "objective.ema_decay=0.9"]),
+        ("grpo", "grpo.optimizer.decay=0.9", ["never read", "config.grpo.optimizer"]),
+        ("grpo", "grpo.optimizer.name=adam", ["Unknown optimizer name 'adam'", "'adamw'?"]),
+        ("grpo", "grpo.optimizer.schedule=linaer", ["'linaer'", "'linear'?"]),
+        ("grpo", "reporting.writers=('jsonl','tensorbord')", ["'tensorbord'", "'tensorboard'?"]),
+        ("grpo", "scoring.rewards=({'name': 'exact'},)", ["Unknown reward 'exact'", "scoring"]),
+        ("grpo", "scoring.max_failed_share=2.0", ["max_failed_share must be in [0, 1]"]),
+        ("grpo", "tokenizer.path=nowhere", ["No tokenizer folder 'nowhere'"]),
+        ("grpo", "model.heads=3", ["width=16 is not a multiple of heads=3"]),
+        ("grpo", "model.kv_heads=3", ["heads=2 is not a multiple of kv_heads=3"]),
+        # 8 fake devices: the mesh of the tests' own process
+        ("grpo", "mesh.tensor=3", ["does not divide 8 devices", "config.mesh"]),
+        ("grpo", "mesh.tensor=4", ["heads=2 does not divide", "config.model.heads"]),
+        ("grpo", "grpo.batch.sequences_per_micro_batch=4", ["4 rows", "config.grpo.batch"]),
+        ("grpo", "evaluation.prompts_per_batch=4", ["4 rows", "evaluation.prompts_per_batch"]),
+        ("grpo", "data.max_prompt_tokens=3", ["problem 0 has 4 tokens", "max_prompt_tokens"]),
+        ("grpo", "warmup.data.row_tokens=7", ["8 tokens", "config.warmup.data.row_tokens"]),
+        ("grpo", "data.path=nowhere.jsonl", ["No file 'nowhere.jsonl'", "config.data.path"]),
+        ("grpo", "data.heldout_path=no.jsonl", ["No file 'no.jsonl'", "config.data.heldout_path"]),
+        ("grpo", "warmup.data.path=no.jsonl", ["No file 'no.jsonl'", "config.warmup.data.path"]),
+        ("grpo", "data.reference_column=gold", ["lacks the column 'gold'", "reference_column"]),
+        ("jepo", "jepo.data.max_answer_tokens=2", ["3 tokens", "config.jepo.data.max_answer"]),
+        ("jepo", "jepo.batch.samples_per_prompt=1", ["at least 2", "samples_per_prompt"]),
+    ],
+)
+def test_config_errors(refused, variant, word, messages):
+    text = refused(variant, f"--config.{word}")
+    for message in messages:
+        assert message in text
+
+
+def test_unknown_task(refused):
+    words = ["data.kind=reasoning_gym", "data.path=", "data.heldout_path="]
+    words += ["warmup.data.source=problems", "warmup.data.path="]
+    words += ["data.tasks=({'name': 'chain_sums'},)"]
+    text = refused("grpo", *(f"--config.{word}" for word in words))
+    assert "'chain_sums'" in text and "'chain_sum'?" in text and "config.data.tasks" in text
+
+
+GOOD = {"prompt": "1+1=", "reference": "2"}
+
+
+@pytest.mark.parametrize(
+    "lines, messages",
+    [
+        ([], ["holds no record", "config.data.path"]),
+        ([GOOD, "{not json"], ["line 2 is no JSON", "config.data.path"]),
+        ([GOOD, "[1, 2]"], ["line 2 is a JSON list"]),
+        ([GOOD, {"prompt": "x"}], ["line 2 lacks the column 'reference'", "['prompt']"]),
+        ([GOOD, {**GOOD, "prompt": "12345678"}], ["problem 1 has 8 tokens; 1 to 6 are allowed"]),
+        ([GOOD, {**GOOD, "prompt": ""}], ["problem 1 has 0 tokens"]),
+    ],
+)
+def test_data_errors(refused, lines_file, lines, messages):
+    text = refused("reinforce", f"--config.data.path={lines_file(*lines)}")
+    for message in messages:
+        assert message in text
+
+
+def test_a_held_out_prompt_is_checked_wherever_it_stands(refused, lines_file):
+    path = lines_file(*[GOOD] * 7, {**GOOD, "prompt": "1234567"})
+    text = refused("reinforce", f"--config.data.heldout_path={path}")
+    assert "problem 7 has 7 tokens" in text
+
+
+@pytest.mark.parametrize(
+    "record, message",
+    [
+        ({"prompt": "1+1=", "chosen": "2"}, "lacks the column 'rejected'"),
+        ({"prompt": "1+1=", "chosen": "2", "rejected": "123456789"}, "has 10 tokens"),
+        ({"prompt": "1234567", "chosen": "2", "rejected": "1"}, "has 7 tokens, the budget is 6"),
+    ],
+)
+def test_pairs_of_a_later_stage_are_checked_at_the_start(refused, lines_file, record, message):
+    text = refused("dpo_file", f"--config.dpo_file.data.path={lines_file(record)}")
+    assert message in text
+
+
+def test_the_workdir_of_another_config(refused, tiny_run, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(tiny_run("reinforce").workdir, workdir)
+    words = ["--config.seed=1", "--config.model.width=32", "--config.mesh.fsdp=1"]
+    text = refused("reinforce", *words, workdir=workdir)
+    assert f"{workdir} belongs to another config" in text
+    assert "config.seed: 0 -> 1" in text and "config.model.width: 16 -> 32" in text
+    assert "mesh" not in text and "--workdir" in text
+
+
+def test_how_a_run_is_shown_may_change(tiny_run, tiny_config, tmp_path, one_device_runs):
+    workdir = tmp_path / "copy"
+    shutil.copytree(tiny_run("reinforce").workdir, workdir)
+    before = (workdir / "metrics.jsonl").read_bytes()
+    loop.run(tiny_config("reinforce", "--config.reporting.every_steps=2"), workdir)
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def damaged_copy(run, workdir: Path) -> Path:
+    """An interrupted run: warmup is done, but its last checkpoint is cut; grpo has not begun."""
+    shutil.copytree(run.workdir, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "grpo")
+    (data,) = (workdir / "checkpoints/warmup/12/state/d").iterdir()
+    data.write_bytes(data.read_bytes()[:-100])
+    return workdir
+
+
+def test_a_truncated_checkpoint(refused, tiny_run, tmp_path, one_device_runs):
+    workdir = damaged_copy(tiny_run("grpo"), tmp_path / "copy")
+    before = (workdir / "metrics.jsonl").read_bytes()
+    text = refused("grpo", workdir=workdir)
+    assert f"The checkpoint {workdir / 'checkpoints/warmup/12'} cannot be read" in text
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_later_stage_without_the_one_before_it(refused, tiny_run, tmp_path, one_device_runs):
+    workdir = tmp_path / "copy"
+    shutil.copytree(tiny_run("grpo").workdir, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "warmup" / "12")
+    text = refused("grpo", workdir=workdir)
+    assert "Stage 'grpo' has checkpoints, but stage 'warmup' before it has done only" in text
+    assert "of 12 steps" in text and str(workdir / "checkpoints" / "grpo") in text
+
+
+def test_a_checkpoint_of_other_shapes(refused, tiny_run, tmp_path, one_device_runs):
+    workdir = tmp_path / "copy"
+    shutil.copytree(tiny_run("reinforce").workdir / "checkpoints", workdir / "checkpoints")
+    for step in (workdir / "checkpoints" / "reinforce").iterdir():
+        step.rename(step.with_name("4"))  # an unfinished stage
+    text = refused_with_claim(refused, "--config.model.width=32", workdir=workdir)
+    assert "does not fit this config" in text
+    assert "stored float32[264, 16], expected float32[264, 32]" in text
+
+
+def refused_with_claim(refused, *words: str, workdir: Path) -> str:
+    """The workdir holds no config.json yet, so that the checkpoint itself has to tell."""
+    with pytest.raises(AssertionError):  # config.json and run.json are new
+        refused("reinforce", *words, workdir=workdir)
+    return refused("reinforce", *words, workdir=workdir)
+
+
+def reward(name: str) -> str:
+    return f"--config.scoring.rewards=({{'name': '{HERE / 'odd_reward.py'}:{name}'}},)"
+
+
+def test_failed_samples_get_the_failure_reward_and_are_counted(
+    tiny_config, tmp_path, one_device_runs
+):
+    """A verifier that raises on some samples and hangs on others."""
+    words = ["scoring.failure_reward=-0.5", "scoring.max_failed_share=1.0"]
+    words += ["scoring.timeout_seconds=0.2", "evaluation.samples_per_prompt=0", "reinforce.steps=3"]
+    words += ["evaluation.every_steps=0", "data.heldout_size=1"]
+    overrides = [f"--config.{word}" for word in words]
+    config = tiny_config("reinforce", *overrides, reward("goes_wrong"))
+    loop.run(config, tmp_path)
+    rows = [r for r in read_rows(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
+    assert len(rows) == 3
+    failures = 0
+    for row in rows:
+        record = json.loads((tmp_path / f"rollouts/reinforce-{row['step']:06d}.json").read_text())
+        wrong = 0
+        for prompt in record["prompts"]:
+            for sample in prompt["samples"]:
+                bad = len(sample["text"]) % 2 or prompt["reference"] == "7"
+                assert sample["reward"] == (-0.5 if bad else 1.0)
+                wrong += bool(bad)
+        assert row["scoring_failures"] == wrong
+        failures += wrong
+    assert 0 < failures < 3 * 32
+
+
+def test_too_many_failures_stop_the_command(tiny_folder, tmp_path, one_device_runs):
+    spec = importlib.util.spec_from_file_location("train", HERE.parents[1] / "launch/train.py")
+    train = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(train)
+    words = [f"--config={HERE / 'tiny_config.py'}:reinforce", f"--workdir={tmp_path}"]
+    words += ["--config.evaluation.samples_per_prompt=0", "--config.data.heldout_size=1"]
+    with pytest.raises(SystemExit) as caught:
+        train.main([*words, reward("raises_always")])
+    text = caught.value.code
+    assert text.startswith("error: 1 of 1 samples") or "samples could not be scored" in text
+    assert "config.scoring.max_failed_share" in text and "the verifier is broken" in text
+
+
+def test_non_finite_updates_are_skipped_until_the_run_stops(
+    tiny_config, tmp_path, one_device_runs, monkeypatch
+):
+    """From step 3 on every gradient is NaN: parameters stay, the third skip in a row stops."""
+    collect, seen = PolicyGradient.collect, {}
+
+    def poisoned(self, state, step):
+        seen[step] = jax.device_get(state.params)
+        state, experience = collect(self, state, step)
+        if step >= 3:
+            experience.batches[0]["weights"] = np.full((32, 6), np.nan, np.float32)
+        return state, experience
+
+    monkeypatch.setattr(PolicyGradient, "collect", poisoned)
+    words = ["safety.max_skipped_in_a_row=3", "evaluation.samples_per_prompt=0"]
+    config = tiny_config("reinforce", *(f"--config.{word}" for word in words))
+    for _ in range(2):  # continued, it stops at the same place
+        with pytest.raises(NonFiniteError, match="3 updates in a row.*max_skipped_in_a_row"):
+            loop.run(config, tmp_path)
+        rows = [r for r in read_rows(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
+        assert [row["updates_skipped"] for row in rows] == [0, 0, 1, 1, 1]
+        assert [row["loss"] == "nan" for row in rows] == [False, False, True, True, True]
+    folder = tmp_path / "checkpoints" / "reinforce"
+    assert [path.name for path in folder.iterdir() if path.name.isdigit()] == ["4"]
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.restore(folder / "4" / "state")
+    pairs = zip(jax.tree.leaves(stored["params"]), jax.tree.leaves(seen[3]), strict=True)
+    assert all(np.asarray(a).tobytes() == b.tobytes() for a, b in pairs)
+    assert any(
+        (a != b).any() for a, b in zip(*map(jax.tree.leaves, (seen[1], seen[3])), strict=True)
+    )
+
+
+def test_one_non_finite_update_does_not_stop_a_run(
+    tiny_config, tmp_path, one_device_runs, monkeypatch
+):
+    collect = PolicyGradient.collect
+
+    def poisoned(self, state, step):
+        state, experience = collect(self, state, step)
+        if step == 2:
+            experience.batches[0]["weights"] = np.full((32, 6), np.inf, np.float32)
+        return state, experience
+
+    monkeypatch.setattr(PolicyGradient, "collect", poisoned)
+    words = ["safety.max_skipped_in_a_row=2", "evaluation.samples_per_prompt=0"]
+    config = tiny_config("reinforce", *(f"--config.{word}" for word in words))
+    summary = loop.run(config, tmp_path)
+    assert summary["stages"]["reinforce"]["steps"] == 5
+    rows = [r for r in read_rows(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
+    assert [row["updates_skipped"] for row in rows] == [0, 1, 0, 0, 0]

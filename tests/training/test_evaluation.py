@@ -1,0 +1,78 @@
+"""pass@k, majority vote, and the last batch that is only partly real."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from rljax.rewards.pool import Scores
+from rljax.training import evaluation
+from rljax.training.evaluation import Evaluator, answer_of, majority_is_correct, pass_at_k
+
+
+@pytest.mark.parametrize("n", [1, 4, 6])
+def test_pass_at_k_is_the_mean_over_all_draws(n):
+    rng = np.random.default_rng(0)
+    correct = rng.random((5, n)) < 0.4
+    for k in range(1, n + 1):
+        draws = [row[list(draw)].any() for row in correct for draw in combinations(range(n), k)]
+        assert pass_at_k(correct, k) == pytest.approx(np.mean(draws))
+    assert pass_at_k(correct, 1) == pytest.approx(correct.mean())
+    assert (
+        pass_at_k(np.ones((2, n), bool), n) == 1.0 and pass_at_k(np.zeros((2, n), bool), n) == 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    "answers, correct, expected",
+    [
+        (["1", "2", "2"], [True, False, False], False),
+        (["1", "2", "2"], [False, True, True], True),
+        (["1", "2"], [True, False], True),  # a tie: the earliest wins
+        (["1", "2"], [False, True], False),
+        ([None, None, "3"], [False, False, True], True),  # no answer, no vote
+        ([None, None], [True, True], False),
+    ],
+)
+def test_majority(answers, correct, expected):
+    texts = ["no answer" if a is None else f"so <answer> {a} </answer>" for a in answers]
+    assert majority_is_correct(texts, correct) is expected
+
+
+def test_what_votes():
+    assert answer_of("<answer>1</answer> and <answer> 2</answer>") == "2"
+    assert answer_of(r"\boxed{3}") == r"\boxed{3}"
+    assert answer_of("4") is None
+
+
+def test_problems_that_fill_up_the_last_batch_do_not_count(pieces, monkeypatch):
+    """5 held-out problems in batches of 4: the verdicts of the 3 copies are left out."""
+    words = ["data.heldout_size=5", "evaluation.prompts_per_batch=4"]
+    made = pieces("reinforce", *(f"--config.{word}" for word in words))
+    seen = []
+
+    def verdicts(context, samples):
+        ids = [record["id"] for record in samples.records]
+        seen.append(ids)
+        group = samples.samples_per_prompt
+        # Problem 4, the one that is repeated, is right; of the others only 1, in its first sample.
+        right = [b == 4 or (b == 1 and g == 0) for b in ids for g in range(group)]
+        parts = {"reward": np.array(right, np.float32)}
+        failed = np.array([b == 0 for b in ids for _ in range(group)])
+        return Scores(parts["reward"], parts, failed, "broken"), 0.0
+
+    monkeypatch.setattr(evaluation, "score_samples", verdicts)
+    evaluate = Evaluator(made.context)
+    metrics = evaluate(made.params)
+    assert seen == [[0, 1, 2, 3], [4, 4, 4, 4]] * 2
+    assert metrics["accuracy_greedy"] == pytest.approx(2 / 5)
+    assert metrics["pass@1"] == pytest.approx((1 + 0.5) / 5)
+    assert metrics["pass@2"] == pytest.approx(2 / 5)
+    assert metrics["scoring_failures"] == 1 + 2  # problem 0, greedy and in both samples
+    assert evaluate(made.params) == metrics  # the same noise every time
+
+
+def test_greedy_only(pieces):
+    words = ["evaluation.samples_per_prompt=0", "evaluation.prompts_per_batch=8"]
+    made = pieces("reinforce", *(f"--config.{word}" for word in words))
+    assert set(Evaluator(made.context)(made.params)) == {"accuracy_greedy", "completion_tokens"}

@@ -1,0 +1,183 @@
+"""One step of critic-free policy gradients, piece by piece."""
+
+import jax
+import numpy as np
+import pytest
+
+from rljax.parallel.rules import put_rows
+from rljax.training.families.policy_gradient import PolicyGradient
+from rljax.training.logprobs import model_rows
+
+
+def perturbed(params, scale=0.02):
+    """The parameters of a policy that has moved on."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(7), len(leaves))
+    moved = [x + scale * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, moved)
+
+
+def mean(pair) -> float:
+    return float(pair.total / pair.count)
+
+
+@pytest.fixture
+def step(pieces):
+    """step(variant, *overrides, reference=...) -> made pieces, family, state after, experience."""
+
+    def run(variant, *overrides, reference=None, number=1):
+        made = pieces(variant, *overrides)
+        if reference == "perturbed":
+            reference = perturbed(made.params)
+        elif reference == "start":
+            reference = made.params
+        family = PolicyGradient(made.context, made.stage, reference, 0)
+        state, experience = family.collect(made.state, number)
+        return made, family, state, experience
+
+    return run
+
+
+def test_the_first_update_is_on_policy(step):
+    """The ratio is 1, the sampler's log-probabilities are the trainer's, the KL is 0."""
+    made, family, _, experience = step("grpo", reference="start")
+    assert len(experience.batches) == 2
+    for batch in experience.batches:
+        loss, metrics = jax.jit(family.loss_fn)(made.params, put_rows(batch, made.context.mesh))
+        assert mean(metrics["ratio_mean"]) == pytest.approx(1.0, abs=1e-6)
+        assert mean(metrics["sampler_trainer_gap"]) < 1e-5
+        assert abs(mean(metrics["kl_to_start"])) < 1e-7
+        gap = np.abs(batch["old_logprobs"] - batch["behavior_logprobs"])[batch["mask"]]
+        assert gap.max() < 1e-5
+        assert np.isfinite(loss)
+
+
+def test_old_logprobs_are_stored_where_the_policy_moves_within_a_step(step):
+    """After an update the ratio is that to the policy which the step started from."""
+    made, family, _, experience = step("grpo", reference="start")
+    moved = perturbed(made.params)
+    batch = experience.batches[1]
+    placed = put_rows(batch, made.context.mesh)
+    _, metrics = jax.jit(family.loss_fn)(moved, placed)
+    score = jax.jit(lambda params, rows: family.score(params, rows))
+    both = put_rows(model_rows(experience.detail.rows), made.context.mesh)
+    rows = experience.detail.rows
+    # The update's rows are found again among the step's by their sampled tokens.
+    order = [
+        next(
+            n
+            for n in range(32)
+            if all((batch[k][m] == rows[k][n]).all() for k in batch if k in rows)
+        )
+        for m in range(16)
+    ]
+    new, old = (np.asarray(score(params, both))[order] for params in (moved, made.params))
+    expected = np.exp(new - old)[batch["mask"]].mean()
+    assert abs(expected - 1) > 1e-4
+    assert mean(metrics["ratio_mean"]) == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_allclose(batch["old_logprobs"][batch["mask"]], old[batch["mask"]], atol=1e-5)
+
+
+def test_with_one_update_no_old_logprobs_are_needed(step):
+    made, family, _, experience = step(
+        "grpo", "--config.grpo.batch.sequences_per_update=32", reference="start"
+    )
+    (batch,) = experience.batches
+    assert "old_logprobs" not in batch
+    _, metrics = jax.jit(family.loss_fn)(made.params, put_rows(batch, made.context.mesh))
+    assert mean(metrics["ratio_mean"]) == 1.0
+    # Here the gap compares with the log-probabilities of this very forward pass.
+    assert mean(metrics["sampler_trainer_gap"]) < 1e-5
+
+
+def test_the_updates_of_a_step_share_out_its_rows(step):
+    _, _, _, experience = step("grpo", "--config.grpo.batch.epochs_per_step=2", reference="start")
+    rows = experience.detail.rows
+    assert len(experience.batches) == 4
+    for name in ("tokens", "advantages", "behavior_logprobs"):
+        for epoch in (experience.batches[:2], experience.batches[2:]):
+            found = np.concatenate([batch[name] for batch in epoch])
+            assert sorted(map(bytes, found)) == sorted(map(bytes, rows[name])), name
+    assert experience.tokens == 2 * rows["mask"].sum()
+
+
+@pytest.mark.parametrize(
+    "aggregation", ["token_mean", "sequence_mean_token_mean", "sequence_mean_token_sum"]
+)
+def test_weights_belong_to_the_whole_update(step, aggregation):
+    word = f"--config.grpo.objective.aggregation={aggregation}"
+    _, _, _, experience = step("grpo", word, reference="start")
+    for batch in experience.batches:
+        weights, mask = batch["weights"], batch["mask"]
+        assert (weights[~mask] == 0).all() and (weights[mask] > 0).all()
+        lengths = mask.sum(axis=1)
+        total = lengths.mean() if aggregation == "sequence_mean_token_sum" else 1.0
+        assert weights.sum() == pytest.approx(total, rel=1e-5)
+        if aggregation == "token_mean":
+            assert len(np.unique(weights[mask])) == 1
+
+
+def test_advantages_are_z_scores_within_a_prompt(step):
+    options = {"max_tokens": 6, "cache_tokens": 6}
+    reward = f"--config.scoring.rewards=({{'name': 'length', 'options': {options}}},)"
+    _, _, _, experience = step("grpo", reward, reference="start")
+    detail = experience.detail
+    lengths = detail.rows["mask"].sum(axis=1)
+    rewards = -lengths.reshape(8, 4) / 6
+    np.testing.assert_allclose(detail.scores.total.reshape(8, 4), rewards, rtol=1e-6)
+    deviation = rewards.std(axis=1, ddof=1, keepdims=True)
+    expected = (rewards - rewards.mean(axis=1, keepdims=True)) / (deviation + 1e-6)
+    expected = np.where(deviation > 0, expected, 0.0).reshape(-1, 1) * detail.rows["mask"]
+    np.testing.assert_allclose(detail.rows["advantages"], expected, atol=1e-4)
+    assert experience.metrics["groups_without_signal"] == np.mean(deviation == 0)
+    assert experience.metrics["reward"] == pytest.approx(rewards.mean(), rel=1e-5)
+
+
+def test_kl_in_the_reward_is_taken_off_token_by_token(step):
+    """k1 against a reference that is not the policy; the outcome is at the last token."""
+    words = ["kl_placement=reward", "kl_estimator=k1", "kl_weight=0.5", "advantage=group_mean"]
+    overrides = [f"--config.grpo.objective.{word}" for word in words]
+    _, family, _, experience = step("grpo", *overrides, reference="perturbed")
+    rows = experience.detail.rows
+    kl = np.where(rows["mask"], rows["old_logprobs"] - rows["ref_logprobs"], 0.0)
+    assert np.abs(kl).max() > 1e-3
+    scores = (experience.detail.scores.total - 0.5 * kl.sum(axis=1)).reshape(8, 4)
+    expected = (scores - scores.mean(axis=1, keepdims=True)).reshape(-1, 1) * rows["mask"]
+    np.testing.assert_allclose(rows["advantages"], expected, atol=1e-5)
+    assert family.kl_in_loss is None  # once is enough
+
+
+def test_the_moving_baseline_is_used_first_and_moved_then(step):
+    _, family, state, experience = step("reinforce")
+    rewards = experience.detail.scores.total
+    assert 0 < rewards.mean() < 1
+    mask = experience.detail.rows["mask"]
+    np.testing.assert_allclose(experience.detail.rows["advantages"], rewards[:, None] * mask)
+    assert float(state.baseline) == pytest.approx(0.1 * rewards.mean(), rel=1e-5)
+    after, second = family.collect(state, 2)
+    mask, rewards = second.detail.rows["mask"], second.detail.scores.total
+    expected = (rewards - float(state.baseline))[:, None] * mask
+    np.testing.assert_allclose(second.detail.rows["advantages"], expected, atol=1e-6)
+    moved = 0.9 * float(state.baseline) + 0.1 * rewards.mean()
+    assert float(after.baseline) == pytest.approx(moved, rel=1e-5)
+
+
+def test_a_step_is_a_function_of_its_number(step):
+    _, family, state, first = step("reinforce")
+    again = family.collect(state, 1)[1]
+    other = family.collect(state, 2)[1]
+    np.testing.assert_array_equal(first.batches[0]["tokens"], again.batches[0]["tokens"])
+    assert (first.batches[0]["tokens"] != other.batches[0]["tokens"]).any()
+
+
+def test_the_record_shows_what_the_updates_did(step):
+    """Ratios and clipped tokens are those of the policy after the step."""
+    made, family, state, experience = step("grpo", reference="start")
+    record = family.record(state.replace(params=perturbed(made.params, 0.2)), 1, experience)
+    samples = [sample for prompt in record["prompts"] for sample in prompt["samples"]]
+    ratios = np.concatenate([sample["ratio"] for sample in samples])
+    advantages = np.concatenate([sample["advantage"] for sample in samples])
+    clipped = np.concatenate([sample["clipped"] for sample in samples])
+    expected = (advantages > 0) & (ratios > 1.2) | (advantages < 0) & (ratios < 0.8)
+    np.testing.assert_array_equal(clipped, expected)
+    assert np.abs(ratios - 1).max() > 0.2

@@ -1,0 +1,71 @@
+"""Preference stages: pairs stay next to each other, the reference is the stage's start."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from rljax.parallel.rules import put_rows
+from rljax.reporting.files import read_rows
+from rljax.training.families.preference import Preference
+
+
+@pytest.fixture
+def collected(pieces):
+    made = pieces("dpo_file")
+    family = Preference(made.context, made.stage, made.params, 12)
+    _, experience = family.collect(made.state, 1)
+    return made, family, experience
+
+
+def test_row_0_of_a_pair_is_chosen(collected):
+    made, _, experience = collected
+    (batch,) = experience.batches
+    assert batch["tokens"].shape[:2] == (8, 2)
+    decode = made.context.tokenizer.decode
+    for tokens, mask in zip(batch["tokens"], batch["mask"], strict=True):
+        prompts = [decode(row[:6]) for row in tokens]
+        assert prompts[0] == prompts[1]
+        texts = [decode(row[6:][kept]) for row, kept in zip(tokens, mask, strict=True)]
+        a, b = prompts[0].rstrip("=").split("+")
+        assert texts == [f"<answer>{int(a) + int(b)}</answer>", "<answer>no</answer>"]
+        # The end token is part of the completion.
+        assert [row[6:][kept][-1] for row, kept in zip(tokens, mask, strict=True)] == [258, 258]
+
+
+def test_the_loss_starts_at_log_2(collected):
+    made, family, experience = collected
+    (batch,) = experience.batches
+    assert batch["weights"].sum() == pytest.approx(1.0)
+    loss, metrics = jax.jit(family.loss_fn)(made.params, put_rows(batch, made.context.mesh))
+    assert float(loss) == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_the_loss_of_a_moved_policy(collected):
+    """-log sigmoid(beta * (chosen log-ratio - rejected log-ratio)), mean over pairs."""
+    made, family, experience = collected
+    (batch,) = experience.batches
+    moved = jax.tree.map(lambda x: 1.1 * x, made.params)
+    rows = {k: batch[k].reshape(16, -1) for k in ("tokens", "positions", "segment_ids", "mask")}
+    logprobs = np.asarray(family.score(moved, put_rows(rows, made.context.mesh)))
+    sums = np.where(rows["mask"], logprobs, 0).sum(axis=1).reshape(8, 2)
+    ratios = sums - batch["ref_sums"]
+    margin = 0.1 * (ratios[:, 0] - ratios[:, 1])
+    assert np.abs(margin).max() > 1e-3
+    loss, _ = jax.jit(family.loss_fn)(moved, put_rows(batch, made.context.mesh))
+    assert float(loss) == pytest.approx(np.log1p(np.exp(-margin)).mean(), rel=1e-4)
+
+
+def test_pairs_of_a_step_are_a_function_of_its_number(collected):
+    made, family, first = collected
+    again, other = (family.collect(made.state, step)[1].batches[0] for step in (1, 2))
+    np.testing.assert_array_equal(first.batches[0]["tokens"], again["tokens"])
+    assert (again["tokens"] != other["tokens"]).any()
+
+
+def test_a_whole_run_starts_at_log_2_and_goes_down(tiny_run):
+    rows = read_rows(tiny_run("dpo").workdir / "metrics.jsonl")
+    losses = [row["loss"] for row in rows if row["stage"] == "dpo" and row["kind"] == "train"]
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert losses[-1] < losses[0]

@@ -1,0 +1,74 @@
+"""Rows of prompts and completions, rewards on their last token, and the batches of a step."""
+
+import numpy as np
+import pytest
+
+from rljax.training.rows import completion_rows, place_at_last_token, take_rows, update_batches
+
+
+def test_rows_by_hand():
+    rows = completion_rows(
+        np.array([[9, 9, 5], [1, 2, 3]]),
+        np.array([[False, False, True], [True, True, True]]),
+        np.array([[6, 7, 0, 0], [4, 0, 0, 0]]),
+        np.array([[True, True, False, False], [True, False, False, False]]),
+    )
+    np.testing.assert_array_equal(rows["tokens"], [[9, 9, 5, 6, 7, 0, 0], [1, 2, 3, 4, 0, 0, 0]])
+    np.testing.assert_array_equal(
+        rows["segment_ids"], [[0, 0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0]]
+    )
+    real = rows["segment_ids"] > 0
+    np.testing.assert_array_equal(rows["positions"][real], [0, 1, 2, 0, 1, 2, 3])
+    assert rows["mask"].shape == (2, 4)
+
+
+def test_rewards_go_to_the_last_true_slot():
+    mask = np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]], bool)
+    placed = place_at_last_token(np.array([0.7, -2.0, 5.0, 1.0]), mask)
+    expected = np.array([[0, 0.7, 0], [0, 0, -2], [0, 0, 0], [0, 0, 1]], np.float32)
+    np.testing.assert_array_equal(placed, expected)
+    assert placed.dtype == np.float32
+
+
+def test_integer_rewards_become_floats():
+    placed = place_at_last_token(np.array([1, 0]), np.ones((2, 1), bool))
+    assert placed.dtype == np.float32 and placed.tolist() == [[1.0], [0.0]]
+
+
+def example_rows(count):
+    return {"mask": np.ones((count, 2), bool), "id": np.arange(count)}
+
+
+def test_single_batch_keeps_its_order():
+    (batch,) = update_batches(example_rows(6), rows_per_update=6, epochs=1, seed=(0, 1))
+    np.testing.assert_array_equal(batch["id"], np.arange(6))
+
+
+@pytest.mark.parametrize("rows_per_update, epochs", [(4, 1), (4, 3), (12, 2), (1, 1)])
+def test_every_epoch_uses_every_row_once(rows_per_update, epochs):
+    batches = update_batches(
+        example_rows(12), rows_per_update=rows_per_update, epochs=epochs, seed=(3, 5)
+    )
+    assert [len(batch["id"]) for batch in batches] == [rows_per_update] * (
+        12 * epochs // rows_per_update
+    )
+    order = np.concatenate([batch["id"] for batch in batches]).reshape(epochs, 12)
+    for epoch in order:
+        assert sorted(epoch) == list(range(12))
+    if epochs > 1:
+        assert (order[0] != order[1]).any()
+
+
+def test_order_depends_on_seed_and_step_only():
+    order = lambda *seed: np.concatenate(  # noqa: E731
+        [b["id"] for b in update_batches(example_rows(32), rows_per_update=8, epochs=1, seed=seed)]
+    )
+    np.testing.assert_array_equal(order(0, 1), order(0, 1))
+    assert (order(0, 1) != order(0, 2)).any() and (order(0, 1) != order(1, 1)).any()
+
+
+def test_arrays_of_a_batch_stay_together():
+    rows = {"mask": np.ones((8, 1), bool), "a": np.arange(8), "b": np.arange(8) * 10}
+    for batch in update_batches(rows, rows_per_update=2, epochs=2, seed=(0,)):
+        np.testing.assert_array_equal(batch["b"], batch["a"] * 10)
+    np.testing.assert_array_equal(take_rows(rows, [3, 1])["b"], [30, 10])
