@@ -52,6 +52,28 @@ METRICS: dict[str, Metric] = {
     ),
     "gradient_norm": Metric("Gradient norm", "Global norm before clipping.", True),
     "truncated_share": Metric("Truncated", "Share of completions that ran into the token budget."),
+    "nll": Metric("Negative log-likelihood", "Of the demonstrated tokens, nats per token."),
+    "kl": Metric("KL term", "The KL estimate that the loss penalises, per token."),
+    "old_policy_kl": Metric(
+        "KL to the old policy", "KL from the policy that the step started with, per token."
+    ),
+    "ratio_mean": Metric("Mean ratio", "Mean importance ratio; 1 on-policy."),
+    "dual_clip_share": Metric("Dual-clipped", "Share of tokens stopped by the dual clip."),
+    "answer_nll": Metric(
+        "Answer NLL", "Minus log mean likelihood of the answer over a group's samples, in nats."
+    ),
+    "format_share": Metric("Format", "Share of samples that contain the answer phrase."),
+    "valid_share": Metric("Valid prompts", "Share of prompts with at least one valid sample."),
+    "reward_chosen": Metric("Chosen score", "Mean beta log-ratio of the chosen side."),
+    "reward_rejected": Metric("Rejected score", "Mean beta log-ratio of the rejected side."),
+    "logprob_chosen": Metric("Chosen log-probability", "Mean, of whole completions, in nats."),
+    "logprob_rejected": Metric("Rejected log-probability", "Mean, of whole completions, in nats."),
+    "ranking_accuracy": Metric(
+        "Ranking accuracy", "Share of pairs whose chosen side the policy finds more likely."
+    ),
+    "displaced_share": Metric(
+        "Displaced", "Share of chosen sides that became less likely than under the reference."
+    ),
     "groups_without_signal": Metric(
         "Groups without signal", "Share of prompts all of whose samples got the same reward."
     ),

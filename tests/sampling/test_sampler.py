@@ -305,7 +305,8 @@ def test_decoding_ends_when_every_row_has_stopped(tiny_network, one_device, monk
         out = run(params, prompts, mask, jnp.arange(4), KEY, jnp.int32(0))
         longest = int(out.mask.sum(axis=-1).max())
         jax.effects_barrier()
-        assert longest < 50 and len(calls) <= longest
+        # The last token need not be decoded, so one call fewer would be as good.
+        assert longest < 50 and longest - 1 <= len(calls) <= longest
 
 
 # --- greedy --------------------------------------------------------------------------------------
