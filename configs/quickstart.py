@@ -8,7 +8,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c = ConfigDict()
     c.name = "quickstart"
     c.stages = ("warmup", "grpo")
-    c.model = dict(layers=4, width=128, heads=4, kv_heads=2)
+    c.model = dict(layers=4, width=128, heads=4, kv_heads=2, remat="full")
     c.tokenizer = dict(special_tokens=("<answer>", "</answer>"))
     c.data = dict(
         tasks=(
@@ -19,14 +19,14 @@ def get_config(arg: str = "") -> ConfigDict:
         ),
         prompt_pattern=r": (.*)$",
         worked_share=0.4,
-        max_prompt_tokens=24,
+        max_prompt_tokens=20,
     )
-    c.evaluation = dict(max_new_tokens=48)
+    c.evaluation = dict(max_new_tokens=44)
     c.warmup = dict(
         method="sft",
         steps=350,
         data=dict(row_tokens=128),
-        batch=dict(sequences_per_update=32),
+        batch=dict(sequences_per_update=32, sequences_per_micro_batch=8),
         optimizer=dict(learning_rate=2e-3, warmup_updates=20, b2=0.95),
     )
     c.grpo = dict(
@@ -34,8 +34,13 @@ def get_config(arg: str = "") -> ConfigDict:
         steps=60,
         reference_kl=True,
         objective=dict(kl_placement="none", aggregation="token_mean"),
-        batch=dict(prompts_per_step=32, samples_per_prompt=8, sequences_per_update=128),
-        sampling=dict(max_new_tokens=48),
+        batch=dict(
+            prompts_per_step=32,
+            samples_per_prompt=8,
+            sequences_per_update=128,
+            sequences_per_micro_batch=16,
+        ),
+        sampling=dict(max_new_tokens=44),
         optimizer=dict(learning_rate=3e-4, schedule="linear", warmup_updates=10, b2=0.95),
     )
     return c

@@ -51,6 +51,11 @@ MODEL: Section = {
     "tied_embeddings": Field(True, "output matrix = embedding matrix"),
     "dtype": Field("float32", "of activations", choices=("float32", "bfloat16")),
     "param_dtype": Field("float32", "of parameters", choices=("float32", "bfloat16")),
+    "remat": Field(
+        "none",
+        "recomputed in the backward pass: nothing, all but matrix products, or whole blocks",
+        choices=("none", "dots", "full"),
+    ),
 }
 
 TOKENIZER: Section = {

@@ -5,6 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 DTYPES = ("float32", "bfloat16")
+REMAT = ("none", "dots", "full")
 
 # The rows of the embedding are padded to a multiple of this, so that a mesh axis divides them.
 VOCAB_MULTIPLE = 8
@@ -26,6 +27,7 @@ class ModelConfig:
     tied_embeddings: bool = True
     dtype: str = "float32"  # of activations and matrix products; reductions and logits are float32
     param_dtype: str = "float32"  # of the stored parameters
+    remat: str = "none"  # what the backward pass recomputes: nothing, all but products, or blocks
 
     def __post_init__(self) -> None:
         for field in (
@@ -51,10 +53,10 @@ class ModelConfig:
                 f"head_dim must be even for rotary positions, got {self.head_dim} "
                 "(config.model.head_dim)."
             )
-        for field in ("dtype", "param_dtype"):
-            if getattr(self, field) not in DTYPES:
+        for field, known in (("dtype", DTYPES), ("param_dtype", DTYPES), ("remat", REMAT)):
+            if getattr(self, field) not in known:
                 raise ValueError(
-                    f"Unknown {field} {getattr(self, field)!r}; known: {DTYPES} "
+                    f"Unknown {field} {getattr(self, field)!r}; known: {known} "
                     f"(config.model.{field})."
                 )
 

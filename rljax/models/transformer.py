@@ -4,6 +4,7 @@ What differs between the three is only what a layer's queries attend to and whet
 are kept; both are in the small `attend` functions below.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -155,9 +156,24 @@ class Transformer(nnx.Module):
             x, cache = layer(nnx.merge(graph, parameters), x, index, cache)
             return (constrain(x, "batch", "sequence", "width"), cache), None
 
+        body = _rematerialised(body, self.config.remat)
         indices = jnp.arange(self.config.layers)
         (x, cache), _ = jax.lax.scan(body, (x, cache), (stacked, indices))
         return self.final_norm(x), cache
+
+
+def _rematerialised(body: Callable, remat: str) -> Callable:
+    """The scan body with a choice of what the backward pass recomputes instead of storing.
+
+    "none" stores everything, "full" only what enters a block, "dots" also the results of matrix
+    products. It has no effect where nothing is differentiated.
+    """
+    if remat == "none":
+        return body
+    policies = jax.checkpoint_policies
+    policy = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+    # Inside a scan nothing can be merged with the forward pass anyway.
+    return jax.checkpoint(body, policy=policy, prevent_cse=False)
 
 
 def _write(cache: KVCache, layer: Array, slot: Array | int, k: Array, v: Array) -> KVCache:
