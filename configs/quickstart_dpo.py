@@ -1,4 +1,11 @@
-"""PLACEHOLDER."""
+"""DPO from the policy's own samples; 2 CPU cores, about 3 minutes.
+
+The same warm-up as quickstart.py. Then 2048 training problems are sampled 8 times, verified, and
+one right and one wrong sample of each are written to WORKDIR/pairs/dpo.jsonl; DPO learns from that
+file. From at most 0.40 after the warm-up, expect a held-out greedy accuracy of at least 0.70:
+
+    python launch/train.py --config=configs/quickstart_dpo.py
+"""
 
 from ml_collections import ConfigDict
 
@@ -31,12 +38,12 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     c.dpo = dict(
         method="dpo",
-        steps=40,
-        objective=dict(beta=0.1),
+        steps=60,
+        objective=dict(beta=0.3),
         # Pairs are sampled from the warmed-up model, verified, and written to WORKDIR/pairs/.
-        data=dict(source="sampled_pairs", pair_prompts=512, max_completion_tokens=46),
+        data=dict(source="sampled_pairs", pair_prompts=2048, max_completion_tokens=46),
         sampling=dict(max_new_tokens=44),
         batch=dict(samples_per_prompt=8, sequences_per_update=64, sequences_per_micro_batch=16),
-        optimizer=dict(learning_rate=2e-4, warmup_updates=5, b2=0.95),
+        optimizer=dict(learning_rate=1e-4, schedule="linear", warmup_updates=5, b2=0.95),
     )
     return c

@@ -127,6 +127,35 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+FIELD_DOCS: dict[str, str] = {
+    "advantage": "how rewards become advantages (objectives/advantages.py)",
+    "ratio": "policy in the denominator of the importance ratio (objectives/ratios.py)",
+    "surrogate": "ratio and advantage to per-token loss (objectives/surrogates.py)",
+    "aggregation": "per-token losses to one number (objectives/aggregation.py)",
+    "kl_placement": "where a KL to the stage's start enters: none, loss, reward",
+    "kl_estimator": "k1, k2, k3, k1_plus, k3_plus (objectives/kl.py)",
+    "kl_weight": "factor of the KL term; 0 needs no reference policy",
+    "kl_importance_weighted": "multiply the KL term by the ratio, for several updates per step",
+    "entropy_weight": "factor of the entropy bonus",
+    "advantage_epsilon": "added to the deviation that advantages are divided by",
+    "ema_decay": "weight of the past in the moving average of rewards",
+    "clip_low": "clip width below a ratio of 1",
+    "clip_high": "clip width above a ratio of 1",
+    "dual_clip": "cap on the ratio where the advantage is negative",
+    "aggregation_length": "tokens that sequence_mean_token_scale divides by; default: T",
+    "score": "log-probabilities to the score of a side (objectives/preference.py)",
+    "link": "margin of scores to loss (objectives/preference.py)",
+    "beta": "inverse temperature of the preference model, factor of the margin",
+    "label_smoothing": "assumed share of flipped labels, in [0, 0.5)",
+    "bound": "lower bound on the answer's log-likelihood (objectives/evidence.py)",
+    "answer_phrase": "ends the chain of thought; the reference answer is appended after it",
+    "answer_end": "text between the reference answer and eos",
+    "norm_scope": "deviation of the advantages over the batch or over each group",
+    "advantage_clip": "bound on the normalised advantages",
+    "format_penalty": "lost by a sample without the answer phrase",
+    "supervised_weight": "factor of the answer's own likelihood term",
+}
+
 # Allowed values of fields that are numbers or a choice, besides their type.
 _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clip_low": (lambda x: x >= 0, ">= 0"),
@@ -238,9 +267,9 @@ class Objective:
 
     @property
     def kl(self) -> Callable | None:
-        """The KL estimator, or None without a KL term."""
-        name = self.values.get("kl_estimator")
-        return None if name is None else KL_ESTIMATORS[name]
+        """The KL estimator, or None without a KL term: a weight of 0 costs nothing."""
+        weight = self.values.get("kl_weight", 0.0)
+        return KL_ESTIMATORS[self.values["kl_estimator"]] if weight else None
 
     @property
     def needs_reference(self) -> bool:

@@ -92,7 +92,7 @@ def _shorten_batch(section: ConfigDict) -> None:
     elif given[1] is not None:
         batch.samples_per_prompt = min(given[1], 4)
     if given[2] is not None:
-        batch.sequences_per_update = min(given[2], update)
+        batch.sequences_per_update = update
     if batch.sequences_per_micro_batch is not None:
         batch.sequences_per_micro_batch = (batch.sequences_per_update or update) // 2
 

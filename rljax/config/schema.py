@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rljax.registry import FAMILIES, objective_fields
+from rljax.registry import FAMILIES, FIELD_DOCS, objective_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Field:
 Section = Mapping[str, "Field | Section"]
 
 MODEL: Section = {
+    "init_from": Field("", "parameters to start from: CHECKPOINTS/STAGE[/STEP] of another run"),
     "layers": Field(4, "transformer blocks", minimum=1),
     "width": Field(128, "size of the residual stream", minimum=1),
     "heads": Field(4, "query heads", minimum=1),
@@ -61,6 +62,7 @@ MODEL: Section = {
 TOKENIZER: Section = {
     "path": Field("byte", "'byte', or a local folder with Hugging Face tokenizer files"),
     "special_tokens": Field((), "tags that are one token each, e.g. ('<answer>', '</answer>')"),
+    "add_bos": Field(False, "begin every prompt with the tokenizer's bos"),
     "chat_turn": Field("", "a chat message, e.g. '{role}: {content}\\n'; '': the tokenizer's own"),
     "chat_generation_prompt": Field("", "with chat_turn: what precedes the model's own turn"),
 }
@@ -121,6 +123,7 @@ CHECKPOINT: Section = {
 }
 
 REPORTING: Section = {
+    "wandb_project": Field("rljax", "Weights & Biases project"),
     "writers": Field(("jsonl", "tensorboard"), "out of jsonl (needed), tensorboard, wandb"),
     "every_steps": Field(1, "read metrics from the device every so many steps", minimum=1),
     "rollout_prompts": Field(8, "prompts kept in a rollout file of the report", minimum=0),
@@ -204,7 +207,7 @@ def objective_section() -> Section:
     fields: dict[str, Field] = {}
     for family in FAMILIES:
         for name, field in objective_fields(family).items():
-            fields[name] = Field(None, f"{family}", value_type=field.type)
+            fields[name] = Field(None, FIELD_DOCS[name], value_type=field.type)
     return fields
 
 

@@ -151,7 +151,22 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     check_stages(config.stages, config)
     _check_ranges(schema_for(tuple(config.stages)), config, "config")
     _check_data(config.data)
+    _check_chat(config.tokenizer)
     return tuple(resolve_stage(name, config[name]) for name in config.stages)
+
+
+def _check_chat(tokenizer: ConfigDict) -> None:
+    turn = tokenizer.chat_turn
+    if turn and "{content}" not in turn:
+        raise ValueError(
+            f"chat_turn {turn!r} must contain '{{content}}' (config.tokenizer.chat_turn)."
+        )
+    if tokenizer.chat_generation_prompt and not turn:
+        raise ValueError(
+            f"chat_generation_prompt={tokenizer.chat_generation_prompt!r} is read only with "
+            "chat_turn: a tokenizer's own template opens the turn itself "
+            "(config.tokenizer.chat_generation_prompt)."
+        )
 
 
 def resolved_dict(config: ConfigDict, stages: tuple[Stage, ...]) -> dict[str, Any]:
@@ -171,12 +186,7 @@ def resolve_stage(name: str, section: ConfigDict) -> Stage:
             for part in ("", "batch", "sampling", "data")
         }
     values = {
-        part: _read(
-            section[part] if part else section,
-            allowed.get(part, {}),
-            objective,
-            f"{where}.{part}".rstrip("."),
-        )
+        part: _read(section[part], allowed.get(part, {}), objective, f"{where}.{part}")
         for part in ("batch", "sampling", "data")
     }
     top = _read({"reference_kl": section.reference_kl}, allowed.get("", {}), objective, where)

@@ -68,17 +68,3 @@ def render_chat(
         for m in messages
     ]
     return "".join(turns) + (template.generation_prompt if add_generation_prompt else "")
-
-
-def encode_chat(
-    messages: Sequence[Mapping[str, str]],
-    tokenizer: Tokenizer,
-    *,
-    template: PlainTemplate | None = None,
-    add_generation_prompt: bool = True,
-) -> list[int]:
-    """Returns the ids of `render_chat`; the completion's ids are appended to them."""
-    text = render_chat(
-        messages, tokenizer, template=template, add_generation_prompt=add_generation_prompt
-    )
-    return tokenizer.encode(text)

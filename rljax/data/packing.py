@@ -104,7 +104,6 @@ class PackedEpochs:
         seed: of the epochs' orders.
         row_tokens: S.
         packed: False puts one example in each row.
-        shuffle: False keeps the given order, the same in every epoch.
 
     Raises:
         ValueError: no examples, an empty example, or one longer than a row.
@@ -117,7 +116,6 @@ class PackedEpochs:
         seed: int,
         row_tokens: int,
         packed: bool = True,
-        shuffle: bool = True,
     ) -> None:
         self.lengths = np.asarray(lengths, np.int64)
         if self.lengths.size == 0:
@@ -128,7 +126,7 @@ class PackedEpochs:
         if self.lengths[longest] > row_tokens:
             raise _too_long(f"Example {longest}", int(self.lengths[longest]), row_tokens)
         self.seed, self.row_tokens = int(seed), int(row_tokens)
-        self.packed, self.shuffle = packed, shuffle
+        self.packed = packed
         self._ends: list[int] = []  # rows up to and including epoch e
         self._plans: dict[int, list[list[int]]] = {}
 
@@ -145,25 +143,15 @@ class PackedEpochs:
         start = step * rows_per_step
         return [self._row(start + place) for place in range(rows_per_step)]
 
-    def epoch_of_step(self, step: int, rows_per_step: int) -> int:
-        """The epoch in which a step's first row lies."""
-        return self._locate(step * rows_per_step)[0]
-
-    def fill(self, epoch: int = 0) -> float:
-        """Share of an epoch's slots that hold tokens."""
-        return float(self.lengths.sum() / (len(self.plan(epoch)) * self.row_tokens))
-
     def _make_plan(self, epoch: int) -> list[list[int]]:
-        count = len(self.lengths)
         generator = np.random.default_rng([self.seed % 2**64, epoch])
-        order = generator.permutation(count) if self.shuffle else np.arange(count)
+        order = generator.permutation(len(self.lengths))
         if not self.packed:
             return [[int(index)] for index in order]
         rows = first_fit(self.lengths[order].tolist(), row_tokens=self.row_tokens)
         rows = [[int(order[place]) for place in row] for row in rows]
-        if self.shuffle:  # first-fit leaves the emptiest rows last
-            rows = [rows[place] for place in generator.permutation(len(rows))]
-        return rows
+        # First-fit leaves the emptiest rows last.
+        return [rows[place] for place in generator.permutation(len(rows))]
 
     def _row(self, number: int) -> list[int]:
         epoch, place = self._locate(number)

@@ -7,9 +7,9 @@ nothing is skipped or read twice.
 import json
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rljax.errors import unknown_name
 from rljax.tasks.problem import Problem
@@ -17,11 +17,47 @@ from rljax.tasks.reasoning_gym import ReasoningGym
 
 if TYPE_CHECKING:
     import grain
+    import pyarrow
 
 FIELD = "config.data"
-KINDS = ("jsonl", "parquet", "memory", "problems", "reasoning_gym")
+
+# Kind of source -> the argument of `open_source` that it is made from.
+_NEEDED = {
+    "jsonl": "path",
+    "parquet": "path",
+    "memory": "records",
+    "problems": "records",
+    "reasoning_gym": "gym",
+}
 
 Record = dict[str, Any]
+
+
+class Layout(NamedTuple):
+    """What every record must hold, and the config fields that errors name.
+
+    Attributes:
+        columns: must be there and hold anything but null.
+        text_columns: must hold a text.
+        chat_columns: must hold a text or a list of {"role": text, "content": text}.
+        path_field: names the file.
+        columns_field: names the columns.
+    """
+
+    columns: tuple[str, ...] = ()
+    text_columns: tuple[str, ...] = ()
+    chat_columns: tuple[str, ...] = ()
+    path_field: str = f"{FIELD}.path"
+    columns_field: str = f"{FIELD}.prompt_column, {FIELD}.reference_column"
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Every column named, once."""
+        return tuple(dict.fromkeys(self.columns + self.text_columns + self.chat_columns))
+
+
+# Nothing is required.
+ANYTHING = Layout()
 
 
 def open_source(
@@ -31,7 +67,10 @@ def open_source(
     records: Sequence[Any] | None = None,
     gym: Mapping[str, Any] | None = None,
     columns: Sequence[str] = (),
+    text_columns: Sequence[str] = (),
+    chat_columns: Sequence[str] = (),
     path_field: str = f"{FIELD}.path",
+    columns_field: str | None = None,
 ) -> Sequence[Record]:
     """Opens a source of records.
 
@@ -42,38 +81,55 @@ def open_source(
         records: mappings, or for "problems" a sequence of `rljax.tasks.problem.Problem`, whose
             records have the columns prompt, reference, answer and demonstration.
         gym: keyword arguments of `rljax.tasks.reasoning_gym.ReasoningGym`, a set of problems.
-        columns: columns that every record must have.
+        columns: columns that every record must have, with anything but null in them.
+        text_columns: columns that every record must have as text; need not be in `columns` too.
+        chat_columns: the same, but a list of {"role": text, "content": text} will do as well.
         path_field: the config field that errors about the file name.
+        columns_field: the config field that errors about columns name; by default
+            config.data.prompt_column and reference_column for a file of config.data, and
+            `path_field` for any other, whose columns have fixed names.
 
     Returns:
         A sequence of dicts; index i is the stable id of its record.
 
     Raises:
         ValueError: unknown kind, missing or superfluous argument, missing or empty file, a line
-            that is no JSON object, a missing column.
+            that is no JSON object, a missing column, a value of another type than asked for.
     """
-    if kind not in KINDS:
-        raise unknown_name("data source", kind, KINDS, f"{FIELD}.kind")
-    given = {"path": path, "records": records, "gym": gym}
-    needed = {"memory": "records", "problems": "records", "reasoning_gym": "gym"}.get(kind, "path")
-    if given[needed] is None:
-        field = path_field if needed == "path" else f"{FIELD}.{needed}"
-        raise ValueError(f"A {kind!r} source needs {needed!r} ({field}).")
-    extra = [name for name, value in given.items() if value is not None and name != needed]
-    if extra:
-        raise ValueError(f"A {kind!r} source does not read {extra} ({FIELD}.{extra[0]}).")
+    if kind not in _NEEDED:
+        raise unknown_name("data source", kind, _NEEDED, f"{FIELD}.kind")
+    needed = _NEEDED[kind]
+    _check_arguments(kind, {"path": path, "records": records, "gym": gym}, path_field)
+    if needed != "path":
+        columns_field = _argument("columns")
+    elif columns_field is None:
+        in_data = path_field.startswith(f"{FIELD}.")
+        columns_field = ANYTHING.columns_field if in_data else path_field
+    layout = Layout(
+        tuple(columns), tuple(text_columns), tuple(chat_columns), path_field, columns_field
+    )
     if kind == "memory":
-        return MemorySource(records, columns=columns)
+        return MemorySource(records, layout)
     if kind == "problems":
-        return ProblemSource(records, columns=columns)
+        return ProblemSource(records, layout)
     if kind == "reasoning_gym":
-        return ProblemSource(ReasoningGym(**gym), columns=columns)
+        return ProblemSource(ReasoningGym(**gym), layout)
     if not Path(path).is_file():
         raise ValueError(
             f"No file {str(path)!r} (from {os.getcwd()!r}); give an existing {kind} file "
             f"({path_field})."
         )
-    return (JsonlSource if kind == "jsonl" else ParquetSource)(path, columns=columns)
+    return (JsonlSource if kind == "jsonl" else ParquetSource)(path, layout)
+
+
+def _check_arguments(kind: str, given: Mapping[str, Any], path_field: str) -> None:
+    needed = _NEEDED[kind]
+    if given[needed] is None:
+        field = path_field if needed == "path" else _argument(needed)
+        raise ValueError(f"A {kind!r} source needs {needed!r} ({field}).")
+    extra = [name for name, value in given.items() if value is not None and name != needed]
+    if extra:
+        raise ValueError(f"A {kind!r} source does not read {extra} ({_argument(extra[0])}).")
 
 
 class JsonlSource(Sequence[Record]):
@@ -82,18 +138,18 @@ class JsonlSource(Sequence[Record]):
     Opening reads the file once, checks every line and keeps only where it starts.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, columns: Sequence[str] = ()) -> None:
+    def __init__(self, path: str | os.PathLike[str], layout: Layout = ANYTHING) -> None:
         self.path = os.path.abspath(path)
         self._offsets = array("Q")
         offset = 0
         with open(self.path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    _check_line(line, f"{path}, line {number}", columns)
+                    _check_line(line, f"{path}, line {number}", layout)
                     self._offsets.append(offset)
                 offset += len(line)
         if not self._offsets:
-            raise ValueError(f"{path} holds no record ({FIELD}.path).")
+            raise ValueError(f"{path} holds no record ({layout.path_field}).")
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -106,9 +162,9 @@ class JsonlSource(Sequence[Record]):
 
 
 class ParquetSource(Sequence[Record]):
-    """The rows of a Parquet file, memory-mapped."""
+    """The rows of a Parquet file, memory-mapped. Opening checks every row of the columns needed."""
 
-    def __init__(self, path: str | os.PathLike[str], *, columns: Sequence[str] = ()) -> None:
+    def __init__(self, path: str | os.PathLike[str], layout: Layout = ANYTHING) -> None:
         import pyarrow
         import pyarrow.parquet
 
@@ -116,10 +172,14 @@ class ParquetSource(Sequence[Record]):
         try:
             self._table = pyarrow.parquet.read_table(self.path, memory_map=True)
         except (pyarrow.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{path} is no Parquet file: {error} ({FIELD}.path).") from error
+            raise ValueError(
+                f"{path} is no Parquet file: {error} ({layout.path_field})."
+            ) from error
         if self._table.num_rows == 0:
-            raise ValueError(f"{path} holds no record ({FIELD}.path).")
-        _check_columns(self._table.column_names, str(path), columns)
+            raise ValueError(f"{path} holds no record ({layout.path_field}).")
+        _check_columns(self._table.column_names, str(path), layout)
+        for column in layout.required:
+            _check_arrow_column(self._table.column(column), column, str(path), layout)
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -132,13 +192,11 @@ class ParquetSource(Sequence[Record]):
 class MemorySource(Sequence[Record]):
     """A list of mappings."""
 
-    def __init__(
-        self, records: Sequence[Mapping[str, Any]], *, columns: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, records: Sequence[Mapping[str, Any]], layout: Layout = ANYTHING) -> None:
         if len(records) == 0:
-            raise ValueError(f"The record list is empty ({FIELD}.records).")
+            raise ValueError(f"The record list is empty ({_argument('records')}).")
         for place, record in enumerate(records):
-            _check_columns(record, f"record {place}", columns)
+            _check_record(record, f"record {place}", layout)
         self._records = list(records)
 
     def __len__(self) -> int:
@@ -155,11 +213,11 @@ class ProblemSource(Sequence[Record]):
     asking for it fails here.
     """
 
-    def __init__(self, problems: Sequence[Problem], *, columns: Sequence[str] = ()) -> None:
+    def __init__(self, problems: Sequence[Problem], layout: Layout = ANYTHING) -> None:
         if len(problems) == 0:
-            raise ValueError(f"The problem set is empty ({FIELD}).")
+            raise ValueError(f"The problem set is empty ({_argument('records')}).")
         self.problems = problems
-        self._columns = tuple(columns)
+        self._layout = layout
         self[0]
 
     def __len__(self) -> int:
@@ -175,7 +233,7 @@ class ProblemSource(Sequence[Record]):
             "demonstration": problem.demonstration,
         }
         record = {key: value for key, value in record.items() if value is not None}
-        _check_columns(record, f"problem {problem.id} ({_task_of(problem)})", self._columns)
+        _check_record(record, f"problem {problem.id} ({_task_of(problem)})", self._layout)
         return record
 
 
@@ -212,25 +270,80 @@ class _WithId(Sequence[Record]):
         return {**self._source[index], "id": int(index)}
 
 
-def _check_line(line: bytes, where: str, columns: Sequence[str]) -> None:
+def _check_line(line: bytes, where: str, layout: Layout) -> None:
     try:
         record = json.loads(line)
     except ValueError as error:  # also text that is no UTF-8
-        raise ValueError(f"{where} is no JSON: {error} ({FIELD}.path).") from error
+        raise ValueError(f"{where} is no JSON: {error} ({layout.path_field}).") from error
     if not isinstance(record, dict):
         raise ValueError(
-            f"{where} is a JSON {type(record).__name__}, not an object ({FIELD}.path)."
+            f"{where} is a JSON {type(record).__name__}, not an object ({layout.path_field})."
         )
-    _check_columns(record, where, columns)
+    _check_record(record, where, layout)
 
 
-def _check_columns(present: Any, where: str, columns: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in present]
+def _check_record(record: Mapping[str, Any], where: str, layout: Layout) -> None:
+    _check_columns(record, where, layout)
+    for column in layout.required:
+        _check_value(record[column], column, where, layout)
+
+
+def _check_columns(present: Iterable[str], where: str, layout: Layout) -> None:
+    missing = [column for column in layout.required if column not in present]
     if missing:
         raise ValueError(
             f"{where} lacks the column {missing[0]!r}; it has {sorted(present)} "
-            f"({FIELD}.prompt_column, {FIELD}.reference_column)."
+            f"({layout.columns_field})."
         )
+
+
+def _check_arrow_column(
+    values: "pyarrow.ChunkedArray", column: str, path: str, layout: Layout
+) -> None:
+    import pyarrow
+
+    typed = column in layout.text_columns or column in layout.chat_columns
+    is_text = pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type)
+    if typed and not is_text:
+        rows = (value for chunk in values.chunks for value in chunk.to_pylist())
+        for number, value in enumerate(rows, start=1):
+            _check_value(value, column, f"{path}, row {number}", layout)
+    elif values.null_count:  # of a text or untyped column only the nulls can be wrong
+        number = values.is_null().index(True).as_py() + 1
+        _check_value(None, column, f"{path}, row {number}", layout)
+
+
+def _check_value(value: Any, column: str, where: str, layout: Layout) -> None:
+    if column in layout.text_columns:
+        fits, wanted = isinstance(value, str), "a text"
+    elif column in layout.chat_columns:
+        fits = isinstance(value, str) or _is_chat(value)
+        wanted = "a text, or a list of {'role': text, 'content': text}"
+    else:
+        fits, wanted = value is not None, "anything but null"
+    if not fits:
+        given = "null" if value is None else f"{repr(value)[:80]} ({type(value).__name__})"
+        raise ValueError(
+            f"{where}: the column {column!r} must hold {wanted}, got {given} "
+            f"({layout.columns_field})."
+        )
+
+
+def _is_chat(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(message, Mapping)
+            and all(isinstance(message.get(key), str) for key in ("role", "content"))
+            for message in value
+        )
+    )
+
+
+def _argument(name: str) -> str:
+    """Names an argument in the place of a config field, where there is none."""
+    return f"the argument {name!r} of open_source"
 
 
 def _task_of(problem: Problem) -> str:

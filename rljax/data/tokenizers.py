@@ -112,8 +112,8 @@ class HFTokenizer:
         special_tokens: tags that must be one token each in this vocabulary.
 
     Raises:
-        ImportError: without the `hf` extra.
-        ValueError: if the folder is missing, has no eos, or a tag is not one token.
+        ValueError: without the `hf` extra; if the folder is missing, has no eos, or a tag is not
+            one token.
     """
 
     def __init__(self, path: str | Path, special_tokens: Sequence[str] = ()) -> None:
@@ -126,8 +126,9 @@ class HFTokenizer:
         try:
             from transformers import AutoTokenizer
         except ImportError as error:
-            raise ImportError(
-                "A Hugging Face tokenizer needs the extra 'hf': pip install 'rljax[hf]'."
+            raise ValueError(
+                "A Hugging Face tokenizer needs the extra 'hf': pip install 'rljax[hf]' "
+                f"({FIELD}.path)."
             ) from error
         try:
             self.inner = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)

@@ -77,12 +77,13 @@ class ModelConfig:
             "heads": (self.heads, "tensor", tensor),
             "kv_heads": (self.kv_heads, "tensor", tensor),
             "mlp_width": (self.mlp_width, "tensor", tensor),
-            "vocab_size": (self.padded_vocab_size, "tensor", tensor),
+            "padded_vocab_size": (self.padded_vocab_size, "tensor", tensor),
             "width": (self.width, "fsdp", fsdp),
         }
         for field, (size, axis, shards) in sharded.items():
             if size % shards:
+                place = "tokenizer" if field == "padded_vocab_size" else f"model.{field}"
                 raise ValueError(
                     f"{field}={size} does not divide by the mesh axis {axis}={shards} "
-                    f"(config.model.{field}, config.mesh.{axis})."
+                    f"(config.{place}, config.mesh.{axis})."
                 )

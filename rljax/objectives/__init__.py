@@ -12,7 +12,6 @@ standard library. A training step calls these functions on log-probabilities tha
 | `ratios.py` | the policy in the denominator of the importance ratio | `RATIOS` |
 | `surrogates.py` | ratio and advantage to per-token loss; clipping | `SURROGATES` |
 | `kl.py` | estimators of KL(policy || reference) | `KL_ESTIMATORS` |
-| `entropy.py` | entropy of a categorical distribution | |
 | `policy_gradient.py` | the whole policy-gradient loss, built from the parts above | |
 | `supervised.py` | negative log-likelihood | |
 | `preference.py` | pairwise losses: a score and a link | `SCORES`, `LINKS` |

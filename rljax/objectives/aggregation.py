@@ -15,9 +15,6 @@ Names in other libraries:
 | `sequence_mean_token_scale` | seq-mean-token-sum-norm | sequence-mean-token-scale | dr_grpo |
 """
 
-import difflib
-
-import chex
 import jax.numpy as jnp
 from jax import Array
 
@@ -103,41 +100,3 @@ AGGREGATIONS = {
     "sequence_mean_token_mean": sequence_mean_token_mean,
     "sequence_mean_token_scale": sequence_mean_token_scale,
 }
-
-
-def aggregation_weights(
-    mask: Array, *, aggregation: str, aggregation_length: int | None = None
-) -> Array:
-    """Weights such that `loss = sum(weights * per_token_loss)`.
-
-    Compute them once on the global batch and cut them together with it: the sum over micro-batches
-    is then the loss of the whole batch for every cut.
-
-    Args:
-        mask: [N, T] bool, True where a token is trained on.
-        aggregation: a key of `AGGREGATIONS`.
-        aggregation_length: tokens; read by "sequence_mean_token_scale" only.
-
-    Returns:
-        [N, T] f32, zero outside the mask. Empty rows are not counted; an all-False mask gives
-        zeros.
-
-    Raises:
-        ValueError: for an unknown name, or a length given to an aggregation that reads none.
-    """
-    if aggregation not in AGGREGATIONS:
-        near = difflib.get_close_matches(str(aggregation), AGGREGATIONS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"Unknown aggregation {aggregation!r}; known: {', '.join(map(repr, AGGREGATIONS))} "
-            f"(config.<stage>.objective.aggregation).{hint}"
-        )
-    chex.assert_rank(mask, 2)
-    if aggregation == "sequence_mean_token_scale":
-        return sequence_mean_token_scale(mask, aggregation_length=aggregation_length)
-    if aggregation_length is not None:
-        raise ValueError(
-            f"aggregation_length is {aggregation_length}, but {aggregation!r} does not read it; "
-            "only 'sequence_mean_token_scale' does (config.<stage>.objective.aggregation_length)."
-        )
-    return AGGREGATIONS[aggregation](mask)

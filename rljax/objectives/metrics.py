@@ -10,7 +10,7 @@ from jax import Array
 class SumCount(NamedTuple):
     """A sum and its divisor, kept apart until everything has been added up.
 
-    It is a tuple, so `a + b` would concatenate: use `add(a, b)`.
+    It is a tuple, so `a + b` would concatenate: add field by field, as `jax.tree.map` does.
     """
 
     total: Array  # [] f32
@@ -20,11 +20,6 @@ class SumCount(NamedTuple):
         """[] f32, total / count; 0 when nothing was counted."""
         empty = self.count == 0
         return jnp.where(empty, 0.0, self.total / jnp.where(empty, 1.0, self.count))
-
-
-def add(a: SumCount, b: SumCount) -> SumCount:
-    """The metric of the union of two disjoint batches."""
-    return SumCount(a.total + b.total, a.count + b.count)
 
 
 def masked(values: Array, mask: Array) -> SumCount:

@@ -77,9 +77,9 @@ def policy_gradient_loss(
         entropy_weight: factor of the entropy bonus.
 
     Returns:
-        [N, T] loss, zero outside the mask, to be multiplied by `aggregation_weights` and added up;
-        and metrics: the surrogate's, `old_policy_kl` (mean of old minus current log-probability),
-        `kl` with an estimator and `entropy` with an entropy.
+        [N, T] loss, zero outside the mask, to be multiplied by an aggregation's weights and added
+        up; and metrics: the surrogate's, `old_policy_kl` (mean of old minus current
+        log-probability), `kl` with an estimator and `entropy` with an entropy.
 
     Raises:
         ValueError: if a term is asked for whose input is missing.

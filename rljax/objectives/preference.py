@@ -80,7 +80,8 @@ def preference_loss(
 ) -> tuple[Array, dict[str, SumCount]]:
     """Loss per pair; the step averages over the pairs of the global batch.
 
-    Pairs with an empty completion must not reach this function: drop them when reading the data.
+    A pair with an empty completion, whose log-probability is 0, gets a loss and is counted in the
+    metrics here; training/families/preference.py gives it weight 0, so that it trains nothing.
 
     Args:
         chosen_logprobs: [B] f32, log-probability of the whole chosen completion, differentiated.

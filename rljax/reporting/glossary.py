@@ -84,7 +84,7 @@ METRICS: dict[str, Metric] = {
     "updates_skipped": Metric("Skipped updates", "Updates dropped for a non-finite gradient."),
     "learning_rate": Metric("Learning rate", "Step size that the optimizer used."),
     "tokens_per_second": Metric(
-        "Tokens per second", "Tokens processed per second of the step.", True
+        "Tokens per second", "Completion tokens trained on per second of the step.", True
     ),
     # Held-out evaluation.
     "accuracy_greedy": Metric(
@@ -95,8 +95,14 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
-TIME_PARTS = ("sampling", "scoring", "update", "evaluation", "other")
-"""Parts of a step's wall time, in the order in which they are stacked."""
+# Parts of a step's wall time and what each holds, in the order in which they are stacked.
+TIME_PARTS: dict[str, str] = {
+    "sampling": "Drawing completions from the policy.",
+    "scoring": "Verifying the completions and composing rewards.",
+    "update": "Gradient steps, including the passes for old and reference log-probabilities.",
+    "evaluation": "Held-out problems.",
+    "other": "Everything else.",
+}
 
 
 def describe(name: str) -> Metric:
@@ -112,6 +118,14 @@ def describe(name: str) -> Metric:
         if meaning:
             return Metric(name, meaning, True, "Held-out accuracy")
     return Metric(name.replace("_", " ").capitalize(), "")
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is a share of something, so that no value beyond [0, 1] can occur."""
+    stem, at, _ = name.partition("@")
+    if at:
+        return stem in ("pass", "majority")
+    return name == "groups_without_signal" or bool({"accuracy", "share"} & set(name.split("_")))
 
 
 def sort_names(names: set[str]) -> list[str]:

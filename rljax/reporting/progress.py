@@ -75,7 +75,6 @@ class Progress:
         console: Console | None = None,
         *,
         start_step: int = 0,
-        lines_every: int = 1,
     ) -> None:
         """Starts to show the stage.
 
@@ -84,11 +83,9 @@ class Progress:
             stage: its name.
             console: where to write; standard output by default.
             start_step: steps that an earlier process has done.
-            lines_every: without a terminal, one line for so many updates (and for the last).
         """
         self.console = console or Console()
         self._total, self._stage, self._step = total_steps, stage, start_step
-        self._lines_every, self._updates = max(1, lines_every), 0
         self._metrics: dict[str, Any] = {}
         self._started = self._updated = time.monotonic()
         # The median of the last steps: the first ones compile and would spoil a mean for long.
@@ -101,15 +98,16 @@ class Progress:
             self._live.start()
 
     def update(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Shows that `step` (from 1) is done, with its metrics."""
-        now = time.monotonic()
-        if step > self._step:
-            self._step_seconds.append((now - self._updated) / (step - self._step))
-        self._updated, self._step = now, step
+        """Shows that the steps up to `step` (from 1) are done, with the metrics of the last.
+
+        One call may stand for several steps; each then counts with its share of the time.
+        """
+        now, finished = time.monotonic(), step - self._step
+        if finished > 0:
+            self._step_seconds.extend([(now - self._updated) / finished] * finished)
+            self._updated, self._step = now, step
         self._metrics.update(metrics)
-        self._updates += 1
-        due = step >= self._total or self._updates % self._lines_every == 0
-        if self._live is None and due:
+        if self._live is None:
             self._print(" | ".join([f"{self._stage} {step}/{self._total}", *self._plain_parts()]))
 
     def message(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,22 @@ def embed_json(data: Any) -> str:
 
 
 def spread_by_reward(samples: Sequence[Mapping[str, Any]], limit: int) -> list[Mapping[str, Any]]:
-    """The samples by falling reward; of too many, an even choice with the best and the worst."""
-    ordered = sorted(samples, key=lambda sample: -(files.number(sample.get("reward")) or 0.0))
+    """The samples by falling reward, those without one last.
+
+    Of too many, an even choice with the first and the last.
+    """
+    ordered = sorted(samples, key=_worse)
     if len(ordered) <= limit:
         return ordered
     return [ordered[index] for index in np.linspace(0, len(ordered) - 1, limit).round().astype(int)]
+
+
+def _worse(sample: Mapping[str, Any]) -> tuple[bool, float]:
+    """A sort key: small for a good sample, largest for one that could not be scored."""
+    reward = files.number(sample.get("reward"))
+    if reward is None or math.isnan(reward):
+        return True, 0.0
+    return False, -reward
 
 
 def _rounded(values: Any, digits: int) -> Any:
@@ -47,7 +59,7 @@ def compact_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "text": sample.get("text", ""),
         "tokens": list(sample.get("tokens", [])),
-        "logprob": _rounded(files.plain(sample.get("logprob", [])), 4),
+        "logprobs": _rounded(files.plain(sample.get("logprobs", [])), 4),
         "ratio": _rounded(files.plain(sample.get("ratio", [])), 4),
         # The positions of the clipped tokens: a list of mostly false flags would be long.
         "clipped": [index for index, flag in enumerate(sample.get("clipped", [])) if flag],
@@ -75,7 +87,7 @@ def compact_rollout(rollout: Mapping[str, Any], limit_tokens: int = MAX_TOKENS) 
                 "id": prompt.get("id"),
                 "prompt": str(prompt.get("prompt", "")),
                 "reference": str(prompt.get("reference", "")),
-                "rewards": [None if r is None or r != r else round(r, 4) for r in rewards],
+                "rewards": [None if r is None or not math.isfinite(r) else r for r in rewards],
                 "samples": kept,
             }
         )
@@ -114,7 +126,34 @@ def sorted_stages(run: Run) -> list[tuple[str, list[Path]]]:
 
 
 def read_rollout(path: Path) -> dict[str, Any]:
+    """The content of a rollout file.
+
+    Raises:
+        ValueError: if it has no prompts, or a sample's lists do not go token by token.
+    """
     rollout = files.read_json(path)
     if not isinstance(rollout.get("prompts"), list):
         raise ValueError(f"{path} is not a rollout file: it has no list of prompts.")
+    for prompt in rollout["prompts"]:
+        for number, sample in enumerate(prompt.get("samples", []), start=1):
+            if fault := _fault(sample):
+                where = f"{path}, prompt {prompt.get('id')}, sample {number}"
+                raise ValueError(f"{where}: {fault}.")
     return rollout
+
+
+def _fault(sample: Mapping[str, Any]) -> str:
+    """What is wrong with a sample's per-token lists; "" when nothing is.
+
+    A name that only the writer or only this reader knows would otherwise leave the page without
+    colours and nobody would notice.
+    """
+    count = len(sample.get("tokens", []))
+    for name in ("logprobs", "ratio", "clipped"):
+        values = sample.get(name)
+        if values is None:
+            if name == "logprobs" and count:
+                return "it has tokens but no 'logprobs'"
+        elif len(values) != count:
+            return f"{len(values)} values of {name!r} for {count} tokens"
+    return ""

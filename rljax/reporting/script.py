@@ -105,7 +105,7 @@ for (const figure of document.querySelectorAll("[data-chart]")) {
 
 // --- Rollouts: pick stage, step and prompt; draw the group's samples. ---
 const rollouts = read("rollout-data"), viewer = document.getElementById("viewer");
-const view = {source: rollouts.length - 1, step: 0, prompt: 0, colour: "logprob"};
+const view = {source: rollouts.length - 1, step: 0, prompt: 0, colour: "logprobs"};
 
 function segments(title, options, chosen, pick) {
   return make("fieldset", {}, make("legend", {}, title), make("div", {class: "segments"},
@@ -137,7 +137,7 @@ function drawViewer() {
   // The controls are made anew; the one that had the keyboard's focus gets it back.
   const controls = () => [...viewer.querySelectorAll("button, select")];
   const focused = controls().indexOf(document.activeElement);
-  viewer.replaceChildren(
+  viewer.replaceChildren(...[
     make("div", {class: "controls"},
       rollouts.length < 2 ? null : dropdown(several ? "Run and stage" : "Stage",
         rollouts.map(sourceLabel), view.source, (i) => { view.source = i; }),
@@ -146,39 +146,55 @@ function drawViewer() {
         (i) => { view.prompt = i; }),
       make("div", {class: "segments"},
         turn(-1, "\u2039", "previous prompt"), turn(1, "\u203a", "next prompt")),
-      segments("Colour by", [["logprob", "log-probability"], ["ratio", "ratio"]], view.colour,
+      !hasRatio(prompt) ? null : segments("Colour by",
+        [["logprobs", "log-probability"], ["ratio", "ratio after the step's updates"]], view.colour,
         (colour) => { view.colour = colour; })),
     make("p", {class: "meaning"}, rollout.note),
+    hasRatio(prompt) ? make("p", {class: "meaning"}, RATIO) : null,
     make("div", {class: "prompt"},
       make("div", {}, make("h3", {}, `Prompt ${short(prompt.id)}`), make("pre", {}, prompt.prompt)),
       make("div", {}, make("h3", {}, "Reference answer"),
         make("pre", {}, prompt.reference || "\u2013"))),
     groupLine(prompt),
-    make("div", {class: "samples"}, ...prompt.samples.map(drawSample)));
+    make("div", {class: "samples"},
+      ...prompt.samples.map((sample) => drawSample(sample, colourOf(prompt)))),
+  ].filter((part) => part !== null));
   if (focused >= 0) controls()[focused]?.focus();
 }
 
+// Methods without an importance ratio write none; then there is nothing to choose or to clip.
+const hasRatio = (prompt) => prompt.samples.some((sample) => sample.ratio.length > 0);
+const colourOf = (prompt) => (hasRatio(prompt) ? view.colour : "logprobs");
+
 function groupLine(prompt) {
+  // Samples that could not be scored have no reward and are no part of the mean.
   const rewards = prompt.rewards.filter((r) => r !== null);
+  const unscored = prompt.rewards.length - rewards.length;
   const mean = rewards.reduce((a, b) => a + b, 0) / rewards.length;
   const flat = rewards.length > 1 && Math.max(...rewards) === Math.min(...rewards);
   const hot = "transparent, rgb(var(--heat) / .65)", cold = "rgb(var(--cool) / .65)";
-  const scale = view.colour === "logprob"
+  const scale = colourOf(prompt) === "logprobs"
     ? ["likely", `linear-gradient(90deg, ${hot})`, "surprising"]
-    : ["less likely now", `linear-gradient(90deg, ${cold}, ${hot})`, "more likely now"];
+    : ["less likely", `linear-gradient(90deg, ${cold}, ${hot})`,
+      "more likely after the step's updates"];
   return make("div", {class: "group"},
     make("span", {}, make("b", {}, String(prompt.rewards.length)), " samples, mean reward ",
-      make("b", {}, rewards.length ? short(mean) : "\u2013")),
+      make("b", {}, rewards.length ? short(mean) : "\u2013"),
+      unscored ? ` of ${rewards.length}; ${unscored} without a reward` : ""),
     flat ? make("span", {}, "all rewards equal: nothing to learn from comparing them") : null,
     make("span", {class: "scale"},
       scale[0], make("i", {style: `background: ${scale[1]}`}), scale[2]),
-    make("span", {class: "key-clipped"}, "clipped"));
+    hasRatio(prompt) ? make("span", {class: "key-clipped"}, CLIPPED) : null);
 }
 
+const RATIO = "Ratio: a token's probability under the policy after the step's updates, divided " +
+  "by that under the policy before the step. Underlined: the clip would drop the token's " +
+  "gradient at that ratio.";
+const CLIPPED = "clip would drop the gradient after the step's updates";
 const meanOf = (value) => !Array.isArray(value) ? value
   : value.reduce((sum, entry) => sum + Number(entry), 0) / Math.max(1, value.length);
 
-function drawSample(sample) {
+function drawSample(sample, colour) {
   const advantage = meanOf(sample.advantage);
   const edge = {1: "var(--c2)", "-1": "var(--c1)"}[Math.sign(advantage)] || "var(--rule)";
   const parts = Object.entries(sample.parts).map(([name, value]) => `${name} ${short(value)}`);
@@ -188,7 +204,7 @@ function drawSample(sample) {
   const mark = (sign) => make("span", {class: "mark"}, sign);
   const body = make("pre", {class: "tokens"});
   sample.tokens.forEach((token, i) => {
-    const look = {class: clipped.has(i) ? "clipped" : null, style: shade(sample, i)};
+    const look = {class: clipped.has(i) ? "clipped" : null, style: shade(sample, colour, i)};
     const span = make("span", {"data-token": i, ...look});
     // Line ends and empty pieces would be invisible, and so would their colour.
     if (token === "") span.append(mark("\u25a1"));
@@ -207,18 +223,19 @@ function drawSample(sample) {
     make("header", {}, fact("reward", short(sample.reward)),
       fact(Array.isArray(sample.advantage) ? "mean advantage" : "advantage", signed(advantage)),
       fact("tokens", String(sample.tokens.length)),
-      clipped.size ? fact("clipped", String(clipped.size)) : null,
       parts.length ? make("span", {class: "parts"}, parts.join(", ")) : null,
-      sample.finished ? null : make("span", {class: "badge"}, "truncated")),
+      sample.finished ? null : make("span", {class: "badge"}, "truncated"),
+      clipped.size ? make("span", {}, make("b", {}, String(clipped.size)), ` where the ${CLIPPED}`)
+        : null),
     body);
 }
 
 const tint = (colour, share) => (share < 0.02 ? null
   : `background: rgb(var(--${colour}) / ${(0.65 * Math.min(1, share)).toFixed(2)})`);
-function shade(sample, i) {
-  const value = Number(sample[view.colour][i]);
+function shade(sample, colour, i) {
+  const value = Number(sample[colour][i]);
   if (!Number.isFinite(value)) return null;
-  if (view.colour === "logprob") {  // full colour at exp(-3): a probability of 5 %
+  if (colour === "logprobs") {  // full colour at exp(-3): a probability of 5 %
     return tint("heat", -value / 3);
   }
   const share = Math.log(value) / Math.log(1.5);  // full colour at 1.5 and at 1 / 1.5
@@ -228,12 +245,12 @@ function shade(sample, i) {
 function tokenTip(sample, i, clipped, event) {
   const rows = [tipRow(`token ${i + 1}`, JSON.stringify(sample.tokens[i]).slice(0, 40))];
   const add = (name, value) => { if (value !== undefined) rows.push(tipRow(name, short(value))); };
-  const logprob = sample.logprob[i];
+  const logprob = sample.logprobs[i];
   add("log-probability", logprob);
   if (logprob !== undefined) add("probability", Math.exp(Number(logprob)));
-  add("ratio", sample.ratio[i]);
+  add("ratio after the step's updates", sample.ratio[i]);
   if (Array.isArray(sample.advantage)) add("advantage", sample.advantage[i]);
-  if (clipped.has(i)) rows.push(tipRow("clipped", "yes"));
+  if (clipped.has(i)) rows.push(tipRow(CLIPPED, "yes"));
   showTip(event.clientX, event.clientY, ...rows);
 }
 addEventListener("scroll", hideTip, {passive: true});

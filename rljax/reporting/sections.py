@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 
 from rljax.reporting import files, svg
-from rljax.reporting.glossary import TIME_PARTS, describe, sort_names
+from rljax.reporting.glossary import TIME_PARTS, describe, is_share, sort_names
 from rljax.reporting.progress import format_seconds, format_value
 from rljax.reporting.run_data import Curve, Run, flatten
 
@@ -26,6 +26,7 @@ class Chart:
     meaning: str
     main: bool
     series: list[svg.Series]
+    share: bool = True  # only shares are drawn: the axis stays within [0, 1]
 
 
 class Figures:
@@ -36,7 +37,7 @@ class Figures:
 
     def card(self, chart: Chart, *, legend: bool) -> str:
         label = f"{chart.title}: " + "; ".join(_trend(line) for line in chart.series)
-        drawing, hover, note = svg.line_chart(chart.series, label)
+        drawing, hover, note = svg.line_chart(chart.series, label, share=chart.share)
         entries = [(line.name, line.colour) for line in chart.series] if legend else []
         last = (
             ""
@@ -54,6 +55,7 @@ class Figures:
         hover: dict[str, Any],
         note: str,
         entries: Sequence[tuple[str, int]],
+        hints: Sequence[str] = (),
     ) -> str:
         self.hover.append(hover)
         return (
@@ -61,7 +63,7 @@ class Figures:
             f'<figcaption><span class="title">{escape(title)}</span>'
             f'<span class="last">{escape(last)}</span>'
             f'<span class="meaning">{escape(meaning)}</span></figcaption>'
-            f"{drawing}{legend(entries)}{f'<p class=cut>{escape(note)}</p>' if note else ''}"
+            f"{drawing}{legend(entries, hints)}{f'<p class=cut>{escape(note)}</p>' if note else ''}"
             "</figure>"
         )
 
@@ -71,13 +73,15 @@ def _trend(line: svg.Series) -> str:
     return f"{line.name} from {first} to {last}"
 
 
-def legend(entries: Sequence[tuple[str, int]]) -> str:
+def legend(entries: Sequence[tuple[str, int]], hints: Sequence[str] = ()) -> str:
+    """A list of (name, colour); each with a hint for the pointer where `hints` are given."""
     if not entries:
         return ""
     items = "".join(
-        f'<li><i class="swatch c{colour % svg.COLOURS}{" dashed" * (colour >= svg.COLOURS)}"></i>'
+        f'<li title="{escape(hint)}">'
+        f'<i class="swatch c{colour % svg.COLOURS}{" dashed" * (colour >= svg.COLOURS)}"></i>'
         f"{escape(name)}</li>"
-        for name, colour in entries
+        for (name, colour), hint in zip(entries, hints or [""] * len(entries), strict=True)
     )
     return f'<ul class="legend">{items}</ul>'
 
@@ -210,6 +214,7 @@ def stage_charts(name: str, members: Sequence[tuple[int, Run]], compare: bool) -
             chart = found.setdefault(
                 (kind, title), Chart(title, "" if family else about.meaning, main, [])
             )
+            chart.share = chart.share and is_share(metric)
             for index, run_name, named in curves:
                 if metric in named:
                     line_name, colour = (
@@ -239,6 +244,12 @@ def time_layers(timing: Mapping[str, Curve]) -> tuple[np.ndarray, list[tuple[str
     return steps, layers
 
 
+def time_meaning(parts: Iterable[str]) -> str:
+    """What the parts of a step's time hold, for those whose name does not say it all."""
+    text = TIME_PARTS["update"]
+    return f"Update: {text[:1].lower()}{text[1:]}" if "update" in parts else ""
+
+
 def time_cards(
     name: str, members: Sequence[tuple[int, Run]], figures: Figures, compare: bool
 ) -> list[str]:
@@ -257,8 +268,9 @@ def time_cards(
     drawing, hover, note = svg.stacked_chart(steps, coloured, label)
     entries = [(f"{part} {share:.0%}", TIME_COLOURS[part]) for part, share in shares]
     last = f"median {format_seconds(float(np.median(total)))}"
-    meaning = "Seconds of each step; shares of the whole stage."
-    return [figures.figure("Time per step", meaning, last, drawing, hover, note, entries)]
+    meaning = f"Seconds; shares of the whole stage. {time_meaning(part for part, _ in layers)}"
+    hints = [TIME_PARTS[part] for part, _ in layers]
+    return [figures.figure("Time per step", meaning, last, drawing, hover, note, entries, hints)]
 
 
 def _time_bars(split: Sequence[tuple[Run, np.ndarray, list[tuple[str, np.ndarray]]]]) -> str:
@@ -278,10 +290,12 @@ def _time_bars(split: Sequence[tuple[Run, np.ndarray, list[tuple[str, np.ndarray
         )
     used = dict.fromkeys(part for parts in means for part, _ in parts)
     entries = [(part, TIME_COLOURS[part]) for part in used]
+    hints = [TIME_PARTS[part] for part in used]
     return (
         '<figure class="chart"><figcaption><span class="title">Time per step</span>'
-        '<span class="meaning">Mean seconds of a step and where they went.</span></figcaption>'
-        f"<div class=bars>{''.join(rows)}</div>{legend(entries)}</figure>"
+        '<span class="meaning">Mean seconds of a step and where they went. '
+        f"{escape(time_meaning(used))}</span></figcaption>"
+        f"<div class=bars>{''.join(rows)}</div>{legend(entries, hints)}</figure>"
     )
 
 

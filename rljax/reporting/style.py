@@ -131,7 +131,7 @@ select { display: block; max-width: min(420px, 80vw); }
 .segments button:last-child { border-radius: 0 7px 7px 0; }
 .segments button:only-child { border-radius: 7px; }
 button[aria-pressed=true] { background: var(--ink); color: var(--paper); border-color: var(--ink); }
-.prompt { display: grid; grid-template-columns: 2fr 1fr; gap: 20px; }
+.prompt { display: grid; grid-template-columns: 2fr 1fr; gap: 20px; margin-top: 10px; }
 .prompt h3, .sample h3 { font: 600 13px var(--sans); color: var(--muted); margin: 0 0 4px; }
 pre { margin: 0; font: 14px/1.6 var(--mono); white-space: pre-wrap; overflow-wrap: anywhere; }
 .prompt pre { background: var(--faint); padding: 10px 14px; border-radius: 8px; max-height: 320px;

@@ -10,10 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rljax.reporting import files
-from rljax.reporting.files import write_json_atomic
 from rljax.reporting.progress import format_seconds, format_value
-
-__all__ = ["print_summary", "rollout_steps", "write_json_atomic", "write_rollout"]
 
 
 def rollout_steps(total_steps: int) -> tuple[int, ...]:
@@ -25,7 +22,7 @@ def write_rollout(workdir: Path | str, rollout: Mapping[str, Any]) -> Path:
     """Writes rollouts/STAGE-STEP.json and returns its path."""
     name = f"{rollout['stage']}-{rollout['step']:06d}.json"
     path = Path(workdir) / files.ROLLOUTS_FOLDER / name
-    write_json_atomic(path, rollout)
+    files.write_json_atomic(path, rollout)
     return path
 
 

@@ -99,12 +99,17 @@ def extreme_indices(values: np.ndarray, limit: int = MAX_POINTS) -> np.ndarray:
     return np.array(sorted(kept))
 
 
-def value_range(values: np.ndarray) -> tuple[float, float]:
+def value_range(values: np.ndarray, *, share: bool = False) -> tuple[float, float]:
     """The interval of the vertical axis.
 
     It holds all values unless a few outliers (a first step's loss, say) would press the rest
-    into less than a third of the height; those are cut off. Shares get the whole of [0, 1] when
-    they use much of it.
+    into less than a third of the height; those are cut off. Values in [0, 1] get the whole of it
+    when they use much of it.
+
+    Args:
+        values: [n], of all curves of the chart.
+        share: no value beyond [0, 1] can occur, so the axis must not suggest one. Values that
+            do lie beyond (percentages, say) are drawn as any others.
     """
     values = values[np.isfinite(values)]
     if not len(values):
@@ -117,9 +122,17 @@ def value_range(values: np.ndarray) -> tuple[float, float]:
             low, high = max(low, inner_low - margin), min(high, inner_high + margin)
     if low >= 0 and high <= 1 and high - low > 0.4:
         return 0.0, 1.0
+    flat = high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300)
+    # A mean of ones in float32 may be a little more than 1.
+    if share and values.min() >= -1e-6 and values.max() <= 1 + 1e-6:
+        bottom, top = min(0.0, low), max(1.0, high)
+        if flat:
+            return bottom, top
+        low, high = value_range(values)
+        return max(low, bottom), min(high, top)
     if low >= 0 and low < 0.35 * high:
         low = 0.0
-    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):
+    if flat:
         # A flat line goes into the middle.
         size = abs(high) * 0.5 if abs(high) > 1e-290 else 1.0
         return low - size if low < 0 or low - size > 0 else 0.0, high + size
@@ -206,8 +219,15 @@ def hover_data(axes: Axes, series: Sequence[Series], unit: str = "") -> dict[str
     return {"first": axes.first, "last": axes.last, "unit": unit, "lines": lines}
 
 
-def line_chart(series: Sequence[Series], label: str) -> tuple[str, dict[str, Any], str]:
+def line_chart(
+    series: Sequence[Series], label: str, *, share: bool = False
+) -> tuple[str, dict[str, Any], str]:
     """Draws curves: raw values faint, smoothed ones strong, single points as dots.
+
+    Args:
+        series: the curves.
+        label: what the chart shows, for readers that cannot see it.
+        share: the values are shares, whose axis stays within [0, 1].
 
     Returns:
         The SVG text, the data for the hover read-out, and a note on what was cut off ("" when
@@ -215,7 +235,7 @@ def line_chart(series: Sequence[Series], label: str) -> tuple[str, dict[str, Any
     """
     everything = np.concatenate([line.values for line in series])
     steps = np.concatenate([line.steps for line in series])
-    low, high = value_range(everything)
+    low, high = value_range(everything, share=share)
     axes = Axes((int(steps.min()), int(steps.max())), (low, high))
     parts = [axes.frame(), '<g clip-path="url(#plot)">']
     for line in series:

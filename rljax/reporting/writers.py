@@ -6,13 +6,13 @@ A row is a flat mapping {"stage": str, "step": int, "kind": str, metric: number,
 
 from __future__ import annotations
 
-import difflib
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rljax.errors import unknown_name
 from rljax.reporting import files
 
 ResumeFrom = Mapping[str, int] | Callable[[dict], bool] | None
@@ -117,15 +117,18 @@ class TensorBoardWriter:
         Args:
             dir: folder of the event files.
             kept_rows: metric rows of an earlier process that stay valid; events that it wrote
-                for later steps are declared void, which TensorBoard honours.
+                for later steps (all its events, if no row stays) are declared void, which
+                TensorBoard honours.
         """
         # Here, not at the top: the reports are also drawn where only numpy is installed.
         from tensorboardX import SummaryWriter
 
         self._step = GlobalStep(kept_rows)
-        purge_step = self._step.last + 1 if kept_rows else None
+        earlier = len(list(Path(dir).glob("events.*")))
+        # A run that was killed before its first checkpoint has events but no rows to keep.
+        purge_step = None if not earlier else self._step.last + 1 if kept_rows else 0
         # Files are named by the second: a process that starts at once must not overwrite one.
-        suffix = f".{len(list(Path(dir).glob('events.*')))}"
+        suffix = f".{earlier}"
         self._writer = SummaryWriter(str(dir), purge_step=purge_step, filename_suffix=suffix)
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -208,12 +211,7 @@ def check_names(names: Sequence[str]) -> None:
     """Raises a ValueError unless `names` are known writers, "jsonl" among them."""
     for name in names:
         if name not in WRITERS:
-            nearest = difflib.get_close_matches(name, WRITERS, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(
-                f"Unknown metric writer {name!r}; known: {', '.join(map(repr, WRITERS))} "
-                f"(config.reporting.writers).{hint}"
-            )
+            raise unknown_name("metric writer", name, WRITERS, "config.reporting.writers")
     if "jsonl" not in names:
         raise ValueError(
             f"The metric writers {tuple(names)!r} lack 'jsonl', which the report and the resuming "
@@ -227,6 +225,7 @@ def open_writers(
     *,
     resume_from: ResumeFrom = None,
     config: Mapping[str, Any] | None = None,
+    project: str = "rljax",
 ) -> MultiWriter:
     """Opens the named writers of a run, all cut back to the same rows.
 
@@ -236,6 +235,7 @@ def open_writers(
         resume_from: which rows of an earlier process stay, see `ResumeFrom`. Pass {} when the
             run starts over, {"warmup": 200, "grpo": 30} when it continues after grpo's step 30.
         config: the resolved config, for the backends that keep one.
+        project: the Weights & Biases project that the run belongs to.
 
     Raises:
         ValueError: for an unknown name, a missing "jsonl", or a package that is not installed.
@@ -248,5 +248,5 @@ def open_writers(
     if "tensorboard" in names:
         writers.append(TensorBoardWriter(workdir / "tensorboard", kept_rows))
     if "wandb" in names:
-        writers.append(WandbWriter(workdir, kept_rows, config=config))
+        writers.append(WandbWriter(workdir, kept_rows, project=project, config=config))
     return MultiWriter(writers)

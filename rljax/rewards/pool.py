@@ -78,7 +78,7 @@ class Scorer:
         workers: int = 2,
         timeout_seconds: float = 5.0,
         failure_reward: float = 0.0,
-        max_failed_share: float = 0.1,
+        max_failed_share: float = 0.5,
         memory_gib: float = 8.0,
     ) -> None:
         _check_limits(workers, timeout_seconds, failure_reward, max_failed_share, memory_gib)

@@ -6,12 +6,18 @@ import functools
 import json
 import random
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rljax.errors import unknown_name
 from rljax.tasks.problem import Problem
-from rljax.tasks.worked import WORKED, worked_solution
+from rljax.tasks.worked import (
+    ANSWER_TEMPLATE,
+    WORKED,
+    bare_answer,
+    check_template,
+    worked_solution,
+)
 
 FIELD = "config.data"
 
@@ -57,14 +63,16 @@ class ReasoningGym(Sequence[Problem]):
         size: number of problems; the item seeds are seed ... seed + size - 1.
         prompt_pattern: default `prompt_pattern` of every member. Most questions wrap a short
             payload in a fixed sentence; r": (.*) =$" keeps only the sum of a chain_sum.
-        answer_template: how a demonstration wraps its final answer.
+        answer_template: how a demonstration wraps its final answer; must contain "{answer}", other
+            braces are kept as they are.
         worked_share: share of the demonstrations that show the steps; the others are the bare
             answer, as most text in the wild is. Drawn for each item from its own seed.
         heldout_prompts: prompts that must not occur here. Small tasks repeat themselves, so
             disjoint seeds alone do not keep test problems out of the training set.
 
     Raises:
-        ValueError: unknown or refused task, unknown or invalid parameter, bad weight or pattern.
+        ValueError: unknown or refused task, unknown or invalid parameter, bad weight, pattern,
+            template or share.
     """
 
     def __init__(
@@ -74,7 +82,7 @@ class ReasoningGym(Sequence[Problem]):
         seed: int,
         size: int,
         prompt_pattern: str | None = None,
-        answer_template: str = "<answer>{answer}</answer>",
+        answer_template: str = ANSWER_TEMPLATE,
         worked_share: float = 1.0,
         heldout_prompts: Collection[str] = (),
     ) -> None:
@@ -87,6 +95,7 @@ class ReasoningGym(Sequence[Problem]):
             raise ValueError(
                 f"worked_share must be in [0, 1], got {worked_share} ({FIELD}.worked_share)."
             )
+        check_template(answer_template)
         self.worked_share = worked_share
         self.specs = parse_tasks(tasks, prompt_pattern=prompt_pattern)
         self.seed, self.size = int(seed), int(size)
@@ -128,10 +137,8 @@ class ReasoningGym(Sequence[Problem]):
         demonstration = None
         if spec.name in WORKED:
             worked = random.Random(f"worked/{self.seed + item}").random() < self.worked_share
-            bare = self.answer_template.format(answer=entry["answer"])
-            demonstration = (
-                worked_solution(entry, template=self.answer_template) if worked else bare
-            )
+            write = worked_solution if worked else bare_answer
+            demonstration = write(entry, template=self.answer_template)
         reference = {
             "task": spec.name,
             "parameters": to_json(spec.parameters),
@@ -150,7 +157,7 @@ def splits(
     train_size: int,
     heldout_size: int,
     prompt_pattern: str | None = None,
-    answer_template: str = "<answer>{answer}</answer>",
+    answer_template: str = ANSWER_TEMPLATE,
     worked_share: float = 1.0,
 ) -> tuple[ReasoningGym, ReasoningGym]:
     """Builds a training and a held-out set that share no problem, by seed and by content.
@@ -239,14 +246,25 @@ def score(answer: str | None, reference: Mapping[str, Any]) -> float:
     """The package's own score in [0, 1] of an answer to `reference` (of `Problem.reference`).
 
     An answer that makes the package's scorer raise is a wrong answer (prime_factorization raises on
-    anything but numbers), so it gets 0.
+    anything but numbers) and gets 0, if the gold answer passes through the same scorer.
+
+    Args:
+        answer: the model's answer.
+        reference: task, parameters, entry and gold answer.
+
+    Raises:
+        Exception: whatever the scorer raises if it fails on the gold answer too, or there is none:
+            then not the model's text is at fault.
     """
     parameters = json.dumps(reference.get("parameters") or {}, sort_keys=True)
     scorer = _scorer(reference["task"], parameters)
-    entry = from_json(reference["entry"])
     try:
-        return float(scorer.score_answer(answer, entry))
+        return float(scorer.score_answer(answer, from_json(reference["entry"])))
     except Exception:  # the package's scorers parse model text and fail in their own ways
+        gold = reference.get("answer")
+        if gold is None:
+            raise
+        float(scorer.score_answer(gold, from_json(reference["entry"])))
         return 0.0
 
 
@@ -321,10 +339,3 @@ def _keep_group(spec: TaskSpec, question: str) -> str:
             f"{spec.name!r}: {question!r} ({FIELD}.prompt_pattern)."
         )
     return match.group(1)
-
-
-def known_tasks() -> Iterable[str]:
-    """Returns the sorted names of the tasks that can be used."""
-    from reasoning_gym.factory import DATASETS
-
-    return sorted(set(DATASETS) - set(REFUSED))

@@ -27,15 +27,25 @@ def worked_solution(entry: Mapping[str, Any], *, template: str = ANSWER_TEMPLATE
     Raises:
         ValueError: if the task has no worked solution, or the template no "{answer}".
     """
-    if "{answer}" not in template:
-        raise ValueError(
-            f"answer_template {template!r} must contain '{{answer}}' (config.data.answer_template)."
-        )
+    check_template(template)
     task = entry["metadata"]["source_dataset"]
     if task not in WORKED:
         raise unknown_name("task with worked solutions", task, WORKED, "config.data.tasks")
     steps = WORKED[task](entry["metadata"])
-    return f"{steps} {template.replace('{answer}', entry['answer'])}".strip()
+    return f"{steps} {bare_answer(entry, template=template)}".strip()
+
+
+def bare_answer(entry: Mapping[str, Any], *, template: str = ANSWER_TEMPLATE) -> str:
+    """Returns the wrapped answer alone. Not `str.format`: a template may hold other braces."""
+    return template.replace("{answer}", entry["answer"])
+
+
+def check_template(template: str) -> None:
+    """Raises ValueError unless the template has a place for the answer."""
+    if "{answer}" not in template:
+        raise ValueError(
+            f"answer_template {template!r} must contain '{{answer}}' (config.data.answer_template)."
+        )
 
 
 def _chain_sum(metadata: Mapping[str, Any]) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers as policies
 
+from rljax.models.network import Network, Params
 from rljax.training.state import TrainState
 
 BEST = "accuracy_greedy"
@@ -112,6 +114,60 @@ class Checkpoints:
     def close(self) -> None:
         """Finishes writing and releases the folder."""
         self.manager.close()
+
+
+def find_step(path: str | Path) -> Path:
+    """The folder of one checkpoint: CHECKPOINTS/STAGE/STEP, or the last step of CHECKPOINTS/STAGE.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    path = Path(path).absolute()
+    if (path / "state").is_dir():
+        return path
+    steps = [child for child in path.glob("*") if child.name.isdigit() and child.is_dir()]
+    if not steps:
+        raise ValueError(
+            f"No checkpoint in {path}; give WORKDIR/checkpoints/STAGE or a step folder in it "
+            "(config.model.init_from)."
+        )
+    return max(steps, key=lambda step: int(step.name))
+
+
+def check_params(where: Path, network: Network) -> None:
+    """Raises ValueError unless the checkpoint's parameters are those of the network."""
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            found = checkpointer.metadata(where / "state").item_metadata.tree["params"]
+    except Exception as error:
+        raise _damaged(where, error) from error
+    _check_shapes({"params": found}, {"params": network.shapes}, where)
+
+
+def restore_params(where: Path, network: Network, mesh: Mesh) -> Params:
+    """Reads only the parameters of a checkpoint, straight into their sharding.
+
+    Args:
+        where: the folder of one step.
+        network: whose shapes the parameters must have.
+        mesh: to place them on; need not be the one they were saved from.
+
+    Raises:
+        ValueError: if the checkpoint is damaged or holds other shapes.
+    """
+    check_params(where, network)
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    item = {"params": jax.tree.map(place, network.shapes, network.shardings(mesh))}
+    arguments = ocp.args.PyTreeRestore(
+        item=item,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+        partial_restore=True,
+    )
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.restore(where / "state", args=arguments)["params"]
+    except Exception as error:  # orbax raises many kinds; to the user they are one
+        raise _damaged(where, error) from error
 
 
 class MismatchError(ValueError):

@@ -21,12 +21,14 @@ from rljax.rewards.pool import Scorer
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, SamplingConfig, make_sampler
 from rljax.tasks.reasoning_gym import splits
+from rljax.training.checkpoints import check_params, find_step
 from rljax.training.logprobs import make_score
 
 Record = dict[str, Any]
 
-# Training records looked at before anything compiles; held-out ones are all looked at.
-CHECKED_RECORDS = 64
+# Generated training problems looked at before anything compiles; files and held-out problems are
+# looked at whole.
+CHECKED_PROBLEMS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +78,14 @@ class Context:
             out_shardings=rows,
         )
 
-    def prompt_texts(self, records: Sequence[Record]) -> list[str]:
-        """The prompts of records as text; lists of chat messages go through the chat template."""
-        return prompt_texts(self.config, self.tokenizer, records)
+    def prompt_texts(self, records: Sequence[Record], column: str | None = None) -> list[str]:
+        """The prompts of records as text; lists of chat messages go through the chat template.
+
+        Args:
+            records: of the run's problems, or of a stage's own file.
+            column: where the prompt is; by default that of the problems.
+        """
+        return prompt_texts(self.config, self.tokenizer, records, column)
 
     def references(self, records: Sequence[Record]) -> list[Any]:
         """What the rewards compare with."""
@@ -88,9 +95,12 @@ class Context:
         return [record[column] for record in records]
 
 
-def prompt_texts(config: ConfigDict, tokenizer: Tokenizer, records: Sequence[Record]) -> list[str]:
+def prompt_texts(
+    config: ConfigDict, tokenizer: Tokenizer, records: Sequence[Record], column: str | None = None
+) -> list[str]:
     """See `Context.prompt_texts`."""
-    column = "prompt" if config.data.kind == "reasoning_gym" else config.data.prompt_column
+    if column is None:
+        column = "prompt" if config.data.kind == "reasoning_gym" else config.data.prompt_column
     turn, opening = config.tokenizer.chat_turn, config.tokenizer.chat_generation_prompt
     template = PlainTemplate(turn, opening) if turn else None
     prompts = [record[column] for record in records]
@@ -106,7 +116,7 @@ def check_prompts(
     """Raises ValueError for a prompt that is empty or longer than the budget."""
     budget = config.data.max_prompt_tokens
     for index, text in enumerate(texts):
-        count = len(tokenizer.encode(text))
+        count = len(tokenizer.encode(text)) + config.tokenizer.add_bos
         if not 1 <= count <= budget:
             raise ValueError(
                 f"The prompt of {what} {index} has {count} tokens; 1 to {budget} are allowed "
@@ -128,12 +138,16 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
     mesh = make_mesh(config.mesh.to_dict())
     check_mesh(tuple(stages), rows_divisor(mesh), config.evaluation.prompts_per_batch)
     tokenizer = load_tokenizer(config.tokenizer.path, tuple(config.tokenizer.special_tokens))
+    if config.tokenizer.add_bos and tokenizer.bos_id is None:
+        raise ValueError(f"{config.tokenizer.path} has no bos token (config.tokenizer.add_bos).")
     model = model_config(config, tokenizer.vocab_size)
     model.check_mesh(dict(mesh.shape))
     network = Network.create(model)
+    if config.model.init_from:
+        check_params(find_step(config.model.init_from), network)
     train, heldout = open_problems(config)
     heldout_count = min(len(heldout), config.data.heldout_size)
-    for problems, count in ((heldout, heldout_count), (train, min(len(train), CHECKED_RECORDS))):
+    for problems, count in ((heldout, heldout_count), (train, checked_count(train))):
         records = [{**problems[index], "id": index} for index in range(count)]
         check_prompts(prompt_texts(config, tokenizer, records), tokenizer, config, "problem")
     scoring = config.scoring
@@ -147,9 +161,16 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
     return Context(config, workdir, mesh, network, tokenizer, train, heldout, scorer)
 
 
+def checked_count(records: Sequence[Record]) -> int:
+    """How many records are checked at the start: files whole, generated problems in part."""
+    generated = isinstance(records, ProblemSource)
+    return min(len(records), CHECKED_PROBLEMS) if generated else len(records)
+
+
 def model_config(config: ConfigDict, vocab_size: int) -> ModelConfig:
     """The model section with its derived sizes."""
     section = config.model.to_dict()
+    section.pop("init_from")
     if not section["head_dim"]:
         if section["width"] % section["heads"]:
             raise ValueError(
@@ -176,12 +197,12 @@ def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record
             worked_share=data.worked_share,
         )
         return ProblemSource(train), ProblemSource(heldout)
-    columns = (data.prompt_column, data.reference_column)
-    train = open_source(data.kind, path=data.path or None, columns=columns)
+    columns = {"chat_columns": (data.prompt_column,), "columns": (data.reference_column,)}
+    train = open_source(data.kind, path=data.path or None, **columns)
     heldout = open_source(
         data.kind,
         path=data.heldout_path or None,
-        columns=columns,
         path_field="config.data.heldout_path",
+        **columns,
     )
     return train, heldout

@@ -98,9 +98,12 @@ def pass_at_k(correct: np.ndarray, k: int) -> float:
 def majority_is_correct(texts: Sequence[str], correct: Sequence[bool]) -> bool:
     """Whether the most frequent answer is correct; the earliest wins a tie.
 
-    Completions without an answer do not vote. Verdicts of equal answers are equal.
+    What votes is the tagged or boxed answer; completions without one do not vote, unless none has
+    one: then the whole texts do. Verdicts of equal answers are equal.
     """
     answers = [answer_of(text) for text in texts]
+    if not any(answer is not None for answer in answers):
+        answers = [text.strip() or None for text in texts]
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:
         return False

@@ -21,12 +21,13 @@ from rljax.config.validate import Stage, resolved_dict, validate
 from rljax.models.network import Params
 from rljax.objectives.metrics import SumCount
 from rljax.parallel.rules import batch_sharding, put_rows, replicated
+from rljax.reporting.files import write_json_atomic
 from rljax.reporting.progress import Progress
 from rljax.reporting.report import write_report
-from rljax.reporting.summary import print_summary, rollout_steps, write_json_atomic, write_rollout
+from rljax.reporting.summary import print_summary, rollout_steps, write_rollout
 from rljax.reporting.writers import MultiWriter, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.checkpoints import Checkpoints
+from rljax.training.checkpoints import Checkpoints, find_step, restore_params
 from rljax.training.context import Context, build_context
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Experience
@@ -65,6 +66,7 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
     check_names(config.reporting.writers)
     optimizers = [build_optimizer(stage) for stage in stages]
     context = build_context(config, stages, workdir)
+    resolved["mesh"] = dict(context.mesh.shape)
     console = console or Console()
     with context.scorer, jax.set_mesh(context.mesh):
         for stage in stages:
@@ -73,6 +75,7 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         runner = Runner(context, stages, optimizers, console, started)
         runner.train(resolved)
     summary = summarise(workdir, stages, config.seed, runner.elapsed())
+    summary["best_checkpoint"] = str(runner.best_checkpoint)
     write_json_atomic(workdir / "summary.json", summary)
     write_report([workdir], workdir / "report.html")
     print_summary(summary, console)
@@ -103,6 +106,7 @@ class Runner:
         self.context, self.stages, self.optimizers = context, stages, optimizers
         self.console, self.started = console, started
         self.earlier_seconds = 0.0  # of the processes before this one, from the checkpoint
+        self.best_checkpoint: Path | None = None  # of the last stage, once it is complete
         self.evaluate = Evaluator(context)
         self.checkpoints = [
             Checkpoints(
@@ -127,11 +131,13 @@ class Runner:
                 config.reporting.writers,
                 resume_from=keep_rows,
                 config=resolved,
+                project=config.reporting.wandb_project,
             ) as writer:
                 for index in range(current, len(self.stages)):
                     state, done = first or self.first_state(index)
                     first = None
                     self.train_stage(index, state, done, writer)
+            self.best_checkpoint = self.checkpoints[-1].folder / str(self.checkpoints[-1].best())
         finally:  # also after an error: what is being saved becomes complete
             for folder in self.checkpoints:
                 folder.close()
@@ -184,7 +190,7 @@ class Runner:
         recorded = rollout_steps(stage.steps)
         accuracy = None
         with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
-            log = StepLog(stage, writer, progress, optimizer.schedule, config)
+            log = StepLog(stage, writer, progress, optimizer.schedule, config, state)
             if done == 0 and len(self.stages) == 1:
                 self.log_heldout(state.params, stage, 0, writer, progress)
             for step in range(done + 1, stage.steps + 1):
@@ -205,7 +211,7 @@ class Runner:
                 if step in recorded and (record := family.record(state, step, experience)):
                     write_rollout(self.context.workdir, record)
                 if flushing:
-                    log.flush(state)
+                    log.flush()
                 if evaluating:
                     accuracy = self.log_heldout(state.params, stage, step, writer, progress)
                 if saving:
@@ -241,10 +247,13 @@ class Runner:
 
     def starting_params(self, index: int) -> Params:
         """A fresh copy of the parameters that a stage starts from."""
-        if index == 0:
-            key = purpose_key(self.context.config.seed, Purpose.PARAMETERS)
-            return self.context.network.init(key, self.context.mesh)
-        return self.restore(index - 1, self.stages[index - 1].steps).params
+        network, mesh, config = self.context.network, self.context.mesh, self.context.config
+        if index > 0:
+            step = self.checkpoints[index - 1].folder / str(self.stages[index - 1].steps)
+            return restore_params(step, network, mesh)
+        if config.model.init_from:
+            return restore_params(find_step(config.model.init_from), network, mesh)
+        return network.init(purpose_key(config.seed, Purpose.PARAMETERS), mesh)
 
     def log_heldout(
         self, params: Params, stage: Stage, step: int, writer: MultiWriter, progress: Progress
@@ -270,49 +279,61 @@ class StepLog:
         progress: Progress,
         schedule: Any,
         config: ConfigDict,
+        state: TrainState,
     ) -> None:
         self.stage, self.writer, self.progress, self.schedule = stage, writer, progress, schedule
         self.max_skipped = config.safety.max_skipped_in_a_row
+        self.applied = int(state.updates - state.skipped)
+        self.in_a_row = int(state.skipped_in_a_row)
         self.waiting: list[Step] = []
 
     def add(self, step: Step) -> None:
         """Keeps a step for the next flush."""
         self.waiting.append(step)
 
-    def flush(self, state: TrainState) -> None:
-        """Writes and shows the waiting steps.
+    def flush(self) -> None:
+        """Writes the waiting steps and shows the last one.
+
+        Steps that the device did together share the time that they took.
 
         Raises:
-            NonFiniteError: if the last updates of the state were all skipped.
+            NonFiniteError: if too many updates in a row were skipped.
         """
         steps, self.waiting = self.waiting, []
+        seconds = sum(step.seconds for step in steps) / len(steps)
         fetched = jax.device_get([step.metrics for step in steps])
-        for step, metrics in zip(steps, fetched, strict=True):
-            self._write(step, metrics)
-        in_a_row = int(state.skipped_in_a_row)
-        if in_a_row >= self.max_skipped:
+        for step, updates in zip(steps, fetched, strict=True):
+            shown = self._write(step, updates, seconds)
+            for update in updates:
+                self._count(bool(update["updates_skipped"].total))
+        self.progress.update(steps[-1].step, shown)
+
+    def _count(self, skipped: bool) -> None:
+        self.applied += not skipped
+        self.in_a_row = self.in_a_row + 1 if skipped else 0
+        if self.in_a_row >= self.max_skipped:
             raise NonFiniteError(
-                f"{in_a_row} updates in a row had a non-finite loss or gradient (stage "
+                f"{self.in_a_row} updates in a row had a non-finite loss or gradient (stage "
                 f"{self.stage.name!r}); {self.max_skipped} are allowed "
                 "(config.safety.max_skipped_in_a_row). The last checkpoint is intact: lower the "
                 "learning rate and continue in a new workdir, or look at the data."
             )
 
-    def _write(self, step: Step, updates: Sequence[Metrics]) -> None:
+    def _write(self, step: Step, updates: Sequence[Metrics], seconds: float) -> dict[str, float]:
+        """Writes one step that took `seconds`; returns what the progress shows of it."""
         experience = step.experience
-        update = (step.step - 1) * self.stage.batch.updates_per_step
         row = {"stage": self.stage.name, "step": step.step}
         metrics = {
             **experience.metrics,
             **mean_metrics(updates),
-            "learning_rate": float(self.schedule(update)),
+            "learning_rate": float(self.schedule(self.applied)),
         }
-        seconds = dict(experience.seconds)
-        seconds["update"] = max(0.0, step.seconds - sum(seconds.values()))
-        speed = experience.tokens / step.seconds
+        phases = dict(experience.seconds)
+        phases["update"] = max(0.0, seconds - sum(phases.values()))
+        speed = experience.tokens / seconds
         self.writer.write({**row, "kind": "train", **metrics})
-        self.writer.write({**row, "kind": "timing", **seconds, "tokens_per_second": speed})
-        self.progress.update(step.step, {**metrics, "tokens_per_second": speed})
+        self.writer.write({**row, "kind": "timing", **phases, "tokens_per_second": speed})
+        return {**metrics, "tokens_per_second": speed}
 
 
 def mean_metrics(updates: Sequence[Metrics]) -> dict[str, float]:

@@ -4,12 +4,11 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
-
 from rljax.config.validate import Stage
 from rljax.data.tokenizers import Tokenizer
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor
+from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.context import Context
 from rljax.training.rollouts import Samples, sample_texts, score_samples
@@ -50,8 +49,8 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
         indices = [min(index, count - 1) for index in range(start, start + batch)]
         records = [{**context.train_problems[index], "id": index} for index in indices]
         samples = sample_texts(context, sampler, params, records, key=key, step=0)
-        correct = score_samples(context, samples)[0].correct
-        pairs += _pairs_of(context.tokenizer, samples, correct, min(batch, count - start))
+        scores, _ = score_samples(context, samples)
+        pairs += _pairs_of(context.tokenizer, samples, scores, min(batch, count - start))
     if not pairs and stage.data["placeholder_pairs"]:
         records = [context.train_problems[index] for index in range(count)]
         pairs = [
@@ -70,13 +69,11 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     return path
 
 
-def _pairs_of(
-    tokenizer: Tokenizer, samples: Samples, correct: np.ndarray, prompts: int
-) -> list[dict]:
+def _pairs_of(tokenizer: Tokenizer, samples: Samples, scores: Scores, prompts: int) -> list[dict]:
     """At most one pair for each of the first prompts.
 
-    Only samples that ended and whose text has the very tokens that were sampled: bytes that are no
-    text, say, would become other tokens on their way through the file.
+    Only samples that were scored, that ended, and whose text has the very tokens that were
+    sampled: bytes that are no text, say, would become other tokens on their way through the file.
     """
     group = samples.samples_per_prompt
     usable = [
@@ -91,9 +88,9 @@ def _pairs_of(
     ]
     pairs = []
     for b, record in enumerate(samples.records[:prompts]):
-        rows = [n for n in range(b * group, (b + 1) * group) if usable[n]]
-        right = [n for n in rows if correct[n]]
-        wrong = [n for n in rows if not correct[n]]
+        rows = [n for n in range(b * group, (b + 1) * group) if usable[n] and not scores.failed[n]]
+        right = [n for n in rows if scores.correct[n]]
+        wrong = [n for n in rows if not scores.correct[n]]
         if right and wrong:
             pairs.append(
                 {

@@ -1,6 +1,7 @@
 """Sampling on the device, then text and scores on the host."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -66,9 +67,14 @@ def sample_texts(
     texts = context.prompt_texts(records)
     ids = [record["id"] for record in records]
     prompts, prompt_mask = encode_prompts(
-        texts, context.tokenizer, max_prompt_tokens=context.config.data.max_prompt_tokens, ids=ids
+        texts,
+        context.tokenizer,
+        max_prompt_tokens=context.config.data.max_prompt_tokens,
+        ids=ids,
+        add_bos=context.config.tokenizer.add_bos,
     )
-    placed = put_rows((prompts, prompt_mask, np.asarray(ids, np.int32)), context.mesh)
+    noise_ids = np.asarray(distinct_ids(ids, len(context.train_problems)), np.int32)
+    placed = put_rows((prompts, prompt_mask, noise_ids), context.mesh)
     rollouts = jax.device_get(sampler(params, *placed, key, jnp.int32(step)))
     tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
     mask = rollouts.mask.reshape(tokens.shape)
@@ -77,6 +83,20 @@ def sample_texts(
     ]
     seconds = time.perf_counter() - started
     return Samples(records, texts, prompts, prompt_mask, rollouts, completions, seconds)
+
+
+def distinct_ids(ids: Sequence[int], count: int) -> list[int]:
+    """Ids for the sampler's noise: the n-th repetition of an id in a step counts as id + n * count.
+
+    Where a step reaches over the end of an epoch a prompt can be in it twice, and its samples
+    should not be the same ones. Example: ids 3 7 3 of 10 prompts become 3 7 13.
+    """
+    seen: Counter[int] = Counter()
+    distinct = []
+    for prompt_id in ids:
+        distinct.append(prompt_id + seen[prompt_id] * count)
+        seen[prompt_id] += 1
+    return distinct
 
 
 def score_samples(context: Context, samples: Samples) -> tuple[Scores, float]:

@@ -15,7 +15,7 @@ from rljax.config.identity import config_hash, differing_fields, environment
 from rljax.reporting.files import write_json_atomic
 
 # What may differ between a run and its continuation: how it is shown, not what is computed.
-FREE_SECTIONS = ("reporting",)
+FREE_FIELDS = ("reporting", "checkpoint", "scoring.workers", "scoring.timeout_seconds")
 
 
 def default_workdir(name: str) -> Path:
@@ -32,11 +32,11 @@ def claim_workdir(workdir: Path, resolved: dict[str, Any]) -> None:
     path = workdir / "config.json"
     if path.exists():
         stored = json.loads(path.read_text())
-        comparable = [
-            {name: value for name, value in config.items() if name not in FREE_SECTIONS}
-            for config in (stored, resolved)
+        lines = [
+            line
+            for line in differing_fields(stored, resolved)
+            if not line.removeprefix("config.").startswith(FREE_FIELDS)
         ]
-        lines = differing_fields(*comparable)
         if lines:
             listed = "\n  ".join(lines)
             raise ValueError(

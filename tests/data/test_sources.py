@@ -45,6 +45,94 @@ def test_bad_jsonl(tmp_path, lines, message):
         open_source("jsonl", path=path, columns=("a",))
 
 
+CHAT = [{"role": "user", "content": "hi"}]
+TYPED = {"text_columns": ("completion",), "chat_columns": ("prompt",), "columns": ("reference",)}
+FITS = {"prompt": "p", "completion": "c", "reference": {"answer": [1, None]}}
+MISFITS = [
+    ({"completion": 2}, r"'completion' must hold a text, got 2 \(int\)"),
+    ({"completion": ["5", "6"]}, r"'completion' must hold a text, got \['5', '6'\] \(list\)"),
+    ({"completion": None}, "'completion' must hold a text, got null"),
+    ({"prompt": 2}, "'prompt' must hold a text, or a list of .*, got 2"),
+    ({"prompt": []}, "'prompt' must hold a text, or a list"),
+    ({"prompt": ["5", "6"]}, "'prompt' must hold a text, or a list"),
+    ({"prompt": [{"role": "user"}]}, "'prompt' must hold a text, or a list"),
+    ({"prompt": [{"role": "user", "content": 3}]}, "'prompt' must hold a text, or a list"),
+    ({"reference": None}, "'reference' must hold anything but null, got null"),
+]
+
+
+@pytest.mark.parametrize("change, message", MISFITS)
+def test_a_value_of_another_type_names_file_line_and_field(tmp_path, change, message):
+    lines = [json.dumps(FITS), "", json.dumps({**FITS, "prompt": CHAT, "reference": 0})]
+    path = write(tmp_path / "typed.jsonl", lines)
+    assert open_source("jsonl", path=path, **TYPED)[1]["prompt"] == CHAT
+    write(path, [*lines, json.dumps(FITS | change)])
+    with pytest.raises(ValueError, match=f"typed.jsonl, line 4: the column {message}"):
+        open_source("jsonl", path=path, **TYPED)
+    with pytest.raises(ValueError, match=rf"record 1: the column {message}.*argument 'columns'"):
+        open_source("memory", records=[FITS, FITS | change], **TYPED)
+
+
+@pytest.mark.parametrize("change, message", MISFITS)
+def test_parquet_types_name_file_row_and_field(tmp_path, change, message):
+    path = tmp_path / "typed.parquet"
+    (column,) = change
+    # Parquet columns have one type: a misfit that is not null changes all of its column.
+    rows = [{**FITS, "reference": "r"} | ({} if None in change.values() else change)] * 2
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([*rows, rows[0] | change]), path)
+    row = 3 if None in change.values() else 1
+    with pytest.raises(ValueError, match=f"typed.parquet, row {row}: the column {message}"):
+        open_source("parquet", path=path, **TYPED)
+    assert len(open_source("parquet", path=path)) == 3
+
+
+def test_parquet_chats_and_large_texts_fit(tmp_path):
+    path = tmp_path / "typed.parquet"
+    rows = [{"prompt": CHAT, "completion": "c", "reference": 1}] * 3
+    table = pyarrow.Table.from_pylist(rows)
+    large = table.column("completion").cast(pyarrow.large_string())
+    pyarrow.parquet.write_table(table.set_column(1, "completion", large), path, row_group_size=2)
+    assert open_source("parquet", path=path, **TYPED)[2] == rows[2]
+
+
+FILE_ERRORS = [
+    ("jsonl", "", "holds no record"),
+    ("jsonl", "{oops", "is no JSON"),
+    ("jsonl", "[1]", "is a JSON list"),
+    ("parquet", "no parquet", "is no Parquet file"),
+]
+
+
+@pytest.mark.parametrize("kind, text, message", FILE_ERRORS)
+def test_errors_name_the_field_that_gave_the_file(tmp_path, kind, text, message):
+    (tmp_path / "file").write_text(text)
+    for field in ("config.data.path", "config.data.heldout_path", "config.dpo.data.path"):
+        with pytest.raises(ValueError, match=rf"{message}.*\({field}\)"):
+            open_source(kind, path=tmp_path / "file", path_field=field)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_errors_name_the_field_of_the_columns(tmp_path, kind):
+    path = tmp_path / "file"
+    if kind == "jsonl":
+        write(path, ['{"a": 1}'])
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"a": 1}]), path)
+    for arguments, field in (
+        ({}, "config.data.prompt_column, config.data.reference_column"),
+        (
+            {"path_field": "config.data.heldout_path"},
+            "config.data.prompt_column, config.data.reference_column",
+        ),
+        ({"path_field": "config.dpo.data.path"}, "config.dpo.data.path"),
+        ({"columns_field": "config.data.reference_column"}, "config.data.reference_column"),
+    ):
+        with pytest.raises(ValueError, match=rf"lacks the column 'b'.*\({field}\)"):
+            open_source(kind, path=path, columns=("b",), **arguments)
+        with pytest.raises(ValueError, match=rf"'a' must hold a text.*\({field}\)"):
+            open_source(kind, path=path, text_columns=("a",), **arguments)
+
+
 def test_text_that_is_no_utf8_names_its_line(tmp_path):
     (tmp_path / "bad.jsonl").write_bytes(b'{"a": 1}\n{"a": "\xff"}\n')
     with pytest.raises(ValueError, match="line 2 is no JSON"):
@@ -95,9 +183,12 @@ def test_reasoning_gym_records():
         ("json", {}, "Unknown data source 'json'; known: .*Did you mean 'jsonl'"),
         ("jsonl", {}, "needs 'path'.*config.data.path"),
         ("jsonl", {"path_field": "config.data.heldout_path"}, "config.data.heldout_path"),
-        ("problems", {}, "needs 'records'"),
+        ("problems", {}, r"needs 'records' \(the argument 'records' of open_source\)"),
+        ("reasoning_gym", {}, r"needs 'gym' \(the argument 'gym' of open_source\)"),
+        ("memory", {"records": []}, r"is empty \(the argument 'records' of open_source\)"),
+        ("problems", {"records": []}, r"is empty \(the argument 'records' of open_source\)"),
         ("jsonl", {"path": "/nowhere.jsonl"}, "No file '/nowhere.jsonl'"),
-        ("memory", {"records": [{}], "path": "x"}, r"does not read \['path'\]"),
+        ("memory", {"records": [{}], "path": "x"}, r"not read \['path'\] \(the argument"),
     ],
 )
 def test_bad_source_arguments(kind, arguments, message):

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from rljax.data.chat import PlainTemplate, encode_chat, render_chat
+from rljax.data.chat import PlainTemplate, render_chat
 from rljax.data.tokenizers import ByteTokenizer, HFTokenizer, load_tokenizer
 
 TAGS = ("<answer>", "</answer>", "<a", "<answer>>")
@@ -63,7 +63,7 @@ def test_a_missing_folder_says_that_nothing_is_downloaded():
 
 def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImportError, match="extra 'hf'"):
+    with pytest.raises(ValueError, match=r"extra 'hf': pip install.*\(config.tokenizer.path\)"):
         HFTokenizer(tmp_path)
 
 
@@ -100,8 +100,9 @@ def test_hf_chat_template(hf_folder):
     tokenizer = load_tokenizer(hf_folder)
     messages = [{"role": "user", "content": "hello world"}]
     assert render_chat(messages, tokenizer) == "user hello world bot"
-    assert encode_chat(messages, tokenizer) == [4, 2, 3, 5]
-    assert encode_chat(messages, tokenizer, add_generation_prompt=False) == [4, 2, 3]
+    assert tokenizer.encode(render_chat(messages, tokenizer)) == [4, 2, 3, 5]
+    closed = render_chat(messages, tokenizer, add_generation_prompt=False)
+    assert tokenizer.encode(closed) == [4, 2, 3]
 
 
 def test_plain_template_keeps_braces_and_roles():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from rljax.objectives.aggregation import AGGREGATIONS, aggregation_weights
+from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.kl import KL_ESTIMATORS
 from rljax.objectives.policy_gradient import kl_in_reward, policy_gradient_loss
 from rljax.objectives.ratios import RATIOS
@@ -73,7 +73,7 @@ def test_the_terms_add_up_with_their_signs():
 
 def test_the_old_policy_is_really_used():
     inputs = batch()
-    weights = aggregation_weights(inputs["mask"], aggregation="token_mean")
+    weights = AGGREGATIONS["token_mean"](inputs["mask"])
     other = inputs | dict(old_logprobs=inputs["logprobs"])
     assert abs(total(inputs, weights, PLAIN) - total(other, weights, PLAIN)) > 1e-3
 
@@ -99,7 +99,7 @@ def test_the_importance_weighted_kl_has_the_current_policys_gradient(name):
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_a_micro_batch_split_changes_neither_loss_nor_gradient(aggregation):
     inputs = batch()
-    weights = aggregation_weights(inputs["mask"], aggregation=aggregation)
+    weights = AGGREGATIONS[aggregation](inputs["mask"])
     loss, gradients = loss_and_gradients(inputs, weights)
     parts = [
         loss_and_gradients({k: v[cut] for k, v in inputs.items()}, weights[cut])
@@ -113,7 +113,7 @@ def test_a_micro_batch_split_changes_neither_loss_nor_gradient(aggregation):
 
 def test_padding_and_permutation_change_nothing():
     inputs = batch()
-    weights = aggregation_weights(inputs["mask"], aggregation="sequence_mean_token_mean")
+    weights = AGGREGATIONS["sequence_mean_token_mean"](inputs["mask"])
     expected = total(inputs, weights)
     order = jnp.array([3, 1, 5, 0, 2, 4])
     permuted = {k: v[order] for k, v in inputs.items()}
@@ -122,7 +122,7 @@ def test_padding_and_permutation_change_nothing():
         for k, v in inputs.items()
     }
     for changed in (permuted, padded):
-        weights = aggregation_weights(changed["mask"], aggregation="sequence_mean_token_mean")
+        weights = AGGREGATIONS["sequence_mean_token_mean"](changed["mask"])
         loss, gradients = loss_and_gradients(changed, weights)
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
         assert all(np.isfinite(gradient).all() for gradient in gradients)
@@ -132,7 +132,7 @@ def test_padding_and_permutation_change_nothing():
 def test_an_all_masked_batch_has_no_loss_and_no_nan(aggregation):
     inputs = batch() | dict(mask=jnp.zeros((N, T), bool))
     inputs["logprobs"] = inputs["logprobs"].at[0, 0].set(-jnp.inf)
-    weights = aggregation_weights(inputs["mask"], aggregation=aggregation)
+    weights = AGGREGATIONS[aggregation](inputs["mask"])
     loss, gradients = loss_and_gradients(inputs, weights)
     assert loss == 0
     assert all((np.asarray(gradient) == 0).all() for gradient in gradients)
@@ -143,7 +143,7 @@ def test_an_all_masked_batch_has_no_loss_and_no_nan(aggregation):
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_supervised_learning_is_advantage_one_against_the_policy_itself(surrogate):
     inputs = batch() | dict(advantages=jnp.ones((N, T)))
-    weights = aggregation_weights(inputs["mask"], aggregation="token_mean")
+    weights = AGGREGATIONS["token_mean"](inputs["mask"])
     settings = PLAIN | dict(ratio=RATIOS["none"], surrogate=SURROGATES[surrogate])
     _, (gradient, _) = loss_and_gradients(inputs, weights, settings)
     expected = jax.grad(lambda lp: jnp.sum(weights * nll(lp, inputs["mask"])[0]))(
@@ -154,7 +154,7 @@ def test_supervised_learning_is_advantage_one_against_the_policy_itself(surrogat
 
 def test_gradients_agree_with_finite_differences_and_jit():
     inputs = batch(3)
-    weights = aggregation_weights(inputs["mask"], aggregation="token_mean")
+    weights = AGGREGATIONS["token_mean"](inputs["mask"])
     jitted = loss_and_gradients(inputs, weights)
     plain = loss_and_gradients(inputs, weights, jit=False)
     for ours, expected in zip(jax.tree.leaves(jitted), jax.tree.leaves(plain), strict=True):

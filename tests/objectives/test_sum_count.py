@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rljax.objectives.metrics import SumCount, add, masked
+from rljax.objectives.metrics import masked
 from rljax.objectives.sequences import sequence_logprobs
 
 
@@ -20,8 +20,10 @@ def test_mean_of_nothing_is_zero():
     assert float(masked(jnp.ones(2), jnp.zeros(2, bool)).mean()) == 0.0
 
 
-def test_add_weighs_parts_by_their_counts():
-    whole = add(SumCount(jnp.array(2.0), jnp.array(1.0)), SumCount(jnp.array(4.0), jnp.array(3.0)))
+def test_parts_are_weighed_by_their_counts():
+    values, mask = jnp.array([2.0, 1.0, 1.0, 2.0]), jnp.ones(4, bool)
+    parts = masked(values[:1], mask[:1]), masked(values[1:], mask[1:])
+    whole = jax.tree.map(jnp.add, *parts)
     assert float(whole.mean()) == 1.5  # not the mean 5/3 of the two means
 
 

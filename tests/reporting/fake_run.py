@@ -63,18 +63,19 @@ def _heldout_row(share: float, top: float) -> dict:
 
 
 def _sample(rng: np.random.Generator, text: str, reward: float, advantage: float) -> dict:
+    """One sample with the keys that the training loop writes."""
     tokens = list(text)
-    logprob = -rng.gamma(0.35, 1.1, len(tokens))
+    logprobs = -rng.gamma(0.35, 1.1, len(tokens))
     ratio = np.exp(rng.normal(0, 0.12, len(tokens)))
     return {
         "text": text,
         "tokens": tokens,
-        "logprob": logprob.tolist(),
+        "logprobs": logprobs.tolist(),
         "ratio": ratio.tolist(),
         "clipped": (np.abs(ratio - 1) > 0.2).tolist(),
         "reward": reward,
         "parts": {"correct": reward, "format": 1.0},
-        "advantage": advantage,
+        "advantage": [advantage] * len(tokens),
         "finished": bool(rng.random() > 0.2),
     }
 

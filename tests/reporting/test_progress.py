@@ -60,14 +60,40 @@ def test_eta_forgets_the_compiling_first_step_and_the_steps_before_a_resume(cloc
     assert console.file.getvalue().splitlines()[-1] == "grpo 60/100 | ETA 40 s"
 
 
-def test_lines_every_prints_the_last_step_too(clock):
+def test_one_update_may_stand_for_several_steps(clock):
     console = plain_console()
-    progress = Progress(5, "warmup", console, lines_every=2)
-    for step in range(1, 6):
-        progress.update(step, {"loss": 1.0, "token_accuracy": 0.25})
+    progress = Progress(105, "warmup", console, start_step=5)
+    # (steps at once, seconds): the first ones compile, then each step takes two seconds.
+    for steps, seconds in ((10, 90.0), (10, 20.0), (1, 2.0), (14, 28.0), (25, 50.0), (40, 80.0)):
+        clock[0] += seconds
+        progress.update(progress._step + steps, {"loss": 1.0, "token_accuracy": 0.25})
     lines = console.file.getvalue().splitlines()
-    assert [line.split(" | ")[0] for line in lines] == ["warmup 2/5", "warmup 4/5", "warmup 5/5"]
-    assert "loss 1.000 | accuracy 0.250" in lines[0] and "done in" in lines[-1]
+    assert [line.split(" | ")[0] for line in lines] == [
+        f"warmup {step}/105" for step in (15, 25, 26, 40, 65, 105)
+    ]
+    assert [line.split(" | ")[-1] for line in lines[3:]] == ["ETA 2:10", "ETA 1:20", "done in 4:30"]
+    assert "loss 1.000 | accuracy 0.250" in lines[0]
+
+
+def test_a_long_stretch_weighs_more_than_a_single_step(clock):
+    console = plain_console()
+    progress = Progress(40, "grpo", console)
+    for step, seconds in ((10, 10.0), (11, 6.0), (21, 10.0), (22, 6.0)):
+        clock[0] += seconds
+        progress.update(step, {})
+    assert console.file.getvalue().splitlines()[-1] == "grpo 22/40 | ETA 18 s"
+
+
+def test_a_second_update_of_a_step_does_not_swallow_its_time(clock):
+    console = plain_console()
+    progress = Progress(4, "grpo", console)
+    clock[0] += 3.0
+    progress.update(1, {})
+    clock[0] += 2.0
+    progress.update(1, {"accuracy_greedy": 0.5})
+    clock[0] += 1.0
+    progress.update(2, {})
+    assert console.file.getvalue().splitlines()[-1] == "grpo 2/4 | held-out 0.500 | ETA 6.0 s"
 
 
 @pytest.mark.parametrize("width, lines", [(60, 3), (80, 3), (120, 2)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,7 +14,8 @@ import pytest
 from fake_run import NASTY, make_workdir
 
 from rljax.reporting import rollout_view
-from rljax.reporting.files import write_json_atomic
+from rljax.reporting.files import read_json, write_json_atomic
+from rljax.reporting.glossary import METRICS, is_share
 from rljax.reporting.report import write_report
 from rljax.reporting.rollout_view import MAX_PROMPTS, MAX_SAMPLES, compact_rollout
 
@@ -189,7 +192,7 @@ def test_large_runs_stay_small(tmp_path):
 
 
 def _rollout(prompts: int, samples: int, tokens: int) -> dict:
-    sample = {"tokens": ["a"] * tokens, "logprob": [-1.0] * tokens, "ratio": [1.0] * tokens}
+    sample = {"tokens": ["a"] * tokens, "logprobs": [-1.0] * tokens, "ratio": [1.0] * tokens}
     return {
         "stage": "grpo",
         "step": 1,
@@ -224,6 +227,124 @@ def test_samples_may_lack_fields_or_have_advantages_per_token():
     assert sample["advantage"] == [0.5, "nan"]
     assert sample["clipped"] == [1] and not sample["finished"]
     json.loads(rollout_view.embed_json(sample))
+
+
+def test_every_token_of_the_page_has_its_numbers(workdir, tmp_path):
+    (source,) = draw([workdir], tmp_path / "report.html").data("rollout-data")
+    for step in source["steps"]:
+        for prompt in step["prompts"]:
+            for sample in prompt["samples"]:
+                count = len(sample["tokens"])
+                assert count and len(sample["logprobs"]) == len(sample["ratio"]) == count
+                assert min(sample["logprobs"]) < 0
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"logprobs": None}, "no 'logprobs'"),
+        ({"logprobs": [-1.0]}, "1 values of 'logprobs' for 2 tokens"),
+        ({"ratio": []}, "0 values of 'ratio' for 2 tokens"),
+    ],
+)
+def test_rollouts_whose_lists_do_not_fit_the_tokens_are_an_error(tmp_path, change, message):
+    rollout = _rollout(1, 2, 2)
+    rollout["prompts"][0]["samples"][1] |= change
+    write_json_atomic(tmp_path / "grpo-000001.json", rollout)
+    with pytest.raises(ValueError, match=f"grpo-000001.json, prompt 0, sample 2: .*{message}"):
+        rollout_view.read_rollout(tmp_path / "grpo-000001.json")
+
+
+def test_samples_without_a_reward_come_last_and_are_no_part_of_the_mean():
+    rollout = _rollout(1, 6, 2)
+    samples = rollout["prompts"][0]["samples"]
+    for sample, reward in zip(samples, (None, -3.0, "nan", -1.0, "-inf", 0.0), strict=True):
+        sample["reward"] = reward
+    (prompt,) = compact_rollout(rollout)["prompts"]
+    assert [s["reward"] for s in prompt["samples"]] == [0.0, -1.0, -3.0, "-inf", None, "nan"]
+    assert prompt["rewards"] == [None, -3.0, None, -1.0, None, 0.0]
+    rollout_view.embed_json(prompt)
+
+
+@pytest.mark.parametrize("name", ["accuracy_greedy", "pass@8", "majority@64", "clip_share_low"])
+def test_shares_are_known_by_name(name):
+    assert is_share(name)
+    assert {"accuracy", "token_accuracy", "groups_without_signal"} <= set(filter(is_share, METRICS))
+    assert not {"reward", "loss", "ratio_mean", "completion_tokens"} & set(
+        filter(is_share, METRICS)
+    )
+
+
+def test_a_constant_heldout_accuracy_has_no_axis_beyond_1(tmp_path):
+    folder = tmp_path / "constant"
+    folder.mkdir()
+    row = {"stage": "grpo", "kind": "heldout", "accuracy_greedy": 1.0, "pass@8": 1.0}
+    lines = [json.dumps({**row, "step": step}) + "\n" for step in range(3)]
+    (folder / "metrics.jsonl").write_text("".join(lines))
+    write_report([folder], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    marks = [float(x) for x in re.findall(r'y="[\d.]+" text-anchor="end">([\d.]+)</text>', text)]
+    assert marks == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0]  # the last one is a step
+
+
+def test_the_time_chart_says_what_an_update_holds(workdir, tmp_path):
+    page = draw([workdir], tmp_path / "report.html")
+    assert any("old and reference log-probabilities" in text for text in page.texts)
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+
+
+def drawn_viewer(workdir: Path, folder: Path, script: str = "") -> str:
+    """The rollout viewer's HTML after the page's script, and then `script`, have run."""
+    out = folder / "drawn.html"
+    write_report([workdir], out)
+    text = out.read_text(encoding="utf-8")
+    out.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    line = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    line += [f"--user-data-dir={folder / 'profile'}", out.as_uri()]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+    start = done.stdout.index('<section id="rollouts"')
+    return done.stdout[start : done.stdout.index("<script", start)]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs a browser")
+def test_the_viewer_colours_tokens_and_says_what_ratio_and_clip_mean(tmp_path):
+    folder = make_workdir(tmp_path / "run", warmup=5, steps=6, prompts=1)
+    path = folder / "rollouts" / "grpo-000006.json"
+    rollout = read_json(path)
+    samples = rollout["prompts"][0]["samples"]
+    for sample, reward in zip(samples, [None, None, 1.0, 0.0, 0.5, 0.5, 0.5, 0.0], strict=True):
+        sample["reward"] = reward
+    write_json_atomic(path, rollout)
+    hover = (
+        "const t = viewer.querySelector('.tokens .clipped');"
+        "t.dispatchEvent(new PointerEvent('pointermove', {bubbles: true}));"
+    )
+    html = drawn_viewer(folder, tmp_path, hover)
+    assert len(re.findall(r'data-token="\d+"[^>]*style="background: rgb', html)) > 50
+    rewards = re.findall(r"<header><span>reward <b>([^<]*)</b>", html)
+    assert rewards == ["1", "0.5", "0.5", "0.5", "0", "0", "–", "–"]
+    assert "mean reward <b>0.4167</b> of 6; 2 without a reward" in html
+    assert "<span>ratio after the step's updates</span>" in html  # of the tooltip
+    assert "<span>clip would drop the gradient after the step's updates</span><b>yes</b>" in html
+    assert ">ratio after the step's updates</button>" in html
+    assert "under the policy after the step's updates, divided by that" in html
+    assert ">clipped<" not in html and "was clipped" not in html
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs a browser")
+def test_the_viewer_offers_no_ratio_where_the_method_has_none(tmp_path):
+    folder = make_workdir(tmp_path / "run", warmup=5, steps=6, prompts=1)
+    for path in (folder / "rollouts").iterdir():
+        rollout = read_json(path)
+        for sample in rollout["prompts"][0]["samples"]:
+            del sample["ratio"], sample["clipped"]
+        write_json_atomic(path, rollout)
+    html = drawn_viewer(folder, tmp_path)
+    for word in ("Colour by", "key-clipped", "Ratio", ">null<"):
+        assert word not in html
+    assert len(re.findall(r'data-token="\d+"[^>]*style="background: rgb', html)) > 50
 
 
 def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:

@@ -77,6 +77,33 @@ def test_degenerate_curves_are_drawn(values):
     assert hover["first"] < hover["last"]
 
 
+@pytest.mark.parametrize(
+    "values, low, high",
+    [
+        ([1.0] * 4, 0, 1),
+        ([0.0] * 4, 0, 1),
+        ([0.906], 0, 1),
+        ([1 + 1e-7] * 3, 0, 1 + 1e-7),
+        ([0.9, 0.95, 1.0], 0.894, 1),
+        ([0.0, 0.02], 0, 0.0212),
+        ([0.1, 0.9], 0, 1),
+        ([0.0] + [0.9] * 49 + [1.0] * 49, 0.8569, 1),
+    ],
+)
+def test_shares_have_no_axis_beyond_0_and_1(values, low, high):
+    values = np.array(values)
+    np.testing.assert_allclose(svg.value_range(values, share=True), (low, high), atol=1e-9)
+    series = [svg.Series("accuracy", np.arange(len(values)), values, 0)]
+    drawing, _, _ = svg.line_chart(series, "accuracy", share=True)
+    marks = [float(x) for x in re.findall(r'text-anchor="end">([\d.−]+)</text>', drawing)]
+    assert marks and all(0 <= mark <= 1 for mark in marks if mark not in range(len(values)))
+
+
+def test_percentages_under_the_name_of_a_share_are_drawn_whole():
+    low, high = svg.value_range(np.array([30.0, 80.0]), share=True)
+    assert low <= 30 and high >= 80
+
+
 def test_a_single_outlier_does_not_flatten_the_rest():
     values = np.append(np.linspace(1, 2, 99), 500.0)
     low, high = svg.value_range(values)

@@ -167,6 +167,34 @@ def test_tensorboard_steps_grow_across_stages_also_after_a_resume(tmp_path):
     assert sorted(s for _, s, _ in scalars(tmp_path / "tensorboard")) == [1, 2, 3, 4, 5, 5, 6, 6]
 
 
+def live(folder: Path) -> list[tuple[str, int, float]]:
+    """The scalars that TensorBoard shows: a START event voids earlier ones from its step on."""
+    shown: list[tuple[str, int, float]] = []
+    for event in read_events(folder):
+        if event.session_log.status == event_pb2.SessionLog.START:
+            shown = [scalar for scalar in shown if scalar[1] < event.step]
+        shown += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+    return shown
+
+
+@pytest.mark.parametrize("kept", [{}, {"warmup": 0}, {"warmup": 1}, {"warmup": 2, "grpo": 2}])
+def test_tensorboard_shows_no_step_twice_wherever_the_run_was_killed(tmp_path, kept):
+    start = {"stage": "warmup", "step": 0, "kind": "heldout", "accuracy_greedy": 0.25}
+    rows = [start, *ROWS]
+    if kept == {"warmup": 0}:  # nothing is kept but the evaluation before the first step
+        rows = rows[:4]
+    with open_writers(tmp_path, resume_from={}) as writer:
+        for entry in rows:
+            writer.write(entry)
+    whole = live(tmp_path / "tensorboard")
+    assert len(whole) == len(rows)
+    with open_writers(tmp_path, resume_from=kept) as writer:
+        done = files.read_rows(tmp_path / files.METRICS_FILE)
+        for entry in rows[len(done) :]:
+            writer.write(entry)
+    assert live(tmp_path / "tensorboard") == whole
+
+
 def test_global_step_of_an_evaluation_before_the_first_step():
     number = GlobalStep()
     assert [number(row("a", 3)), number(row("b", 0)), number(row("b", 1))] == [3, 3, 4]
@@ -185,6 +213,27 @@ def test_unknown_writer_names_the_field_and_the_nearest_spelling(tmp_path):
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match="lack 'jsonl'"):
         open_writers(tmp_path, ("tensorboard",))
+
+
+def test_open_writers_hands_the_project_to_wandb(tmp_path, monkeypatch):
+    calls = []
+
+    class Run:
+        def define_metric(self, *args, **kwargs): ...
+
+        def finish(self): ...
+
+    class Module:
+        @staticmethod
+        def init(**kwargs):
+            calls.append(kwargs)
+            return Run()
+
+    monkeypatch.setitem(__import__("sys").modules, "wandb", Module)
+    open_writers(tmp_path, ("jsonl", "wandb"), config={"seed": 1}, project="sums").close()
+    open_writers(tmp_path, ("jsonl", "wandb")).close()
+    assert [call["project"] for call in calls] == ["sums", "rljax"]
+    assert calls[0]["config"] == {"seed": 1}
 
 
 def test_missing_wandb_says_how_to_get_it(tmp_path, monkeypatch):

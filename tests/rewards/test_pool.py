@@ -1,3 +1,4 @@
+import inspect
 import os
 import subprocess
 import sys
@@ -129,6 +130,27 @@ def test_too_many_failures_stop_the_run(user_file, workers):
         with pytest.raises(ScoringError, match=message):
             score(scorer, ["ok", "raise", "ok", "nan"])
         assert score(scorer, ["ok"]).total == [1.0]
+
+
+def test_the_defaults_are_those_of_the_config():
+    from rljax.config.schema import SCORING
+
+    for name, parameter in inspect.signature(Scorer).parameters.items():
+        if name in SCORING:
+            assert parameter.default == SCORING[name].default, name
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_task_whose_scorer_is_broken_counts_as_failures(workers):
+    reference = ReasoningGym("prime_factorization", seed=0, size=1)[0].reference
+    answers = [f"<answer>{text}</answer>" for text in (reference["answer"], "zzz", "2 × 2")]
+    broken = {**reference, "entry": {}}
+    with Scorer(["reasoning_gym"], workers=workers, max_failed_share=0.4) as scorer:
+        scores = score(scorer, answers, [reference, reference, broken])
+        np.testing.assert_array_equal(scores.failed, [False, False, True])
+        np.testing.assert_array_equal(scores.total, [1.0, 0.0, 0.0])
+        with pytest.raises(ScoringError, match="(?s)3 of 3 .*KeyError"):
+            score(scorer, answers, [broken] * 3)
 
 
 def test_results_do_not_depend_on_the_number_of_workers():

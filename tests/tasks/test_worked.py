@@ -72,6 +72,23 @@ def test_the_template_wraps_the_answer_and_may_hold_braces():
         worked_solution(entry, template="<answer>")
 
 
+@pytest.mark.parametrize("worked_share", [0.0, 1.0])
+@pytest.mark.parametrize("template", [r"\boxed{{answer}}", "{x} {answer} {", "{answer}"])
+def test_bare_and_worked_demonstrations_wrap_the_answer_alike(worked_share, template):
+    settings = {"seed": 0, "size": 3, "answer_template": template, "worked_share": worked_share}
+    for problem in ReasoningGym("chain_sum", **settings):
+        wrapped = template.replace("{answer}", problem.reference["answer"])
+        assert problem.demonstration.endswith(wrapped)
+        assert (problem.demonstration == wrapped) == (worked_share == 0)
+
+
+@pytest.mark.parametrize("task", ["chain_sum", "countdown"])  # with worked solutions, and without
+def test_a_template_without_a_place_for_the_answer_fails_at_once(task):
+    for template in ("<answer>", "{}", "{{answer}"[:-1]):
+        with pytest.raises(ValueError, match="must contain '{answer}' .config.data.answer_templ"):
+            ReasoningGym(task, seed=0, size=2, answer_template=template, worked_share=0.0)
+
+
 def test_other_tasks_are_an_error_that_lists_the_available():
     entry = reasoning_gym.create_dataset("countdown", seed=0, size=1)[0]
     with pytest.raises(ValueError, match="'countdown'; known: .*'chain_sum'.*'spell_backward'"):

@@ -93,11 +93,12 @@ def one_device_and_cache(folder: Path) -> Iterator[None]:
         compilation_cache.reset_cache()
 
     set_all(settings)
+    make_mesh_before = context.make_mesh
     context.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])
     try:
         yield
     finally:
-        context.make_mesh = make_mesh
+        context.make_mesh = make_mesh_before
         set_all(before)
 
 

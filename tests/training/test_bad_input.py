@@ -135,7 +135,7 @@ def test_pairs_of_a_later_stage_are_checked_at_the_start(refused, lines_file, re
     assert message in text
 
 
-def test_the_workdir_of_another_config(refused, tiny_run, tmp_path):
+def test_the_workdir_of_another_config(refused, tiny_run, tmp_path, one_device_runs):
     workdir = tmp_path / "copy"
     shutil.copytree(tiny_run("reinforce").workdir, workdir)
     words = ["--config.seed=1", "--config.model.width=32", "--config.mesh.fsdp=1"]
@@ -143,6 +143,13 @@ def test_the_workdir_of_another_config(refused, tiny_run, tmp_path):
     assert f"{workdir} belongs to another config" in text
     assert "config.seed: 0 -> 1" in text and "config.model.width: 16 -> 32" in text
     assert "mesh" not in text and "--workdir" in text
+
+
+def test_the_workdir_of_another_mesh(refused, tiny_run, tmp_path):
+    """8 devices instead of 1: the numbers would differ in their last bits."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(tiny_run("reinforce").workdir, workdir)
+    assert "config.mesh.data: 1 -> 8" in refused("reinforce", workdir=workdir)
 
 
 def test_how_a_run_is_shown_may_change(tiny_run, tiny_config, tmp_path, one_device_runs):

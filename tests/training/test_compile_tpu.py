@@ -8,51 +8,66 @@ import sys
 
 import pytest
 
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config(arg=""):
+    c = ConfigDict()
+    c.stages = ("grpo",)
+    c.mesh = dict(data=2, fsdp=4, tensor=2)
+    c.model = dict(
+        layers=4, width=512, heads=8, kv_heads=2, head_dim=64, mlp_width=1536, dtype="bfloat16"
+    )
+    c.tokenizer = dict(special_tokens=("<answer>", "</answer>"))
+    c.data = dict(tasks=({"name": "chain_sum"},), train_size=16, heldout_size=16,
+                  max_prompt_tokens=64, prompt_pattern=r": (.*) =$")
+    c.scoring = dict(workers=0)
+    c.evaluation = dict(prompts_per_batch=16)
+    c.grpo = dict(
+        method="grpo",
+        batch=dict(prompts_per_step=16, samples_per_prompt=4, sequences_per_update=32,
+                   sequences_per_micro_batch=16),
+        sampling=dict(max_new_tokens=64, temperature=0.9, top_p=0.95),
+        objective=dict(entropy_weight=0.01),
+        optimizer=dict(learning_rate=1e-4, schedule="cosine", weight_decay=0.1),
+    )
+    return c
+"""
+
 # In its own process: libtpu reads its settings from the environment when it is loaded, logs to
 # standard error, and takes a lock that other processes on the machine may hold.
 PROGRAM = """
-import functools, json
-import jax, jax.numpy as jnp, optax
+import json, sys
+from pathlib import Path
+import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
-from rljax.models.config import ModelConfig
-from rljax.models.network import Network
-from rljax.objectives.metrics import masked
-from rljax.objectives.policy_gradient import policy_gradient_loss
-from rljax.objectives.kl import k3
-from rljax.objectives.ratios import RATIOS
-from rljax.objectives.surrogates import SURROGATES
+from rljax.config.load import load_config
+from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, replicated
-from rljax.sampling.distribution import TokenFilter
-from rljax.sampling.sampler import SamplingConfig, make_sampler
-from rljax.training.logprobs import completion_statistics
+from rljax.training import context as context_module
+from rljax.training.families.policy_gradient import PolicyGradient
+from rljax.training.logprobs import model_rows
+from rljax.training.optimizers import build_optimizer
+from rljax.training.rows import completion_rows
 from rljax.training.state import abstract_state, state_shardings
 from rljax.training.train_step import make_train_step
 
+config_file = Path(sys.argv[1])
 topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4")
-mesh = make_mesh({"data": 2, "fsdp": 4, "tensor": 2}, devices=topology.devices)
-network = Network.create(ModelConfig(
-    vocab_size=1000, layers=4, width=512, heads=8, kv_heads=2, head_dim=64, mlp_width=1536,
-    dtype="bfloat16",
-))
+context_module.make_mesh = lambda sizes: make_mesh(sizes, devices=topology.devices)
+config = load_config(str(config_file))
+(stage,) = validate(config)
+context = context_module.build_context(config, (stage,), config_file.parent / "run")
+optimizer = build_optimizer(stage)
+mesh, network = context.mesh, context.network
 rows, whole = batch_sharding(mesh), replicated(mesh)
-N, P, T = 32, 64, 64
 
-def loss_fn(params, batch):
-    logprobs, entropy, _ = completion_statistics(
-        network, params, batch, TokenFilter(temperature=0.9, top_p=0.95))
-    loss, metrics = policy_gradient_loss(
-        logprobs, batch["old_logprobs"], batch["ref_logprobs"], entropy, batch["advantages"],
-        batch["mask"], ratio=RATIOS["token"], surrogate=SURROGATES["clipped"], kl=k3,
-        kl_weight=0.04, entropy_weight=0.01)
-    metrics["entropy"] = masked(entropy, batch["mask"])
-    return jnp.sum(batch["weights"] * loss), metrics
+def shape_of(array, sharding=rows):
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
-def array(shape, dtype, sharding=rows):
-    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-
-def report(compiled):
-    memory = compiled.memory_analysis()
+def report(lowered):
+    memory = lowered.compile().memory_analysis()
     return {
         "arguments": memory.argument_size_in_bytes,
         "outputs": memory.output_size_in_bytes,
@@ -60,39 +75,41 @@ def report(compiled):
         "donated": memory.alias_size_in_bytes,
     }
 
-optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-4))
+N, B = stage.batch.sequences_per_update, stage.batch.prompts_per_step
+P, T = config.data.max_prompt_tokens, stage.max_new_tokens
+prompts, slots = np.zeros((N, P), np.int32), np.zeros((N, T), np.int32)
+batch = completion_rows(prompts, prompts == 0, slots, slots == 0)
+per_token = ("behavior_logprobs", "old_logprobs", "ref_logprobs", "advantages", "weights")
+batch |= {name: slots.astype(np.float32) for name in per_token}
+batch = {name: shape_of(array) for name, array in batch.items()}
+# What computes small constants does so before the mesh is set, whose devices cannot compute.
+family = PolicyGradient(context, stage, None, 0)
+key = shape_of(family.key, whole)
 shardings = state_shardings(network, optimizer, mesh)
 state = abstract_state(network, optimizer, shardings)
-batch = {name: array((N, P + T), jnp.int32) for name in ("tokens", "positions", "segment_ids")}
-batch |= {name: array((N, T), jnp.float32)
-          for name in ("old_logprobs", "ref_logprobs", "advantages", "weights")}
-batch["mask"] = array((N, T), jnp.bool_)
-with jax.set_mesh(mesh):
+with context.scorer, jax.set_mesh(mesh):
     step = jax.jit(
-        make_train_step(loss_fn, optimizer, micro_batches=2), in_shardings=(shardings, rows),
-        out_shardings=(shardings, whole), donate_argnums=0)
-    sampler = jax.jit(
-        make_sampler(network, SamplingConfig(
-            samples_per_prompt=4, max_new_tokens=T, stop_tokens=(1,), pad_token=0,
-            token_filter=TokenFilter(top_p=0.95))),
-        in_shardings=(shardings.params, rows, rows, rows, whole, whole), out_shardings=rows)
-    prompts = (array((8, P), jnp.int32), array((8, P), jnp.bool_), array((8,), jnp.int32))
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
-    result = {
+        make_train_step(family.loss_fn, optimizer, micro_batches=stage.batch.micro_batches),
+        in_shardings=(shardings, rows), out_shardings=(shardings, whole), donate_argnums=0)
+    some = prompts[:B]
+    sampler = family.sampler.lower(
+        state.params, shape_of(some), shape_of(some == 0), shape_of(some[:, 0]),
+        key,
+        jax.ShapeDtypeStruct((), jnp.int32, sharding=whole))
+    print("RESULT", json.dumps({
         "parameters": network.parameter_count,
-        "train_step": report(step.lower(state, batch).compile()),
-        "sampler": report(sampler.lower(
-            state.params, *prompts, key, array((), jnp.int32, whole)).compile()),
-    }
-print("RESULT", json.dumps(result))
+        "train_step": report(step.lower(state, batch)),
+        "sampler": report(sampler),
+        "score": report(family.score.lower(state.params, model_rows(batch))),
+    }))
 """
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
 )
-def test_train_step_and_sampler_compile_for_a_v5e_slice(capsys):
+def test_train_step_sampler_and_score_compile_for_a_v5e_slice(capsys, tmp_path):
+    (tmp_path / "config.py").write_text(CONFIG)
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
@@ -100,7 +117,7 @@ def test_train_step_and_sampler_compile_for_a_v5e_slice(capsys):
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     }
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "config.py")],
         env=environment,
         capture_output=True,
         text=True,
@@ -116,4 +133,5 @@ def test_train_step_and_sampler_compile_for_a_v5e_slice(capsys):
     step = result["train_step"]
     assert state_bytes <= step["arguments"] < 1.3 * state_bytes
     assert step["donated"] > 0.95 * state_bytes  # the new state takes the place of the old one
-    assert 0 < step["temporary"] < 1e9 and 0 < result["sampler"]["temporary"] < 1e9
+    for program in ("train_step", "sampler", "score"):
+        assert 0 < result[program]["temporary"] < 1e9, program

@@ -31,12 +31,17 @@ def test_pass_at_k_is_the_mean_over_all_draws(n):
         (["1", "2"], [True, False], True),  # a tie: the earliest wins
         (["1", "2"], [False, True], False),
         ([None, None, "3"], [False, False, True], True),  # no answer, no vote
-        ([None, None], [True, True], False),
     ],
 )
 def test_majority(answers, correct, expected):
     texts = ["no answer" if a is None else f"so <answer> {a} </answer>" for a in answers]
     assert majority_is_correct(texts, correct) is expected
+
+
+def test_whole_texts_vote_where_no_answer_is_tagged():
+    assert majority_is_correct(["abc", " abc\n", "x"], [True, True, False])
+    assert not majority_is_correct(["abc", "x", "x"], [True, False, False])
+    assert not majority_is_correct(["", " "], [False, False])
 
 
 def test_what_votes():

@@ -8,7 +8,7 @@ import pytest
 
 from rljax.parallel.rules import put_rows
 from rljax.reporting.files import read_rows
-from rljax.training.families.preference import Preference
+from rljax.training.families.preference import Preference, pair_rows
 
 
 @pytest.fixture
@@ -69,3 +69,12 @@ def test_a_whole_run_starts_at_log_2_and_goes_down(tiny_run):
     losses = [row["loss"] for row in rows if row["stage"] == "dpo" and row["kind"] == "train"]
     assert losses[0] == pytest.approx(math.log(2), abs=1e-6)
     assert losses[-1] < losses[0]
+
+
+def test_pairs_with_chat_prompts_go_through_the_template(pieces):
+    words = ["chat_turn={content}!", "chat_generation_prompt=>"]
+    made = pieces("dpo_file", *(f"--config.tokenizer.{word}" for word in words))
+    message = [{"role": "user", "content": "1+1="}]
+    record = {"id": 0, "prompt": message, "chosen": "2", "rejected": "3"}
+    rows = pair_rows(made.context, made.stage, [record])
+    assert [made.context.tokenizer.decode(row) for row in rows["tokens"]] == ["1+1=!>2", "1+1=!>3"]

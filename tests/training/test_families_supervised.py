@@ -4,9 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
+from rljax.training.context import build_context
 from rljax.training.families.supervised import Supervised
 from rljax.training.logprobs import make_score, model_rows
 
@@ -82,3 +84,26 @@ def test_only_the_first_demonstrations_are_used(family):
     made, supervised = family("--config.warmup.data.limit=3")
     batch = supervised.collect(made.state, 1)[1].batches[0]
     assert len(set(demonstrations(batch, None))) == 3
+
+
+def test_a_task_without_worked_solutions_is_refused(tmp_path):
+    tasks = ({"name": "chain_sum"}, {"name": "countdown"})
+    config = load_config("configs/quickstart.py")
+    with config.unlocked():
+        config.data.tasks = tasks
+        config.data.prompt_pattern = ""
+        config.data.max_prompt_tokens = 2000
+        config.data.train_size = config.data.heldout_size = 8
+        config.scoring.workers = 0
+    context = build_context(config, validate(config), tmp_path)
+    with pytest.raises(ValueError, match="no worked demonstration"):
+        Supervised.check(context, validate(config)[0])
+
+
+def test_every_prompt_begins_with_bos_when_asked_to(family):
+    made, supervised = family(
+        "--config.tokenizer.add_bos=true", "--config.data.max_prompt_tokens=7"
+    )
+    bos = made.context.tokenizer.bos_id
+    assert {prompt[0] for prompt, _ in supervised.examples} == {bos}
+    assert all(bos not in completion for _, completion in supervised.examples)

@@ -8,6 +8,7 @@ import pytest
 
 from rljax.data.tokenizers import ByteTokenizer
 from rljax.parallel.mesh import make_mesh
+from rljax.rewards.pool import Scores
 from rljax.sampling.sampler import Rollouts
 from rljax.training import pairs
 from rljax.training.pairs import _pairs_of, sample_pairs
@@ -75,6 +76,8 @@ def test_which_samples_make_a_pair():
         [ord("c"), eos],
     ]
     correct = np.array([True, False, True, False, False, False, True, True])
+    failed = np.zeros(8, bool)
+    scores = Scores(correct.astype(np.float32), {"r": correct.astype(np.float32)}, failed, None)
     tokens = np.zeros((2, 4, 2), np.int32)
     mask = np.zeros((2, 4, 2), bool)
     for g, ids in enumerate(completions):
@@ -86,8 +89,10 @@ def test_which_samples_make_a_pair():
     samples = Samples(records, ["p", "q"], None, None, rollouts, texts, 0.0)
     expected = {"prompt": "p", "chosen": "b", "rejected": "c", "problem": 5}
     # Of the second prompt every usable sample is right.
-    assert _pairs_of(tokenizer, samples, correct, 2) == [expected]
-    assert _pairs_of(tokenizer, samples, correct, 0) == []
+    assert _pairs_of(tokenizer, samples, scores, 2) == [expected]
+    assert _pairs_of(tokenizer, samples, scores, 0) == []
+    failed[3] = True  # never scored: neither right nor wrong
+    assert _pairs_of(tokenizer, samples, scores, 2) == []
 
 
 def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):

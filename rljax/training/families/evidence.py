@@ -34,7 +34,7 @@ from rljax.registry import fields_of
 from rljax.rewards.answers import gold_text
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.context import CHECKED_RECORDS, Context, Record
+from rljax.training.context import Context, Record, checked_count
 from rljax.training.families import Experience
 from rljax.training.logprobs import completion_statistics, model_rows
 from rljax.training.rollout_record import rollout_record
@@ -50,6 +50,7 @@ class Detail(NamedTuple):
     samples: Samples
     advantages: np.ndarray  # [N]
     answer_logprobs: np.ndarray  # [N]
+    format_ok: np.ndarray  # [N] bool; without the phrase no answer was scored
 
 
 class Evidence:
@@ -84,7 +85,7 @@ class Evidence:
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """Reads the first reference answers."""
-        for index in range(min(len(context.train_problems), CHECKED_RECORDS)):
+        for index in range(checked_count(context.train_problems)):
             answer_ids(context, stage, {**context.train_problems[index], "id": index})
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
@@ -151,7 +152,7 @@ class Evidence:
         total = (advantages.reasoning + advantages.format).reshape(-1)
         tokens = int(rows["mask"].sum())
         metrics = rollout_metrics(samples, None)
-        detail = Detail(samples, total, answer_logprobs)
+        detail = Detail(samples, total, answer_logprobs, format_ok.reshape(-1))
         return state, Experience([batch], metrics, {"sampling": samples.seconds}, tokens, detail)
 
     def _rows(self, samples: Samples) -> tuple[Rows, np.ndarray, np.ndarray]:
@@ -200,10 +201,11 @@ class Evidence:
                 "advantage": np.broadcast_to(detail.advantages[:, None], shape),
             },
         )
-        rows = iter(detail.answer_logprobs)
+        values = iter(zip(detail.answer_logprobs, detail.format_ok, strict=True))
         for prompt in record["prompts"]:
             for sample in prompt["samples"]:
-                sample["reward"] = round(float(next(rows)), 6)
+                logprob, format_ok = next(values)
+                sample["reward"] = round(float(logprob), 6) if format_ok else None
         return record
 
 

@@ -81,14 +81,17 @@ class PolicyGradient:
             logprobs,
             old_logprobs,
             None if self.kl_in_loss is None else ref_logprobs,
-            entropy,
+            entropy
+            if values["entropy_weight"]
+            else None,  # 0 * entropy would still cost its gradient
             batch["advantages"],
             mask,
             ratio=self.ratio,
             surrogate=self.surrogate,
             kl=self.kl_in_loss,
             kl_weight=values["kl_weight"] if self.kl_in_loss else 0.0,
-            kl_importance_weighted=values.get("kl_importance_weighted", False),
+            kl_importance_weighted=bool(self.kl_in_loss)
+            and values.get("kl_importance_weighted", False),
             entropy_weight=values["entropy_weight"],
         )
         metrics["entropy"] = masked(entropy, mask)
@@ -184,7 +187,11 @@ class PolicyGradient:
         return advantages, update(baseline, rewards, mask, **fields), no_signal
 
     def record(self, state: TrainState, step: int, experience: Experience) -> dict[str, Any]:
-        """The step's samples with what the updates made of them."""
+        """The step's samples with what the updates made of them.
+
+        `ratio` compares the policies after and before the step; `clipped` marks the tokens whose
+        gradient the surrogate would drop at that ratio.
+        """
         detail: Detail = experience.detail
         rows = detail.rows
         placed = put_rows(model_rows(rows), self.context.mesh)

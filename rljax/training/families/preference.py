@@ -18,15 +18,13 @@ from rljax.objectives.preference import preference_loss
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.context import CHECKED_RECORDS, Context, Record
+from rljax.training.context import Context, Record
 from rljax.training.families import Experience
 from rljax.training.logprobs import completion_statistics, model_rows
 from rljax.training.pairs import sample_pairs
 from rljax.training.rows import Rows, completion_rows
 from rljax.training.state import TrainState
 from rljax.training.train_step import Batch, Metrics
-
-COLUMNS = ("prompt", "chosen", "rejected")
 
 
 class Preference:
@@ -54,12 +52,12 @@ class Preference:
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Reads the first pairs, and every line of a file."""
+        """Encodes every pair of a file once."""
         if stage.data["source"] == "sampled_pairs":
             return
         records = open_pairs(stage, stage.data["source"], stage.data["path"])
-        count = min(len(records), CHECKED_RECORDS)
-        pair_rows(context, stage, [{**records[index], "id": index} for index in range(count)])
+        for index in range(len(records)):
+            pair_rows(context, stage, [{**records[index], "id": index}])
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/preference.py)."""
@@ -97,7 +95,11 @@ class Preference:
 def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:
     """The file of a stage's pairs."""
     return open_source(
-        kind, path=path, columns=COLUMNS, path_field=f"config.{stage.name}.data.path"
+        kind,
+        path=path,
+        chat_columns=("prompt",),
+        text_columns=("chosen", "rejected"),
+        path_field=f"config.{stage.name}.data.path",
     )
 
 
@@ -105,10 +107,11 @@ def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows
     """Pairs as rows [2 * pairs, S]: chosen and rejected of a pair next to each other."""
     ids = [record["id"] for record in records]
     prompts, prompt_mask = encode_prompts(
-        [record["prompt"] for record in records],
+        context.prompt_texts(records, column="prompt"),
         context.tokenizer,
         max_prompt_tokens=context.config.data.max_prompt_tokens,
         ids=ids,
+        add_bos=context.config.tokenizer.add_bos,
     )
     texts = [record[side] for record in records for side in ("chosen", "rejected")]
     completions, mask = encode_completions(

@@ -14,7 +14,7 @@ from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import nll
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.context import CHECKED_RECORDS, Context
+from rljax.training.context import Context, checked_count
 from rljax.training.families import Experience
 from rljax.training.logprobs import completion_statistics
 from rljax.training.rows import Rows
@@ -45,8 +45,10 @@ class Supervised:
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Reads the first demonstrations, and every line of a file."""
-        examples = read_demonstrations(context, stage, at_most=CHECKED_RECORDS)
+        """Encodes the demonstrations of a file, or the first ones of generated problems."""
+        generated = stage.data["source"] == "problems"
+        at_most = checked_count(context.train_problems) if generated else None
+        examples = read_demonstrations(context, stage, at_most=at_most)
         lengths = [len(prompt) + len(completion) for prompt, completion in examples]
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if lengths[longest] > stage.data["row_tokens"]:
@@ -85,28 +87,31 @@ def read_demonstrations(
     From the run's problems, or from a file with the columns prompt and completion.
     """
     if stage.data["source"] == "problems":
-        records = context.train_problems
-        if "demonstration" not in records[0]:
-            raise ValueError(
-                "The problems bring no worked demonstrations; give a file of your own "
-                f"(config.{stage.name}.data.source, config.{stage.name}.data.path)."
-            )
-        column = "demonstration"
+        records, column, prompt_column = context.train_problems, "demonstration", None
     else:
-        column = "completion"
+        column, prompt_column = "completion", "prompt"
         records = open_source(
             stage.data["source"],
             path=stage.data["path"] or None,
-            columns=("prompt", column),
+            chat_columns=("prompt",),
+            text_columns=(column,),
             path_field=f"config.{stage.name}.data.path",
         )
     count = min(len(records), stage.data["limit"] or len(records), at_most or len(records))
-    encode, eos = context.tokenizer.encode, context.tokenizer.eos_id
+    tokenizer = context.tokenizer
+    bos = [tokenizer.bos_id] if context.config.tokenizer.add_bos else []
     examples = []
     for index in range(count):
         record = records[index]
-        (prompt,) = context.prompt_texts([record])
-        examples.append((encode(prompt), [*encode(record[column]), eos]))
+        if column not in record:
+            raise ValueError(
+                f"Problem {index} has no worked demonstration (there are some for the tasks of "
+                "rljax/tasks/worked.py); leave its task out, or give a file of your own "
+                f"(config.data.tasks, config.{stage.name}.data.source)."
+            )
+        (prompt,) = context.prompt_texts([record], column=prompt_column)
+        completion = [*tokenizer.encode(record[column]), tokenizer.eos_id]
+        examples.append(([*bos, *tokenizer.encode(prompt)], completion))
     return examples
 
 

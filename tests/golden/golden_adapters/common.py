@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.objectives.aggregation import aggregation_weights
+from rljax.registry import resolve_objective
 
 
 class NotBuilt(Exception):
@@ -23,6 +23,19 @@ def floats(case: dict, name: str) -> Array:
 
 def bools(case: dict, name: str) -> Array:
     return jnp.asarray(case["inputs"][name]) != 0
+
+
+def part(method: str, choice: str, option: str, **fields):
+    """The function that a training stage with these choices calls, its fields bound.
+
+    Fields that are None count as not set, as in a config.
+    """
+    return resolve_objective(method, {choice: option, **fields}).part(choice)
+
+
+def aggregation_weights(mask: Array, aggregation: str, length: int | None = None) -> Array:
+    """Weights such that `loss = sum(weights * per_token_loss)`."""
+    return part("dapo", "aggregation", aggregation, aggregation_length=length)(mask)
 
 
 def weights_in_larger_batch(
@@ -46,5 +59,4 @@ def weights_in_larger_batch(
     else:
         filler = filler.at[:missing_rows, 0].set(True)
     whole = jnp.concatenate([jnp.pad(mask, ((0, 0), (0, width - t))), filler])
-    weights = aggregation_weights(whole, aggregation=aggregation, aggregation_length=length)
-    return weights[:n, :t]
+    return aggregation_weights(whole, aggregation, length)[:n, :t]

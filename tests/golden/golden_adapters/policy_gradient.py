@@ -1,21 +1,35 @@
 """Slugs policy-gradient-*: advantages, losses, aggregation and KL of verl, TRL and tunix."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
-from golden_adapters.common import NotBuilt, bools, floats, lookup, weights_in_larger_batch
-from rljax.objectives.advantages import ADVANTAGES
-from rljax.objectives.aggregation import aggregation_weights
-from rljax.objectives.kl import KL_ESTIMATORS
+from golden_adapters.common import (
+    NotBuilt,
+    aggregation_weights,
+    bools,
+    floats,
+    lookup,
+    part,
+    weights_in_larger_batch,
+)
 from rljax.objectives.policy_gradient import policy_gradient_loss
-from rljax.objectives.ratios import RATIOS
-from rljax.objectives.surrogates import SURROGATES
+from rljax.registry import resolve_objective
 
 
 def _function(case: dict) -> str:
     return case.get("function", case["name"].split("/")[0]).split(" ")[0]
+
+
+def _advantage(name: str, **fields):
+    return part("grpo", "advantage", name, **fields)
+
+
+def _surrogate(name: str, **fields):
+    return part("grpo", "surrogate", name, **fields)
+
+
+def _kl(estimator: str):
+    return resolve_objective("grpo", {"kl_estimator": estimator}).kl
 
 
 def _loss_and_gradients(case, advantages, mask, weights, *, ratio, surrogate, **settings):
@@ -28,7 +42,7 @@ def _loss_and_gradients(case, advantages, mask, weights, *, ratio, surrogate, **
     def total(logprobs, entropy):
         loss, metrics = policy_gradient_loss(
             logprobs, old, ref, entropy, advantages, mask,
-            ratio=RATIOS[ratio], surrogate=surrogate, **settings,
+            ratio=part("grpo", "ratio", ratio), surrogate=surrogate, **settings,
         )  # fmt: skip
         return jnp.sum(weights * loss), metrics
 
@@ -50,17 +64,17 @@ def _verl_advantage(case: dict):
     function = _function(case)
     if function in ("compute_grpo_outcome_advantage", "compute_grpo_vectorized_outcome_advantage"):
         if args["norm_adv_by_std_in_grpo"]:
-            zscore = ADVANTAGES["group_zscore"]
-            return zscore(rewards, mask, groups, advantage_epsilon=args["epsilon"])
-        return ADVANTAGES["group_mean"](rewards, mask, groups)
-    leave_one_out = ADVANTAGES["group_leave_one_out"](rewards, mask, groups)
+            zscore = _advantage("group_zscore", advantage_epsilon=args["epsilon"])
+            return zscore(rewards, mask, groups)
+        return _advantage("group_mean")(rewards, mask, groups)
+    leave_one_out = _advantage("group_leave_one_out")(rewards, mask, groups)
     if function == "compute_rloo_vectorized_outcome_advantage":
         return leave_one_out
     if function == "compute_rloo_outcome_advantage":
         # The loop version hands a lone sample's score through, as our "none" does; our
         # leave-one-out follows the vectorised version, which gives it 0.
         alone = (groups[:, None] == groups).sum(axis=-1, keepdims=True) == 1
-        return jnp.where(alone, ADVANTAGES["none"](rewards, mask, groups), leave_one_out)
+        return jnp.where(alone, _advantage("none")(rewards, mask, groups), leave_one_out)
     raise NotBuilt(function)
 
 
@@ -84,16 +98,16 @@ def verl_losses(case: dict) -> dict:
         raise NotBuilt("correction for a sampler that differs from the trainer")
     mask = bools(case, "response_mask")
     aggregation = lookup(VERL_AGGREGATIONS, args["loss_agg_mode"], "aggregation")
-    weights = aggregation_weights(mask, aggregation=aggregation)
+    weights = aggregation_weights(mask, aggregation)
     if function == "compute_policy_loss_vanilla":
-        ratio, surrogate = "token", partial(
-            SURROGATES["clipped"],
+        ratio, surrogate = "token", _surrogate(
+            "clipped",
             clip_low=args["clip_low"],
             clip_high=args["clip_high"],
             dual_clip=args["dual_clip_c"],
         )  # fmt: skip
     elif function in ("compute_policy_loss_gpg", "compute_policy_loss_reinforce"):
-        ratio, surrogate = "none", SURROGATES["policy_gradient"]
+        ratio, surrogate = "none", _surrogate("policy_gradient")
     else:
         raise NotBuilt(function)
     loss, (gradient, _), metrics = _loss_and_gradients(
@@ -114,9 +128,7 @@ def _verl_aggregated(case: dict) -> dict:
     args, losses, mask = case["args"], floats(case, "loss_mat"), bools(case, "loss_mask")
     aggregation = lookup(VERL_AGGREGATIONS, args["loss_agg_mode"], "aggregation")
     if "loss_scale_factor" in args:
-        weights = aggregation_weights(
-            mask, aggregation=aggregation, aggregation_length=args["loss_scale_factor"]
-        )
+        weights = aggregation_weights(mask, aggregation, args["loss_scale_factor"])
     elif aggregation == "token_mean":
         weights = weights_in_larger_batch(mask, aggregation, tokens=args.get("batch_num_tokens"))
     else:
@@ -130,7 +142,7 @@ VERL_KL = {"k1": "k1", "k2": "k2", "k3": "k3", "k1+": "k1_plus", "k3+": "k3_plus
 
 
 def _verl_kl(case: dict) -> dict:
-    estimator = KL_ESTIMATORS[lookup(VERL_KL, case["args"]["kind"], "KL estimator")]
+    estimator = _kl(lookup(VERL_KL, case["args"]["kind"], "KL estimator"))
     ref = floats(case, "ref_logprob")
 
     def total(logprobs):
@@ -167,8 +179,8 @@ def _trl_surrogate(args: dict):
         # TRL caps the unclipped ratio before the maximum; only above 1 + clip_high is that the
         # dual clip.
         raise NotBuilt("a cap on the ratio below the clip range")
-    return partial(
-        SURROGATES["clipped"],
+    return _surrogate(
+        "clipped",
         clip_low=args["epsilon_low"],
         clip_high=args["epsilon_high"],
         dual_clip=args["delta"],
@@ -186,7 +198,7 @@ def trl(case: dict) -> dict:
         weights = weights_in_larger_batch(mask, aggregation, tokens=args["num_items_in_batch"])
     else:
         length = args["max_completion_length"] if args["loss_type"] == "dr_grpo" else None
-        weights = aggregation_weights(mask, aggregation=aggregation, aggregation_length=length)
+        weights = aggregation_weights(mask, aggregation, length)
     loss, (gradient, entropy_gradient), _ = _loss_and_gradients(
         case,
         jnp.where(mask, floats(case, "advantages")[:, None], 0.0),
@@ -194,7 +206,7 @@ def trl(case: dict) -> dict:
         weights,
         ratio="token",
         surrogate=surrogate,
-        kl=KL_ESTIMATORS["k3"] if args["beta"] else None,
+        kl=_kl("k3") if args["beta"] else None,
         kl_weight=args["beta"],
         kl_importance_weighted=bool(args["beta"]) and args["use_bias_correction_kl"],
         entropy_weight=args["entropy_coef"],
@@ -216,7 +228,7 @@ TUNIX_AGGREGATIONS = {
 def _tunix_advantage(case: dict, name: str, **settings) -> dict:
     rewards = floats(case, "rewards")[:, None]
     groups = jnp.arange(rewards.shape[0]) // case["args"]["num_generations"]
-    advantages = ADVANTAGES[name](rewards, jnp.ones(rewards.shape, bool), groups, **settings)
+    advantages = _advantage(name, **settings)(rewards, jnp.ones(rewards.shape, bool), groups)
     return {"advantages": advantages[:, 0]}
 
 
@@ -230,15 +242,15 @@ def _tunix_loss(case: dict) -> dict:
         case,
         jnp.where(mask, floats(case, "advantages")[:, None], 0.0),
         mask,
-        aggregation_weights(mask, aggregation=aggregation),
+        aggregation_weights(mask, aggregation),
         ratio="token",
-        surrogate=partial(
-            SURROGATES["clipped"],
+        surrogate=_surrogate(
+            "clipped",
             clip_low=args["epsilon"],
             clip_high=args.get("epsilon_high", args["epsilon"]),
             dual_clip=args.get("epsilon_c"),
         ),
-        kl=KL_ESTIMATORS["k3"] if beta else None,
+        kl=_kl("k3") if beta else None,
         kl_weight=beta,
     )
     return {"loss": loss, "grad_log_prob": gradient}

@@ -5,11 +5,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from golden_adapters.common import NotBuilt, bools, floats
-from rljax.objectives.aggregation import aggregation_weights
-from rljax.objectives.preference import LINKS, SCORES, preference_loss
+from golden_adapters.common import NotBuilt, bools, floats, part
+from rljax.objectives.preference import preference_loss
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.objectives.supervised import nll
+from rljax.registry import resolve_objective
 
 TRL_METRICS = {
     "rewards/chosen": "reward_chosen",
@@ -23,13 +23,16 @@ TRL_METRICS = {
 
 def _pair_losses(logprobs, ref_logprobs, mask, *, beta, label_smoothing):
     """Per-pair losses, rows 0 .. B-1 of the [2B, T] arrays being the chosen completions."""
+    fields = {"beta": beta, "label_smoothing": label_smoothing}
+    objective = resolve_objective("dpo", fields)
     policy = jnp.split(sequence_logprobs(logprobs, mask), 2)
     reference = jnp.split(sequence_logprobs(ref_logprobs, mask), 2)
     return preference_loss(
         *policy,
         *reference,
-        score=SCORES["log_ratio"],
-        link=partial(LINKS["logistic"], label_smoothing=label_smoothing),
+        score=objective.part("score"),
+        # The loss hands beta to the link itself.
+        link=partial(objective.part("link").func, label_smoothing=label_smoothing),
         beta=beta,
     )
 
@@ -65,7 +68,7 @@ def dpo_family(case: dict) -> dict:
         # TRL's "sft": the mean over the chosen tokens of the batch, which couples the pairs.
         chosen = len(logprobs) // 2
         mask = bools(case, "completion_mask")[:chosen, 1:]
-        weights = aggregation_weights(mask, aggregation="token_mean")
+        weights = part("sft", "aggregation", "token_mean")(mask)
         return jnp.sum(weights * nll(logprobs[:chosen], mask)[0]), (None, pairs(logprobs)[1][1])
 
     function = pairs if args["loss_type"] == ["sigmoid"] else supervised

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 
 from golden_adapters.common import NotBuilt, bools, floats
-from rljax.objectives.aggregation import aggregation_weights
 from rljax.objectives.supervised import nll
+from rljax.registry import resolve_objective
 
 
 def _token_mean(logprobs, mask):
-    return jnp.sum(aggregation_weights(mask, aggregation="token_mean") * nll(logprobs, mask)[0])
+    weigh = resolve_objective("sft", {}).part("aggregation")
+    return jnp.sum(weigh(mask) * nll(logprobs, mask)[0])
 
 
 def hpt(case: dict) -> dict:
