@@ -147,7 +147,7 @@ function drawViewer() {
       make("div", {class: "segments"},
         turn(-1, "\u2039", "previous prompt"), turn(1, "\u203a", "next prompt")),
       !hasRatio(prompt) ? null : segments("Colour by",
-        [["logprobs", "log-probability"], ["ratio", "ratio after the step's updates"]], view.colour,
+        [["logprobs", "log-probability"], ["ratio", "ratio at the update"]], view.colour,
         (colour) => { view.colour = colour; })),
     make("p", {class: "meaning"}, rollout.note),
     hasRatio(prompt) ? make("p", {class: "meaning"}, RATIO) : null,
@@ -176,7 +176,7 @@ function groupLine(prompt) {
   const scale = colourOf(prompt) === "logprobs"
     ? ["likely", `linear-gradient(90deg, ${hot})`, "surprising"]
     : ["less likely", `linear-gradient(90deg, ${cold}, ${hot})`,
-      "more likely after the step's updates"];
+      "more likely at the update"];
   return make("div", {class: "group"},
     make("span", {}, make("b", {}, String(prompt.rewards.length)), " samples, mean reward ",
       make("b", {}, rewards.length ? short(mean) : "\u2013"),
@@ -187,10 +187,10 @@ function groupLine(prompt) {
     hasRatio(prompt) ? make("span", {class: "key-clipped"}, CLIPPED) : null);
 }
 
-const RATIO = "Ratio: a token's probability under the policy after the step's updates, divided " +
-  "by that under the policy before the step. Underlined: the clip would drop the token's " +
-  "gradient at that ratio.";
-const CLIPPED = "clip would drop the gradient after the step's updates";
+const RATIO = "Ratio: a token's probability under the policy that its update started from, " +
+  "divided by that under the policy before the step. Underlined: the clip dropped the token's " +
+  "gradient.";
+const CLIPPED = "clip dropped the gradient";
 const meanOf = (value) => !Array.isArray(value) ? value
   : value.reduce((sum, entry) => sum + Number(entry), 0) / Math.max(1, value.length);
 
@@ -248,7 +248,7 @@ function tokenTip(sample, i, clipped, event) {
   const logprob = sample.logprobs[i];
   add("log-probability", logprob);
   if (logprob !== undefined) add("probability", Math.exp(Number(logprob)));
-  add("ratio after the step's updates", sample.ratio[i]);
+  add("ratio at the update", sample.ratio[i]);
   if (Array.isArray(sample.advantage)) add("advantage", sample.advantage[i]);
   if (clipped.has(i)) rows.push(tipRow(CLIPPED, "yes"));
   showTip(event.clientX, event.clientY, ...rows);

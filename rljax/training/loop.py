@@ -198,6 +198,8 @@ class Runner:
                 state, experience = family.collect(state, step)
                 metrics = []
                 for batch in experience.batches:
+                    if step in recorded:
+                        family.observe(state, batch, experience)
                     state, update_metrics = train_step(state, put_rows(batch, self.context.mesh))
                     metrics.append(update_metrics)
                 last = step == stage.steps
@@ -208,7 +210,7 @@ class Runner:
                 if flushing:  # the device works behind: its time belongs to this step
                     jax.block_until_ready(metrics)
                 log.add(Step(step, experience, metrics, time.perf_counter() - began))
-                if step in recorded and (record := family.record(state, step, experience)):
+                if step in recorded and (record := family.record(step, experience)):
                     write_rollout(self.context.workdir, record)
                 if flushing:
                     log.flush()

@@ -326,10 +326,10 @@ def test_the_viewer_colours_tokens_and_says_what_ratio_and_clip_mean(tmp_path):
     rewards = re.findall(r"<header><span>reward <b>([^<]*)</b>", html)
     assert rewards == ["1", "0.5", "0.5", "0.5", "0", "0", "–", "–"]
     assert "mean reward <b>0.4167</b> of 6; 2 without a reward" in html
-    assert "<span>ratio after the step's updates</span>" in html  # of the tooltip
-    assert "<span>clip would drop the gradient after the step's updates</span><b>yes</b>" in html
-    assert ">ratio after the step's updates</button>" in html
-    assert "under the policy after the step's updates, divided by that" in html
+    assert "<span>ratio at the update</span>" in html  # of the tooltip
+    assert "<span>clip dropped the gradient</span><b>yes</b>" in html
+    assert ">ratio at the update</button>" in html
+    assert "under the policy that its update started from" in html
     assert ">clipped<" not in html and "was clipped" not in html
 
 

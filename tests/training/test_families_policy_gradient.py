@@ -171,13 +171,24 @@ def test_a_step_is_a_function_of_its_number(step):
 
 
 def test_the_record_shows_what_the_updates_did(step):
-    """Ratios and clipped tokens are those of the policy after the step."""
+    """The second update of the step starts from moved parameters: its ratios are not 1."""
     made, family, state, experience = step("grpo", reference="start")
-    record = family.record(state.replace(params=perturbed(made.params, 0.2)), 1, experience)
+    first, second = experience.batches
+    moved = state.replace(params=perturbed(made.params, 0.2))
+    family.observe(state, first, experience)
+    family.observe(moved, second, experience)
+    record = family.record(1, experience)
     samples = [sample for prompt in record["prompts"] for sample in prompt["samples"]]
-    ratios = np.concatenate([sample["ratio"] for sample in samples])
-    advantages = np.concatenate([sample["advantage"] for sample in samples])
-    clipped = np.concatenate([sample["clipped"] for sample in samples])
+    at_start = [samples[row]["ratio"] for row in first["row"]]
+    np.testing.assert_allclose(np.concatenate(at_start), 1.0, atol=1e-5)
+    ratios = np.concatenate([samples[row]["ratio"] for row in second["row"]])
+    advantages = np.concatenate([samples[row]["advantage"] for row in second["row"]])
+    clipped = np.concatenate([samples[row]["clipped"] for row in second["row"]])
     expected = (advantages > 0) & (ratios > 1.2) | (advantages < 0) & (ratios < 0.8)
     np.testing.assert_array_equal(clipped, expected)
     assert np.abs(ratios - 1).max() > 0.2
+    # The update itself says the same.
+    batch = put_rows(second, made.context.mesh)
+    metrics = jax.jit(family.loss_fn)(moved.params, batch)[1]
+    shares = [metrics["clip_share_low"], metrics["clip_share_high"]]
+    assert sum(float(share.total) for share in shares) == clipped.sum()

@@ -37,6 +37,10 @@ class Family(Protocol):
         """The batches of a step (from 1), and the state with any running statistic moved on."""
         ...
 
-    def record(self, state: TrainState, step: int, experience: Experience) -> dict | None:
+    def observe(self, state: TrainState, batch: Rows, experience: Experience) -> None:
+        """Called before each update of a recorded step, with the state that it starts from."""
+        ...
+
+    def record(self, step: int, experience: Experience) -> dict | None:
         """The step's rollouts for the report, after its updates; None where there are none."""
         ...

@@ -185,7 +185,10 @@ class Evidence:
         present = np.repeat([bool(answer) for answer in answers], group).reshape(-1, group)
         return rows, format_ok.reshape(-1, group), present
 
-    def record(self, state: TrainState, step: int, experience: Experience) -> dict[str, Any]:
+    def observe(self, state: TrainState, batch: Rows, experience: Experience) -> None:
+        """One update per step: there is no ratio to keep."""
+
+    def record(self, step: int, experience: Experience) -> dict[str, Any]:
         """The step's chains of thought; the reward shown is the log-likelihood of the answer."""
         detail: Detail = experience.detail
         samples = detail.samples

@@ -36,6 +36,7 @@ class Detail(NamedTuple):
     samples: Samples
     scores: Scores
     rows: Rows
+    log_ratio: np.ndarray  # [N, T], that each token's last update started from; see `observe`
 
 
 class PolicyGradient:
@@ -121,6 +122,7 @@ class PolicyGradient:
             samples.flat("mask"),
         )
         rows["behavior_logprobs"] = samples.flat("logprobs")
+        rows["row"] = np.arange(len(rows["mask"]), dtype=np.int32)  # of the step, in any batch
         rows |= self._scored(state.params, rows)
         advantages, baseline, no_signal = jax.device_get(
             self.advantages(
@@ -145,7 +147,8 @@ class PolicyGradient:
         seconds = {"sampling": samples.seconds, "scoring": scoring_seconds}
         tokens = int(rows["mask"].sum()) * batch.epochs_per_step
         state = state.replace(baseline=jax.device_put(baseline, state.baseline.sharding))
-        return state, Experience(batches, metrics, seconds, tokens, Detail(samples, scores, rows))
+        detail = Detail(samples, scores, rows, np.zeros(rows["mask"].shape, np.float32))
+        return state, Experience(batches, metrics, seconds, tokens, detail)
 
     def _scored(self, params: Params, rows: Rows) -> Rows:
         """The log-probabilities that this method needs, under the old and the reference policy."""
@@ -186,18 +189,20 @@ class PolicyGradient:
         advantages = part(rewards, mask, group_ids, baseline)
         return advantages, update(baseline, rewards, mask, **fields), no_signal
 
-    def record(self, state: TrainState, step: int, experience: Experience) -> dict[str, Any]:
-        """The step's samples with what the updates made of them.
-
-        `ratio` compares the policies after and before the step; `clipped` marks the tokens whose
-        gradient the surrogate would drop at that ratio.
-        """
+    def observe(self, state: TrainState, batch: Rows, experience: Experience) -> None:
+        """Keeps the ratios of an update's tokens: the policy before it / before the step."""
+        if not self.stores_old:  # a single update: every ratio is 1
+            return
         detail: Detail = experience.detail
-        rows = detail.rows
-        placed = put_rows(model_rows(rows), self.context.mesh)
-        new_logprobs = jax.device_get(self.score(state.params, placed))
-        old_logprobs = rows.get("old_logprobs", rows["behavior_logprobs"])
-        log_ratio = np.where(rows["mask"], new_logprobs - old_logprobs, 0.0)
+        placed = put_rows(model_rows(detail.rows), self.context.mesh)
+        logprobs = jax.device_get(self.score(state.params, placed))
+        log_ratio = np.where(detail.rows["mask"], logprobs - detail.rows["old_logprobs"], 0.0)
+        detail.log_ratio[batch["row"]] = log_ratio[batch["row"]]
+
+    def record(self, step: int, experience: Experience) -> dict[str, Any]:
+        """The step's samples, and what their updates did to them: ratios, dropped gradients."""
+        detail: Detail = experience.detail
+        rows, log_ratio = detail.rows, detail.log_ratio
         dropped = np.zeros(log_ratio.shape, bool)
         if self.stage.objective.choices["surrogate"] == "clipped":
             fields = {name: self.stage.objective.values[name] for name in fields_of(clipped_tokens)}

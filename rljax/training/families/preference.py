@@ -88,7 +88,10 @@ class Preference:
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
         return state, Experience([batch], {}, {}, tokens)
 
-    def record(self, state: TrainState, step: int, experience: Experience) -> None:
+    def observe(self, state: TrainState, batch: Rows, experience: Experience) -> None:
+        """Nothing was sampled."""
+
+    def record(self, step: int, experience: Experience) -> None:
         """Nothing was sampled in this step."""
 
 

@@ -75,7 +75,10 @@ class Supervised:
         rows["weights"] = np.asarray(self.weigh(rows["mask"]), np.float32)
         return state, Experience([rows], {}, {}, int(rows["mask"].sum()))
 
-    def record(self, state: TrainState, step: int, experience: Experience) -> None:
+    def observe(self, state: TrainState, batch: Rows, experience: Experience) -> None:
+        """Nothing was sampled."""
+
+    def record(self, step: int, experience: Experience) -> None:
         """Nothing was sampled."""
 
 
