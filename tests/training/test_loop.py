@@ -22,7 +22,7 @@ CONFIGS = [path for path in FILES if "def get_config" in path.read_text()]
 # greedy evaluation, the sampled one, and the stage's own; `step` is one for each stage.
 PROGRAMS = {
     "grpo": {"sample": 3, "step": 2, "score": 1, "_advantages": 1},
-    "reinforce": {"sample": 3, "step": 1, "score": 1, "_advantages": 1},
+    "reinforce": {"sample": 3, "step": 1, "_advantages": 1},
     "dpo": {"sample": 3, "step": 2, "score": 1},
     "jepo": {"sample": 3, "step": 2, "score": 1, "evidence_advantages": 1},
 }
