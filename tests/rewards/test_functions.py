@@ -16,7 +16,8 @@ from rljax.rewards.functions import (
 )
 from rljax.tasks.reasoning_gym import ReasoningGym
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
+SHARED = Path(__file__).parents[2].parent / "shared" / "golden"
+GOLDEN = SHARED if SHARED.is_dir() else Path(__file__).parent
 
 MAZE = "}{" * 50 + "{" * 50
 NONSENSE = ["", " ", "1" * 10_000, "\\boxed{" + "1" * 10_000 + "}", MAZE, "\\boxed{" + MAZE]
@@ -25,8 +26,6 @@ NONSENSE += ["\\boxed{9^{9^9}}", "\\boxed{9**9**9}", "\\boxed{2^{99999999}}", "\
 
 
 def golden(name):
-    if not (GOLDEN / name).exists():
-        pytest.skip("the golden files are not beside the repository")
     return {case["name"]: case for case in json.loads((GOLDEN / name).read_text())["cases"]}
 
 
