@@ -36,7 +36,7 @@ setup(
         "test": ["pytest", "ruff"],
         "tpu": ["jax[tpu]"],
         "gpu": ["jax[cuda12]"],
-        "hf": ["transformers"],
+        "hf": ["transformers", "jinja2"],
         "wandb": ["wandb"],
         "plan": ["libtpu"],
     },

@@ -1,6 +1,8 @@
-"""Your own problems (JSONL) and your own reward, without any warm-up; 2 CPU cores, about a minute.
+"""Your own problems (JSONL) and your own reward; 2 CPU cores, about a minute.
 
-A tiny model learns to sort four letters from partial credit alone. Copy this file to start yours:
+A tiny model sees a few demonstrations of sorting four letters, then RLOO goes on from partial
+credit. Expect a held-out accuracy of about 0.6 after the warm-up and 0.9 at the end. Copy this file
+to start yours:
 
     python launch/train.py --config=configs/examples/own_task.py
 
@@ -14,7 +16,7 @@ def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` is not used."""
     c = ConfigDict()
     c.name = "own-task"
-    c.stages = ("rl",)
+    c.stages = ("warmup", "rl")
     c.model = dict(layers=2, width=64, heads=4, kv_heads=2)
     c.data = dict(
         kind="jsonl",
@@ -30,6 +32,13 @@ def get_config(arg: str = "") -> ConfigDict:
         ),
     )
     c.evaluation = dict(max_new_tokens=6, samples_per_prompt=4, prompts_per_batch=64)
+    c.warmup = dict(
+        method="sft",
+        steps=20,
+        data=dict(source="jsonl", path="configs/examples/problems.jsonl", row_tokens=64),
+        batch=dict(sequences_per_update=32),
+        optimizer=dict(learning_rate=2e-3, warmup_updates=10),
+    )
     c.rl = dict(
         method="rloo",
         steps=60,

@@ -4,12 +4,14 @@ context.py      what every stage of a run shares: mesh, network, tokenizer, prob
 rows.py         prompts and completions as rows of tokens
 logprobs.py     log-probabilities and entropy of chosen tokens, the trainer's side
 rollouts.py     sample, decode to text, score
+pairs.py        preference pairs from the policy's own samples
 families/       one file per family of methods: how it collects a batch, and its loss
 train_step.py   the one update: accumulate, check, apply
 state.py        TrainState and its shardings
 optimizers.py   optimizers and schedules by name
 evaluation.py   held-out accuracy, pass@k, majority@k
 checkpoints.py  orbax: asynchronous, keep-n and best, exact resume
+rollout_record.py, summary.py   what the report shows of a step, and of the run
 workdir.py      the files of a run, and whether a workdir belongs to a config
 loop.py         the train loop: read this first
 """
