@@ -1,12 +1,15 @@
 """Checkpoints of one stage, through orbax: asynchronous, atomic, keep-n and best."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -137,7 +140,7 @@ def find_step(path: str | Path) -> Path:
 def check_params(where: Path, network: Network) -> None:
     """Raises ValueError unless the checkpoint's parameters are those of the network."""
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.metadata(where / "state").item_metadata.tree["params"]
     except Exception as error:
         raise _damaged(where, error) from error
@@ -164,10 +167,21 @@ def restore_params(where: Path, network: Network, mesh: Mesh) -> Params:
         partial_restore=True,
     )
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
             return checkpointer.restore(where / "state", args=arguments)["params"]
     except Exception as error:  # orbax raises many kinds; to the user they are one
         raise _damaged(where, error) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without orbax's warning that a part of a checkpoint is not a whole one."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 class MismatchError(ValueError):
