@@ -28,6 +28,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.11.30",
         "pyarrow",
+        "qwix>=0.1.8",
         "reasoning-gym>=0.1.25",
         "rich",
         "tensorboardX",

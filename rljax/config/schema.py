@@ -39,24 +39,92 @@ class Field:
 
 Section = Mapping[str, "Field | Section"]
 
+ROPE_SCALING: Section = {
+    "kind": Field("", "'': none; linear, llama3 or yarn"),
+    "factor": Field(None, "how much longer the context becomes", value_type=float, minimum=1),
+    "original_positions": Field(None, "llama3, yarn: the first context", value_type=int, minimum=1),
+    "low_frequency_factor": Field(None, "llama3: where blending begins", value_type=float),
+    "high_frequency_factor": Field(None, "llama3: where blending ends", value_type=float),
+    "beta_fast": Field(None, "yarn: rotations where blending begins", value_type=float),
+    "beta_slow": Field(None, "yarn: rotations where blending ends", value_type=float),
+    "attention_factor": Field(None, "yarn: of cosines and sines; 0: its formula", value_type=float),
+}
+
+LORA: Section = {
+    "rank": Field(0, "r; 0: no adapters, everything is trained", minimum=0),
+    "alpha": Field(None, "adapters are scaled by alpha / r; by default r", value_type=float),
+    "rank_stabilised": Field(None, "scale by alpha / sqrt(r) instead (rsLoRA)", value_type=bool),
+    "modules": Field(None, "out of query, key, value, out, gate, up, down", value_type=tuple),
+    "kind": Field(
+        None, "lora, or lora_sb: trains r x r numbers between fixed bases", value_type=str
+    ),
+    "base": Field(None, "the frozen matrices: full, int8 or nf4", value_type=str),
+}
+
+# The shape of the network. None: what the preset or the checkpoint says, else the small default.
+SHAPE: Section = {
+    "vocab_size": Field(None, "tokens; by default the tokenizer's", value_type=int, minimum=1),
+    "layers": Field(None, "transformer blocks (default 4)", value_type=int, minimum=1),
+    "width": Field(None, "size of the residual stream (default 128)", value_type=int, minimum=1),
+    "heads": Field(None, "query heads (default 4)", value_type=int, minimum=1),
+    "kv_heads": Field(
+        None, "key-value heads; divides heads (default 2)", value_type=int, minimum=1
+    ),
+    "head_dim": Field(None, "size of a head (default width / heads)", value_type=int, minimum=1),
+    "mlp_width": Field(
+        None, "hidden size of the gated MLP (default 3 * width)", value_type=int, minimum=1
+    ),
+    "activation": Field(None, "of the MLP's gate: silu or gelu_tanh", value_type=str),
+    "tied_embeddings": Field(None, "output matrix = embedding matrix", value_type=bool),
+    "embedding_scale": Field(None, "multiplies embedded tokens", value_type=float),
+    "causal": Field(None, "False: tokens see both ways", value_type=bool),
+    "rope_base": Field(None, "base of the rotary positions", value_type=float, minimum=1),
+    "rope_scaling": ROPE_SCALING,
+    "local_rope_base": Field(None, "of layers with a window; 0: the same", value_type=float),
+    "attention_bias": Field(None, "on query, key and value", value_type=bool),
+    "query_key_norm": Field(None, "none, head or projection", value_type=str),
+    "attention_scale": Field(None, "of the scores; 0: head_dim ** -0.5", value_type=float),
+    "attention_softcap": Field(None, "c of c tanh(scores / c); 0: off", value_type=float),
+    "sliding_window": Field(None, "tokens a local layer sees; 0: none is local", value_type=int),
+    "global_every": Field(None, "every so many layers one is not local", value_type=int),
+    "norm_epsilon": Field(None, "epsilon of RMSNorm", value_type=float, minimum=0),
+    "norm_offset": Field(None, "added to the norms' scales (Gemma: 1)", value_type=float),
+    "norm_placement": Field(None, "pre, post or both, of each sublayer", value_type=str),
+    "logit_softcap": Field(None, "as attention_softcap, for the logits", value_type=float),
+    "experts": Field(None, "of each MLP; 0: one dense MLP", value_type=int, minimum=0),
+    "experts_per_token": Field(None, "experts that a token is sent to", value_type=int, minimum=1),
+    "expert_width": Field(None, "hidden size of an expert", value_type=int, minimum=1),
+    "router_score": Field(None, "softmax or sigmoid of the router's logits", value_type=str),
+    "normalise_router": Field(None, "gates of the chosen experts sum to 1", value_type=bool),
+}
+
 MODEL: Section = {
-    "init_from": Field("", "parameters to start from: CHECKPOINTS/STAGE[/STEP] of another run"),
-    "layers": Field(4, "transformer blocks", minimum=1),
-    "width": Field(128, "size of the residual stream", minimum=1),
-    "heads": Field(4, "query heads", minimum=1),
-    "kv_heads": Field(2, "key-value heads; divides heads", minimum=1),
-    "head_dim": Field(0, "size of a head; 0 is width / heads", minimum=0),
-    "mlp_width": Field(0, "hidden size of the gated MLP; 0 is 3 * width", minimum=0),
-    "rope_base": Field(10_000.0, "base of the rotary positions", minimum=1),
-    "norm_epsilon": Field(1e-6, "epsilon of RMSNorm", minimum=0),
-    "tied_embeddings": Field(True, "output matrix = embedding matrix"),
+    "preset": Field("", "a published shape by name (rljax/models/presets.py), e.g. qwen3_0_6b"),
+    "init_from": Field(
+        "",
+        "weights to start from: a Hugging Face folder (its config.json then is the shape), or "
+        "CHECKPOINTS/STAGE[/STEP] of another run",
+    ),
+    **SHAPE,
+    "router_bias": Field(
+        None, "a bias on the choice of experts, not on their gates", value_type=bool
+    ),
+    "router_bias_rate": Field(0.0, "its step after an update (arXiv:2408.15664)", minimum=0),
+    "router_aux_weight": Field(0.0, "weight of the load-balancing loss", minimum=0),
     "dtype": Field("float32", "of activations", choices=("float32", "bfloat16")),
     "param_dtype": Field("float32", "of parameters", choices=("float32", "bfloat16")),
+    "attention": Field(
+        "auto",
+        "kernel: auto takes splash on TPU, cudnn on GPU where it can, else dense",
+        choices=("auto", "dense", "splash", "cudnn"),
+    ),
     "remat": Field(
         "none",
-        "recomputed in the backward pass: nothing, all but matrix products, or whole blocks",
-        choices=("none", "dots", "full"),
+        "recomputed in the backward pass: nothing, all but matrix products, whole blocks, or whole "
+        "blocks whose inputs wait in host memory (offload)",
+        choices=("none", "dots", "full", "offload"),
     ),
+    "lora": LORA,
 }
 
 TOKENIZER: Section = {
@@ -70,6 +138,8 @@ TOKENIZER: Section = {
 MESH: Section = {
     "data": Field(-1, "replicas of the parameters; -1 takes the devices that are left"),
     "fsdp": Field(1, "shards of parameters and optimizer state"),
+    "expert": Field(1, "shards of the experts; rows are split over it too"),
+    "context": Field(1, "shards of the positions of long rows"),
     "tensor": Field(1, "shards of heads, MLP and vocabulary"),
 }
 
@@ -143,6 +213,12 @@ OPTIMIZER: Section = {
     "b2": Field(None, "adamw, lion", value_type=float),
     "epsilon": Field(None, "adamw, rmsprop", value_type=float),
     "weight_decay": Field(None, "adamw, lion", value_type=float),
+    "moment_dtype": Field(
+        None,
+        "adamw, lion: of the first moment",
+        value_type=str,
+        choices=("float32", "bfloat16"),
+    ),
     "decay": Field(None, "rmsprop: of the squared gradient's average", value_type=float),
     "momentum": Field(None, "sgd", value_type=float),
     "end_fraction": Field(None, "linear, cosine: last learning rate / peak", value_type=float),
@@ -160,6 +236,13 @@ BATCH: Section = {
     ),
     "sequences_per_micro_batch": Field(
         None, "sequences in one forward and backward pass", value_type=int, minimum=1
+    ),
+    "share_prompts": Field(
+        None,
+        "one row holds a prompt and all its samples (a pair: both completions), so that the prompt "
+        "is computed once; by default where whole groups fit into updates, micro-batches and mesh, "
+        "and no fused attention kernel serves separate rows",
+        value_type=bool,
     ),
 }
 

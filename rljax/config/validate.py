@@ -14,14 +14,20 @@ from rljax.config.schema import DATA, Field, Section, check_stages, schema_for
 from rljax.errors import unknown_name
 from rljax.objectives.advantages import NEEDS_GROUPS
 from rljax.objectives.kl import warn_if_useless
+from rljax.parallel.rules import check_row_length
 from rljax.registry import ONLINE_FAMILIES, Objective, resolve_objective
 from rljax.sampling.distribution import TokenFilter
 
-_ROLLOUT_BATCH = {"prompts_per_step": 16, "samples_per_prompt": 8, "sequences_per_micro_batch": 0}
+_ROLLOUT_BATCH = {
+    "prompts_per_step": 16,
+    "samples_per_prompt": 8,
+    "sequences_per_micro_batch": 0,
+    "share_prompts": None,
+}
 _FILTER = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
 # What a stage of each family reads besides the objective, with the family's defaults;
-# 0 for a batch field means "all of the level above".
+# 0 for a batch field means "all of the level above", None "where it fits".
 FAMILY_FIELDS: dict[str, dict[str, dict[str, Any]]] = {
     "supervised": {
         "batch": {"sequences_per_update": 32, "sequences_per_micro_batch": 0},
@@ -33,7 +39,11 @@ FAMILY_FIELDS: dict[str, dict[str, dict[str, Any]]] = {
         "sampling": {"max_new_tokens": 64, **_FILTER},
     },
     "preference": {
-        "batch": {"sequences_per_update": 32, "sequences_per_micro_batch": 0},
+        "batch": {
+            "sequences_per_update": 32,
+            "sequences_per_micro_batch": 0,
+            "share_prompts": None,
+        },
         "data": {"source": "jsonl", "path": "", "max_completion_tokens": 64},
     },
     "evidence": {
@@ -84,6 +94,7 @@ class BatchSizes:
     epochs_per_step: int
     sequences_per_update: int
     sequences_per_micro_batch: int
+    share_prompts: bool = False  # rows are whole groups (training/rows.py)
 
     @property
     def sequences_per_step(self) -> int:
@@ -172,7 +183,7 @@ def _check_chat(tokenizer: ConfigDict) -> None:
 def resolved_dict(config: ConfigDict, stages: tuple[Stage, ...]) -> dict[str, Any]:
     """The whole config as JSON-able values, with every default and preset filled in."""
     values = config.to_dict()
-    return _plain({**values, **{stage.name: stage.as_dict() for stage in stages}})
+    return plain({**values, **{stage.name: stage.as_dict() for stage in stages}})
 
 
 def resolve_stage(name: str, section: ConfigDict) -> Stage:
@@ -213,18 +224,46 @@ def check_mesh(stages: tuple[Stage, ...], rows_divisor: int, evaluation_prompts:
     sizes = {"config.evaluation.prompts_per_batch": evaluation_prompts}
     for stage in stages:
         where = f"config.{stage.name}.batch"
-        pair = 2 if stage.objective.family == "preference" else 1
-        group = stage.batch.samples_per_prompt if stage.objective.family == "evidence" else 1
-        micro = stage.batch.sequences_per_micro_batch // (pair * group)
+        shared = stage.batch.share_prompts
+        group = group_size(stage.objective.family, stage.batch.samples_per_prompt, shared)
+        micro = stage.batch.sequences_per_micro_batch // group
         sizes[f"{where}.sequences_per_micro_batch"] = micro
         if stage.online:
             sizes[f"{where}.prompts_per_step"] = stage.batch.prompts_per_step
     for where, rows in sizes.items():
         if rows % rows_divisor:
             raise ValueError(
-                f"{rows} rows (pairs, or whole groups) of {where} do not divide over the "
-                f"data x fsdp = {rows_divisor} shards of the mesh ({where}, config.mesh)."
+                f"{rows} rows (pairs, or whole groups with share_prompts) of {where} do not divide "
+                f"over the {rows_divisor} shards of rows, data x fsdp x expert ({where}, "
+                "config.<stage>.batch.share_prompts, config.mesh)."
             )
+
+
+def check_row_lengths(
+    stages: tuple[Stage, ...], mesh_shape: Mapping[str, int], max_prompt_tokens: int
+) -> None:
+    """Raises ValueError unless every stage's rows divide over the mesh axis "context"."""
+    for stage in stages:
+        where = f"config.{stage.name}"
+        if stage.objective.family == "supervised":
+            slots, field = stage.data["row_tokens"], f"{where}.data.row_tokens"
+        else:
+            completion, field = _completion_slots(stage, where)
+            group = group_size(stage.objective.family, stage.batch.samples_per_prompt, shared=True)
+            completions = group if stage.batch.share_prompts else 1
+            slots = max_prompt_tokens + completions * completion
+            field = f"config.data.max_prompt_tokens, {field}"
+        check_row_length(mesh_shape, slots, field)
+
+
+def _completion_slots(stage: Stage, where: str) -> tuple[int, str]:
+    """Slots of a completion in the stage's rows, and the fields that set them."""
+    if stage.objective.family == "preference":
+        return stage.data["max_completion_tokens"], f"{where}.data.max_completion_tokens"
+    if stage.objective.family == "evidence":
+        fields = f"{where}.sampling.max_new_tokens, {where}.data.max_answer_tokens"
+        return stage.max_new_tokens + stage.data["max_answer_tokens"], fields
+    return stage.max_new_tokens, f"{where}.sampling.max_new_tokens"
 
 
 def _read(
@@ -258,14 +297,41 @@ def _batch_sizes(values: Mapping[str, int], family: str, where: str) -> BatchSiz
             f"sequences_per_micro_batch={micro} does not divide sequences_per_update={update} "
             f"({where}.sequences_per_micro_batch)."
         )
-    unit = {"preference": 2, "evidence": samples}.get(family, 1)
+    unit = group_size(family, samples, shared=False)
     if micro % unit:
         reason = "a pair is two sequences" if family == "preference" else "a group stays whole"
         raise ValueError(
             f"sequences_per_micro_batch={micro} must be a multiple of {unit}: {reason} "
             f"({where}.sequences_per_micro_batch)."
         )
-    return BatchSizes(prompts, samples, values.get("epochs_per_step", 1), update, micro)
+    shared = _share_prompts(values, group_size(family, samples, shared=True), update, micro, where)
+    return BatchSizes(prompts, samples, values.get("epochs_per_step", 1), update, micro, shared)
+
+
+def group_size(family: str, samples_per_prompt: int, shared: bool) -> int:
+    """Sequences that stay together in every batch of a family."""
+    if family == "policy_gradient":
+        return samples_per_prompt if shared else 1
+    return {"preference": 2, "evidence": samples_per_prompt}.get(family, 1)
+
+
+def _share_prompts(
+    values: Mapping[str, Any], group: int, update: int, micro: int, where: str
+) -> bool:
+    """Whether rows are whole groups; None in `values`: where the batch sizes allow it.
+
+    What the mesh and the kernels allow is decided later (training/layout.py).
+    """
+    wanted = values.get("share_prompts", False)
+    fits = update % group == 0 and micro % group == 0
+    if wanted and not fits:
+        raise ValueError(
+            f"share_prompts=True needs whole groups of {group} sequences, but "
+            f"sequences_per_update={update} and sequences_per_micro_batch={micro} are not both "
+            f"multiples of {group} ({where}.share_prompts, {where}.sequences_per_update, "
+            f"{where}.sequences_per_micro_batch)."
+        )
+    return fits and group > 1 if wanted is None else wanted
 
 
 def _check_parts_fit(stage: Stage, where: str) -> None:
@@ -360,9 +426,10 @@ def _check_ranges(schema: Section, section: ConfigDict, where: str) -> None:
             raise ValueError(f"{path} must be finite, got {value} ({path}: {entry.doc}).")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Nested mappings and sequences as JSON has them."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

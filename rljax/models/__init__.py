@@ -1,7 +1,19 @@
-"""Networks (flax.nnx).
+"""Networks (flax.nnx): one trunk, configured, for every family.
 
-config.py       ModelConfig: the shape of a decoder transformer, and its validation
-layers.py       RMSNorm, rotary positions, grouped-query attention, gated MLP
-transformer.py  the trunk: embedding, scanned blocks, output; forward, prefill and decode
+config.py       ModelConfig: the shape of a transformer, and its validation
+presets.py      published shapes by name
+layers.py       RMSNorm, projections with adapters, grouped-query attention, gated MLP
+products.py     matrix products and look-ups with float32 gradients
+rotary.py       rotary positions and their scalings
+attention/      who sees whom, and the kernel that computes it
+moe.py          mixture of experts, sharded over the mesh
+grouped_matmul.py  its products: sorted rows, one matrix per group
+block.py        one block of the residual stream
+transformer.py  the trunk and its heads; forward, prefill and decode
 network.py      Network: the module as a pure function of a parameter tree, with its shardings
+heads.py        value, reward and process-reward use of the trunk
+lora.py         low-rank adapters: split, join, merge, initialise
+quantize.py     a frozen base in int8 or nf4
+peft_format.py  adapters in PEFT's files
+pretrained/     Hugging Face checkpoints in and out
 """

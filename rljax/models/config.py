@@ -1,19 +1,122 @@
-"""The shape of a decoder transformer."""
+"""The shape of a transformer: one trunk, configured, for every published family."""
 
 import dataclasses
 
 import jax.numpy as jnp
 
+from rljax.parallel.rules import check_context
+
 DTYPES = ("float32", "bfloat16")
-REMAT = ("none", "dots", "full")
+REMAT = ("none", "dots", "full", "offload")
+CHOICES = {
+    "dtype": DTYPES,
+    "param_dtype": DTYPES,
+    "remat": REMAT,
+    "activation": ("silu", "gelu_tanh"),
+    "query_key_norm": ("none", "head", "projection"),
+    "norm_placement": ("pre", "post", "both"),
+    "head": ("language_model", "value", "reward", "process_reward"),
+    "attention": ("auto", "dense", "splash", "cudnn"),
+    "router_score": ("softmax", "sigmoid"),
+}
+SIZES = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp_width")
 
 # The rows of the embedding are padded to a multiple of this, so that a mesh axis divides them.
 VOCAB_MULTIPLE = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for contexts longer than those first trained on.
+
+    Attributes:
+        kind: "linear" divides positions by `factor`; "llama3" leaves fast pairs, slows slow ones by
+            `factor` and blends between; "yarn" (arXiv:2309.00071) blends by rotations per context.
+        factor: how much longer the context becomes.
+        original_positions: llama3, yarn: length of the context first trained on.
+        low_frequency_factor, high_frequency_factor: llama3: where blending begins and ends.
+        beta_fast, beta_slow: yarn: rotations per original context where blending begins and ends.
+        attention_factor: yarn: multiplies cosines and sines; 0 is 0.1 ln(factor) + 1.
+    """
+
+    kind: str
+    factor: float
+    original_positions: int = 8192
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("linear", "llama3", "yarn"):
+            raise ValueError(
+                f"Unknown rope scaling {self.kind!r}; known: linear, llama3, yarn "
+                "(config.model.rope_scaling.kind)."
+            )
+        if self.factor < 1:
+            raise ValueError(
+                f"The factor of rope scaling must be >= 1, got {self.factor} "
+                "(config.model.rope_scaling.factor)."
+            )
+
+
+# Projections that an adapter can be put on, by the names of this package.
+LORA_MODULES = ("query", "key", "value", "out", "gate", "up", "down")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Low-rank adapters on frozen matrices (models/lora.py).
+
+    Attributes:
+        rank: r.
+        alpha: the product of the adapters is scaled by alpha / r.
+        rank_stabilised: scale by alpha / sqrt(r) instead (rsLoRA, arXiv:2312.03732).
+        modules: the projections that carry an adapter.
+        kind: "lora" trains A and B (arXiv:2106.09685); "lora_sb" trains only R of B R A, with
+            A and B from the first full gradient (arXiv:2411.19557).
+        base: how the frozen matrices are held: as "full" parameters, or quantised "int8", "nf4".
+    """
+
+    rank: int
+    alpha: float
+    rank_stabilised: bool = False
+    modules: tuple[str, ...] = LORA_MODULES
+    kind: str = "lora"
+    base: str = "full"
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.modules if name not in LORA_MODULES]
+        if unknown or not self.modules:
+            raise ValueError(
+                f"Unknown modules {unknown or self.modules}; adapters can be on "
+                f"{', '.join(LORA_MODULES)} (config.model.lora.modules)."
+            )
+        for field, known in (("kind", ("lora", "lora_sb")), ("base", ("full", "int8", "nf4"))):
+            if getattr(self, field) not in known:
+                raise ValueError(
+                    f"Unknown {field} {getattr(self, field)!r}; known: {', '.join(known)} "
+                    f"(config.model.lora.{field})."
+                )
+        if self.rank < 1 or self.alpha <= 0:
+            raise ValueError(
+                f"rank must be >= 1 and alpha > 0, got {self.rank} and {self.alpha} "
+                "(config.model.lora.rank, config.model.lora.alpha)."
+            )
+
+    @property
+    def scale(self) -> float:
+        """What multiplies the product of the adapters."""
+        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Shape and precision of a decoder transformer (pre-norm, rotary, grouped-query, gated MLP)."""
+    """Shape and precision of a transformer.
+
+    By default it is as plain as Llama's; `presets.py` and `pretrained/` set what a family has more.
+    """
 
     vocab_size: int
     layers: int
@@ -21,24 +124,49 @@ class ModelConfig:
     heads: int
     kv_heads: int
     head_dim: int
-    mlp_width: int
-    rope_base: float = 10_000.0
-    norm_epsilon: float = 1e-6
+    mlp_width: int  # of a dense MLP; ignored where there are experts
+    activation: str = "silu"  # of the gate
     tied_embeddings: bool = True
+    embedding_scale: float = 1.0  # multiplies the embedded tokens (Gemma: sqrt(width))
+    causal: bool = True  # False: every token sees the whole segment (masked diffusion)
+
+    rope_base: float = 10_000.0
+    rope_scaling: RopeScaling | None = None  # of the layers that see everything
+    local_rope_base: float = 0.0  # of the layers with a window; 0: as the others, scaling included
+
+    attention_bias: bool = False  # on query, key and value (Qwen2)
+    query_key_norm: str = "none"  # RMSNorm over each "head" (Qwen3), or the "projection" (OLMo2)
+    attention_scale: float = 0.0  # multiplies the scores; 0 is head_dim ** -0.5
+    attention_softcap: float = 0.0  # scores become c tanh(scores / c); 0: off
+    sliding_window: int = 0  # tokens that a local layer sees, its own included; 0: no local layers
+    global_every: int = 0  # every so many layers one sees everything; 0: none, if there is a window
+    attention: str = "auto"  # which kernel (models/attention.py)
+
+    norm_epsilon: float = 1e-6
+    norm_offset: float = 0.0  # added to the scales (Gemma: 1)
+    norm_placement: str = "pre"  # before each sublayer (Llama), after it (OLMo2), or both (Gemma2)
+    logit_softcap: float = 0.0  # as attention_softcap, for the logits
+
+    experts: int = 0  # E; 0: a dense MLP
+    experts_per_token: int = 0  # K
+    expert_width: int = 0  # hidden size of one expert
+    router_score: str = "softmax"  # of the router's logits
+    normalise_router: bool = True  # gates of the chosen experts sum to 1
+    router_bias: bool = False  # added to the scores where experts are chosen (models/moe.py)
+    router_bias_rate: float = 0.0  # auxiliary-loss-free balancing: step of the bias after an update
+    router_aux_weight: float = 0.0  # weight of the load-balancing loss
+
+    head: str = "language_model"
+    head_outputs: int = 1  # labels of a process-reward head
+    head_bias: bool = False  # of a value, reward or process-reward head
+
     dtype: str = "float32"  # of activations and matrix products; reductions and logits are float32
     param_dtype: str = "float32"  # of the stored parameters
-    remat: str = "none"  # what the backward pass recomputes: nothing, all but products, or blocks
+    remat: str = "none"  # what the backward pass recomputes (models/transformer.py)
+    lora: LoRAConfig | None = None
 
     def __post_init__(self) -> None:
-        for field in (
-            "vocab_size",
-            "layers",
-            "width",
-            "heads",
-            "kv_heads",
-            "head_dim",
-            "mlp_width",
-        ):
+        for field in SIZES:
             if getattr(self, field) < 1:
                 raise ValueError(
                     f"{field} must be >= 1, got {getattr(self, field)} (config.model.{field})."
@@ -53,12 +181,37 @@ class ModelConfig:
                 f"head_dim must be even for rotary positions, got {self.head_dim} "
                 "(config.model.head_dim)."
             )
-        for field, known in (("dtype", DTYPES), ("param_dtype", DTYPES), ("remat", REMAT)):
+        for field, known in CHOICES.items():
             if getattr(self, field) not in known:
                 raise ValueError(
                     f"Unknown {field} {getattr(self, field)!r}; known: {known} "
                     f"(config.model.{field})."
                 )
+        if self.experts:
+            self._check_experts()
+        if self.global_every and not self.sliding_window:
+            raise ValueError(
+                f"global_every={self.global_every} without a sliding_window: there are no local "
+                "layers (config.model.global_every, config.model.sliding_window)."
+            )
+
+    def _check_experts(self) -> None:
+        if not 1 <= self.experts_per_token <= self.experts:
+            raise ValueError(
+                f"experts_per_token must be in 1..{self.experts} (experts), got "
+                f"{self.experts_per_token} (config.model.experts_per_token)."
+            )
+        if self.expert_width < 1:
+            raise ValueError(
+                f"expert_width must be >= 1 with experts={self.experts}, got {self.expert_width} "
+                "(config.model.expert_width)."
+            )
+        mlp = {"gate", "up", "down"}
+        if self.lora is not None and mlp & set(self.lora.modules):
+            raise ValueError(
+                f"Adapters on experts are not supported; modules is {self.lora.modules}, leave out "
+                "gate, up and down (config.model.lora.modules)."
+            )
 
     @property
     def padded_vocab_size(self) -> int:
@@ -70,20 +223,44 @@ class ModelConfig:
         """The dtype of activations."""
         return jnp.dtype(self.dtype)
 
+    @property
+    def score_scale(self) -> float:
+        """What multiplies the attention scores."""
+        return self.attention_scale or self.head_dim**-0.5
+
+    @property
+    def global_layers(self) -> tuple[bool, ...]:
+        """For each layer whether it sees everything before it, not only a window."""
+        if not self.sliding_window:
+            return (True,) * self.layers
+        every = self.global_every
+        return tuple(bool(every) and (index + 1) % every == 0 for index in range(self.layers))
+
     def check_mesh(self, mesh_shape: dict[str, int]) -> None:
         """Raises ValueError unless every sharded dimension divides by its mesh axis."""
-        tensor, fsdp = mesh_shape["tensor"], mesh_shape["fsdp"]
+        check_context(mesh_shape, self.heads)
         sharded = {
-            "heads": (self.heads, "tensor", tensor),
-            "kv_heads": (self.kv_heads, "tensor", tensor),
-            "mlp_width": (self.mlp_width, "tensor", tensor),
-            "padded_vocab_size": (self.padded_vocab_size, "tensor", tensor),
-            "width": (self.width, "fsdp", fsdp),
+            "heads": (self.heads, "tensor"),
+            "kv_heads": (self.kv_heads, "tensor"),
+            "mlp_width": (self.mlp_width, "tensor"),
+            "padded_vocab_size": (self.padded_vocab_size, "tensor"),
+            "width": (self.width, "fsdp"),
         }
-        for field, (size, axis, shards) in sharded.items():
-            if size % shards:
+        if self.experts:
+            del sharded["mlp_width"]
+            sharded |= {
+                "expert_width": (self.expert_width, "tensor"),
+                "experts": (self.experts, "expert"),
+            }
+        elif mesh_shape.get("expert", 1) > 1:
+            raise ValueError(
+                f"The mesh axis expert={mesh_shape['expert']} needs a model with experts "
+                "(config.mesh.expert, config.model.experts)."
+            )
+        for field, (size, axis) in sharded.items():
+            if size % mesh_shape.get(axis, 1):
                 place = "tokenizer" if field == "padded_vocab_size" else f"model.{field}"
                 raise ValueError(
-                    f"{field}={size} does not divide by the mesh axis {axis}={shards} "
+                    f"{field}={size} does not divide by the mesh axis {axis}={mesh_shape[axis]} "
                     f"(config.{place}, config.mesh.{axis})."
                 )

@@ -1,10 +1,12 @@
 """The transformer as a pure function of a parameter tree."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import jax
 from flax import nnx
+from flax.nnx.traversals import flatten_mapping
 from jax import Array
 from jax.sharding import Mesh
 
@@ -13,6 +15,7 @@ from rljax.models.transformer import Transformer
 from rljax.parallel.rules import named_sharding
 
 Params = dict[str, Any]  # nested dict of arrays
+Leaves = dict[tuple[str, ...], Any]  # the same as {path: array}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Network:
     @classmethod
     def create(cls, config: ModelConfig) -> "Network":
         """Builds the structure by abstract evaluation: no memory is taken."""
-        abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(params=0)))
+        abstract = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(params=0, adapters=1)))
         graph, state = nnx.split(abstract, nnx.Param)
         axes = {path: v.get_metadata()["logical_axes"] for path, v in nnx.to_flat_state(state)}
         return cls(
@@ -58,10 +61,32 @@ class Network:
         """Fresh parameters, created directly in their sharding; the values depend on `key` only."""
 
         def create(key: Array) -> Params:
-            model = Transformer(self.config, rngs=nnx.Rngs(params=key))
+            streams = nnx.Rngs(params=key, adapters=jax.random.fold_in(key, 1))
+            model = Transformer(self.config, rngs=streams)
             return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
         return jax.jit(create, out_shardings=self.shardings(mesh))(key)
+
+    def draw(self, key: Array, mesh: Mesh, paths: Collection[tuple[str, ...]]) -> Leaves:
+        """Some of the parameters that `init` makes, without making the others.
+
+        Args:
+            key: as of `init`.
+            mesh: to place them on.
+            paths: of the parameters in the nested dicts.
+
+        Returns:
+            {path: parameter}.
+        """
+        if not paths:
+            return {}
+
+        def pick(tree: Params) -> Leaves:
+            leaves = flatten_mapping(tree)
+            return {path: leaves[path] for path in paths}
+
+        shardings = pick(self.shardings(mesh))
+        return jax.jit(lambda key: pick(self.init(key, mesh)), out_shardings=shardings)(key)
 
     @property
     def parameter_count(self) -> int:

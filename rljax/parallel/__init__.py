@@ -1,5 +1,5 @@
 """Mesh, logical-axis rules and array placement.
 
-mesh.py   the device mesh (axes data, fsdp, tensor) and its validation
+mesh.py   the device mesh (axes data, fsdp, expert, context, tensor) and its validation
 rules.py  the one table from logical axis names to mesh axes, and what follows from it
 """

@@ -1,4 +1,13 @@
-"""The device mesh: three axes, the same names on one CPU core and on a pod."""
+"""The device mesh: five axes, the same names on one CPU core and on a pod.
+
+    data     rows of tokens; parameters are whole on each shard
+    fsdp     rows of tokens, and the width axis of parameters
+    expert   rows of tokens, and the experts of a mixture
+    context  slots of rows, and heads inside attention
+    tensor   heads, hidden units and the vocabulary
+
+Neighbours talk most on the last axes, which devices that are near each other share.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +15,7 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import AxisType, Mesh
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "expert", "context", "tensor")
 
 
 def resolve_axis_sizes(sizes: dict[str, int], device_count: int) -> dict[str, int]:

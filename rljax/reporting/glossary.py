@@ -59,6 +59,12 @@ METRICS: dict[str, Metric] = {
     ),
     "ratio_mean": Metric("Mean ratio", "Mean importance ratio; 1 on-policy."),
     "dual_clip_share": Metric("Dual-clipped", "Share of tokens stopped by the dual clip."),
+    "balance_loss": Metric(
+        "Balance loss", "Load-balancing loss of the experts before its weight; 1 at even load."
+    ),
+    "max_violation": Metric(
+        "Expert overload", "By what share the fullest expert is above the mean load; of all layers."
+    ),
     "answer_nll": Metric(
         "Answer NLL", "Minus log mean likelihood of the answer over a group's samples, in nats."
     ),

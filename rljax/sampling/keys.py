@@ -14,6 +14,7 @@ class Purpose(enum.IntEnum):
     ROLLOUTS = 1
     HELDOUT_SAMPLES = 2
     PAIRS = 3
+    ROUNDING = 4
 
 
 def purpose_key(seed: int, purpose: Purpose) -> Array:

@@ -166,6 +166,10 @@ def _choose(
     if token_filter.greedy:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32), jnp.zeros(logits.shape[:1])
     log_probabilities = log_distribution(logits, token_filter)
-    draw = lambda key, row: jax.random.categorical(jax.random.fold_in(key, step), row)  # noqa: E731
-    tokens = jax.vmap(draw)(keys, log_probabilities).astype(jnp.int32)
+    noise = lambda key: jax.random.gumbel(jax.random.fold_in(key, step), logits.shape[1:])  # noqa: E731
+    noisy = log_probabilities + jax.vmap(noise)(keys)
+    # The argmax as two plain reductions: XLA's CPU backend is slow at reducing pairs.
+    places = jax.lax.broadcasted_iota(jnp.int32, noisy.shape, 1)
+    best = noisy == noisy.max(axis=-1, keepdims=True)
+    tokens = jnp.where(best, places, noisy.shape[1] - 1).min(axis=-1)
     return tokens, take(log_probabilities, tokens)

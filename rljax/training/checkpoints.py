@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from absl import logging
 from jax.sharding import Mesh
 from orbax.checkpoint import checkpoint_managers as policies
 
+from rljax.models.lora import flatten, has_adapters, split_frozen, unflatten
 from rljax.models.network import Network, Params
 from rljax.training.state import TrainState
 
@@ -119,48 +120,49 @@ class Checkpoints:
         self.manager.close()
 
 
-def find_step(path: str | Path) -> Path:
-    """The folder of one checkpoint: CHECKPOINTS/STAGE/STEP, or the last step of CHECKPOINTS/STAGE.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    path = Path(path).absolute()
-    if (path / "state").is_dir():
-        return path
-    steps = [child for child in path.glob("*") if child.name.isdigit() and child.is_dir()]
-    if not steps:
-        raise ValueError(
-            f"No checkpoint in {path}; give WORKDIR/checkpoints/STAGE or a step folder in it "
-            "(config.model.init_from)."
-        )
-    return max(steps, key=lambda step: int(step.name))
+def holds_adapters(where: Path) -> bool:
+    """Whether a checkpoint has no more than adapters, and heads, on a frozen base."""
+    return has_adapters(_stored_params(where))
 
 
 def check_params(where: Path, network: Network) -> None:
-    """Raises ValueError unless the checkpoint's parameters are those of the network."""
+    """Raises ValueError unless the checkpoint's parameters are those of the network's state."""
+    expected, _ = split_frozen(network.shapes)
+    _check_shapes({"params": _stored_params(where)}, {"params": expected}, where)
+
+
+def read_note(where: Path) -> dict[str, Any]:
+    """The note of a checkpoint, given the folder of its step."""
     try:
-        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
-            found = checkpointer.metadata(where / "state").item_metadata.tree["params"]
-    except Exception as error:
+        return json.loads((where / "note" / "metadata").read_text())
+    except (OSError, ValueError) as error:
         raise _damaged(where, error) from error
-    _check_shapes({"params": found}, {"params": network.shapes}, where)
 
 
-def restore_params(where: Path, network: Network, mesh: Mesh) -> Params:
+def restore_params(
+    where: Path,
+    network: Network,
+    mesh: Mesh,
+    paths: Collection[tuple[str, ...]] | None = None,
+) -> Params:
     """Reads only the parameters of a checkpoint, straight into their sharding.
 
     Args:
         where: the folder of one step.
-        network: whose shapes the parameters must have.
+        network: whose shapes the parameters must have; with adapters, those of its state.
         mesh: to place them on; need not be the one they were saved from.
+        paths: of the parameters that are read; by default all.
 
     Raises:
         ValueError: if the checkpoint is damaged or holds other shapes.
     """
     check_params(where, network)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-    item = {"params": jax.tree.map(place, network.shapes, network.shardings(mesh))}
+    shapes, shardings = (split_frozen(t)[0] for t in (network.shapes, network.shardings(mesh)))
+    wanted = flatten(jax.tree.map(place, shapes, shardings))
+    if paths is not None:
+        wanted = {path: wanted[path] for path in paths}
+    item = {"params": unflatten(wanted)}
     arguments = ocp.args.PyTreeRestore(
         item=item,
         restore_args=ocp.checkpoint_utils.construct_restore_args(item),
@@ -170,6 +172,15 @@ def restore_params(where: Path, network: Network, mesh: Mesh) -> Params:
         with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
             return checkpointer.restore(where / "state", args=arguments)["params"]
     except Exception as error:  # orbax raises many kinds; to the user they are one
+        raise _damaged(where, error) from error
+
+
+def _stored_params(where: Path) -> Any:
+    """The description of a checkpoint's parameters, nested as they are."""
+    try:
+        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.metadata(where / "state").item_metadata.tree["params"]
+    except Exception as error:
         raise _damaged(where, error) from error
 
 

@@ -6,23 +6,34 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from rljax.config.validate import Stage, check_mesh
+from rljax.config.model import resolve_model
+from rljax.config.validate import Stage, check_mesh, check_row_lengths, plain, resolved_dict
 from rljax.data.chat import PlainTemplate, render_chat
 from rljax.data.sources import ProblemSource, open_source
 from rljax.data.tokenizers import Tokenizer, load_tokenizer
 from rljax.models.config import ModelConfig
-from rljax.models.network import Network
+from rljax.models.frozen_base import parameter_shardings
+from rljax.models.lora import (
+    check_rank,
+    combine,
+    drop_adapters,
+    has_adapters,
+    without_adapters,
+)
+from rljax.models.network import Network, Params
+from rljax.models.pretrained import stop_token_ids
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
 from rljax.rewards.pool import Scorer
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, SamplingConfig, make_sampler
 from rljax.tasks.reasoning_gym import splits
-from rljax.training.checkpoints import check_params, find_step
+from rljax.training.layout import choose_layouts
 from rljax.training.logprobs import make_score
+from rljax.training.start import Source, check_start
 
 Record = dict[str, Any]
 
@@ -37,12 +48,52 @@ class Context:
 
     config: ConfigDict
     workdir: Path
+    stages: tuple[Stage, ...]
     mesh: Mesh
     network: Network
     tokenizer: Tokenizer
     train_problems: Sequence[Record]
     heldout_problems: Sequence[Record]
     scorer: Scorer
+    stop_tokens: tuple[int, ...] = ()  # that end a completion, besides the tokenizer's eos
+    frozen: Params = dataclasses.field(default_factory=dict, repr=False)  # shared by all stages
+
+    def resolved(self) -> dict[str, Any]:
+        """The config as saved with the run: every default, the mesh, the shape of the network.
+
+        Paths are absolute, and the checkpoint of another run is the step that is read now: so a
+        start that has changed since is another config.
+        """
+        resolved = resolved_dict(self.config, self.stages)
+        resolved["model"]["init_from"] = Source.of(self.config).init_from
+        if Path(self.config.tokenizer.path).is_dir():
+            resolved["tokenizer"]["path"] = str(Path(self.config.tokenizer.path).absolute())
+        return resolved | {
+            "mesh": dict(self.mesh.shape),
+            "network": plain(dataclasses.asdict(self.network.config)),
+        }
+
+    def full(self, trained: Params) -> Params:
+        """All parameters of the network, given those of a TrainState; nothing is copied."""
+        return combine(trained, self.frozen)
+
+    def jit_with_params(self, make: Callable, *rest: NamedSharding) -> Callable:
+        """Jits `make(network)`, a function of parameters and of `rest`, which returns rows.
+
+        With adapters, parameters without them are taken too: those of the frozen model itself,
+        whose reference log-probabilities then cost no product with adapters that are zero.
+        """
+
+        def jitted(network: Network, shardings: Params) -> Callable:
+            rows = batch_sharding(self.mesh)
+            return jax.jit(make(network), in_shardings=(shardings, *rest), out_shardings=rows)
+
+        shardings = parameter_shardings(self.network, self.mesh)
+        whole = jitted(self.network, shardings)
+        if self.network.config.lora is None:
+            return whole
+        bare = jitted(without_adapters(self.network), drop_adapters(shardings))
+        return lambda params, *args: (whole if has_adapters(params) else bare)(params, *args)
 
     def jit_sampler(
         self,
@@ -53,29 +104,24 @@ class Context:
         extra_stop_tokens: tuple[int, ...] = (),
     ) -> Sampler:
         """A jitted sampler on this mesh (sampling/sampler.py)."""
-        sample = make_sampler(
-            self.network,
-            SamplingConfig(
-                samples_per_prompt=samples_per_prompt,
-                max_new_tokens=max_new_tokens,
-                stop_tokens=(self.tokenizer.eos_id, *extra_stop_tokens),
-                pad_token=self.tokenizer.pad_id,
-                token_filter=token_filter,
-            ),
+        stops = (self.tokenizer.eos_id, *self.stop_tokens, *extra_stop_tokens)
+        settings = SamplingConfig(
+            samples_per_prompt=samples_per_prompt,
+            max_new_tokens=max_new_tokens,
+            stop_tokens=tuple(dict.fromkeys(stops)),
+            pad_token=self.tokenizer.pad_id,
+            token_filter=token_filter,
         )
         rows, whole = batch_sharding(self.mesh), replicated(self.mesh)
-        params = self.network.shardings(self.mesh)
-        return jax.jit(
-            sample, in_shardings=(params, rows, rows, rows, whole, whole), out_shardings=rows
+        return self.jit_with_params(
+            lambda network: make_sampler(network, settings), rows, rows, rows, whole, whole
         )
 
     def jit_score(self, token_filter: TokenFilter, *, micro_batches: int) -> Callable:
         """A jitted `score(params, rows)` on this mesh (training/logprobs.py)."""
-        rows = batch_sharding(self.mesh)
-        return jax.jit(
-            make_score(self.network, token_filter, micro_batches=micro_batches),
-            in_shardings=(self.network.shardings(self.mesh), rows),
-            out_shardings=rows,
+        return self.jit_with_params(
+            lambda network: make_score(network, token_filter, micro_batches=micro_batches),
+            batch_sharding(self.mesh),
         )
 
     def prompt_texts(self, records: Sequence[Record], column: str | None = None) -> list[str]:
@@ -136,15 +182,10 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
             "so far; start a single process."
         )
     mesh = make_mesh(config.mesh.to_dict())
-    check_mesh(tuple(stages), rows_divisor(mesh), config.evaluation.prompts_per_batch)
     tokenizer = load_tokenizer(config.tokenizer.path, tuple(config.tokenizer.special_tokens))
     if config.tokenizer.add_bos and tokenizer.bos_id is None:
         raise ValueError(f"{config.tokenizer.path} has no bos token (config.tokenizer.add_bos).")
-    model = model_config(config, tokenizer.vocab_size)
-    model.check_mesh(dict(mesh.shape))
-    network = Network.create(model)
-    if config.model.init_from:
-        check_params(find_step(config.model.init_from), network)
+    network, stages = build_network(config, stages, mesh, tokenizer.vocab_size)
     train, heldout = open_problems(config)
     heldout_count = min(len(heldout), config.data.heldout_size)
     for problems, count in ((heldout, heldout_count), (train, checked_count(train))):
@@ -158,28 +199,66 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         failure_reward=scoring.failure_reward,
         max_failed_share=scoring.max_failed_share,
     )
-    return Context(config, workdir, mesh, network, tokenizer, train, heldout, scorer)
+    folders = [path for path in (config.model.init_from, config.tokenizer.path) if path]
+    stops = [token for folder in folders for token in stop_token_ids(folder)]
+    return Context(
+        config=config,
+        workdir=workdir,
+        stages=stages,
+        mesh=mesh,
+        network=network,
+        tokenizer=tokenizer,
+        train_problems=train,
+        heldout_problems=heldout,
+        scorer=scorer,
+        stop_tokens=tuple(dict.fromkeys(stops)),
+    )
+
+
+def build_network(
+    config: ConfigDict, stages: Sequence[Stage], mesh: Mesh, tokenizer_size: int
+) -> tuple[Network, tuple[Stage, ...]]:
+    """The structure of the run's model, and its stages with the layout of their rows.
+
+    Args:
+        config: of the run.
+        stages: as `validate` gives them.
+        mesh: of the run.
+        tokenizer_size: ids that the tokenizer can produce.
+
+    Raises:
+        ValueError: unless model, mesh, rows, adapters and start fit each other.
+    """
+    model = resolve_model(config.model, tokenizer_size)
+    model.check_mesh(dict(mesh.shape))
+    check_trainable(model)
+    stages = choose_layouts(config, stages, model, mesh)
+    check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)
+    check_row_lengths(stages, mesh.shape, config.data.max_prompt_tokens)
+    network = Network.create(model)
+    check_rank(network)
+    check_start(Source.of(config), network)
+    return network, stages
+
+
+def check_trainable(model: ModelConfig) -> None:
+    """Raises ValueError for networks that the families of training cannot use."""
+    if not model.causal:
+        raise ValueError(
+            "causal=False: a bidirectional model sees the tokens that it is asked to predict; its "
+            "training is not built yet (config.model.causal, config.model.init_from)."
+        )
+    if model.head != "language_model":
+        raise ValueError(
+            f"The checkpoint has a {model.head} head; policies need a language model, and training "
+            "of other heads is not built yet (config.model.init_from)."
+        )
 
 
 def checked_count(records: Sequence[Record]) -> int:
     """How many records are checked at the start: files whole, generated problems in part."""
     generated = isinstance(records, ProblemSource)
     return min(len(records), CHECKED_PROBLEMS) if generated else len(records)
-
-
-def model_config(config: ConfigDict, vocab_size: int) -> ModelConfig:
-    """The model section with its derived sizes."""
-    section = config.model.to_dict()
-    section.pop("init_from")
-    if not section["head_dim"]:
-        if section["width"] % section["heads"]:
-            raise ValueError(
-                f"width={section['width']} is not a multiple of heads={section['heads']}; set "
-                "head_dim (config.model.head_dim)."
-            )
-        section["head_dim"] = section["width"] // section["heads"]
-    section["mlp_width"] = section["mlp_width"] or 3 * section["width"]
-    return ModelConfig(vocab_size=vocab_size, **section)
 
 
 def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record]]:

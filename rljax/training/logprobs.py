@@ -3,51 +3,76 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
+from rljax.models.attention import GroupLayout
 from rljax.models.network import Network, Params
-from rljax.sampling.distribution import TokenFilter, entropy, log_distribution, take
+from rljax.sampling.distribution import TokenFilter
+from rljax.training.token_statistics import TokenStatistics, token_statistics
 from rljax.training.train_step import Batch, split_micro_batches
 
 
 def completion_statistics(
-    network: Network, params: Params, rows: Batch, token_filter: TokenFilter
-) -> tuple[Array, Array, Array]:
-    """Teacher-forced statistics of the last T tokens of each row.
+    network: Network,
+    params: Params,
+    rows: Batch,
+    token_filter: TokenFilter,
+    *,
+    top_k: int = 0,
+) -> TokenStatistics:
+    """Teacher-forced statistics of the completions, or of the last T tokens of each row.
 
-    Token t of a completion is predicted from the hidden state one slot before it, so only slots
-    P-1 .. S-2 are projected to the vocabulary; T is read off the mask.
+    A token is predicted from the hidden state of the token before it; only those T hidden states
+    of a completion meet the vocabulary. What the rows are follows from the mask:
+
+        [N, T]     a row [N, S] ends with its T scored tokens (training/rows.py, data/packing.py)
+        [B, G, T]  a row [B, P + G * T] is one prompt and its G completions: the first token of
+                   each completion is predicted from the prompt's last slot, P - 1
 
     Args:
         network: the model's structure.
         params: its parameters, differentiated.
-        rows: tokens, positions, segment_ids [N, S] i32 and mask [N, T] bool (training/rows.py).
+        rows: tokens, positions, segment_ids i32, and mask bool.
         token_filter: of the sampler; temperature and truncation are part of the policy.
+        top_k: number of most probable tokens to return for every token.
 
     Returns:
-        log-probability of each token, entropy of the distribution it was drawn from, and whether
-        it is the most probable one: all [N, T]; f32, f32, bool.
+        Statistics with the axes of the mask (training/token_statistics.py), of masked slots too.
     """
-    length = rows["mask"].shape[1]
+    shape = rows["mask"].shape
     model = network.bind(params)
-    hidden = model(rows["tokens"], rows["positions"], rows["segment_ids"])
-    logits = model.logits(hidden[:, -length - 1 : -1])
-    targets = rows["tokens"][:, -length:]
-    log_probabilities = log_distribution(logits, token_filter, taken=targets)
-    greedy = log_probabilities.argmax(axis=-1) == targets
-    return take(log_probabilities, targets), entropy(log_probabilities), greedy
+    inputs = rows["tokens"], rows["positions"], rows["segment_ids"]
+    if len(shape) == 3:
+        layout = _layout(rows)
+        encoded = model(*inputs, group=layout)
+        before, targets = _completions(encoded.hidden, rows["tokens"], layout)
+    else:
+        encoded = model(*inputs)
+        before, targets = encoded.hidden[:, -shape[1] - 1 : -1], rows["tokens"][:, -shape[1] :]
+    statistics = token_statistics(
+        before,
+        model.vocabulary(),
+        targets,
+        token_filter,
+        vocab_size=network.config.vocab_size,
+        logit_softcap=network.config.logit_softcap,
+        top_k=top_k,
+    )
+    statistics = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[2:]), statistics)
+    return statistics._replace(routing=encoded.routing)
 
 
 def make_score(
     network: Network, token_filter: TokenFilter, *, micro_batches: int
 ) -> Callable[[Params, Batch], Array]:
-    """Builds score(params, rows) -> log-probabilities [N, T], without gradient.
+    """Builds score(params, rows) -> log-probabilities with the axes of the mask, no gradient.
 
     Rows are scored in `micro_batches` parts, one after the other, to bound the memory.
     """
 
     def part(params: Params, rows: Batch) -> Array:
-        return completion_statistics(network, params, rows, token_filter)[0]
+        return completion_statistics(network, params, rows, token_filter).logprobs
 
     def score(params: Params, rows: Batch) -> Array:
         if micro_batches == 1:
@@ -55,7 +80,7 @@ def make_score(
         parts = jax.lax.map(
             lambda rows: part(params, rows), split_micro_batches(rows, micro_batches)
         )
-        return parts.swapaxes(0, 1).reshape(-1, parts.shape[-1])
+        return parts.swapaxes(0, 1).reshape(rows["mask"].shape)
 
     return score
 
@@ -63,3 +88,27 @@ def make_score(
 def model_rows(rows: Batch) -> Batch:
     """What `score` reads of a batch."""
     return {name: rows[name] for name in ("tokens", "positions", "segment_ids", "mask")}
+
+
+def _layout(rows: Batch) -> GroupLayout:
+    """Of group rows with mask [B, G, T]."""
+    _, samples, length = rows["mask"].shape
+    slots = rows["tokens"].shape[1]
+    if slots <= samples * length:
+        raise ValueError(
+            f"Rows of {slots} slots hold no prompt before {samples} completions of {length} slots: "
+            f"mask has shape {rows['mask'].shape}, tokens {rows['tokens'].shape}."
+        )
+    return GroupLayout(prompt_slots=slots - samples * length, samples=samples)
+
+
+def _completions(hidden: Array, tokens: Array, layout: GroupLayout) -> tuple[Array, Array]:
+    """Group rows [B, P + G * T, D] and [B, P + G * T] -> [B, G * T, D] and [B, G * T].
+
+    The second holds the tokens of all completions, the first what is one token before each.
+    """
+    prompt, own = layout.split(hidden)
+    first = jnp.broadcast_to(prompt[:, None, -1:], own[:, :, :1].shape)
+    before = jnp.concatenate([first, own[:, :, :-1]], axis=2)
+    slots = tokens[:, layout.prompt_slots :]
+    return before.reshape(*slots.shape, -1), slots

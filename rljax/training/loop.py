@@ -5,6 +5,7 @@ parameters; whether experience is read from disk or sampled is its family's busi
 (training/families/). Each stage starts from the parameters that the one before it ended with.
 """
 
+import dataclasses
 import functools
 import math
 import time
@@ -13,29 +14,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from rljax.config.validate import Stage, resolved_dict, validate
+from rljax.config.validate import Stage, validate
+from rljax.models.lora import adapters_are_zero, drop_adapters
 from rljax.models.network import Params
 from rljax.objectives.metrics import SumCount
-from rljax.parallel.rules import batch_sharding, put_rows, replicated
+from rljax.parallel.rules import put_rows
 from rljax.reporting.files import write_json_atomic
 from rljax.reporting.progress import Progress
 from rljax.reporting.report import write_report
 from rljax.reporting.summary import print_summary, rollout_steps, write_rollout
 from rljax.reporting.writers import MultiWriter, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.checkpoints import Checkpoints, find_step, restore_params
+from rljax.training.checkpoints import Checkpoints, restore_params
 from rljax.training.context import Context, build_context
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Experience
 from rljax.training.families.table import FAMILY_CLASSES
+from rljax.training.first_step import take_first_step
 from rljax.training.optimizers import build_optimizer
+from rljax.training.start import Source, base_note, load_start
 from rljax.training.state import TrainState, abstract_state, create_state, state_shardings
 from rljax.training.summary import summarise
-from rljax.training.train_step import Metrics, make_train_step
+from rljax.training.train_step import Metrics, jit_train_step
 from rljax.training.workdir import claim_workdir
 
 
@@ -62,11 +67,10 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
     """
     started = time.perf_counter()
     stages = validate(config)
-    resolved = resolved_dict(config, stages)
     check_names(config.reporting.writers)
     optimizers = [build_optimizer(stage) for stage in stages]
     context = build_context(config, stages, workdir)
-    resolved["mesh"] = dict(context.mesh.shape)
+    stages, resolved = context.stages, context.resolved()
     console = console or Console()
     with context.scorer, jax.set_mesh(context.mesh):
         for stage in stages:
@@ -107,6 +111,9 @@ class Runner:
         self.console, self.started = console, started
         self.earlier_seconds = 0.0  # of the processes before this one, from the checkpoint
         self.best_checkpoint: Path | None = None  # of the last stage, once it is complete
+        self.source = Source.of(context.config)
+        self.first: Params | None = None  # with adapters: what the first stage starts from
+        self.note: dict[str, Any] = {}  # of every checkpoint
         self.evaluate = Evaluator(context)
         self.checkpoints = [
             Checkpoints(
@@ -125,7 +132,10 @@ class Runner:
         try:
             current, keep_rows = self.position()
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
-            first = self.first_state(current) if current < len(self.stages) else None
+            first = None
+            if current < len(self.stages):
+                self.make_base()
+                first = self.first_state(current)
             with open_writers(
                 self.context.workdir,
                 config.reporting.writers,
@@ -176,16 +186,16 @@ class Runner:
         """Runs the steps of one stage that come after step `done`."""
         stage, optimizer, config = self.stages[index], self.optimizers[index], self.context.config
         checkpoints = self.checkpoints[index]
-        shardings = self.shardings(index)
-        reference = self.starting_params(index) if stage.needs_reference else None
+        reference = self.reference(index) if stage.needs_reference else None
         first_step = sum(earlier.steps for earlier in self.stages[:index])
         family = FAMILY_CLASSES[stage.objective.family](self.context, stage, reference, first_step)
-        rows, whole = batch_sharding(self.context.mesh), replicated(self.context.mesh)
-        train_step = jax.jit(
-            make_train_step(family.loss_fn, optimizer, micro_batches=stage.batch.micro_batches),
-            in_shardings=(shardings, rows),
-            out_shardings=(shardings, whole),
-            donate_argnums=0,
+        train_step = jit_train_step(
+            self.context.network,
+            family.loss_fn,
+            optimizer,
+            self.context.mesh,
+            micro_batches=stage.batch.micro_batches,
+            rounding_key=jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index),
         )
         recorded = rollout_steps(stage.steps)
         accuracy = None
@@ -193,6 +203,8 @@ class Runner:
             log = StepLog(stage, writer, progress, optimizer.schedule, config, state)
             if done == 0 and len(self.stages) == 1:
                 self.log_heldout(state.params, stage, 0, writer, progress)
+            if done == 0 and self.needs_first_step(state):
+                state = take_first_step(self.context, stage, family, state, optimizer.schedule(0))
             for step in range(done + 1, stage.steps + 1):
                 began = time.perf_counter()
                 state, experience = family.collect(state, step)
@@ -200,7 +212,8 @@ class Runner:
                 for batch in experience.batches:
                     if step in recorded:
                         family.observe(state, batch, experience)
-                    state, update_metrics = train_step(state, put_rows(batch, self.context.mesh))
+                    placed = put_rows(batch, self.context.mesh)
+                    state, update_metrics = train_step(state, self.context.frozen, placed)
                     metrics.append(update_metrics)
                 last = step == stage.steps
                 saving = last or step % config.checkpoint.every_steps == 0
@@ -218,8 +231,34 @@ class Runner:
                     accuracy = self.log_heldout(state.params, stage, step, writer, progress)
                 if saving:
                     note = {"stage": stage.name, "step": step, "elapsed_seconds": self.elapsed()}
+                    note |= self.note
                     checkpoints.save(step, state, note, accuracy if evaluating else None)
         checkpoints.wait()
+
+    def make_base(self) -> None:
+        """With adapters: makes what is frozen, once in a process, and where they start."""
+        network = self.context.network
+        if network.config.lora is None:
+            return
+        self.first, frozen = load_start(self.source, network, self.context.mesh)
+        self.context = dataclasses.replace(self.context, frozen=frozen)
+        self.note = base_note(self.source, network)
+
+    def needs_first_step(self, state: TrainState) -> bool:
+        """Whether the adapters are those of LoRA-SB and have not been made yet."""
+        lora = self.context.network.config.lora
+        return lora is not None and lora.kind == "lora_sb" and adapters_are_zero(state.params)
+
+    def reference(self, index: int) -> Params:
+        """All parameters that a stage starts from.
+
+        With adapters only theirs are a copy. Where they are zero they are left out: the reference
+        then is the frozen model itself, for LoRA-SB before its first step.
+        """
+        params = self.starting_params(index)
+        if self.first is not None and adapters_are_zero(params):
+            params = drop_adapters(params)
+        return self.context.full(params)
 
     def shardings(self, index: int) -> TrainState:
         """The sharding of each leaf of a stage's state."""
@@ -248,21 +287,21 @@ class Runner:
         return state, done
 
     def starting_params(self, index: int) -> Params:
-        """A fresh copy of the parameters that a stage starts from."""
-        network, mesh, config = self.context.network, self.context.mesh, self.context.config
+        """A fresh copy of the parameters, of those in a state, that a stage starts from."""
+        network, mesh = self.context.network, self.context.mesh
         if index > 0:
             step = self.checkpoints[index - 1].folder / str(self.stages[index - 1].steps)
             return restore_params(step, network, mesh)
-        if config.model.init_from:
-            return restore_params(find_step(config.model.init_from), network, mesh)
-        return network.init(purpose_key(config.seed, Purpose.PARAMETERS), mesh)
+        if self.first is not None:
+            return jax.tree.map(jnp.copy, self.first)
+        return load_start(self.source, network, mesh)[0]
 
     def log_heldout(
         self, params: Params, stage: Stage, step: int, writer: MultiWriter, progress: Progress
     ) -> float:
-        """Evaluates on the held-out problems; returns the greedy accuracy."""
+        """Evaluates the parameters of a state on the held-out problems; returns greedy accuracy."""
         began = time.perf_counter()
-        metrics = self.evaluate(params)
+        metrics = self.evaluate(self.context.full(params))
         row = {"stage": stage.name, "step": step}
         writer.write({**row, "kind": "heldout", **metrics})
         writer.write({**row, "kind": "timing", "evaluation": time.perf_counter() - began})

@@ -25,18 +25,41 @@ def adamw(
     b2: float = 0.999,
     epsilon: float = 1e-8,
     weight_decay: float = 0.0,
+    moment_dtype: str = "float32",
 ) -> optax.GradientTransformation:
-    """AdamW (arXiv:1711.05101); the decay is multiplied by the learning rate, norms are exempt."""
+    """AdamW (arXiv:1711.05101); the decay is multiplied by the learning rate.
+
+    Norms and biases are not decayed. The first moment may be bfloat16; the second, whose changes
+    are too small for it, is float32.
+    """
     return optax.adamw(
-        learning_rate, b1=b1, b2=b2, eps=epsilon, weight_decay=weight_decay, mask=decayed
+        learning_rate,
+        b1=b1,
+        b2=b2,
+        eps=epsilon,
+        weight_decay=weight_decay,
+        mask=decayed,
+        mu_dtype=moment_dtype,
     )
 
 
 def lion(
-    learning_rate: optax.Schedule, *, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0
+    learning_rate: optax.Schedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    weight_decay: float = 0.0,
+    moment_dtype: str = "float32",
 ) -> optax.GradientTransformation:
     """Lion (arXiv:2302.06675); no decay unless asked for, as the authors' code."""
-    return optax.lion(learning_rate, b1=b1, b2=b2, weight_decay=weight_decay, mask=decayed)
+    return optax.lion(
+        learning_rate,
+        b1=b1,
+        b2=b2,
+        weight_decay=weight_decay,
+        mask=decayed,
+        mu_dtype=moment_dtype,
+    )
 
 
 def rmsprop(
@@ -71,8 +94,9 @@ SCHEDULES = {"constant": constant, "linear": linear, "cosine": cosine}
 
 
 def decayed(params: Params) -> Params:
-    """True for the parameters that weight decay acts on: all but the scales of norms."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key != "scale", params)
+    """True for the parameters that weight decay acts on: all but the scales of norms and biases."""
+    exempt = ("scale", "bias", "head_bias")
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in exempt, params)
 
 
 def make_schedule(

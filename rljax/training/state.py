@@ -9,13 +9,18 @@ from flax import struct
 from jax import Array
 from jax.sharding import Mesh
 
+from rljax.models.lora import split_frozen, split_held
 from rljax.models.network import Network, Params
 from rljax.parallel.rules import replicated
 
 
 @struct.dataclass
 class TrainState:
-    """Parameters and all that belongs to them; saved and restored whole."""
+    """The parameters that training changes and all that belongs to them; saved and restored whole.
+
+    With adapters `params` holds these and the heads only: what is frozen lies outside, and is
+    joined by `Context.full` (models/lora.py tells the leaves apart).
+    """
 
     params: Params
     optimizer_state: Any
@@ -26,8 +31,12 @@ class TrainState:
 
 
 def first_moments(optimizer: optax.GradientTransformation, params: Params) -> Any:
-    """The optimizer's first state, in float32 as the gradients are, whatever the parameters are."""
-    return optimizer.init(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params))
+    """The optimizer's first state for the leaves that it changes.
+
+    In float32, as the gradients are, whatever the parameters are.
+    """
+    optimised, _ = split_held(params)
+    return optimizer.init(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), optimised))
 
 
 def state_shardings(
@@ -37,14 +46,15 @@ def state_shardings(
 
     Optimizer moments are placed as their parameters; counters are replicated.
     """
-    params = network.shardings(mesh)
+    params, _ = split_frozen(network.shardings(mesh))
+    shapes, _ = split_frozen(network.shapes)
     whole = replicated(mesh)
-    abstract = jax.eval_shape(lambda params: first_moments(optimizer, params), network.shapes)
+    abstract = jax.eval_shape(lambda params: first_moments(optimizer, params), shapes)
     moments = optax.tree.map_params(
         optimizer,
         lambda _, sharding: sharding,
         abstract,
-        params,
+        split_held(params)[0],
         transform_non_params=lambda _: whole,
     )
     return TrainState(params, moments, whole, whole, whole, whole)
@@ -73,11 +83,10 @@ def abstract_state(
     network: Network, optimizer: optax.GradientTransformation, shardings: TrainState
 ) -> TrainState:
     """ShapeDtypeStructs with shardings: what a checkpoint is restored into."""
+    params, _ = split_frozen(network.shapes)
     state = TrainState(
-        params=network.shapes,
-        optimizer_state=jax.eval_shape(
-            lambda params: first_moments(optimizer, params), network.shapes
-        ),
+        params=params,
+        optimizer_state=jax.eval_shape(lambda params: first_moments(optimizer, params), params),
         updates=jax.ShapeDtypeStruct((), jnp.int32),
         skipped=jax.ShapeDtypeStruct((), jnp.int32),
         skipped_in_a_row=jax.ShapeDtypeStruct((), jnp.int32),

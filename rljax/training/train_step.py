@@ -1,4 +1,4 @@
-"""The one train step: (state, batch) -> (state, metrics), for every objective."""
+"""The one train step: (state, frozen, batch) -> (state, metrics), for every objective."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,16 +7,31 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.sharding import Mesh
 
-from rljax.models.network import Params
+from rljax.models.frozen_base import parameter_shardings
+from rljax.models.lora import (
+    ROUTER_BIAS,
+    combine,
+    flatten,
+    split_frozen,
+    split_held,
+    unflatten,
+)
+from rljax.models.network import Network, Params
+from rljax.objectives.balance import bias_update, max_violation
 from rljax.objectives.metrics import SumCount
-from rljax.training.state import TrainState
+from rljax.parallel.rules import batch_sharding, replicated
+from rljax.training.rounding import apply_updates
+from rljax.training.state import TrainState, state_shardings
 
 Batch = dict[str, Array]  # every array has the same leading axis
 Metrics = dict[str, SumCount]
 # Sums over the rows given, already divided by what belongs to the WHOLE batch: so the loss of a
 # batch is the sum of the losses of its parts, however it is split.
 LossFn = Callable[[Params, Batch], tuple[Array, Metrics]]
+# The metric by which a loss tells how many tokens each expert was sent, [L, E]; not logged.
+EXPERT_COUNTS = "expert_counts"
 
 
 def split_micro_batches(batch: Batch, count: int) -> Batch:
@@ -52,28 +67,49 @@ def loss_and_gradient(
 
 
 def make_train_step(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, *, micro_batches: int
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    micro_batches: int,
+    router_bias_rate: float = 0.0,
+    rounding_key: Array | None = None,
+) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
     """Builds the pure update.
 
     A non-finite loss or gradient leaves parameters and optimizer as they were; the update is
     counted in `state.skipped`.
 
     Args:
-        loss_fn: see `LossFn`.
+        loss_fn: see `LossFn`; it is given all parameters, frozen ones included.
         optimizer: an optax transformation.
         micro_batches: number of parts that the batch is split into; divides its rows.
+        router_bias_rate: step of the balancing bias of routers (objectives/balance.py).
+        rounding_key: of the stochastic rounding of bfloat16 parameters; None rounds to nearest.
 
     Returns:
-        step(state, batch) -> (state, metrics); metrics are (sum, count) pairs.
+        step(state, frozen, batch) -> (state, metrics); metrics are (sum, count) pairs. `frozen` is
+        {} without adapters.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss, metrics, gradient = loss_and_gradient(loss_fn, state.params, batch, micro_batches)
+    def step(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
+        optimised, held = split_held(state.params)
+        loss, metrics, gradient = loss_and_gradient(
+            lambda params, batch: loss_fn(combine(params, held, frozen), batch),
+            optimised,
+            batch,
+            micro_batches,
+        )
+        counts = metrics.pop(EXPERT_COUNTS, None)
+        if counts is not None:
+            violation = max_violation(counts.total)
+            metrics["max_violation"] = SumCount(violation.sum(), jnp.float32(len(violation)))
+        if counts is not None and router_bias_rate:
+            held = _balanced(held, counts.total, router_bias_rate)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, state.params)
-        params = optax.apply_updates(state.params, changes)
+        changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, optimised)
+        key = None if rounding_key is None else jax.random.fold_in(rounding_key, state.updates)
+        params = combine(apply_updates(optimised, changes, key=key), held)
         keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
         skipped = 1 - finite.astype(jnp.int32)
         state = state.replace(
@@ -92,3 +128,39 @@ def make_train_step(
         return state, metrics
 
     return step
+
+
+def jit_train_step(
+    network: Network,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    micro_batches: int,
+    rounding_key: Array | None = None,
+) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
+    """`make_train_step` for this network on this mesh; the state is donated, `frozen` is not."""
+    shardings = state_shardings(network, optimizer, mesh)
+    _, frozen = split_frozen(parameter_shardings(network, mesh))
+    step = make_train_step(
+        loss_fn,
+        optimizer,
+        micro_batches=micro_batches,
+        router_bias_rate=network.config.router_bias_rate,
+        rounding_key=rounding_key,
+    )
+    return jax.jit(
+        step,
+        in_shardings=(shardings, frozen, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def _balanced(held: Params, counts: Array, rate: float) -> Params:
+    """Moves the biases [L, E] of the routers by how many tokens [L, E] their experts were sent."""
+    leaves = flatten(held)
+    for path, leaf in leaves.items():
+        if path[-1] == ROUTER_BIAS:
+            leaves[path] = leaf + bias_update(counts, rate=rate)
+    return unflatten(leaves)

@@ -6,7 +6,13 @@ import jax
 import pytest
 
 from rljax.config.load import apply_overrides, complete, load_config
-from rljax.config.validate import BatchSizes, check_mesh, resolved_dict, validate
+from rljax.config.validate import (
+    BatchSizes,
+    check_mesh,
+    check_row_lengths,
+    resolved_dict,
+    validate,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted(ROOT.joinpath("configs").rglob("*.py"))
@@ -165,21 +171,79 @@ def test_data_fields_of_another_kind_are_refused(kind, field, value):
         validate(config)
 
 
+@pytest.mark.parametrize(
+    "stage, words, expected",
+    [
+        ("grpo", (), True),
+        ("grpo", ("sequences_per_update=64", "sequences_per_micro_batch=16"), True),
+        ("grpo", ("sequences_per_update=64", "sequences_per_micro_batch=4"), False),
+        ("grpo", ("sequences_per_update=4",), False),
+        ("grpo", ("share_prompts=False",), False),
+        ("grpo", ("share_prompts=True", "sequences_per_micro_batch=8"), True),
+        ("reinforce", ("samples_per_prompt=1",), False),  # nothing to share
+        ("jepo", ("sequences_per_micro_batch=16",), True),
+        ("dpo", ("sequences_per_micro_batch=2",), True),
+        ("dpo", ("share_prompts=False",), False),
+        ("sft", (), False),
+    ],
+)
+def test_prompts_are_shared_where_groups_stay_whole(stage, words, expected):
+    found = resolved(stage, *(f"batch.{word}" for word in words))
+    assert found.batch.share_prompts is expected
+    assert found.as_dict()["batch"]["share_prompts"] is expected
+
+
+@pytest.mark.parametrize(
+    "word", ["sequences_per_micro_batch=4", "sequences_per_micro_batch=2", "sequences_per_update=4"]
+)
+def test_sharing_prompts_needs_whole_groups(word):
+    fields = r"share_prompts, .*\.sequences_per_update, .*\.sequences_per_micro_batch"
+    with pytest.raises(ValueError, match=rf"share_prompts=True needs whole groups of 8.*{fields}"):
+        resolved("grpo", "batch.share_prompts=True", f"batch.{word}")
+
+
+def test_supervised_rows_have_no_prompts_to_share():
+    with pytest.raises(ValueError, match="batch.share_prompts=True is never read"):
+        resolved("sft", "batch.share_prompts=True")
+
+
 def test_a_mesh_must_divide_every_batch():
     stages = (resolved("grpo", "batch.sequences_per_micro_batch=4"),)
     check_mesh(stages, 4, 128)
     with pytest.raises(ValueError, match=r"4 rows .*sequences_per_micro_batch .* 8 shards"):
         check_mesh(stages, 8, 128)
+    shared = (resolved("grpo", "batch.sequences_per_micro_batch=32"),)
+    check_mesh(shared, 4, 128)
+    with pytest.raises(ValueError, match=r"4 rows .*groups .* 8 shards .*share_prompts"):
+        check_mesh(shared, 8, 128)
     with pytest.raises(ValueError, match="config.evaluation.prompts_per_batch"):
         check_mesh((), 8, 12)
     with pytest.raises(ValueError, match=r"config.jepo.batch.prompts_per_step|2 rows"):
         check_mesh((resolved("jepo", "batch.sequences_per_micro_batch=16"),), 4, 128)
 
 
+@pytest.mark.parametrize(
+    "stage, words, slots, field",
+    [
+        ("grpo", (), 10 + 8 * 64, "config.grpo.sampling.max_new_tokens"),
+        ("grpo", ("batch.share_prompts=False",), 10 + 64, "config.data.max_prompt_tokens"),
+        ("jepo", (), 10 + 8 * (64 + 16), "config.jepo.data.max_answer_tokens"),
+        ("dpo", (), 10 + 2 * 64, "config.dpo.data.max_completion_tokens"),
+        ("sft", (), 256, "config.sft.data.row_tokens"),
+    ],
+)
+def test_rows_divide_over_the_context_axis(stage, words, slots, field):
+    stages = (resolved(stage, *words),)
+    check_row_lengths(stages, {"context": 2}, 10)
+    with pytest.raises(ValueError, match=f"Rows of {slots} slots .*context=7 .*{field}"):
+        check_row_lengths(stages, {"context": 7}, 10)
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-@pytest.mark.parametrize("argument", ["", ":smoke"])
+@pytest.mark.parametrize("argument", ["", "smoke"])
 def test_every_config_file_is_valid(path, argument):
-    config = load_config(f"{path}{argument}")
+    needed = "model=m,train=t.jsonl,heldout=h.jsonl," if path.name == "pretrained.py" else ""
+    config = load_config(f"{path}:{needed}{argument}")
     stages = validate(config)
     check_mesh(stages, 1, config.evaluation.prompts_per_batch)
     values = resolved_dict(config, stages)
@@ -188,6 +252,15 @@ def test_every_config_file_is_valid(path, argument):
         check_mesh(stages, 2, config.evaluation.prompts_per_batch)
         for stage in stages:
             assert stage.steps <= 2 and stage.batch.sequences_per_step <= 32
+
+
+def test_the_pretrained_example_says_what_it_needs():
+    path = ROOT / "configs/examples/pretrained.py"
+    with pytest.raises(ValueError, match="train, heldout not given; write --config=.*model=FOLDER"):
+        load_config(f"{path}:model=somewhere")
+    given = f"{path}:model=m,train=t.jsonl,heldout=h.jsonl"
+    assert load_config(given).model.lora.rank == 0
+    assert load_config(f"{given},lora").model.lora.rank == 32
 
 
 def test_validation_touches_no_device(monkeypatch):

@@ -31,6 +31,8 @@ PASSING = {
     "dpo-family": 4,
     "hpt": 2,
     "jepo": 9,
+    "lora": 2,
+    "moe-aux-free": 2,
     "policy-gradient-advantages": 20,
     "policy-gradient-agg-kl-is": 32,
     "policy-gradient-losses": 16,

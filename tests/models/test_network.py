@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from rljax.models import layers
 from rljax.parallel.rules import RULES
@@ -57,13 +56,13 @@ def test_initial_deviations_and_independent_layers(tiny_network, one_device):
     wide = 128**-0.5
     expected = {
         ("embedding",): wide,
-        ("blocks", "attention", "query"): wide,
-        ("blocks", "attention", "key"): wide,
-        ("blocks", "attention", "value"): wide,
-        ("blocks", "attention", "out"): (128 * 2 * 4) ** -0.5,  # 2L outputs add up
-        ("blocks", "mlp", "gate"): wide,
-        ("blocks", "mlp", "up"): wide,
-        ("blocks", "mlp", "down"): (256 * 2 * 4) ** -0.5,
+        ("blocks", "attention", "query", "kernel"): wide,
+        ("blocks", "attention", "key", "kernel"): wide,
+        ("blocks", "attention", "value", "kernel"): wide,
+        ("blocks", "attention", "out", "kernel"): (128 * 2 * 4) ** -0.5,  # 2L outputs add up
+        ("blocks", "mlp", "gate", "kernel"): wide,
+        ("blocks", "mlp", "up", "kernel"): wide,
+        ("blocks", "mlp", "down", "kernel"): (256 * 2 * 4) ** -0.5,
     }
     found = paths(params)
     for path, deviation in expected.items():
@@ -80,7 +79,7 @@ def test_large_parameters_hold_the_same_numbers_as_small_ones(tiny_network, monk
     # Drawn flat or by axes: the size decides about compile time only, never about values.
     config = tiny_network().config
     draw = lambda key: layers.make_param(  # noqa: E731
-        nnx.Rngs(params=key), (2, 16, 4, 8), ("layers", "embed", "heads", "head_dim"), 0.1, config
+        key, (2, 16, 4, 8), ("layers", "embed", "heads", "head_dim"), layers.normal(0.1), config
     )[...]
     flat = draw(jax.random.key(3))
     monkeypatch.setattr(layers, "FLAT_DRAW_SIZE", 0)

@@ -9,11 +9,12 @@ from rljax.parallel.mesh import AXES, make_mesh, resolve_axis_sizes
 @pytest.mark.parametrize(
     "sizes, devices, resolved",
     [
-        ({}, 1, (1, 1, 1)),
-        ({"data": -1}, 8, (8, 1, 1)),
-        ({"data": -1, "fsdp": 2, "tensor": 2}, 8, (2, 2, 2)),
-        ({"tensor": 4, "fsdp": -1}, 8, (1, 2, 4)),
-        ({"tensor": -1, "data": 8}, 8, (8, 1, 1)),
+        ({}, 1, (1, 1, 1, 1, 1)),
+        ({"data": -1}, 8, (8, 1, 1, 1, 1)),
+        ({"data": -1, "fsdp": 2, "tensor": 2}, 8, (2, 2, 1, 1, 2)),
+        ({"tensor": 4, "fsdp": -1}, 8, (1, 2, 1, 1, 4)),
+        ({"tensor": -1, "data": 8}, 8, (8, 1, 1, 1, 1)),
+        ({"expert": 2, "context": -1, "tensor": 2}, 8, (1, 1, 2, 2, 2)),
     ],
 )
 def test_minus_one_takes_the_devices_that_are_left(sizes, devices, resolved):
@@ -42,5 +43,5 @@ def test_bad_sizes_are_named(sizes, devices, words):
 
 def test_mesh_uses_the_devices_given():
     mesh = make_mesh({"data": -1}, devices=jax.devices()[:1])
-    assert dict(mesh.shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+    assert dict(mesh.shape) == dict.fromkeys(AXES, 1)
     assert mesh.devices.flatten().tolist() == jax.devices()[:1]

@@ -7,6 +7,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
+from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import (
     RULES,
     batch_sharding,
@@ -14,6 +15,7 @@ from rljax.parallel.rules import (
     partition_spec,
     put_rows,
     rows_divisor,
+    slots_are_split,
 )
 from rljax.training.state import abstract_state, create_state, state_shardings
 
@@ -40,7 +42,7 @@ def test_rules_name_only_axes_of_the_mesh(mesh_2x2x2):
 def test_partition_spec_by_hand():
     spec = partition_spec(("layers", "embed", "heads", "head_dim"))
     assert spec == PartitionSpec(None, "fsdp", "tensor", None)
-    assert partition_spec(("batch", None)) == PartitionSpec(("data", "fsdp"), None)
+    assert partition_spec(("batch", None)) == PartitionSpec(("data", "fsdp", "expert"), None)
 
 
 def test_unknown_logical_axis_is_named():
@@ -56,7 +58,7 @@ def test_parameters_and_moments_are_really_split(tiny_network, mesh_2x2x2):
     adam = state.optimizer_state[1][0]
     for tree in (state.params, adam.mu, adam.nu):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            name = path[-1].key
+            name = path[-2].key if path[-1].key == "kernel" else path[-1].key
             expected = SHARDS_2X2X2.get(name, leaf.shape)  # norm scales: every device holds all
             shapes = {shard.data.shape for shard in leaf.addressable_shards}
             assert len(leaf.addressable_shards) == 8 and shapes == {expected}, name
@@ -73,7 +75,7 @@ def test_parameters_and_moments_are_really_split(tiny_network, mesh_2x2x2):
     )
 
 
-def test_rows_are_split_over_data_and_fsdp(mesh_2x2x2):
+def test_rows_are_split_over_the_axes_of_batch(mesh_2x2x2):
     assert rows_divisor(mesh_2x2x2) == 4
     rows = put_rows({"a": np.arange(24).reshape(8, 3), "b": np.arange(8.0)}, mesh_2x2x2)
     assert {shard.data.shape for shard in rows["a"].addressable_shards} == {(2, 3)}
@@ -88,3 +90,13 @@ def test_constrain_pins_inside_jit_and_is_free_without_a_mesh(mesh_2x2x2):
     with jax.set_mesh(mesh_2x2x2):
         out = jax.jit(constrain, static_argnums=(1, 2))(whole, "batch", "sequence")
     assert {shard.data.shape for shard in out.addressable_shards} == {(1, 3)}
+
+
+def test_slots_are_split_over_context_only_where_the_mesh_has_it(mesh_2x2x2):
+    assert not slots_are_split()
+    with jax.set_mesh(mesh_2x2x2):
+        assert not slots_are_split()
+    with jax.set_mesh(make_mesh({"context": 2, "expert": 4})):
+        assert slots_are_split()
+        out = jax.jit(lambda x: constrain(x, "batch", "sequence"))(jnp.ones((8, 6)))
+    assert {shard.data.shape for shard in out.addressable_shards} == {(2, 3)}

@@ -26,7 +26,7 @@ def get_config(arg=""):
     c.grpo = dict(
         method="grpo",
         batch=dict(prompts_per_step=16, samples_per_prompt=4, sequences_per_update=32,
-                   sequences_per_micro_batch=16),
+                   sequences_per_micro_batch=16, share_prompts=False),
         sampling=dict(max_new_tokens=64, temperature=0.9, top_p=0.95),
         objective=dict(entropy_weight=0.01),
         optimizer=dict(learning_rate=1e-4, schedule="cosine", weight_decay=0.1),
@@ -51,7 +51,7 @@ from rljax.training.logprobs import model_rows
 from rljax.training.optimizers import build_optimizer
 from rljax.training.rows import completion_rows
 from rljax.training.state import abstract_state, state_shardings
-from rljax.training.train_step import make_train_step
+from rljax.training.train_step import jit_train_step
 
 config_file = Path(sys.argv[1])
 topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4")
@@ -87,10 +87,9 @@ family = PolicyGradient(context, stage, None, 0)
 key = shape_of(family.key, whole)
 shardings = state_shardings(network, optimizer, mesh)
 state = abstract_state(network, optimizer, shardings)
+step = jit_train_step(
+    network, family.loss_fn, optimizer, mesh, micro_batches=stage.batch.micro_batches)
 with context.scorer, jax.set_mesh(mesh):
-    step = jax.jit(
-        make_train_step(family.loss_fn, optimizer, micro_batches=stage.batch.micro_batches),
-        in_shardings=(shardings, rows), out_shardings=(shardings, whole), donate_argnums=0)
     some = prompts[:B]
     sampler = family.sampler.lower(
         state.params, shape_of(some), shape_of(some == 0), shape_of(some[:, 0]),
@@ -98,7 +97,7 @@ with context.scorer, jax.set_mesh(mesh):
         jax.ShapeDtypeStruct((), jnp.int32, sharding=whole))
     print("RESULT", json.dumps({
         "parameters": network.parameter_count,
-        "train_step": report(step.lower(state, batch)),
+        "train_step": report(step.lower(state, {}, batch)),
         "sampler": report(sampler),
         "score": report(family.score.lower(state.params, model_rows(batch))),
     }))

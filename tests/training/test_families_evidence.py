@@ -14,7 +14,7 @@ EOS, OPEN, CLOSE = 258, 259, 260  # <answer> and </answer> are one token each
 
 @pytest.fixture
 def evidence(pieces):
-    made = pieces("jepo")
+    made = pieces("jepo", "--config.jepo.batch.share_prompts=False")
     return made, Evidence(made.context, made.stage, made.params, 12)
 
 

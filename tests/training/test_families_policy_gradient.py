@@ -6,7 +6,7 @@ import pytest
 
 from rljax.parallel.rules import put_rows
 from rljax.training.families.policy_gradient import PolicyGradient
-from rljax.training.logprobs import model_rows
+from rljax.training.rows import per_sample
 
 
 def perturbed(params, scale=0.02):
@@ -60,18 +60,12 @@ def test_old_logprobs_are_stored_where_the_policy_moves_within_a_step(step):
     placed = put_rows(batch, made.context.mesh)
     _, metrics = jax.jit(family.loss_fn)(moved, placed)
     score = jax.jit(lambda params, rows: family.score(params, rows))
-    both = put_rows(model_rows(experience.detail.rows), made.context.mesh)
-    rows = experience.detail.rows
-    # The update's rows are found again among the step's by their sampled tokens.
-    order = [
-        next(
-            n
-            for n in range(32)
-            if all((batch[k][m] == rows[k][n]).all() for k in batch if k in rows)
-        )
-        for m in range(16)
-    ]
-    new, old = (np.asarray(score(params, both))[order] for params in (moved, made.params))
+    whole = put_rows(experience.detail.inputs, made.context.mesh)
+    order = batch["row"].reshape(-1)
+    new, old = (
+        per_sample(np.asarray(score(params, whole)))[order].reshape(batch["mask"].shape)
+        for params in (moved, made.params)
+    )
     expected = np.exp(new - old)[batch["mask"]].mean()
     assert abs(expected - 1) > 1e-4
     assert mean(metrics["ratio_mean"]) == pytest.approx(expected, rel=1e-4)
@@ -90,14 +84,24 @@ def test_with_one_update_no_old_logprobs_are_needed(step):
     assert mean(metrics["sampler_trainer_gap"]) < 1e-5
 
 
-def test_the_updates_of_a_step_share_out_its_rows(step):
-    _, _, _, experience = step("grpo", "--config.grpo.batch.epochs_per_step=2", reference="start")
-    rows = experience.detail.rows
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_updates_of_a_step_share_out_its_rows(step, shared):
+    words = ["epochs_per_step=2", f"share_prompts={shared}"]
+    overrides = [f"--config.grpo.batch.{word}" for word in words]
+    _, _, _, experience = step("grpo", *overrides, reference="start")
+    inputs, rows = experience.detail.inputs, experience.detail.rows
     assert len(experience.batches) == 4
-    for name in ("tokens", "advantages", "behavior_logprobs"):
-        for epoch in (experience.batches[:2], experience.batches[2:]):
-            found = np.concatenate([batch[name] for batch in epoch])
-            assert sorted(map(bytes, found)) == sorted(map(bytes, rows[name])), name
+    for epoch in (experience.batches[:2], experience.batches[2:]):
+        order = np.concatenate([batch["row"].reshape(-1) for batch in epoch])
+        assert sorted(order) == list(range(32))
+        for name in ("mask", "advantages", "behavior_logprobs", "old_logprobs"):
+            found = np.concatenate([per_sample(batch[name]) for batch in epoch])
+            np.testing.assert_array_equal(found, rows[name][order], err_msg=name)
+        tokens = np.concatenate([batch["tokens"] for batch in epoch])
+        leading = order[::4] // 4 if shared else order
+        np.testing.assert_array_equal(tokens, inputs["tokens"][leading])
+        if shared:  # groups stay whole
+            np.testing.assert_array_equal(order.reshape(8, 4), 4 * leading[:, None] + np.arange(4))
     assert experience.tokens == 2 * rows["mask"].sum()
 
 
@@ -108,7 +112,7 @@ def test_weights_belong_to_the_whole_update(step, aggregation):
     word = f"--config.grpo.objective.aggregation={aggregation}"
     _, _, _, experience = step("grpo", word, reference="start")
     for batch in experience.batches:
-        weights, mask = batch["weights"], batch["mask"]
+        weights, mask = per_sample(batch["weights"]), per_sample(batch["mask"])
         assert (weights[~mask] == 0).all() and (weights[mask] > 0).all()
         lengths = mask.sum(axis=1)
         total = lengths.mean() if aggregation == "sequence_mean_token_sum" else 1.0
@@ -179,11 +183,13 @@ def test_the_record_shows_what_the_updates_did(step):
     family.observe(moved, second, experience)
     record = family.record(1, experience)
     samples = [sample for prompt in record["prompts"] for sample in prompt["samples"]]
-    at_start = [samples[row]["ratio"] for row in first["row"]]
+    at_start = [samples[row]["ratio"] for row in first["row"].reshape(-1)]
     np.testing.assert_allclose(np.concatenate(at_start), 1.0, atol=1e-5)
-    ratios = np.concatenate([samples[row]["ratio"] for row in second["row"]])
-    advantages = np.concatenate([samples[row]["advantage"] for row in second["row"]])
-    clipped = np.concatenate([samples[row]["clipped"] for row in second["row"]])
+    updated = [samples[row] for row in second["row"].reshape(-1)]
+    ratios, advantages, clipped = (
+        np.concatenate([sample[name] for sample in updated])
+        for name in ("ratio", "advantage", "clipped")
+    )
     expected = (advantages > 0) & (ratios > 1.2) | (advantages < 0) & (ratios < 0.8)
     np.testing.assert_array_equal(clipped, expected)
     assert np.abs(ratios - 1).max() > 0.2

@@ -13,7 +13,7 @@ from rljax.training.families.preference import Preference, pair_rows
 
 @pytest.fixture
 def collected(pieces):
-    made = pieces("dpo_file")
+    made = pieces("dpo_file", "--config.dpo_file.batch.share_prompts=False")
     family = Preference(made.context, made.stage, made.params, 12)
     _, experience = family.collect(made.state, 1)
     return made, family, experience
@@ -73,7 +73,8 @@ def test_a_whole_run_starts_at_log_2_and_goes_down(tiny_run):
 
 def test_pairs_with_chat_prompts_go_through_the_template(pieces):
     words = ["chat_turn={content}!", "chat_generation_prompt=>"]
-    made = pieces("dpo_file", *(f"--config.tokenizer.{word}" for word in words))
+    overrides = [f"--config.tokenizer.{word}" for word in words]
+    made = pieces("dpo_file", "--config.dpo_file.batch.share_prompts=False", *overrides)
     message = [{"role": "user", "content": "1+1="}]
     record = {"id": 0, "prompt": message, "chosen": "2", "rejected": "3"}
     rows = pair_rows(made.context, made.stage, [record])

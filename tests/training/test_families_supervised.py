@@ -95,6 +95,7 @@ def test_a_task_without_worked_solutions_is_refused(tmp_path):
         config.data.max_prompt_tokens = 2000
         config.data.train_size = config.data.heldout_size = 8
         config.scoring.workers = 0
+        config.grpo.batch.share_prompts = False  # its micro-batches have 2 groups for 8 devices
     context = build_context(config, validate(config), tmp_path)
     with pytest.raises(ValueError, match="no worked demonstration"):
         Supervised.check(context, validate(config)[0])

@@ -4,8 +4,10 @@ import jax
 import numpy as np
 import pytest
 
+from rljax.config.runs import find_step
 from rljax.parallel.mesh import make_mesh
-from rljax.training.checkpoints import find_step, restore_params
+from rljax.training.checkpoints import restore_params
+from rljax.training.workdir import claim_workdir
 
 
 def test_parameters_of_a_checkpoint(tiny_run, pieces):
@@ -24,11 +26,22 @@ def test_parameters_of_a_checkpoint(tiny_run, pieces):
     assert trained
 
 
+def test_a_relative_folder_is_saved_as_an_absolute_one(tiny_run, pieces, monkeypatch, tmp_path):
+    """So that a run can be exported from any directory, and continued from its own."""
+    workdir = tiny_run("grpo").workdir
+    monkeypatch.chdir(workdir)
+    relative = "--config.model.init_from=checkpoints/warmup"
+    first, again = (pieces("grpo", relative).context.resolved() for _ in range(2))
+    assert first["model"]["init_from"] == str(workdir / "checkpoints/warmup/12")
+    claim_workdir(tmp_path / "run", first)
+    claim_workdir(tmp_path / "run", again)
+
+
 @pytest.mark.parametrize(
     "word, message",
     [
         ("model.init_from=nowhere", "No checkpoint in"),
-        ("model.width=32", "stored float32[264, 16], expected float32[264, 32]"),
+        ("model.width=32", "width=32 contradicts the checkpoint"),
     ],
 )
 def test_refused_before_anything_compiles(tiny_run, tiny_config, pieces, word, message):

@@ -9,19 +9,20 @@ import pytest
 from ml_collections import ConfigDict
 
 from rljax.config.load import complete
+from rljax.config.model import resolve_model
 from rljax.config.validate import validate
 from rljax.data.tokenizers import load_tokenizer
 from rljax.models.network import Network
-from rljax.parallel.rules import batch_sharding, put_rows, replicated
+from rljax.parallel.rules import put_rows
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.context import Context, model_config
+from rljax.training.context import Context
 from rljax.training.families.table import FAMILY_CLASSES
 from rljax.training.logprobs import model_rows
 from rljax.training.optimizers import build_optimizer
 from rljax.training.rollouts import sample_texts
 from rljax.training.rows import completion_rows
 from rljax.training.state import create_state, state_shardings
-from rljax.training.train_step import make_train_step
+from rljax.training.train_step import jit_train_step
 
 STEPS = 20
 MODEL = dict(layers=2, width=16, heads=2, kv_heads=2, mlp_width=32)
@@ -64,8 +65,8 @@ def stage_and_context(method, mesh):
     )
     (stage,) = validate(config)
     tokenizer = load_tokenizer("byte", ())
-    network = Network.create(model_config(config, tokenizer.vocab_size))
-    context = Context(config, Path(), mesh, network, tokenizer, RECORDS, RECORDS, None)
+    network = Network.create(resolve_model(config.model, tokenizer.vocab_size))
+    context = Context(config, Path(), (stage,), mesh, network, tokenizer, RECORDS, RECORDS, None)
     return stage, context
 
 
@@ -78,11 +79,8 @@ def start(method, mesh):
     state = create_state(context.network.init(key, mesh), optimizer, shardings)
     reference = context.network.init(key, mesh)
     family = FAMILY_CLASSES[stage.objective.family](context, stage, reference, 0)
-    step = jax.jit(
-        make_train_step(family.loss_fn, optimizer, micro_batches=stage.batch.micro_batches),
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, replicated(mesh)),
-        donate_argnums=0,
+    step = jit_train_step(
+        context.network, family.loss_fn, optimizer, mesh, micro_batches=stage.batch.micro_batches
     )
     return family, state, step
 
@@ -127,7 +125,7 @@ def train(method, mesh, batches=None):
             used = own
         history = []
         for batch in used:
-            state, metrics = step(state, put_rows(batch, mesh))
+            state, metrics = step(state, {}, put_rows(batch, mesh))
             history.append([metrics["loss"].mean(), metrics["gradient_norm"].mean()])
         return np.array(history), jax.device_get(state.params), own, step._cache_size()
 

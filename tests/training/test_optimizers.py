@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 
 from rljax.config.load import complete
 from rljax.config.validate import validate
+from rljax.models.config import LoRAConfig
+from rljax.models.lora import flatten
 from rljax.training.optimizers import (
     OPTIMIZERS,
     SCHEDULES,
@@ -99,13 +101,21 @@ def test_default_weight_decay_is_none():
         np.testing.assert_array_equal(run(build(0.1), 1, still)["w"], PARAMS["w"], err_msg=name)
 
 
-def test_decay_mask_of_a_network_is_false_for_its_norms_only(tiny_network):
-    mask = decayed(tiny_network(tied_embeddings=False).shapes)
-    assert mask["blocks"]["attention_norm"]["scale"] is False
-    assert mask["blocks"]["mlp_norm"]["scale"] is False
-    assert mask["final_norm"]["scale"] is False
-    assert mask["embedding"] and mask["output"]
-    assert all(mask["blocks"]["attention"].values()) and all(mask["blocks"]["mlp"].values())
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(tied_embeddings=False, attention_bias=True, query_key_norm="head"),
+        dict(head="value", head_bias=True, lora=LoRAConfig(rank=2, alpha=2)),
+    ],
+)
+def test_decay_mask_of_a_network_is_false_for_its_norms_and_biases_only(fields, tiny_network):
+    mask = flatten(decayed(tiny_network(**fields).shapes))
+    exempt = {path[-1] for path, decays in mask.items() if not decays}
+    assert exempt == {"scale", "head_bias" if "head" in fields else "bias"}
+    kept = {"embedding", "kernel"} | (
+        {"head", "lora_a", "lora_b"} if "head" in fields else {"output"}
+    )
+    assert {path[-1] for path, decays in mask.items() if decays} == kept
 
 
 @pytest.mark.parametrize("clip_norm, factor", [(0.0, 1.0), (100.0, 1.0), (1.0, 5**-0.5)])
@@ -208,3 +218,20 @@ def test_a_field_of_the_chosen_schedule_is_read():
         stage_with(steps=4, learning_rate=1.0, schedule="cosine", end_fraction=0.5)
     )
     np.testing.assert_allclose([optimizer.schedule(0), optimizer.schedule(4)], [1.0, 0.5])
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion"])
+def test_the_first_moment_can_be_bfloat16(name):
+    """Half its bytes; the second moment and the updates stay float32, and close."""
+    params = {"w": jnp.linspace(-1.0, 1.0, 64)}
+    gradient = {"w": jnp.sin(jnp.arange(64.0))}
+    updates = {}
+    for dtype in ("float32", "bfloat16"):
+        optimizer = OPTIMIZERS[name](lambda count: 1e-2, moment_dtype=dtype)
+        state = optimizer.init(params)
+        for _ in range(5):
+            changes, state = optimizer.update(gradient, state, params)
+        updates[dtype] = changes["w"]
+        assert state[0].mu["w"].dtype == dtype and changes["w"].dtype == jnp.float32
+        assert name == "lion" or state[0].nu["w"].dtype == jnp.float32
+    np.testing.assert_allclose(updates["bfloat16"], updates["float32"], rtol=2e-2, atol=1e-8)

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from rljax.training.rows import completion_rows, place_at_last_token, take_rows, update_batches
+from rljax.training.rows import (
+    completion_rows,
+    group_rows,
+    place_at_last_token,
+    rollout_rows,
+    take_rows,
+    update_batches,
+)
 
 
 def test_rows_by_hand():
@@ -20,6 +27,41 @@ def test_rows_by_hand():
     real = rows["segment_ids"] > 0
     np.testing.assert_array_equal(rows["positions"][real], [0, 1, 2, 0, 1, 2, 3])
     assert rows["mask"].shape == (2, 4)
+
+
+def test_group_rows_by_hand():
+    """Two prompts of 1 and 3 tokens with two completions each, one of them empty."""
+    rows = group_rows(
+        np.array([[9, 9, 5], [1, 2, 3]]),
+        np.array([[False, False, True], [True, True, True]]),
+        np.array([[[6, 7], [8, 0]], [[4, 4], [0, 0]]]),
+        np.array([[[True, True], [True, False]], [[True, True], [False, False]]]),
+    )
+    np.testing.assert_array_equal(rows["tokens"], [[9, 9, 5, 6, 7, 8, 0], [1, 2, 3, 4, 4, 0, 0]])
+    np.testing.assert_array_equal(
+        rows["segment_ids"], [[0, 0, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 0, 0]]
+    )
+    real = rows["segment_ids"] > 0
+    np.testing.assert_array_equal(rows["positions"][real], [0, 1, 2, 1, 0, 1, 2, 3, 4])
+    assert rows["positions"].min() >= 0 and rows["mask"].shape == (2, 2, 2)
+    assert {rows[name].dtype.name for name in ("tokens", "positions", "segment_ids")} == {"int32"}
+
+
+def test_both_layouts_hold_the_same_tokens_at_the_same_positions():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 5, 3)
+    prompt_mask = np.arange(4) >= 4 - lengths[:, None]
+    mask = np.arange(6) < rng.integers(0, 7, (3, 5))[..., None]
+    arrays = rng.integers(0, 99, (3, 4)), prompt_mask, rng.integers(0, 99, (3, 5, 6)), mask
+    shared = rollout_rows(*arrays, share_prompts=True)
+    separate = rollout_rows(*arrays, share_prompts=False)
+    np.testing.assert_array_equal(separate["mask"], mask.reshape(15, 6))
+    for name in ("tokens", "positions", "segment_ids"):
+        one, own = shared[name][:, :4], shared[name][:, 4:].reshape(15, 6)
+        np.testing.assert_array_equal(separate[name][:, :4], np.repeat(one, 5, axis=0))
+        completions = separate[name][:, 4:]
+        kept = mask.reshape(15, 6)
+        np.testing.assert_array_equal(completions[kept], own[kept], err_msg=name)
 
 
 def test_rewards_go_to_the_last_true_slot():
@@ -65,6 +107,15 @@ def test_order_depends_on_seed_and_step_only():
     )
     np.testing.assert_array_equal(order(0, 1), order(0, 1))
     assert (order(0, 1) != order(0, 2)).any() and (order(0, 1) != order(1, 1)).any()
+
+
+def test_group_rows_are_shuffled_as_wholes():
+    rows = {"mask": np.ones((6, 4, 2), bool), "row": np.arange(24).reshape(6, 4)}
+    batches = update_batches(rows, rows_per_update=3, epochs=2, seed=(1,))
+    order = np.concatenate([batch["row"] for batch in batches]).reshape(2, 6, 4)
+    for epoch in order:
+        assert sorted(epoch[:, 0]) == [0, 4, 8, 12, 16, 20]
+        np.testing.assert_array_equal(epoch, epoch[:, :1] + np.arange(4))
 
 
 def test_arrays_of_a_batch_stay_together():

@@ -9,12 +9,17 @@ import pytest
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.supervised import nll
-from rljax.parallel.rules import batch_sharding, put_rows, replicated
+from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.logprobs import completion_statistics
 from rljax.training.rows import completion_rows
 from rljax.training.state import create_state, state_shardings
-from rljax.training.train_step import loss_and_gradient, make_train_step, split_micro_batches
+from rljax.training.train_step import (
+    jit_train_step,
+    loss_and_gradient,
+    make_train_step,
+    split_micro_batches,
+)
 
 
 def uneven_batch(aggregation="token_mean", rows=8, seed=0):
@@ -34,7 +39,8 @@ def uneven_batch(aggregation="token_mean", rows=8, seed=0):
 
 def make_loss(network):
     def loss_fn(params, batch):
-        logprobs, entropy, greedy = completion_statistics(network, params, batch, TokenFilter())
+        statistics = completion_statistics(network, params, batch, TokenFilter())
+        logprobs, entropy, greedy = statistics[:3]
         loss, metrics = nll(logprobs, batch["mask"])
         metrics["entropy"] = masked(entropy, batch["mask"])
         metrics["token_accuracy"] = masked(greedy, batch["mask"])
@@ -44,14 +50,8 @@ def make_loss(network):
 
 
 def jit_step(network, loss_fn, optimizer, mesh, *, micro_batches):
-    """The step as the train loop jits it."""
-    shardings = state_shardings(network, optimizer, mesh)
-    return jax.jit(
-        make_train_step(loss_fn, optimizer, micro_batches=micro_batches),
-        in_shardings=(shardings, batch_sharding(mesh)),
-        out_shardings=(shardings, replicated(mesh)),
-        donate_argnums=0,
-    )
+    """The step as the train loop jits it, of a network without adapters."""
+    return jit_train_step(network, loss_fn, optimizer, mesh, micro_batches=micro_batches)
 
 
 def first_state(network, optimizer, mesh, seed=0):
@@ -113,7 +113,7 @@ def test_bfloat16_state_keeps_its_types_and_learns(tiny_network, one_device):
     types = jax.tree.map(lambda leaf: leaf.dtype, state)
     losses = []
     for _ in range(5):
-        state, metrics = step(state, put_rows(uneven_batch(), one_device))
+        state, metrics = step(state, {}, put_rows(uneven_batch(), one_device))
         losses.append(float(metrics["loss"].mean()))
         assert jax.tree.map(lambda leaf: leaf.dtype, state) == types
     assert losses[-1] < losses[0] - 0.3 and step._cache_size() == 1
@@ -149,7 +149,7 @@ GOOD = {"x": jnp.array([[1.0, 1.0], [0.0, 2.0]]), "weights": jnp.array([1.0, 0.5
 def test_one_update_by_hand(one_device):
     optimizer = optax.sgd(0.1)
     step = make_train_step(quadratic, optimizer, micro_batches=1)
-    state, metrics = step(linear_state(optimizer, one_device), GOOD)
+    state, metrics = step(linear_state(optimizer, one_device), {}, GOOD)
     # x.w = 3 and 4; loss 1 * 4.5 + 0.5 * 8; gradient 3 * [1, 1] + 0.5 * 4 * [0, 2].
     np.testing.assert_allclose(metrics["loss"].mean(), 8.5)
     np.testing.assert_allclose(metrics["gradient_norm"].mean(), np.hypot(3, 7), rtol=1e-6)
@@ -170,20 +170,20 @@ def test_one_update_by_hand(one_device):
 def test_non_finite_update_is_skipped_and_counted(one_device, micro_batches, field, value):
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
     step = jax.jit(make_train_step(quadratic, optimizer, micro_batches=micro_batches))
-    state, _ = step(linear_state(optimizer, one_device), GOOD)
+    state, _ = step(linear_state(optimizer, one_device), {}, GOOD)
     bad = {**GOOD, field: jnp.array(value)}
     before = jax.device_get(state)
     for count in (1, 2):
-        state, metrics = step(state, bad)
+        state, metrics = step(state, {}, bad)
         for name in ("params", "optimizer_state", "baseline"):
             jax.tree.map(np.testing.assert_array_equal, getattr(state, name), getattr(before, name))
         assert (state.updates, state.skipped, state.skipped_in_a_row) == (1 + count, count, count)
         assert metrics["updates_skipped"] == (1, 1)
         assert metrics["loss"] == (0, 0) and metrics["gradient_norm"] == (0, 0)
-    state, _ = step(state, GOOD)  # it goes on, and the run of failures is over
+    state, _ = step(state, {}, GOOD)  # it goes on, and the run of failures is over
     assert (state.updates, state.skipped, state.skipped_in_a_row) == (4, 2, 0)
     # As if the bad updates had never happened.
-    expected, _ = step(jax.tree.map(jnp.asarray, before), GOOD)
+    expected, _ = step(jax.tree.map(jnp.asarray, before), {}, GOOD)
     np.testing.assert_array_equal(state.params["w"], expected.params["w"])
     np.testing.assert_array_equal(state.optimizer_state[1][0].count, 2)
 
@@ -199,6 +199,6 @@ def test_state_is_donated_and_the_step_traced_once(tiny_network, one_device):
     step = jit_step(network, counted, optimizer, one_device, micro_batches=1)
     state = first_state(network, optimizer, one_device)
     for seed in range(4):
-        old, (state, _) = state, step(state, put_rows(uneven_batch(seed=seed), one_device))
+        old, (state, _) = state, step(state, {}, put_rows(uneven_batch(seed=seed), one_device))
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
     assert len(traces) == 1 and step._cache_size() == 1 and state.updates == 4

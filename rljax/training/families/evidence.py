@@ -34,12 +34,19 @@ from rljax.registry import fields_of
 from rljax.rewards.answers import gold_text
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.balancing import balance_loss
 from rljax.training.context import Context, Record, checked_count
 from rljax.training.families import Experience
 from rljax.training.logprobs import completion_statistics, model_rows
 from rljax.training.rollout_record import rollout_record
 from rljax.training.rollouts import Samples, rollout_metrics, sample_texts
-from rljax.training.rows import Rows, completion_rows
+from rljax.training.rows import (
+    Rows,
+    lead_with_prompts,
+    model_inputs,
+    per_sample,
+    rollout_rows,
+)
 from rljax.training.state import TrainState
 from rljax.training.train_step import Batch, Metrics
 
@@ -90,15 +97,12 @@ class Evidence:
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The evidence loss of whole groups (objectives/evidence.py)."""
-        groups = batch["present"].shape
-        flat = lambda name: batch[name].reshape(-1, *batch[name].shape[2:])  # noqa: E731
-        rows = {name: flat(name) for name in ("tokens", "positions", "segment_ids", "mask")}
-        logprobs, entropy, _ = completion_statistics(
-            self.context.network, params, rows, TokenFilter()
-        )
-        thought = flat("thought_mask")
-        answer_logprobs = sequence_logprobs(logprobs, flat("answer_mask")).reshape(groups)
-        ref_logprobs = flat("ref_logprobs") if "ref_logprobs" in batch else None
+        groups, network = batch["present"].shape, self.context.network
+        statistics = completion_statistics(network, params, model_inputs(batch), TokenFilter())
+        logprobs, entropy = per_sample(statistics.logprobs), per_sample(statistics.entropy)
+        thought, answer = per_sample(batch["thought_mask"]), per_sample(batch["answer_mask"])
+        answer_logprobs = sequence_logprobs(logprobs, answer).reshape(groups)
+        ref_logprobs = per_sample(batch["ref_logprobs"]) if "ref_logprobs" in batch else None
         values = self.stage.objective.values
         kl = self.stage.objective.kl
         loss, metrics = evidence_loss(
@@ -118,7 +122,10 @@ class Evidence:
         metrics["entropy"] = masked(entropy, thought)
         if ref_logprobs is not None:
             metrics["kl_to_start"] = masked(k3(logprobs, ref_logprobs, thought), thought)
-        return jnp.sum(batch["weights"] * loss), metrics
+        balance, balance_metrics = balance_loss(
+            network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
+        )
+        return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
 
     def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
         """Samples chains of thought and scores the reference answers after them."""
@@ -126,23 +133,22 @@ class Evidence:
         samples = sample_texts(
             self.context,
             self.sampler,
-            state.params,
+            self.context.full(state.params),
             records,
             key=self.key,
             step=self.first_step + step,
         )
         rows, format_ok, present = self._rows(samples)
         placed = put_rows(model_rows(rows), self.context.mesh)
-        logprobs = jax.device_get(self.score(state.params, placed))
+        logprobs = jax.device_get(self.score(self.context.full(state.params), placed))
         if self.reference is not None:
             rows["ref_logprobs"] = jax.device_get(self.score(self.reference, placed))
-        answer_logprobs = np.where(rows["answer_mask"], logprobs, 0.0).sum(axis=1)
+        answer_logprobs = np.where(rows["answer_mask"], logprobs, 0.0).sum(axis=-1).reshape(-1)
         shape = (len(records), samples.samples_per_prompt)
         advantages = jax.device_get(
             self.advantages(answer_logprobs.reshape(shape), format_ok, present)
         )
-        batch = {name: array.reshape(*shape, -1) for name, array in rows.items()}
-        batch |= {
+        batch = lead_with_prompts(rows, samples.samples_per_prompt) | {
             "format_ok": format_ok,
             "present": present,
             "reasoning_advantages": advantages.reasoning,
@@ -156,7 +162,7 @@ class Evidence:
         return state, Experience([batch], metrics, {"sampling": samples.seconds}, tokens, detail)
 
     def _rows(self, samples: Samples) -> tuple[Rows, np.ndarray, np.ndarray]:
-        """Rows [N, P + T + A] of prompt, thought and answer; format_ok and present [B, G]."""
+        """Rows of prompt, thought and answer (T + A slots); format_ok and present [B, G]."""
         context, stage, tokenizer = self.context, self.stage, self.context.tokenizer
         group = samples.samples_per_prompt
         answers = [answer_ids(context, stage, record) for record in samples.records]
@@ -175,13 +181,16 @@ class Evidence:
             tokens[n, :end] = [*thought, *answer]
             thought_mask[n, : len(thought)] = True
             answer_mask[n, len(thought) : end] = True
-        rows = completion_rows(
-            np.repeat(samples.prompts, group, axis=0),
-            np.repeat(samples.prompt_mask, group, axis=0),
-            tokens,
-            thought_mask | answer_mask,
+        shape = (len(answers), group, slots)
+        rows = rollout_rows(
+            samples.prompts,
+            samples.prompt_mask,
+            tokens.reshape(shape),
+            (thought_mask | answer_mask).reshape(shape),
+            share_prompts=stage.batch.share_prompts,
         )
-        rows |= {"thought_mask": thought_mask, "answer_mask": answer_mask}
+        rows["thought_mask"] = thought_mask.reshape(rows["mask"].shape)
+        rows["answer_mask"] = answer_mask.reshape(rows["mask"].shape)
         present = np.repeat([bool(answer) for answer in answers], group).reshape(-1, group)
         return rows, format_ok.reshape(-1, group), present
 

@@ -20,14 +20,31 @@ from rljax.parallel.rules import put_rows
 from rljax.registry import fields_of
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.balancing import balance_loss
 from rljax.training.context import Context
 from rljax.training.families import Experience
-from rljax.training.logprobs import completion_statistics, model_rows
+from rljax.training.logprobs import completion_statistics
 from rljax.training.rollout_record import rollout_record
 from rljax.training.rollouts import Samples, rollout_metrics, sample_texts, score_samples
-from rljax.training.rows import Rows, completion_rows, place_at_last_token, update_batches
+from rljax.training.rows import (
+    Rows,
+    per_sample,
+    place_at_last_token,
+    rollout_rows,
+    update_batches,
+)
 from rljax.training.state import TrainState
 from rljax.training.train_step import Batch, Metrics
+
+# Arrays of a batch that hold one number for each token of each sample, where they are present.
+PER_TOKEN = (
+    "mask",
+    "advantages",
+    "weights",
+    "behavior_logprobs",
+    "old_logprobs",
+    "ref_logprobs",
+)
 
 
 class Detail(NamedTuple):
@@ -35,7 +52,8 @@ class Detail(NamedTuple):
 
     samples: Samples
     scores: Scores
-    rows: Rows
+    inputs: Rows  # what `score` reads, in the layout of the stage
+    rows: Rows  # of the completions, [N, T]
     log_ratio: np.ndarray  # [N, T], that each token's last update started from; see `observe`
 
 
@@ -72,12 +90,14 @@ class PolicyGradient:
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The policy-gradient loss of a micro-batch (objectives/policy_gradient.py)."""
-        values, mask = self.stage.objective.values, batch["mask"]
-        logprobs, entropy, _ = completion_statistics(
-            self.context.network, params, batch, self.stage.token_filter
-        )
-        old_logprobs = batch.get("old_logprobs", jax.lax.stop_gradient(logprobs))
-        ref_logprobs = batch.get("ref_logprobs")
+        network, values = self.context.network, self.stage.objective.values
+        statistics = completion_statistics(network, params, batch, self.stage.token_filter)
+        # To the objective samples are [N, T] in either layout of the rows.
+        flat = {name: per_sample(batch[name]) for name in PER_TOKEN if name in batch}
+        logprobs, entropy = per_sample(statistics.logprobs), per_sample(statistics.entropy)
+        mask = flat["mask"]
+        old_logprobs = flat.get("old_logprobs", jax.lax.stop_gradient(logprobs))
+        ref_logprobs = flat.get("ref_logprobs")
         loss, metrics = policy_gradient_loss(
             logprobs,
             old_logprobs,
@@ -85,7 +105,7 @@ class PolicyGradient:
             entropy
             if values["entropy_weight"]
             else None,  # 0 * entropy would still cost its gradient
-            batch["advantages"],
+            flat["advantages"],
             mask,
             ratio=self.ratio,
             surrogate=self.surrogate,
@@ -96,11 +116,14 @@ class PolicyGradient:
             entropy_weight=values["entropy_weight"],
         )
         metrics["entropy"] = masked(entropy, mask)
-        gap = jnp.abs(old_logprobs - batch["behavior_logprobs"])
+        gap = jnp.abs(old_logprobs - flat["behavior_logprobs"])
         metrics["sampler_trainer_gap"] = masked(gap, mask)
         if ref_logprobs is not None:
             metrics["kl_to_start"] = masked(k3(logprobs, ref_logprobs, mask), mask)
-        return jnp.sum(batch["weights"] * loss), metrics
+        balance, balance_metrics = balance_loss(
+            network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
+        )
+        return jnp.sum(flat["weights"] * loss) + balance, metrics | balance_metrics
 
     def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
         """Samples, scores, compares; see the picture of the data flow in the README."""
@@ -109,21 +132,21 @@ class PolicyGradient:
         samples = sample_texts(
             self.context,
             self.sampler,
-            state.params,
+            self.context.full(state.params),
             records,
             key=self.key,
             step=self.first_step + step,
         )
         scores, scoring_seconds = score_samples(self.context, samples)
-        rows = completion_rows(
-            np.repeat(samples.prompts, samples.samples_per_prompt, axis=0),
-            np.repeat(samples.prompt_mask, samples.samples_per_prompt, axis=0),
-            samples.flat("tokens"),
-            samples.flat("mask"),
+        inputs = rollout_rows(
+            samples.prompts,
+            samples.prompt_mask,
+            samples.rollouts.tokens,
+            samples.rollouts.mask,
+            share_prompts=batch.share_prompts,
         )
-        rows["behavior_logprobs"] = samples.flat("logprobs")
-        rows["row"] = np.arange(len(rows["mask"]), dtype=np.int32)  # of the step, in any batch
-        rows |= self._scored(state.params, rows)
+        rows = {"mask": samples.flat("mask"), "behavior_logprobs": samples.flat("logprobs")}
+        rows |= self._scored(self.context.full(state.params), inputs)
         advantages, baseline, no_signal = jax.device_get(
             self.advantages(
                 place_at_last_token(scores.total, rows["mask"]),
@@ -134,32 +157,50 @@ class PolicyGradient:
             )
         )
         rows["advantages"] = advantages
-        batches = update_batches(
-            rows,
-            rows_per_update=batch.sequences_per_update,
-            epochs=batch.epochs_per_step,
-            seed=(self.context.config.seed, self.first_step + step),
+        batches = self.batches(
+            inputs, rows, seed=(self.context.config.seed, self.first_step + step)
         )
-        for update in batches:
-            update["weights"] = np.asarray(self.weigh(update["mask"]), np.float32)
         metrics = rollout_metrics(samples, scores)
         metrics["groups_without_signal"] = float(no_signal.mean())
         seconds = {"sampling": samples.seconds, "scoring": scoring_seconds}
         tokens = int(rows["mask"].sum()) * batch.epochs_per_step
         state = state.replace(baseline=jax.device_put(baseline, state.baseline.sharding))
-        detail = Detail(samples, scores, rows, np.zeros(rows["mask"].shape, np.float32))
+        detail = Detail(samples, scores, inputs, rows, np.zeros(rows["mask"].shape, np.float32))
         return state, Experience(batches, metrics, seconds, tokens, detail)
 
-    def _scored(self, params: Params, rows: Rows) -> Rows:
+    def _scored(self, params: Params, inputs: Rows) -> Rows:
         """The log-probabilities that this method needs, under the old and the reference policy."""
         scored = {}
         if self.stores_old or self.reference is not None:
-            placed = put_rows(model_rows(rows), self.context.mesh)
+            placed = put_rows(inputs, self.context.mesh)
             if self.stores_old:
                 scored["old_logprobs"] = self.score(params, placed)
             if self.reference is not None:
                 scored["ref_logprobs"] = self.score(self.reference, placed)
-        return jax.device_get(scored)
+        return {name: per_sample(array) for name, array in jax.device_get(scored).items()}
+
+    def batches(self, inputs: Rows, rows: Rows, *, seed: tuple[int, ...]) -> list[Rows]:
+        """The batches of the step's updates, in the layout of `inputs`.
+
+        All samples of a prompt are in the same update where its size is a multiple of theirs, in
+        either layout.
+        """
+        batch, shape = self.stage.batch, inputs["mask"].shape
+        together = batch.sequences_per_update % batch.samples_per_prompt == 0
+        whole = inputs | {name: array.reshape(shape) for name, array in rows.items()}
+        samples = np.arange(len(rows["mask"]), dtype=np.int32)
+        whole["row"] = samples.reshape(shape[:-1])  # of the step, in any batch
+        batches = update_batches(
+            whole,
+            rows_per_update=batch.sequences_per_update * len(whole["row"]) // len(samples),
+            epochs=batch.epochs_per_step,
+            seed=seed,
+            unit=batch.samples_per_prompt if together and len(shape) == 2 else 1,
+        )
+        for update in batches:
+            weights = np.asarray(self.weigh(per_sample(update["mask"])), np.float32)
+            update["weights"] = weights.reshape(update["mask"].shape)
+        return batches
 
     def _advantages(
         self,
@@ -194,10 +235,11 @@ class PolicyGradient:
         if not self.stores_old:  # a single update: every ratio is 1
             return
         detail: Detail = experience.detail
-        placed = put_rows(model_rows(detail.rows), self.context.mesh)
-        logprobs = jax.device_get(self.score(state.params, placed))
+        placed = put_rows(detail.inputs, self.context.mesh)
+        logprobs = per_sample(jax.device_get(self.score(self.context.full(state.params), placed)))
         log_ratio = np.where(detail.rows["mask"], logprobs - detail.rows["old_logprobs"], 0.0)
-        detail.log_ratio[batch["row"]] = log_ratio[batch["row"]]
+        updated = batch["row"].reshape(-1)
+        detail.log_ratio[updated] = log_ratio[updated]
 
     def record(self, step: int, experience: Experience) -> dict[str, Any]:
         """The step's samples, and what their updates did to them: ratios, dropped gradients."""

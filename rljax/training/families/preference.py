@@ -18,17 +18,24 @@ from rljax.objectives.preference import preference_loss
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
+from rljax.training.balancing import balance_loss
 from rljax.training.context import Context, Record
 from rljax.training.families import Experience
 from rljax.training.logprobs import completion_statistics, model_rows
 from rljax.training.pairs import sample_pairs
-from rljax.training.rows import Rows, completion_rows
+from rljax.training.rows import (
+    Rows,
+    lead_with_prompts,
+    model_inputs,
+    per_sample,
+    rollout_rows,
+)
 from rljax.training.state import TrainState
 from rljax.training.train_step import Batch, Metrics
 
 
 class Preference:
-    """DPO and its relatives. The leading axis of a batch is the pair; row 0 of a pair is chosen."""
+    """DPO and its relatives. The leading axis of a batch is the pair; sample 0 of it is chosen."""
 
     def __init__(
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
@@ -61,18 +68,18 @@ class Preference:
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/preference.py)."""
-        pairs = batch["weights"].shape[0]
-        rows = {name: value.reshape(2 * pairs, -1) for name, value in model_rows(batch).items()}
-        logprobs, entropy, greedy = completion_statistics(
-            self.context.network, params, rows, TokenFilter()
-        )
-        sums = sequence_logprobs(logprobs, rows["mask"]).reshape(pairs, 2)
+        network, mask = self.context.network, batch["mask"]
+        statistics = completion_statistics(network, params, model_inputs(batch), TokenFilter())
+        sums = sequence_logprobs(per_sample(statistics.logprobs), per_sample(mask)).reshape(-1, 2)
         reference = batch["ref_sums"]
         loss, metrics = self.loss(sums[:, 0], sums[:, 1], reference[:, 0], reference[:, 1])
-        chosen = batch["mask"] & jnp.array([True, False])[:, None]
-        metrics["token_accuracy"] = masked(greedy.reshape(chosen.shape), chosen)
-        metrics["entropy"] = masked(entropy, rows["mask"])
-        return jnp.sum(batch["weights"] * loss), metrics
+        chosen = mask & jnp.array([True, False])[:, None]
+        metrics["token_accuracy"] = masked(statistics.greedy.reshape(mask.shape), chosen)
+        metrics["entropy"] = masked(statistics.entropy.reshape(mask.shape), mask)
+        balance, balance_metrics = balance_loss(
+            network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
+        )
+        return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
 
     def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
         """The pairs of one update, with their log-probabilities under the reference."""
@@ -81,10 +88,10 @@ class Preference:
         placed = put_rows(model_rows(rows), self.context.mesh)
         ref_logprobs = jax.device_get(self.score(self.reference, placed))
         tokens = int(rows["mask"].sum())
-        batch = {name: value.reshape(-1, 2, value.shape[1]) for name, value in rows.items()}
-        batch["ref_sums"] = np.where(rows["mask"], ref_logprobs, 0.0).sum(axis=1).reshape(-1, 2)
+        batch = lead_with_prompts(rows, 2)
+        batch["ref_sums"] = np.where(rows["mask"], ref_logprobs, 0.0).sum(axis=-1).reshape(-1, 2)
         # A pair with an empty side says nothing about the other: it is not counted.
-        usable = rows["mask"].any(axis=1).reshape(-1, 2).all(axis=1)
+        usable = rows["mask"].any(axis=-1).reshape(-1, 2).all(axis=1)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
         return state, Experience([batch], {}, {}, tokens)
 
@@ -107,7 +114,7 @@ def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:
 
 
 def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows:
-    """Pairs as rows [2 * pairs, S]: chosen and rejected of a pair next to each other."""
+    """Pairs as rows: chosen and rejected of a pair in one row, or in two next to each other."""
     ids = [record["id"] for record in records]
     prompts, prompt_mask = encode_prompts(
         context.prompt_texts(records, column="prompt"),
@@ -124,6 +131,11 @@ def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows
         ids=np.repeat(ids, 2).tolist(),
         field=f"config.{stage.name}.data.max_completion_tokens",
     )
-    return completion_rows(
-        np.repeat(prompts, 2, 0), np.repeat(prompt_mask, 2, 0), completions, mask
+    shape = (len(prompts), 2, -1)
+    return rollout_rows(
+        prompts,
+        prompt_mask,
+        completions.reshape(shape),
+        mask.reshape(shape),
+        share_prompts=stage.batch.share_prompts,
     )

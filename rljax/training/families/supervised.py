@@ -14,6 +14,7 @@ from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import nll
 from rljax.sampling.distribution import TokenFilter
+from rljax.training.balancing import balance_loss
 from rljax.training.context import Context, checked_count
 from rljax.training.families import Experience
 from rljax.training.logprobs import completion_statistics
@@ -59,10 +60,13 @@ class Supervised:
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Weighted negative log-likelihood of the demonstrated tokens."""
-        logprobs, _, greedy = completion_statistics(self.network, params, batch, TokenFilter())
-        loss, metrics = nll(logprobs, batch["mask"])
-        metrics["token_accuracy"] = masked(greedy, batch["mask"])
-        return jnp.sum(batch["weights"] * loss), metrics
+        statistics = completion_statistics(self.network, params, batch, TokenFilter())
+        loss, metrics = nll(statistics.logprobs, batch["mask"])
+        metrics["token_accuracy"] = masked(statistics.greedy, batch["mask"])
+        balance, balance_metrics = balance_loss(
+            self.network.config, statistics.routing, micro_batches=self.batch.micro_batches
+        )
+        return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
 
     def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
         """The rows of one update."""

@@ -5,13 +5,15 @@ training uses. It raises `NotBuilt` for a case of a method that rljax does not h
 cases are counted as missing.
 """
 
-from golden_adapters import evidence, policy_gradient, preference, supervised
+from golden_adapters import adapters, balance, evidence, policy_gradient, preference, supervised
 from golden_adapters.common import NotBuilt
 
 ADAPTERS = {
     "dpo-family": preference.dpo_family,
     "hpt": supervised.hpt,
     "jepo": evidence.jepo,
+    "lora": adapters.lora,
+    "moe-aux-free": balance.moe_aux_free,
     "policy-gradient-advantages": policy_gradient.verl_advantages,
     "policy-gradient-agg-kl-is": policy_gradient.verl_aggregation_and_kl,
     "policy-gradient-losses": policy_gradient.verl_losses,

@@ -1,0 +1,165 @@
+"""Floating-point operations: what the model needs, what the machine gives.
+
+Only matrix products are counted, a multiplication and an addition as two. A product's backward pass
+counts twice its forward one, or once where one factor is a frozen matrix, which has no gradient.
+What `remat` computes again is not counted.
+"""
+
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax.models.config import ModelConfig
+
+# Nominal bfloat16 rates of one device without sparsity, FLOP/s, by the beginning of its name.
+NOMINAL_RATES = {
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100": 312e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+}
+
+
+def projection_sides(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Sizes (inputs, outputs) of the matrices of a layer that can carry an adapter."""
+    width = config.width
+    heads, kv_heads = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    sides = {
+        "query": (width, heads),
+        "key": (width, kv_heads),
+        "value": (width, kv_heads),
+        "out": (heads, width),
+    }
+    if not config.experts:
+        hidden = config.mlp_width
+        sides |= {"gate": (width, hidden), "up": (width, hidden), "down": (hidden, width)}
+    return sides
+
+
+def token_flops(config: ModelConfig) -> float:
+    """Of the trunk for one token, forward, without attention scores, vocabulary and adapters."""
+    weights = sum(inputs * outputs for inputs, outputs in projection_sides(config).values())
+    if config.experts:
+        chosen = config.experts_per_token * 3 * config.expert_width
+        weights += config.width * (config.experts + chosen)
+    return 2.0 * config.layers * weights
+
+
+def adapter_flops(config: ModelConfig) -> tuple[float, float]:
+    """Of the adapters for one token, forward: of those matrices that are trained, of the others."""
+    if config.lora is None:
+        return 0.0, 0.0
+    sides, rank = projection_sides(config), config.lora.rank
+    outer = 2.0 * config.layers * rank * sum(sum(sides[name]) for name in config.lora.modules)
+    if config.lora.kind == "lora":
+        return outer, 0.0
+    return 2.0 * config.layers * rank**2 * len(config.lora.modules), outer
+
+
+def attention_flops(config: ModelConfig, first: int, count: int) -> float:
+    """Scores and mixing of the queries at positions first .. first + count - 1, forward.
+
+    Each sees every position up to its own, or those in its layer's window.
+    """
+    seen = np.arange(first + 1, first + count + 1)
+    local = np.minimum(seen, config.sliding_window or seen)
+    pairs = sum(float((seen if wide else local).sum()) for wide in config.global_layers)
+    return 4.0 * config.heads * config.head_dim * pairs
+
+
+def logits_flops(config: ModelConfig) -> float:
+    """Of the output matrix for one token, forward."""
+    return 2.0 * config.width * config.vocab_size
+
+
+def forward_flops(
+    config: ModelConfig,
+    prompts: int,
+    samples: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    *,
+    shared: bool,
+) -> float:
+    """Of scoring `samples` completions for each prompt.
+
+    Args:
+        config: of the model.
+        prompts, samples, prompt_tokens, new_tokens: B, G, P, T; no padding.
+        shared: whether a prompt is computed once or with each of its completions.
+    """
+    copies = prompts * (1 if shared else samples)
+    completions = prompts * samples
+    token = token_flops(config) + sum(adapter_flops(config))
+    trunk = token * (copies * prompt_tokens + completions * new_tokens)
+    attention = copies * attention_flops(config, 0, prompt_tokens)
+    attention += completions * attention_flops(config, prompt_tokens, new_tokens)
+    return trunk + attention + completions * new_tokens * logits_flops(config)
+
+
+def update_flops(
+    config: ModelConfig,
+    prompts: int,
+    samples: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    *,
+    shared: bool,
+) -> float:
+    """Of learning once from each of the completions of `forward_flops`: forward and backward."""
+    forward = forward_flops(config, prompts, samples, prompt_tokens, new_tokens, shared=shared)
+    if config.lora is None:
+        return 3 * forward
+    completions = prompts * samples * new_tokens
+    tokens = prompts * (1 if shared else samples) * prompt_tokens + completions
+    frozen = token_flops(config) + adapter_flops(config)[1]
+    return 3 * forward - tokens * frozen - completions * logits_flops(config)
+
+
+def sampling_flops(
+    config: ModelConfig, prompts: int, samples: int, prompt_tokens: int, new_tokens: int
+) -> float:
+    """Of sampling; as `forward_flops` with shared prompts, but the last token enters no layer."""
+    completions = prompts * samples
+    last = token_flops(config) + sum(adapter_flops(config))
+    last += attention_flops(config, prompt_tokens + new_tokens - 1, 1)
+    total = forward_flops(config, prompts, samples, prompt_tokens, new_tokens, shared=True)
+    return total - completions * last
+
+
+def measured_rate(dtype: jnp.dtype) -> float:
+    """FLOP/s of products of large square matrices on one device: the median of five timings."""
+    on_cpu = jax.devices()[0].platform == "cpu"
+    size, products = (1536, 2) if on_cpu else (8192, 20)
+    matrix = jnp.full((size, size), 1.0 / size, dtype)
+
+    @jax.jit
+    def chain(x: jax.Array, matrix: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, products, lambda _, x: x @ matrix, x)
+
+    seconds = median_seconds(lambda: jax.block_until_ready(chain(matrix, matrix)), 5)
+    return 2.0 * size**3 * products / seconds
+
+
+def median_seconds(run: Callable[[], object], repeats: int) -> float:
+    """Median of the wall seconds of `run()`, after one call that is not counted."""
+    run()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def nominal_rate() -> float | None:
+    """The device's published bfloat16 rate, where it is known."""
+    kind = jax.devices()[0].device_kind
+    known = [rate for name, rate in NOMINAL_RATES.items() if kind.startswith(name)]
+    return known[0] if known else None

@@ -1,0 +1,72 @@
+"""Reports of benchmarks as text."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """A table of the report of `timing.py`, with a line on what was timed and where."""
+    settings, machine = report["settings"], report["machine"]
+    console.print(
+        f"{report['parameters'] / 1e6:.1f} M parameters, {report['model']['dtype']}; "
+        f"{settings['prompts']} prompts x {settings['samples']} samples, "
+        f"{settings['prompt_tokens']} + {settings['new_tokens']} tokens; {machine['devices']} x "
+        f"{machine['device']}, {_giga(machine['matmul_flops_per_second'])} GFLOP/s in large matrix "
+        "products on one",
+        soft_wrap=True,
+    )
+    rows = _step_rows(report) if report["benchmark"] == "step" else _update_rows(report)
+    table = Table()
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == next(iter(rows[0])) else "right")
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+    nominal = machine["nominal_flops_per_second"]
+    if nominal:
+        rates = [row["GFLOP/s"] for row in rows if row["GFLOP/s"]]
+        shares = [f"{float(rate) * 1e9 / machine['devices'] / nominal:.1%}" for rate in rates]
+        console.print(f"of the nominal rate, from top to bottom: {', '.join(shares)}")
+
+
+def _step_rows(report: dict[str, Any]) -> list[dict[str, str]]:
+    seconds = {**report["split"], "step": report["seconds_per_step"]}
+    return [
+        {
+            "phase": phase,
+            "seconds": f"{seconds[phase]:.4f}",
+            "share": f"{seconds[phase] / seconds['step']:.1%}",
+            "GFLOP": _giga(report["flops"].get(phase)),
+            "GFLOP/s": _giga(report["flops_per_second"].get(phase)),
+            "of matmul rate": _percent(report["share_of_matmul_rate"].get(phase)),
+            "temporary GiB": f"{report['memory']['update_temporary_gib']:.3f}"
+            if phase == "update"
+            else "",
+        }
+        for phase in seconds
+    ]
+
+
+def _update_rows(report: dict[str, Any]) -> list[dict[str, str]]:
+    return [
+        {
+            "prompts": name,
+            "seconds": f"{result['seconds']:.4f}",
+            "tokens/s": f"{result['tokens_per_second']:.0f}",
+            "GFLOP": _giga(result["flops"]),
+            "GFLOP/s": _giga(result["flops_per_second"]),
+            "of matmul rate": _percent(result["share_of_matmul_rate"]),
+            "temporary GiB": f"{result['memory']['update_temporary_gib']:.3f}",
+        }
+        for name, result in report["layouts"].items()
+    ]
+
+
+def _giga(value: float | None) -> str:
+    return "" if value is None else f"{value / 1e9:.1f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

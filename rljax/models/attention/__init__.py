@@ -1,0 +1,33 @@
+"""Attention: who sees whom, and the kernels that compute it.
+
+select.py      the choice of a kernel for whole rows, by `config.attention` and the platform
+visibility.py  masks: segments, causality, windows
+dense.py       XLA: every score is computed and held
+group.py       XLA: rows of one prompt and several completions
+cudnn.py       GPU: fused
+splash.py      TPU: fused
+"""
+
+from rljax.models.attention.dense import attend_one, dense, soft_cap
+from rljax.models.attention.group import GroupLayout
+from rljax.models.attention.select import (
+    LayerAttend,
+    check_group,
+    make_attend,
+    platform,
+    resolve_kernel,
+)
+from rljax.models.attention.visibility import attention_mask
+
+__all__ = [
+    "GroupLayout",
+    "LayerAttend",
+    "attend_one",
+    "attention_mask",
+    "check_group",
+    "dense",
+    "make_attend",
+    "platform",
+    "resolve_kernel",
+    "soft_cap",
+]

@@ -1,0 +1,15 @@
+"""Hugging Face checkpoints in and out.
+
+families.py          config.json <-> ModelConfig
+rope_and_windows.py  rotary positions and sliding windows in config.json
+names.py             our parameters <-> names and layouts of tensors
+checks.py            what a key of config.json must hold
+tensor_files.py      the safetensors format
+load.py              read_config, load_params
+save.py              save_pretrained
+"""
+
+from rljax.models.pretrained.load import is_pretrained, load_params, read_config, stop_token_ids
+from rljax.models.pretrained.save import save_pretrained
+
+__all__ = ["is_pretrained", "load_params", "read_config", "save_pretrained", "stop_token_ids"]

@@ -1,0 +1,240 @@
+"""Published checkpoints in: each parameter is read straight into its sharding."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.sharding import Mesh
+
+from rljax.models.config import ModelConfig
+from rljax.models.network import Network, Params
+from rljax.models.pretrained.families import Family, parse
+from rljax.models.pretrained.names import NAMES, Layout, plain_name
+from rljax.models.pretrained.tensor_files import DTYPES, StoredTensor, copy, stored_tensors
+
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
+
+# How many of the tensors that are wrong an error names.
+LISTED = 20
+
+# Leaves that no published checkpoint holds: adapters, and the bias by which experts are balanced.
+OURS_ONLY = ("lora_a", "lora_b", "lora_r", "router_bias")
+HEAD = ("head", "head_bias")
+
+# Where the host is the device, XLA takes memory as it is if it begins at a multiple of this.
+ALIGNMENT = 64
+
+ParamPath = tuple[str, ...]  # of a parameter
+
+
+def is_pretrained(folder: str | Path) -> bool:
+    """Whether a folder has a config.json that names a `model_type`; "" is no folder."""
+    path = Path(folder) / CONFIG
+    return folder != "" and path.is_file() and isinstance(_json(path).get("model_type"), str)
+
+
+def read_config(folder: str | Path, **overrides: Any) -> ModelConfig:
+    """The model of a checkpoint's folder.
+
+    The precision is that of ModelConfig's defaults, not the file's: say dtype and param_dtype.
+
+    Args:
+        folder: with a config.json.
+        overrides: ModelConfig fields to set otherwise, such as dtype, remat or lora. With another
+            head than the checkpoint's, head="value" for a language model, the trunk is loaded and
+            the head is fresh; between value, reward and process_reward the head is loaded.
+
+    Raises:
+        ValueError: for a family or an option that is not supported.
+    """
+    _, _, fields = described(Path(folder))
+    try:
+        return ModelConfig(**fields | overrides)
+    except ValueError as error:
+        raise ValueError(f"{Path(folder) / CONFIG}: {error}") from error
+
+
+def stop_token_ids(folder: str | Path) -> tuple[int, ...]:
+    """The ids that end a completion, of generation_config.json or else config.json; () if none."""
+    for name in (GENERATION, CONFIG):
+        path = Path(folder) / name
+        ids = _json(path).get("eos_token_id") if path.is_file() else None
+        if ids is not None:
+            return tuple(ids) if isinstance(ids, list) else (ids,)
+    return ()
+
+
+def load_params(
+    folder: str | Path,
+    network: Network,
+    mesh: Mesh,
+    *,
+    key: Array | None = None,
+    hold: Callable[[ParamPath, Array], Any] = lambda path, leaf: leaf,
+) -> Params:
+    """Reads the parameters of a checkpoint into `param_dtype` and the network's shardings.
+
+    The host holds no more at a time than its own part of one parameter, and one tensor of a file.
+
+    Args:
+        folder: with config.json and model.safetensors, or its parts and their index.
+        network: of `read_config(folder, ...)`.
+        mesh: to place the parameters on.
+        key: draws what the checkpoint does not hold, as `network.init` does: adapters, the head of
+            a value or reward model that starts from a language model.
+        hold: (path, parameter) -> what takes its place, made before the next one is read, such as a
+            quantised matrix; by default the parameter.
+
+    Raises:
+        ValueError: if the files are missing or damaged, if any tensor is missing, too much, of the
+            wrong shape or type (all are listed, before any is read), or if a key is needed.
+    """
+    folder = Path(folder)
+    values, family, _ = described(folder)
+    names = NAMES[family.model_type]
+    stored = _stored(folder, vision=values["model_type"] == "gemma3")
+    shapes = nnx.traversals.flatten_mapping(network.shapes)
+    shardings = nnx.traversals.flatten_mapping(network.shardings(mesh))
+    fresh = _fresh_paths(shapes, stored, names)
+    layouts = {path: names.get(".".join(path)) for path in shapes if path not in fresh}
+    _check(folder, layouts, shapes, stored, network.config)
+    if fresh and key is None:
+        listed = ", ".join(sorted(".".join(path) for path in fresh)[:LISTED])
+        raise ValueError(f"load_params needs a key, to draw what no checkpoint holds: {listed}.")
+    params = network.draw(key, mesh, fresh)
+    for path, layout in layouts.items():
+        read = _reader(layout, stored, shapes[path])
+        leaf = jax.make_array_from_callback(shapes[path].shape, shardings[path], read)
+        params[path] = hold(path, leaf)
+        # The host's copy of this parameter is freed before the next one is read.
+        jax.block_until_ready(params[path])
+    return nnx.traversals.unflatten_mapping({path: params[path] for path in shapes})
+
+
+def described(folder: Path) -> tuple[dict[str, Any], Family, dict[str, Any]]:
+    """config.json, its family and the fields of a ModelConfig; errors name the file."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"No {CONFIG} in {folder}: it is no Hugging Face checkpoint.")
+    values = _json(path)
+    try:
+        return values, *parse(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a JSON object, got a {type(values).__name__}.")
+    return values
+
+
+def _stored(folder: Path, *, vision: bool) -> dict[str, StoredTensor]:
+    """The tensors of a checkpoint by their plain names, without those that nothing reads."""
+    plain = {
+        plain_name(name, vision=vision): tensor for name, tensor in stored_tensors(folder).items()
+    }
+    plain.pop(None, None)
+    return plain
+
+
+def _fresh_paths(
+    shapes: dict[ParamPath, Any], stored: dict[str, StoredTensor], names: dict[str, Layout]
+) -> set[ParamPath]:
+    """The parameters that are drawn, not read."""
+    fresh = {path for path in shapes if path[-1] in OURS_ONLY}
+    if "head" not in names or names["head"].name not in stored:
+        fresh |= {path for path in shapes if path[-1] in HEAD}
+    return fresh
+
+
+def _check(
+    folder: Path,
+    layouts: dict[ParamPath, Layout | None],
+    shapes: dict[ParamPath, jax.ShapeDtypeStruct],
+    stored: dict[str, StoredTensor],
+    config: ModelConfig,
+) -> None:
+    """Raises ValueError unless the checkpoint holds exactly the parameters that are read."""
+    wrong, expected = [], {}
+    for path, layout in layouts.items():
+        if layout is None:
+            wrong.append(f"{'.'.join(path)}: this family has no such parameter")
+            continue
+        shape = shapes[path].shape
+        for index in np.ndindex(shape[: layout.stacked]):
+            expected[layout.name.format(*index)] = layout.file_shape(shape, config)
+    for name, shape in expected.items():
+        tensor = stored.get(name)
+        if tensor is None:
+            wrong.append(f"{name}: missing, expected {list(shape)}")
+        elif tensor.shape != shape:
+            wrong.append(f"{name}: has shape {list(tensor.shape)}, expected {list(shape)}")
+        elif tensor.dtype not in DTYPES:
+            wrong.append(f"{name}: is {tensor.dtype}, supported are {', '.join(DTYPES)}")
+    spare = _unused_output(config)
+    wrong += [
+        f"{name}: not expected, has shape {list(tensor.shape)}"
+        for name, tensor in stored.items()
+        if name not in expected and name not in spare
+    ]
+    if wrong:
+        more = f"\n  and {len(wrong) - LISTED} more" if len(wrong) > LISTED else ""
+        listed = "\n  ".join(wrong[:LISTED])
+        raise ValueError(
+            f"{len(wrong)} tensors of {folder} are not those of this model:\n  {listed}{more}"
+        )
+
+
+def _unused_output(config: ModelConfig) -> tuple[str, ...]:
+    """Output matrices that some files hold beside the one that is read, or instead of a head."""
+    if config.head == "language_model" and not config.tied_embeddings:
+        return ()
+    return tuple({names["output"].name for names in NAMES.values()})
+
+
+def _reader(
+    layout: Layout, stored: dict[str, StoredTensor], leaf: jax.ShapeDtypeStruct
+) -> Callable[[tuple[slice, ...]], np.ndarray]:
+    """Reads the part of a parameter that one device holds; devices that hold the same share it."""
+    parts: dict[tuple[tuple[int, int, int], ...], np.ndarray] = {}
+    stacked, inner = layout.stacked, leaf.shape[layout.stacked :]
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        bounds = tuple(part.indices(size) for part, size in zip(index, leaf.shape, strict=True))
+        if bounds not in parts:
+            parts[bounds] = assemble([slice(start, stop) for start, stop, _ in bounds])
+        return parts[bounds]
+
+    def assemble(part: list[slice]) -> np.ndarray:
+        shape = tuple(cut.stop - cut.start for cut in part)
+        whole = _aligned(shape, leaf.dtype)
+        slices = layout.file_slices(tuple(part[stacked:]), inner)
+        for place in np.ndindex(shape[:stacked]):
+            at = (cut.start + step for cut, step in zip(part, place, strict=False))
+            tensor = stored[layout.name.format(*at)].map()[slices]
+            target = layout.in_file_order(whole[place])
+            target[len(tensor) :] = 0  # rows of the vocabulary that pad it
+            copy(target[: len(tensor)], tensor)
+        return whole
+
+    return read
+
+
+def _aligned(shape: tuple[int, ...], dtype: jnp.dtype) -> np.ndarray:
+    """Memory for an array, at an address that XLA can use as it is."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)

@@ -1,0 +1,337 @@
+"""Log-probability, entropy and rank of chosen tokens without holding logits [N, T, V].
+
+The logits of some slots at a time are computed, reduced and dropped. What is kept of a slot is its
+log-normaliser and its entropy; the backward pass computes the logits again, unless there are so few
+that they are kept as well. With x the tempered logits of a slot, y its chosen token, K the tokens
+that the sampler's truncation keeps and p the softmax over K,
+
+    logprob = x_y - log sum_K exp(x)        d logprob / d x_v = [v = y] - p_v
+    entropy = -sum_K p log p                d entropy / d x_v = -p_v (log p_v + entropy)
+
+so both cotangents meet in one array of d logits, and an entropy that is only reported costs no
+matrix product of its own.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.models.attention import soft_cap
+from rljax.models.moe import Routing
+from rljax.parallel.rules import RULES, constrain, partition_spec
+from rljax.sampling.distribution import EXCLUDED, TokenFilter, kept_tokens
+
+# Bytes of float32 logits that one device holds at a time.
+LOGITS_BYTES = 3 * 2**27
+
+# Slots that one device computes at a time, if LOGITS_BYTES allows. With fewer, reading and writing
+# the gradient of the vocabulary matrix for every chunk takes longer than its products; with more,
+# logits of small vocabularies fall out of a processor's cache.
+CHUNK_SLOTS = 1024
+
+
+class TokenStatistics(NamedTuple):
+    """Of chosen tokens, all with the same leading axes [...], [N, T] say."""
+
+    logprobs: Array  # [...] f32
+    entropy: Array  # [...] f32, nats, of the distribution that the token was drawn from
+    greedy: Array  # [...] bool, whether the token is the most probable one (the first of equals)
+    top_logprobs: Array | None = None  # [..., k] f32, descending; without gradient
+    top_tokens: Array | None = None  # [..., k] i32
+    routing: Routing | None = None  # of the trunk that made the hidden states
+
+
+def token_statistics(
+    hidden: Array,
+    vocabulary: Array,
+    targets: Array,
+    token_filter: TokenFilter,
+    *,
+    vocab_size: int,
+    logit_softcap: float = 0.0,
+    top_k: int = 0,
+    logits_bytes: int = LOGITS_BYTES,
+    chunk_slots: int = CHUNK_SLOTS,
+) -> TokenStatistics:
+    """Statistics of the targets under the filtered softmax of `hidden @ vocabulary.T`.
+
+    Equal to `log_distribution(logits, token_filter, taken=targets)` and what follows from it
+    (sampling/distribution.py), in values and in gradients. Logits, softmax and the gradient of the
+    vocabulary matrix are accumulated in float32; the factors of the matrix products are in the
+    dtype of `hidden`. Rows stay on their devices, and so do the shards of the vocabulary: only
+    truncation and `top_k` look at more than sums and maxima over it.
+
+    tokamax.linear_softmax_cross_entropy_loss is not used: it returns one scalar, the sum or mean of
+    the negative log-probabilities, and knows neither entropy, temperature nor truncation.
+
+    Args:
+        hidden: [N, T, D] in the compute dtype, differentiated.
+        vocabulary: [V', D] in the parameters' dtype, differentiated; V' >= vocab_size, further rows
+            belong to no token.
+        targets: [N, T] i32, chosen tokens, < vocab_size; truncation always keeps them.
+        token_filter: with temperature > 0. Which tokens it keeps is a constant for the gradient.
+        vocab_size: V.
+        logit_softcap: logits become c tanh(logits / c) first; 0: off.
+        top_k: number of most probable tokens to return for every slot.
+        logits_bytes: see `LOGITS_BYTES`. Where all logits fit, they are kept for the backward pass
+            instead of being computed again.
+        chunk_slots: see `CHUNK_SLOTS`.
+
+    Raises:
+        ValueError: for a greedy filter, or a top_k that is not in 0..V.
+    """
+    if token_filter.greedy:
+        raise ValueError("Greedy decoding (temperature 0) has no log-probabilities to train on.")
+    if not 0 <= top_k <= vocab_size:
+        raise ValueError(f"top_k must be in 0..{vocab_size} (vocab_size), got {top_k}.")
+    whole = _Cut(targets.shape, (_shards("batch"), _shards("sequence")), chunks=1)
+    slots = math.prod(whole.block)
+    # Truncation brings the shards of the vocabulary together.
+    parts = 1 if token_filter.truncates else _shards("vocab")
+    fit = max(logits_bytes // (4 * math.ceil(len(vocabulary) / parts)), 1)
+    cut = dataclasses.replace(whole, chunks=math.ceil(slots / min(fit, chunk_slots)))
+    head = _Head(token_filter, vocab_size, logit_softcap, top_k, keeps_logits=slots <= fit)
+    chunks = cut.split(hidden), vocabulary, cut.split(targets)
+    statistics = _statistics(head, *chunks)
+    return TokenStatistics(*(None if part is None else cut.join(part) for part in statistics))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Head:
+    """What is static."""
+
+    token_filter: TokenFilter
+    vocab_size: int
+    logit_softcap: float
+    top_k: int
+    keeps_logits: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cut:
+    """How slots [N, T] are cut into chunks [chunks, *shards, slots].
+
+    The axes of shards [row shards, column shards] are there only if there is more than one.
+    Every device works on slots of its own in every chunk. With 2 row shards, 1 column shard and 3
+    chunks, the rows 0 1 | 2 3 of 4 slots each become 0000 1111 | 2222 3333 and then three chunks
+    of 000 | 222, 011 | 233, 11. | 33. with one slot of padding.
+    """
+
+    shape: tuple[int, int]  # N, T
+    shards: tuple[int, int]  # of rows and of columns
+    chunks: int
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Rows and columns of one device."""
+        return tuple(math.ceil(size / n) for size, n in zip(self.shape, self.shards, strict=True))
+
+    def split(self, x: Array) -> Array:
+        """[N, T, ...] -> [chunks, *shards, slots, ...], padded with zeros."""
+        (rows, columns), (height, width), rest = self.shards, self.block, x.shape[2:]
+        x = _pad(_pad(x, 0, rows * height), 1, columns * width)
+        x = x.reshape(rows, height, columns, width, *rest).swapaxes(1, 2)
+        size = math.ceil(height * width / self.chunks)
+        x = _pad(x.reshape(rows, columns, height * width, *rest), 2, self.chunks * size)
+        x = jnp.moveaxis(x.reshape(rows, columns, self.chunks, size, *rest), 2, 0)
+        if rows * columns == 1:
+            return x[:, 0, 0]
+        return constrain(x, None, "batch", "sequence", *[None] * (1 + len(rest)))
+
+    def join(self, x: Array) -> Array:
+        """The inverse of `split`."""
+        (rows, columns), (height, width) = self.shards, self.block
+        x = x[:, None, None] if rows * columns == 1 else x
+        rest = x.shape[4:]
+        x = jnp.moveaxis(x, 0, 2).reshape(rows, columns, -1, *rest)[:, :, : height * width]
+        x = x.reshape(rows, columns, height, width, *rest).swapaxes(1, 2)
+        x = x.reshape(rows * height, columns * width, *rest)[: self.shape[0], : self.shape[1]]
+        return constrain(x, "batch", "sequence", *[None] * len(rest))
+
+
+def _pad(x: Array, axis: int, size: int) -> Array:
+    """Zeros at the end of an axis, up to `size`."""
+    return jnp.pad(x, [(0, size - x.shape[axis] if a == axis else 0) for a in range(x.ndim)])
+
+
+def _shards(axis: str) -> int:
+    """Into how many parts the mesh splits a logical axis."""
+    names, sizes = RULES[axis] or (), jax.sharding.get_abstract_mesh().shape
+    names = (names,) if isinstance(names, str) else names
+    return math.prod(sizes.get(name, 1) for name in names)
+
+
+class _Kept(NamedTuple):
+    """What the backward pass needs to know of a slot."""
+
+    log_mass: Array  # [...] log-normaliser
+    entropy: Array  # [...]
+    threshold: Array | None  # [...] truncation excludes what is below
+    logits: Array | None  # [..., V'] where they are kept
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _statistics(head: _Head, hidden: Array, vocabulary: Array, targets: Array) -> tuple:
+    """Chunks of slots, one after the other: see `_chunk_statistics`."""
+    return _forward(head, hidden, vocabulary, targets)[0]
+
+
+def _forward(head: _Head, hidden: Array, vocabulary: Array, targets: Array) -> tuple:
+    weights = _whole_rows(vocabulary, hidden.dtype)
+    statistics, kept = jax.lax.map(
+        lambda chunk: _chunk_statistics(head, weights, *chunk), (hidden, targets)
+    )
+    return statistics, (hidden, vocabulary, targets, kept)
+
+
+def _backward(head: _Head, saved: tuple, cotangents: tuple) -> tuple:
+    """Cotangents of the log-probabilities and entropies; the other statistics have none."""
+    hidden, vocabulary, targets, kept = saved
+    weights = _whole_rows(vocabulary, hidden.dtype)
+    # Each shard of slots has a sum of its own: adding them up in the loop would cost a reduction
+    # over the devices for every chunk.
+    shape = (*hidden.shape[1:-2], *vocabulary.shape)
+    axes = ("batch", "sequence", "vocab", "width")[-len(shape) :]
+
+    def accumulate(total: Array, chunk: tuple) -> tuple[Array, Array]:
+        hidden, targets, kept, logprob_bar, entropy_bar = chunk
+        bar = _logits_bar(head, hidden, weights, targets, kept, logprob_bar, entropy_bar)
+        bar = bar.astype(hidden.dtype)
+        dots = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+        total = total + dots("...sv,...sd->...vd", bar, hidden)
+        return constrain(total, *axes), dots("...v,vd->...d", bar, weights).astype(hidden.dtype)
+
+    zeros = constrain(jnp.zeros(shape, jnp.float32), *axes)
+    total, hidden_bar = jax.lax.scan(
+        accumulate, zeros, (hidden, targets, kept, cotangents[0], cotangents[1])
+    )
+    total = total.sum(range(total.ndim - 2)).astype(vocabulary.dtype)
+    return hidden_bar, constrain(total, "vocab", "embed"), None
+
+
+_statistics.defvjp(_forward, _backward)
+
+
+def _whole_rows(vocabulary: Array, dtype: jnp.dtype) -> Array:
+    """The matrix as the loops read it: gathered over fsdp once, not for every chunk."""
+    return constrain(vocabulary.astype(dtype), "vocab", "width")
+
+
+def _chunk_statistics(head: _Head, weights: Array, hidden: Array, targets: Array) -> tuple:
+    """[..., D], [...] -> the first five fields of `TokenStatistics`, and what is kept."""
+    raw = _logits(head, hidden, weights)
+    tokens = jnp.arange(raw.shape[-1], dtype=targets.dtype)
+    chosen = tokens == targets[..., None]
+    threshold = _threshold(head, raw) if head.token_filter.truncates else None
+    logits = _exclude(head, raw, chosen, threshold)
+    largest = logits.max(axis=-1, keepdims=True)
+    log_mass = jnp.log(jnp.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
+    # Not from the exponentials above: shared by two sums they would be stored.
+    log_p = logits - log_mass[..., None]
+    entropy = -(jnp.exp(log_p) * log_p).sum(axis=-1)
+    if _shards("vocab") == 1:
+        logprobs = jnp.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
+    else:  # a gather would collect the shards of the vocabulary, a sum does not
+        logprobs = jnp.where(chosen, log_p, 0.0).sum(axis=-1)
+    first = jnp.where(logits == largest, tokens, raw.shape[-1]).min(axis=-1)
+    top = None, None
+    if head.top_k:
+        top = _top(log_p, head.top_k)
+    kept = _Kept(log_mass, entropy, threshold, raw if head.keeps_logits else None)
+    return (logprobs, entropy, first == targets, *top), kept
+
+
+def _logits_bar(
+    head: _Head,
+    hidden: Array,
+    weights: Array,
+    targets: Array,
+    kept: _Kept,
+    logprob_bar: Array,
+    entropy_bar: Array,
+) -> Array:
+    """The cotangent of the products hidden @ weights.T, [..., V'] f32."""
+    raw = _logits(head, hidden, weights) if kept.logits is None else kept.logits
+    chosen = jnp.arange(raw.shape[-1], dtype=targets.dtype) == targets[..., None]
+    log_p = _exclude(head, raw, chosen, kept.threshold) - kept.log_mass[..., None]
+    surprise = entropy_bar[..., None] * (log_p + kept.entropy[..., None])
+    bar = jnp.where(chosen, logprob_bar[..., None], 0.0)
+    bar -= jnp.exp(log_p) * (logprob_bar[..., None] + surprise)
+    temperature, cap = head.token_filter.temperature, head.logit_softcap
+    if cap:
+        bar *= 1 - jnp.square(raw * (temperature / cap))
+    return bar / temperature
+
+
+def _logits(head: _Head, hidden: Array, weights: Array) -> Array:
+    """[*shards, slots, D], [V', D] -> [*shards, slots, V'] f32, soft-capped and tempered."""
+    logits = jnp.einsum("...d,vd->...v", hidden, weights, preferred_element_type=jnp.float32)
+    logits = constrain(logits, *("batch", "sequence", None, "vocab")[-logits.ndim :])
+    return soft_cap(logits, head.logit_softcap) / head.token_filter.temperature
+
+
+def _exclude(head: _Head, logits: Array, chosen: Array, threshold: Array | None) -> Array:
+    """Logits with EXCLUDED for rows of the matrix without a token, and for truncated tokens."""
+    if threshold is not None:
+        logits = jnp.where((logits >= threshold[..., None]) | chosen, logits, EXCLUDED)
+    return _exclude_padding(head, logits)
+
+
+def _exclude_padding(head: _Head, logits: Array) -> Array:
+    if logits.shape[-1] == head.vocab_size:
+        return logits
+    return jnp.where(jnp.arange(logits.shape[-1]) < head.vocab_size, logits, EXCLUDED)
+
+
+def _threshold(head: _Head, logits: Array) -> Array:
+    """[..., V'] -> [...]: the kept tokens are those that are not below.
+
+    It lies half-way between the kept and the excluded tokens, so that logits which the backward
+    pass computes again, perhaps rounded differently, fall on the same side. Where no token is
+    excluded it is -inf.
+    """
+
+    def local(logits: Array) -> Array:
+        keep = kept_tokens(logits, head.token_filter)
+        lowest = jnp.where(keep, logits, jnp.inf).min(axis=-1)
+        highest = jnp.where(keep, -jnp.inf, logits).max(axis=-1)
+        middle = (lowest + highest) / 2
+        between = (middle > highest) | jnp.isneginf(highest)
+        return jnp.where(between, middle, lowest)[..., None]
+
+    return _per_device(local, _exclude_padding(head, logits), vocabulary=None)[..., 0]
+
+
+def _top(log_p: Array, count: int) -> tuple[Array, Array]:
+    """The largest and their tokens, [..., k] both: of each shard first, then of those."""
+    vocabulary_rows, axis = log_p.shape[-1], RULES["vocab"]
+
+    def local(log_p: Array) -> tuple[Array, Array]:
+        size = log_p.shape[-1]
+        values, tokens = jax.lax.top_k(log_p, min(count, size))
+        if size == vocabulary_rows:
+            return values, tokens
+        tokens += size * jax.lax.axis_index(axis)
+        collect = functools.partial(jax.lax.all_gather, axis_name=axis, axis=-1, tiled=True)
+        values, index = jax.lax.top_k(collect(values), count)
+        return values, jnp.take_along_axis(collect(tokens), index, axis=-1)
+
+    return _per_device(local, log_p, vocabulary="vocab")
+
+
+def _per_device(function: Callable, logits: Array, *, vocabulary: str | None) -> Any:
+    """function([..., V' or its shard]) -> arrays [..., any size], of each device's own slots.
+
+    Left to the compiler, a sort or top_k would collect the slots of all devices.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return function(logits)
+    slots = ("batch", "sequence", None)[1 - logits.ndim :]
+    given, returned = (partition_spec((*slots, last)) for last in (vocabulary, None))
+    return jax.shard_map(function, in_specs=given, out_specs=returned, check_vma=False)(logits)

@@ -1,0 +1,132 @@
+import dataclasses
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from rljax.config.load import complete
+from rljax.config.model import resolve_model
+from rljax.config.runs import recorded_network
+from rljax.config.validate import plain
+from rljax.models.config import LoRAConfig, RopeScaling
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 320,
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "max_position_embeddings": 512,
+}
+
+
+def model_section(**model) -> ConfigDict:
+    return complete({"stages": ("sft",), "sft": {"method": "sft"}, "model": model}).model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    return str(tmp_path)
+
+
+def test_without_anything_the_model_is_the_small_one_with_the_tokenizers_vocabulary():
+    model = resolve_model(model_section(), 259)
+    sizes = (model.vocab_size, model.layers, model.width, model.heads, model.kv_heads)
+    assert sizes == (259, 4, 128, 4, 2)
+    assert (model.head_dim, model.mlp_width, model.tied_embeddings) == (32, 384, True)
+    assert model.lora is None and model.rope_scaling is None
+
+
+def test_what_is_given_replaces_the_preset():
+    model = resolve_model(model_section(preset="qwen3_0_6b", layers=3, remat="full"), 151_669)
+    assert (model.layers, model.width, model.query_key_norm) == (3, 1024, "head")
+    assert model.vocab_size == 151_936 and model.remat == "full"
+
+
+def test_a_checkpoint_gives_the_shape(folder):
+    model = resolve_model(model_section(init_from=folder, dtype="bfloat16"), 300)
+    assert (model.layers, model.width, model.head_dim, model.rope_base) == (2, 32, 8, 500_000.0)
+    assert model.vocab_size == 320 and not model.tied_embeddings and model.dtype == "bfloat16"
+    same = resolve_model(model_section(init_from=folder, layers=2), 300)
+    assert dataclasses.replace(model, dtype="float32") == same
+
+
+def test_adapters_and_rope_scaling_are_sections():
+    model = resolve_model(
+        model_section(
+            lora=dict(rank=4, modules=("query", "value"), rank_stabilised=True),
+            rope_scaling=dict(kind="yarn", factor=4.0, original_positions=1024),
+        ),
+        64,
+    )
+    assert model.lora == LoRAConfig(
+        rank=4, alpha=4.0, modules=("query", "value"), rank_stabilised=True
+    )
+    assert model.rope_scaling == RopeScaling(kind="yarn", factor=4.0, original_positions=1024)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"preset": "qwen3_0_6"}, r"qwen3_0_6.*Did you mean 'qwen3_0_6b'"),
+        ({"width": 130, "heads": 4}, "width=130 is not a multiple of heads=4"),
+        ({"vocab_size": 63}, "has 64 tokens, the model 63"),
+        ({"lora": {"alpha": 8.0}}, "lora.alpha=8.0 is never read without config.model.lora.rank"),
+        ({"lora": {"rank": 2, "modules": ("q_proj",)}}, "q_proj.*config.model.lora.modules"),
+        ({"rope_scaling": {"factor": 2.0}}, "factor=2.0 is never read without"),
+        ({"rope_scaling": {"kind": "ntk"}}, "Unknown rope scaling 'ntk'"),
+        ({"rope_scaling": {"kind": "yarn"}}, "must be >= 1, got 0.0.*rope_scaling.factor"),
+        ({"router_aux_weight": 0.1}, "router_aux_weight=0.1 needs a model with experts"),
+        (
+            {"experts": 2, "experts_per_token": 1, "expert_width": 8, "router_bias_rate": 0.1},
+            "set router_bias=True",
+        ),
+        ({"activation": "relu"}, "Unknown activation 'relu'"),
+    ],
+)
+def test_bad_sections_name_the_field(model, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_model(model_section(**model), 64)
+
+
+def test_a_start_that_is_no_checkpoint_is_said_before_any_shape(folder, tmp_path):
+    stage = tmp_path / "run/checkpoints/sft"
+    (stage / "3/state").mkdir(parents=True)
+    assert resolve_model(model_section(init_from=str(stage)), 64).layers == 4
+    section = model_section(init_from=str(tmp_path / "nowhere"), vocab_size=63)
+    with pytest.raises(ValueError, match=r"No checkpoint in .*nowhere.*config.model.init_from"):
+        resolve_model(section, 64)
+
+
+def test_a_run_tells_the_shape_of_its_network(tmp_path):
+    stage = tmp_path / "run/checkpoints/sft"
+    (stage / "3/state").mkdir(parents=True)
+    first = resolve_model(
+        model_section(
+            preset="llama3_2_1b", layers=2, remat="full", lora=dict(rank=2, modules=("out",))
+        ),
+        64,
+    )
+    record = {"network": plain(dataclasses.asdict(first))}
+    (tmp_path / "run/config.json").write_text(json.dumps(record))
+    assert recorded_network(record) == first
+    found = resolve_model(model_section(init_from=str(stage)), 64)
+    assert found == dataclasses.replace(first, remat="none", lora=None)
+    with pytest.raises(ValueError, match="layers=3 contradicts"):
+        resolve_model(model_section(init_from=str(stage), layers=3), 64)
+
+
+def test_fields_that_contradict_the_checkpoint_are_refused(folder):
+    with pytest.raises(ValueError, match=r"layers=3 contradicts.*says 2.*config.model.layers"):
+        resolve_model(model_section(init_from=folder, layers=3), 64)
+    with pytest.raises(ValueError, match=r"contradicts.*config.model.preset"):
+        resolve_model(model_section(init_from=folder, preset="qwen3_0_6b"), 64)

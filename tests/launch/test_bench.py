@@ -1,0 +1,87 @@
+"""The benchmark command: what its report holds, and what it says to wrong arguments."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import pytest
+
+from rljax.benchmarks import workload
+from rljax.parallel.mesh import make_mesh
+
+ROOT = Path(__file__).parents[2]
+SIZES = ["--prompts=2", "--samples=3", "--prompt-tokens=5", "--new-tokens=4", "--steps=2"]
+TINY = [f"--config.model.{word}" for word in ("layers=1", "width=16", "mlp_width=8", "heads=2")]
+TINY += [f"--config.model.{word}" for word in ("kv_heads=1", "head_dim=8", "vocab_size=40")]
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """launch/bench.py as a module, on one fake device."""
+    spec = importlib.util.spec_from_file_location("bench_command", ROOT / "launch/bench.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    one = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])  # noqa: E731
+    monkeypatch.setattr(workload, "make_mesh", one)
+    return module
+
+
+def test_the_report_of_a_step(bench, tmp_path, capsys):
+    bench.main(["step", *SIZES, *TINY, f"--json={tmp_path / 'step.json'}"])
+    report = json.loads((tmp_path / "step.json").read_text())
+    seconds, split = report["seconds_per_step"], report["split"]
+    assert len(report["seconds_of_each_step"]) == 2
+    assert seconds == pytest.approx(sum(report["seconds_of_each_step"]) / 2)
+    assert set(split) == {"sample", "score", "update", "other"}
+    assert 0 < sum(split.values()) == pytest.approx(seconds, rel=1e-6)  # medians of two are means
+    assert report["new_tokens_per_second"] == pytest.approx(2 * 3 * 4 / seconds)
+    assert report["batch"]["share_prompts"] is True
+    assert report["model"]["width"] == 16 and report["parameters"] > 0
+    flops = report["flops"]
+    assert flops["step"] == flops["sample"] + flops["update"]
+    assert report["flops_per_second"]["step"] == pytest.approx(flops["step"] / seconds)
+    assert report["machine"]["matmul_flops_per_second"] > 0
+    assert report["machine"]["jax"] == jax.__version__
+    assert report["memory"]["update_temporary_gib"] > 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("sample", "update", "GFLOP/s", "2 prompts x 3 samples"))
+
+
+def test_the_report_of_updates_compares_both_layouts(bench, tmp_path, capsys):
+    bench.main(["update", *SIZES, *TINY, f"--json={tmp_path / 'update.json'}"])
+    report = json.loads((tmp_path / "update.json").read_text())
+    shared, separate = report["layouts"]["shared"], report["layouts"]["separate"]
+    assert shared["flops"] < separate["flops"]
+    ratio = separate["seconds"] / shared["seconds"]
+    assert report["shared_is_faster_by"] == pytest.approx(ratio)
+    assert "separate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "the first word must be step or update"),
+        (["sampel"], r"must be step or update, got \['sampel'\]"),
+        (["step", "--prompts"], "cannot read '--prompts'"),
+        (["step", "more"], "cannot read 'more'"),
+        (["step", "--json="], "cannot read '--json='"),
+        (["step", "--prompts=x"], "--prompts must be a whole number, got 'x'"),
+        (["step", "--prompts=0"], "--prompts must be >= 1, got 0"),
+        (["step", "--promts=8"], "unknown argument --promts; known: --prompts, --samples"),
+        (["step", "--json=nowhere/else/x.json"], "there is no folder 'nowhere/else'"),
+        (["step", "--preset=gpt9"], "gpt9"),
+        (["step", "--samples=1"], "at least 2 are needed"),
+        (["step", "--config.model.layer=2"], "Did you mean 'layers'"),
+        (["update", "--config.grpo.batch.sequences_per_micro_batch=3"], "does not divide"),
+    ],
+)
+def test_wrong_arguments_give_one_message(bench, words, message):
+    with pytest.raises(SystemExit, match=message) as caught:
+        bench.main(words)
+    assert str(caught.value.code).startswith("error: ")
+
+
+def test_help_is_no_error(bench, capsys):
+    bench.main(["--help"])
+    assert "--prompt-tokens=64" in capsys.readouterr().out

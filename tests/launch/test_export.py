@@ -1,0 +1,137 @@
+"""launch/export.py on checkpoints of runs: full, and adapters on a base."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from rljax.config.load import load_config
+from rljax.config.model import resolve_model
+from rljax.config.validate import plain, resolved_dict, validate
+from rljax.data.tokenizers import ByteTokenizer
+from rljax.models.lora import combine, merge_adapters
+from rljax.models.network import Network, Params
+from rljax.models.pretrained import load_params, read_config
+from rljax.training.checkpoints import Checkpoints
+from rljax.training.start import Source, base_note, load_start
+from rljax.training.state import create_state, state_shardings
+
+ROOT = Path(__file__).parents[2]
+FAMILY_OPTIONS = dict(layers=2, width=16, heads=2, kv_heads=1, query_key_norm="head")
+
+
+@pytest.fixture(scope="module")
+def command():
+    spec = importlib.util.spec_from_file_location("export_command", ROOT / "launch/export.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def make_run(tmp_path, one_device):
+    """make_run(**model): a workdir with a checkpoint of step 3, and the whole model in it."""
+
+    def make(**model) -> tuple[Path, Network, Params]:
+        path, workdir = tmp_path / "config.py", tmp_path / "run"
+        path.write_text(
+            "from ml_collections import ConfigDict\n"
+            "def get_config(arg=''):\n"
+            f"    model, tasks = {model!r}, (dict(name='chain_sum'),)\n"
+            "    return ConfigDict(dict(name='small', stages=('s',), model=model,\n"
+            "        data=dict(tasks=tasks), s=dict(method='sft')))\n"
+        )
+        config = load_config(path)
+        network = Network.create(resolve_model(config.model, ByteTokenizer().vocab_size))
+        source, optimizer = Source.of(config), optax.sgd(0.1)
+        params, frozen = load_start(source, network, one_device)
+        # Adapters begin at zero; those of a trained model are not.
+        moved = jax.tree.map(lambda leaf: leaf + 0.1, params)
+        whole = jax.tree.map(np.asarray, combine(moved, frozen))
+        state = create_state(moved, optimizer, state_shardings(network, optimizer, one_device))
+        checkpoints = Checkpoints(workdir / "checkpoints" / "s", keep=1)
+        checkpoints.save(3, state, base_note(source, network), None)
+        checkpoints.close()
+        resolved = resolved_dict(config, validate(config))
+        resolved["network"] = plain(dataclasses.asdict(network.config))
+        (workdir / "config.json").write_text(json.dumps(resolved))
+        return workdir, network, whole
+
+    return make
+
+
+def test_a_model_from_scratch(make_run, command, one_device, tmp_path, capsys):
+    workdir, network, params = make_run(**FAMILY_OPTIONS)
+    out = tmp_path / "out"
+    assert command.main([f"--checkpoint={workdir}/checkpoints/s", f"--out={out}"]) == 0
+    assert capsys.readouterr().out == f"wrote {out}\n"
+    values = json.loads((out / "config.json").read_text())
+    assert values["model_type"] == "qwen3" and values["torch_dtype"] == "float32"
+    assert (values["pad_token_id"], values["bos_token_id"], values["eos_token_id"]) == (
+        256,
+        257,
+        258,
+    )
+    read = Network.create(read_config(out))
+    found = load_params(out, read, one_device)
+    vocabulary = network.config.vocab_size
+    np.testing.assert_array_equal(
+        found["embedding"][:vocabulary], params.pop("embedding")[:vocabulary]
+    )
+    del found["embedding"]
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+
+
+def test_the_tokenizer_of_the_run_goes_along(make_run, command, tmp_path, monkeypatch):
+    workdir, _, _ = make_run(**FAMILY_OPTIONS)
+    folder, path, out = tmp_path / "tokenizer", workdir / "config.json", tmp_path / "out"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text("of the run")
+    config = json.loads(path.read_text())
+    path.write_text(
+        json.dumps(config | {"tokenizer": {**config["tokenizer"], "path": str(folder)}})
+    )
+    monkeypatch.setattr(command, "load_tokenizer", lambda *arguments: ByteTokenizer())
+    monkeypatch.chdir(folder)  # any directory will do
+    assert command.main([f"--checkpoint={workdir}/checkpoints/s", f"--out={out}"]) == 0
+    assert (out / "tokenizer.json").read_text() == "of the run"
+
+
+def test_adapters_are_merged(make_run, command, one_device, tmp_path):
+    lora = dict(rank=2, modules=("query", "down"))
+    workdir, network, params = make_run(**FAMILY_OPTIONS, lora=lora)
+    out, step = tmp_path / "out", workdir / "checkpoints/s/3"
+    assert command.main([f"--checkpoint={step}", f"--out={out}", "--dtype=bfloat16"]) == 0
+    on_device = jax.device_put(params, network.shardings(one_device))
+    bare, merged = merge_adapters(network, on_device)
+    found = load_params(out, Network.create(read_config(out)), one_device)
+    for name in ("query", "key"):
+        kernel = found["blocks"]["attention"][name]["kernel"]
+        expected = np.asarray(merged["blocks"]["attention"][name]["kernel"].astype("bfloat16"))
+        np.testing.assert_array_equal(kernel, expected.astype(np.float32))
+    changed = np.asarray(found["blocks"]["attention"]["query"]["kernel"])
+    assert np.abs(changed - params["blocks"]["attention"]["query"]["kernel"]).max() > 1e-3
+
+
+def test_what_is_wrong_is_one_line(make_run, command, tmp_path, capsys):
+    workdir, _, _ = make_run(**FAMILY_OPTIONS, attention_softcap=5.0)
+    for arguments, message in (
+        (["--checkpoint=nowhere", f"--out={tmp_path}/a"], "No checkpoint in"),
+        ([f"--checkpoint={workdir}/checkpoints/s", f"--out={workdir}"], "not an empty folder"),
+        (
+            [f"--checkpoint={workdir}/checkpoints/s", f"--out={tmp_path}/a"],
+            "No published family has the options of this model; the nearest is qwen3, but "
+            "attention_softcap=5.0 is 0.0 in qwen3",
+        ),
+    ):
+        assert command.main(arguments) == 1
+        text = capsys.readouterr().err
+        assert text.startswith("error: ") and message in text and text.count("\n") == 1
+    (workdir / "config.json").unlink()
+    assert command.main([f"--checkpoint={workdir}/checkpoints/s", f"--out={tmp_path}/a"]) == 1
+    assert "--checkpoint must lie in the folder of a run" in capsys.readouterr().err

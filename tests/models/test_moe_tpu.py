@@ -1,0 +1,88 @@
+"""Ahead-of-time compilation of a mixture of experts for TPU v5e; needs libtpu, no TPU."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# In its own process: libtpu reads its settings from the environment when it is loaded, and takes a
+# lock that other processes on the machine may hold.
+PROGRAM = """
+import json
+import jax, jax.numpy as jnp
+from jax.experimental import topologies
+from rljax.models.config import ModelConfig
+from rljax.models.network import Network
+from rljax.models.transformer import KVCache
+from rljax.parallel.mesh import make_mesh
+from rljax.parallel.rules import batch_sharding, replicated
+
+config = ModelConfig(
+    vocab_size=1024, layers=2, width=512, heads=8, kv_heads=4, head_dim=64, mlp_width=512,
+    experts=32, experts_per_token=4, expert_width=256, router_bias=True, dtype="bfloat16",
+    remat="full",
+)
+network = Network.create(config)
+topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4")
+mesh = make_mesh(dict(data=1, fsdp=2, expert=4, tensor=2), devices=topology.devices)
+rows, whole = batch_sharding(mesh), replicated(mesh)
+params = jax.tree.map(
+    lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
+    network.shapes, network.shardings(mesh),
+)
+
+def loss(params, tokens):
+    places = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    found = network.bind(params)(tokens, places, jnp.ones_like(tokens))
+    return found.hidden.astype(jnp.float32).var() + found.routing.probabilities.var()
+
+def decode(params, tokens):
+    cache = KVCache.empty(config, len(tokens), 128)
+    hidden, cache = network.bind(params).decode(tokens, tokens, jnp.int32(0), cache)
+    return hidden
+
+def report(f, tokens):
+    compiled = jax.jit(f).lower(params, tokens).compile()
+    return {"temporary": compiled.memory_analysis().temp_size_in_bytes,
+            "flops": compiled.cost_analysis()["flops"]}
+
+with jax.set_mesh(mesh):
+    shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=rows)
+    print("RESULT", json.dumps({
+        "update": report(jax.grad(loss), shape(16, 512)), "decode": report(decode, shape(16)),
+        "parameters": network.parameter_count,
+    }))
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
+)
+def test_gradient_and_decoding_compile_for_a_v5e_slice_with_an_expert_axis(capsys):
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    results = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
+    assert run.returncode == 0 and results, run.stderr[-3000:]
+    result = json.loads(results[0].removeprefix("RESULT "))
+    with capsys.disabled():
+        print(f"\nv5e:4x4, per chip: {result}")
+    # What each chip computes for one layer (the scan's body is counted once): of the 8 x 512 tokens
+    # of its expert axis 4 pairs each, whichever of its 8 experts they go to; three products, once
+    # forward, once recomputed and twice backward. All rows with all experts would be 8 times that.
+    pairs, products = 8 * 512 * 4, 3 * 2 * 512 * 128
+    assert 4 * pairs * products < result["update"]["flops"] < 1.3 * 4 * pairs * products
+    assert 0 < result["update"]["temporary"] < 2e8 and 0 < result["decode"]["temporary"] < 2e7
