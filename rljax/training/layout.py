@@ -21,7 +21,7 @@ def choose_layouts(
     Prompts are shared where the groups of a micro-batch divide over the shards of rows, and where
     attention would hold its scores anyway: a fused kernel serves separate rows only, and long
     completions gain more from it than from computing the prompt once. The loss, its gradient and
-    the samples of each update are the same in both layouts.
+    the samples of each update are the same in both layouts (but see training/balancing.py).
 
     Raises:
         ValueError: for prompts that are to be shared under a kernel that cannot, or a kernel that

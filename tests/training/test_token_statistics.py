@@ -12,7 +12,7 @@ import pytest
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, named_sharding
 from rljax.sampling.distribution import TokenFilter, entropy, log_distribution, take
-from rljax.training.token_statistics import token_statistics
+from rljax.training.token_statistics import _Head, _threshold, token_statistics
 
 # Rows, slots, width, tokens, rows of the matrix.
 N, T, D, V, PADDED = 4, 6, 5, 13, 16
@@ -165,6 +165,16 @@ def test_a_taken_token_outside_the_truncation_is_kept_and_the_others_have_no_gra
         np.testing.assert_allclose(value, np.log(1 / 7), rtol=1e-6)
         np.testing.assert_allclose(bar[:, 0], [-4 / 7, -2 / 7, 6 / 7, 0], rtol=1e-6)
         assert not found.greedy.any()
+
+
+@pytest.mark.parametrize("fields", [dict(top_k=4), dict(top_p=0.9999), dict(min_p=1e-6)])
+def test_logits_computed_again_lose_no_token_where_none_is_excluded(fields):
+    """Rounded down by the backward pass the least likely token would otherwise be below."""
+    logits = jnp.array([[3.0, 2.0, 1.0, 0.5], [1.0, 1.0, 1.0, 1.0]])
+    head = _Head(TokenFilter(**fields), 4, 0.0, 0, keeps_logits=False)
+    np.testing.assert_array_equal(_threshold(head, logits), [-np.inf, -np.inf])
+    head = _Head(TokenFilter(top_k=3), 4, 0.0, 0, keeps_logits=False)
+    np.testing.assert_array_equal(_threshold(head, logits), [0.75, -np.inf])
 
 
 def test_greedy_is_the_first_of_equals():
