@@ -1,4 +1,4 @@
-"""Packaging: `pip install -e .`, with extras test, tpu, gpu, hf, wandb and plan."""
+"""Packaging: `pip install -e .`, with extras test, tpu, gpu, hf, wandb, plan and parity."""
 
 import re
 from pathlib import Path
@@ -39,5 +39,6 @@ setup(
         "hf": ["transformers", "jinja2"],
         "wandb": ["wandb"],
         "plan": ["libtpu"],
+        "parity": ["peft", "torch"],
     },
 )

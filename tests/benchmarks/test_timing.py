@@ -59,6 +59,7 @@ def test_the_reference_of_new_adapters_is_the_frozen_model():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(held))
 
 
+@pytest.mark.slow
 def test_layouts_do_not_share_the_device(monkeypatch):
     """No array of the first is left when the second is made; peaks of both are of neither."""
     build, alive = timing.build, []

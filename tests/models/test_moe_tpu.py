@@ -61,6 +61,7 @@ with jax.set_mesh(mesh):
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
 )
+@pytest.mark.slow
 def test_gradient_and_decoding_compile_for_a_v5e_slice_with_an_expert_axis(capsys):
     environment = {
         **os.environ,

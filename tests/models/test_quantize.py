@@ -143,6 +143,7 @@ def test_the_backward_pass_keeps_no_dequantised_model(remat, tiny_network):
 
 
 @pytest.mark.parametrize("base", ["int8", "nf4"])
+@pytest.mark.slow
 def test_a_sharded_base_is_the_same(base, tiny_network, one_device, mesh_2x2x2):
     network, state, one, _ = made(tiny_network, base, one_device)
     _, sharded_state, many, _ = made(tiny_network, base, mesh_2x2x2)

@@ -138,7 +138,8 @@ def test_the_balancing_bias_moves_by_counts_and_not_by_the_optimizer():
 # --- LoRA-SB -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.slow
 def test_with_every_direction_the_first_step_is_that_of_full_fine_tuning(
     parts, tiny_network, one_device
 ):
@@ -309,6 +310,7 @@ def network_of(tiny_config, tmp_path, *words):
     return made.network, made.mesh, Source.of(config)
 
 
+@pytest.mark.slow
 def test_adapters_start_on_the_base_that_they_were_trained_on(
     tiny_config, one_device_runs, tmp_path, monkeypatch
 ):

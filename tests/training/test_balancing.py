@@ -158,6 +158,7 @@ def test_a_train_step_moves_the_bias_by_the_counts_of_the_whole_batch():
     assert np.abs(moved["router"] - params["blocks"]["mlp"]["router"]).max() > 0
 
 
+@pytest.mark.slow
 def test_balancing_does_not_depend_on_the_number_of_devices():
     one, one_metrics = run_steps({"data": 1}, 1)
     many, many_metrics = run_steps({"fsdp": 2, "expert": 2, "tensor": 2}, 1)

@@ -70,6 +70,7 @@ def test_loss_and_gradient_are_those_of_separate_rows(collect, variant):
     assert_same(one, other)
 
 
+@pytest.mark.slow
 def test_updates_of_part_of_a_step_are_the_same_for_the_same_samples(collect):
     """Two updates: what was stored of the step before is looked up sample by sample."""
     made, family, experience = collect("grpo", True)
