@@ -48,9 +48,14 @@ def _embed_forward(table: Array, tokens: Array, dtype: jnp.dtype) -> tuple[Array
 
 def _embed_backward(dtype: jnp.dtype, saved: tuple, dy: Array) -> tuple[Array, None]:
     tokens, like = saved
-    total = jnp.zeros((len(like), dy.shape[-1]), jnp.float32)
-    total = total.at[tokens].add(dy.astype(jnp.float32))
+    total = jnp.zeros((len(like), dy.shape[-1]), _sum_dtype(dy))
+    total = total.at[tokens].add(dy.astype(total.dtype))
     return constrain(total, "vocab", "width").astype(like.dtype), None
 
 
 embed.defvjp(_embed_forward, _embed_backward)
+
+
+def _sum_dtype(x: Array) -> jnp.dtype:
+    """At least float32."""
+    return jnp.promote_types(x.dtype, jnp.float32)

@@ -17,7 +17,7 @@ from rljax.config.runs import find_step
 from rljax.models.frozen_base import quantised_in_parts, quantiser
 from rljax.models.lora import ADAPTER, flatten, split_frozen, without_adapters
 from rljax.models.network import Leaves, Network, Params
-from rljax.models.pretrained import is_pretrained, load_params
+from rljax.models.pretrained import check_tensors, is_pretrained, load_params
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.checkpoints import (
     check_params,
@@ -64,12 +64,11 @@ def base_note(source: Source, network: Network) -> dict[str, Any]:
 
 
 def check_start(source: Source, network: Network) -> None:
-    """Raises ValueError unless `init_from` holds parameters of this network, before any is read.
-
-    Published checkpoints are checked as they are read.
-    """
-    if not source.init_from or is_pretrained(source.init_from):
+    """Raises ValueError unless `init_from` holds parameters of this network, before any is read."""
+    if not source.init_from:
         return
+    if is_pretrained(source.init_from):
+        return check_tensors(source.init_from, network)
     where = find_step(source.init_from)
     if not holds_adapters(where):
         check_params(where, without_adapters(network))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -155,3 +156,15 @@ def test_every_stop_token_of_the_checkpoint_ends_a_sample(sources, tmp_path, one
     config = load_config(f"{ROOT / 'configs/examples/pretrained.py'}:{argument}", SMALL)
     context = build_context(config, validate(config), tmp_path)
     assert {context.tokenizer.eos_id, *context.stop_tokens} == {258, 259}
+
+
+def test_a_checkpoint_of_other_tensors_is_refused_before_anything_is_written(
+    sources, tmp_path, one_device_runs
+):
+    folder = tmp_path / "sources"
+    shutil.copytree(sources, folder)
+    path = folder / "model/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "intermediate_size": 64}))
+    with pytest.raises(ValueError, match="tensors of .* are not those of this model:\n.*has shape"):
+        train(folder, tmp_path / "run", "")
+    assert not (tmp_path / "run").exists()

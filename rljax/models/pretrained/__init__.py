@@ -9,7 +9,20 @@ load.py              read_config, load_params
 save.py              save_pretrained
 """
 
-from rljax.models.pretrained.load import is_pretrained, load_params, read_config, stop_token_ids
+from rljax.models.pretrained.load import (
+    check_tensors,
+    is_pretrained,
+    load_params,
+    read_config,
+    stop_token_ids,
+)
 from rljax.models.pretrained.save import save_pretrained
 
-__all__ = ["is_pretrained", "load_params", "read_config", "save_pretrained", "stop_token_ids"]
+__all__ = [
+    "check_tensors",
+    "is_pretrained",
+    "load_params",
+    "read_config",
+    "save_pretrained",
+    "stop_token_ids",
+]

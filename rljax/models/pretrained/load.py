@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,15 +96,8 @@ def load_params(
         ValueError: if the files are missing or damaged, if any tensor is missing, too much, of the
             wrong shape or type (all are listed, before any is read), or if a key is needed.
     """
-    folder = Path(folder)
-    values, family, _ = described(folder)
-    names = NAMES[family.model_type]
-    stored = _stored(folder, vision=values["model_type"] == "gemma3")
-    shapes = nnx.traversals.flatten_mapping(network.shapes)
+    shapes, stored, layouts, fresh = _plan(Path(folder), network)
     shardings = nnx.traversals.flatten_mapping(network.shardings(mesh))
-    fresh = _fresh_paths(shapes, stored, names)
-    layouts = {path: names.get(".".join(path)) for path in shapes if path not in fresh}
-    _check(folder, layouts, shapes, stored, network.config)
     if fresh and key is None:
         listed = ", ".join(sorted(".".join(path) for path in fresh)[:LISTED])
         raise ValueError(f"load_params needs a key, to draw what no checkpoint holds: {listed}.")
@@ -116,6 +109,31 @@ def load_params(
         # The host's copy of this parameter is freed before the next one is read.
         jax.block_until_ready(params[path])
     return nnx.traversals.unflatten_mapping({path: params[path] for path in shapes})
+
+
+def check_tensors(folder: str | Path, network: Network) -> None:
+    """Raises the ValueErrors of `load_params` about files and tensors; reads their headers only."""
+    _plan(Path(folder), network)
+
+
+class _Plan(NamedTuple):
+    """What is read from where."""
+
+    shapes: dict[ParamPath, jax.ShapeDtypeStruct]  # of all parameters
+    stored: dict[str, StoredTensor]
+    layouts: dict[ParamPath, Layout]  # of the parameters that are read
+    fresh: set[ParamPath]  # of those that are drawn
+
+
+def _plan(folder: Path, network: Network) -> _Plan:
+    values, family, _ = described(folder)
+    names = NAMES[family.model_type]
+    stored = _stored(folder, vision=values["model_type"] == "gemma3")
+    shapes = nnx.traversals.flatten_mapping(network.shapes)
+    fresh = _fresh_paths(shapes, stored, names)
+    layouts = {path: names.get(".".join(path)) for path in shapes if path not in fresh}
+    _check(folder, layouts, shapes, stored, network.config)
+    return _Plan(shapes, stored, layouts, fresh)
 
 
 def described(folder: Path) -> tuple[dict[str, Any], Family, dict[str, Any]]:
