@@ -24,6 +24,7 @@ def one_device_benchmarks(monkeypatch):
     monkeypatch.setattr(workload, "make_mesh", one)
 
 
+@pytest.mark.slow
 def test_a_step_takes_every_update_and_asks_the_reference():
     asked = settings(
         "--config.grpo.objective.kl_placement=loss",

@@ -288,6 +288,7 @@ def test_a_run_saves_adapters_alone_and_resumes_exactly(
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_adapters_that_are_zero_are_left_out_of_the_reference(
     tiny_config, one_device_runs, watched, tmp_path
 ):

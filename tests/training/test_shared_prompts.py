@@ -99,6 +99,7 @@ def test_records_do_not_depend_on_the_layout(collect):
             assert np.abs(np.array(a["ratio"]) - 1).max(initial=0) > 1e-3
 
 
+@pytest.mark.slow
 def test_whole_runs_have_the_same_curves(one_device_runs, tiny_config, tmp_path):
     """One update a step, so that both layouts update on the same samples."""
     options = {"max_tokens": 6, "cache_tokens": 6}  # a reward with signal from the start
