@@ -222,7 +222,7 @@ def _rematerialised(body: Callable, remat: str) -> Callable:
     """The scan body with a choice of what the backward pass recomputes instead of storing.
 
         none     stores everything
-        dots     stores what enters a block and the results of its matrix products
+        dots     stores what enters a block and the results of its projections (not of experts)
         full     stores what enters a block
         offload  stores what enters a block in the host's memory
 
