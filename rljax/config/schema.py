@@ -143,6 +143,26 @@ MESH: Section = {
     "tensor": Field(1, "shards of heads, MLP and vocabulary"),
 }
 
+SAMPLER: Section = {
+    "slots": Field(
+        0,
+        "rows decoded at a time on all devices; further samples wait, and take the place of those "
+        "that end; 0: all at once",
+        minimum=0,
+    ),
+    "refill_every": Field(8, "with slots: steps between two looks at the queue", minimum=1),
+    "prefill_tokens": Field(1024, "prompt tokens computed at a time, by each shard", minimum=1),
+    "weights": Field("", "the sampler's own: '' as trained", choices=("", "bfloat16", "int8")),
+    "cache": Field("", "of keys and values: '' as activations", choices=("", "int8")),
+    "gather_weights": Field(
+        True, "the sampler's weights are whole over fsdp; False gathers them at every step"
+    ),
+    "mesh": {
+        axis: Field(None, f"{axis} of the sampler's own mesh over the same devices", value_type=int)
+        for axis in MESH
+    },
+}
+
 DATA: Section = {
     "kind": Field(
         "reasoning_gym", "where problems come from", choices=("reasoning_gym", "jsonl", "parquet")
@@ -254,6 +274,11 @@ SAMPLING: Section = {
     "top_k": Field(None, "0 keeps all", value_type=int, minimum=0),
     "top_p": Field(None, "1 keeps all", value_type=float, minimum=0),
     "min_p": Field(None, "0 keeps all", value_type=float, minimum=0),
+    "logit_bias": Field(None, "((token id, what is added to its logit), ...)", value_type=tuple),
+    "forbidden_tokens": Field(None, "ids that are never sampled", value_type=tuple),
+    "stop_strings": Field(
+        None, "texts that end a sample, also where they begin inside a token", value_type=tuple
+    ),
 }
 
 STAGE_DATA: Section = {
@@ -314,6 +339,7 @@ ROOT: Section = {
     "model": MODEL,
     "tokenizer": TOKENIZER,
     "mesh": MESH,
+    "sampler": SAMPLER,
     "data": DATA,
     "scoring": SCORING,
     "evaluation": EVALUATION,

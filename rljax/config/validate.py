@@ -24,7 +24,15 @@ _ROLLOUT_BATCH = {
     "sequences_per_micro_batch": 0,
     "share_prompts": None,
 }
-_FILTER = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+_FILTER = {
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "logit_bias": (),
+    "forbidden_tokens": (),
+}
+_SAMPLING = {"max_new_tokens": 64, "stop_strings": (), **_FILTER}
 
 # What a stage of each family reads besides the objective, with the family's defaults;
 # 0 for a batch field means "all of the level above", None "where it fits".
@@ -36,7 +44,7 @@ FAMILY_FIELDS: dict[str, dict[str, dict[str, Any]]] = {
     "policy_gradient": {
         "": {"reference_kl": False},
         "batch": {**_ROLLOUT_BATCH, "epochs_per_step": 1, "sequences_per_update": 0},
-        "sampling": {"max_new_tokens": 64, **_FILTER},
+        "sampling": _SAMPLING,
     },
     "preference": {
         "batch": {
@@ -75,7 +83,7 @@ FILE_FIELDS = ("path", "heldout_path", "prompt_column", "reference_column")
 # A preference stage that samples its own pairs reads these as well.
 SAMPLED_PAIRS = {
     "batch": {"samples_per_prompt": 8},
-    "sampling": {"max_new_tokens": 64, **_FILTER},
+    "sampling": _SAMPLING,
     "data": {"pair_prompts": 256, "placeholder_pairs": False},
 }
 
@@ -123,6 +131,7 @@ class Stage:
     batch: BatchSizes
     token_filter: TokenFilter
     max_new_tokens: int
+    stop_strings: tuple[str, ...]
     data: Mapping[str, Any]
     optimizer: Mapping[str, Any]
 
@@ -146,6 +155,7 @@ class Stage:
             "batch": dataclasses.asdict(self.batch),
             "sampling": {
                 "max_new_tokens": self.max_new_tokens,
+                "stop_strings": self.stop_strings,
                 **dataclasses.asdict(self.token_filter),
             },
             "data": dict(self.data),
@@ -202,6 +212,8 @@ def resolve_stage(name: str, section: ConfigDict) -> Stage:
     }
     top = _read({"reference_kl": section.reference_kl}, allowed.get("", {}), objective, where)
     filters = {field: values["sampling"].get(field, default) for field, default in _FILTER.items()}
+    filters["logit_bias"] = tuple((int(token), float(add)) for token, add in filters["logit_bias"])
+    filters["forbidden_tokens"] = tuple(filters["forbidden_tokens"])
     stage = Stage(
         name=name,
         objective=objective,
@@ -210,6 +222,7 @@ def resolve_stage(name: str, section: ConfigDict) -> Stage:
         batch=_batch_sizes(values["batch"], objective.family, f"{where}.batch"),
         token_filter=TokenFilter(**filters),
         max_new_tokens=values["sampling"].get("max_new_tokens", 0),
+        stop_strings=tuple(values["sampling"].get("stop_strings", ())),
         data=values["data"],
         optimizer={
             key: value for key, value in section.optimizer.to_dict().items() if value is not None

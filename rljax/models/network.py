@@ -10,6 +10,7 @@ from flax.nnx.traversals import flatten_mapping
 from jax import Array
 from jax.sharding import Mesh
 
+from rljax.models.block import Block
 from rljax.models.config import ModelConfig
 from rljax.models.transformer import Transformer
 from rljax.parallel.rules import named_sharding
@@ -29,6 +30,7 @@ class Network:
 
     config: ModelConfig
     graph: Any = dataclasses.field(repr=False, compare=False)
+    block_graph: Any = dataclasses.field(repr=False, compare=False)
     logical_axes: Params = dataclasses.field(repr=False, compare=False)  # tuples of names
     shapes: Params = dataclasses.field(repr=False, compare=False)  # ShapeDtypeStructs
 
@@ -41,6 +43,7 @@ class Network:
         return cls(
             config=config,
             graph=graph,
+            block_graph=nnx.split(abstract.blocks, nnx.Param)[0],
             logical_axes=nnx.traversals.unflatten_mapping(axes),
             shapes=nnx.to_pure_dict(state),
         )
@@ -48,6 +51,20 @@ class Network:
     def bind(self, params: Params) -> Transformer:
         """The module with these parameters."""
         return nnx.merge(self.graph, params)
+
+    def unstack(self, params: Params) -> Params:
+        """The same tree with a tuple of trees, one for each layer, in place of the stacked blocks.
+
+        Decoding reads every layer once for each token: slices of a stack would be copied each time.
+        """
+        layer = lambda index: jax.tree.map(lambda x: x[index], params["blocks"])  # noqa: E731
+        return {**params, "blocks": tuple(layer(index) for index in range(self.config.layers))}
+
+    def bind_layers(self, unstacked: Params) -> tuple[Transformer, tuple[Block, ...]]:
+        """The module without usable blocks of its own, and its blocks, from `unstack`."""
+        blocks = unstacked["blocks"]
+        model = self.bind({**unstacked, "blocks": blocks[0]})
+        return model, tuple(nnx.merge(self.block_graph, layer) for layer in blocks)
 
     def shardings(self, mesh: Mesh) -> Params:
         """The parameter tree with a NamedSharding at each leaf."""

@@ -121,3 +121,46 @@ def preference_loss(
         "displaced_share": chosen_logprobs < ref_chosen_logprobs,
     }
     return loss, {name: masked(values, everything) for name, values in logged.items()}
+
+
+def autoregressive_reward_loss(
+    chosen_logprobs: Array,
+    rejected_logprobs: Array,
+    *,
+    beta: float = 0.05,
+    margin: float | Array = 0.0,
+    label_smoothing: float = 0.0,
+) -> tuple[Array, dict[str, SumCount]]:
+    """Loss per pair of a language model whose log-probability is the reward (arXiv:2410.08193).
+
+        d    = beta * (log p(chosen) - log p(rejected)) - margin
+        loss = -(1 - e) * log sigmoid(d) - e * log sigmoid(-d)
+
+    It is DPO without a reference, so that the reward of a text is a sum over its tokens (GenARM).
+    Longer completions therefore weigh more.
+
+    Args:
+        chosen_logprobs: [B] f32, log-probability of the whole chosen completion, differentiated.
+        rejected_logprobs: [B] f32, the same for the rejected one.
+        beta: scale of the reward, > 0.
+        margin: [] or [B] f32, by how much the rewards should differ.
+        label_smoothing: e, the assumed share of swapped labels, in [0, 0.5).
+
+    Returns:
+        [B] loss and the metrics of `preference_loss` that need no reference; rewards are beta
+        times log-probabilities.
+
+    Raises:
+        ValueError: if `beta` is not positive or `label_smoothing` lies outside [0, 0.5).
+    """
+
+    def link(difference: Array, *, beta: float) -> Array:
+        shifted = difference - jnp.divide(margin, beta)
+        return logistic(shifted, beta=beta, label_smoothing=label_smoothing)
+
+    none = jnp.zeros_like(chosen_logprobs)
+    loss, metrics = preference_loss(
+        chosen_logprobs, rejected_logprobs, none, none, score=log_ratio, link=link, beta=beta
+    )
+    del metrics["displaced_share"]  # it compares with a reference
+    return loss, metrics

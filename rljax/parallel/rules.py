@@ -84,6 +84,12 @@ def rows_divisor(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in RULES["batch"])
 
 
+def row_shards() -> int:
+    """The same for the mesh that is set; 1 without one."""
+    mesh_shape = jax.sharding.get_abstract_mesh().shape
+    return math.prod(mesh_shape.get(axis, 1) for axis in RULES["batch"])
+
+
 def check_row_length(mesh_shape: Mapping[str, int], slots: int, field: str) -> None:
     """Raises ValueError unless rows of so many slots divide by the mesh axis "context".
 

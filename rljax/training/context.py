@@ -13,7 +13,7 @@ from rljax.config.model import resolve_model
 from rljax.config.validate import Stage, check_mesh, check_row_lengths, plain, resolved_dict
 from rljax.data.chat import PlainTemplate, render_chat
 from rljax.data.sources import ProblemSource, open_source
-from rljax.data.tokenizers import Tokenizer, load_tokenizer
+from rljax.data.tokenizers import Tokenizer, check_round_trip, load_tokenizer
 from rljax.models.config import ModelConfig
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.lora import (
@@ -26,10 +26,13 @@ from rljax.models.lora import (
 from rljax.models.network import Network, Params
 from rljax.models.pretrained import stop_token_ids
 from rljax.parallel.mesh import make_mesh
-from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
+from rljax.parallel.rules import batch_sharding, rows_divisor
 from rljax.rewards.pool import Scorer
+from rljax.sampling.automaton import TokenAutomaton
+from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
-from rljax.sampling.sampler import Sampler, SamplingConfig, make_sampler
+from rljax.sampling.engine import Engine
+from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.tasks.reasoning_gym import splits
 from rljax.training.layout import choose_layouts
 from rljax.training.logprobs import make_score
@@ -95,27 +98,53 @@ class Context:
         bare = jitted(without_adapters(self.network), drop_adapters(shardings))
         return lambda params, *args: (whole if has_adapters(params) else bare)(params, *args)
 
-    def jit_sampler(
+    def make_engine(
         self,
         *,
         samples_per_prompt: int,
         max_new_tokens: int,
         token_filter: TokenFilter,
         extra_stop_tokens: tuple[int, ...] = (),
-    ) -> Sampler:
-        """A jitted sampler on this mesh (sampling/sampler.py)."""
+        stop_strings: tuple[str, ...] = (),
+    ) -> Engine:
+        """A sampler with the run's settings, `config.sampler` (sampling/engine.py)."""
         stops = (self.tokenizer.eos_id, *self.stop_tokens, *extra_stop_tokens)
-        settings = SamplingConfig(
+        settings = self.config.sampler
+        config = SamplingConfig(
             samples_per_prompt=samples_per_prompt,
             max_new_tokens=max_new_tokens,
             stop_tokens=tuple(dict.fromkeys(stops)),
             pad_token=self.tokenizer.pad_id,
             token_filter=token_filter,
+            slots=settings.slots,
+            refill_every=settings.refill_every,
+            prefill_tokens=settings.prefill_tokens,
+            cache_dtype=settings.cache,
         )
-        rows, whole = batch_sharding(self.mesh), replicated(self.mesh)
-        return self.jit_with_params(
-            lambda network: make_sampler(network, settings), rows, rows, rows, whole, whole
+        return Engine(
+            self.network,
+            config,
+            self.sampler_mesh,
+            weights=settings.weights,
+            gather_weights=settings.gather_weights,
+            stop_strings=self._stop_automaton(stop_strings),
         )
+
+    def _stop_automaton(self, strings: tuple[str, ...]) -> TokenAutomaton | None:
+        if not strings:
+            return None
+        for text in strings:
+            check_round_trip(text, self.tokenizer, "config.<stage>.sampling.stop_strings")
+        vocab_size = self.network.config.vocab_size
+        return stop_string_automaton(strings, self.tokenizer.token_bytes(), vocab_size=vocab_size)
+
+    @property
+    def sampler_mesh(self) -> Mesh:
+        """The mesh of `config.sampler.mesh`, over the devices of the run in the same order."""
+        sizes = {k: v for k, v in self.config.sampler.mesh.to_dict().items() if v is not None}
+        if not sizes:
+            return self.mesh
+        return make_mesh({"data": -1} | sizes, devices=self.mesh.devices.flat)
 
     def jit_score(self, token_filter: TokenFilter, *, micro_batches: int) -> Callable:
         """A jitted `score(params, rows)` on this mesh (training/logprobs.py)."""

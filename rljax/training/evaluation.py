@@ -1,16 +1,15 @@
 """Held-out evaluation: greedy accuracy, pass@1, pass@k and majority vote."""
 
-from collections import Counter
 from collections.abc import Sequence
-from math import comb
 
 import numpy as np
 
 from rljax.models.network import Params
 from rljax.rewards.answers import last_boxed, last_tagged
 from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.sampling.sampler import Sampler
+from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
 from rljax.training.context import Context
 from rljax.training.rollouts import Samples, sample_texts, score_samples
 
@@ -23,10 +22,10 @@ class Evaluator:
         self.settings = context.config.evaluation
         self.key = purpose_key(context.config.seed, Purpose.HELDOUT_SAMPLES)
         self.failures = 0  # of the latest call
-        self.greedy = self._sampler(1, 0.0)
+        self.greedy = self._engine(1, 0.0)
         self.samples = self.settings.samples_per_prompt
         self.sampled = (
-            self._sampler(self.samples, self.settings.temperature) if self.samples else None
+            self._engine(self.samples, self.settings.temperature) if self.samples else None
         )
 
     def __call__(self, params: Params) -> dict[str, float]:
@@ -35,37 +34,37 @@ class Evaluator:
         scoring_failures, the number of samples without a verdict, appears where there are any.
         """
         self.failures = 0
-        correct, samples = self._correct(self.greedy, params)
+        weights = self.greedy.load(params)  # as good for the other engine
+        correct, samples = self._correct(self.greedy, weights)
         lengths = np.concatenate([s.flat("mask").sum(axis=1) for s in samples])
         metrics = {
             "accuracy_greedy": float(correct.mean()),
             "completion_tokens": float(lengths[: len(correct)].mean()),
         }
         if self.sampled is not None:
-            metrics |= self._sampled_metrics(params)
+            metrics |= self._sampled_metrics(weights)
         return metrics | ({"scoring_failures": float(self.failures)} if self.failures else {})
 
-    def _sampled_metrics(self, params: Params) -> dict[str, float]:
+    def _sampled_metrics(self, weights: Params) -> dict[str, float]:
         """pass@1, pass@k and majority@k."""
         k = self.samples
-        correct, samples = self._correct(self.sampled, params)
+        correct, samples = self._correct(self.sampled, weights)
         texts = [text for part in samples for text in part.texts]
         votes = [
             majority_is_correct(texts[b * k : (b + 1) * k], correct[b]) for b in range(len(correct))
         ]
-        passes = {1: pass_at_k(correct, 1), k: pass_at_k(correct, k)}
-        return {f"pass@{n}": value for n, value in passes.items()} | {
-            f"majority@{k}": float(np.mean(votes))
-        }
+        counts = count_correct(correct)
+        passes = {f"pass@{draw}": float(pass_at_k(counts, k, draw).mean()) for draw in (1, k)}
+        return passes | {f"majority@{k}": float(np.mean(votes))}
 
-    def _sampler(self, samples_per_prompt: int, temperature: float) -> Sampler:
-        return self.context.jit_sampler(
+    def _engine(self, samples_per_prompt: int, temperature: float) -> Engine:
+        return self.context.make_engine(
             samples_per_prompt=samples_per_prompt,
             max_new_tokens=self.settings.max_new_tokens,
             token_filter=TokenFilter(temperature=temperature),
         )
 
-    def _correct(self, sampler: Sampler, params: Params) -> tuple[np.ndarray, list[Samples]]:
+    def _correct(self, engine: Engine, weights: Params) -> tuple[np.ndarray, list[Samples]]:
         """Verdicts [problems, G] bool, and the samples of each batch."""
         problems, size = self.context.heldout_problems, self.settings.prompts_per_batch
         count = min(len(problems), self.context.config.data.heldout_size)
@@ -74,25 +73,13 @@ class Evaluator:
             # The last batch is filled up with the last problem, so that shapes stay the same.
             indices = [min(index, count - 1) for index in range(start, start + size)]
             records = [{**problems[index], "id": index} for index in indices]
-            samples = sample_texts(self.context, sampler, params, records, key=self.key, step=0)
+            samples = sample_texts(self.context, engine, weights, records, key=self.key, step=0)
             scores, _ = score_samples(self.context, samples)
             kept = min(size, count - start) * samples.samples_per_prompt
             self.failures += int(scores.failed[:kept].sum())
             verdicts.append(scores.correct.reshape(size, -1))
             batches.append(samples)
         return np.concatenate(verdicts)[:count], batches
-
-
-def pass_at_k(correct: np.ndarray, k: int) -> float:
-    """Mean over problems of the unbiased pass@k, 1 - C(n - c, k) / C(n, k) (arXiv:2107.03374).
-
-    Args:
-        correct: [problems, n] bool, n >= k samples of each problem.
-        k: size of the draw.
-    """
-    n = correct.shape[1]
-    right = correct.sum(axis=1)
-    return float(np.mean([1.0 - comb(n - int(c), k) / comb(n, k) for c in right]))
 
 
 def majority_is_correct(texts: Sequence[str], correct: Sequence[bool]) -> bool:
@@ -104,11 +91,7 @@ def majority_is_correct(texts: Sequence[str], correct: Sequence[bool]) -> bool:
     answers = [answer_of(text) for text in texts]
     if not any(answer is not None for answer in answers):
         answers = [text.strip() or None for text in texts]
-    votes = Counter(answer for answer in answers if answer is not None)
-    if not votes:
-        return False
-    winner = votes.most_common(1)[0][0]
-    return bool(correct[answers.index(winner)])
+    return vote_is_correct(majority_vote(answers), answers, correct)
 
 
 def answer_of(text: str) -> str | None:

@@ -33,14 +33,23 @@ def completion_statistics(
     Args:
         network: the model's structure.
         params: its parameters, differentiated.
-        rows: tokens, positions, segment_ids i32, and mask bool.
-        token_filter: of the sampler; temperature and truncation are part of the policy.
+        rows: tokens, positions, segment_ids i32, and mask bool. May hold temperature f32 of the
+            mask's shape: what each token was sampled at, if it was not the filter's.
+        token_filter: of the sampler; bias, temperature and truncation are part of the policy.
         top_k: number of most probable tokens to return for every token.
 
     Returns:
         Statistics with the axes of the mask (training/token_statistics.py), of masked slots too.
+
+    Raises:
+        ValueError: for temperatures of another shape than the mask, group rows without a prompt,
+            and what token_statistics refuses.
     """
-    shape = rows["mask"].shape
+    shape, temperature = rows["mask"].shape, rows.get("temperature")
+    if temperature is not None and temperature.shape != shape:
+        raise ValueError(
+            f"rows['temperature'] must have the shape of the mask {shape}, got {temperature.shape}."
+        )
     model = network.bind(params)
     inputs = rows["tokens"], rows["positions"], rows["segment_ids"]
     if len(shape) == 3:
@@ -56,6 +65,7 @@ def completion_statistics(
         targets,
         token_filter,
         vocab_size=network.config.vocab_size,
+        temperature=None if temperature is None else temperature.reshape(targets.shape),
         logit_softcap=network.config.logit_softcap,
         top_k=top_k,
     )
@@ -87,7 +97,8 @@ def make_score(
 
 def model_rows(rows: Batch) -> Batch:
     """What `score` reads of a batch."""
-    return {name: rows[name] for name in ("tokens", "positions", "segment_ids", "mask")}
+    names = ("tokens", "positions", "segment_ids", "mask", "temperature")
+    return {name: rows[name] for name in names if name in rows}
 
 
 def _layout(rows: Batch) -> GroupLayout:

@@ -37,18 +37,20 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     count = min(stage.data["pair_prompts"], len(context.train_problems))
     shards = rows_divisor(context.mesh)
     batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
-    sampler = context.jit_sampler(
+    engine = context.make_engine(
         samples_per_prompt=stage.batch.samples_per_prompt,
         max_new_tokens=stage.max_new_tokens,
         token_filter=stage.token_filter,
+        stop_strings=stage.stop_strings,
     )
+    weights = engine.load(params)
     key = purpose_key(context.config.seed, Purpose.PAIRS)
     pairs = []
     for start in range(0, count, batch):
         # The last batch is filled up with the last prompt, so that shapes stay the same.
         indices = [min(index, count - 1) for index in range(start, start + batch)]
         records = [{**context.train_problems[index], "id": index} for index in indices]
-        samples = sample_texts(context, sampler, params, records, key=key, step=0)
+        samples = sample_texts(context, engine, weights, records, key=key, step=0)
         scores, _ = score_samples(context, samples)
         pairs += _pairs_of(context.tokenizer, samples, scores, min(batch, count - start))
     if not pairs and stage.data["placeholder_pairs"]:

@@ -5,16 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from rljax.data.encode import encode_prompts
 from rljax.models.network import Params
-from rljax.parallel.rules import put_rows
 from rljax.rewards.pool import Scores
-from rljax.sampling.sampler import Rollouts, Sampler
+from rljax.sampling.engine import Engine
+from rljax.sampling.request import Requests, Rollouts
 from rljax.training.context import Context, Record
 
 
@@ -46,8 +44,8 @@ class Samples(NamedTuple):
 
 def sample_texts(
     context: Context,
-    sampler: Sampler,
-    params: Params,
+    engine: Engine,
+    weights: Params,
     records: Sequence[Record],
     *,
     key: Array,
@@ -57,8 +55,8 @@ def sample_texts(
 
     Args:
         context: of the run.
-        sampler: `Context.jit_sampler`.
-        params: of the policy.
+        engine: `Context.make_engine`.
+        weights: of the policy, `engine.load`.
         records: B problems with a stable "id".
         key: of a random stream (sampling/keys.py).
         step: counted over the run.
@@ -74,8 +72,8 @@ def sample_texts(
         add_bos=context.config.tokenizer.add_bos,
     )
     noise_ids = np.asarray(distinct_ids(ids, len(context.train_problems)), np.int32)
-    placed = put_rows((prompts, prompt_mask, noise_ids), context.mesh)
-    rollouts = jax.device_get(sampler(params, *placed, key, jnp.int32(step)))
+    requests = Requests(prompts, prompt_mask, noise_ids)
+    rollouts = engine.sample(weights, requests, key=key, step=step)
     tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
     mask = rollouts.mask.reshape(tokens.shape)
     completions = [

@@ -2,14 +2,14 @@
 
 The logits of some slots at a time are computed, reduced and dropped. What is kept of a slot is its
 log-normaliser and its entropy; the backward pass computes the logits again, unless there are so few
-that they are kept as well. With x the tempered logits of a slot, y its chosen token, K the tokens
-that the sampler's truncation keeps and p the softmax over K,
+that they are kept as well. With x the biased and tempered logits of a slot, y its chosen token, K
+the tokens that the sampler's filter keeps and p the softmax over K,
 
     logprob = x_y - log sum_K exp(x)        d logprob / d x_v = [v = y] - p_v
     entropy = -sum_K p log p                d entropy / d x_v = -p_v (log p_v + entropy)
 
 so both cotangents meet in one array of d logits, and an entropy that is only reported costs no
-matrix product of its own.
+matrix product of its own. K and the temperature of a slot are constants for the gradient.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from jax import Array
 from rljax.models.attention import soft_cap
 from rljax.models.moe import Routing
 from rljax.parallel.rules import RULES, constrain, partition_spec
-from rljax.sampling.distribution import EXCLUDED, TokenFilter, kept_tokens
+from rljax.sampling.distribution import EXCLUDED, TokenFilter, divisor, kept_tokens, token_bias
 
 # Bytes of float32 logits that one device holds at a time.
 LOGITS_BYTES = 3 * 2**27
@@ -54,6 +54,7 @@ def token_statistics(
     token_filter: TokenFilter,
     *,
     vocab_size: int,
+    temperature: Array | None = None,
     logit_softcap: float = 0.0,
     top_k: int = 0,
     logits_bytes: int = LOGITS_BYTES,
@@ -61,11 +62,11 @@ def token_statistics(
 ) -> TokenStatistics:
     """Statistics of the targets under the filtered softmax of `hidden @ vocabulary.T`.
 
-    Equal to `log_distribution(logits, token_filter, taken=targets)` and what follows from it
-    (sampling/distribution.py), in values and in gradients. Logits, softmax and the gradient of the
-    vocabulary matrix are accumulated in float32; the factors of the matrix products are in the
-    dtype of `hidden`. Rows stay on their devices, and so do the shards of the vocabulary: only
-    truncation and `top_k` look at more than sums and maxima over it.
+    Equal to `log_distribution(logits, token_filter, taken=targets, temperature=temperature)` and
+    what follows from it (sampling/distribution.py), in values and in gradients. Logits, softmax and
+    the gradient of the vocabulary matrix are accumulated in float32; the factors of the matrix
+    products are in the dtype of `hidden`. Rows stay on their devices, and so do the shards of the
+    vocabulary: only `top_k` looks at more than sums and maxima over it.
 
     tokamax.linear_softmax_cross_entropy_loss is not used: it returns one scalar, the sum or mean of
     the negative log-probabilities, and knows neither entropy, temperature nor truncation.
@@ -74,31 +75,37 @@ def token_statistics(
         hidden: [N, T, D] in the compute dtype, differentiated.
         vocabulary: [V', D] in the parameters' dtype, differentiated; V' >= vocab_size, further rows
             belong to no token.
-        targets: [N, T] i32, chosen tokens, < vocab_size; truncation always keeps them.
-        token_filter: with temperature > 0. Which tokens it keeps is a constant for the gradient.
+        targets: [N, T] i32, chosen tokens, < vocab_size; always kept, even forbidden ones.
+        token_filter: with temperature > 0, unless `temperature` is given. Which tokens it keeps and
+            what its entropy rule makes of the logits are constants for the gradient.
         vocab_size: V.
-        logit_softcap: logits become c tanh(logits / c) first; 0: off.
+        temperature: [N, T] f32, of each slot, instead of the filter's and of its entropy rule; not
+            differentiated. Slots with 0 get finite values without a meaning.
+        logit_softcap: logits become c tanh(logits / c) first, before any bias; 0: off.
         top_k: number of most probable tokens to return for every slot.
         logits_bytes: see `LOGITS_BYTES`. Where all logits fit, they are kept for the backward pass
             instead of being computed again.
         chunk_slots: see `CHUNK_SLOTS`.
 
     Raises:
-        ValueError: for a greedy filter, or a top_k that is not in 0..V.
+        ValueError: for a greedy filter, a top_k that is not in 0..V, a biased or forbidden token
+            that is not in 0..V-1, or temperatures of another shape than the targets.
     """
-    if token_filter.greedy:
+    if token_filter.greedy and temperature is None:
         raise ValueError("Greedy decoding (temperature 0) has no log-probabilities to train on.")
+    if temperature is not None and temperature.shape != targets.shape:
+        raise ValueError(
+            f"temperature must have the shape of targets {targets.shape}, got {temperature.shape}."
+        )
     if not 0 <= top_k <= vocab_size:
         raise ValueError(f"top_k must be in 0..{vocab_size} (vocab_size), got {top_k}.")
     whole = _Cut(targets.shape, (_shards("batch"), _shards("sequence")), chunks=1)
     slots = math.prod(whole.block)
-    # Truncation brings the shards of the vocabulary together.
-    parts = 1 if token_filter.truncates else _shards("vocab")
-    fit = max(logits_bytes // (4 * math.ceil(len(vocabulary) / parts)), 1)
+    fit = max(logits_bytes // (4 * math.ceil(len(vocabulary) / _shards("vocab"))), 1)
     cut = dataclasses.replace(whole, chunks=math.ceil(slots / min(fit, chunk_slots)))
     head = _Head(token_filter, vocab_size, logit_softcap, top_k, keeps_logits=slots <= fit)
-    chunks = cut.split(hidden), vocabulary, cut.split(targets)
-    statistics = _statistics(head, *chunks)
+    given = None if temperature is None else cut.split(temperature)
+    statistics = _statistics(head, cut.split(hidden), vocabulary, cut.split(targets), given)
     return TokenStatistics(*(None if part is None else cut.join(part) for part in statistics))
 
 
@@ -172,20 +179,25 @@ class _Kept(NamedTuple):
 
     log_mass: Array  # [...] log-normaliser
     entropy: Array  # [...]
+    temperature: Array | None  # [..., 1] where it is not the filter's
     threshold: Array | None  # [...] truncation excludes what is below
-    logits: Array | None  # [..., V'] where they are kept
+    logits: Array | None  # [..., V'] of the model, where they are kept
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _statistics(head: _Head, hidden: Array, vocabulary: Array, targets: Array) -> tuple:
+def _statistics(
+    head: _Head, hidden: Array, vocabulary: Array, targets: Array, temperature: Array | None
+) -> tuple:
     """Chunks of slots, one after the other: see `_chunk_statistics`."""
-    return _forward(head, hidden, vocabulary, targets)[0]
+    return _forward(head, hidden, vocabulary, targets, temperature)[0]
 
 
-def _forward(head: _Head, hidden: Array, vocabulary: Array, targets: Array) -> tuple:
+def _forward(
+    head: _Head, hidden: Array, vocabulary: Array, targets: Array, temperature: Array | None
+) -> tuple:
     weights = _whole_rows(vocabulary, hidden.dtype)
     statistics, kept = jax.lax.map(
-        lambda chunk: _chunk_statistics(head, weights, *chunk), (hidden, targets)
+        lambda chunk: _chunk_statistics(head, weights, *chunk), (hidden, targets, temperature)
     )
     return statistics, (hidden, vocabulary, targets, kept)
 
@@ -212,7 +224,7 @@ def _backward(head: _Head, saved: tuple, cotangents: tuple) -> tuple:
         accumulate, zeros, (hidden, targets, kept, cotangents[0], cotangents[1])
     )
     total = total.sum(range(total.ndim - 2)).astype(vocabulary.dtype)
-    return hidden_bar, constrain(total, "vocab", "embed"), None
+    return hidden_bar, constrain(total, "vocab", "embed"), None, None
 
 
 _statistics.defvjp(_forward, _backward)
@@ -223,13 +235,17 @@ def _whole_rows(vocabulary: Array, dtype: jnp.dtype) -> Array:
     return constrain(vocabulary.astype(dtype), "vocab", "width")
 
 
-def _chunk_statistics(head: _Head, weights: Array, hidden: Array, targets: Array) -> tuple:
+def _chunk_statistics(
+    head: _Head, weights: Array, hidden: Array, targets: Array, temperature: Array | None
+) -> tuple:
     """[..., D], [...] -> the first five fields of `TokenStatistics`, and what is kept."""
     raw = _logits(head, hidden, weights)
     tokens = jnp.arange(raw.shape[-1], dtype=targets.dtype)
     chosen = tokens == targets[..., None]
-    threshold = _threshold(head, raw) if head.token_filter.truncates else None
-    logits = _exclude(head, raw, chosen, threshold)
+    divided_by = divisor(_exclude_padding(head, raw), head.token_filter, temperature)
+    logits = _tempered(head, raw, divided_by)
+    threshold = _threshold(head, logits) if head.token_filter.truncates else None
+    logits = _exclude(head, logits, chosen, threshold)
     largest = logits.max(axis=-1, keepdims=True)
     log_mass = jnp.log(jnp.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
     # Not from the exponentials above: shared by two sums they would be stored.
@@ -243,7 +259,13 @@ def _chunk_statistics(head: _Head, weights: Array, hidden: Array, targets: Array
     top = None, None
     if head.top_k:
         top = _top(log_p, head.top_k)
-    kept = _Kept(log_mass, entropy, threshold, raw if head.keeps_logits else None)
+    kept = _Kept(
+        log_mass,
+        entropy,
+        divided_by if isinstance(divided_by, Array) else None,
+        threshold,
+        raw if head.keeps_logits else None,
+    )
     return (logprobs, entropy, first == targets, *top), kept
 
 
@@ -259,25 +281,46 @@ def _logits_bar(
     """The cotangent of the products hidden @ weights.T, [..., V'] f32."""
     raw = _logits(head, hidden, weights) if kept.logits is None else kept.logits
     chosen = jnp.arange(raw.shape[-1], dtype=targets.dtype) == targets[..., None]
-    log_p = _exclude(head, raw, chosen, kept.threshold) - kept.log_mass[..., None]
+    divided_by = head.token_filter.temperature if kept.temperature is None else kept.temperature
+    logits = _exclude(head, _tempered(head, raw, divided_by), chosen, kept.threshold)
+    log_p = logits - kept.log_mass[..., None]
     surprise = entropy_bar[..., None] * (log_p + kept.entropy[..., None])
     bar = jnp.where(chosen, logprob_bar[..., None], 0.0)
     bar -= jnp.exp(log_p) * (logprob_bar[..., None] + surprise)
-    temperature, cap = head.token_filter.temperature, head.logit_softcap
-    if cap:
-        bar *= 1 - jnp.square(raw * (temperature / cap))
-    return bar / temperature
+    if head.logit_softcap:
+        bar *= 1 - jnp.square(raw / head.logit_softcap)
+    return bar / divided_by
 
 
 def _logits(head: _Head, hidden: Array, weights: Array) -> Array:
-    """[*shards, slots, D], [V', D] -> [*shards, slots, V'] f32, soft-capped and tempered."""
+    """[*shards, slots, D], [V', D] -> [*shards, slots, V'] f32 of the model, soft-capped."""
     logits = jnp.einsum("...d,vd->...v", hidden, weights, preferred_element_type=jnp.float32)
     logits = constrain(logits, *("batch", "sequence", None, "vocab")[-logits.ndim :])
-    return soft_cap(logits, head.logit_softcap) / head.token_filter.temperature
+    return soft_cap(logits, head.logit_softcap)
 
 
-def _exclude(head: _Head, logits: Array, chosen: Array, threshold: Array | None) -> Array:
-    """Logits with EXCLUDED for rows of the matrix without a token, and for truncated tokens."""
+def _tempered(head: _Head, logits: Array, divided_by: Array | float) -> Array:
+    """The model's logits -> those that truncation sees; forbidden tokens are not excluded yet."""
+    if head.token_filter.logit_bias:
+        bias = _bias(head, logits.shape[-1])
+        logits = logits + jnp.where(bias > EXCLUDED, bias, 0.0)
+    return logits / divided_by
+
+
+def _bias(head: _Head, size: int) -> Array | None:
+    """`token_bias` for every row of the matrix, [V']."""
+    bias = token_bias(head.token_filter, head.vocab_size)
+    return None if bias is None else _pad(bias, 0, size)
+
+
+def _exclude(
+    head: _Head, logits: Array, chosen: Array | bool, threshold: Array | None = None
+) -> Array:
+    """Logits with EXCLUDED for rows of the matrix without a token and for forbidden and truncated
+    tokens, unless they are chosen.
+    """
+    if head.token_filter.forbidden_tokens:
+        logits = jnp.where((_bias(head, logits.shape[-1]) > EXCLUDED) | chosen, logits, EXCLUDED)
     if threshold is not None:
         logits = jnp.where((logits >= threshold[..., None]) | chosen, logits, EXCLUDED)
     return _exclude_padding(head, logits)
@@ -297,15 +340,13 @@ def _threshold(head: _Head, logits: Array) -> Array:
     excluded it is -inf.
     """
 
-    def local(logits: Array) -> Array:
-        keep = kept_tokens(logits, head.token_filter)
-        lowest = jnp.where(keep, logits, jnp.inf).min(axis=-1)
-        highest = jnp.where(keep, -jnp.inf, logits).max(axis=-1)
-        middle = (lowest + highest) / 2
-        between = (middle > highest) | jnp.isneginf(highest)
-        return jnp.where(between, middle, lowest)[..., None]
-
-    return _per_device(local, _exclude_padding(head, logits), vocabulary=None)[..., 0]
+    logits = _exclude(head, logits, chosen=False)
+    keep = kept_tokens(logits, head.token_filter)
+    lowest = jnp.where(keep, logits, jnp.inf).min(axis=-1)
+    highest = jnp.where(keep, -jnp.inf, logits).max(axis=-1)
+    middle = (lowest + highest) / 2
+    between = (middle > highest) | jnp.isneginf(highest)
+    return jnp.where(between, middle, lowest)
 
 
 def _top(log_p: Array, count: int) -> tuple[Array, Array]:
@@ -322,16 +363,16 @@ def _top(log_p: Array, count: int) -> tuple[Array, Array]:
         values, index = jax.lax.top_k(collect(values), count)
         return values, jnp.take_along_axis(collect(tokens), index, axis=-1)
 
-    return _per_device(local, log_p, vocabulary="vocab")
+    return _per_device(local, log_p)
 
 
-def _per_device(function: Callable, logits: Array, *, vocabulary: str | None) -> Any:
+def _per_device(function: Callable, logits: Array) -> Any:
     """function([..., V' or its shard]) -> arrays [..., any size], of each device's own slots.
 
-    Left to the compiler, a sort or top_k would collect the slots of all devices.
+    Left to the compiler, a top_k would collect the slots of all devices.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return function(logits)
     slots = ("batch", "sequence", None)[1 - logits.ndim :]
-    given, returned = (partition_spec((*slots, last)) for last in (vocabulary, None))
+    given, returned = (partition_spec((*slots, last)) for last in ("vocab", None))
     return jax.shard_map(function, in_specs=given, out_specs=returned, check_vma=False)(logits)

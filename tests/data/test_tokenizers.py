@@ -1,9 +1,16 @@
+import random
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from rljax.data.chat import PlainTemplate, render_chat
-from rljax.data.tokenizers import ByteTokenizer, HFTokenizer, load_tokenizer
+from rljax.data.tokenizers import (
+    ByteTokenizer,
+    HFTokenizer,
+    check_round_trip,
+    load_tokenizer,
+)
 
 TAGS = ("<answer>", "</answer>", "<a", "<answer>>")
 
@@ -124,3 +131,147 @@ def test_chat_errors():
         render_chat([], tokenizer, template=PlainTemplate())
     with pytest.raises(ValueError, match="must contain '{content}'"):
         render_chat(messages, tokenizer, template=PlainTemplate(turn="x"))
+
+
+def test_byte_tokenizer_bytes_are_the_decoded_text():
+    tokenizer = ByteTokenizer(TAGS)
+    spelled = tokenizer.token_bytes()
+    assert len(spelled) == tokenizer.vocab_size
+    assert spelled[255:] == [b"\xff", b"", b"", b"", *(tag.encode() for tag in TAGS)]
+    draw = random.Random(0)
+    for _ in range(500):
+        ids = draw.choices(range(tokenizer.vocab_size), k=12)
+        joined = b"".join(spelled[i] for i in ids)
+        assert joined.decode(errors="replace") == tokenizer.decode(ids)
+
+
+BYTE_TOKENS = [f"<0x{value:02X}>" for value in range(256)]
+MARKS = ("<pad>", "<s>", "</s>", "<answer>", "<né> ")  # pad, bos, eos, two tags
+
+
+def make_fast(folder, vocab, decoder):
+    """A tokenizer that knows these tokens; how it splits a text plays no part here."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    names = {name: index for index, name in enumerate(vocab)}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(names, unk_token=vocab[0]))
+    if decoder is not None:
+        inner.decoder = decoder(tokenizers.decoders)
+    inner.add_special_tokens(list(MARKS[:4]))
+    inner.add_tokens([MARKS[4]])
+    names = dict(zip(("pad_token", "bos_token", "eos_token"), MARKS, strict=False))
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **names)
+    fast.save_pretrained(folder)
+    return HFTokenizer(folder, MARKS[3:])
+
+
+def sentencepiece(decoders):
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    return decoders.Sequence([*parts, decoders.Strip(content=" ", left=1)])
+
+
+PIECES = ["x", "▁a", "▁", "▁▁▁", "b▁c", "é", "€▁", "▁日本", "Ġd", "<0x4>", "x<0x41>", "\n"]
+KINDS = {
+    "sentencepiece": (["<unk>", *BYTE_TOKENS, *PIECES], sentencepiece, True),
+    "sentencepiece that keeps the first space": (
+        ["<unk>", *BYTE_TOKENS, *PIECES],
+        lambda d: d.Sequence([d.Replace("▁", " "), d.ByteFallback(), d.Fuse()]),
+        False,
+    ),
+    "metaspace": (["<unk>", *PIECES], lambda d: d.Metaspace(), True),
+    "words": (["<unk>", "a", "be", "sea", "né", "</w>"], None, True),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_token_bytes_are_the_decoded_text_but_for_the_spaces_at_its_beginning(tmp_path, kind):
+    vocab, decoder, strips = KINDS[kind]
+    tokenizer = make_fast(tmp_path, vocab, decoder)
+    spelled = tokenizer.token_bytes()
+    assert len(spelled) == tokenizer.vocab_size == len(vocab) + len(MARKS)
+    assert spelled[-5:-2] == [b"", b"", b""]
+    space = b" " if decoder is None else b""
+    assert spelled[-2:] == [space + mark.encode() for mark in MARKS[3:]]
+    draw = random.Random(0)
+    fallback = {chr(0x41): [1 + 0x41], "😀": [1 + byte for byte in "😀".encode()], "": []}
+    pieces = [i for i in range(tokenizer.vocab_size) if i >= 257 or BYTE_TOKENS[0] not in vocab]
+    stripped = 0
+    for _ in range(500):
+        ids = []
+        for piece in draw.choices(pieces, k=8):
+            ids += [piece, *fallback[draw.choice([*fallback])]] if len(vocab) > 257 else [piece]
+        text = b"".join(spelled[i] for i in ids).decode()
+        begun = tokenizer.decode([0, *ids])
+        assert begun == "<unk>" + text
+        alone = tokenizer.decode(ids)
+        first = next(i for i in ids if spelled[i])
+        if kind == "metaspace" and first < len(vocab):  # all spaces of the first token
+            head = spelled[first].decode()
+            assert alone == head.replace(" ", "") + text[len(head) :]
+        else:
+            assert alone == (text[1:] if strips and text[:1] == " " else text)
+        stripped += alone != text
+    assert (stripped > 0) == strips
+
+
+def byte_level_tokenizer(folder):
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=330,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|end|>", "<|user|>", "<tag €>", "né"],
+        show_progress=False,
+    )
+    inner.train_from_iterator(["the café costs 5€ 😀😀 日本 語の 日本語 the end\n\n"] * 20, trainer)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<|end|>", pad_token="<|end|>"
+    ).save_pretrained(folder)
+    return HFTokenizer(folder, ("<|user|>",))
+
+
+def test_byte_level_token_bytes_are_the_decoded_text_of_any_ids(tmp_path):
+    tokenizer = byte_level_tokenizer(tmp_path)
+    spelled = tokenizer.token_bytes()
+    # Decoding takes letters of the byte alphabet for bytes in added tokens, too.
+    assert spelled[:4] == [b"", b"<|user|>", "<tag €>".encode(), b"n\xe9"]
+    assert {bytes([value]) for value in range(256)} <= set(spelled)
+    assert sum(len(token) > 1 for token in spelled) > 30
+    draw = random.Random(0)
+    for _ in range(2000):
+        ids = draw.choices(range(tokenizer.vocab_size), k=9)
+        joined = b"".join(spelled[i] for i in ids)
+        assert joined.decode(errors="replace") == tokenizer.decode(ids)
+    text = " the café\tcosts 7 € 😀 語<|user|>\x00"
+    assert b"".join(spelled[i] for i in tokenizer.encode(text)).decode() == text
+
+
+def test_a_wrong_byte_spoils_its_whole_run_with_byte_fallback(tmp_path):
+    tokenizer = make_fast(tmp_path, *KINDS["sentencepiece"][:2])
+    ids = [1 + 0x41, 1 + 0xFF, 257]
+    assert tokenizer.decode(ids) == "\ufffd\ufffdx"
+    assert [tokenizer.token_bytes()[i] for i in ids] == [b"A", b"\xff", b"x"]
+
+
+def test_kinds_of_tokenizers_whose_bytes_are_not_known(tmp_path):
+    tokenizer = make_fast(tmp_path, ["<unk>", "a", "##b"], lambda d: d.WordPiece())
+    with pytest.raises(ValueError, match=r"decoder WordPiece .*known: .*config.tokenizer.path"):
+        tokenizer.token_bytes()
+    tokenizer.inner = SimpleNamespace(is_fast=False, name_or_path="here")
+    with pytest.raises(ValueError, match="fast tokenizers.*only, here holds a SimpleNamespace"):
+        tokenizer.token_bytes()
+
+
+def test_round_trip(hf_folder):
+    words, field = load_tokenizer(hf_folder), "config.x"
+    for text in ("hello world", " hello", "<answer>"):
+        check_round_trip(text, words, field)
+    for text, back in (("hello you", "hello <unk>"), ("hello  world", "hello world")):
+        with pytest.raises(ValueError, match=f"'{text}', it makes '{back}' of it .config.x"):
+            check_round_trip(text, words, field)
+    with pytest.raises(ValueError, match="'<eos>', it makes '' of it"):
+        check_round_trip("<eos>", words, field)
+    check_round_trip(" é\n</answer>", ByteTokenizer(TAGS), field)

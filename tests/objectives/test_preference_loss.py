@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from rljax.objectives.preference import LINKS, SCORES, preference_loss
+from rljax.objectives.preference import (
+    LINKS,
+    SCORES,
+    autoregressive_reward_loss,
+    preference_loss,
+)
 
 LOGISTIC = LINKS["logistic"]
 CHOSEN, REJECTED = jnp.array([-10.0, -20.0, -5.0]), jnp.array([-12.0, -18.0, -5.0])
@@ -149,3 +154,32 @@ def test_the_population_minimiser_is_the_tilted_reference(flips, label_smoothing
     for _ in range(12):
         logits = newton(logits)
     np.testing.assert_allclose(jax.nn.softmax(logits), expected, atol=2e-4)
+
+
+def test_reward_model_without_reference_by_hand():
+    # beta * (chosen - rejected) is 1, -1 and 0; a margin of 0.5 is taken off.
+    losses, metrics = autoregressive_reward_loss(
+        CHOSEN, REJECTED, beta=0.5, margin=0.5, label_smoothing=0.1
+    )
+    expected = -0.9 * np.log(sigmoid([0.5, -1.5, -0.5])) - 0.1 * np.log(sigmoid([-0.5, 1.5, 0.5]))
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    each = autoregressive_reward_loss(CHOSEN, REJECTED, beta=0.5, margin=jnp.array([0, 1.0, 2]))[0]
+    np.testing.assert_allclose(each, -np.log(sigmoid([1.0, -2.0, -2.0])), rtol=1e-6)
+    np.testing.assert_allclose(metrics["reward_chosen"].mean(), 0.5 * -35 / 3, rtol=1e-6)
+    np.testing.assert_allclose(metrics["reward_accuracy"].mean(), 1 / 3, rtol=1e-6)
+    assert "displaced_share" not in metrics
+
+
+def test_reward_model_without_reference_is_dpo_with_an_indifferent_one():
+    losses, _ = autoregressive_reward_loss(CHOSEN, REJECTED, beta=0.3)
+    same = jnp.array([-4.0, -7.0, -1.0])
+    dpo, _ = preference_loss(
+        CHOSEN, REJECTED, same, same, score=SCORES["log_ratio"], link=LOGISTIC, beta=0.3
+    )
+    np.testing.assert_allclose(losses, dpo, rtol=1e-6)
+    for settings, message in [
+        (dict(beta=0.0), "beta is 0.0"),
+        (dict(label_smoothing=0.5), "label_smoothing is 0.5"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            autoregressive_reward_loss(CHOSEN, REJECTED, **settings)

@@ -72,7 +72,7 @@ class Evidence:
         self.prompts = stream(context.train_problems, seed=context.config.seed, shuffle=True)
         objective = stage.objective
         self.phrase = objective.values["answer_phrase"]
-        self.sampler = context.jit_sampler(
+        self.engine = context.make_engine(
             samples_per_prompt=stage.batch.samples_per_prompt,
             max_new_tokens=stage.max_new_tokens,
             token_filter=stage.token_filter,
@@ -132,8 +132,8 @@ class Evidence:
         records = records_for_step(self.prompts, step - 1, self.stage.batch.prompts_per_step)
         samples = sample_texts(
             self.context,
-            self.sampler,
-            self.context.full(state.params),
+            self.engine,
+            self.engine.load(self.context.full(state.params)),
             records,
             key=self.key,
             step=self.first_step + step,

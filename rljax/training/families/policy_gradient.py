@@ -67,10 +67,11 @@ class PolicyGradient:
         self.first_step = first_step  # steps of earlier stages: noise is drawn by run, not by stage
         self.key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
         self.prompts = stream(context.train_problems, seed=context.config.seed, shuffle=True)
-        self.sampler = context.jit_sampler(
+        self.engine = context.make_engine(
             samples_per_prompt=stage.batch.samples_per_prompt,
             max_new_tokens=stage.max_new_tokens,
             token_filter=stage.token_filter,
+            stop_strings=stage.stop_strings,
         )
         whole_step = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
         self.score = context.jit_score(stage.token_filter, micro_batches=whole_step)
@@ -131,8 +132,8 @@ class PolicyGradient:
         records = records_for_step(self.prompts, step - 1, batch.prompts_per_step)
         samples = sample_texts(
             self.context,
-            self.sampler,
-            self.context.full(state.params),
+            self.engine,
+            self.engine.load(self.context.full(state.params)),
             records,
             key=self.key,
             step=self.first_step + step,

@@ -1,0 +1,166 @@
+"""What is wrong with a request, said before anything is compiled."""
+
+import os
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from rljax.models.config import ModelConfig
+from rljax.models.kv_cache import cache_bytes
+from rljax.sampling.config import SamplingConfig
+from rljax.sampling.request import Requests
+from rljax.sampling.state import Sizes
+
+GIB = 2**30
+
+
+def check_requests(requests: Requests, config: SamplingConfig, vocab_size: int) -> None:
+    """Raises ValueError for arrays (NumPy) that do not make requests.
+
+    Args:
+        requests: of B prompts.
+        config: of the sampler.
+        vocab_size: V.
+    """
+    prompts, mask = requests.prompts, requests.prompt_mask
+    if prompts.ndim != 2 or mask.shape != prompts.shape or not len(prompts):
+        raise ValueError(
+            f"prompts and prompt_mask must be [B, P] with B >= 1, got {prompts.shape} and "
+            f"{mask.shape} (prompts)."
+        )
+    lengths = mask.sum(axis=1)
+    if not lengths.all():
+        raise ValueError(
+            f"Prompt {int(np.argmin(lengths))} is empty: at least one token is needed (prompts)."
+        )
+    if not (mask == (np.arange(mask.shape[1]) >= mask.shape[1] - lengths[:, None])).all():
+        raise ValueError("Prompts must be padded on the left, without holes (prompt_mask).")
+    outside = mask & ((prompts < 0) | (prompts >= vocab_size))
+    if outside.any():
+        row, place = np.argwhere(outside)[0]
+        raise ValueError(
+            f"Prompt {row} holds the token id {prompts[row, place]}, which is outside the "
+            f"vocabulary [0, {vocab_size}) (prompts)."
+        )
+    shape = (len(prompts), config.samples_per_prompt)
+    for name in ("sample_ids", "temperature", "min_new_tokens", "max_new_tokens"):
+        array = getattr(requests, name)
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape} ({name}).")
+    _check_temperature(requests, config)
+    _check_limits(requests, lengths)
+
+
+def _check_temperature(requests: Requests, config: SamplingConfig) -> None:
+    temperature = requests.temperature
+    if temperature is None:
+        return
+    if not (np.isfinite(temperature).all() and (temperature >= 0).all()):
+        raise ValueError("temperature must be finite and >= 0 (0 is greedy) (temperature).")
+    if (temperature == 0).any() and config.token_filter.truncates:
+        raise ValueError(
+            "temperature=0 in a row takes the likeliest token: there are no log-probabilities of a "
+            "filtered distribution; reset top_k, top_p and min_p, or give the row a temperature "
+            "(temperature)."
+        )
+    if config.token_filter.entropy_temperature is not None:
+        raise ValueError(
+            "A row's own temperature and one that follows the entropy exclude each other "
+            "(temperature, token_filter.entropy_temperature)."
+        )
+
+
+def _check_limits(requests: Requests, lengths: np.ndarray) -> None:
+    continued, least, most = requests.continued, requests.min_new_tokens, requests.max_new_tokens
+    done = np.zeros(len(lengths), int) if continued is None else continued
+    if continued is not None and (continued.shape != lengths.shape or (done < 0).any()):
+        raise ValueError(f"continued must be [B] >= 0, got shape {continued.shape} (continued).")
+    if (done >= lengths).any():
+        row = int(np.argmax(done >= lengths))
+        raise ValueError(
+            f"Prompt {row} has {lengths[row]} tokens, of which {done[row]} are said to be "
+            "completion: at least one must be prompt (continued)."
+        )
+    if most is not None and (most <= done[:, None]).any():
+        raise ValueError(
+            "max_new_tokens must be larger than what has been written already, in every row "
+            f"(smallest: {int(most.min())}, largest continued: {int(done.max())}) "
+            "(max_new_tokens, continued)."
+        )
+    if least is not None and ((least < 0).any() or (most is not None and (least > most).any())):
+        raise ValueError("min_new_tokens must be in 0..max_new_tokens of its row (min_new_tokens).")
+
+
+def needed_bytes(
+    models: list[ModelConfig], config: SamplingConfig, prompts: int, slots: int, shards: int
+) -> dict[str, int]:
+    """Bytes that a sampling program holds on all devices together, by what they are for.
+
+    Args:
+        models: of the policy and of a guide's further models.
+        config: of the sampler.
+        prompts: B.
+        slots: P.
+        shards: of rows.
+    """
+    sizes = Sizes.of(config, prompts, shards)
+    rows = sizes.width * shards
+    vocab = models[0].padded_vocab_size
+    caches = lambda rows, columns: sum(  # noqa: E731
+        cache_bytes(model, rows, columns, config.cache_dtype) for model in models
+    )
+    penalties = 5 * rows * vocab if config.penalties.active else 0
+    return {
+        "cache of the prompts": caches(prompts, slots),
+        "cache of the samples": caches(rows, sizes.columns),
+        # Logits, their filtered copy and the exponentials, in float32.
+        "logits": len(models) * 3 * 4 * rows * vocab + penalties,
+    }
+
+
+def check_memory(
+    models: list[ModelConfig],
+    config: SamplingConfig,
+    prompts: int,
+    slots: int,
+    mesh: Mesh,
+    shards: int,
+    limit: int | None = None,
+) -> None:
+    """Raises ValueError where caches and logits are larger than the devices' memory.
+
+    Arguments as of `needed_bytes`, and
+
+    Args:
+        mesh: of the sampler; its axes of rows and `tensor` divide what is needed.
+        limit: bytes of one device; by default what the device, or the machine, has.
+    """
+    parts = needed_bytes(models, config, prompts, slots, shards)
+    devices = shards * mesh.shape["tensor"]
+    needed = sum(parts.values()) / devices
+    limit = device_memory(mesh) if limit is None else limit
+    if limit is None or needed <= limit:
+        return
+    listed = ", ".join(f"{name} {size / devices / GIB:.2f} GiB" for name, size in parts.items())
+    smaller = "config.sampler.slots (rows at a time)"
+    if not config.cache_dtype:
+        smaller += ", config.sampler.cache='int8'"
+    raise ValueError(
+        f"Sampling {prompts} prompts x {config.samples_per_prompt} needs {needed / GIB:.2f} GiB on "
+        f"each device, which has {limit / GIB:.2f} GiB: {listed}. It shrinks with {smaller}, "
+        "fewer prompts at a time, config.<stage>.sampling.max_new_tokens, or a larger "
+        "config.sampler.mesh."
+    )
+
+
+def device_memory(mesh: Mesh) -> int | None:
+    """Bytes of one device, or of this machine divided by its devices on CPU; None: unknown."""
+    device = mesh.devices.flat[0]
+    if device.platform != "cpu":
+        try:
+            return (device.memory_stats() or {}).get("bytes_limit")
+        except jax.errors.JaxRuntimeError:  # a described device (ahead-of-time compilation)
+            return None
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return pages // max(1, sum(d.platform == "cpu" for d in mesh.devices.flat))

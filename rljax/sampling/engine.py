@@ -1,0 +1,152 @@
+"""A sampler at work on a mesh: its weights, its programs by shape, and requests from the host."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from rljax.models.network import Network, Params
+from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
+from rljax.sampling.checks import check_memory, check_requests
+from rljax.sampling.config import SamplingConfig
+from rljax.sampling.constraints import Constraint
+from rljax.sampling.guides import Guide
+from rljax.sampling.request import Requests, Rollouts
+from rljax.sampling.sampler import GuideModel, make_sampler
+from rljax.sampling.weights import sampling_network, sampling_weights, weight_shardings
+
+# Prompts are padded to one of these lengths, or to one of them times a power of 2.
+SMALLEST_BUCKET = 16
+
+
+class Engine:
+    """Samples on one mesh with one configuration.
+
+        engine = Engine(network, config, mesh)
+        weights = engine.load(params)                      # once after each update
+        rollouts = engine.sample(weights, requests, key=key, step=step)
+
+    A program is compiled for each bucket of prompt lengths and each number of prompts.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        config: SamplingConfig,
+        mesh: Mesh,
+        *,
+        weights: str = "",
+        gather_weights: bool = True,
+        guide: Guide | None = None,
+        guide_networks: tuple[Network, ...] = (),
+        stop_strings: Constraint | None = None,
+        constraint: Constraint | None = None,
+    ) -> None:
+        """Builds the programs; nothing is compiled yet.
+
+        Args:
+            network: of the trainer.
+            config: static settings.
+            mesh: of the sampler; the trainer's, or another one over the same devices.
+            weights: their precision (weights.py).
+            gather_weights: whether they are whole over fsdp.
+            guide, guide_networks: see `make_sampler`.
+            stop_strings, constraint: of every call.
+        """
+        self.network = sampling_network(network, weights)
+        self.config, self.mesh = config, mesh
+        self._precision, self._gather = weights, gather_weights
+        self._watchers = {"stop_strings": stop_strings, "constraint": constraint}
+        self._models = [self.network.config, *(each.config for each in guide_networks)]
+        sampler = make_sampler(self.network, config, guide=guide, guide_networks=guide_networks)
+        self.program = jax.jit(sampler, out_shardings=batch_sharding(mesh))
+        self._prepare: Callable[[Params], Params] | None = None  # made from the first parameters
+
+    def load(self, params: Params) -> Params:
+        """The sampler's copy of the trainer's parameters, in its own layout and precision."""
+        if self._prepare is None:
+            self._prepare = self._preparation(params)
+        return self._prepare(params)
+
+    def _preparation(self, params: Params) -> Callable[[Params], Params]:
+        shardings = self.shardings(params)
+        mesh = getattr(jax.tree.leaves(params)[0].sharding, "mesh", self.mesh)
+        if mesh == self.mesh:
+            return jax.jit(self.prepared, out_shardings=shardings)
+        prepared = jax.jit(self.prepared)
+        return lambda params: jax.device_put(prepared(params), shardings)
+
+    def prepared(self, params: Params) -> Params:
+        """See `sampling_weights`."""
+        return sampling_weights(self.network, params, self._precision)
+
+    def shardings(self, params: Params) -> Params:
+        """Those of `load(params)`; params may be shapes."""
+        shapes = jax.eval_shape(self.prepared, params)
+        return weight_shardings(self.network, shapes, self.mesh, gather=self._gather)
+
+    def sample(
+        self,
+        weights: Params,
+        requests: Requests,
+        *,
+        key: Array,
+        step: int,
+        guide_models: tuple[GuideModel, ...] = (),
+    ) -> Rollouts:
+        """Answers the requests of B prompts.
+
+        Args:
+            weights: from `load`.
+            requests: NumPy arrays; any B, and P as long as the longest prompt or longer.
+            key: of a random stream (keys.py).
+            step: counted over the run.
+            guide_models: one for each of the guide's further networks, with B prompts each.
+
+        Returns:
+            NumPy arrays [B, G, T].
+
+        Raises:
+            ValueError: for requests that cannot be answered, or do not fit into memory.
+        """
+        check_requests(requests, self.config, self.network.config.vocab_size)
+        shards, count = rows_divisor(self.mesh), len(requests.prompts)
+        padded = fill_rows(in_bucket(requests), math.ceil(count / shards) * shards)
+        rows, slots = padded.prompts.shape
+        check_memory(self._models, self.config, rows, slots, self.mesh, shards)
+        with jax.set_mesh(self.mesh):
+            placed = put_rows(padded, self.mesh)
+            rollouts = self.program(
+                weights, placed, key, jnp.int32(step), guide_models, **self._watchers
+            )
+            return jax.tree.map(lambda x: x[:count], jax.device_get(rollouts))
+
+
+def bucket(length: int) -> int:
+    """The next larger of 16, 24, 32, 48, 64, 96, ...: no more than a third is padding."""
+    size = SMALLEST_BUCKET
+    while size < length:
+        size *= 2
+    return size * 3 // 4 if size > SMALLEST_BUCKET and length <= size * 3 // 4 else size
+
+
+def in_bucket(requests: Requests) -> Requests:
+    """With prompts of the length of the longest one's bucket."""
+    prompts, mask = requests.prompts, requests.prompt_mask
+    wanted, slots = bucket(int(mask.sum(axis=1).max())), prompts.shape[1]
+    fill = max(wanted - slots, 0)
+    prompts, mask = (np.pad(x, ((0, 0), (fill, 0)))[:, -wanted:] for x in (prompts, mask))
+    return requests._replace(prompts=prompts, prompt_mask=mask)
+
+
+def fill_rows(requests: Requests, rows: int) -> Requests:
+    """With copies of the last prompt, so that the shards of rows get equally many."""
+    missing = rows - len(requests.prompts)
+    if not missing:
+        return requests
+    fill = lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])  # noqa: E731
+    return jax.tree.map(fill, requests)

@@ -1,0 +1,169 @@
+"""The loops of the sampler: slots are filled, decoded a few steps, emptied, and filled again.
+
+N = X * W rows at a time: W slots of each of X shards of rows. See slots.py and kv_cache.py for the
+layouts, jobs.py for what a row begins with, step.py for a single token.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.models.decoding import pick
+from rljax.parallel.rules import constrain
+from rljax.sampling.jobs import where_rows
+from rljax.sampling.request import Rollouts
+from rljax.sampling.slots import (
+    assign,
+    collect,
+    make_tiles,
+    narrowed,
+    ring_columns,
+    slot_widths,
+    tile_width,
+)
+from rljax.sampling.state import (
+    RUNNING,
+    Program,
+    Results,
+    Slots,
+    State,
+    empty_state,
+    rollouts_of,
+)
+from rljax.sampling.step import choose_last, choose_tokens, decode_chosen
+
+
+def run(program: Program) -> Rollouts:
+    """Samples everything that is asked for."""
+    width = program.sizes.width
+    widths = slot_widths(width) if program.config.shrink else (width,)
+    return rollouts_of(program, _phases(program, empty_state(program), widths))
+
+
+def _phases(program: Program, state: State, widths: tuple[int, ...]) -> Results:
+    """Runs with the first width until the second one is enough, and so on."""
+    sizes, (width, *narrower) = program.sizes, widths
+    in_order = width == sizes.width and not sizes.refills
+    state = _phase(program, state, width, narrower[0] if narrower else 0, in_order)
+    state = _collect_ended(program, state)
+    if not narrower:
+        return state.results
+
+    def rest(state: State) -> Results:
+        return _phases(program, _narrow(state, sizes.shards, narrower[0]), tuple(narrower))
+
+    left = jnp.any(state.slots.running)
+    return jax.lax.cond(left, rest, lambda state: state.results, state)
+
+
+def _phase(program: Program, state: State, width: int, following: int, in_order: bool) -> State:
+    """Runs until at most `following` rows of every shard are left, and none is in the queue.
+
+    Args:
+        program: what is run.
+        state: with `width` slots a shard.
+        following: slots of the next phase.
+        in_order: whether slot b * G + g holds sample g of prompt b, and will.
+    """
+    config, sizes = program.config, program.sizes
+    steps = config.refill_every if sizes.refills else config.max_new_tokens
+    by_shard = lambda x: x.reshape(sizes.shards, width)  # noqa: E731
+
+    def busy(state: State) -> Array:
+        queue = state.head.min() < sizes.requests
+        return queue | (by_shard(state.slots.running).sum(axis=1).max() > following)
+
+    def decoding(state: State) -> Array:
+        """Whether some row needs more than one token."""
+        slots = state.slots
+        return jnp.any(slots.running & ~slots.last(config.max_new_tokens))
+
+    def segment(state: State) -> State:
+        state = _refill(program, _collect_ended(program, state))
+        tiles = None
+        if not in_order:
+            slots = state.slots
+            width_of_tile = tile_width(config.samples_per_prompt, width)
+            active = by_shard(slots.running)
+            tiles = make_tiles(by_shard(slots.job.prompt), active, width_of_tile)
+
+        def goes_on(carry: tuple[Array, State]) -> Array:
+            done, state = carry
+            return (done < steps) & decoding(state) & busy(state)
+
+        def step(carry: tuple[Array, State]) -> tuple[Array, State]:
+            done, state = carry
+            return done + 1, decode_chosen(program, choose_tokens(program, state, tiles), tiles)
+
+        _, state = jax.lax.while_loop(goes_on, step, (jnp.int32(0), state))
+        # What ends with its next token in any case need not be decoded for it.
+        return choose_last(program, state, ~decoding(state), tiles)
+
+    return jax.lax.while_loop(busy, segment, state)
+
+
+def _refill(program: Program, state: State) -> State:
+    """Gives free slots the next requests."""
+    sizes, slots = program.sizes, state.slots
+    by_shard = lambda x: x.reshape(sizes.shards, -1, *x.shape[1:])  # noqa: E731
+    flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    request, new, head = assign(by_shard(slots.request), state.head, sizes.requests)
+    job = jax.tree.map(lambda x: pick(x, jnp.maximum(request, 0)), program.jobs)
+    begins = jax.tree.map(lambda x: flat(pick(x, job.prompt)), program.starts)
+    lengths = tuple(
+        flat(pick(by_shard(prompts.lengths), job.prompt)) for prompts in program.prompts
+    )
+    new = flat(new)
+    fresh = Slots(
+        request=flat(request),
+        job=jax.tree.map(flat, job),
+        lengths=lengths,
+        age=jnp.zeros_like(slots.age),
+        taken=jnp.zeros_like(slots.taken),
+        start=jnp.full_like(slots.start, state.column),
+        reason=jnp.full_like(slots.reason, RUNNING),
+        row=begins,
+    )
+    return state._replace(head=head, slots=_pinned(where_rows(new, fresh, slots)))
+
+
+def _pinned(slots: Slots) -> Slots:
+    """Keeps the hidden states split by rows."""
+    hidden = tuple(constrain(x, "batch", "width") for x in slots.row.hidden)
+    return slots._replace(row=slots.row._replace(hidden=hidden))
+
+
+def _collect_ended(program: Program, state: State) -> State:
+    """Moves what ended rows have written to the results, and frees their slots."""
+    sizes, slots = program.sizes, state.slots
+    by_shard = lambda x: x.reshape(sizes.shards, -1, *x.shape[1:])  # noqa: E731
+    ended = (slots.request >= 0) & (slots.reason != RUNNING)
+    request = by_shard(slots.request)
+
+    def write(results: Results) -> Results:
+        place = ring_columns(by_shard(slots.start), program.config.max_new_tokens, sizes.columns)
+        tokens = jax.tree.map(
+            lambda whole, ring: collect(whole, by_shard(ring), request, place, by_shard(ended)),
+            results.tokens,
+            state.ring,
+        )
+        at = jnp.where(by_shard(ended), request, sizes.requests)
+        put = jax.vmap(lambda whole, at, x: whole.at[at].set(x))
+        return Results(
+            tokens,
+            put(results.lengths, at, by_shard(slots.taken)),
+            put(results.reasons, at, by_shard(slots.reason)),
+        )
+
+    results = jax.lax.cond(jnp.any(ended), write, lambda results: results, state.results)
+    slots = slots._replace(request=jnp.where(ended, -1, slots.request))
+    return state._replace(slots=slots, results=results)
+
+
+def _narrow(state: State, shards: int, width: int) -> State:
+    """Keeps `width` slots of each shard, among them all that are running."""
+    by_shard = lambda x: x.reshape(shards, -1, *x.shape[1:])  # noqa: E731
+    kept = narrowed(by_shard(state.slots.running), width)
+    move = lambda x: pick(by_shard(x), kept).reshape(shards * width, *x.shape[1:])  # noqa: E731
+    moved = jax.tree.map(move, (state.slots, state.caches, state.ring))
+    return state._replace(slots=moved[0], caches=moved[1], ring=moved[2])

@@ -1,0 +1,593 @@
+"""Masked-diffusion decoding against a plain loop, exact enumeration and replayed canvases."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from rljax.parallel.rules import put_rows
+from rljax.sampling.diffusion import (
+    DiffusionConfig,
+    Rows,
+    decode_blocks,
+    make_diffusion_sampler,
+    network_denoiser,
+    num_transfer,
+)
+from rljax.sampling.keys import Purpose, purpose_key
+from rljax.sampling.request import Requests, StopReason
+
+KEY = purpose_key(0, Purpose.ROLLOUTS)
+STEP = 4
+LENGTHS = (1, 5, 3, 4)  # of four prompts
+IDS = (40, 10, 30, 20)
+MASK, STOPS, PAD = 12, (2, 9), 0
+
+
+def config_of(**fields) -> DiffusionConfig:
+    defaults = dict(
+        samples_per_prompt=2,
+        max_new_tokens=6,
+        block_tokens=3,
+        steps=4,
+        mask_token=MASK,
+        stop_tokens=STOPS,
+        pad_token=PAD,
+        temperature=1.0,
+    )
+    return DiffusionConfig(**{**defaults, **fields})
+
+
+def requests_of(extra=0, **fields) -> Requests:
+    """Prompt b depends on b only; padding holds any ids."""
+    slots = max(LENGTHS) + extra
+    tokens = np.random.default_rng(extra).integers(0, MASK, (len(LENGTHS), slots))
+    mask = np.arange(slots) >= slots - np.array(LENGTHS)[:, None]
+    for row, length in enumerate(LENGTHS):
+        tokens[row, slots - length :] = np.random.default_rng(100 + row).integers(0, MASK, length)
+    ids = jnp.array(IDS, jnp.int32)
+    return Requests(jnp.asarray(tokens, jnp.int32), jnp.asarray(mask), ids, **fields)
+
+
+@pytest.fixture(scope="module")
+def network(tiny_network):
+    return tiny_network(causal=False, layers=1)
+
+
+@pytest.fixture(scope="module")
+def params(network, one_device):
+    """Parameters whose distributions are far from uniform."""
+    params = network.init(jax.random.key(1), one_device)
+    return {**params, "embedding": params["embedding"] * 3}
+
+
+@functools.cache
+def jit_sampler(network, config: DiffusionConfig):
+    return jax.jit(make_diffusion_sampler(network, config))
+
+
+def sample(network, params, config, requests, step=STEP):
+    run = jit_sampler(network, config)
+    return jax.device_get(run(params, requests, KEY, jnp.int32(step)))
+
+
+@functools.cache
+def jit_forward(network):
+    """forward(params, [S] tokens, [] start) -> [S, V] logits; slots before `start` are padding."""
+
+    def forward(params, tokens, start):
+        slots = jnp.arange(len(tokens))
+        model = network.bind(params)
+        places, segments = jnp.maximum(slots - start, 0), (slots >= start).astype(jnp.int32)
+        return model.logits(model(tokens[None], places[None], segments[None]).hidden)[0]
+
+    return jax.jit(forward)
+
+
+@jax.jit
+def noise_of(key, step, places):
+    """The address of the noise: row, step over all blocks, position. Gumbel [T, V], uniform [T]."""
+
+    def at(place):
+        step_key = jax.random.fold_in(key, step)
+        token, order = (jax.random.fold_in(step_key, 2 * place + i) for i in range(2))
+        return jax.random.gumbel(token, (MASK + 1,), mode="high"), jax.random.uniform(order)
+
+    return jax.vmap(at)(places)
+
+
+# --- the schedule --------------------------------------------------------------------------------
+
+
+def test_schedule_sums_to_the_count_and_is_even():
+    counts = jnp.arange(20).reshape(4, 5)
+    for steps in (1, 3, 7, 30):
+        found = np.asarray(num_transfer(counts, steps))
+        assert found.shape == (4, 5, steps) and found.dtype == np.int32
+        np.testing.assert_array_equal(found.sum(axis=-1), counts)
+        assert (found.max(axis=-1) - found.min(axis=-1) <= 1).all()
+        assert (np.diff(found, axis=-1) <= 0).all()
+    assert num_transfer(jnp.int32(7), 4).tolist() == [2, 2, 2, 1]
+    with pytest.raises(ValueError, match="steps must be >= 1, got 0"):
+        num_transfer(counts, 0)
+
+
+# --- the sampler against a plain loop ------------------------------------------------------------
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+
+
+def predict(forward, prompt, tokens, config):
+    """[T] tokens -> [T, V] float64 logits of the completion's positions, unbatched."""
+    width = max(LENGTHS) + config.max_new_tokens
+
+    def run(prompt):
+        row = prompt + tokens
+        start = width - len(row)
+        logits = np.float64(forward(np.array([1] * start + row, np.int32), start))
+        first = width - len(tokens) - config.shift_logits
+        return logits[first : first + len(tokens)]
+
+    logits = run(prompt)
+    if config.cfg_scale:
+        blind = run([config.mask_token] * len(prompt))
+        logits = blind + (config.cfg_scale + 1) * (logits - blind)
+    if config.forbid_mask_token:
+        logits[:, config.mask_token] = -np.inf
+    return logits
+
+
+def draw_one(logits, noise, config, temperature, may_stop):
+    """One token of one position and its statistics."""
+    (gumbel, uniform), stops = noise, list(config.stop_tokens)
+    legal = logits.copy()
+    if not may_stop:
+        legal[stops] = -np.inf
+    token = int(np.argmax(legal if temperature == 0 else legal / temperature + gumbel))
+    without_stops = legal.copy()
+    without_stops[stops] = -np.inf
+    confidence = np.exp(log_softmax(legal))[token]
+    if config.stop_confidence == "excluded":
+        confidence = np.exp(log_softmax(without_stops))[token]
+    if config.stop_confidence != "model" and token in stops:
+        confidence = 0.0
+    if config.remasking == "random":
+        confidence = uniform
+    fields = {"tokens": token, "model_logprobs": log_softmax(logits)[token]}
+    fields |= dict(logprobs=0.0, tempered_logprobs=0.0, entropy=0.0)
+    if temperature > 0:
+        log_p = log_softmax(legal / temperature)
+        possible = log_p[np.isfinite(log_p)]
+        fields["logprobs"] = log_p[token]
+        fields["tempered_logprobs"] = log_softmax(logits / temperature)[token]
+        fields["entropy"] = -(np.exp(possible) * possible).sum()
+    return confidence, fields
+
+
+def reference_row(forward, prompt, key, config, temperature, least, limit):
+    """All steps of one row alone: dicts of the committed positions up to the first stop token."""
+    t, k, per_block = config.max_new_tokens, config.block_tokens, config.steps_per_block
+    limit = min(limit, t)
+    tokens, found = [config.mask_token] * limit, [None] * limit
+    for step in range(config.steps):
+        block, step_of_block = divmod(step, per_block)
+        places = range(block * k, min(block * k + k, limit))
+        if not places:
+            continue
+        logits = predict(forward, prompt, tokens, config)
+        gumbel, uniform = (np.float64(x) for x in noise_of(key, step, np.arange(t)))
+        drawn = {
+            i: draw_one(logits[i], (gumbel[i], uniform[i]), config, temperature, i >= least)
+            for i in places
+            if found[i] is None
+        }
+        n = len(places)
+        count = n // per_block + (step_of_block < n % per_block)
+        for i in sorted(drawn, key=lambda i: (-drawn[i][0], i))[:count]:
+            found[i] = drawn[i][1]
+            tokens[i] = found[i]["tokens"]
+    stops = [i for i in range(limit) if tokens[i] in config.stop_tokens]
+    return found[: stops[0] + 1] if stops else found, bool(stops)
+
+
+LIMITS = dict(
+    temperature=jnp.array([[0.0, 1.5], [0.7, 1.0], [1.0, 0.0], [1.0, 3.0]]),
+    min_new_tokens=jnp.array([[3, 0], [6, 2], [9, 4], [1, 5]]),
+    max_new_tokens=jnp.array([[6, 2], [4, 5], [0, 99], [6, 6]]),
+)
+VARIANTS = {
+    "sampled": (dict(), {}),
+    "limits": (dict(pad_token=STOPS[0]), LIMITS),
+    "greedy": (
+        dict(temperature=0.0, block_tokens=6),
+        dict(LIMITS, temperature=None, sample_ids=jnp.array([[5, 1], [0, 3], [8, 9], [2, 2]])),
+    ),
+    "random, shifted, more steps than tokens": (
+        dict(remasking="random", shift_logits=True, steps=10, block_tokens=2, max_new_tokens=4),
+        {},
+    ),
+    "guided, no confident stops": (
+        dict(cfg_scale=1.5, temperature=0.5, stop_confidence="excluded", steps=6, block_tokens=6),
+        {},
+    ),
+    "hot, late stops": (dict(temperature=2.0, stop_confidence="zero", block_tokens=6), {}),
+}
+STATISTICS = ("logprobs", "model_logprobs", "tempered_logprobs", "entropy")
+
+
+@pytest.mark.parametrize("fields, limits", VARIANTS.values(), ids=VARIANTS)
+def test_sampler_equals_a_plain_loop(network, params, fields, limits):
+    config, requests = config_of(**fields), requests_of(**limits)
+    rollouts = sample(network, params, config, requests)
+    forward = functools.partial(jit_forward(network), params)
+    t = config.max_new_tokens
+    per_sample = lambda name, default: np.broadcast_to(  # noqa: E731
+        default if limits.get(name) is None else limits[name], (len(LENGTHS), 2)
+    )
+    temperatures = per_sample("temperature", config.temperature)
+    step_key = jax.random.fold_in(KEY, STEP)
+    for b, g in itertools.product(range(len(LENGTHS)), range(2)):
+        prompt = requests.prompts[b, -LENGTHS[b] :].tolist()
+        sample_id = per_sample("sample_ids", [0, 1])[b, g]
+        key = jax.random.fold_in(jax.random.fold_in(step_key, IDS[b]), sample_id)
+        least, most = per_sample("min_new_tokens", 0)[b, g], per_sample("max_new_tokens", t)[b, g]
+        expected, stopped = reference_row(
+            forward, prompt, key, config, float(temperatures[b, g]), least, most
+        )
+        length = len(expected)
+        np.testing.assert_array_equal(rollouts.mask[b, g], np.arange(t) < length)
+        tokens = [at["tokens"] for at in expected] + [config.pad_token] * (t - length)
+        assert rollouts.tokens[b, g].tolist() == tokens
+        reason = StopReason.STOP_TOKEN if stopped else StopReason.LENGTH
+        assert rollouts.stop_reason[b, g] == reason and rollouts.finished[b, g] == stopped
+        np.testing.assert_allclose(rollouts.temperature[b, g], temperatures[b, g], rtol=1e-6)
+        for name in STATISTICS:
+            values = [at[name] for at in expected] + [0.0] * (t - length)
+            np.testing.assert_allclose(getattr(rollouts, name)[b, g], values, rtol=0, atol=2e-5)
+    assert rollouts.top_tokens is None and rollouts.top_logprobs is None
+
+
+# --- the distribution itself ---------------------------------------------------------------------
+
+# Logits of two positions, 3 tokens and the mask, given the other position (3: still masked).
+TABLE = 2.0 * np.random.default_rng(10).normal(size=(2, 4, 4))
+TABLE[:, :, 3] += 3.0  # a model that likes to predict the mask
+
+
+def toy_denoise(canvas, start):
+    table, other = jnp.asarray(TABLE, jnp.float32), canvas[:, ::-1]
+    return table[jnp.arange(2), other]
+
+
+def toy_probabilities(temperature):
+    weights = np.exp(TABLE[..., :3] / temperature)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def enumerated(temperature, remasking, confidence_temperature=1.0):
+    """[3, 3] exact probabilities of the two tokens, one committed a step."""
+    p, sure = toy_probabilities(temperature), toy_probabilities(confidence_temperature)
+    exact = np.zeros((3, 3))
+    for first, second in itertools.product(range(3), repeat=2):
+        both = p[0, 3, first] * p[1, 3, second]
+        left = float(sure[0, 3, first] >= sure[1, 3, second]) if remasking != "random" else 0.5
+        exact[first, :] += both * left * p[1, first]
+        exact[:, second] += both * (1 - left) * p[0, second]
+    return exact
+
+
+@functools.cache
+def jit_toy(remasking):
+    config = DiffusionConfig(
+        samples_per_prompt=1,
+        max_new_tokens=2,
+        block_tokens=2,
+        steps=2,
+        mask_token=3,
+        stop_tokens=(),
+        pad_token=0,
+        remasking=remasking,
+    )
+    return jax.jit(lambda rows: decode_blocks(toy_denoise, rows, config))
+
+
+def toy_decode(temperature, remasking, n=20_000):
+    rows = Rows(
+        prompts=jnp.zeros((n, 0), jnp.int32),
+        keys=jax.random.split(jax.random.key(5), n),
+        max_new_tokens=jnp.full(n, 2, jnp.int32),
+        temperature=jnp.full(n, temperature),
+    )
+    return jax.device_get(jit_toy(remasking)(rows))
+
+
+@pytest.mark.parametrize("remasking", ["low_confidence", "random"])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_frequencies_match_exact_enumeration(temperature, remasking):
+    decoded = toy_decode(temperature, remasking)
+    n = len(decoded.tokens)
+    counts = np.zeros((3, 3))
+    np.add.at(counts, tuple(decoded.tokens.T), 1)
+    p_value = lambda exact: stats.chisquare(counts.ravel(), n * exact.ravel()).pvalue  # noqa: E731
+    exact = enumerated(temperature, remasking)
+    np.testing.assert_allclose(exact.sum(), 1, rtol=1e-12)
+    assert p_value(exact) > 1e-3
+    # The test can tell: other orders, or confidences of the tempered softmax, are refused.
+    other = "random" if remasking == "low_confidence" else "low_confidence"
+    assert p_value(enumerated(temperature, other)) < 1e-9
+    if remasking == "low_confidence" and temperature != 1:
+        assert p_value(enumerated(temperature, remasking, temperature)) < 1e-9
+
+
+def test_logprobs_and_entropy_are_those_of_the_table():
+    temperature = 2.5
+    decoded = toy_decode(temperature, "low_confidence")
+    np.testing.assert_array_equal(decoded.tempered_logprobs, decoded.logprobs)
+    model, tempered = (np.log(toy_probabilities(at)) for at in (1.0, temperature))
+    for n in range(100):
+        tokens, steps = decoded.tokens[n], decoded.commit_step[n]
+        assert sorted(steps) == [0, 1]
+        for i in range(2):
+            other = 3 if steps[i] == 0 else tokens[1 - i]
+            log_p = tempered[i, other]
+            found = [getattr(decoded, name)[n, i] for name in ("model_logprobs", "logprobs")]
+            expected = [model[i, other, tokens[i]], log_p[tokens[i]]]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+            np.testing.assert_allclose(decoded.entropy[n, i], -np.exp(log_p) @ log_p, atol=1e-5)
+
+
+def test_replayed_canvases_give_the_same_logprobs(network, params):
+    config, requests = config_of(temperature=0.8, steps=6), requests_of()
+    n, p = requests.prompts.shape
+    rows = Rows(
+        prompts=requests.prompts,
+        keys=jax.random.split(KEY, n),
+        max_new_tokens=jnp.array([6, 5, 6, 4]),
+        min_new_tokens=jnp.array([0, 0, 6, 0]),
+        temperature=jnp.full(n, config.temperature),
+    )
+    inside = np.arange(6) < np.asarray(rows.max_new_tokens)[:, None]
+    segments = np.concatenate([requests.prompt_mask, inside], axis=1).astype(np.int32)
+    positions = np.maximum(np.cumsum(segments, axis=1, dtype=np.int32) - 1, 0)
+
+    @jax.jit
+    def decode(params, rows):
+        model = network.bind(params)
+        denoise = network_denoiser(model, requests.prompt_mask, rows.max_new_tokens, config)
+        return decode_blocks(denoise, rows, config)
+
+    @jax.jit
+    def forward(params, canvas):
+        model = network.bind(params)
+        return model.logits(model(canvas, positions, segments).hidden)
+
+    decoded = jax.device_get(decode(params, rows))
+    committed = 0
+    for step in range(config.steps):
+        known = (decoded.commit_step >= 0) & (decoded.commit_step < step)
+        canvas = np.concatenate([rows.prompts, np.where(known, decoded.tokens, MASK)], axis=1)
+        logits = np.float64(forward(params, canvas))[:, p:]
+        for i, j in zip(*np.nonzero(decoded.commit_step == step), strict=True):
+            row = logits[i, j, :MASK]  # the mask is the last id
+            for name, values in (("model_logprobs", row), ("tempered_logprobs", row / 0.8)):
+                expected = log_softmax(values)[decoded.tokens[i, j]]
+                np.testing.assert_allclose(getattr(decoded, name)[i, j], expected, atol=2e-5)
+            committed += 1
+    assert committed >= 12 and not np.isin(decoded.tokens[2], STOPS).any()
+
+
+def test_logits_of_any_dtype_are_treated_in_float32():
+    table = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4, 13)), jnp.bfloat16)
+    config = config_of(max_new_tokens=4, block_tokens=4, steps=2, stop_tokens=())
+    rows = Rows(
+        prompts=np.zeros((5, 1), np.int32),
+        keys=jax.random.split(KEY, 5),
+        max_new_tokens=np.full(5, 4),
+    )
+    decode = jax.jit(lambda table, rows: decode_blocks(lambda *_: table, rows, config))
+    coarse, fine = decode(table, rows), decode(table.astype(jnp.float32), rows)
+    jax.tree.map(np.testing.assert_array_equal, coarse, fine)
+    assert fine.model_logprobs.dtype == jnp.float32 and (fine.model_logprobs < 0).all()
+
+
+# --- invariance ----------------------------------------------------------------------------------
+
+
+def test_a_sample_depends_on_its_address_only(network, params):
+    config = config_of()
+    base = sample(network, params, config, requests_of())
+    assert len(np.unique(base.logprobs.reshape(8, -1), axis=0)) > 6
+
+    def check(rollouts, rows, samples=slice(None), room=slice(None)):
+        for name in ("tokens", "mask", *STATISTICS):
+            found, expected = getattr(rollouts, name)[:, samples, room], getattr(base, name)[rows]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=name)
+
+    def take(rows, **fields):
+        return Requests(*(x[jnp.array(rows)] for x in requests_of(**fields)[:3]))
+
+    check(sample(network, params, config, take([2, 0, 3, 1])), [2, 0, 3, 1])
+    # Fewer prompts, more padding, more samples in another order; a program with more room than
+    # its rows may use, which is no more canvas.
+    wide = config_of(samples_per_prompt=3, max_new_tokens=9, steps=6)
+    other = dict(sample_ids=np.array([[1, 7, 0]] * 2), max_new_tokens=np.full((2, 3), 6, np.int32))
+    found = sample(network, params, wide, take([2, 1], extra=3)._replace(**other))
+    check(found, [2, 1], np.array([2, 0]), slice(6))
+    assert not found.mask[..., 6:].any() and (found.tokens[..., 6:] == PAD).all()
+    # Every step of the run has its own noise.
+    later, again = (sample(network, params, config, requests_of(), step) for step in (5, STEP))
+    check(again, [0, 1, 2, 3])
+    assert (later.logprobs != base.logprobs).any(axis=-1).all()
+
+
+def test_mesh_and_one_device_give_the_same_samples(network, params, mesh_2x2x2):
+    config, requests = config_of(), requests_of()
+    one = sample(network, params, config, requests)
+    with jax.set_mesh(mesh_2x2x2):
+        placed = jax.device_put(params, network.shardings(mesh_2x2x2))
+        run = jax.jit(make_diffusion_sampler(network, config))
+        many = jax.device_get(run(placed, put_rows(requests, mesh_2x2x2), KEY, jnp.int32(STEP)))
+    np.testing.assert_array_equal(one.tokens, many.tokens)
+    np.testing.assert_allclose(one.logprobs, many.logprobs, rtol=0, atol=1e-5)
+
+
+def test_one_program_for_all_steps_keys_and_limits(network, params):
+    run = jit_sampler(network, config_of(pad_token=STOPS[0]))
+    sizes = set()
+    for step, most in itertools.product(range(2), (3, 6)):
+        limits = dict(LIMITS, max_new_tokens=jnp.full((4, 2), most, jnp.int32))
+        run(params, requests_of(**limits), purpose_key(step, Purpose.ROLLOUTS), jnp.int32(step))
+        sizes.add(run._cache_size())
+    assert sizes == {1}
+
+
+# --- stops ---------------------------------------------------------------------------------------
+
+
+def fixed(probabilities):
+    """A denoiser of one block that predicts [K, V] whatever the canvas holds, and its calls."""
+    logits = jnp.log(jnp.asarray(probabilities, jnp.float32))[None]
+
+    def denoise(canvas, start):
+        jax.debug.callback(lambda: evaluations.append(1))
+        return jnp.broadcast_to(logits, (len(canvas), *logits.shape[1:]))
+
+    evaluations = []
+    return denoise, evaluations
+
+
+def decode_fixed(denoise, config, n=1, **fields):
+    prompts, limits = np.zeros((n, 1), np.int32), np.full(n, config.max_new_tokens, np.int32)
+    rows = Rows(prompts, jax.random.split(KEY, n), limits, **fields)
+    decoded = jax.device_get(jax.jit(lambda rows: decode_blocks(denoise, rows, config))(rows))
+    jax.effects_barrier()
+    return decoded
+
+
+@pytest.mark.parametrize(
+    "stop_confidence, order, evaluations",
+    [
+        ("model", [0, -1, -1], 1),  # 0.9 first, and it ends the row
+        ("zero", [2, 0, 1], 3),  # 0.5, 0.45
+        ("excluded", [2, 1, 0], 3),  # 0.5 / 0.9, 0.45 / 0.56
+    ],
+)
+def test_confidence_of_stop_tokens(stop_confidence, order, evaluations):
+    # Tokens a, b, stop.
+    denoise, seen = fixed([[0.05, 0.05, 0.9], [0.5, 0.4, 0.1], [0.45, 0.11, 0.44]])
+    config = config_of(
+        max_new_tokens=3, block_tokens=3, steps=3, stop_tokens=(2,), stop_confidence=stop_confidence
+    )
+    decoded = decode_fixed(denoise, config)
+    assert decoded.commit_step[0].tolist() == order
+    assert decoded.tokens[0, 0] == 2
+    assert len(seen) == evaluations
+
+
+def test_a_stop_token_behind_an_open_position_does_not_end_the_row():
+    # The stop token at position 1 comes first; position 0 must still be filled, position 2 not.
+    denoise, _ = fixed([[0.6, 0.4, 0.0], [0.05, 0.05, 0.9], [0.3, 0.3, 0.4]])
+    config = config_of(max_new_tokens=3, block_tokens=3, steps=3, stop_tokens=(2,))
+    decoded = decode_fixed(denoise, config)
+    assert decoded.commit_step[0].tolist() == [1, 0, -1]
+    assert decoded.tokens[0, :2].tolist() == [0, 2]
+
+
+def test_a_mask_token_may_be_allowed_and_then_stays():
+    denoise, _ = fixed([[0.2, 0.3, 0.5]] * 3)
+    config = config_of(
+        max_new_tokens=3, block_tokens=3, steps=3, mask_token=2, stop_tokens=(), pad_token=0
+    )
+    temperature = np.ones(300, np.float32)
+    for forbid, p in ((True, [0.4, 0.6, 0.0]), (False, [0.2, 0.3, 0.5])):
+        settings = dataclasses.replace(config, forbid_mask_token=forbid)
+        decoded = decode_fixed(denoise, settings, n=300, temperature=temperature)
+        assert (np.sort(decoded.commit_step, axis=-1) == [0, 1, 2]).all()
+        assert set(np.unique(decoded.tokens)) == set(np.flatnonzero(p))
+        log_p = np.log(p, where=np.array(p) > 0, out=np.full(3, -np.inf))
+        for found in (decoded.logprobs, decoded.model_logprobs, decoded.tempered_logprobs):
+            np.testing.assert_allclose(found, log_p[decoded.tokens], atol=1e-5)
+
+
+def test_steps_that_would_commit_nothing_are_skipped():
+    denoise, seen = fixed([[0.6, 0.4], [0.7, 0.3]])
+    config = config_of(max_new_tokens=2, block_tokens=2, steps=7, stop_tokens=())
+    decoded = decode_fixed(denoise, config)
+    assert decoded.commit_step[0].tolist() == [1, 0] and len(seen) == 2
+
+
+def test_min_new_tokens_hold_back_stop_tokens_only():
+    # The stop token has 0.8; of what is left of the first position, a has 0.15 of 0.2.
+    denoise, _ = fixed([[0.15, 0.05, 0.8]] * 2)
+    config = config_of(max_new_tokens=2, block_tokens=2, steps=1, stop_tokens=(2,))
+    fields = dict(min_new_tokens=np.full(400, 1), temperature=np.full(400, 0.5, np.float32))
+    decoded = decode_fixed(denoise, config, n=400, **fields)
+    first, second = decoded.tokens.T
+    assert set(first) == {0, 1} and 2 in second
+    p = np.array([0.15, 0.05, 0.8])
+    np.testing.assert_allclose(decoded.model_logprobs[:, 0], np.log(p)[first], atol=1e-5)
+    tempered = np.log(p**2 / (p**2).sum())
+    np.testing.assert_allclose(decoded.tempered_logprobs[:, 0], tempered[first], atol=1e-5)
+    restricted = np.log(p[:2] ** 2 / (p[:2] ** 2).sum())
+    np.testing.assert_allclose(decoded.logprobs[:, 0], restricted[first], atol=1e-5)
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (dict(samples_per_prompt=0), "samples_per_prompt must be >= 1; got 0"),
+        (dict(max_new_tokens=0), "max_new_tokens must be >= 1; got 0"),
+        (dict(block_tokens=0), "block_tokens must be >= 1; got 0"),
+        (dict(block_tokens=4), "block_tokens must be a divisor of max_new_tokens=6; got 4"),
+        (dict(block_tokens=12), "block_tokens must be a divisor of max_new_tokens=6; got 12"),
+        (dict(steps=0), "steps must be a positive multiple of the 2 blocks .*; got 0"),
+        (dict(steps=1), "steps must be a positive multiple of the 2 blocks .*; got 1"),
+        (dict(steps=5), "steps must be a positive multiple of the 2 blocks .*; got 5"),
+        (dict(temperature=-1.0), "temperature must be finite and >= 0; got -1.0"),
+        (dict(temperature=float("inf")), "temperature must be finite and >= 0; got inf"),
+        (dict(cfg_scale=-0.5), "cfg_scale must be finite and >= 0; got -0.5"),
+        (dict(remasking="entropy"), "remasking must be one of .*random.*; got 'entropy'"),
+        (dict(stop_confidence="no"), "stop_confidence must be one of .*zero.*; got 'no'"),
+        (dict(stop_confidence="zero", remasking="random"), "stop_confidence must be 'model'"),
+        (dict(stop_confidence="zero", stop_tokens=()), "stop_confidence must be 'model'"),
+        (dict(mask_token=9), r"mask_token must be none of stop_tokens=\(2, 9\)"),
+        (dict(mask_token=0), "mask_token must be other than pad_token=0"),
+    ],
+)
+def test_impossible_settings_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        config_of(**fields)
+
+
+@pytest.mark.parametrize(
+    "model, fields, message",
+    [
+        (dict(), {}, "causal=True: .*causal=False"),
+        (dict(causal=False, head="value"), {}, "head='value' .*language_model"),
+        (dict(causal=False), dict(mask_token=13), r"mask_token must be in 0\.\.12 .*; got 13"),
+        (dict(causal=False), dict(pad_token=-1), r"pad_token must be in 0\.\.12 .*; got -1"),
+        (dict(causal=False), dict(stop_tokens=(99,)), r"stop_tokens must be all in 0\.\.12"),
+        (dict(causal=False), dict(stop_tokens=tuple(range(12))), "stop_tokens must be fewer"),
+    ],
+)
+def test_networks_that_cannot_be_decoded_are_refused(tiny_network, model, fields, message):
+    with pytest.raises(ValueError, match=message):
+        make_diffusion_sampler(tiny_network(**model), config_of(**fields))
+
+
+def test_requests_that_cannot_be_are_refused(network, params):
+    run = make_diffusion_sampler(network, config_of())
+    with pytest.raises(ValueError, match="continued must be None"):
+        run(params, requests_of(continued=jnp.zeros(4, jnp.int32)), KEY, 0)
+    with pytest.raises(AssertionError, match="shape"):
+        run(params, requests_of(temperature=jnp.ones((4, 5))), KEY, 0)
