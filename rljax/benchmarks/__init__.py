@@ -1,7 +1,9 @@
 """Timing the code that training runs, on random weights and random prompts.
 
 workload.py  what is run: model, prompts, tokenizer and reward of a benchmark
-flops.py     floating-point operations that the model needs, and the rate that the machine gives
+flops.py     floating-point operations that the model needs
+machine.py   the rates that the machine gives
+sampling.py  the sampler alone, beside bounds and other programs
 timing.py    a whole GRPO step, or its update alone
 table.py     the results as text
 

@@ -1,29 +1,13 @@
-"""Floating-point operations: what the model needs, what the machine gives.
+"""Floating-point operations that the model needs.
 
 Only matrix products are counted, a multiplication and an addition as two. A product's backward pass
 counts twice its forward one, or once where one factor is a frozen matrix, which has no gradient.
 What `remat` computes again is not counted.
 """
 
-import time
-from collections.abc import Callable
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rljax.models.config import ModelConfig
-
-# Nominal bfloat16 rates of one device without sparsity, FLOP/s, by the beginning of its name.
-NOMINAL_RATES = {
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA A100": 312e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-}
 
 
 def projection_sides(config: ModelConfig) -> dict[str, tuple[int, int]]:
@@ -131,35 +115,3 @@ def sampling_flops(
     last += attention_flops(config, prompt_tokens + new_tokens - 1, 1)
     total = forward_flops(config, prompts, samples, prompt_tokens, new_tokens, shared=True)
     return total - completions * last
-
-
-def measured_rate(dtype: jnp.dtype) -> float:
-    """FLOP/s of products of large square matrices on one device: the median of five timings."""
-    on_cpu = jax.devices()[0].platform == "cpu"
-    size, products = (1536, 2) if on_cpu else (8192, 20)
-    matrix = jnp.full((size, size), 1.0 / size, dtype)
-
-    @jax.jit
-    def chain(x: jax.Array, matrix: jax.Array) -> jax.Array:
-        return jax.lax.fori_loop(0, products, lambda _, x: x @ matrix, x)
-
-    seconds = median_seconds(lambda: jax.block_until_ready(chain(matrix, matrix)), 5)
-    return 2.0 * size**3 * products / seconds
-
-
-def median_seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median of the wall seconds of `run()`, after one call that is not counted."""
-    run()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
-
-
-def nominal_rate() -> float | None:
-    """The device's published bfloat16 rate, where it is known."""
-    kind = jax.devices()[0].device_kind
-    known = [rate for name, rate in NOMINAL_RATES.items() if kind.startswith(name)]
-    return known[0] if known else None

@@ -17,18 +17,55 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         "products on one",
         soft_wrap=True,
     )
-    rows = _step_rows(report) if report["benchmark"] == "step" else _update_rows(report)
+    kinds = {"sample": _sample_rows, "step": _step_rows, "update": _update_rows}
+    rows = kinds[report["benchmark"]](report)
     table = Table()
     for name in rows[0]:
         table.add_column(name, justify="left" if name == next(iter(rows[0])) else "right")
     for row in rows:
         table.add_row(*row.values())
     console.print(table)
+    if report["benchmark"] == "sample":
+        _print_sampling(report, console)
+        return
     nominal = machine["nominal_flops_per_second"]
     if nominal:
         rates = [row["GFLOP/s"] for row in rows if row["GFLOP/s"]]
         shares = [f"{float(rate) * 1e9 / machine['devices'] / nominal:.1%}" for rate in rates]
         console.print(f"of the nominal rate, from top to bottom: {', '.join(shares)}")
+
+
+def _sample_rows(report: dict[str, Any]) -> list[dict[str, str]]:
+    """Ours, the bounds, the same sampler without refill, and the peers."""
+    ours = report["tokens_per_second"]
+    rates = {
+        "ours": ours,
+        "bound: matrix products": report["bound_tokens_per_second"],
+        "bound: memory": report["memory_bound_tokens_per_second"],
+    }
+    if "without_refill" in report:
+        rates["without refill"] = report["tokens"] / report["without_refill"]["seconds"]
+    ratios = {name: ours / rate for name, rate in rates.items()}
+    for name, peer in report["peers"].items():
+        rates[name], ratios[name] = peer["tokens_per_second"], peer["ratio"]
+    return [
+        {"sampler": name, "tokens/s": f"{rate:.0f}", "ours / it": f"{ratios[name]:.2f}"}
+        for name, rate in rates.items()
+    ]
+
+
+def _print_sampling(report: dict[str, Any], console: Console) -> None:
+    error = report["logprob_error"]
+    lines = [
+        f"useful slot-steps: {report['useful_slot_steps']:.1%}",
+        f"weights into the sampler's layout: {report['load_seconds']:.4f} s per update",
+        "log-probabilities, against the trainer's: "
+        f"mean {error['mean']:.1e}, max {error['max']:.1e}",
+    ]
+    if "without_refill" in report:
+        share = report["without_refill"]["useful_slot_steps"]
+        lines.insert(1, f"useful slot-steps without refill: {share:.1%}")
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def _step_rows(report: dict[str, Any]) -> list[dict[str, str]]:

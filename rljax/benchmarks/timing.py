@@ -1,24 +1,16 @@
 """Timings of a whole GRPO step, and of its update alone."""
 
 import dataclasses
-import platform
 import resource
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jaxlib
 import numpy as np
 
-import rljax
-from rljax.benchmarks.flops import (
-    forward_flops,
-    measured_rate,
-    nominal_rate,
-    sampling_flops,
-    update_flops,
-)
+from rljax.benchmarks.flops import forward_flops, sampling_flops, update_flops
+from rljax.benchmarks.machine import machine, measured_rate
 from rljax.benchmarks.workload import Settings, Workload, build
 from rljax.models.lora import has_adapters
 from rljax.parallel.rules import put_rows
@@ -69,7 +61,7 @@ def time_step(settings: Settings) -> dict[str, Any]:
             "step": sum(flops.values()) / seconds,
             **{phase: flops[phase] / split[phase] for phase in flops},
         },
-        "machine": _machine(devices, rate),
+        "machine": machine(devices, rate),
         "share_of_matmul_rate": {
             "step": sum(flops.values()) / seconds / rate / devices,
             **{phase: flops[phase] / split[phase] / rate / devices for phase in flops},
@@ -143,7 +135,7 @@ def time_updates(settings: Settings) -> dict[str, Any]:
         **_setting(settings, work),
         "layouts": layouts,
         "shared_is_faster_by": layouts["separate"]["seconds"] / layouts["shared"]["seconds"],
-        "machine": _machine(devices, rate),
+        "machine": machine(devices, rate),
     }
 
 
@@ -215,23 +207,6 @@ def _setting(settings: Settings, work: Workload) -> dict[str, Any]:
         "parameters": work.context.network.parameter_count,
         "batch": dataclasses.asdict(work.stage.batch),
         "mesh": dict(work.context.mesh.shape),
-    }
-
-
-def _machine(devices: int, rate: float) -> dict[str, Any]:
-    """Where it was timed, with which versions."""
-    device = jax.devices()[0]
-    return {
-        "devices": devices,
-        "platform": device.platform,
-        "device": device.device_kind,
-        "processor": platform.machine(),
-        "matmul_flops_per_second": rate,
-        "nominal_flops_per_second": nominal_rate(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
-        "rljax": rljax.__version__,
     }
 
 

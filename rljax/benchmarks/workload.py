@@ -150,8 +150,8 @@ class Workload:
             leaf.delete()
 
 
-def build(settings: Settings) -> Workload:
-    """Builds network, state and programs as a training run does; the caller sets the mesh.
+def surroundings(settings: Settings) -> tuple[Context, Params]:
+    """Context and trained parameters, as a training run has them; the caller sets the mesh.
 
     Raises:
         ValueError: for settings that training refuses, too.
@@ -178,6 +178,17 @@ def build(settings: Settings) -> Workload:
         scorer=Scorer([dict(reward) for reward in config.scoring.rewards], workers=0),
         frozen=frozen,
     )
+    return context, params
+
+
+def build(settings: Settings) -> Workload:
+    """Builds network, state and programs as a training run does; the caller sets the mesh.
+
+    Raises:
+        ValueError: for settings that training refuses, too.
+    """
+    context, params = surroundings(settings)
+    (stage,), network, mesh = context.stages, context.network, context.mesh
     optimizer = build_optimizer(stage)
     shardings = state_shardings(network, optimizer, mesh)
     reference = _reference(context, params) if stage.needs_reference else None
@@ -188,7 +199,7 @@ def build(settings: Settings) -> Workload:
         optimizer,
         mesh,
         micro_batches=stage.batch.micro_batches,
-        rounding_key=purpose_key(config.seed, Purpose.ROUNDING),
+        rounding_key=purpose_key(context.config.seed, Purpose.ROUNDING),
     )
     return Workload(context, stage, family, train_step, create_state(params, optimizer, shardings))
 

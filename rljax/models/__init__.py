@@ -9,7 +9,10 @@ attention/      who sees whom, and the kernel that computes it
 moe.py          mixture of experts, sharded over the mesh
 grouped_matmul.py  its products: sorted rows, one matrix per group
 block.py        one block of the residual stream
-transformer.py  the trunk and its heads; forward, prefill and decode
+transformer.py  the trunk and its heads, on whole rows
+prefill.py      prompts in chunks, into a cache
+decoding.py     a token of every row at a time, on caches
+kv_cache.py     keys and values of prompts, and of what each row has written
 network.py      Network: the module as a pure function of a parameter tree, with its shardings
 heads.py        value, reward and process-reward use of the trunk
 lora.py         low-rank adapters: split, join, merge, initialise

@@ -1,18 +1,14 @@
-"""The trunk and its heads: one code path for training, prefill and decode.
-
-What differs between the three is only what a layer's queries attend to and whether keys and values
-are kept.
-"""
+"""The trunk and its heads on whole rows. decoding.py runs the same blocks token by token."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from rljax.models.attention import GroupLayout, attend_one, make_attend, soft_cap
+from rljax.models.attention import GroupLayout, make_attend, soft_cap
 from rljax.models.block import Block
 from rljax.models.config import ModelConfig
 from rljax.models.layers import RMSNorm, constant, make_param, normal
@@ -20,21 +16,6 @@ from rljax.models.moe import Routing
 from rljax.models.products import embed
 from rljax.models.rotary import rotary
 from rljax.parallel.rules import constrain
-
-
-class KVCache(NamedTuple):
-    """Keys and values of every layer. Slot c of row n is seen only where `valid[n, c]`."""
-
-    keys: Array  # [L, N, K, C, h]
-    values: Array  # [L, N, K, C, h]
-    valid: Array  # [N, C] bool
-
-    @classmethod
-    def empty(cls, config: ModelConfig, rows: int, slots: int) -> "KVCache":
-        """A cache without any valid slot."""
-        shape = (config.layers, rows, config.kv_heads, slots, config.head_dim)
-        zeros = jnp.zeros(shape, config.compute_dtype)
-        return cls(zeros, zeros, jnp.zeros((rows, slots), bool))
 
 
 class Encoded(NamedTuple):
@@ -85,13 +66,12 @@ class Transformer(nnx.Module):
         """
         attend = make_attend(self.config, positions, segment_ids, group)
 
-        def layer(block: Block, x: Array, at: _Layer, cache: None):
+        def layer(block: Block, x: Array, at: _Layer) -> tuple[Array, Routing | None]:
             seen = lambda q, k, v: attend(q, k, v, at.is_global)  # noqa: E731
-            x, routing = block(x, rope.of(at.is_global), seen, segment_ids > 0)
-            return x, cache, routing
+            return block(x, rope.of(at.is_global), seen, segment_ids > 0)
 
         rope = rotary(self.config, positions)
-        x, _, routing = self._trunk(tokens, layer, None)
+        x, routing = self._trunk(tokens, layer)
         return Encoded(self.final_norm(x), routing)
 
     def hidden_states(self, tokens: Array, positions: Array, segment_ids: Array) -> Array:
@@ -102,68 +82,13 @@ class Transformer(nnx.Module):
         attend = make_attend(self.config, positions, segment_ids)
         rope = rotary(self.config, positions)
 
-        def layer(block: Block, x: Array, at: _Layer, cache: None):
+        def layer(block: Block, x: Array, at: _Layer) -> tuple[Array, Array]:
             seen = lambda q, k, v: attend(q, k, v, at.is_global)  # noqa: E731
             left, _ = block(x, rope.of(at.is_global), seen, segment_ids > 0)
-            return left, cache, x
+            return left, x
 
-        last, _, entered = self._trunk(tokens, layer, None)
+        last, entered = self._trunk(tokens, layer)
         return jnp.concatenate([entered, last[None]])
-
-    def prefill(
-        self, tokens: Array, positions: Array, segment_ids: Array, cache: KVCache
-    ) -> tuple[Array, KVCache]:
-        """As `__call__`, and writes the keys and values into slots 0..S-1 of the cache."""
-        attend = make_attend(self.config, positions, segment_ids, sequence=None)
-        rope = rotary(self.config, positions)
-        valid = jax.lax.dynamic_update_slice(cache.valid, segment_ids > 0, (0, 0))
-
-        def layer(block: Block, x: Array, at: _Layer, cache: KVCache):
-            def keep_and_attend(q: Array, k: Array, v: Array) -> Array:
-                nonlocal cache
-                cache = _write(cache, at.index, 0, k, v)
-                return attend(q, k, v, at.is_global)
-
-            x, _ = block(x, rope.of(at.is_global), keep_and_attend, segment_ids > 0)
-            return x, cache, None
-
-        x, cache, _ = self._trunk(tokens, layer, cache._replace(valid=valid), sequence=None)
-        return self.final_norm(x), cache
-
-    def decode(
-        self, tokens: Array, positions: Array, slot: Array, cache: KVCache
-    ) -> tuple[Array, KVCache]:
-        """One more token for every row, written to `slot` of the cache.
-
-        Args:
-            tokens: [N] i32.
-            positions: [N] i32, position of the token in its own sequence.
-            slot: [] i32, the same for all rows; a row's slots have consecutive positions.
-            cache: holds everything before.
-
-        Returns:
-            [N, D] normed hidden states and the updated cache.
-        """
-        config = self.config
-        rope = rotary(config, positions[:, None])
-        valid = cache.valid.at[:, slot].set(True)
-        near = valid & (slot - jnp.arange(valid.shape[1]) < config.sliding_window)
-        present = jnp.ones((len(tokens), 1), bool)
-
-        def layer(block: Block, x: Array, at: _Layer, cache: KVCache):
-            seen = jnp.where(at.is_global, valid, near) if config.sliding_window else valid
-
-            def keep_and_attend(q: Array, k: Array, v: Array) -> Array:
-                nonlocal cache
-                cache = _write(cache, at.index, slot, k, v)
-                return attend_one(q, cache.keys[at.index], cache.values[at.index], seen, config)
-
-            x, _ = block(x, rope.of(at.is_global), keep_and_attend, present)
-            return x, cache, None
-
-        cache = cache._replace(valid=valid)
-        x, cache, _ = self._trunk(tokens[:, None], layer, cache, sequence=None)
-        return self.final_norm(x)[:, 0], cache
 
     def vocabulary(self) -> Array:
         """The output matrix [V', D] of the language-model head, padded rows included."""
@@ -180,41 +105,27 @@ class Transformer(nnx.Module):
         scores = hidden.astype(jnp.float32) @ self.head[...].astype(jnp.float32)
         return scores + self.head_bias[...] if self.config.head_bias else scores
 
-    def _trunk(
-        self,
-        tokens: Array,
-        layer: Callable,
-        cache: KVCache | None,
-        sequence: str | None = "sequence",
-    ):
-        """Embeds and scans `layer(block, x, at, cache) -> (x, cache, kept)` over the blocks.
-
-        `sequence` is the logical axis of the slots, None where they are not split over the mesh.
-
-        The cache is carried, not stacked by the scan: a carried buffer is updated in place.
-        """
+    def _trunk(self, tokens: Array, layer: Callable) -> tuple[Array, Any]:
+        """Embeds and scans `layer(block, x, at) -> (x, kept)` over the blocks; stacks `kept`."""
         config = self.config
         x = embed(self.embedding[...], tokens, config.compute_dtype)
         x = x * jnp.asarray(config.embedding_scale, x.dtype) if config.embedding_scale != 1 else x
-        x = constrain(x, "batch", sequence, "width")
+        x = constrain(x, "batch", "sequence", "width")
         graph, stacked = nnx.split(self.blocks)
 
-        def body(carry, xs):
-            x, cache = carry
+        def body(x: Array, xs: tuple) -> tuple[Array, Any]:
             parameters, at = xs
-            x, cache, kept = layer(nnx.merge(graph, parameters), x, at, cache)
-            return (constrain(x, "batch", sequence, "width"), cache), kept
+            x, kept = layer(nnx.merge(graph, parameters), x, at)
+            return constrain(x, "batch", "sequence", "width"), kept
 
         body = _rematerialised(body, config.remat)
-        layers = _Layer(jnp.arange(config.layers), jnp.array(config.global_layers))
-        (x, cache), kept = jax.lax.scan(body, (x, cache), (stacked, layers))
-        return x, cache, kept
+        layers = _Layer(jnp.array(config.global_layers))
+        return jax.lax.scan(body, x, (stacked, layers))
 
 
 class _Layer(NamedTuple):
     """Which layer the scan is at."""
 
-    index: Array  # [] i32
     is_global: Array  # [] bool, whether it sees everything, not only a window
 
 
@@ -244,13 +155,3 @@ _POLICIES = {
         offload_dst="pinned_host",
     ),
 }
-
-
-def _write(cache: KVCache, layer: Array, slot: Array | int, k: Array, v: Array) -> KVCache:
-    """Writes k, v [N, S, K, h] of one layer into the slots from `slot` on."""
-    start = (layer, 0, 0, slot, 0)
-    k, v = (x.swapaxes(1, 2)[None] for x in (k, v))
-    return cache._replace(
-        keys=jax.lax.dynamic_update_slice(cache.keys, k, start),
-        values=jax.lax.dynamic_update_slice(cache.values, v, start),
-    )

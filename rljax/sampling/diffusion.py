@@ -19,9 +19,10 @@ from jax import Array
 
 from rljax.models.network import Network, Params
 from rljax.models.transformer import Transformer
-from rljax.parallel.rules import constrain
+from rljax.parallel.rules import constrain, row_shards
 from rljax.sampling.diffusion_config import DiffusionConfig
 from rljax.sampling.distribution import EXCLUDED, entropy, take
+from rljax.sampling.keys import row_keys
 from rljax.sampling.request import Requests, Rollouts, StopReason
 
 # The canvas [N, S] i32 and the slot of a block's first position [] i32 -> logits [N, K, V] that
@@ -53,6 +54,7 @@ class Decoded(NamedTuple):
     model_logprobs: Array  # [N, T] f32
     tempered_logprobs: Array  # [N, T] f32
     entropy: Array  # [N, T] f32, nats
+    passes: Array  # [] i32, steps that were run; each costs a forward pass, with guidance two
 
 
 class _Draws(NamedTuple):
@@ -127,7 +129,7 @@ def decode_blocks(denoise: Denoiser, rows: Rows, config: DiffusionConfig) -> Dec
     tokens = jnp.where(inside, jnp.int32(config.mask_token), jnp.int32(config.pad_token))
     tokens = constrain(tokens, "batch", None)
     never, nothing = jnp.full((n, t), -1, jnp.int32), jnp.zeros((n, t), jnp.float32)
-    empty = Decoded(tokens, never, nothing, nothing, nothing, nothing)
+    empty = Decoded(tokens, never, nothing, nothing, nothing, nothing, jnp.int32(0))
     if config.cfg_scale > 0:
         denoise = _guided(denoise, rows.prompts.shape[1], config)
 
@@ -162,7 +164,8 @@ def _one_step(denoise: Denoiser, rows: Rows, state: _State, config: DiffusionCon
         return jax.lax.dynamic_update_slice_in_dim(old, block, start, axis=1)
 
     old, new = state.decoded._asdict(), draws._asdict() | {"commit_step": state.step}
-    decoded = Decoded(**{name: write(old[name], new[name]) for name in old})
+    passes = old.pop("passes") + 1
+    decoded = Decoded(**{name: write(old[name], new[name]) for name in old}, passes=passes)
     done = _done(decoded, rows, config)
     # With more steps than tokens, the steps that would commit nothing are skipped.
     left = jnp.any(still_open & ~chosen & ~done[:, None])
@@ -397,26 +400,15 @@ def _rows(
     limits = requests.max_new_tokens
     if limits is None:
         limits = jnp.full((b, g), config.max_new_tokens, jnp.int32)
+    samples = g if requests.sample_ids is None else requests.sample_ids
     rows = Rows(
         prompts=repeat(requests.prompts),
-        keys=_row_keys(key, step, requests.prompt_ids, requests.sample_ids, g),
+        keys=row_keys(key, step, requests.prompt_ids, samples),
         max_new_tokens=jnp.clip(flat(limits), 0, config.max_new_tokens),
         min_new_tokens=flat(requests.min_new_tokens),
         temperature=flat(temperature),
     )
     return rows, repeat(requests.prompt_mask)
-
-
-def _row_keys(
-    key: Array, step: Array, prompt_ids: Array, sample_ids: Array | None, samples: int
-) -> Array:
-    """[N] keys by (key, step, prompt id, sample id): those of `row_keys` for samples 0 .. G-1."""
-    if sample_ids is None:
-        sample_ids = jnp.broadcast_to(jnp.arange(samples), (len(prompt_ids), samples))
-    fold = jax.random.fold_in
-    step_key = fold(key, step)
-    of_prompt = lambda i, samples: jax.vmap(lambda g: fold(fold(step_key, i), g))(samples)  # noqa: E731
-    return jax.vmap(of_prompt)(prompt_ids, sample_ids).reshape(-1)
 
 
 def _rollouts(decoded: Decoded, rows: Rows, config: DiffusionConfig) -> Rollouts:
@@ -440,8 +432,9 @@ def _rollouts(decoded: Decoded, rows: Rows, config: DiffusionConfig) -> Rollouts
         model_logprobs=kept(decoded.model_logprobs),
         tempered_logprobs=kept(decoded.tempered_logprobs),
         entropy=kept(decoded.entropy),
-        temperature=shaped(jnp.broadcast_to(temperature[:, None], mask.shape)),
+        temperature=kept(temperature[:, None]),
         stop_reason=shaped(
             jnp.where(stopped, StopReason.STOP_TOKEN, StopReason.LENGTH).astype(jnp.int32)
         ),
+        slot_steps=jnp.full(len(mask) // g, len(mask) // row_shards() * decoded.passes),
     )

@@ -149,10 +149,10 @@ def _collect_ended(program: Program, state: State) -> State:
         )
         at = jnp.where(by_shard(ended), request, sizes.requests)
         put = jax.vmap(lambda whole, at, x: whole.at[at].set(x))
-        return Results(
-            tokens,
-            put(results.lengths, at, by_shard(slots.taken)),
-            put(results.reasons, at, by_shard(slots.reason)),
+        return results._replace(
+            tokens=tokens,
+            lengths=put(results.lengths, at, by_shard(slots.taken)),
+            reasons=put(results.reasons, at, by_shard(slots.reason)),
         )
 
     results = jax.lax.cond(jnp.any(ended), write, lambda results: results, state.results)

@@ -52,6 +52,7 @@ class Rollouts(NamedTuple):
     entropy: Array  # [B, G, T] f32, nats, of the distribution really sampled from
     temperature: Array  # [B, G, T] f32, which was used
     stop_reason: Array  # [B, G] i32, see `StopReason`
+    slot_steps: Array  # [B] i32, slots x steps that the prompt's shard of rows has decoded in all
     top_logprobs: Array | None = None  # [B, G, T, k] f32, of the raw model, descending
     top_tokens: Array | None = None  # [B, G, T, k] i32
 

@@ -85,7 +85,8 @@ def collect(results: Array, buffer: Array, request: Array, columns: Array, ended
         columns: [X, W, T] i32, of the ring, in order.
         ended: [X, W] bool.
     """
-    own = jax.vmap(pick)(buffer, columns)
+    # Apart: XLA's TPU compiler aborts where it fuses this gather into the scatter.
+    own = jax.lax.optimization_barrier(jax.vmap(pick)(buffer, columns))
     place = jnp.where(ended, request, results.shape[1] - 1)
     return jax.vmap(lambda results, place, own: results.at[place].set(own))(results, place, own)
 

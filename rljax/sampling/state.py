@@ -86,6 +86,7 @@ class Results(NamedTuple):
     tokens: Choice  # [X, R + 1, T, ...]
     lengths: Array  # [X, R + 1] i32
     reasons: Array  # [X, R + 1] i32
+    slot_steps: Array  # [] i32, slots x steps of a shard so far
 
 
 class State(NamedTuple):
@@ -130,6 +131,7 @@ def empty_state(program: Program) -> State:
             _choices(config, (*results, config.max_new_tokens)),
             jnp.zeros(results, jnp.int32),
             jnp.zeros(results, jnp.int32),
+            jnp.int32(0),
         ),
     )
 
@@ -164,6 +166,7 @@ def rollouts_of(program: Program, results: Results) -> Rollouts:
         entropy=cleared(found.entropy),
         temperature=cleared(found.temperature),
         stop_reason=in_order(results.reasons),
+        slot_steps=jnp.full(shape[0], results.slot_steps),
         top_logprobs=cleared(found.top_logprobs),
         top_tokens=cleared(found.top_tokens),
     )

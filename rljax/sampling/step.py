@@ -106,7 +106,8 @@ def _record(program: Program, state: State, choice: Choice, logits: tuple) -> St
         reason=jnp.where(running, reason, slots.reason),
         row=row,
     )
-    return state._replace(ring=ring, slots=slots)
+    steps = state.results.slot_steps + len(tokens) // program.sizes.shards
+    return state._replace(ring=ring, slots=slots, results=state.results._replace(slot_steps=steps))
 
 
 def _watch(program: Program, slots: Slots, tokens: Array, logits: tuple) -> tuple[Starts, Array]:

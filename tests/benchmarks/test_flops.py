@@ -11,12 +11,11 @@ from rljax.benchmarks.flops import (
     attention_flops,
     forward_flops,
     logits_flops,
-    measured_rate,
-    median_seconds,
     sampling_flops,
     token_flops,
     update_flops,
 )
+from rljax.benchmarks.machine import measured_rate, median_seconds
 from rljax.models.config import LoRAConfig, ModelConfig
 
 SHAPE = dict(vocab_size=32, layers=3, width=8, heads=4, kv_heads=2, head_dim=6, mlp_width=10)

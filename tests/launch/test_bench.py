@@ -61,8 +61,8 @@ def test_the_report_of_updates_compares_both_layouts(bench, tmp_path, capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([], "the first word must be step or update"),
-        (["sampel"], r"must be step or update, got \['sampel'\]"),
+        ([], "the first word must be sample, step or update"),
+        (["sampel"], r"must be sample, step or update, got \['sampel'\]"),
         (["step", "--prompts"], "cannot read '--prompts'"),
         (["step", "more"], "cannot read 'more'"),
         (["step", "--json="], "cannot read '--json='"),

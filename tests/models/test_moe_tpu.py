@@ -16,7 +16,9 @@ import jax, jax.numpy as jnp
 from jax.experimental import topologies
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network
-from rljax.models.transformer import KVCache
+from rljax.models.decoding import Decoder, Own, PromptCache
+from rljax.models.decoding import decode as decode_tokens
+from rljax.models.kv_cache import empty_cache
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, replicated
 
@@ -40,9 +42,11 @@ def loss(params, tokens):
     return found.hidden.astype(jnp.float32).var() + found.routing.probabilities.var()
 
 def decode(params, tokens):
-    cache = KVCache.empty(config, len(tokens), 128)
-    hidden, cache = network.bind(params).decode(tokens, tokens, jnp.int32(0), cache)
-    return hidden
+    decoder = Decoder(*network.bind_layers(network.unstack(params)))
+    prompts = PromptCache(empty_cache(config, len(tokens), 128), tokens)
+    own = Own(jnp.int32(0), tokens * 0, jnp.int32(1))
+    cache = empty_cache(config, len(tokens), 128)
+    return decode_tokens(decoder, tokens, tokens, prompts, None, own, cache)[0]
 
 def report(f, tokens):
     compiled = jax.jit(f).lower(params, tokens).compile()

@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rljax.models.transformer import KVCache
-
 TOLERANCE = dict(rtol=0, atol=1e-5)
 
 
@@ -294,30 +292,6 @@ def test_hidden_states_do_not_depend_on_later_tokens(tiny_network, one_device):
     influence = np.abs(jacobian[:, :8]).max(axis=-1)  # [to, from]
     np.testing.assert_array_equal(np.triu(influence, 1), 0)
     assert (np.tril(influence)[np.tril_indices(8)] > 0).all()
-
-
-@pytest.mark.parametrize("variant", ["tied", "gemma", "only local"])
-def test_prefill_and_decode_equal_the_full_forward(tiny_network, one_device, variant):
-    network = tiny_network(**VARIANTS[variant])
-    params = make_params(network, one_device)
-    model = network.bind(params)
-    lengths, slots, new = [4, 1, 3], 4, 5
-    tokens = random_tokens(network, (3, slots + new), seed=5)
-    segments, positions = left_padded([length + new for length in lengths], slots + new)
-    tokens, positions, segments = map(jnp.asarray, (tokens, positions, segments))
-    expected = jax.jit(model)(tokens, positions, segments).hidden
-    # Two slots more than are used: unused slots must stay invisible.
-    cache = KVCache.empty(network.config, 3, slots + new + 2)
-    prompt = (x[:, :slots] for x in (tokens, positions, segments))
-    hidden, cache = jax.jit(model.prefill)(*prompt, cache)
-    for row, length in enumerate(lengths):
-        np.testing.assert_allclose(
-            hidden[row, -length:], expected[row, slots - length : slots], **TOLERANCE
-        )
-    decode = jax.jit(model.decode)
-    for slot in range(slots, slots + new):
-        hidden, cache = decode(tokens[:, slot], positions[:, slot], jnp.int32(slot), cache)
-        np.testing.assert_allclose(hidden, expected[:, slot], **TOLERANCE)
 
 
 def test_rows_do_not_see_each_other(tiny_network, one_device):

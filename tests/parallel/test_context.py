@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from rljax.models.attention import GroupLayout
-from rljax.models.transformer import KVCache
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, check_context, check_row_length
+from rljax.sampling.config import SamplingConfig
+from rljax.sampling.engine import Engine
+from rljax.sampling.request import Requests
 
 N, S = 4, 20  # 20 is no other size of the network, so that HLO shapes tell
 TOLERANCE = dict(rtol=0, atol=1e-4)
@@ -74,24 +76,21 @@ def test_group_rows_equal_one_device(tiny_network, one_device):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), found, expected)
 
 
-def test_prefill_and_decode_work_on_rows_of_any_length(tiny_network, one_device):
+def test_sampling_is_the_same_on_every_device_of_the_axis(tiny_network, one_device):
     network = tiny_network(heads=8)
-    tokens, positions, segments = (x[:, 3:6] for x in make_rows())
+    tokens, _, _ = (x[:, 3:6] for x in make_rows())
+    config = SamplingConfig(samples_per_prompt=2, max_new_tokens=5, stop_tokens=(0,), pad_token=0)
 
     def run(mesh):
-        params = network.init(jax.random.key(0), mesh)
-
-        def generate(params, *rows):
-            model = network.bind(params)
-            prompt, cache = model.prefill(*rows, KVCache.empty(network.config, N, 4))
-            slot = jnp.int32(3)
-            return prompt, model.decode(rows[0][:, 0], rows[1][:, -1] + 1, slot, cache)[0]
-
+        engine = Engine(network, config, mesh)
         with jax.set_mesh(mesh):
-            return jax.device_get(jax.jit(generate)(params, tokens, positions, segments))
+            weights = engine.load(network.init(jax.random.key(0), mesh))
+        requests = Requests(np.asarray(tokens), np.ones(tokens.shape, bool), np.arange(len(tokens)))
+        return engine.sample(weights, requests, key=jax.random.key(1), step=0)
 
     expected, found = run(one_device), run(make_mesh({"context": 2, "fsdp": 2}, jax.devices()[:4]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), found, expected)
+    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    np.testing.assert_allclose(found.logprobs, expected.logprobs, rtol=0, atol=1e-5)
 
 
 def test_what_does_not_divide_is_named(tiny_network):

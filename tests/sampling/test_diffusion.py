@@ -1,6 +1,5 @@
 """Masked-diffusion decoding against a plain loop, exact enumeration and replayed canvases."""
 
-import dataclasses
 import functools
 import itertools
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rljax.models.transformer import Encoded
 from rljax.parallel.rules import put_rows
 from rljax.sampling.diffusion import (
     DiffusionConfig,
@@ -247,7 +247,8 @@ def test_sampler_equals_a_plain_loop(network, params, fields, limits):
         assert rollouts.tokens[b, g].tolist() == tokens
         reason = StopReason.STOP_TOKEN if stopped else StopReason.LENGTH
         assert rollouts.stop_reason[b, g] == reason and rollouts.finished[b, g] == stopped
-        np.testing.assert_allclose(rollouts.temperature[b, g], temperatures[b, g], rtol=1e-6)
+        used = np.where(rollouts.mask[b, g], temperatures[b, g], 0)
+        np.testing.assert_allclose(rollouts.temperature[b, g], used, rtol=1e-6)
         for name in STATISTICS:
             values = [at[name] for at in expected] + [0.0] * (t - length)
             np.testing.assert_allclose(getattr(rollouts, name)[b, g], values, rtol=0, atol=2e-5)
@@ -397,6 +398,29 @@ def test_logits_of_any_dtype_are_treated_in_float32():
     assert fine.model_logprobs.dtype == jnp.float32 and (fine.model_logprobs < 0).all()
 
 
+def test_positions_count_real_tokens_and_segments_hide_the_rest():
+    seen = []
+
+    class Recorder:
+        def __call__(self, canvas, positions, segment_ids):
+            seen.append((positions, segment_ids))
+            return Encoded(canvas[..., None], None)
+
+        def logits(self, hidden):
+            return hidden
+
+    prompt_mask = np.array([[0, 0, 1], [1, 1, 1]], bool)
+    canvas = jnp.arange(14).reshape(2, 7)
+    for shift in (False, True):
+        config = config_of(max_new_tokens=4, block_tokens=2, shift_logits=shift)
+        denoise = network_denoiser(Recorder(), prompt_mask, jnp.array([3, 4]), config)
+        block = denoise(canvas, jnp.int32(5))[..., 0]
+        assert block.tolist() == ([[4, 5], [11, 12]] if shift else [[5, 6], [12, 13]])
+    positions, segments = seen[0]
+    assert segments.tolist() == [[0, 0, 1, 1, 1, 1, 0], [1] * 7]
+    assert positions[0, 2:6].tolist() == [0, 1, 2, 3] and positions[1].tolist() == list(range(7))
+
+
 # --- invariance ----------------------------------------------------------------------------------
 
 
@@ -436,6 +460,8 @@ def test_mesh_and_one_device_give_the_same_samples(network, params, mesh_2x2x2):
         many = jax.device_get(run(placed, put_rows(requests, mesh_2x2x2), KEY, jnp.int32(STEP)))
     np.testing.assert_array_equal(one.tokens, many.tokens)
     np.testing.assert_allclose(one.logprobs, many.logprobs, rtol=0, atol=1e-5)
+    # 8 rows on one shard, 2 on each of 4; both blocks of 2 steps are needed.
+    assert one.slot_steps.tolist() == [32] * 4 and many.slot_steps.tolist() == [8] * 4
 
 
 def test_one_program_for_all_steps_keys_and_limits(network, params):
@@ -488,7 +514,7 @@ def test_confidence_of_stop_tokens(stop_confidence, order, evaluations):
     decoded = decode_fixed(denoise, config)
     assert decoded.commit_step[0].tolist() == order
     assert decoded.tokens[0, 0] == 2
-    assert len(seen) == evaluations
+    assert len(seen) == decoded.passes == evaluations
 
 
 def test_a_stop_token_behind_an_open_position_does_not_end_the_row():
@@ -501,26 +527,28 @@ def test_a_stop_token_behind_an_open_position_does_not_end_the_row():
 
 
 def test_a_mask_token_may_be_allowed_and_then_stays():
-    denoise, _ = fixed([[0.2, 0.3, 0.5]] * 3)
+    p = [0.2, 0.3, 0.5]
+    denoise, _ = fixed([p] * 3)
     config = config_of(
-        max_new_tokens=3, block_tokens=3, steps=3, mask_token=2, stop_tokens=(), pad_token=0
+        max_new_tokens=3,
+        block_tokens=3,
+        steps=3,
+        mask_token=2,
+        stop_tokens=(),
+        forbid_mask_token=False,
     )
-    temperature = np.ones(300, np.float32)
-    for forbid, p in ((True, [0.4, 0.6, 0.0]), (False, [0.2, 0.3, 0.5])):
-        settings = dataclasses.replace(config, forbid_mask_token=forbid)
-        decoded = decode_fixed(denoise, settings, n=300, temperature=temperature)
-        assert (np.sort(decoded.commit_step, axis=-1) == [0, 1, 2]).all()
-        assert set(np.unique(decoded.tokens)) == set(np.flatnonzero(p))
-        log_p = np.log(p, where=np.array(p) > 0, out=np.full(3, -np.inf))
-        for found in (decoded.logprobs, decoded.model_logprobs, decoded.tempered_logprobs):
-            np.testing.assert_allclose(found, log_p[decoded.tokens], atol=1e-5)
+    decoded = decode_fixed(denoise, config, n=300, temperature=np.ones(300, np.float32))
+    assert (np.sort(decoded.commit_step, axis=-1) == [0, 1, 2]).all()
+    assert set(np.unique(decoded.tokens)) == {0, 1, 2}
+    for found in (decoded.logprobs, decoded.model_logprobs, decoded.tempered_logprobs):
+        np.testing.assert_allclose(found, np.log(p)[decoded.tokens], atol=1e-5)
 
 
 def test_steps_that_would_commit_nothing_are_skipped():
     denoise, seen = fixed([[0.6, 0.4], [0.7, 0.3]])
     config = config_of(max_new_tokens=2, block_tokens=2, steps=7, stop_tokens=())
     decoded = decode_fixed(denoise, config)
-    assert decoded.commit_step[0].tolist() == [1, 0] and len(seen) == 2
+    assert decoded.commit_step[0].tolist() == [1, 0] and len(seen) == decoded.passes == 2
 
 
 def test_min_new_tokens_hold_back_stop_tokens_only():

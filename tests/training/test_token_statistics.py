@@ -11,7 +11,13 @@ import pytest
 
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, named_sharding
-from rljax.sampling.distribution import TokenFilter, entropy, log_distribution, take
+from rljax.sampling.distribution import (
+    EntropyTemperature,
+    TokenFilter,
+    entropy,
+    log_distribution,
+    take,
+)
 from rljax.training.token_statistics import _Head, _threshold, token_statistics
 
 # Rows, slots, width, tokens, rows of the matrix.
@@ -26,6 +32,21 @@ FILTERS = {
     "all": dict(temperature=0.8, top_k=6, top_p=0.9, min_p=0.05),
     "top_k_of_all": dict(top_k=V + 1),
 }
+# A third of the tokens is forbidden, so some targets are.
+BIAS = dict(logit_bias=((1, 2.0), (4, -1.5)), temperature=0.7)
+FORBIDDEN = dict(forbidden_tokens=(0, 2, 5, 12))
+RULE = dict(entropy_temperature=EntropyTemperature(theta=0.8, lowest=0.3), temperature=0.9)
+TRUNCATION = dict(top_k=6, top_p=0.9, min_p=0.05)
+EVERYTHING = BIAS | FORBIDDEN | RULE | TRUNCATION
+# Fields, and whether every slot has a temperature of its own.
+CHANGES = {
+    "bias": (BIAS, False),
+    "forbidden": (FORBIDDEN, False),
+    "rule": (RULE, False),
+    "slots": ({}, True),
+    "everything": (EVERYTHING, False),
+    "everything_and_slots": (EVERYTHING, True),
+}
 CHUNKS = {"kept": {}, "one": dict(logits_bytes=0, chunk_slots=99), "many": dict(chunk_slots=7)}
 CHUNKS["recomputed"] = dict(logits_bytes=4 * PADDED * 5)
 
@@ -37,18 +58,19 @@ def example(rows=N, slots=T, dtype=jnp.float32, seed=0):
         vocabulary=jnp.asarray(rng.normal(size=(PADDED, D)), dtype),
         targets=rng.integers(0, V, (rows, slots)).astype(np.int32),
         weights=rng.normal(size=(2, rows, slots)).astype(np.float32),
+        temperature=rng.choice(np.float32([0.0, 0.4, 1.0, 1.7]), (rows, slots)),
     )
 
 
-def naive(hidden, vocabulary, targets, token_filter, softcap=0.0):
+def naive(hidden, vocabulary, targets, token_filter, softcap=0.0, temperature=None):
     """What token_statistics computes, all at once: the log-distribution [N, T, V]."""
     logits = (hidden @ vocabulary.T)[..., :V]
     logits = softcap * jnp.tanh(logits / softcap) if softcap else logits
-    return log_distribution(logits, token_filter, taken=targets)
+    return log_distribution(logits, token_filter, taken=targets, temperature=temperature)
 
 
-def naive_statistics(hidden, vocabulary, targets, token_filter, softcap=0.0):
-    log_p = naive(hidden, vocabulary, targets, token_filter, softcap)
+def naive_statistics(hidden, vocabulary, targets, *args, **options):
+    log_p = naive(hidden, vocabulary, targets, *args, **options)
     return take(log_p, targets), entropy(log_p)
 
 
@@ -83,15 +105,57 @@ def assert_close(found, expected, tolerance=1e-5):
     )
 
 
+@functools.cache
+def expected_of(token_filter, softcap, slots=False):
+    """The naive form of the example, with or without temperatures of its slots."""
+    given = example()
+    options = dict(temperature=given.temperature) if slots else {}
+    return value_and_gradient(naive_statistics, given, token_filter, softcap, **options)
+
+
 @pytest.mark.parametrize("softcap", [0.0, 2.0])
 @pytest.mark.parametrize("options", CHUNKS.values(), ids=CHUNKS)
 @pytest.mark.parametrize("fields", FILTERS.values(), ids=FILTERS)
 def test_values_and_gradients_equal_the_naive_form(fields, options, softcap):
     given, token_filter = example(), TokenFilter(**fields)
-    expected = value_and_gradient(naive_statistics, given, token_filter, softcap)
     found = value_and_gradient(ours, given, token_filter, softcap, **options)
-    assert_close(found, expected)
+    assert_close(found, expected_of(token_filter, softcap))
     assert not found[0][1][V:].any()  # rows of no token
+
+
+@pytest.mark.parametrize("options", [CHUNKS["kept"], CHUNKS["many"]], ids=["kept", "many"])
+@pytest.mark.parametrize("fields, slots", CHANGES.values(), ids=CHANGES)
+def test_what_else_a_filter_does_equals_the_naive_form(fields, slots, options):
+    given, token_filter = example(), TokenFilter(**fields)
+    if slots:
+        options = options | dict(temperature=given.temperature)
+    found = value_and_gradient(ours, given, token_filter, 2.0, **options)
+    assert_close(found, expected_of(token_filter, 2.0, slots))
+    assert not found[0][1][V:].any()
+
+
+def test_padding_rows_of_the_matrix_do_not_count_in_the_entropy_rule():
+    given, token_filter = example(), TokenFilter(**RULE)
+    statistics = jax.jit(lambda rows: ours(given.hidden, rows, given.targets, token_filter))
+    huge = given.vocabulary.at[V:].set(50.0)
+    found, expected = statistics(huge), statistics(given.vocabulary)
+    np.testing.assert_array_equal(found.logprobs, expected.logprobs)
+    np.testing.assert_array_equal(found.entropy, expected.entropy)
+
+
+def test_temperatures_have_no_gradient_and_need_no_temperature_of_the_filter():
+    given = example()
+
+    @functools.partial(jax.jit, static_argnums=1)
+    @jax.value_and_grad
+    def total(temperature, token_filter):
+        arguments = given.hidden, given.vocabulary, given.targets, token_filter
+        return ours(*arguments, temperature=temperature).logprobs.sum()
+
+    greedy, bar = total(given.temperature, TokenFilter(temperature=0.0))
+    warm, _ = total(given.temperature, TokenFilter(temperature=0.7))
+    assert not bar.any()
+    np.testing.assert_array_equal(greedy, warm)
 
 
 @functools.cache
@@ -199,6 +263,10 @@ def test_bad_settings_are_named():
         ours(*arguments, TokenFilter(temperature=0.0))
     with pytest.raises(ValueError, match=f"0..{V} .*got {V + 1}"):
         ours(*arguments, TokenFilter(), top_k=V + 1)
+    with pytest.raises(ValueError, match=f"token {V}, which must be in 0..{V - 1}"):
+        ours(*arguments, TokenFilter(forbidden_tokens=(V,)))  # a row of the matrix, but no token
+    with pytest.raises(ValueError, match=r"shape of targets \(4, 6\), got \(4,\)"):
+        ours(*arguments, TokenFilter(), temperature=np.ones(N, np.float32))
 
 
 def test_bfloat16_factors_cost_no_more_than_their_own_rounding():
@@ -235,6 +303,14 @@ MESHES = {
 }
 
 
+MESH_CASES = {
+    f"{name}-{mesh}": (sizes, fields, False)
+    for name, fields in {"cold": FILTERS["cold"], "everything": EVERYTHING}.items()
+    for mesh, sizes in MESHES.items()
+}
+MESH_CASES["slots-columns"] = MESHES["columns"], BIAS, True
+
+
 def placed(given, mesh):
     rows = batch_sharding(mesh)
     return SimpleNamespace(
@@ -242,23 +318,24 @@ def placed(given, mesh):
         vocabulary=jax.device_put(given.vocabulary, named_sharding(mesh, ("vocab", "width"))),
         targets=jax.device_put(given.targets, rows),
         weights=given.weights,
+        temperature=jax.device_put(given.temperature, rows),
     )
 
 
-@pytest.mark.parametrize("fields", [FILTERS["cold"], FILTERS["all"]], ids=["cold", "all"])
-@pytest.mark.parametrize("sizes", MESHES.values(), ids=MESHES)
-def test_a_mesh_changes_nothing(sizes, fields):
+@pytest.mark.parametrize("sizes, fields, slots", MESH_CASES.values(), ids=MESH_CASES)
+def test_a_mesh_changes_nothing(sizes, fields, slots):
     if len(jax.devices()) < 8:
         pytest.skip("needs 8 devices")
     mesh, token_filter = make_mesh(sizes, devices=jax.devices()[:8]), TokenFilter(**fields)
     given = example(rows=8, slots=7)  # 7 slots are not a multiple of 2 shards
     options = dict(chunk_slots=3, logits_bytes=4 * PADDED * 3)
-    expected = value_and_gradient(ours, given, token_filter, 2.0, **options)
+    own = lambda given: dict(temperature=given.temperature) if slots else {}  # noqa: E731
+    expected = value_and_gradient(ours, given, token_filter, 2.0, **options, **own(given))
     statistics = functools.partial(ours, token_filter=token_filter, top_k=2, **options)
     one = jax.jit(statistics)(given.hidden, given.vocabulary, given.targets)
     with jax.set_mesh(mesh):
         there = placed(given, mesh)
-        found = value_and_gradient(ours, there, token_filter, 2.0, **options)
+        found = value_and_gradient(ours, there, token_filter, 2.0, **options, **own(there))
         many = jax.jit(statistics)(there.hidden, there.vocabulary, there.targets)
     assert_close(found, expected)
     assert_close(jax.device_get(many), jax.device_get(one))
@@ -268,8 +345,7 @@ def largest_gather(mesh, token_filter):
     """Elements of the largest array gathered by a program that computes its logits twice.
 
     With 512 tokens and width 8, the matrix gathered over fsdp has 256 * 8 = 2048 elements on each
-    of the two shards of the vocabulary. Logits of a device's chunk would have 16 * 512 = 8192; with
-    truncation, which brings the shards together, a chunk is 8 slots: 8 * 512 = 4096.
+    of the two shards of the vocabulary. Logits of a device's chunk would have 16 * 512 = 8192.
     """
     slots, width, vocab = (4, 32), 8, 512
     shape = jax.ShapeDtypeStruct
@@ -298,13 +374,9 @@ def largest_gather(mesh, token_filter):
     return max(np.prod([int(size) for size in shape.split(",")]) for shape in shapes)
 
 
-def test_no_logits_are_gathered(mesh_2x2x2):
-    assert largest_gather(mesh_2x2x2, TokenFilter()) == 2048
-
-
-@pytest.mark.parametrize("fields", [dict(top_k=4), dict(top_p=0.9)], ids=["top_k", "top_p"])
-def test_truncation_gathers_the_vocabulary_of_a_device_and_no_other_slots(mesh_2x2x2, fields):
-    assert largest_gather(mesh_2x2x2, TokenFilter(**fields)) == 4096
+@pytest.mark.parametrize("fields", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_no_logits_are_gathered(mesh_2x2x2, fields):
+    assert largest_gather(mesh_2x2x2, TokenFilter(**fields)) == 2048
 
 
 # --- memory --------------------------------------------------------------------------------------

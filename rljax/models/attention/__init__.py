@@ -6,9 +6,10 @@ dense.py       XLA: every score is computed and held
 group.py       XLA: rows of one prompt and several completions
 cudnn.py       GPU: fused
 splash.py      TPU: fused
+partial.py     attention in parts that are merged: prompt, own cache, the token itself
 """
 
-from rljax.models.attention.dense import attend_one, dense, soft_cap
+from rljax.models.attention.dense import dense, soft_cap
 from rljax.models.attention.group import GroupLayout
 from rljax.models.attention.select import (
     LayerAttend,
@@ -22,7 +23,6 @@ from rljax.models.attention.visibility import attention_mask
 __all__ = [
     "GroupLayout",
     "LayerAttend",
-    "attend_one",
     "attention_mask",
     "check_group",
     "dense",

@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.models.config import ModelConfig
-
 
 def dense(q: Array, k: Array, v: Array, mask: Array, *, scale: float, softcap: float) -> Array:
     """q [N,S,H,h], k and v [N,C,K,h], mask [N,1,S,C] -> [N,S,H,h]; float32 softmax."""
@@ -24,14 +22,3 @@ def dense(q: Array, k: Array, v: Array, mask: Array, *, scale: float, softcap: f
 def soft_cap(x: Array, cap: float) -> Array:
     """cap * tanh(x / cap), or x itself where cap is 0."""
     return cap * jnp.tanh(x / cap) if cap else x
-
-
-def attend_one(q: Array, keys: Array, values: Array, seen: Array, config: ModelConfig) -> Array:
-    """One query a row on the cache's layout: q [N,1,H,h], keys [N,K,C,h], seen [N,C] bool."""
-    rows, _, heads, size = q.shape
-    q = q.reshape(rows, keys.shape[1], -1, size)
-    scores = jnp.einsum("nkgh,nkch->nkgc", q, keys, preferred_element_type=jnp.float32)
-    scores = soft_cap(scores * config.score_scale, config.attention_softcap)
-    scores = jnp.where(seen[:, None, None], scores, -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("nkgc,nkch->nkgh", weights, values).reshape(rows, 1, heads, size)

@@ -1,4 +1,4 @@
-"""The choice of a kernel for whole rows (training, scoring, prefill), by `config.attention`.
+"""The choice of a kernel for whole rows (training, scoring), by `config.attention`.
 
     dense   XLA: holds all scores; does everything
     cudnn   fused, on GPU: bfloat16, no soft-cap
@@ -32,8 +32,6 @@ def make_attend(
     positions: Array,
     segment_ids: Array,
     group: GroupLayout | None = None,
-    *,
-    sequence: str | None = "sequence",
 ) -> LayerAttend:
     """The attention of whole rows.
 
@@ -42,7 +40,6 @@ def make_attend(
         positions: [N, S] i32.
         segment_ids: [N, S] i32; 0 is padding.
         group: of shared-prefix rows.
-        sequence: logical axis of the slots of hidden states; None: not split (prefill).
 
     Raises:
         ValueError: for rows or a configuration that the kernel cannot serve.
@@ -50,14 +47,13 @@ def make_attend(
     slots = positions.shape[1]
     mesh_shape = jax.sharding.get_abstract_mesh().shape
     check_context(mesh_shape, config.heads)
-    if sequence is not None:
-        check_row_length(mesh_shape, slots, "the length of rows")
+    check_row_length(mesh_shape, slots, "the length of rows")
     if group is not None:
         attend = _group(config, positions, segment_ids, group)
     else:
         kernel = resolve_kernel(config, platform(), slots)
         attend = _KERNELS[kernel](config, positions, segment_ids)
-    return _over_heads(attend, config, sequence) if slots_are_split() else attend
+    return _over_heads(attend, config) if slots_are_split() else attend
 
 
 def platform() -> str:
@@ -169,14 +165,14 @@ def _group(
     return attend
 
 
-def _over_heads(attend: LayerAttend, config: ModelConfig, sequence: str | None) -> LayerAttend:
+def _over_heads(attend: LayerAttend, config: ModelConfig) -> LayerAttend:
     """Splits heads over the mesh axes tensor and context while `attend` works on whole rows."""
     shape = jax.sharding.get_abstract_mesh().shape
     # Key-value heads are repeated where there are too few for every device to hold one.
     shared = math.lcm(config.kv_heads, shape["tensor"] * shape["context"]) // config.kv_heads
 
     def attend_by_heads(q: Array, k: Array, v: Array, is_global: Array) -> Array:
-        split = lambda x: constrain(x, "batch", sequence, "heads", None)  # noqa: E731
+        split = lambda x: constrain(x, "batch", "sequence", "heads", None)  # noqa: E731
         whole = lambda x: constrain(x, "batch", None, "attention_heads", None)  # noqa: E731
         k, v = (jnp.repeat(x, shared, axis=2) if shared > 1 else x for x in (k, v))
         return split(whole(attend(*(whole(split(x)) for x in (q, k, v)), is_global)))
