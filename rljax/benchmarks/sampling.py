@@ -220,7 +220,7 @@ def without_refill(work: _Work) -> dict[str, float]:
             f"prompts, and a multiple of them; got --prompts={settings.prompts} x "
             f"--samples={settings.samples}."
         )
-    config = dataclasses.replace(work.engine.config, slots=0, shrink=False)
+    config = dataclasses.replace(work.engine.config, slots=0, shrink=())
     engine = Engine(work.context.network, config, work.engine.mesh)
     starts = range(0, settings.prompts, at_a_time)
     batches = [jax.tree.map(lambda x: x[i : i + at_a_time], work.requests) for i in starts]  # noqa: B023

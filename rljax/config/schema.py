@@ -150,7 +150,10 @@ SAMPLER: Section = {
         "that end; 0: all at once",
         minimum=0,
     ),
-    "refill_every": Field(8, "with slots: steps between two looks at the queue", minimum=1),
+    "refill_every": Field(4, "with slots: steps between two looks at the queue", minimum=1),
+    "shrink": Field(
+        (2, 8), "rows left at the end move into the slots divided by these, in turn; (): never"
+    ),
     "prefill_tokens": Field(1024, "prompt tokens computed at a time, by each shard", minimum=1),
     "weights": Field("", "the sampler's own: '' as trained", choices=("", "bfloat16", "int8")),
     "cache": Field("", "of keys and values: '' as activations", choices=("", "int8")),

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.models.attention.partial import attend_part, context, merge
+from rljax.models.attention.partial import KeyValues, Partial, attend_part, context, merge
+from rljax.models.config import ModelConfig
 from rljax.models.decoding import Decoder, PromptCache, by_head, by_kv_head, chunk_part, run_layers
 from rljax.models.kv_cache import Cache, columns, empty_cache, stored
 
@@ -97,7 +98,7 @@ def _all_chunks(
     cache = empty_cache(config, rows, cut.chunks * cut.columns, cache_dtype)
     hidden = jnp.zeros((rows, config.width), config.compute_dtype)
     if cut.blocks * cut.chunks == 1:
-        return _chunk(decoder, tokens, lengths, cut, 0, 0, cache, hidden)
+        return _compute(decoder, tokens, lengths, _Part(cut, 0, 0), cache, hidden)
 
     def chunks_of(block: Array) -> Array:
         of_block = jax.lax.dynamic_slice_in_dim(lengths, block * cut.rows, cut.rows, axis=1)
@@ -108,7 +109,8 @@ def _all_chunks(
 
     def one(state: tuple) -> tuple:
         block, chunk, cache, hidden = state
-        cache, hidden = _chunk(decoder, tokens, lengths, cut, block, chunk, cache, hidden)
+        part = _Part(cut, block, chunk)
+        cache, hidden = _compute(decoder, tokens, lengths, part, cache, hidden)
         through = chunk + 1 >= chunks_of(block)
         following = jnp.where(through, block + 1, block), jnp.where(through, 0, chunk + 1)
         return *following, cache, hidden
@@ -117,68 +119,101 @@ def _all_chunks(
     return jax.lax.while_loop(more, one, state)[2:]
 
 
-def _chunk(
-    decoder: Decoder,
-    tokens: Array,
-    lengths: Array,
-    cut: _Cut,
-    block: Array | int,
-    chunk: Array | int,
-    cache: Cache,
-    hidden: Array,
-) -> tuple[Cache, Array]:
-    """One chunk of one block of each shard, which sees the chunks before it."""
-    config, written = decoder.config, list(cache)
-    first_row, first = block * cut.rows, chunk * cut.columns
+class _Part(NamedTuple):
+    """One chunk of one block of each shard."""
 
-    def of_block(x: Array) -> Array:
-        """[X * B', ...] -> [X * rows, ...]"""
+    cut: _Cut
+    block: Array | int
+    chunk: Array | int
+
+    @property
+    def first(self) -> Array | int:
+        """The first column."""
+        return self.chunk * self.cut.columns
+
+    def rows_of(self, x: Array) -> Array:
+        """[X * B', ...] -> [X * rows, ...], the rows of the block."""
+        cut = self.cut
         x = x.reshape(cut.shards, cut.blocks * cut.rows, *x.shape[1:])
-        x = jax.lax.dynamic_slice_in_dim(x, first_row, cut.rows, axis=1)
+        x = jax.lax.dynamic_slice_in_dim(x, self.block * cut.rows, cut.rows, axis=1)
         return x.reshape(-1, *x.shape[2:])
 
-    def put(whole: Array, x: Array, start: tuple) -> Array:
+    def put(self, whole: Array, x: Array, start: tuple) -> Array:
         """The inverse, for x [X * rows, ...] which begins at `start` of the axes after the rows."""
+        cut = self.cut
         split = whole.reshape(cut.shards, cut.blocks * cut.rows, *whole.shape[1:])
         x = x.reshape(cut.shards, cut.rows, *x.shape[1:])
-        at = (0, first_row, *start)
+        at = (0, self.block * cut.rows, *start)
         return jax.lax.dynamic_update_slice(split, x, at).reshape(whole.shape)
 
-    lengths = of_block(lengths.reshape(-1))
-    slots = jnp.arange(cut.columns)
-    positions = jnp.broadcast_to(first + slots, (len(lengths), cut.columns))
+
+def _compute(
+    decoder: Decoder, tokens: Array, lengths: Array, part: _Part, cache: Cache, hidden: Array
+) -> tuple[Cache, Array]:
+    """Computes a part: its keys and values, and the hidden states of the prompts that end in it."""
+    cut, first, written = part.cut, part.first, list(cache)
+    lengths = part.rows_of(lengths.reshape(-1))
+    positions = jnp.broadcast_to(first + jnp.arange(cut.columns), (len(lengths), cut.columns))
     valid = positions < lengths[:, None]
-    causal = (slots[:, None] >= slots) & valid[:, None]
 
     def attend(index: int, q: Array, k: Array, v: Array) -> Array:
-        window = 0 if config.global_layers[index] else config.sliding_window
-        near = causal & (slots[:, None] - slots < window) if window else causal
-        part = chunk_part(q, k, v, near, config)
-        before = jax.tree.map(of_block, written[index])
-        q = by_kv_head(q, config)
-        group = config.heads // config.kv_heads
-
-        def earlier(number: Array, found):
-            start = number * cut.columns
-            seen = jnp.ones((1, 1, 1, cut.columns), bool)  # those of longer prompts are whole
-            if window:
-                back = first + slots[:, None] - start - slots
-                seen = jnp.repeat(back < window, group, axis=0)[None, None]
-            return merge(found, attend_part(q, columns(before, start, cut.columns), seen, config))
-
-        if cut.chunks > 1:
-            part = jax.lax.fori_loop(0, chunk, earlier, part)
+        mixed = _attend(decoder.config, index, q, k, v, valid, part, written[index])
         new = stored(k, v, written[index])
         written[index] = jax.tree.map(
-            lambda whole, x: put(whole, x, (0, first, *[0] * (x.ndim - 3))), written[index], new
+            lambda whole, x: part.put(whole, x, (0, first, *[0] * (x.ndim - 3))),
+            written[index],
+            new,
         )
-        return by_head(context(part, q.dtype), cut.columns)
+        return mixed
 
-    block_tokens = of_block(tokens.reshape(-1, tokens.shape[2]))
-    chunk_tokens = jax.lax.dynamic_slice_in_dim(block_tokens, first, cut.columns, axis=1)
-    states = run_layers(decoder, chunk_tokens, positions, attend)
+    rows = part.rows_of(tokens.reshape(-1, tokens.shape[2]))
+    columns_of = jax.lax.dynamic_slice_in_dim(rows, first, cut.columns, axis=1)
+    states = run_layers(decoder, columns_of, positions, attend)
     last = jnp.clip(lengths - 1 - first, 0, cut.columns - 1)
     ends = (lengths > first) & (lengths <= first + cut.columns)
     found = jnp.take_along_axis(states, last[:, None, None], axis=1)[:, 0]
-    found = jnp.where(ends[:, None], found, of_block(hidden))
-    return tuple(written), put(hidden, found, (0,))
+    found = jnp.where(ends[:, None], found, part.rows_of(hidden))
+    return tuple(written), part.put(hidden, found, (0,))
+
+
+def _attend(
+    config: ModelConfig,
+    index: int,
+    q: Array,
+    k: Array,
+    v: Array,
+    valid: Array,
+    part: _Part,
+    cache: KeyValues,
+) -> Array:
+    """What the tokens of a chunk see: [N, S, H, h].
+
+    Args:
+        config: of the model.
+        index: of the layer.
+        q, k, v: of the chunk.
+        valid: [N, S] bool, tokens of the chunk.
+        part: which chunk.
+        cache: of the layer, where the chunks before this one are.
+    """
+    columns_of = part.cut.columns
+    window = 0 if config.global_layers[index] else config.sliding_window
+    slots = jnp.arange(columns_of)
+    back = slots[:, None] - slots
+    causal = (back >= 0) & valid[:, None]
+    found = chunk_part(q, k, v, causal & (back < window) if window else causal, config)
+    if part.cut.chunks > 1:
+        before, q_rows = jax.tree.map(part.rows_of, cache), by_kv_head(q, config)
+
+        def earlier(number: Array, found: Partial) -> Partial:
+            start = number * columns_of
+            # What a shorter prompt has here is of no account: it has ended before this chunk.
+            seen = jnp.ones((1, 1, 1, columns_of), bool)
+            if window:
+                near = back + part.first - start < window
+                seen = jnp.repeat(near, config.heads // config.kv_heads, axis=0)[None, None]
+            keys = columns(before, start, columns_of)
+            return merge(found, attend_part(q_rows, keys, seen, config))
+
+        found = jax.lax.fori_loop(0, part.chunk, earlier, found)
+    return by_head(context(found, q.dtype), columns_of)

@@ -16,6 +16,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `supervised.py` | negative log-likelihood | |
 | `preference.py` | pairwise losses: a score and a link | `SCORES`, `LINKS` |
 | `evidence.py` | lower bounds on log p(answer | prompt) as a reward | `BOUNDS` |
+| `values.py` | TD(lambda) targets of a value function and its loss | |
 | `balance.py` | even load of experts: an auxiliary loss, or a bias that is moved | |
 
 A *part* is a function in one of the tables. Its positional arguments are arrays, its keyword-only

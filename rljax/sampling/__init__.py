@@ -1,6 +1,31 @@
 """Sampling, and the distribution that sampler and trainer share.
 
-distribution.py  temperature, top-k, top-p, min-p; log-probabilities and entropy under them
+From the request to the answer:
+request.py       what is asked, what is answered, why a row ended
+engine.py        a sampler at work on a mesh: weights, length buckets, requests from the host
+sampler.py       the pure function: prefill, queue, decode
+weights.py       the sampler's own copy of the parameters: layout, precision, sharding
+checks.py        bad requests and too little memory, said before anything is compiled
+generate.py      texts in, texts out
+
+The program:
+config.py        what is static
+program.py       its loops: slots are filled, decoded, emptied, filled again
+step.py          one token more
+choose.py        the draw, its log-probabilities, penalties
+state.py         what the loops carry
+jobs.py          what a request begins with
+slots.py         queue, tiles of rows with one prompt, results in order
 keys.py          one random key per (seed, purpose, step, prompt id, sample index)
-sampler.py       jitted prefill and decode with a KV cache
+
+What may be drawn:
+distribution.py  bias, temperature, top-k, top-p, min-p; log-probabilities and entropy under them
+constraints.py   the protocol of what watches a row
+automaton.py     constraints as tables of states and tokens
+stop_strings.py  texts that end a row, as an automaton
+guides.py        logits of several models become one; guide_rules.py has the arithmetic
+
+Beside it:
+diffusion.py     masked-diffusion decoding, for the same requests; diffusion_config.py
+selection.py     best-of-n, votes, pass@k
 """

@@ -22,8 +22,10 @@ class SamplingConfig:
         slots: rows decoded at a time on all devices together; further samples wait in a queue and
             take the place of those that end. 0: all at once.
         refill_every: steps between two looks at the queue.
-        shrink: whether the rows that are left at the end are moved together, so that a step costs
-            less: the program then holds the decode step for W, W/2, W/4, ... slots.
+        shrink: the rows that are left at the end are moved together into W slots divided by each
+            of these numbers in turn, so that a step costs less. The program holds the decode step
+            once for each, which takes its time to compile; (): never. Fewer than 8 slots of a
+            shard are not worth it.
         top_logprobs: likeliest tokens of the raw model that are returned for every token.
         prefill_tokens: prompt tokens that each shard of rows computes at a time, about.
         cache_dtype: of keys and values: "" is the compute dtype, or "int8".
@@ -36,8 +38,8 @@ class SamplingConfig:
     token_filter: TokenFilter = TokenFilter()
     penalties: Penalties = Penalties()
     slots: int = 0
-    refill_every: int = 8
-    shrink: bool = True
+    refill_every: int = 4
+    shrink: tuple[int, ...] = (2, 8)
     top_logprobs: int = 0
     prefill_tokens: int = 1024
     cache_dtype: str = ""
@@ -58,6 +60,11 @@ class SamplingConfig:
                 )
         if not self.stop_tokens:
             raise ValueError("At least one stop token is needed (the tokenizer's eos).")
+        if list(self.shrink) != sorted(set(self.shrink)) or any(d < 2 for d in self.shrink):
+            raise ValueError(
+                f"shrink must be ascending divisors >= 2, or (), got {self.shrink} "
+                "(config.sampler.shrink)."
+            )
         if self.cache_dtype not in CACHE_DTYPES:
             raise ValueError(
                 f"Unknown cache_dtype {self.cache_dtype!r}; known: '' (the compute dtype), 'int8' "

@@ -36,7 +36,7 @@ from rljax.sampling.step import choose_last, choose_tokens, decode_chosen
 def run(program: Program) -> Rollouts:
     """Samples everything that is asked for."""
     width = program.sizes.width
-    widths = slot_widths(width) if program.config.shrink else (width,)
+    widths = slot_widths(width, program.config.shrink)
     return rollouts_of(program, _phases(program, empty_state(program), widths))
 
 

@@ -96,9 +96,7 @@ def narrowed(active: Array, width: int) -> Array:
     return jnp.argsort(~active, axis=1, stable=True)[:, :width]
 
 
-def slot_widths(slots: int, smallest: int = 8) -> tuple[int, ...]:
-    """W, W/2, W/4, ... down to at least `smallest`."""
-    widths = [slots]
-    while widths[-1] % 2 == 0 and widths[-1] // 2 >= smallest:
-        widths.append(widths[-1] // 2)
-    return tuple(widths)
+def slot_widths(slots: int, divisors: tuple[int, ...], smallest: int = 8) -> tuple[int, ...]:
+    """W, and W over each of the divisors where that is whole and not less than `smallest`."""
+    fits = [d for d in divisors if slots % d == 0 and slots // d >= smallest]
+    return (slots, *(slots // d for d in fits))

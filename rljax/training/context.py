@@ -118,6 +118,7 @@ class Context:
             token_filter=token_filter,
             slots=settings.slots,
             refill_every=settings.refill_every,
+            shrink=tuple(settings.shrink),
             prefill_tokens=settings.prefill_tokens,
             cache_dtype=settings.cache,
         )
