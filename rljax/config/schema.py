@@ -277,6 +277,13 @@ SAMPLING: Section = {
     "top_k": Field(None, "0 keeps all", value_type=int, minimum=0),
     "top_p": Field(None, "1 keeps all", value_type=float, minimum=0),
     "min_p": Field(None, "0 keeps all", value_type=float, minimum=0),
+    "entropy_theta": Field(
+        None,
+        "the temperature falls where the model is sure: temperature * 0.8 ** (theta / H) with H the "
+        "entropy of the step (arXiv:2403.14541); 0: constant",
+        value_type=float,
+        minimum=0,
+    ),
     "logit_bias": Field(None, "((token id, what is added to its logit), ...)", value_type=tuple),
     "forbidden_tokens": Field(None, "ids that are never sampled", value_type=tuple),
     "stop_strings": Field(

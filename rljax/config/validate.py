@@ -16,7 +16,7 @@ from rljax.objectives.advantages import NEEDS_GROUPS
 from rljax.objectives.kl import warn_if_useless
 from rljax.parallel.rules import check_row_length
 from rljax.registry import ONLINE_FAMILIES, Objective, resolve_objective
-from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.distribution import EntropyTemperature, TokenFilter
 
 _ROLLOUT_BATCH = {
     "prompts_per_step": 16,
@@ -29,6 +29,7 @@ _FILTER = {
     "top_k": 0,
     "top_p": 1.0,
     "min_p": 0.0,
+    "entropy_theta": 0.0,
     "logit_bias": (),
     "forbidden_tokens": (),
 }
@@ -211,16 +212,13 @@ def resolve_stage(name: str, section: ConfigDict) -> Stage:
         for part in ("batch", "sampling", "data")
     }
     top = _read({"reference_kl": section.reference_kl}, allowed.get("", {}), objective, where)
-    filters = {field: values["sampling"].get(field, default) for field, default in _FILTER.items()}
-    filters["logit_bias"] = tuple((int(token), float(add)) for token, add in filters["logit_bias"])
-    filters["forbidden_tokens"] = tuple(filters["forbidden_tokens"])
     stage = Stage(
         name=name,
         objective=objective,
         steps=section.steps,
         reference_kl=top.get("reference_kl", False),
         batch=_batch_sizes(values["batch"], objective.family, f"{where}.batch"),
-        token_filter=TokenFilter(**filters),
+        token_filter=_token_filter(values["sampling"]),
         max_new_tokens=values["sampling"].get("max_new_tokens", 0),
         stop_strings=tuple(values["sampling"].get("stop_strings", ())),
         data=values["data"],
@@ -230,6 +228,16 @@ def resolve_stage(name: str, section: ConfigDict) -> Stage:
     )
     _check_parts_fit(stage, where)
     return stage
+
+
+def _token_filter(sampling: Mapping[str, Any]) -> TokenFilter:
+    """What a stage samples from, and what its log-probabilities are taken under."""
+    fields = {field: sampling.get(field, default) for field, default in _FILTER.items()}
+    theta = fields.pop("entropy_theta")
+    fields["logit_bias"] = tuple((int(token), float(add)) for token, add in fields["logit_bias"])
+    fields["forbidden_tokens"] = tuple(fields["forbidden_tokens"])
+    rule = EntropyTemperature(theta=theta) if theta else None
+    return TokenFilter(**fields, entropy_temperature=rule)
 
 
 def check_mesh(stages: tuple[Stage, ...], rows_divisor: int, evaluation_prompts: int) -> None:

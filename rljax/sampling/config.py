@@ -3,7 +3,7 @@
 import dataclasses
 
 from rljax.sampling.choose import Penalties
-from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.distribution import TokenFilter, token_bias
 
 CACHE_DTYPES = ("", "int8")
 
@@ -72,7 +72,8 @@ class SamplingConfig:
             )
 
     def check_vocabulary(self, vocab_size: int) -> None:
-        """Raises ValueError where tokens or top_logprobs do not fit a vocabulary."""
+        """Raises ValueError where biased tokens or top_logprobs do not fit a vocabulary."""
+        token_bias(self.token_filter, vocab_size)
         if self.top_logprobs > vocab_size:
             raise ValueError(
                 f"top_logprobs={self.top_logprobs} is more than the vocabulary of {vocab_size}."

@@ -146,6 +146,10 @@ class PolicyGradient:
             samples.rollouts.mask,
             share_prompts=batch.share_prompts,
         )
+        if self.stage.token_filter.entropy_temperature is not None:
+            # What was used, not what the moved policy would use: a constant of the update.
+            used = samples.rollouts.temperature.reshape(inputs["mask"].shape)
+            inputs["temperature"] = np.where(inputs["mask"], used, np.float32(1.0))
         rows = {"mask": samples.flat("mask"), "behavior_logprobs": samples.flat("logprobs")}
         rows |= self._scored(self.context.full(state.params), inputs)
         advantages, baseline, no_signal = jax.device_get(
