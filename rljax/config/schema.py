@@ -279,7 +279,7 @@ SAMPLING: Section = {
     "min_p": Field(None, "0 keeps all", value_type=float, minimum=0),
     "entropy_theta": Field(
         None,
-        "the temperature falls where the model is sure: temperature * 0.8 ** (theta / H) with H the "
+        "the temperature falls where the model is sure: temperature * 0.8 ** (theta / H), H the "
         "entropy of the step (arXiv:2403.14541); 0: constant",
         value_type=float,
         minimum=0,

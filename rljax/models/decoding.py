@@ -26,8 +26,9 @@ from rljax.models.attention.partial import (
 from rljax.models.block import Block
 from rljax.models.config import ModelConfig
 from rljax.models.kv_cache import Cache, columns, stored, write_column
+from rljax.models.network import Network, Params
 from rljax.models.products import embed
-from rljax.models.rotary import rotary
+from rljax.models.rotary import Rotary, rotary
 from rljax.models.transformer import Transformer
 from rljax.parallel.rules import constrain
 
@@ -40,6 +41,13 @@ class Decoder(NamedTuple):
 
     model: Transformer
     blocks: tuple[Block, ...]
+    rotations: Rotary  # [S, h/2] of positions 0 .. S-1: sines are not computed again in every step
+
+    @classmethod
+    def of(cls, network: Network, unstacked: Params, slots: int) -> "Decoder":
+        """With parameters from `Network.unstack`, for sequences of up to `slots` tokens."""
+        table = rotary(network.config, jnp.arange(slots)[None])
+        return cls(*network.bind_layers(unstacked), jax.tree.map(lambda x: x[0], table))
 
     @property
     def config(self) -> ModelConfig:
@@ -86,7 +94,8 @@ def run_layers(decoder: Decoder, tokens: Array, positions: Array, attend: Attend
     x = embed(model.embedding[...], tokens, config.compute_dtype)
     x = x * jnp.asarray(config.embedding_scale, x.dtype) if config.embedding_scale != 1 else x
     x = constrain(x, "batch", None, "width")
-    rotations = rotary(config, positions)
+    look_up = lambda table: jnp.take(table, positions, axis=0, mode="clip")  # noqa: E731
+    rotations = jax.tree.map(look_up, decoder.rotations)
     present = jnp.ones(tokens.shape, bool)
     for index, block in enumerate(decoder.blocks):
         rotation = rotations.global_layers

@@ -91,12 +91,15 @@ def make_sampler(
     ) -> Rollouts:
         shards = row_shards()
         everything = (params, *(model.params for model in guide_models))
-        decoders = tuple(map(_decoder, networks, everything))
         prompts = [(requests.prompts, requests.prompt_mask)]
         prompts += [
             prompts[0] if model.prompts is None else (model.prompts, model.prompt_mask)
             for model in guide_models
         ]
+        decoders = tuple(
+            _decoder(network, params, tokens.shape[1] + config.max_new_tokens)
+            for network, params, (tokens, _) in zip(networks, everything, prompts, strict=True)
+        )
         prefilled = [
             prefill(
                 decoder,
@@ -135,7 +138,7 @@ def make_sampler(
     return sample
 
 
-def _decoder(network: Network, params: Params) -> Decoder:
+def _decoder(network: Network, params: Params, slots: int) -> Decoder:
     if not isinstance(params["blocks"], tuple):
         params = network.unstack(params)
-    return Decoder(*network.bind_layers(params))
+    return Decoder.of(network, params, slots)

@@ -42,7 +42,7 @@ def loss(params, tokens):
     return found.hidden.astype(jnp.float32).var() + found.routing.probabilities.var()
 
 def decode(params, tokens):
-    decoder = Decoder(*network.bind_layers(network.unstack(params)))
+    decoder = Decoder.of(network, network.unstack(params), 256)
     prompts = PromptCache(empty_cache(config, len(tokens), 128), tokens)
     own = Own(jnp.int32(0), tokens * 0, jnp.int32(1))
     cache = empty_cache(config, len(tokens), 128)
