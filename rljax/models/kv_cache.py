@@ -6,6 +6,7 @@ row that begins anew only sets its age to 0. No row needs a place of its own to 
 contiguous slice is updated in place.
 """
 
+import functools
 import math
 
 import jax
@@ -37,6 +38,7 @@ def empty_cache(config: ModelConfig, rows: int, columns: int, dtype: str = "") -
     return tuple(layer() for _ in range(config.layers))
 
 
+@functools.cache
 def cache_bytes(config: ModelConfig, rows: int, columns: int, dtype: str = "") -> int:
     """What `empty_cache` takes, of all devices together."""
     shapes = jax.eval_shape(lambda: empty_cache(config, rows, columns, dtype))

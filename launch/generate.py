@@ -1,0 +1,414 @@
+r"""Samples from a checkpoint of a run, or from a published model.
+
+    python launch/generate.py --checkpoint=WORKDIR/checkpoints/STAGE[/STEP] --prompt="1 + 1 ="
+    python launch/generate.py --model=FOLDER --prompts=FILE.jsonl --out=FILE.jsonl --n=4 \
+        --temperature=0.8 --top_p=0.95 --max_new_tokens=256 --stop='["\n\n"]' --weights=bfloat16
+
+A line of --prompts is an object with the prompt as text, or as a list of chat messages, which go
+through the chat template as in training. A line of --out is the same object with the place of the
+line as "id" (unless it has one) and "completions": text, stop_reason, tokens, logprobs (under the
+distribution really sampled from) and model_logprobs of each. Without --out the texts are printed.
+
+Noise belongs to (seed, place of the prompt, number of the completion): neither batches nor other
+prompts change a completion, up to float rounding.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+from jax.sharding import Mesh
+
+from rljax.config.runs import find_step, recorded_network, run_config
+from rljax.data.chat import PlainTemplate, render_chat
+from rljax.data.sources import open_source
+from rljax.data.tokenizers import Tokenizer, load_tokenizer
+from rljax.errors import unknown_name
+from rljax.models.lora import combine
+from rljax.models.network import Network, Params
+from rljax.models.pretrained import is_pretrained, read_config, stop_token_ids
+from rljax.parallel.mesh import AXES, make_mesh
+from rljax.sampling.choose import Penalties
+from rljax.sampling.completion import Completion
+from rljax.sampling.distribution import EntropyTemperature
+from rljax.sampling.generate import Generator
+from rljax.sampling.options import SamplingOptions
+from rljax.training.start import Source, check_start, load_start
+
+# Flags that are arguments of `Generator`.
+GENERATOR_FLAGS = ("weights", "cache", "slots", "batch_prompts", "max_prompt_tokens")
+
+# One of them, at least, makes a folder one of a tokenizer.
+TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.tiktoken")
+
+# What errors of the library call the flags.
+FLAGS = {
+    r"config\.<stage>\.sampling\.": "--",
+    r"\(penalties\.": "(--penalties.",
+    r"\(prompts\)": "(--prompt, --prompts)",
+    r"(SamplingOptions|Generator)\.": "--",
+    r"config\.model\.init_from": "--checkpoint",
+    r"config\.tokenizer(\.\w+)?": "--tokenizer",
+    r"config\.data\.prompt_column": "--prompt_column",
+    r"config\.mesh": "--mesh",
+}
+
+
+class Model(NamedTuple):
+    """What is sampled from."""
+
+    network: Network
+    params: Params
+    tokenizer: Tokenizer
+    stop_tokens: tuple[int, ...]  # besides the tokenizer's eos
+    text_bos: bool  # whether prompts that are text begin with bos
+    chat_bos: bool  # whether rendered chats do
+    template: PlainTemplate | None  # of chats; None: the tokenizer's
+
+
+def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
+    """The model of a run, as it was trained: tokenizer, template and bos included.
+
+    Raises:
+        ValueError: if there is no such run or checkpoint.
+    """
+    step = find_step(checkpoint)
+    config = run_config(step)
+    if config is None:
+        raise ValueError(
+            f"No {step.parents[2] / 'config.json'}: --checkpoint must lie in the folder of a run, "
+            "as WORKDIR/checkpoints/STAGE[/STEP]."
+        )
+    section = config["tokenizer"]
+    folders = [config["model"]["init_from"], tokenizer or section["path"]]
+    turn, opening = section["chat_turn"], section["chat_generation_prompt"]
+    loaded = load_tokenizer(folders[1], tuple(section["special_tokens"]))
+    network = Network.create(recorded_network(config))
+    return Model(
+        network=network,
+        params=_params(Source(str(step), config["seed"]), network, mesh),
+        tokenizer=loaded,
+        stop_tokens=tuple(id for folder in folders if folder for id in stop_token_ids(folder)),
+        text_bos=section["add_bos"],
+        chat_bos=section["add_bos"],
+        template=PlainTemplate(turn, opening) if turn else None,
+    )
+
+
+def load_published(folder: Path, tokenizer: str, dtype: str, mesh: Mesh) -> Model:
+    """A published model. Texts begin with bos where its tokenizer says so, chats as its template.
+
+    Raises:
+        ValueError: if the folder is no checkpoint of a causal language model.
+    """
+    if not is_pretrained(folder):
+        raise ValueError(
+            f"{folder} has no config.json that names a model_type: it is no Hugging Face folder "
+            "(--model)"
+        )
+    # Without files transformers may make an empty tokenizer of the model's family.
+    if not tokenizer and not any(next(folder.glob(name), None) for name in TOKENIZER_FILES):
+        raise ValueError(
+            f"{folder} holds none of {', '.join(TOKENIZER_FILES)}: give the folder of its "
+            "tokenizer, or byte (--tokenizer)"
+        )
+    loaded = load_tokenizer(tokenizer or folder)
+    network = Network.create(read_config(folder, dtype=dtype, param_dtype=dtype))
+    return Model(
+        network=network,
+        params=_params(Source(str(folder), 0), network, mesh),
+        tokenizer=loaded,
+        stop_tokens=stop_token_ids(folder),
+        text_bos=_begins_with_bos(loaded),
+        chat_bos=False,
+        template=None,
+    )
+
+
+def _params(source: Source, network: Network, mesh: Mesh) -> Params:
+    network.config.check_mesh(dict(mesh.shape))
+    check_start(source, network)
+    with jax.set_mesh(mesh):
+        return combine(*load_start(source, network, mesh))
+
+
+def _begins_with_bos(tokenizer: Tokenizer) -> bool:
+    """Whether a Hugging Face tokenizer of itself puts bos before a text."""
+    inner = getattr(tokenizer, "inner", None)
+    return inner is not None and inner.encode("a")[:1] == [tokenizer.bos_id]
+
+
+def read_prompts(flags: argparse.Namespace) -> Sequence[Mapping[str, Any]]:
+    """Records with a prompt."""
+    column = flags.prompt_column
+    if flags.prompt is not None:
+        return [{column: flags.prompt}]
+    return open_source(
+        "jsonl",
+        path=flags.prompts,
+        chat_columns=(column,),
+        path_field="--prompts",
+        columns_field="--prompt_column",
+    )
+
+
+def prepared(prompt: str | Sequence[Mapping[str, str]], model: Model) -> str | list[int]:
+    """A prompt for the generator, which knows no chats."""
+    if isinstance(prompt, str):
+        return prompt
+    text = render_chat(prompt, model.tokenizer, template=model.template)
+    tokens = model.tokenizer.encode(text)
+    return [model.tokenizer.bos_id, *tokens] if model.chat_bos else tokens
+
+
+def sampling_options(flags: argparse.Namespace) -> SamplingOptions:
+    """The flags that say how a prompt is completed.
+
+    Raises:
+        ValueError: for values that cannot be.
+    """
+    names = {field.name for field in dataclasses.fields(SamplingOptions)} - {"seed"}
+    given = {name: getattr(flags, name) for name in names}
+    for name, kind in (("entropy_temperature", EntropyTemperature), ("penalties", Penalties)):
+        given[name] = _filled(kind, given[name], f"--{name}")
+    given["logit_bias"] = {_id(token): bias for token, bias in flags.logit_bias.items()}
+    return SamplingOptions(**given)
+
+
+def _filled(kind: type, given: Mapping[str, Any] | None, flag: str) -> Any:
+    """A dataclass from the JSON of a flag."""
+    if given is None:
+        return None
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in given:
+        if name not in known:
+            raise unknown_name("field", name, known, flag)
+    try:
+        return kind(**given)
+    except TypeError as error:  # a field is missing, or no number
+        raise ValueError(f"{error} ({flag})") from error
+
+
+def _id(token: str) -> int:
+    """JSON has no other keys than texts."""
+    if not token.isdecimal():
+        raise ValueError(f"ids must be whole numbers, got {token!r} (--logit_bias)")
+    return int(token)
+
+
+def load_model(flags: argparse.Namespace) -> tuple[Model, Mesh]:
+    """The model of --checkpoint or --model, on the mesh of the flags."""
+    sizes = {axis: getattr(flags, f"mesh.{axis}") for axis in AXES}
+    mesh = make_mesh(
+        {"data": -1} | {axis: size for axis, size in sizes.items() if size is not None}
+    )
+    if flags.checkpoint is not None:
+        if flags.dtype is not None:
+            raise ValueError(
+                "the parameters of a run have the precision that they were trained in; "
+                "--weights=bfloat16 is that of the sampler (--dtype)"
+            )
+        return load_run(flags.checkpoint, flags.tokenizer, mesh), mesh
+    return load_published(flags.model, flags.tokenizer, flags.dtype or "float32", mesh), mesh
+
+
+def start(
+    flags: argparse.Namespace, records: Sequence[Mapping[str, Any]], options: SamplingOptions
+) -> Iterator[list[list[Completion]]]:
+    """Loads the model and checks the prompts; the iterator then samples batch by batch."""
+    model, mesh = load_model(flags)
+    generator = Generator(
+        model.network,
+        model.params,
+        model.tokenizer,
+        mesh,
+        stop_tokens=model.stop_tokens,
+        add_bos=model.text_bos,
+        **{name: getattr(flags, name) for name in GENERATOR_FLAGS},
+    )
+    prompts = [prepared(record[flags.prompt_column], model) for record in records]
+    return generator.stream(prompts, options, seed=flags.seed)
+
+
+def record_of(completion: Completion, *, include_stop: bool) -> dict[str, Any]:
+    """What a line of --out says of a completion."""
+    record = {
+        "text": completion.full_text if include_stop else completion.text,
+        "stop_reason": completion.stop_reason,
+        "tokens": completion.tokens,
+        "logprobs": completion.logprobs.tolist(),
+        "model_logprobs": completion.model_logprobs.tolist(),
+    }
+    if completion.top_tokens is not None:
+        record["top_tokens"] = completion.top_tokens.tolist()
+        record["top_logprobs"] = completion.top_logprobs.tolist()
+    return record
+
+
+def print_texts(place: int, completions: Sequence[Completion], *, include_stop: bool) -> None:
+    """For the eye."""
+    for number, each in enumerate(completions):
+        reason = each.stop_reason.replace("_", " ")
+        print(f"--- prompt {place}, completion {number}: {len(each.tokens)} tokens, {reason}")
+        print(each.full_text if include_stop else each.text)
+
+
+def write(
+    flags: argparse.Namespace,
+    records: Sequence[Mapping[str, Any]],
+    batches: Iterator[list[list[Completion]]],
+) -> None:
+    """Samples, writes each batch as it is done, and prints how fast that was."""
+    started, seconds, tokens = time.perf_counter(), [0.0], [0]
+    places = iter(range(len(records)))
+    with contextlib.ExitStack() as stack:
+        file = flags.out and stack.enter_context(flags.out.open("w", encoding="utf-8"))
+        for batch in batches:
+            seconds.append(time.perf_counter() - started)
+            tokens.append(tokens[-1] + sum(len(c.tokens) for each in batch for c in each))
+            for completions, place in zip(batch, places, strict=False):
+                if not file:
+                    print_texts(place, completions, include_stop=flags.include_stop)
+                    continue
+                found = [record_of(c, include_stop=flags.include_stop) for c in completions]
+                line = {"id": place, **records[place], "completions": found}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if file:
+                file.flush()
+                print(f"{place + 1}/{len(records)} prompts, {tokens[-1]:,} tokens")
+    rate = tokens[-1] / seconds[-1]
+    print(f"{tokens[-1]:,} tokens in {seconds[-1]:.1f} s, {rate:,.0f} tokens/s with compilation")
+    if len(seconds) > 2:
+        rate = (tokens[-1] - tokens[1]) / (seconds[-1] - seconds[1])
+        print(f"{rate:,.0f} tokens/s after the first batch")
+    if flags.out is not None:
+        print(f"wrote {flags.out}")
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are ValueErrors, for the one line of this command."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def json_of(kind: type, example: str) -> Callable[[str], Any]:
+    """Reads a flag as JSON."""
+
+    def read(text: str) -> Any:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        if not isinstance(value, kind):
+            raise argparse.ArgumentTypeError(f"must be JSON such as {example}, got {text!r}")
+        return value
+
+    return read
+
+
+def parser() -> Parser:
+    """All flags."""
+    made = Parser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    where = made.add_argument_group("model, prompts, result")
+    add, either = where.add_argument, where.add_mutually_exclusive_group(required=True)
+    either.add_argument("--checkpoint", type=Path, metavar="DIR", help="of a run")
+    either.add_argument("--model", type=Path, metavar="DIR", help="a Hugging Face folder")
+    add("--tokenizer", default="", metavar="DIR", help="or byte; by default the model's own")
+    add("--dtype", choices=("float32", "bfloat16"), help="in which --model is read")
+    either = where.add_mutually_exclusive_group(required=True)
+    either.add_argument("--prompt", metavar="TEXT", help="a single one")
+    either.add_argument("--prompts", type=Path, metavar="FILE", help="JSON lines")
+    add("--prompt_column", default="prompt", metavar="NAME", help="of --prompts (prompt)")
+    add("--out", type=Path, metavar="FILE", help="by default texts are printed")
+    add("--overwrite", action="store_true", help="replace --out if it exists")
+    add("--include_stop", action="store_true", help="texts with what ended them")
+    add("--seed", type=int, default=0, help="of the noise (0)")
+    _add_options(made.add_argument_group("completions"))
+    add = made.add_argument_group("sampler").add_argument
+    add("--weights", default="", choices=("", "bfloat16", "int8"), help="as they are, or in this")
+    add("--cache", default="", choices=("", "int8"), help="of keys and values")
+    add("--slots", type=int, default=64, help="completions at a time (64; 0: all)")
+    add("--batch_prompts", type=int, default=128, help="prompts at a time (128)")
+    add("--max_prompt_tokens", type=int, help="a longer prompt is an error")
+    for axis in AXES:
+        add(f"--mesh.{axis}", type=int, metavar="N", help="size of this axis of the mesh")
+    return made
+
+
+def _add_options(group: argparse._ArgumentGroup) -> None:
+    """One flag for each field of `SamplingOptions`, but for its seed."""
+    add, defaults = group.add_argument, SamplingOptions()
+    for name, text in (
+        ("n", "completions of each prompt"),
+        ("max_new_tokens", "of each completion"),
+        ("min_new_tokens", "before which none ends by itself"),
+        ("temperature", "0 is greedy"),
+        ("top_k", "0 keeps all tokens"),
+        ("top_p", "1 keeps all tokens"),
+        ("min_p", "0 keeps all tokens"),
+        ("top_logprobs", "likeliest tokens that are written for each token"),
+        ("first_sample", "number of the first completion"),
+    ):
+        default = getattr(defaults, name)
+        add(f"--{name}", type=type(default), default=default, help=f"{text} ({default})")
+    texts, ids = json_of(list, r"""'["\n\n"]'"""), json_of(list, "'[1, 2]'")
+    add("--stop", type=texts, default=(), metavar="JSON", help="texts that end a completion")
+    add("--stop_tokens", type=ids, default=(), metavar="JSON", help="ids that do, besides eos")
+    add("--forbidden_tokens", type=ids, default=(), metavar="JSON", help="ids that never come")
+    for name, default, example in (
+        ("logit_bias", {}, """'{"13": -5.0}'"""),
+        ("penalties", {}, """'{"repetition": 1.1, "presence": 0.0, "frequency": 0.0}'"""),
+        ("entropy_temperature", None, """'{"theta": 0.5}'"""),
+    ):
+        read = json_of(dict, example)
+        add(f"--{name}", type=read, default=default, metavar="JSON", help=f"such as {example}")
+
+
+def check_out(out: Path | None, overwrite: bool) -> None:
+    """Raises ValueError where nothing can, or should, be written."""
+    if out is None:
+        return
+    if not out.parent.is_dir():
+        raise ValueError(f"there is no folder {str(out.parent)!r} (--out)")
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists; --overwrite replaces it (--out)")
+
+
+def in_flags(message: str) -> str:
+    """An error of the library in the words of this command."""
+    for pattern, name in FLAGS.items():
+        message = re.sub(pattern, name, message)
+    return message
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after printing what is wrong."""
+    try:
+        flags = parser().parse_args(arguments)
+        check_out(flags.out, flags.overwrite)
+        options, records = sampling_options(flags), read_prompts(flags)
+        write(flags, records, start(flags, records, options))
+    except (ValueError, OSError) as error:
+        if os.environ.get("RLJAX_TRACEBACK"):
+            raise
+        print(f"error: {in_flags(str(error))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

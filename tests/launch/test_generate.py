@@ -1,0 +1,194 @@
+"""launch/generate.py on a run's checkpoint and on the folder that it exports to."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import jax
+import optax
+import pytest
+
+from rljax.config.load import load_config
+from rljax.config.model import resolve_model
+from rljax.config.validate import plain, resolved_dict, validate
+from rljax.data.tokenizers import ByteTokenizer
+from rljax.models.network import Network
+from rljax.models.pretrained import save_pretrained
+from rljax.parallel.mesh import make_mesh
+from rljax.sampling.engine import Engine
+from rljax.training.checkpoints import Checkpoints
+from rljax.training.start import Source, base_note
+from rljax.training.state import create_state, state_shardings
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+from ml_collections import ConfigDict
+def get_config(arg=''):
+    return ConfigDict(dict(name='small', stages=('s',), s=dict(method='sft'),
+        model=dict(layers=1, width=16, heads=2, kv_heads=2, query_key_norm='head'),
+        tokenizer=dict(chat_turn='{role}: {content}|', chat_generation_prompt='bot: '),
+        data=dict(tasks=(dict(name='chain_sum'),))))
+"""
+
+
+@pytest.fixture(scope="module")
+def command() -> ModuleType:
+    """The module, whose meshes are made of two devices."""
+    spec = importlib.util.spec_from_file_location("generate_command", ROOT / "launch/generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:2])
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, one_device) -> Path:
+    """With a run that has checkpoints of stage s, its model as a published one, and prompts."""
+    folder = tmp_path_factory.mktemp("generate")
+    (folder / "config.py").write_text(CONFIG)
+    config = load_config(folder / "config.py")
+    network = Network.create(resolve_model(config.model, ByteTokenizer().vocab_size))
+    params, optimizer = network.init(jax.random.key(3), one_device), optax.sgd(0.1)
+    published = dict(eos_token_id=258, pad_token_id=256, bos_token_id=257)
+    save_pretrained(folder / "hf", network, params, more_config=published)
+    state = create_state(params, optimizer, state_shardings(network, optimizer, one_device))
+    checkpoints = Checkpoints(folder / "run" / "checkpoints" / "s", keep=1)
+    checkpoints.save(3, state, base_note(Source.of(config), network), None)
+    checkpoints.close()
+    resolved = resolved_dict(config, validate(config))
+    resolved["network"] = plain(dataclasses.asdict(network.config))
+    (folder / "run" / "config.json").write_text(json.dumps(resolved))
+    lines = [
+        {"prompt": "1 + 1 =", "reference": "2"},
+        {"prompt": "user: hi|bot: ", "id": "as text"},
+        {"prompt": "x" * 9},
+    ]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def written(folder, command, capsys):
+    """written(file, *flags): runs the command, returns its lines and what it printed."""
+
+    def run(name: str, *flags: str) -> tuple[list[dict], str]:
+        out = folder / name
+        assert command.main([f"--out={out}", *flags]) == 0, capsys.readouterr().err
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+        return lines, capsys.readouterr().out
+
+    return run
+
+
+FLAGS = ("--n=2", "--max_new_tokens=6", "--temperature=0.7", "--top_logprobs=1", "--seed=4")
+
+
+def test_a_run_and_its_published_model_write_the_same(folder, written):
+    """On two meshes, in one batch and in two."""
+    prompts, run = folder / "prompts.jsonl", folder / "run/checkpoints/s"
+    lines, printed = written("a.jsonl", f"--checkpoint={run}", f"--prompts={prompts}", *FLAGS)
+    assert [line["id"] for line in lines] == [0, "as text", 2]
+    assert lines[0]["prompt"] == "1 + 1 =" and lines[0]["reference"] == "2"
+    for line in lines:
+        assert len(line["completions"]) == 2
+        for each in line["completions"]:
+            assert each["stop_reason"] in ("length", "stop_token")
+            assert len(each["tokens"]) == len(each["logprobs"]) == len(each["top_tokens"]) <= 6
+            assert each["text"] == ByteTokenizer().decode(each["tokens"])
+            assert max(each["model_logprobs"]) < 0
+    count = sum(len(each["tokens"]) for line in lines for each in line["completions"])
+    assert f"{count} tokens in" in printed and "tokens/s" in printed and "wrote" in printed
+
+    published = (f"--model={folder / 'hf'}", "--tokenizer=byte", "--mesh.tensor=2")
+    others, printed = written(
+        "b.jsonl", *published, f"--prompts={prompts}", "--batch_prompts=2", *FLAGS
+    )
+    assert "2/3 prompts" in printed and "3/3 prompts" in printed and "first batch" in printed
+    for line, other in zip(lines, others, strict=True):
+        for one, two in zip(line["completions"], other["completions"], strict=True):
+            assert one["tokens"] == two["tokens"] and one["text"] == two["text"]
+            assert one["logprobs"] == pytest.approx(two["logprobs"], abs=1e-5)
+
+
+def test_chats_are_rendered_as_in_training(folder, command):
+    chats = folder / "chats.jsonl"
+    chats.write_text(json.dumps({"q": [{"role": "user", "content": "hi"}]}) + "\n")
+    flags = SimpleNamespace(prompt=None, prompts=chats, prompt_column="q")
+    (record,) = command.read_prompts(flags)
+    run = command.load_run(folder / "run/checkpoints/s", "", command.make_mesh({"data": -1}))
+    rendered = command.prepared(record["q"], run)
+    assert bytes(rendered) == b"user: hi|bot: "
+    assert command.prepared(record["q"], run._replace(chat_bos=True)) == [257, *rendered]
+    assert command.prepared("hi", run) == "hi" and not run.text_bos
+
+
+def test_texts_are_printed_without_a_file(folder, command, capsys):
+    """And a file is replaced only where that is said."""
+    kept = folder / "kept.jsonl"
+    kept.write_text("mine")
+    words = [f"--checkpoint={folder}/run/checkpoints/s/3", "--max_new_tokens=4", '--stop=["e"]']
+    assert command.main([*words, "--prompt=ab", f"--out={kept}"]) == 1
+    assert f"{kept} exists; --overwrite replaces it (--out)" in capsys.readouterr().err
+    assert kept.read_text() == "mine"
+    bias = "--logit_bias=" + json.dumps({str(ord("e")): 1e6})
+    assert command.main([*words, "--prompt=ab", bias]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("--- prompt 0, completion 0: 1 tokens, stop string\n\n")
+    one = SimpleNamespace(text="so", full_text="so\n", tokens=(5, 6), stop_reason="stop_string")
+    command.print_texts(3, [one], include_stop=True)
+    assert capsys.readouterr().out == "--- prompt 3, completion 0: 2 tokens, stop string\nso\n\n"
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--prompt=a", "--n=0"], "n must be a whole number in 1..2147483647, got 0 (--n)"),
+        (["--prompt=a", "--n=x"], "argument --n: invalid int value: 'x'"),
+        (["--prompt=a", "--top_p=1.5"], "top_p must be in (0, 1], got 1.5 (--top_p)"),
+        (["--prompt=a", "--temp=1"], "unrecognized arguments: --temp=1"),
+        (["--prompt=a", "--stop=END"], "argument --stop: must be JSON such as"),
+        (["--prompt=a", '--stop=["\ufffd"]'], "(--stop)"),
+        (["--prompt=a", "--stop_tokens=[300]"], "got 300 (--stop_tokens)"),
+        (["--prompt=a", '--penalties={"repitition": 2}'], "Did you mean 'repetition'?"),
+        (["--prompt=a", '--penalties={"repetition": 0}'], "(--penalties.repetition)"),
+        (["--prompt=a", '--penalties={"repetition": "x"}'], "(--penalties)"),
+        (["--prompt=a", '--entropy_temperature={"base": 0.5}'], "(--entropy_temperature)"),
+        (["--prompt=a", '--entropy_temperature={"theta": -1}'], "(--entropy_temperature.theta)"),
+        (["--prompt=a", '--logit_bias={"a": 1}'], "got 'a' (--logit_bias)"),
+        (["--prompt=a", "--slots=-1"], "(--slots)"),
+        (["--prompt=a", "--mesh.data=3"], "does not divide 2 devices"),
+        (["--prompt=a", "--mesh.tensor=0"], "(--mesh)"),
+        (["--prompt=a", "--dtype=bfloat16"], "(--dtype)"),
+        (["--prompt=a", "--cache=int4"], "argument --cache: invalid choice: 'int4'"),
+        (["--prompt="], "Prompt 0 is empty: at least one token is needed (--prompt, --prompts)."),
+        (["--prompt=abc", "--max_prompt_tokens=2"], "(--max_prompt_tokens)"),
+        (["--prompts=nowhere.jsonl"], "No file 'nowhere.jsonl'"),
+        (["--prompts={folder}/prompts.jsonl", "--prompt_column=q"], "(--prompt_column)"),
+        (["--prompt=a", "--out=nowhere/x.jsonl"], "there is no folder 'nowhere' (--out)"),
+        ([], "one of the arguments --prompt --prompts is required"),
+        (["--prompt=a", "--checkpoint=nowhere"], "(--checkpoint)"),
+    ],
+)
+def test_what_is_wrong_is_one_line(folder, command, monkeypatch, capsys, flags, message):
+    monkeypatch.setattr(Engine, "sample", lambda *a, **k: pytest.fail("sampled"))
+    words = [f"--checkpoint={folder}/run/checkpoints/s"]
+    words += [flag.format(folder=folder) if "{folder}" in flag else flag for flag in flags]
+    assert command.main(words) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("error: ") and message in text and text.count("\n") == 1
+    assert "config." not in text.replace("config.json", "")
+
+
+def test_what_is_wrong_with_a_published_model(folder, command, capsys):
+    for flags, message in (
+        ([f"--model={folder}"], "(--model)"),
+        ([f"--model={folder}/hf"], "(--tokenizer)"),
+    ):
+        assert command.main([*flags, "--prompt=a"]) == 1
+        text = capsys.readouterr().err
+        assert text.startswith("error: ") and message in text
+    (folder / "alone/checkpoints/s/1/state").mkdir(parents=True)
+    assert command.main([f"--checkpoint={folder}/alone/checkpoints/s", "--prompt=a"]) == 1
+    assert "--checkpoint must lie in the folder of a run" in capsys.readouterr().err
