@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from rljax.models.network import Network
+from rljax.sampling.distribution import TokenFilter
 
 REMASKING = ("low_confidence", "random")
 STOP_CONFIDENCE = ("model", "zero", "excluded")
@@ -103,6 +104,11 @@ class DiffusionConfig:
     def steps_per_block(self) -> int:
         """Denoising steps of a block."""
         return self.steps // self.blocks
+
+    @property
+    def token_filter(self) -> TokenFilter:
+        """That of tokens that are drawn: a temperature and nothing else."""
+        return TokenFilter(temperature=self.temperature)
 
     def check_network(self, network: Network) -> None:
         """Raises ValueError unless the network can be decoded in this way."""

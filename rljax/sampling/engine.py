@@ -14,6 +14,8 @@ from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
 from rljax.sampling.checks import check_memory, check_requests
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.constraints import Constraint
+from rljax.sampling.diffusion import make_diffusion_sampler
+from rljax.sampling.diffusion_config import DiffusionConfig
 from rljax.sampling.guides import Guide
 from rljax.sampling.request import Requests, Rollouts
 from rljax.sampling.sampler import GuideModel, make_sampler
@@ -36,7 +38,7 @@ class Engine:
     def __init__(
         self,
         network: Network,
-        config: SamplingConfig,
+        config: SamplingConfig | DiffusionConfig,
         mesh: Mesh,
         *,
         weights: str = "",
@@ -50,19 +52,32 @@ class Engine:
 
         Args:
             network: of the trainer.
-            config: static settings.
+            config: static settings; which of the two decides how is decoded.
             mesh: of the sampler; the trainer's, or another one over the same devices.
             weights: their precision (weights.py).
             gather_weights: whether they are whole over fsdp.
             guide, guide_networks: see `make_sampler`.
             stop_strings, constraint: of every call.
+
+        Raises:
+            ValueError: for a setting that cannot work, or that diffusion never reads.
         """
         self.network = sampling_network(network, weights)
         self.config, self.mesh = config, mesh
         self._precision, self._gather = weights, gather_weights
-        self._watchers = {"stop_strings": stop_strings, "constraint": constraint}
+        watchers = {"stop_strings": stop_strings, "constraint": constraint}
         self._models = [self.network.config, *(each.config for each in guide_networks)]
-        sampler = make_sampler(self.network, config, guide=guide, guide_networks=guide_networks)
+        self._diffusion = isinstance(config, DiffusionConfig)
+        if self._diffusion:
+            given = {**watchers, "guide": guide, "guide_networks": guide_networks or None}
+            unread = [name for name, value in given.items() if value is not None]
+            if unread:
+                raise ValueError(f"Masked diffusion never reads {', '.join(unread)}.")
+            watchers = {}
+            sampler = make_diffusion_sampler(self.network, config)
+        else:
+            sampler = make_sampler(self.network, config, guide=guide, guide_networks=guide_networks)
+        self._watchers = watchers
         self.program = jax.jit(sampler, out_shardings=batch_sharding(mesh))
         self._prepare: Callable[[Params], Params] | None = None  # made from the first parameters
 
@@ -82,7 +97,8 @@ class Engine:
 
     def prepared(self, params: Params) -> Params:
         """See `sampling_weights`."""
-        return sampling_weights(self.network, params, self._precision)
+        apart = not self._diffusion  # whose passes are over whole rows
+        return sampling_weights(self.network, params, self._precision, apart=apart)
 
     def shardings(self, params: Params) -> Params:
         """Those of `load(params)`; params may be shapes."""
@@ -117,11 +133,13 @@ class Engine:
         shards, count = rows_divisor(self.mesh), len(requests.prompts)
         padded = fill_rows(in_bucket(requests), math.ceil(count / shards) * shards)
         rows, slots = padded.prompts.shape
-        check_memory(self._models, self.config, rows, slots, self.mesh, shards)
+        if not self._diffusion:
+            check_memory(self._models, self.config, rows, slots, self.mesh, shards)
         with jax.set_mesh(self.mesh):
             placed = put_rows(padded, self.mesh)
+            models = (guide_models,) if guide_models else ()
             rollouts = self.program(
-                weights, placed, key, jnp.int32(step), guide_models, **self._watchers
+                weights, placed, key, jnp.int32(step), *models, **self._watchers
             )
             return jax.tree.map(lambda x: x[:count], jax.device_get(rollouts))
 

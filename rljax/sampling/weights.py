@@ -42,10 +42,16 @@ def sampling_network(network: Network, precision: str) -> Network:
     return dataclasses.replace(Network.create(config), logical_axes=network.logical_axes)
 
 
-def sampling_weights(network: Network, params: Params, precision: str) -> Params:
-    """Parameters as the sampler reads them: `Network.unstack` of what the precision makes of them.
+def sampling_weights(
+    network: Network, params: Params, precision: str, *, apart: bool = True
+) -> Params:
+    """Parameters as the sampler reads them.
 
-    Matrices that are quantised already stay as they are.
+    Args:
+        network: of the sampler (`sampling_network`).
+        params: of the trainer. Matrices that are quantised already stay as they are.
+        precision: of the copy.
+        apart: whether layers are apart (`Network.unstack`), as decoding wants them.
     """
     is_matrix = lambda leaf: isinstance(leaf, Quantised)  # noqa: E731
     if precision == "bfloat16":
@@ -54,7 +60,7 @@ def sampling_weights(network: Network, params: Params, precision: str) -> Params
     if precision == "int8":
         blocks = jax.tree_util.tree_map_with_path(_in_int8, params["blocks"], is_leaf=is_matrix)
         params = {**params, "blocks": blocks}
-    return network.unstack(params)
+    return network.unstack(params) if apart else params
 
 
 def _in_int8(path: tuple, leaf: jax.Array | Quantised) -> jax.Array | Quantised:
@@ -92,5 +98,8 @@ def weight_shardings(network: Network, weights: Params, mesh: Mesh, *, gather: b
     axes = dict(network.logical_axes)
     block_axes = axes.pop("blocks")
     rest = {name: leaf for name, leaf in weights.items() if name != "blocks"}
-    layers = tuple(tree(block_axes, layer, skip=1) for layer in weights["blocks"])
-    return {**tree(axes, rest, skip=0), "blocks": layers}
+    if isinstance(weights["blocks"], tuple):
+        blocks = tuple(tree(block_axes, layer, skip=1) for layer in weights["blocks"])
+    else:
+        blocks = tree(block_axes, weights["blocks"], skip=0)
+    return {**tree(axes, rest, skip=0), "blocks": blocks}
