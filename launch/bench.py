@@ -2,7 +2,6 @@
 
 sample  the sampler alone, from token ids to token ids, beside the bounds that the rates of matrix
         products and of memory set, and beside other programs
-
 step    a whole GRPO step: tokenising, sampling, decoding to text, reward, advantages, moving rows
         to the device, all updates; without logging, evaluation and checkpoints
 update  the updates of a step alone, with each prompt computed once and with it computed for every
@@ -18,8 +17,9 @@ update  the updates of a step alone, with each prompt computed once and with it 
                       --config.grpo.batch.sequences_per_micro_batch=16
 
 With sample also:
---peer=NAME:COMMAND   another program, run in alternation with ours; what it prints last as "N tok/s"
-                      is compared. {prompts} {samples} {prompt_tokens} {new_tokens} stand for sizes
+--peer=NAME:COMMAND   another program (launch/peers/), run in alternation with ours; what it prints
+                      last as "N tok/s" is compared. {prompts} {samples} {prompt_tokens}
+                      {new_tokens} stand for sizes
 --rounds=3            of ours (--steps calls) and all peers
 --tail=0.25           lengths from a geometric law with this share of --new-tokens as mean
 --without-refill      with --tail and --config.sampler.slots: also without refill
