@@ -11,12 +11,12 @@ around it, its slot, padding or mesh, up to float rounding of the logits.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
 
-from rljax.models.decoding import Decoder, check_decodable
+from rljax.models.decoding import Decoder, PromptCache, check_decodable
 from rljax.models.network import Network, Params
 from rljax.models.prefill import prefill
 from rljax.parallel.rules import row_shards
@@ -30,7 +30,7 @@ from rljax.sampling.state import Program, Sizes
 
 
 class GuideModel(NamedTuple):
-    """One of the models, beside the policy, whose logits a guide combines."""
+    """One of the models whose logits a guide combines."""
 
     params: Params
     prompts: Array | None = None  # [B, P'] i32, padded on the left; None: those of the policy
@@ -89,36 +89,24 @@ def make_sampler(
         stop_strings: Constraint | None = None,
         constraint: Constraint | None = None,
     ) -> Rollouts:
-        shards = row_shards()
-        everything = (params, *(model.params for model in guide_models))
-        prompts = [(requests.prompts, requests.prompt_mask)]
-        prompts += [
-            prompts[0] if model.prompts is None else (model.prompts, model.prompt_mask)
+        if len(guide_models) != len(guide_networks):
+            raise ValueError(
+                f"There are {len(guide_networks)} guide_networks, but the parameters of "
+                f"{len(guide_models)} models (guide_models)."
+            )
+        models = [GuideModel(params, requests.prompts, requests.prompt_mask)]
+        models += [
+            model._replace(prompts=requests.prompts, prompt_mask=requests.prompt_mask)
+            if model.prompts is None
+            else model
             for model in guide_models
         ]
-        decoders = tuple(
-            _decoder(network, params, tokens.shape[1] + config.max_new_tokens)
-            for network, params, (tokens, _) in zip(networks, everything, prompts, strict=True)
+        pairs = zip(networks, models, strict=True)
+        decoders, caches, hidden = zip(
+            *(_compute_prompts(network, model, config) for network, model in pairs), strict=True
         )
-        prefilled = [
-            prefill(
-                decoder,
-                tokens,
-                mask.sum(axis=1),
-                shards=shards,
-                chunk_tokens=config.prefill_tokens,
-                cache_dtype=config.cache_dtype,
-            )
-            for decoder, (tokens, mask) in zip(decoders, prompts, strict=True)
-        ]
-        caches, hidden = zip(*prefilled, strict=True)
-        count, watchers = len(requests.prompts), (stop_strings, constraint)
-        guide_state = () if guide is None else guide.start(count)
-        if requests.continued is not None and jax.tree.leaves(guide_state):
-            raise ValueError(
-                f"{type(guide).__name__} carries a state over the tokens of a row, which a "
-                "continued completion does not bring along (requests.continued, guide)."
-            )
+        count, shards = len(requests.prompts), row_shards()
+        watchers, guide_state = (stop_strings, constraint), _guide_state(guide, requests)
         vocab_size = network.config.vocab_size
         return run(
             Program(
@@ -138,7 +126,36 @@ def make_sampler(
     return sample
 
 
-def _decoder(network: Network, params: Params, slots: int) -> Decoder:
+def _compute_prompts(
+    network: Network, model: GuideModel, config: SamplingConfig
+) -> tuple[Decoder, PromptCache, Array]:
+    """A model ready to decode: its keys and values of the prompts, and their last hidden states."""
+    params = model.params
     if not isinstance(params["blocks"], tuple):
         params = network.unstack(params)
-    return Decoder.of(network, params, slots)
+    slots = model.prompts.shape[1] + config.max_new_tokens
+    decoder = Decoder.of(network, params, slots)
+    cache, hidden = prefill(
+        decoder,
+        model.prompts,
+        model.prompt_mask.sum(axis=1),
+        shards=row_shards(),
+        chunk_tokens=config.prefill_tokens,
+        cache_dtype=config.cache_dtype,
+    )
+    return decoder, cache, hidden
+
+
+def _guide_state(guide: Guide | None, requests: Requests) -> Any:
+    """[B, ...] as the rows of each prompt begin.
+
+    Raises:
+        ValueError: for continued completions, whose tokens the guide has not seen.
+    """
+    state = () if guide is None else guide.start(len(requests.prompts))
+    if requests.continued is not None and jax.tree.leaves(state):
+        raise ValueError(
+            f"{type(guide).__name__} carries a state over the tokens of a row, which a continued "
+            "completion does not bring along (requests.continued, guide)."
+        )
+    return state

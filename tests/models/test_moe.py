@@ -13,9 +13,11 @@ from rljax.models.moe import MixtureOfExperts
 from rljax.models.network import Network
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import partition_spec
+from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.sampling.sampler import SamplingConfig, make_sampler
+from rljax.sampling.request import Requests
+from rljax.sampling.sampler import make_sampler
 from rljax.training.logprobs import completion_statistics
 from rljax.training.rows import completion_rows
 
@@ -337,9 +339,7 @@ def test_sampler_and_trainer_give_the_same_logprobs(sizes):
         rollouts = jax.device_get(
             jax.jit(make_sampler(network, settings))(
                 params,
-                prompts,
-                mask,
-                np.arange(4, dtype=np.int32),
+                Requests(prompts, mask, np.arange(4, dtype=np.int32)),
                 purpose_key(0, Purpose.ROLLOUTS),
                 np.int32(0),
             )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rljax.parallel.rules import put_rows
-from rljax.sampling.sampler import Rollouts
+from rljax.sampling.request import Rollouts, StopReason
 from rljax.training.families.evidence import Evidence, length_to_phrase, single_token
 from rljax.training.rollouts import Samples
 
@@ -28,7 +28,11 @@ def samples_of(made, completions: list[list[int]]) -> Samples:
         mask[0, g, : len(ids)] = True
     prompt = np.array([[256, 256, *b"1+2="]], np.int32)
     texts = [made.context.tokenizer.decode(ids) for ids in completions]
-    rollouts = Rollouts(tokens, mask, np.zeros(tokens.shape, np.float32), mask.any(-1))
+    reasons = np.where(mask.any(-1), StopReason.STOP_TOKEN, StopReason.LENGTH)
+    zeros = np.zeros(tokens.shape, np.float32)
+    rollouts = Rollouts(
+        tokens, mask, zeros, zeros, zeros, zeros, zeros, reasons, np.zeros(len(tokens), np.int32)
+    )
     records = [{"id": 0, "prompt": "1+2=", "reference": "3"}]
     return Samples(records, ["1+2="], prompt, prompt < 256, rollouts, texts, 0.0)
 

@@ -22,19 +22,20 @@ CONFIGS = [
 ]
 
 # Program -> how often it is compiled: once for each jitted function of the run. `sample` is the
-# greedy evaluation, the sampled one, and the stage's own; `step` is one for each stage.
+# greedy evaluation, the sampled one, and the stage's own; `prepared` is the sampler's copy of the
+# weights, one for both evaluations; `step` is one for each stage.
 PROGRAMS = {
-    "grpo": {"sample": 3, "step": 2, "score": 1, "_advantages": 1},
-    "reinforce": {"sample": 3, "step": 1, "_advantages": 1},
-    "dpo": {"sample": 3, "step": 2, "score": 1},
-    "jepo": {"sample": 3, "step": 2, "score": 1, "evidence_advantages": 1},
+    "grpo": {"sample": 3, "prepared": 2, "step": 2, "score": 1, "_advantages": 1},
+    "reinforce": {"sample": 3, "prepared": 2, "step": 1, "_advantages": 1},
+    "dpo": {"sample": 3, "prepared": 2, "step": 2, "score": 1},
+    "jepo": {"sample": 3, "prepared": 2, "step": 2, "score": 1, "evidence_advantages": 1},
 }
 
 
 @pytest.mark.parametrize("variant", PROGRAMS)
 def test_every_program_compiles_once(variant, tiny_run):
     counts = Counter(tiny_run(variant).compiled)
-    names = ("sample", "step", "score", "_advantages", "evidence_advantages")
+    names = ("sample", "prepared", "step", "score", "_advantages", "evidence_advantages")
     found = {name: counts[f"jit({name})"] for name in names if counts[f"jit({name})"]}
     assert found == PROGRAMS[variant]
 

@@ -88,11 +88,11 @@ def start(method, mesh):
 def grpo_batches(family, state):
     """Five updates' rows: real samples, made-up advantages of both signs."""
     rng = np.random.default_rng(0)
-    batches = []
+    batches, weights = [], family.engine.load(state.params)
     for index in range(5):
         records = RECORDS[8 * index : 8 * index + 8]
         samples = sample_texts(
-            family.context, family.sampler, state.params, records, key=family.key, step=index
+            family.context, family.engine, weights, records, key=family.key, step=index
         )
         repeat = lambda x: np.repeat(x, 2, axis=0)  # noqa: E731
         rows = completion_rows(

@@ -9,7 +9,8 @@ import pytest
 from rljax.data.tokenizers import ByteTokenizer
 from rljax.parallel.mesh import make_mesh
 from rljax.rewards.pool import Scores
-from rljax.sampling.sampler import Rollouts
+from rljax.sampling.engine import Engine
+from rljax.sampling.request import Rollouts, StopReason
 from rljax.training import pairs
 from rljax.training.pairs import _pairs_of, sample_pairs
 from rljax.training.rollouts import Samples
@@ -83,7 +84,11 @@ def test_which_samples_make_a_pair():
     for g, ids in enumerate(completions):
         tokens[:, g, : len(ids)], mask[:, g, : len(ids)] = ids, True
     finished = np.array([[True, False, True, True]] * 2)
-    rollouts = Rollouts(tokens, mask, np.zeros(tokens.shape), finished)
+    reasons = np.where(finished, StopReason.STOP_TOKEN, StopReason.LENGTH)
+    zeros = np.zeros(tokens.shape, np.float32)
+    rollouts = Rollouts(
+        tokens, mask, zeros, zeros, zeros, zeros, zeros, reasons, np.zeros(len(tokens), np.int32)
+    )
     texts = [tokenizer.decode(ids) for ids in completions] * 2
     records = [{"id": 5}, {"id": 6}]
     samples = Samples(records, ["p", "q"], None, None, rollouts, texts, 0.0)
@@ -106,11 +111,12 @@ def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):
     assert made.mesh.shape == make_mesh({"data": -1}).shape
     sizes = []
 
-    def stop(context, sampler, params, records, *, key, step):
+    def stop(context, engine, weights, records, *, key, step):
         sizes.append([record["id"] for record in records])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pairs, "sample_texts", stop)
+    monkeypatch.setattr(Engine, "load", lambda engine, params: params)
     with made.scorer, pytest.raises(KeyboardInterrupt):
         sample_pairs(made, stages[-1], None)
     assert sizes == [list(range(8))]
