@@ -33,7 +33,7 @@ setup(
         "tensorboardX",
     ],
     extras_require={
-        "test": ["pytest", "qwix>=0.1.8", "ruff"],
+        "test": ["pytest", "pytest-xdist", "qwix>=0.1.8", "ruff"],
         "tpu": ["jax[tpu]"],
         "gpu": ["jax[cuda12]"],
         "hf": ["transformers", "jinja2"],

@@ -8,4 +8,6 @@ timing.py    a whole GRPO step, or its update alone
 table.py     the results as text
 
 `launch/bench.py` is the command.
+
+decode_attention.py  by itself: what the TPU compiler expects of the kernels of decode attention
 """

@@ -46,8 +46,8 @@ def resolve_model(section: ConfigDict, tokenizer_size: int) -> ModelConfig:
             "tokens would have no embedding (config.model.vocab_size, config.tokenizer.path, "
             "config.tokenizer.special_tokens)."
         )
-    settings = ("dtype", "param_dtype", "attention", "remat", "router_bias_rate")
-    shape |= {name: values[name] for name in (*settings, "router_aux_weight")}
+    settings = ("dtype", "param_dtype", "attention", "decode_attention", "remat")
+    shape |= {name: values[name] for name in (*settings, "router_bias_rate", "router_aux_weight")}
     if values["router_bias"] is not None:
         shape["router_bias"] = values["router_bias"]
     _check_balancing(shape)

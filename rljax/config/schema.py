@@ -118,6 +118,12 @@ MODEL: Section = {
         "kernel: auto takes splash on TPU, cudnn on GPU where it can, else dense",
         choices=("auto", "dense", "splash", "cudnn"),
     ),
+    "decode_attention": Field(
+        "auto",
+        "kernel for what a row has written itself, token by token: auto takes ragged on TPU where "
+        "it is expected to be faster, else dense",
+        choices=("auto", "dense", "ragged"),
+    ),
     "remat": Field(
         "none",
         "recomputed in the backward pass: nothing, all but matrix products, whole blocks, or whole "

@@ -17,6 +17,7 @@ CHOICES = {
     "norm_placement": ("pre", "post", "both"),
     "head": ("language_model", "value", "reward", "process_reward"),
     "attention": ("auto", "dense", "splash", "cudnn"),
+    "decode_attention": ("auto", "dense", "ragged"),
     "router_score": ("softmax", "sigmoid"),
 }
 SIZES = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp_width")
@@ -140,7 +141,8 @@ class ModelConfig:
     attention_softcap: float = 0.0  # scores become c tanh(scores / c); 0: off
     sliding_window: int = 0  # tokens that a local layer sees, its own included; 0: no local layers
     global_every: int = 0  # every so many layers one sees everything; 0: none, if there is a window
-    attention: str = "auto"  # which kernel (models/attention.py)
+    attention: str = "auto"  # which kernel for whole rows (models/attention/select.py)
+    decode_attention: str = "auto"  # which one for a row's own cache (models/attention/ragged.py)
 
     norm_epsilon: float = 1e-6
     norm_offset: float = 0.0  # added to the scales (Gemma: 1)

@@ -23,6 +23,8 @@ from rljax.models.attention.partial import (
     merge,
     nothing,
 )
+from rljax.models.attention.ragged import ragged, resolve_own_kernel
+from rljax.models.attention.select import platform
 from rljax.models.block import Block
 from rljax.models.config import ModelConfig
 from rljax.models.kv_cache import Cache, columns, stored, write_column
@@ -201,8 +203,30 @@ def own_part(
 ) -> Partial:
     """The part over a row's own tokens: q [N, K, R, h], cache [N, K, C, h].
 
-    Whole blocks of columns are read, from the current one back to the oldest in use. With
-    `current` the current column holds the token itself, else nothing yet.
+    With `current` the current column holds the token itself, else nothing yet.
+
+    Raises:
+        ValueError: where `config.decode_attention` names a kernel that cannot serve.
+    """
+    rows, _, size, _ = cache.keys.shape
+    if resolve_own_kernel(config, platform(), rows, size, cache.keys.dtype) == "ragged":
+        return ragged(q, cache, *own, config, window=window, current=current)
+    return _own_blocks(q, cache, own, config, window, current=current)
+
+
+def _own_blocks(
+    q: Array,
+    cache: KeyValues,
+    own: Own,
+    config: ModelConfig,
+    window: int,
+    *,
+    current: bool,
+) -> Partial:
+    """By XLA: whole blocks of columns, from the current one back to the oldest in use.
+
+    A block is copied before it is multiplied, so where half of the ring or more is in use, all of
+    it is read in place: about as much memory moves, in one product.
     """
     size = cache.keys.shape[2]
     block = own_block(size)
@@ -224,7 +248,11 @@ def own_part(
         start = (last - index) % (size // block) * block
         return merge(found, part(start, columns(cache, start, block)))
 
-    return jax.lax.fori_loop(0, count, turn, nothing(q))
+    return jax.lax.cond(
+        2 * count < size // block,
+        lambda: jax.lax.fori_loop(0, count, turn, nothing(q)),
+        lambda: part(0, cache),
+    )
 
 
 def own_block(size: int) -> int:
@@ -272,7 +300,11 @@ def _shared(
         seen = seen & jnp.repeat(near, queries, axis=1)[:, None]
     together = q.swapaxes(1, 2).reshape(prompts, kv_heads, rows * queries, size)
     part = attend_part(together, cache, seen, config)
-    apart = lambda x: x.reshape(prompts, kv_heads, rows, queries, *x.shape[3:]).swapaxes(1, 2)  # noqa: E731
+
+    def apart(x: Array) -> Array:
+        x = x.reshape(prompts, kv_heads, rows, queries, *x.shape[3:]).swapaxes(1, 2)
+        return constrain(x, "batch", None, "kv_heads", *[None] * (x.ndim - 3))
+
     return jax.tree.map(apart, part)
 
 

@@ -23,73 +23,124 @@ def check_requests(requests: Requests, config: SamplingConfig, vocab_size: int) 
         config: of the sampler.
         vocab_size: V.
     """
-    prompts, mask = requests.prompts, requests.prompt_mask
-    if prompts.ndim != 2 or mask.shape != prompts.shape or not len(prompts):
-        raise ValueError(
-            f"prompts and prompt_mask must be [B, P] with B >= 1, got {prompts.shape} and "
-            f"{mask.shape} (prompts)."
-        )
-    lengths = mask.sum(axis=1)
-    if not lengths.all():
-        raise ValueError(
-            f"Prompt {int(np.argmin(lengths))} is empty: at least one token is needed (prompts)."
-        )
-    if not (mask == (np.arange(mask.shape[1]) >= mask.shape[1] - lengths[:, None])).all():
-        raise ValueError("Prompts must be padded on the left, without holes (prompt_mask).")
-    outside = mask & ((prompts < 0) | (prompts >= vocab_size))
-    if outside.any():
-        row, place = np.argwhere(outside)[0]
-        raise ValueError(
-            f"Prompt {row} holds the token id {prompts[row, place]}, which is outside the "
-            f"vocabulary [0, {vocab_size}) (prompts)."
-        )
+    prompts = requests.prompts
+    lengths = check_prompts(prompts, requests.prompt_mask, vocab_size, "prompts")
+    for name in ("prompt_ids", "continued"):
+        array = getattr(requests, name)
+        if array is not None and array.shape != lengths.shape:
+            raise ValueError(f"{name} must have shape {lengths.shape}, got {array.shape} ({name}).")
     shape = (len(prompts), config.samples_per_prompt)
     for name in ("sample_ids", "temperature", "min_new_tokens", "max_new_tokens"):
         array = getattr(requests, name)
         if array is not None and array.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, got {array.shape} ({name}).")
     _check_temperature(requests, config)
-    _check_limits(requests, lengths)
+    _check_limits(requests, config, lengths)
+
+
+def check_prompts(prompts: np.ndarray, mask: np.ndarray, vocab_size: int, field: str) -> np.ndarray:
+    """Raises ValueError unless these are prompts, padded on the left.
+
+    Args:
+        prompts: [B, P] integers.
+        mask: [B, P] bool.
+        vocab_size: V.
+        field: what they are, for the message.
+
+    Returns:
+        [B], their lengths.
+    """
+    if prompts.ndim != 2 or mask.shape != prompts.shape or not len(prompts):
+        raise ValueError(
+            f"Prompts and their mask must be [B, P] with B >= 1, got {prompts.shape} and "
+            f"{mask.shape} ({field})."
+        )
+    lengths = mask.sum(axis=1)
+    if not lengths.all():
+        raise ValueError(
+            f"Prompt {int(np.argmin(lengths))} is empty: at least one token is needed ({field})."
+        )
+    padded = (mask == (np.arange(mask.shape[1]) >= mask.shape[1] - lengths[:, None])).all(axis=1)
+    if not padded.all():
+        row = int(np.argmin(padded))
+        raise ValueError(
+            f"Prompts must be padded on the left, without holes; prompt {row} has the mask "
+            f"{mask[row].astype(int).tolist()} ({field})."
+        )
+    outside = mask & ((prompts < 0) | (prompts >= vocab_size))
+    if outside.any():
+        row, place = np.argwhere(outside)[0]
+        raise ValueError(
+            f"Prompt {row} holds the token id {prompts[row, place]}, which is outside the "
+            f"vocabulary [0, {vocab_size}) ({field})."
+        )
+    return lengths
+
+
+def check_guide_prompts(
+    prompts: np.ndarray, mask: np.ndarray, count: int, vocab_size: int, model: int
+) -> None:
+    """Raises ValueError unless a guide's model (its number) has a prompt for each of B prompts."""
+    field = f"guide_models[{model}].prompts"
+    check_prompts(prompts, mask, vocab_size, field)
+    if len(prompts) != count:
+        raise ValueError(
+            f"A guide's model needs a prompt for each of the {count} prompts, got {len(prompts)} "
+            f"({field})."
+        )
 
 
 def _check_temperature(requests: Requests, config: SamplingConfig) -> None:
     temperature = requests.temperature
     if temperature is None:
         return
-    if not (np.isfinite(temperature).all() and (temperature >= 0).all()):
-        raise ValueError("temperature must be finite and >= 0 (0 is greedy) (temperature).")
-    if (temperature == 0).any() and config.token_filter.truncates:
+    possible = np.isfinite(temperature) & (temperature >= 0)
+    if not possible.all():
         raise ValueError(
-            "temperature=0 in a row takes the likeliest token: there are no log-probabilities of a "
-            "filtered distribution; reset top_k, top_p and min_p, or give the row a temperature "
+            f"temperature must be finite and >= 0 (0 is greedy), got {temperature[~possible][0]} "
             "(temperature)."
         )
-    if config.token_filter.entropy_temperature is not None:
+    token_filter = config.token_filter
+    if (temperature == 0).any() and token_filter.truncates:
+        raise ValueError(
+            "temperature=0 in a row takes the likeliest token: there are no log-probabilities of a "
+            f"filtered distribution; reset top_k={token_filter.top_k}, top_p={token_filter.top_p} "
+            f"and min_p={token_filter.min_p}, or give the row a temperature (temperature)."
+        )
+    if token_filter.entropy_temperature is not None:
         raise ValueError(
             "A row's own temperature and one that follows the entropy exclude each other "
             "(temperature, token_filter.entropy_temperature)."
         )
 
 
-def _check_limits(requests: Requests, lengths: np.ndarray) -> None:
+def _check_limits(requests: Requests, config: SamplingConfig, lengths: np.ndarray) -> None:
     continued, least, most = requests.continued, requests.min_new_tokens, requests.max_new_tokens
     done = np.zeros(len(lengths), int) if continued is None else continued
-    if continued is not None and (continued.shape != lengths.shape or (done < 0).any()):
-        raise ValueError(f"continued must be [B] >= 0, got shape {continued.shape} (continued).")
+    if (done < 0).any():
+        raise ValueError(f"continued must be >= 0, got {int(done.min())} (continued).")
     if (done >= lengths).any():
         row = int(np.argmax(done >= lengths))
         raise ValueError(
             f"Prompt {row} has {lengths[row]} tokens, of which {done[row]} are said to be "
             "completion: at least one must be prompt (continued)."
         )
-    if most is not None and (most <= done[:, None]).any():
+    shape = (len(lengths), config.samples_per_prompt)
+    before = np.broadcast_to(done[:, None], shape)
+    longest = before + config.max_new_tokens if most is None else most
+    if (longest <= before).any():
+        row, sample = np.argwhere(longest <= before)[0]
         raise ValueError(
-            "max_new_tokens must be larger than what has been written already, in every row "
-            f"(smallest: {int(most.min())}, largest continued: {int(done.max())}) "
+            f"max_new_tokens={longest[row, sample]} of sample {sample} of prompt {row} is no more "
+            f"than the {before[row, sample]} tokens that have been written already "
             "(max_new_tokens, continued)."
         )
-    if least is not None and ((least < 0).any() or (most is not None and (least > most).any())):
-        raise ValueError("min_new_tokens must be in 0..max_new_tokens of its row (min_new_tokens).")
+    if least is not None and ((least < 0) | (least > longest)).any():
+        row, sample = np.argwhere((least < 0) | (least > longest))[0]
+        raise ValueError(
+            f"min_new_tokens={least[row, sample]} of sample {sample} of prompt {row} must be in "
+            f"0..{longest[row, sample]}, its max_new_tokens (min_new_tokens)."
+        )
 
 
 def needed_bytes(

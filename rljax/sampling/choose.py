@@ -17,6 +17,7 @@ from rljax.sampling.distribution import (
     take,
     token_bias,
 )
+from rljax.sampling.guide_rules import penalised_repetitions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,9 +75,8 @@ class Choice(NamedTuple):
 
 def penalised(logits: Array, seen: Occurrences, penalties: Penalties) -> Array:
     """[N, V] -> [N, V]."""
-    factor = jnp.where(logits > 0, 1 / penalties.repetition, penalties.repetition)
     repeated = seen.in_prompt | (seen.written > 0)
-    logits = jnp.where(repeated, logits * factor, logits)
+    logits = penalised_repetitions(logits, repeated, penalties.repetition)
     logits = logits - penalties.presence * (seen.written > 0)
     return logits - penalties.frequency * seen.written
 
@@ -128,6 +128,10 @@ def choose(
             best = first_largest(logits + bias_of(token_filter, logits))
             tokens = jnp.where(greedy, best, tokens)
             logprobs, spread = (jnp.where(greedy, 0.0, x) for x in (logprobs, spread))
+    if allowed is not None and token_filter.forbidden_tokens:
+        # Where all that is allowed is forbidden, anything was as likely as anything else.
+        fits = jnp.take_along_axis(allowed, tokens[:, None], axis=1)[:, 0]
+        tokens = jnp.where(fits, tokens, first_largest(allowed.astype(jnp.float32)))
     plain = not changed and token_filter.plain and own is None and not token_filter.greedy
     model_logprobs = logprobs
     if not plain or token_filter.temperature != 1:

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from rljax.models.network import Network, Params
 from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
-from rljax.sampling.checks import check_memory, check_requests
+from rljax.sampling.checks import check_guide_prompts, check_memory, check_requests
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.constraints import Constraint
 from rljax.sampling.diffusion import make_diffusion_sampler
@@ -121,7 +121,8 @@ class Engine:
             requests: NumPy arrays; any B, and P as long as the longest prompt or longer.
             key: of a random stream (keys.py).
             step: counted over the run.
-            guide_models: one for each of the guide's further networks, with B prompts each.
+            guide_models: one for each of the guide's further networks; prompts of their own, B of
+                them, are NumPy arrays.
 
         Returns:
             NumPy arrays [B, G, T].
@@ -137,11 +138,26 @@ class Engine:
             check_memory(self._models, self.config, rows, slots, self.mesh, shards)
         with jax.set_mesh(self.mesh):
             placed = put_rows(padded, self.mesh)
-            models = (guide_models,) if guide_models else ()
+            models = (self._with_prompts(guide_models, count, rows),) if guide_models else ()
             rollouts = self.program(
                 weights, placed, key, jnp.int32(step), *models, **self._watchers
             )
             return jax.tree.map(lambda x: x[:count], jax.device_get(rollouts))
+
+    def _with_prompts(
+        self, guide_models: tuple[GuideModel, ...], count: int, rows: int
+    ) -> tuple[GuideModel, ...]:
+        """Those that have prompts of their own get as many as the policy, in a bucket."""
+        models = list(guide_models)
+        for number, model in enumerate(models):
+            if model.prompts is None:
+                continue
+            vocab_size = self.network.config.vocab_size
+            check_guide_prompts(model.prompts, model.prompt_mask, count, vocab_size, number)
+            own = Requests(model.prompts, model.prompt_mask, np.zeros(count, np.int32))
+            own = put_rows(fill_rows(in_bucket(own), rows), self.mesh)
+            models[number] = model._replace(prompts=own.prompts, prompt_mask=own.prompt_mask)
+        return tuple(models)
 
 
 def bucket(length: int) -> int:

@@ -73,7 +73,8 @@ def make_starts(
     """How the rows of B prompts begin: continued completions have been watched already."""
     watched = tuple(_watch(watcher, requests) for watcher in watchers)
     seen = _occurrences(requests, vocab_size) if config.penalties.active else None
-    by_shard = lambda x: x.reshape(shards, -1, *x.shape[1:])  # noqa: E731
+    # Not -1: a guide's state may have no columns.
+    by_shard = lambda x: x.reshape(shards, len(x) // shards, *x.shape[1:])  # noqa: E731
     starts = Starts(hidden, watched, guide_state, seen)
     return jax.tree.map(by_shard, starts)
 

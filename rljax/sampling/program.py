@@ -42,18 +42,16 @@ def run(program: Program) -> Rollouts:
 
 def _phases(program: Program, state: State, widths: tuple[int, ...]) -> Results:
     """Runs with the first width until the second one is enough, and so on."""
-    sizes, (width, *narrower) = program.sizes, widths
-    in_order = width == sizes.width and not sizes.refills
-    state = _phase(program, state, width, narrower[0] if narrower else 0, in_order)
-    state = _collect_ended(program, state)
-    if not narrower:
-        return state.results
-
-    def rest(state: State) -> Results:
-        return _phases(program, _narrow(state, sizes.shards, narrower[0]), tuple(narrower))
-
-    left = jnp.any(state.slots.running)
-    return jax.lax.cond(left, rest, lambda state: state.results, state)
+    sizes = program.sizes
+    for width, following in zip(widths, (*widths[1:], 0), strict=True):
+        if width < widths[0]:
+            # Also where no row is left: the branches of a condition would keep the wide caches
+            # beside the narrow ones, while here one layer after the other is given back.
+            state = _narrow(state, sizes.shards, width)
+        in_order = width == sizes.width and not sizes.refills
+        state = _phase(program, state, width, following, in_order)
+        state = _collect_ended(program, state)
+    return state.results
 
 
 def _phase(program: Program, state: State, width: int, following: int, in_order: bool) -> State:
@@ -106,7 +104,7 @@ def _refill(program: Program, state: State) -> State:
     """Gives free slots the next requests."""
     sizes, slots = program.sizes, state.slots
     by_shard = lambda x: x.reshape(sizes.shards, -1, *x.shape[1:])  # noqa: E731
-    flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    flat = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])  # noqa: E731
     request, new, head = assign(by_shard(slots.request), state.head, sizes.requests)
     job = jax.tree.map(lambda x: pick(x, jnp.maximum(request, 0)), program.jobs)
     begins = jax.tree.map(lambda x: flat(pick(x, job.prompt)), program.starts)
@@ -162,7 +160,7 @@ def _collect_ended(program: Program, state: State) -> State:
 
 def _narrow(state: State, shards: int, width: int) -> State:
     """Keeps `width` slots of each shard, among them all that are running."""
-    by_shard = lambda x: x.reshape(shards, -1, *x.shape[1:])  # noqa: E731
+    by_shard = lambda x: x.reshape(shards, len(x) // shards, *x.shape[1:])  # noqa: E731
     kept = narrowed(by_shard(state.slots.running), width)
     move = lambda x: pick(by_shard(x), kept).reshape(shards * width, *x.shape[1:])  # noqa: E731
     moved = jax.tree.map(move, (state.slots, state.caches, state.ring))

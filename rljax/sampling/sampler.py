@@ -89,11 +89,7 @@ def make_sampler(
         stop_strings: Constraint | None = None,
         constraint: Constraint | None = None,
     ) -> Rollouts:
-        if len(guide_models) != len(guide_networks):
-            raise ValueError(
-                f"There are {len(guide_networks)} guide_networks, but the parameters of "
-                f"{len(guide_models)} models (guide_models)."
-            )
+        _check_guide_models(guide_networks, guide_models)
         models = [GuideModel(params, requests.prompts, requests.prompt_mask)]
         models += [
             model._replace(prompts=requests.prompts, prompt_mask=requests.prompt_mask)
@@ -124,6 +120,16 @@ def make_sampler(
         )
 
     return sample
+
+
+def _check_guide_models(
+    guide_networks: tuple[Network, ...], guide_models: tuple[GuideModel, ...]
+) -> None:
+    if len(guide_models) != len(guide_networks):
+        raise ValueError(
+            f"There are {len(guide_networks)} guide_networks, but the parameters of "
+            f"{len(guide_models)} models (guide_models)."
+        )
 
 
 def _compute_prompts(

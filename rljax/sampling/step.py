@@ -72,7 +72,7 @@ def _glance(program: Program, state: State, tiles: Tiles | None) -> Callable[[in
 
     def scores(model: int, candidates: Array) -> Array:
         decoder = program.decoders[model]
-        own = Own(state.column, slots.age, _used(slots))
+        own = _own(state)
         positions = slots.lengths[model] + slots.age
         hidden = peek(
             decoder,
@@ -124,7 +124,8 @@ def _watch(program: Program, slots: Slots, tokens: Array, logits: tuple) -> tupl
     if program.watchers[1] is not None:
         constraint, over = advance_and_look(program.watchers[1], constraint, tokens)
         reason = jnp.where(over, StopReason.CONSTRAINT, reason)
-    stopped = jnp.isin(tokens, jnp.array(config.stop_tokens, jnp.int32)) & enough
+    # Before its wanted length a row takes a stop token only if it has to.
+    stopped = jnp.isin(tokens, jnp.array(config.stop_tokens, jnp.int32))
     reason = jnp.where(stopped, StopReason.STOP_TOKEN, reason)
     guide_state, seen = row.guide, row.seen
     if program.guide is not None:
@@ -143,7 +144,7 @@ def decode_chosen(program: Program, state: State, tiles: Tiles | None) -> State:
     """
     slots = state.slots
     tokens = jax.lax.dynamic_index_in_dim(state.ring.tokens, state.column, 1, keepdims=False)
-    own = Own(state.column, slots.age, _used(slots))
+    own = _own(state)
     hidden, caches = [], []
     for decoder, prompts, lengths, cache in zip(
         program.decoders, program.prompts, slots.lengths, state.caches, strict=True
@@ -160,9 +161,10 @@ def decode_chosen(program: Program, state: State, tiles: Tiles | None) -> State:
     )
 
 
-def _used(slots: Slots) -> Array:
-    """[] i32, columns that running rows have in use, the current one included."""
-    return jnp.max(jnp.where(slots.running, slots.age, 0)) + 1
+def _own(state: State) -> Own:
+    """Where the tokens of the rows lie; rows without a token to come read next to nothing."""
+    age = jnp.where(state.slots.running, state.slots.age, 0)
+    return Own(state.column, age, age.max() + 1)
 
 
 def choose_last(program: Program, state: State, only_last: Array, tiles: Tiles | None) -> State:

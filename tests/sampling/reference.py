@@ -83,6 +83,10 @@ def _gumbel(key: Array, index: int, count: int) -> Array:
     return jax.random.gumbel(jax.random.fold_in(key, index), (count,))
 
 
+def _noise(key: Array, index: int, count: int) -> np.ndarray:
+    return np.float64(_gumbel(key, index, count))
+
+
 def log_softmax(x: np.ndarray) -> np.ndarray:
     """[V] f64 -> [V] f64; -inf stays -inf."""
     x = x - x.max()
@@ -171,14 +175,17 @@ def _temperature(raw: np.ndarray, token_filter: TokenFilter, own: float | None) 
 
 
 class _Watcher:
-    """The text since the last stop string, and the state of the constraint."""
+    """The text since the last stop string, and the state of the constraint.
+
+    A row that goes on though one of them has ended it begins anew with that one.
+    """
 
     def __init__(self, watch: Watch):
         self.watch, self.text = watch, b""
         if watch.constraint is not None:
             self.table = np.asarray(watch.constraint.transitions)
             self.accepting = np.asarray(watch.constraint.accepting)
-            self.state = int(watch.constraint.start_state)
+            self.state = self.start = int(watch.constraint.start_state)
 
     def add(self, token: int) -> tuple[bool, bool]:
         """Whether a stop string, and whether the constraint, ends here."""
@@ -191,6 +198,7 @@ class _Watcher:
             following = int(self.table[self.state, token])
             self.state = self.state if following < 0 else following
             over = bool(self.accepting[self.state])
+            self.state = self.start if over else self.state
         return found, over
 
     def allowed(self, vocab: int) -> np.ndarray:
@@ -237,7 +245,7 @@ def sample_row(
         later = allowed.copy()
         later[list(config.stop_tokens)] &= len(done) >= least
         changed = np.where(later if later.any() else allowed, changed, -np.inf)
-        noise = lambda n, index=len(done): np.float64(_gumbel(key, index, n))  # noqa: E731
+        noise = functools.partial(_noise, key, len(done))
         _choose(row, raw, changed, config.token_filter, temperature, noise)
         done.append(row.tokens[-1])
         row.reason = _reason(row, done, config, least, most, watcher)
@@ -355,26 +363,33 @@ def compare(
     close = 0
     for b, of_prompt in enumerate(rows):
         for g, row in enumerate(of_prompt):
-            close += _compare_row(jax.tree.map(lambda x: x[b, g], rollouts), row, config, tolerance)  # noqa: B023
+            fields = ("tokens", "mask", "stop_reason", *STATISTICS)
+            found = {name: getattr(rollouts, name)[b, g] for name in fields}
+            close += _compare_row(found, row, config, tolerance)
     return close
 
 
-def _compare_row(found: Rollouts, row: Row, config: SamplingConfig, tolerance: float) -> bool:
-    count = int(found.mask.sum())
-    np.testing.assert_array_equal(found.mask, np.arange(config.max_new_tokens) < count)
-    assert (found.tokens[count:] == config.pad_token).all()
-    tokens = found.tokens[:count].tolist()
+def _compare_row(
+    found: dict[str, np.ndarray], row: Row, config: SamplingConfig, tolerance: float
+) -> bool:
+    count = int(found["mask"].sum())
+    np.testing.assert_array_equal(found["mask"], np.arange(config.max_new_tokens) < count)
+    assert (found["tokens"][count:] == config.pad_token).all()
+    tokens = found["tokens"][:count].tolist()
     until = next((t for t, m in enumerate(row.margins) if m < CLOSE), len(row.tokens))
-    cut = until < len(row.tokens) and tokens != row.tokens
+    cut = tokens != row.tokens and until < len(row.tokens)
     if cut:
         assert tokens[:until] == row.tokens[:until]
     else:
-        assert (tokens, found.stop_reason) == (row.tokens, row.reason)
+        assert (tokens, found["stop_reason"]) == (row.tokens, row.reason)
         until = count
     for name in STATISTICS:
-        values = getattr(found, name)
         np.testing.assert_allclose(
-            values[:until], getattr(row, name)[:until], rtol=0, atol=tolerance, err_msg=name
+            found[name][:until],
+            getattr(row, name)[:until],
+            rtol=0,
+            atol=tolerance,
+            err_msg=name,
         )
-        np.testing.assert_array_equal(values[count:], 0, err_msg=name)
+        np.testing.assert_array_equal(found[name][count:], 0, err_msg=name)
     return cut

@@ -339,6 +339,7 @@ def test_step_temperature_follows_the_entropy_of_the_raw_model():
     )
     np.testing.assert_allclose(step_temperature(logits, token_filter), expected, rtol=1e-5)
     np.testing.assert_array_equal(step_temperature(logits, TokenFilter(temperature=0.5)), 0.5)
+    assert not jax.grad(lambda x: step_temperature(x, token_filter).sum())(logits).any()
 
 
 def test_entropy_rule_equals_its_temperatures_given_and_they_are_constants():

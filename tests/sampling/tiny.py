@@ -1,6 +1,7 @@
 """Small networks, prompts and compiled samplers that the tests of this folder share."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,8 +13,10 @@ from jax.sharding import Mesh
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network, Params
 from rljax.parallel.mesh import make_mesh
+from rljax.parallel.rules import batch_sharding
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.engine import Engine
 from rljax.sampling.guides import Guide
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests, Rollouts
@@ -29,9 +32,9 @@ FILTER_FIELDS = tuple(TokenFilter.__dataclass_fields__)
 @functools.cache
 def network_of(**changes: Any) -> Network:
     """A network of one layer and a few thousand parameters."""
-    fields = dict(
-        vocab_size=VOCABULARY, layers=1, width=16, heads=4, kv_heads=2, head_dim=8, mlp_width=24
-    )
+    sizes = dict(layers=1, width=16, heads=4, kv_heads=2, head_dim=8, mlp_width=24)
+    # Tied embeddings of a network without training repeat the last token for ever.
+    fields = dict(vocab_size=VOCABULARY, tied_embeddings=False, **sizes)
     return Network.create(ModelConfig(**{**fields, **changes}))
 
 
@@ -45,17 +48,18 @@ def one_device() -> Mesh:
 def params_of(network: Network, seed: int = 1) -> Params:
     """Parameters whose distributions are far from uniform."""
     params = network.init(jax.random.key(seed), one_device())
+    if network.config.head != "language_model":
+        return params
     output = "embedding" if network.config.tied_embeddings else "output"
-    if network.config.head == "language_model":
-        return {**params, output: params[output] * 3}
-    return params
+    return {**params, output: params[output] * 3}
 
 
 def config_of(**fields: Any) -> SamplingConfig:
     """Fields of the token filter may be given among those of the config."""
     token_filter = TokenFilter(**{n: fields.pop(n) for n in FILTER_FIELDS if n in fields})
     defaults = dict(samples_per_prompt=3, max_new_tokens=7, stop_tokens=(STOP,), pad_token=PAD)
-    return SamplingConfig(**{**defaults, **fields}, token_filter=token_filter)
+    fields = dict(shrink=()) | defaults | fields  # each width takes its time to compile
+    return SamplingConfig(**fields, token_filter=token_filter)
 
 
 def requests_of(
@@ -91,6 +95,22 @@ def take(requests: Requests, rows: Any) -> Requests:
 
 
 @functools.cache
+def compiler_options() -> dict[str, bool]:
+    """What makes XLA's CPU compiler three times as fast, if it knows it."""
+    options = {"xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=options)(0)
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options
+
+
+def quick_jit(function: Callable, **options: Any) -> Any:
+    """jit for programs that are run a few times only."""
+    return jax.jit(function, compiler_options=compiler_options(), **options)
+
+
+@functools.cache
 def jit_sampler(
     network: Network,
     config: SamplingConfig,
@@ -98,7 +118,14 @@ def jit_sampler(
     guide_networks: tuple[Network, ...] = (),
 ) -> Any:
     """The same function for the same settings, so that it is compiled once per shape."""
-    return jax.jit(make_sampler(network, config, guide=guide, guide_networks=guide_networks))
+    return quick_jit(make_sampler(network, config, guide=guide, guide_networks=guide_networks))
+
+
+def quick_engine(network: Network, config: SamplingConfig, mesh: Mesh, **given: Any) -> Engine:
+    """An engine whose program is compiled by `quick_jit`."""
+    engine = Engine(network, config, mesh, **given)
+    engine.program = quick_jit(engine.program.__wrapped__, out_shardings=batch_sharding(mesh))
+    return engine
 
 
 def sample(

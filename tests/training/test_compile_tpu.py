@@ -23,9 +23,10 @@ def get_config(arg=""):
                   max_prompt_tokens=64, prompt_pattern=r": (.*) =$")
     c.scoring = dict(workers=0)
     c.evaluation = dict(prompts_per_batch=16)
+    c.sampler = dict(weights="bfloat16", slots=128)
     c.grpo = dict(
         method="grpo",
-        batch=dict(prompts_per_step=16, samples_per_prompt=4, sequences_per_update=32,
+        batch=dict(prompts_per_step=64, samples_per_prompt=4, sequences_per_update=32,
                    sequences_per_micro_batch=16, share_prompts=False),
         sampling=dict(max_new_tokens=64, temperature=0.9, top_p=0.95),
         objective=dict(entropy_weight=0.01),
@@ -45,6 +46,7 @@ from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, replicated
+from rljax.sampling.request import Requests
 from rljax.training import context as context_module
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.logprobs import model_rows
@@ -77,11 +79,15 @@ def report(lowered):
 
 N, B = stage.batch.sequences_per_update, stage.batch.prompts_per_step
 P, T = config.data.max_prompt_tokens, stage.max_new_tokens
-prompts, slots = np.zeros((N, P), np.int32), np.zeros((N, T), np.int32)
-batch = completion_rows(prompts, prompts == 0, slots, slots == 0)
+
+def rows_of(count):
+    prompts, slots = np.zeros((count, P), np.int32), np.zeros((count, T), np.int32)
+    return completion_rows(prompts, prompts == 0, slots, slots == 0)
+
 per_token = ("behavior_logprobs", "old_logprobs", "ref_logprobs", "advantages", "weights")
-batch |= {name: slots.astype(np.float32) for name in per_token}
-batch = {name: shape_of(array) for name, array in batch.items()}
+batch = rows_of(N) | {name: np.zeros((N, T), np.float32) for name in per_token}
+batch = jax.tree.map(shape_of, batch)
+scored = jax.tree.map(shape_of, model_rows(rows_of(stage.batch.sequences_per_step)))
 # What computes small constants does so before the mesh is set, whose devices cannot compute.
 family = PolicyGradient(context, stage, None, 0)
 key = shape_of(family.key, whole)
@@ -90,16 +96,19 @@ state = abstract_state(network, optimizer, shardings)
 step = jit_train_step(
     network, family.loss_fn, optimizer, mesh, micro_batches=stage.batch.micro_batches)
 with context.scorer, jax.set_mesh(mesh):
-    some = prompts[:B]
-    sampler = family.sampler.lower(
-        state.params, shape_of(some), shape_of(some == 0), shape_of(some[:, 0]),
-        key,
-        jax.ShapeDtypeStruct((), jnp.int32, sharding=whole))
+    engine, some = family.engine, np.zeros((B, P), np.int32)
+    places = engine.shardings(state.params)
+    load = jax.jit(engine.prepared, out_shardings=places).lower(state.params)
+    weights = jax.tree.map(shape_of, jax.eval_shape(engine.prepared, state.params), places)
+    requests = Requests(shape_of(some), shape_of(some == 0), shape_of(some[:, 0]))
+    sampler = engine.program.lower(
+        weights, requests, key, jax.ShapeDtypeStruct((), jnp.int32, sharding=whole))
     print("RESULT", json.dumps({
         "parameters": network.parameter_count,
         "train_step": report(step.lower(state, {}, batch)),
+        "load": report(load),
         "sampler": report(sampler),
-        "score": report(family.score.lower(state.params, model_rows(batch))),
+        "score": report(family.score.lower(state.params, scored)),
     }))
 """
 
@@ -107,7 +116,7 @@ with context.scorer, jax.set_mesh(mesh):
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
 )
-def test_train_step_sampler_and_score_compile_for_a_v5e_slice(capsys, tmp_path):
+def test_train_step_load_sampler_and_score_compile_for_a_v5e_slice(capsys, tmp_path):
     (tmp_path / "config.py").write_text(CONFIG)
     environment = {
         **os.environ,
@@ -132,5 +141,11 @@ def test_train_step_sampler_and_score_compile_for_a_v5e_slice(capsys, tmp_path):
     step = result["train_step"]
     assert state_bytes <= step["arguments"] < 1.3 * state_bytes
     assert step["donated"] > 0.95 * state_bytes  # the new state takes the place of the old one
+    # The sampler's weights are bfloat16, split over tensor alone.
+    sampler_bytes = 2 * result["parameters"] / 2
+    assert sampler_bytes <= result["load"]["outputs"] < 1.1 * sampler_bytes
+    assert sampler_bytes <= result["sampler"]["arguments"] < 1.1 * sampler_bytes
     for program in ("train_step", "sampler", "score"):
         assert 0 < result[program]["temporary"] < 1e9, program
+    # Each matrix is gathered in its new place.
+    assert result["load"]["temporary"] < sampler_bytes / 4

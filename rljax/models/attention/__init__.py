@@ -7,6 +7,8 @@ group.py       XLA: rows of one prompt and several completions
 cudnn.py       GPU: fused
 splash.py      TPU: fused
 partial.py     attention in parts that are merged: prompt, own cache, the token itself
+ragged.py      TPU: the part over a row's own cache; and the choice of its kernel, by
+               `config.decode_attention`
 """
 
 from rljax.models.attention.dense import dense, soft_cap

@@ -417,6 +417,7 @@ def config_values(config: ModelConfig, family: Family) -> dict[str, Any]:
 # Fields that say how a model is computed or trained, not what it computes.
 NOT_SHAPE = (
     "attention",
+    "decode_attention",
     "dtype",
     "param_dtype",
     "remat",
