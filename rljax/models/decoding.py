@@ -223,11 +223,7 @@ def _own_blocks(
     *,
     current: bool,
 ) -> Partial:
-    """By XLA: whole blocks of columns, from the current one back to the oldest in use.
-
-    A block is copied before it is multiplied, so where half of the ring or more is in use, all of
-    it is read in place: about as much memory moves, in one product.
-    """
+    """By XLA: whole blocks of columns, from the current one back to the oldest in use."""
     size = cache.keys.shape[2]
     block = own_block(size)
 
@@ -248,11 +244,7 @@ def _own_blocks(
         start = (last - index) % (size // block) * block
         return merge(found, part(start, columns(cache, start, block)))
 
-    return jax.lax.cond(
-        2 * count < size // block,
-        lambda: jax.lax.fori_loop(0, count, turn, nothing(q)),
-        lambda: part(0, cache),
-    )
+    return jax.lax.fori_loop(0, count, turn, nothing(q))
 
 
 def own_block(size: int) -> int:
