@@ -53,6 +53,10 @@ class Penalties:
         return self != Penalties()
 
 
+# The blocks of a draw are padded to a multiple of this.
+BLOCKS_MULTIPLE = 16
+
+
 class Occurrences(NamedTuple):
     """What each row has seen, for penalties."""
 
@@ -165,10 +169,12 @@ def draw(log_p: Array, keys: Array) -> Array:
     rows, vocab = log_p.shape
     size = block_size(vocab)
     blocks = -(-vocab // size)
-    padded = jnp.pad(log_p, ((0, 0), (0, blocks * size - vocab)), constant_values=EXCLUDED)
-    padded = padded.reshape(rows, blocks, size)
+    # So many that the shards of a vocabulary hold whole blocks: none is gathered.
+    filled = -(-blocks // BLOCKS_MULTIPLE) * BLOCKS_MULTIPLE
+    padded = jnp.pad(log_p, ((0, 0), (0, filled * size - vocab)), constant_values=EXCLUDED)
+    padded = padded.reshape(rows, filled, size)
     noise = jax.vmap(lambda key: jax.random.gumbel(key, (blocks + size,)))(keys)
-    masses = jnp.log(jnp.exp(padded).sum(axis=-1))
+    masses = jnp.log(jnp.exp(padded).sum(axis=-1))[:, :blocks]
     block = first_largest(masses + noise[:, :blocks])
     inside = jnp.take_along_axis(padded, block[:, None, None], axis=1)[:, 0]
     return block * size + first_largest(inside + noise[:, blocks:])
