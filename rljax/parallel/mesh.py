@@ -59,3 +59,10 @@ def make_mesh(sizes: dict[str, int], devices: Sequence[jax.Device] | None = None
     return jax.make_mesh(
         tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
     )
+
+
+def remesh(mesh: Mesh, sizes: dict[str, int]) -> Mesh:
+    """The devices of a mesh, in the same order, under other sizes (`resolve_axis_sizes`)."""
+    sizes = resolve_axis_sizes(sizes, mesh.size)
+    devices = mesh.devices.reshape(tuple(sizes.values()))
+    return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -25,7 +25,7 @@ from rljax.models.lora import (
 )
 from rljax.models.network import Network, Params
 from rljax.models.pretrained import stop_token_ids
-from rljax.parallel.mesh import make_mesh
+from rljax.parallel.mesh import make_mesh, remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
 from rljax.rewards.pool import Scorer
 from rljax.sampling.automaton import TokenAutomaton
@@ -145,7 +145,7 @@ class Context:
         sizes = {k: v for k, v in self.config.sampler.mesh.to_dict().items() if v is not None}
         if not sizes:
             return self.mesh
-        return make_mesh({"data": -1} | sizes, devices=self.mesh.devices.flat)
+        return remesh(self.mesh, {"data": -1} | sizes)
 
     def jit_score(self, token_filter: TokenFilter, *, micro_batches: int) -> Callable:
         """A jitted `score(params, rows)` on this mesh (training/logprobs.py)."""

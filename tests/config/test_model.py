@@ -52,6 +52,12 @@ def test_what_is_given_replaces_the_preset():
     assert model.vocab_size == 151_936 and model.remat == "full"
 
 
+def test_kernels_are_chosen_apart_for_rows_and_for_decoding():
+    model = resolve_model(model_section(attention="dense", decode_attention="ragged"), 259)
+    assert (model.attention, model.decode_attention) == ("dense", "ragged")
+    assert resolve_model(model_section(), 259).decode_attention == "auto"
+
+
 def test_a_checkpoint_gives_the_shape(folder):
     model = resolve_model(model_section(init_from=folder, dtype="bfloat16"), 300)
     assert (model.layers, model.width, model.head_dim, model.rope_base) == (2, 32, 8, 500_000.0)

@@ -1,10 +1,13 @@
 """One step of critic-free policy gradients, piece by piece."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
 from rljax.parallel.rules import put_rows
+from rljax.sampling.request import StopReason
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.rows import per_sample
 
@@ -50,6 +53,52 @@ def test_the_first_update_is_on_policy(step):
         gap = np.abs(batch["old_logprobs"] - batch["behavior_logprobs"])[batch["mask"]]
         assert gap.max() < 1e-5
         assert np.isfinite(loss)
+
+
+WHAT_IS_DRAWN = {
+    "bias": ["sampling.logit_bias=((49,1.5),(50,-1.0))", "sampling.forbidden_tokens=(51,)"],
+    "entropy": ["sampling.entropy_theta=0.5", "sampling.top_k=20"],
+    "stop string": [f"sampling.stop_strings={(*'abcdefghijklmnopqrstuvwxyz', '+2')}"],
+}
+
+
+@pytest.mark.parametrize("words", WHAT_IS_DRAWN.values(), ids=WHAT_IS_DRAWN)
+def test_the_trainer_follows_what_the_stage_draws_from(step, words):
+    words = [f"--config.grpo.{word}" for word in words]
+    made, family, _, experience = step("grpo", *words, reference="start")
+    for batch in experience.batches:
+        gap = np.abs(batch["old_logprobs"] - batch["behavior_logprobs"])[batch["mask"]]
+        assert gap.max() < 1e-5
+        _, metrics = jax.jit(family.loss_fn)(made.params, put_rows(batch, made.context.mesh))
+        assert mean(metrics["ratio_mean"]) == pytest.approx(1.0, abs=1e-5)
+    samples = experience.detail.samples
+    tokens, kept = samples.flat("tokens"), samples.flat("mask")
+    if "forbidden" in words[-1]:
+        assert not (tokens[kept] == 51).any() and (tokens[kept] == 49).any()
+    if "entropy_theta" in words[0]:
+        used = samples.flat("temperature")[kept]
+        assert used.min() >= 0.1 and used.max() < 1.0 and used.std() > 0
+    if "stop_strings" in words[0]:
+        ended = samples.flat("stop_reason") == StopReason.STOP_STRING
+        found = [bool(re.search(r"[a-z]|\+2", text)) for text in samples.texts]
+        assert ended.tolist() == found and any(found)
+
+
+def test_the_sampler_may_have_slots_a_mesh_and_a_precision_of_its_own(step):
+    """Slots do not change samples; int8 weights and cache move log-probabilities a little."""
+    _, _, _, base = step("grpo", reference="start")
+    words = ["slots=8", "refill_every=2", "prefill_tokens=32", "mesh.tensor=1"]
+    _, _, _, queued = step(
+        "grpo", *(f"--config.sampler.{word}" for word in words), reference="start"
+    )
+    one, other = base.detail.samples.rollouts, queued.detail.samples.rollouts
+    np.testing.assert_array_equal(one.tokens, other.tokens)
+    np.testing.assert_allclose(one.logprobs, other.logprobs, rtol=0, atol=1e-5)
+    words = ["--config.sampler.weights=int8", "--config.sampler.cache=int8"]
+    _, _, _, rough = step("grpo", *words, reference="start")
+    for batch in rough.batches:
+        gap = np.abs(batch["old_logprobs"] - batch["behavior_logprobs"])[batch["mask"]]
+        assert 1e-5 < gap.max() < 0.2
 
 
 def test_old_logprobs_are_stored_where_the_policy_moves_within_a_step(step):
