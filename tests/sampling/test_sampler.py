@@ -221,7 +221,7 @@ SLOW = {
     "entropy": dict(entropy_temperature=EntropyTemperature(theta=0.8, lowest=0.2)),
     "top_p": dict(top_p=0.7),
     "top_k": dict(top_k=2),
-    "min_p": dict(min_p=0.4),
+    "min_p": dict(min_p=0.05),
     "together": dict(top_k=3, top_p=0.9, min_p=0.1, temperature=1.5),
     "bias": dict(logit_bias=((1, 1.0),), forbidden_tokens=(0,)),
 }

@@ -104,6 +104,7 @@ def test_whole_runs_have_the_same_curves(one_device_runs, tiny_config, tmp_path)
     """One update a step, so that both layouts update on the same samples."""
     options = {"max_tokens": 6, "cache_tokens": 6}  # a reward with signal from the start
     words = [
+        "--config.seed=1",  # whose first step has groups with a signal
         "--config.grpo.batch.sequences_per_update=32",
         f"--config.scoring.rewards=({{'name': 'length', 'options': {options}}},)",
     ]
