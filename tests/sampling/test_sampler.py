@@ -358,8 +358,10 @@ def test_decoding_ends_when_every_row_has_stopped_or_has_one_token_to_go(decoded
     network = network_of(vocab_size=6)
     config = config_of(max_new_tokens=50, logit_bias=((2, -3.0),), temperature=3.0)
     run = quick_jit(make_sampler(network, config))
+    continued = np.int32([0, 2, 2, 2])
     for limit in (50, 3, 1):
-        requests = requests_of(vocab_size=6, max_new_tokens=np.full((4, 3), limit, np.int32))
+        most = np.tile(limit + continued[:, None], (1, 3))
+        requests = requests_of(vocab_size=6, max_new_tokens=most, continued=continued)
         rollouts = jax.device_get(run(params_of(network), requests, KEY, jnp.int32(0)))
         jax.effects_barrier()
         longest = rollouts.mask.sum(axis=-1).max()
