@@ -224,29 +224,32 @@ def kept_tokens(logits: Array, token_filter: TokenFilter) -> Array:
     """[..., V] tempered f32 logits -> [..., V] bool, True where truncation keeps a token.
 
     Tokens at EXCLUDED are never kept. Nothing is sorted: truncation keeps what is not below a
-    threshold, which sums over V find (`_threshold`). So a sharded vocabulary stays where it is,
-    and a row's threshold depends on this row alone.
+    threshold, which sums over V find (`_not_below_threshold`). So a sharded vocabulary stays where
+    it is, and a row's threshold depends on this row alone.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     keep = logits > EXCLUDED / 2
     if 0 < token_filter.top_k < logits.shape[-1]:
-        keep &= logits >= _threshold(logits, 1, token_filter.top_k)
+        keep &= _not_below_threshold(logits, 1, token_filter.top_k)
     largest = jnp.max(logits, axis=-1, keepdims=True)
     if token_filter.top_p < 1:
         weights = jnp.where(keep, jnp.exp(logits - largest), 0.0)
         mass = token_filter.top_p * weights.sum(axis=-1, keepdims=True)
-        keep &= logits >= _threshold(logits, weights, mass)
+        keep &= _not_below_threshold(logits, weights, mass)
     if token_filter.min_p > 0:
         keep &= logits >= largest + jnp.log(token_filter.min_p)
     return keep
 
 
-def _threshold(logits: Array, weights: Array | int, least: Array | int) -> Array:
-    """The largest threshold at which tokens that are not below it together weigh `least`.
+def _not_below_threshold(logits: Array, weights: Array | int, least: Array | int) -> Array:
+    """The tokens that are not below the largest threshold at which they together weigh `least`.
 
     Bisection over the floats in their order, from EXCLUDED / 2 to the largest logit: 32 halvings
     (64 in float64) find the very logit of the last token that is needed. The weights are not
     negative and rounding is monotone, so their float sum never falls when the threshold does.
+
+    The tokens are those that the loop has seen: outside of it a compiler may compute the logits
+    again and round them otherwise, and the last token would fall below its own threshold.
 
     Args:
         logits: [..., V] float.
@@ -254,21 +257,21 @@ def _threshold(logits: Array, weights: Array | int, least: Array | int) -> Array
         least: [..., 1] or a number, in the dtype of the weights.
 
     Returns:
-        [..., 1], one of the logits; EXCLUDED / 2 where even all of them do not weigh `least`.
+        [..., V] bool; where even all tokens do not weigh `least`, those above EXCLUDED / 2.
     """
 
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds
+    def halve(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        low, high, keep = state
         middle = (low & high) + ((low ^ high) >> 1)  # the mean, without overflow
         above = logits >= _float_at(middle, logits.dtype)
         enough = jnp.where(above, weights, 0).sum(axis=-1, keepdims=True) >= least
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+        bounds = jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+        return *bounds, jnp.where(enough, above, keep)
 
     largest = jnp.max(logits, axis=-1, keepdims=True)
     low, high = _place(jnp.full_like(largest, EXCLUDED / 2)), _place(largest) + 1
-    halvings = jnp.finfo(logits.dtype).bits
-    low, _ = jax.lax.fori_loop(0, halvings, halve, (low, high))
-    return _float_at(low, logits.dtype)
+    state = low, high, logits >= EXCLUDED / 2
+    return jax.lax.fori_loop(0, jnp.finfo(logits.dtype).bits, halve, state)[2]
 
 
 def _place(x: Array) -> Array:

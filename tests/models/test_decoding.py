@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -202,6 +203,27 @@ def test_prefill_gives_the_last_hidden_states(monkeypatch, name, chunk_columns, 
     states = whole_rows(network, [prompt_of(row) for row in range(6)])
     np.testing.assert_allclose(hidden, states[np.arange(6), lengths - 1], rtol=0, atol=2e-5)
     np.testing.assert_array_equal(cache.lengths, lengths)
+
+
+def test_a_chunk_into_which_no_prompt_reaches_is_not_computed(monkeypatch):
+    """Chunks of two rows and four columns: 11 and 8 tokens have three, 7 and 5 two, 4 and 1 one."""
+    computed = []
+
+    def counted(*given):
+        jax.debug.callback(lambda: computed.append(1))
+        return decoding.run_layers(*given)
+
+    monkeypatch.setattr(prefill, "CHUNK_COLUMNS", 4)
+    monkeypatch.setattr(prefill, "run_layers", counted)
+    network, (tokens, lengths) = network_of(), left_padded()
+
+    def run(params):
+        decoder = decoder_of(network, params)
+        return prefill.prefill(decoder, tokens, jnp.asarray(lengths), shards=1, chunk_tokens=9)
+
+    quick_jit(run)(params_of(network))
+    jax.effects_barrier()
+    assert len(computed) == 3 + 2 + 1
 
 
 def test_the_cache_does_not_depend_on_chunks_padding_or_neighbours(monkeypatch):

@@ -15,7 +15,7 @@ from rljax.sampling.distribution import (
     EXCLUDED,
     EntropyTemperature,
     TokenFilter,
-    _threshold,
+    _not_below_threshold,
     entropy,
     kept_tokens,
     log_distribution,
@@ -182,8 +182,8 @@ def test_excluded_logits_are_never_kept(fields):
 
 def test_a_mass_that_is_never_reached_keeps_all_but_the_excluded():
     logits = jnp.array([[5.0, -90.0, EXCLUDED]])
-    threshold = _threshold(logits, jnp.ones(logits.shape), 3.5)
-    np.testing.assert_array_equal(logits >= threshold, [[1, 1, 0]])
+    kept = _not_below_threshold(logits, jnp.ones(logits.shape), 3.5)
+    np.testing.assert_array_equal(kept, [[1, 1, 0]])
 
 
 def test_a_row_keeps_the_same_tokens_alone_and_under_every_transformation():

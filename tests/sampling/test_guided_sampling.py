@@ -50,14 +50,17 @@ def check(guide, networks, models, combine, requests=None):
     return rollouts
 
 
-def test_reward_models_are_summed():
-    params = params_of(ARM)
-    arm = reference.next_logits(ARM, params)
+@pytest.mark.parametrize("window", [0, 3])
+def test_reward_models_are_summed(window):
+    """With the window, sums of logits are rounded differently where truncation looks at them."""
+    network = network_of(width=8, heads=2, kv_heads=1, sliding_window=window)
+    params = params_of(network)
+    arm = reference.next_logits(network, params)
 
     def combine(prompt, completion, raw):
         return raw + 1.4 * reference.log_softmax(arm([*prompt, *completion]))
 
-    check(RewardGuided(alphas=(0.7,), beta=0.5), (ARM,), (GuideModel(params),), combine)
+    check(RewardGuided(alphas=(0.7,), beta=0.5), (network,), (GuideModel(params),), combine)
 
 
 def test_values_of_the_likeliest_tokens_are_looked_ahead():
