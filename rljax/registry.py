@@ -8,7 +8,6 @@ with `config.<stage>.objective`.
 
 import dataclasses
 import functools
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,17 +17,10 @@ from rljax.objectives.advantages import ADVANTAGES, BASELINE_UPDATES
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.evidence import BOUNDS, NORM_SCOPES, evidence_advantages, evidence_loss
 from rljax.objectives.kl import KL_ESTIMATORS
+from rljax.objectives.parts import Field, fields_of
 from rljax.objectives.preference import LINKS, SCORES
 from rljax.objectives.ratios import RATIOS
 from rljax.objectives.surrogates import SURROGATES
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """A config field of an objective: its default and its type."""
-
-    default: Any
-    type: type
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,17 +50,6 @@ class Method:
     paper: str
     summary: str
     parts: Mapping[str, Any]
-
-
-def fields_of(function: Callable, *, leave_out: tuple[str, ...] = ()) -> dict[str, Field]:
-    """The keyword-only arguments of a part, with their types (`float | None` counts as float)."""
-    fields = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in leave_out:
-            options = getattr(parameter.annotation, "__args__", (parameter.annotation,))
-            kind = next(option for option in options if option is not type(None))
-            fields[name] = Field(parameter.default, kind)
-    return fields
 
 
 _KL = {

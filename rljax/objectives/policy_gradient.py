@@ -2,11 +2,11 @@
 
     advantage x denominator of the ratio x surrogate x aggregation x regularisers
 
-Advantages come from `advantages.py` and are computed before; aggregation weights come from
+Advantages come from `advantages/` and are computed before; aggregation weights come from
 `aggregation.py` and are applied after: `loss = sum(weights * per_token_loss)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -14,57 +14,28 @@ from jax import Array
 
 from rljax.objectives.kl import RIGHT_IN_GRADIENT
 from rljax.objectives.metrics import SumCount, masked
-
-
-def _check_inputs(ref_logprobs, entropy, kl, kl_weight, kl_importance_weighted, entropy_weight):
-    if kl is None and (kl_importance_weighted or not _is_zero(kl_weight)):
-        raise ValueError(
-            f"A KL term was asked for ({kl_weight=}, {kl_importance_weighted=}) without an "
-            "estimator; name one (config.<stage>.objective.kl_estimator) or set the weight to 0."
-        )
-    if kl is not None and ref_logprobs is None:
-        raise ValueError(
-            "A KL estimator was given but no ref_logprobs; a KL term needs a reference policy "
-            "(config.<stage>.objective.kl_placement)."
-        )
-    if entropy is None and not _is_zero(entropy_weight):
-        raise ValueError(
-            f"{entropy_weight=} needs the per-token entropy, and None was given "
-            "(config.<stage>.objective.entropy_weight)."
-        )
-
-
-def _is_zero(weight: float) -> bool:
-    # A traced weight (from a schedule) has no value at build time and counts as non-zero.
-    return isinstance(weight, int | float) and weight == 0
+from rljax.objectives.parts import apply
 
 
 def policy_gradient_loss(
-    logprobs: Array,
-    old_logprobs: Array,
-    ref_logprobs: Array | None,
-    entropy: Array | None,
-    advantages: Array,
-    mask: Array,
+    arrays: Mapping[str, Array],
     *,
     ratio: Callable,
     surrogate: Callable,
-    kl: Callable | None,
-    kl_weight: float,
+    kl: Callable | None = None,
+    kl_weight: float = 0.0,
     kl_importance_weighted: bool = False,
-    entropy_weight: float,
+    entropy_weight: float = 0.0,
 ) -> tuple[Array, dict[str, SumCount]]:
-    """Per-token loss of any method without a critic; all of training goes through here.
+    """Per-token loss of any policy-gradient method; all of training goes through here.
 
-        loss = surrogate(log_ratio, A) + kl_weight * kl - entropy_weight * entropy
+        loss = correction * surrogate(log_ratio, A) + kl_weight * kl - entropy_weight * entropy
 
     Args:
-        logprobs: [N, T] f32, log-probability of the taken token, differentiated.
-        old_logprobs: [N, T] f32, the same under the policy that the step started from; constant.
-        ref_logprobs: [N, T] f32 under the frozen reference, constant; None without a KL term.
-        entropy: [N, T] f32, entropy of the policy at each token, differentiated; or None.
-        advantages: [N, T] f32, constant.
-        mask: [N, T] bool, True where a token is trained on.
+        arrays: by name (`rljax/objectives/__init__.py`): `logprobs` and `entropy`, which are
+            differentiated, `mask`, and what the parts name, `old_logprobs` and `advantages` say.
+            `ref_logprobs` with `kl`. `correction` [N, T] f32, where it is there, is a constant
+            factor of the surrogate.
         ratio: a value of `RATIOS`.
         surrogate: a value of `SURROGATES`, its config fields bound with `functools.partial`.
         kl: a value of `KL_ESTIMATORS` for a KL term in the loss, or None.
@@ -79,17 +50,20 @@ def policy_gradient_loss(
     Returns:
         [N, T] loss, zero outside the mask, to be multiplied by an aggregation's weights and added
         up; and metrics: the surrogate's, `old_policy_kl` (mean of old minus current
-        log-probability), `kl` with an estimator and `entropy` with an entropy.
+        log-probability), `kl` with an estimator and `entropy` where it is given.
 
     Raises:
         ValueError: if a term is asked for whose input is missing.
     """
-    _check_inputs(ref_logprobs, entropy, kl, kl_weight, kl_importance_weighted, entropy_weight)
-    log_ratio = ratio(logprobs, old_logprobs, mask)
-    loss, metrics = surrogate(log_ratio, logprobs, advantages, mask)
+    _check_inputs(arrays, kl, kl_weight, kl_importance_weighted, entropy_weight)
+    mask = arrays["mask"]
+    log_ratio = apply(ratio, arrays)
+    loss, metrics = apply(surrogate, {**arrays, "log_ratio": log_ratio})
+    if "correction" in arrays:
+        loss = jnp.where(mask, jax.lax.stop_gradient(arrays["correction"]), 0.0) * loss
     metrics = dict(metrics, old_policy_kl=masked(-log_ratio, mask))
     if kl is not None:
-        values = kl(logprobs, ref_logprobs, mask)
+        values = kl(arrays["logprobs"], arrays["ref_logprobs"], mask)
         metrics["kl"] = masked(values, mask)
         if kl_importance_weighted:
             weight = jnp.exp(log_ratio)
@@ -97,11 +71,41 @@ def policy_gradient_loss(
                 weight = jax.lax.stop_gradient(weight)
             values = weight * values
         loss = loss + kl_weight * values
-    if entropy is not None:
-        entropy = jnp.where(mask, entropy, 0.0)
+    if "entropy" in arrays:
+        entropy = jnp.where(mask, arrays["entropy"], 0.0)
         metrics["entropy"] = masked(entropy, mask)
-        loss = loss - entropy_weight * entropy
+        if not _is_zero(entropy_weight):  # 0 * entropy would still cost its gradient
+            loss = loss - entropy_weight * entropy
     return loss, metrics
+
+
+def _check_inputs(
+    arrays: Mapping[str, Array],
+    kl: Callable | None,
+    kl_weight: float,
+    kl_importance_weighted: bool,
+    entropy_weight: float,
+) -> None:
+    if kl is None and (kl_importance_weighted or not _is_zero(kl_weight)):
+        raise ValueError(
+            f"A KL term was asked for ({kl_weight=}, {kl_importance_weighted=}) without an "
+            "estimator; name one (config.<stage>.objective.kl_estimator) or set the weight to 0."
+        )
+    if kl is not None and "ref_logprobs" not in arrays:
+        raise ValueError(
+            "A KL estimator was given but no ref_logprobs; a KL term needs a reference policy "
+            "(config.<stage>.objective.kl_placement)."
+        )
+    if "entropy" not in arrays and not _is_zero(entropy_weight):
+        raise ValueError(
+            f"{entropy_weight=} needs the per-token entropy, and none was given "
+            "(config.<stage>.objective.entropy_weight)."
+        )
+
+
+def _is_zero(weight: float) -> bool:
+    # A traced weight (from a schedule) has no value at build time and counts as non-zero.
+    return isinstance(weight, int | float) and weight == 0
 
 
 def kl_in_reward(

@@ -15,7 +15,7 @@ import optax
 from rljax.config.validate import Stage
 from rljax.errors import unknown_name
 from rljax.models.network import Params
-from rljax.registry import fields_of
+from rljax.objectives.parts import fields_of
 
 
 def adamw(

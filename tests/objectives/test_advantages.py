@@ -7,9 +7,9 @@ from rljax.objectives.advantages import (
     ADVANTAGES,
     BASELINE_UPDATES,
     NEEDS_GROUPS,
-    share_without_signal,
     update_ema_baseline,
 )
+from rljax.objectives.advantages.groups import share_without_signal
 
 # Two groups in mixed order with ids that are no 0 .. n-1: scores 1, 3, 5 and 2, 4.
 GROUPS = jnp.array([7, -2, 7, -2, 7])

@@ -171,8 +171,8 @@ def test_jit_agrees():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        (dict(clip_low=-0.1), "clip_low=-0.1"),
-        (dict(clip_high=-0.1), "clip_high=-0.1"),
+        (dict(clip_low=-0.1), "clip_low is -0.1"),
+        (dict(clip_high=-0.1), "clip_high is -0.1"),
         (dict(dual_clip=1.0), "dual_clip is 1.0"),
     ],
 )

@@ -37,7 +37,7 @@ def batch(seed=0):
 
 
 def total(inputs, weights, settings=FULL):
-    return jnp.sum(weights * policy_gradient_loss(**inputs, **settings)[0])
+    return jnp.sum(weights * policy_gradient_loss(inputs, **settings)[0])
 
 
 def loss_and_gradients(inputs, weights, settings=FULL, jit=True):
@@ -53,7 +53,7 @@ def loss_and_gradients(inputs, weights, settings=FULL, jit=True):
 
 def test_the_terms_add_up_with_their_signs():
     inputs = batch()
-    loss, metrics = policy_gradient_loss(**inputs, **FULL)
+    loss, metrics = policy_gradient_loss(inputs, **FULL)
     mask = inputs["mask"]
     log_ratio = RATIOS["token"](inputs["logprobs"], inputs["old_logprobs"], mask)
     surrogate, _ = SURROGATES["clipped"](log_ratio, inputs["logprobs"], inputs["advantages"], mask)
@@ -87,9 +87,9 @@ def test_the_importance_weighted_kl_has_the_current_policys_gradient(name):
 
     def mean(logits):
         rows = (x[:, None] for x in (log(logits), log(old), log(ref)))
-        loss, _ = policy_gradient_loss(
-            *rows, None, jnp.zeros((3, 1)), jnp.ones((3, 1), bool), **settings
-        )
+        arrays = dict(zip(("logprobs", "old_logprobs", "ref_logprobs"), rows, strict=True))
+        arrays |= dict(advantages=jnp.zeros((3, 1)), mask=jnp.ones((3, 1), bool))
+        loss, _ = policy_gradient_loss(arrays, **settings)
         return jnp.exp(log(old)) @ loss[:, 0]
 
     kl = jax.grad(lambda x: jnp.sum(jnp.exp(log(x)) * (log(x) - log(ref))))(new)
@@ -136,7 +136,7 @@ def test_an_all_masked_batch_has_no_loss_and_no_nan(aggregation):
     loss, gradients = loss_and_gradients(inputs, weights)
     assert loss == 0
     assert all((np.asarray(gradient) == 0).all() for gradient in gradients)
-    _, metrics = policy_gradient_loss(**inputs, **FULL)
+    _, metrics = policy_gradient_loss(inputs, **FULL)
     assert all(float(metric.mean()) == 0 for metric in metrics.values())
 
 
@@ -188,9 +188,9 @@ def test_gradients_agree_with_finite_differences_and_jit():
     ],
 )
 def test_a_term_without_its_input_is_an_error(change, message):
-    inputs = batch() | dict(ref_logprobs=None, entropy=None)
+    inputs = {k: v for k, v in batch().items() if k not in ("ref_logprobs", "entropy")}
     with pytest.raises(ValueError, match=message):
-        policy_gradient_loss(**inputs, **(PLAIN | change))
+        policy_gradient_loss(inputs, **(PLAIN | change))
 
 
 def test_kl_in_the_reward_is_subtracted_and_constant():

@@ -28,9 +28,9 @@ from rljax.objectives.evidence import (
 )
 from rljax.objectives.kl import k3
 from rljax.objectives.metrics import masked
+from rljax.objectives.parts import fields_of
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.rules import put_rows
-from rljax.registry import fields_of
 from rljax.rewards.answers import gold_text
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key

@@ -11,13 +11,14 @@ from jax import Array
 from rljax.config.validate import Stage
 from rljax.data.sources import records_for_step, stream
 from rljax.models.network import Params
-from rljax.objectives import advantages as advantage_parts
+from rljax.objectives.advantages import BASELINE_UPDATES
+from rljax.objectives.advantages.groups import share_without_signal
 from rljax.objectives.kl import k3
 from rljax.objectives.metrics import SumCount, masked
+from rljax.objectives.parts import fields_of
 from rljax.objectives.policy_gradient import kl_in_reward, policy_gradient_loss
 from rljax.objectives.surrogates import clipped_tokens
 from rljax.parallel.rules import put_rows
-from rljax.registry import fields_of
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.balancing import balance_loss
@@ -99,15 +100,9 @@ class PolicyGradient:
         mask = flat["mask"]
         old_logprobs = flat.get("old_logprobs", jax.lax.stop_gradient(logprobs))
         ref_logprobs = flat.get("ref_logprobs")
+        arrays = flat | {"logprobs": logprobs, "old_logprobs": old_logprobs, "entropy": entropy}
         loss, metrics = policy_gradient_loss(
-            logprobs,
-            old_logprobs,
-            None if self.kl_in_loss is None else ref_logprobs,
-            entropy
-            if values["entropy_weight"]
-            else None,  # 0 * entropy would still cost its gradient
-            flat["advantages"],
-            mask,
+            arrays,
             ratio=self.ratio,
             surrogate=self.surrogate,
             kl=self.kl_in_loss,
@@ -116,7 +111,6 @@ class PolicyGradient:
             and values.get("kl_importance_weighted", False),
             entropy_weight=values["entropy_weight"],
         )
-        metrics["entropy"] = masked(entropy, mask)
         gap = jnp.abs(old_logprobs - flat["behavior_logprobs"])
         metrics["sampler_trainer_gap"] = masked(gap, mask)
         if ref_logprobs is not None:
@@ -217,7 +211,7 @@ class PolicyGradient:
     ) -> tuple[Array, Array, SumCount]:
         """Advantages [N, T], the moved baseline [], and the share of groups without signal."""
         objective = self.stage.objective
-        no_signal = advantage_parts.share_without_signal(rewards, mask, group_ids)
+        no_signal = share_without_signal(rewards, mask, group_ids)
         if self.kl_in_reward is not None:
             rewards = kl_in_reward(
                 rewards,
@@ -228,7 +222,7 @@ class PolicyGradient:
                 kl=self.kl_in_reward,
             )
         part = objective.part("advantage")
-        update = advantage_parts.BASELINE_UPDATES.get(objective.choices["advantage"])
+        update = BASELINE_UPDATES.get(objective.choices["advantage"])
         if update is None:
             return part(rewards, mask, group_ids), baseline, no_signal
         fields = {name: objective.values[name] for name in fields_of(update)}

@@ -1,4 +1,4 @@
-"""From ratio and advantage to a per-token loss. Clipping lives here."""
+"""PPO's clipped surrogate."""
 
 import chex
 import jax
@@ -6,27 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.metrics import SumCount, masked
-
-
-def policy_gradient(
-    log_ratio: Array, logprobs: Array, advantages: Array, mask: Array
-) -> tuple[Array, dict[str, SumCount]]:
-    """Plain policy gradient: loss = -A * logprobs (REINFORCE; no ratio, nothing clipped).
-
-    Args:
-        log_ratio: [N, T] f32; not read.
-        logprobs: [N, T] f32, differentiated.
-        advantages: [N, T] f32, constant.
-        mask: [N, T] bool.
-
-    Returns:
-        [N, T] loss, zero outside the mask, and no metrics.
-    """
-    chex.assert_equal_shape([log_ratio, logprobs, advantages, mask])
-    advantages = jax.lax.stop_gradient(advantages)
-    # Both sides of the product are cleaned: a masked slot may hold -inf.
-    loss = -jnp.where(mask, advantages, 0.0) * jnp.where(mask, logprobs, 0.0)
-    return loss, {}
+from rljax.objectives.parts import check_field
 
 
 def _clip_sides(
@@ -38,16 +18,9 @@ def _clip_sides(
     dual_clip: float | None,
 ) -> tuple[Array, Array, Array]:
     """Tokens stopped at the lower edge, at the upper edge and at the dual clip, bool [N, T]."""
-    if clip_low < 0 or clip_high < 0:
-        raise ValueError(
-            f"Clip widths are {clip_low=}, {clip_high=}; both must be >= 0 "
-            "(config.<stage>.objective.clip_low, config.<stage>.objective.clip_high)."
-        )
-    if dual_clip is not None and dual_clip <= 1:
-        raise ValueError(
-            f"dual_clip is {dual_clip}; it must be > 1, or None to switch it off "
-            "(config.<stage>.objective.dual_clip)."
-        )
+    for name, width in {"clip_low": clip_low, "clip_high": clip_high}.items():
+        check_field(name, width, lambda x: x >= 0, ">= 0")
+    check_field("dual_clip", dual_clip, lambda x: x > 1, "> 1, or None to switch it off")
     ratio = jnp.exp(log_ratio)
     low = mask & (advantages < 0) & (ratio < 1.0 - clip_low)
     high = mask & (advantages > 0) & (ratio > 1.0 + clip_high)
@@ -139,6 +112,3 @@ def clipped(
         kept = jnp.where(dual, dual_clip, kept)
         metrics["dual_clip_share"] = masked(dual, mask)
     return -advantages * kept, metrics
-
-
-SURROGATES = {"policy_gradient": policy_gradient, "clipped": clipped}
