@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rljax.registry import FAMILIES, FIELD_DOCS, objective_fields
+from rljax.registry import FAMILIES, field_doc, objective_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,7 +331,7 @@ def objective_section() -> Section:
     fields: dict[str, Field] = {}
     for family in FAMILIES:
         for name, field in objective_fields(family).items():
-            fields[name] = Field(None, FIELD_DOCS[name], value_type=field.type)
+            fields[name] = Field(None, field_doc(family, name), value_type=field.type)
     return fields
 
 

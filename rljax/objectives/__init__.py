@@ -6,6 +6,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | file | what it holds | table |
 | --- | --- | --- |
 | `parts.py` | what a part is: its inputs and its fields, read from its signature | |
+| `arrays.py` | the arrays that parts of the policy-gradient family name | `ARRAYS` |
 | `metrics.py` | `SumCount`, the (sum, count) pair that every metric is | |
 | `sequences.py` | per-sequence sums of per-token arrays | |
 | `aggregation.py` | how per-token losses become one number | `AGGREGATIONS` |
@@ -31,31 +32,7 @@ A *part* is a function in one of the tables. Its positional arguments are arrays
 names; its keyword-only arguments are its config fields, with their defaults. A new method is
 usually one new function in one of these tables.
 
-Arrays of the policy-gradient family, [N, T] unless a shape is given; all but the first four are
-constants of the step that sampled them:
-
-| name | what it is |
-| --- | --- |
-| `logprobs`, `entropy` | of the sampled tokens under the policy, differentiated; nats |
-| `log_ratio` | log of policy / denominator, from a part of `ratios.py` |
-| `current_logprobs`, `current_entropy` | the first two before the update, of its whole batch |
-| `mask` | bool, True on tokens that the policy sampled (and that are trained on) |
-| `group_ids` | [N] i32, equal for the samples of one prompt |
-| `scores` | [N] f32, reward of the whole sample |
-| `token_rewards` | f32, reward of each token; an outcome is on the last True slot |
-| `correct`, `finished` | [N] bool, right by the task's own measure; ended by itself, not cut off |
-| `greedy_scores` | [N] f32, score of the greedy completion of the row's prompt |
-| `demonstration` | [N] bool, the row is a demonstration and was not sampled |
-| `advantages` | f32 |
-| `old_logprobs`, `old_entropy` | under the policy that the step started from, by the trainer |
-| `behavior_logprobs` | as the sampler reported them |
-| `ref_logprobs` | under the frozen reference |
-| `values` | f32, value of the state *before* each token, by the critic that the step started from |
-| `segment_ids` | i32, number of the segment that a token belongs to, from 0 in each row |
-| `start_values`, `end_values` | f32, value of the state at the start and end of a token's segment |
-| `noise` | f32 in [0, 1), fresh in every step |
-| `baseline` | [] f32, moving average of scores |
-| `step`, `progress` | [] steps done in the stage i32, their share of all f32 |
+The arrays of the policy-gradient family, by name, are listed in `arrays.py`.
 
 Letters in shapes: `B` prompts (or pairs), `G` samples per prompt, `N = B * G` sequences, `T`
 completion slots, `V` vocabulary. `mask` is bool, True where a token counts. Losses are returned

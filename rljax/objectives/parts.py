@@ -2,7 +2,7 @@
 
 Positional arguments are arrays, and their *names* say which: `mask`, `old_logprobs`, `values`.
 Whoever calls a part holds its arrays in a mapping from names; the table of names is in
-`rljax/objectives/__init__.py`. A critic, a greedy rollout or a reference policy is needed exactly
+`objectives/arrays.py`. A critic, a greedy rollout or a reference policy is needed exactly
 where a chosen part names `values`, `greedy_scores` or `ref_logprobs`.
 
 Keyword-only arguments are config fields with their defaults and types. A field may be traced, for
@@ -35,6 +35,22 @@ def fields_of(function: Callable, *, leave_out: tuple[str, ...] = ()) -> dict[st
             kind = next(option for option in options if option is not type(None))
             fields[name] = Field(parameter.default, kind)
     return fields
+
+
+def documented(function: Callable, name: str) -> str:
+    """What the docstring's `Args` say of an argument, on one line; "" where they say nothing."""
+    lines = inspect.cleandoc(function.__doc__ or "").splitlines()
+    if "Args:" not in lines:
+        return ""
+    found: list[str] = []
+    for line in lines[lines.index("Args:") + 1 :]:
+        if not line.startswith("    "):
+            break
+        if found and not line.startswith("     "):
+            break
+        if found or line.strip().startswith(f"{name}: "):
+            found.append(line.strip().removeprefix(f"{name}: "))
+    return " ".join(found).split(". ")[0].rstrip(".;")
 
 
 def inputs_of(function: Callable) -> tuple[str, ...]:

@@ -1,0 +1,64 @@
+"""The arrays of the policy-gradient family, by name: what parts read, and where it comes from.
+
+N = B * G rows, one for each completion; T completion slots. "step" arrays are constants of the step
+that sampled them, "batch" arrays those of one optimizer update, "loss" arrays exist inside the loss
+only and are differentiated.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Described(NamedTuple):
+    """Of an array."""
+
+    axes: str  # "NT", "N" or "" for a scalar
+    dtype: type
+    level: str  # "step", "batch" or "loss"
+    meaning: str
+
+
+ARRAYS: dict[str, Described] = {
+    "mask": Described("NT", bool, "step", "True on tokens that were sampled and are trained on"),
+    "tokens": Described("NT", int, "step", "the sampled tokens"),
+    "group_ids": Described("N", int, "step", "equal for the samples of one prompt"),
+    "scores": Described("N", float, "step", "reward of the whole sample"),
+    "correct": Described("N", bool, "step", "right by the task's own measure"),
+    "finished": Described("N", bool, "step", "ended by itself, not cut off"),
+    "token_rewards": Described(
+        "NT", float, "step", "reward of each token; an outcome is on the last True slot"
+    ),
+    "greedy_scores": Described("N", float, "step", "score of the prompt's greedy completion"),
+    "demonstration": Described("N", bool, "step", "a demonstration, not sampled"),
+    "advantages": Described("NT", float, "step", "how much better than expected"),
+    "returns": Described("NT", float, "step", "targets of the critic"),
+    "old_logprobs": Described("NT", float, "step", "under the policy that the step started from"),
+    "old_entropy": Described("NT", float, "step", "of that policy, nats"),
+    "old_collision": Described("NT", float, "step", "its sum of squared probabilities"),
+    "behavior_logprobs": Described("NT", float, "step", "as the sampler reported them"),
+    "ref_logprobs": Described("NT", float, "step", "under the frozen reference"),
+    "proxy_logprobs": Described("NT", float, "step", "under the old policy without its noise tail"),
+    "values": Described("NT", float, "step", "of the state before each token, by the old critic"),
+    "last_values": Described("N", float, "step", "of the state after the last token"),
+    "segment_ids": Described("NT", int, "step", "number of the token's segment, from 0"),
+    "start_values": Described("NT", float, "step", "of the state at the segment's start"),
+    "end_values": Described("NT", float, "step", "of the state at the segment's end"),
+    "noise": Described("NT", float, "step", "uniform in [0, 1), fresh in every step"),
+    "baseline": Described("", float, "step", "moving average of scores"),
+    "step": Described("", int, "step", "steps done in the stage"),
+    "progress": Described("", float, "step", "their share of all steps of the stage"),
+    "current_logprobs": Described("NT", float, "batch", "under the policy before the update"),
+    "current_entropy": Described("NT", float, "batch", "of that policy"),
+    "logprobs": Described("NT", float, "loss", "of the tokens under the policy"),
+    "entropy": Described("NT", float, "loss", "of the policy"),
+    "log_ratio": Described("NT", float, "loss", "log of policy / denominator (ratios.py)"),
+}
+
+
+def abstract(name: str, rows: int = 4, slots: int = 3) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of an array; unknown names are [N, T] f32, as all inputs of a batch are."""
+    axes, dtype, *_ = ARRAYS.get(name, Described("NT", float, "batch", ""))
+    sizes = {"N": rows, "T": slots}
+    return jax.ShapeDtypeStruct(tuple(sizes[axis] for axis in axes), jnp.dtype(dtype))

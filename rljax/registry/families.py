@@ -1,0 +1,127 @@
+"""The families of methods: what they choose from and which fields they have."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from rljax.objectives.advantages import ADVANTAGES
+from rljax.objectives.aggregation import AGGREGATIONS
+from rljax.objectives.batch_inputs import TOKEN_WEIGHTS
+from rljax.objectives.corrections import CORRECTIONS
+from rljax.objectives.credit import SEGMENTATIONS
+from rljax.objectives.evidence import BOUNDS, evidence_advantages, evidence_loss
+from rljax.objectives.parts import Field, fields_of
+from rljax.objectives.preference import LINKS, SCORES
+from rljax.objectives.ratios import RATIOS
+from rljax.objectives.reward_shaping import REWARD_SHAPINGS
+from rljax.objectives.selections import GROUP_FILTERS, SELECTIONS
+from rljax.objectives.surrogates import SURROGATES
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Methods that share a loss function and a kind of data.
+
+    Attributes:
+        data: what a stage of this family reads, in words.
+        choices: part name -> its table, option -> function (None: there is nothing to call).
+        fields: option-independent fields, and those of options that are no functions:
+            {"": {...}, "kl_placement=loss": {...}}.
+        defaults: the option taken where neither method nor config names one.
+    """
+
+    data: str
+    choices: Mapping[str, Mapping[str, Callable | None]]
+    fields: Mapping[str, Mapping[str, Field]]
+    defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+_KL = {
+    "kl_placement=loss": {
+        "kl_estimator": Field("k3_plus", str),
+        "kl_weight": Field(0.0, float),
+        "kl_importance_weighted": Field(False, bool),
+    },
+    "kl_placement=reward": {
+        "kl_estimator": Field("k1", str),
+        "kl_weight": Field(0.0, float),
+    },
+}
+
+_POLICY_GRADIENT = Family(
+    data="prompts with a verifier",
+    choices={
+        "reward_shaping": REWARD_SHAPINGS,
+        "group_filter": GROUP_FILTERS,
+        "segmentation": SEGMENTATIONS,
+        "advantage": ADVANTAGES,
+        "ratio": RATIOS,
+        "denominator": {"old": None, "behavior": None},
+        "surrogate": SURROGATES,
+        "token_weight": TOKEN_WEIGHTS,
+        "correction": CORRECTIONS,
+        "selection": SELECTIONS,
+        "aggregation": AGGREGATIONS,
+        "kl_placement": {"none": None, "loss": None, "reward": None},
+        "demonstrations": {"none": None, "switch": None, "in_group": None},
+    },
+    fields={
+        "": {
+            "entropy_weight": Field(0.0, float),
+            "advantage_sign": Field("both", str),
+        },
+        "demonstrations=switch": {
+            "switch_threshold": Field(0.0, float),
+            "supervised_weight": Field(1.0, float),
+        },
+        "demonstrations=in_group": {"shaping": Field(0.1, float)},
+        **_KL,
+    },
+    defaults={
+        "reward_shaping": "none",
+        "group_filter": "none",
+        "segmentation": "none",
+        "denominator": "old",
+        "token_weight": "none",
+        "correction": "none",
+        "selection": "none",
+        "aggregation": "token_mean",
+        "kl_placement": "none",
+        "demonstrations": "none",
+    },
+)
+
+FAMILIES: dict[str, Family] = {
+    "supervised": Family(
+        data="demonstrations (prompt, completion)",
+        choices={"aggregation": AGGREGATIONS},
+        fields={},
+        defaults={"aggregation": "token_mean"},
+    ),
+    "policy_gradient": _POLICY_GRADIENT,
+    "preference": Family(
+        data="pairs (prompt, chosen, rejected)",
+        choices={"score": SCORES, "link": LINKS},
+        fields={},
+        defaults={"score": "log_ratio"},
+    ),
+    "evidence": Family(
+        data="prompts with a reference answer, no verifier",
+        choices={"bound": BOUNDS, "kl_placement": {"none": None, "loss": None}},
+        fields={
+            "": {
+                "answer_phrase": Field("<answer>", str),
+                "answer_end": Field("</answer>", str),
+                **fields_of(evidence_advantages, leave_out=("bound",)),
+                **fields_of(evidence_loss, leave_out=("bound", "kl", "kl_weight")),
+            },
+            "kl_placement=loss": {
+                "kl_estimator": Field("k3_plus", str),
+                "kl_weight": Field(1e-3, float),
+            },
+        },
+        defaults={"kl_placement": "none"},
+    ),
+}
+
+# Families whose stages sample their training data anew in every step.
+ONLINE_FAMILIES = ("policy_gradient", "evidence")
