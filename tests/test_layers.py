@@ -16,13 +16,14 @@ ROOMS = {
     "parallel": set(),
     "sampling": {"models", "parallel"},
     "tasks": set(),
+    "verifiers": {"tasks"},
     "rewards": {"tasks"},
     "data": {"tasks"},
     "reporting": set(),
     "registry": {"objectives"},
     "config": {"registry", "objectives", "sampling", "models", "parallel"},
     "training": {
-        *("objectives", "models", "parallel", "sampling", "tasks", "rewards", "data"),
+        *("objectives", "models", "parallel", "sampling", "tasks", "verifiers", "rewards", "data"),
         *("reporting", "registry", "config"),
     },
     "benchmarks": {
@@ -36,6 +37,7 @@ WITHOUT = {
     "rewards": DEVICE | {"grain"},
     "data": DEVICE,
     "reporting": DEVICE | {"grain"},
+    "verifiers": {"flax", "optax", "orbax", "grain"},
     "parallel": {"flax", "optax", "orbax", "grain"},
     "models": {"optax", "orbax", "grain"},
     "sampling": {"optax", "orbax", "grain"},

@@ -24,7 +24,6 @@ from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.optimizers import build_optimizer
 from rljax.training.start import Source, load_start
 from rljax.training.state import TrainState, create_state, state_shardings
-from rljax.training.train_step import jit_train_step
 
 # A small model in the shape of Qwen3, for machines without an accelerator.
 SMALL_QWEN = {
@@ -190,18 +189,13 @@ def build(settings: Settings) -> Workload:
     context, params = surroundings(settings)
     (stage,), network, mesh = context.stages, context.network, context.mesh
     optimizer = build_optimizer(stage)
-    shardings = state_shardings(network, optimizer, mesh)
+    extra = PolicyGradient.extra(context, stage)
+    shardings = state_shardings(network, optimizer, mesh, extra)
     reference = _reference(context, params) if stage.needs_reference else None
     family = PolicyGradient(context, stage, reference, 0)
-    train_step = jit_train_step(
-        network,
-        family.loss_fn,
-        optimizer,
-        mesh,
-        micro_batches=stage.batch.micro_batches,
-        rounding_key=purpose_key(context.config.seed, Purpose.ROUNDING),
-    )
-    return Workload(context, stage, family, train_step, create_state(params, optimizer, shardings))
+    update = family.make_update(optimizer, purpose_key(context.config.seed, Purpose.ROUNDING))
+    state = create_state(params, optimizer, shardings, extra)
+    return Workload(context, stage, family, update, state)
 
 
 def _stage(config: ConfigDict, settings: Settings) -> Stage:

@@ -70,7 +70,7 @@ def shorten(config: ConfigDict) -> None:
         if section.data.pair_prompts is not None:
             section.data.pair_prompts = min(section.data.pair_prompts, 32)
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)
-    if config.data.kind == "reasoning_gym":
+    if config.data.kind in ("reasoning_gym", "symbols"):
         config.data.train_size = min(config.data.train_size, 64)
     config.data.heldout_size = min(config.data.heldout_size, 8)
     config.evaluation.prompts_per_batch = min(config.evaluation.prompts_per_batch, 8)

@@ -174,17 +174,25 @@ SAMPLER: Section = {
 
 DATA: Section = {
     "kind": Field(
-        "reasoning_gym", "where problems come from", choices=("reasoning_gym", "jsonl", "parquet")
+        "reasoning_gym",
+        "where problems come from",
+        choices=("reasoning_gym", "symbols", "jsonl", "parquet"),
     ),
-    "tasks": Field((), "reasoning_gym: ({'name', 'weight', 'parameters', 'prompt_pattern'}, ...)"),
+    "tasks": Field(
+        (),
+        "reasoning_gym: ({'name', 'weight', 'parameters', 'prompt_pattern'}, ...); symbols: one, "
+        "({'name', and fields of it},) (rljax/tasks/symbols/)",
+    ),
     "prompt_pattern": Field("", "reasoning_gym: regex whose group 1 is kept as the prompt"),
     "answer_template": Field("<answer>{answer}</answer>", "how worked demonstrations end"),
     "worked_share": Field(
         1.0, "share of demonstrations with steps; others: answer only", minimum=0
     ),
-    "train_seed": Field(0, "reasoning_gym: first item seed of the training problems", minimum=0),
+    "train_seed": Field(
+        0, "first item seed of the training problems; symbols: of the draws", minimum=0
+    ),
     "heldout_seed": Field(10_000_000, "first item seed of the held-out problems", minimum=0),
-    "train_size": Field(10_000, "reasoning_gym: number of training problems", minimum=1),
+    "train_size": Field(10_000, "reasoning_gym, symbols: number of training problems", minimum=1),
     "heldout_size": Field(256, "number of held-out problems evaluated", minimum=1),
     "path": Field("", "jsonl, parquet: training file"),
     "heldout_path": Field("", "jsonl, parquet: held-out file"),
@@ -326,6 +334,21 @@ STAGE_DATA: Section = {
 }
 
 
+CRITIC: Section = {
+    "trunk": Field(
+        None,
+        "separate: a copy of the policy's trunk, trained; shared: a head on the policy's own",
+        value_type=str,
+        choices=("separate", "shared"),
+    ),
+    "learning_rate": Field(None, "peak, of the critic", value_type=float, minimum=0),
+    "clip_norm": Field(None, "of the critic's gradient; 0 never clips", value_type=float),
+    "warmup_updates": Field(
+        None, "first updates of the critic alone, the policy as it is", value_type=int, minimum=0
+    ),
+}
+
+
 def objective_section() -> Section:
     """Choices and fields of all families; None is the method's own value."""
     fields: dict[str, Field] = {}
@@ -342,6 +365,7 @@ STAGE: Section = {
         None, "log the KL to the stage's start (one more forward)", value_type=bool
     ),
     "objective": objective_section(),
+    "critic": CRITIC,
     "batch": BATCH,
     "sampling": SAMPLING,
     "data": STAGE_DATA,

@@ -63,6 +63,14 @@ FAMILY_FIELDS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+# Of a stage whose objective has targets for a critic.
+CRITIC_FIELDS = {
+    "trunk": "separate",
+    "learning_rate": 1e-3,
+    "clip_norm": 1.0,
+    "warmup_updates": 0,
+}
+
 # Where the stages of a family that has a choice get their data from.
 SOURCES = {
     "supervised": ("problems", "jsonl", "parquet"),
@@ -79,6 +87,8 @@ GYM_FIELDS = (
     "train_size",
     "worked_share",
 )
+# Of the kind symbols, whose tasks have fields of their own.
+SYMBOL_FIELDS = ("tasks", "train_seed", "heldout_seed", "train_size")
 FILE_FIELDS = ("path", "heldout_path", "prompt_column", "reference_column")
 
 # A preference stage that samples its own pairs reads these as well.
@@ -104,11 +114,17 @@ class BatchSizes:
     sequences_per_update: int
     sequences_per_micro_batch: int
     share_prompts: bool = False  # rows are whole groups (training/rows.py)
+    demonstrations_per_prompt: int = 0  # rows beside the samples of a prompt
+
+    @property
+    def rows_per_prompt(self) -> int:
+        """Sequences of one prompt: samples and demonstrations."""
+        return self.samples_per_prompt + self.demonstrations_per_prompt
 
     @property
     def sequences_per_step(self) -> int:
         """Sequences that one step makes or reads."""
-        return self.prompts_per_step * self.samples_per_prompt or self.sequences_per_update
+        return self.prompts_per_step * self.rows_per_prompt or self.sequences_per_update
 
     @property
     def updates_per_step(self) -> int:
@@ -135,6 +151,7 @@ class Stage:
     stop_strings: tuple[str, ...]
     data: Mapping[str, Any]
     optimizer: Mapping[str, Any]
+    critic: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def online(self) -> bool:
@@ -161,6 +178,7 @@ class Stage:
             },
             "data": dict(self.data),
             "optimizer": dict(self.optimizer),
+            **({"critic": dict(self.critic)} if self.critic else {}),
         }
 
 
@@ -207,9 +225,11 @@ def resolve_stage(name: str, section: ConfigDict) -> Stage:
             part: allowed.get(part, {}) | SAMPLED_PAIRS.get(part, {})
             for part in ("", "batch", "sampling", "data")
         }
+    if objective.choices.get("value_target", "none") != "none":
+        allowed = allowed | {"critic": CRITIC_FIELDS}
     values = {
         part: _read(section[part], allowed.get(part, {}), objective, f"{where}.{part}")
-        for part in ("batch", "sampling", "data")
+        for part in ("batch", "sampling", "data", "critic")
     }
     top = _read({"reference_kl": section.reference_kl}, allowed.get("", {}), objective, where)
     stage = Stage(
@@ -217,11 +237,12 @@ def resolve_stage(name: str, section: ConfigDict) -> Stage:
         objective=objective,
         steps=section.steps,
         reference_kl=top.get("reference_kl", False),
-        batch=_batch_sizes(values["batch"], objective.family, f"{where}.batch"),
+        batch=_batch_sizes(values["batch"], objective, f"{where}.batch"),
         token_filter=_token_filter(values["sampling"]),
         max_new_tokens=values["sampling"].get("max_new_tokens", 0),
         stop_strings=tuple(values["sampling"].get("stop_strings", ())),
         data=values["data"],
+        critic=values["critic"],
         optimizer={
             key: value for key, value in section.optimizer.to_dict().items() if value is not None
         },
@@ -246,7 +267,7 @@ def check_mesh(stages: tuple[Stage, ...], rows_divisor: int, evaluation_prompts:
     for stage in stages:
         where = f"config.{stage.name}.batch"
         shared = stage.batch.share_prompts
-        group = group_size(stage.objective.family, stage.batch.samples_per_prompt, shared)
+        group = group_size(stage.objective.family, stage.batch.rows_per_prompt, shared)
         micro = stage.batch.sequences_per_micro_batch // group
         sizes[f"{where}.sequences_per_micro_batch"] = micro
         if stage.online:
@@ -270,7 +291,7 @@ def check_row_lengths(
             slots, field = stage.data["row_tokens"], f"{where}.data.row_tokens"
         else:
             completion, field = _completion_slots(stage, where)
-            group = group_size(stage.objective.family, stage.batch.samples_per_prompt, shared=True)
+            group = group_size(stage.objective.family, stage.batch.rows_per_prompt, shared=True)
             completions = group if stage.batch.share_prompts else 1
             slots = max_prompt_tokens + completions * completion
             field = f"config.data.max_prompt_tokens, {field}"
@@ -302,38 +323,43 @@ def _read(
     return {**allowed, **given}
 
 
-def _batch_sizes(values: Mapping[str, int], family: str, where: str) -> BatchSizes:
+def _batch_sizes(values: Mapping[str, int], objective: Objective, where: str) -> BatchSizes:
+    family = objective.family
+    shown = int(objective.choices.get("demonstrations", "none") != "none")
     prompts = values.get("prompts_per_step", 0)
     samples = values.get("samples_per_prompt", 0)
-    per_step = prompts * samples
+    group = samples + shown
+    per_step = prompts * group
     update = values.get("sequences_per_update", 0) or per_step
     micro = values.get("sequences_per_micro_batch", 0) or update
     if prompts and per_step % update:
         raise ValueError(
             f"sequences_per_update={update} does not divide the step's {prompts} prompts x "
-            f"{samples} samples = {per_step} sequences ({where}.sequences_per_update)."
+            f"{samples} samples{' and a demonstration' if shown else ''} = {per_step} sequences "
+            f"({where}.sequences_per_update)."
         )
     if update % micro:
         raise ValueError(
             f"sequences_per_micro_batch={micro} does not divide sequences_per_update={update} "
             f"({where}.sequences_per_micro_batch)."
         )
-    unit = group_size(family, samples, shared=False)
+    unit = group_size(family, group, shared=False)
     if micro % unit:
         reason = "a pair is two sequences" if family == "preference" else "a group stays whole"
         raise ValueError(
             f"sequences_per_micro_batch={micro} must be a multiple of {unit}: {reason} "
             f"({where}.sequences_per_micro_batch)."
         )
-    shared = _share_prompts(values, group_size(family, samples, shared=True), update, micro, where)
-    return BatchSizes(prompts, samples, values.get("epochs_per_step", 1), update, micro, shared)
+    shared = _share_prompts(values, group_size(family, group, shared=True), update, micro, where)
+    epochs = values.get("epochs_per_step", 1)
+    return BatchSizes(prompts, samples, epochs, update, micro, shared, shown)
 
 
-def group_size(family: str, samples_per_prompt: int, shared: bool) -> int:
+def group_size(family: str, rows_per_prompt: int, shared: bool) -> int:
     """Sequences that stay together in every batch of a family."""
     if family == "policy_gradient":
-        return samples_per_prompt if shared else 1
-    return {"preference": 2, "evidence": samples_per_prompt}.get(family, 1)
+        return rows_per_prompt if shared else 1
+    return {"preference": 2, "evidence": rows_per_prompt}.get(family, 1)
 
 
 def _share_prompts(
@@ -404,7 +430,8 @@ def _check_source(stage: Stage, where: str) -> None:
 
 def _check_data(data: ConfigDict) -> None:
     """Refuses fields that problems of this kind never read, where they are not the default."""
-    unread = FILE_FIELDS if data.kind == "reasoning_gym" else GYM_FIELDS
+    read = {"reasoning_gym": GYM_FIELDS, "symbols": SYMBOL_FIELDS}.get(data.kind, FILE_FIELDS)
+    unread = [name for name in (*GYM_FIELDS, *FILE_FIELDS) if name not in read]
     for name in unread:
         if data[name] != DATA[name].default:
             raise ValueError(

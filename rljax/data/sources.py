@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rljax.errors import unknown_name
 from rljax.tasks.problem import Problem
 from rljax.tasks.reasoning_gym import ReasoningGym
+from rljax.tasks.symbols.records import SymbolSet
 
 if TYPE_CHECKING:
     import grain
@@ -28,6 +29,7 @@ _NEEDED = {
     "memory": "records",
     "problems": "records",
     "reasoning_gym": "gym",
+    "symbols": "symbols",
 }
 
 Record = dict[str, Any]
@@ -66,6 +68,7 @@ def open_source(
     path: str | os.PathLike[str] | None = None,
     records: Sequence[Any] | None = None,
     gym: Mapping[str, Any] | None = None,
+    symbols: Mapping[str, Any] | None = None,
     columns: Sequence[str] = (),
     text_columns: Sequence[str] = (),
     chat_columns: Sequence[str] = (),
@@ -75,12 +78,13 @@ def open_source(
     """Opens a source of records.
 
     Args:
-        kind: "jsonl" or "parquet" (needs `path`), "memory" or "problems" (needs `records`), or
-            "reasoning_gym" (needs `gym`).
+        kind: "jsonl" or "parquet" (needs `path`), "memory" or "problems" (needs `records`),
+            "reasoning_gym" (needs `gym`) or "symbols" (needs `symbols`).
         path: file, relative to the current directory.
         records: mappings, or for "problems" a sequence of `rljax.tasks.problem.Problem`, whose
             records have the columns prompt, reference, answer and demonstration.
         gym: keyword arguments of `rljax.tasks.reasoning_gym.ReasoningGym`, a set of problems.
+        symbols: arguments of `rljax.tasks.symbols.records.SymbolSet`, another.
         columns: columns that every record must have, with anything but null in them.
         text_columns: columns that every record must have as text; need not be in `columns` too.
         chat_columns: the same, but a list of {"role": text, "content": text} will do as well.
@@ -99,7 +103,8 @@ def open_source(
     if kind not in _NEEDED:
         raise unknown_name("data source", kind, _NEEDED, f"{FIELD}.kind")
     needed = _NEEDED[kind]
-    _check_arguments(kind, {"path": path, "records": records, "gym": gym}, path_field)
+    given = {"path": path, "records": records, "gym": gym, "symbols": symbols}
+    _check_arguments(kind, given, path_field)
     if needed != "path":
         columns_field = _argument("columns")
     elif columns_field is None:
@@ -114,6 +119,8 @@ def open_source(
         return ProblemSource(records, layout)
     if kind == "reasoning_gym":
         return ProblemSource(ReasoningGym(**gym), layout)
+    if kind == "symbols":
+        return ProblemSource(SymbolSet(**symbols), layout)
     if not Path(path).is_file():
         raise ValueError(
             f"No file {str(path)!r} (from {os.getcwd()!r}); give an existing {kind} file "

@@ -1,4 +1,4 @@
-"""Tokenizers: bytes for models trained from scratch, Hugging Face from a local folder."""
+"""Tokenizers: bytes or symbols for models trained from scratch, Hugging Face from a folder."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rljax.data.token_bytes import spell_tokens
+from rljax.tasks.symbols import alphabet
 
 FIELD = "config.tokenizer"
 
@@ -121,6 +122,34 @@ class ByteTokenizer:
         return [bytes([value]) for value in range(256)] + hidden + tags
 
 
+class SymbolTokenizer:
+    """The alphabet of the symbol tasks (tasks/symbols/alphabet.py): one character, one id.
+
+    `decode` leaves out eos but shows a pad: one that a model samples is a wrong symbol, which a
+    reward on the text must see as the verifier on the device does.
+
+    Raises:
+        ValueError: by `encode`, for a character that is no symbol.
+    """
+
+    def __init__(self) -> None:
+        self.vocab_size = alphabet.VOCAB_SIZE
+        self.pad_id, self.bos_id, self.eos_id = alphabet.PAD_ID, None, alphabet.EOS_ID
+
+    def encode(self, text: str) -> list[int]:
+        return alphabet.encode(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return alphabet.decode(token_id for token_id in ids if int(token_id) != self.eos_id)
+
+    def token_text(self, token_id: int) -> str:
+        shown = {self.pad_id: "<pad>", self.eos_id: "<eos>"}
+        return shown.get(int(token_id)) or alphabet.decode([token_id])
+
+    def token_bytes(self) -> list[bytes]:
+        return [self.decode([token_id]).encode() for token_id in range(self.vocab_size)]
+
+
 class HFTokenizer:
     """A Hugging Face tokenizer from a local folder; never reaches for the network.
 
@@ -139,8 +168,8 @@ class HFTokenizer:
         folder = Path(path)
         if not folder.is_dir():
             raise ValueError(
-                f"No tokenizer folder {str(path)!r}; give 'byte' or a local folder with "
-                f"tokenizer files, nothing is downloaded ({FIELD}.path)."
+                f"No tokenizer folder {str(path)!r}; give 'byte', 'symbols' or a local "
+                f"folder with tokenizer files, nothing is downloaded ({FIELD}.path)."
             )
         try:
             from transformers import AutoTokenizer
@@ -220,10 +249,21 @@ class HFTokenizer:
 
 def load_tokenizer(
     kind_or_path: str | Path, special_tokens: Sequence[str] = ()
-) -> ByteTokenizer | HFTokenizer:
-    """Returns the byte tokenizer for "byte", else the Hugging Face one in that folder."""
+) -> ByteTokenizer | SymbolTokenizer | HFTokenizer:
+    """Returns the tokenizer "byte" or "symbols", else the Hugging Face one in that folder.
+
+    Raises:
+        ValueError: special tokens with "symbols", whose alphabet is fixed; see also the classes.
+    """
     if kind_or_path == "byte":
         return ByteTokenizer(special_tokens)
+    if kind_or_path == "symbols":
+        if special_tokens:
+            raise ValueError(
+                f"The tokenizer 'symbols' has a fixed alphabet and takes no special tokens, got "
+                f"{tuple(special_tokens)} ({FIELD}.special_tokens)."
+            )
+        return SymbolTokenizer()
     return HFTokenizer(kind_or_path, special_tokens)
 
 

@@ -1,8 +1,9 @@
 """The denominator of the importance ratio: which policy the samples are compared with.
 
-Each part returns the log of policy / denominator, [N, T], with the gradient of `logprobs`. A ratio
-per sequence has the same shape (the value repeated over the row's tokens) and is one more entry in
-`RATIOS`.
+Each part returns the log of policy / denominator, [N, T]. A ratio per sequence or per segment has
+its value on every token that it covers, and each of these tokens carries the gradient of its own
+log-probability: with equal weights for the tokens of a sequence that is the gradient of the
+sequence's ratio, and tokens may still differ in advantage (GSPO-token, arXiv:2507.18071, eq. 14).
 """
 
 import chex
@@ -10,9 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.credit.segment_ratio import segment
+
 # verl and tunix clamp the log-ratio to this before exp. Beyond it the ratio is no longer a
 # meaningful weight (e^20 = 5e8), and its gradient is dropped.
 LOG_RATIO_CLAMP = 20.0
+# Both cap the log of a ratio per sequence at this.
+SEQUENCE_LOG_RATIO_CAP = 10.0
 
 
 def _check(logprobs: Array, old_logprobs: Array, mask: Array) -> None:
@@ -54,4 +59,28 @@ def token(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:
     return jnp.clip(log_ratio, -LOG_RATIO_CLAMP, LOG_RATIO_CLAMP)
 
 
-RATIOS = {"none": none, "token": token}
+def sequence(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:
+    """Geometric mean of the row's token ratios (GSPO, arXiv:2507.18071, eq. 7 and 14).
+
+        log s[n, t] = sg(1 / L[n] * sum_t' (logprobs - old_logprobs)) + logprobs - sg(logprobs)
+
+    All tokens of a row have the same value and are clipped together; the clip range is about 3e-4.
+
+    Args:
+        logprobs: [N, T] f32, differentiated.
+        old_logprobs: [N, T] f32, constant.
+        mask: [N, T] bool.
+
+    Returns:
+        [N, T] f32, at most `SEQUENCE_LOG_RATIO_CAP` (no gradient beyond), 0 outside the mask.
+    """
+    _check(logprobs, old_logprobs, mask)
+    difference = jnp.where(mask, logprobs - old_logprobs, 0.0)
+    length = jnp.maximum(mask.sum(axis=-1, keepdims=True), 1)
+    mean = difference.sum(axis=-1, keepdims=True) / length
+    own = jnp.where(mask, logprobs, 0.0)
+    log_ratio = jnp.where(mask, jax.lax.stop_gradient(mean), 0.0) + own - jax.lax.stop_gradient(own)
+    return jnp.minimum(log_ratio, SEQUENCE_LOG_RATIO_CAP)
+
+
+RATIOS = {"none": none, "token": token, "sequence": sequence, "segment": segment}

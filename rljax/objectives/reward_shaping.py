@@ -1,11 +1,148 @@
-"""What is done to scores before they are compared."""
+"""What is done to scores before they are compared.
 
+Every part maps named arrays (`objectives/arrays.py`) to new scores [N] f32, which are constant. The
+group's statistics see the new scores; a filter on the task's own measure reads `correct`.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
 from jax import Array
+
+from rljax.objectives.advantages.groups import group_statistics
+from rljax.objectives.parts import check_field
 
 
 def none(scores: Array) -> Array:
     """As the verifier gave them. [N] f32."""
-    return scores
+    return jax.lax.stop_gradient(scores)
 
 
-REWARD_SHAPINGS = {"none": none}
+def soft_overlong(
+    scores: Array, mask: Array, *, overlong_length: int = 20480, overlong_buffer: int = 4096
+) -> Array:
+    """Adds a penalty that grows over the last slots of the limit (DAPO, arXiv:2503.14476, eq. 13).
+
+        0                                  L <= limit - buffer
+        ((limit - buffer) - L) / buffer    in between
+        -1                                 L > limit
+
+    Args:
+        scores: [N] f32.
+        mask: [N, T] bool; its True slots are the length L.
+        overlong_length: the limit, in tokens.
+        overlong_buffer: tokens before the limit over which the penalty grows.
+
+    Returns:
+        [N] f32.
+
+    Raises:
+        ValueError: unless 1 <= `overlong_buffer` <= `overlong_length`.
+    """
+    check_field("overlong_buffer", overlong_buffer, lambda x: x >= 1, ">= 1")
+    check_field(
+        "overlong_length", overlong_length, lambda x: x >= overlong_buffer, ">= overlong_buffer"
+    )
+    over = mask.sum(axis=-1) - (overlong_length - overlong_buffer)
+    penalty = -jnp.clip(over / overlong_buffer, 0.0, 1.0)
+    return jax.lax.stop_gradient(scores) + penalty
+
+
+def truncation(scores: Array, finished: Array) -> Array:
+    """Score of a sample that ended by itself, 0 for one that was cut off (DLER, arXiv:2510.15110).
+
+    The limit is the sampler's. An end token in the very last slot is an end: `finished` says so,
+    the length does not.
+
+    Args:
+        scores: [N] f32.
+        finished: [N] bool.
+
+    Returns:
+        [N] f32.
+    """
+    chex.assert_equal_shape([scores, finished])
+    return jnp.where(finished, jax.lax.stop_gradient(scores), 0.0)
+
+
+def difficulty_truncation(
+    scores: Array,
+    mask: Array,
+    group_ids: Array,
+    correct: Array,
+    finished: Array,
+    *,
+    difficulty_thresholds: tuple = (0.5,),
+    difficulty_lengths: tuple = (4000, 2000),
+) -> Array:
+    """`truncation` with a shorter limit for easier prompts (DA-DLER, arXiv:2510.15110).
+
+    Sampled with the longest limit. The share p of a prompt's samples that are right and finished
+    under it chooses the limit: the first length up to the first threshold, the second one above
+    it, and so on. A sample within its prompt's limit keeps its score, others get 0.
+
+    Args:
+        scores: [N] f32.
+        mask: [N, T] bool; its True slots are the length.
+        group_ids: [N] i32, equal for the samples of one prompt.
+        correct: [N] bool.
+        finished: [N] bool.
+        difficulty_thresholds: shares of right samples, ascending, each in [0, 1).
+        difficulty_lengths: limits in tokens, one more than thresholds, from hard to easy.
+
+    Returns:
+        [N] f32.
+
+    Raises:
+        ValueError: unless thresholds ascend and lengths, one more of them, do not.
+    """
+    thresholds, lengths = tuple(difficulty_thresholds), tuple(difficulty_lengths)
+    check_field(
+        "difficulty_thresholds",
+        thresholds,
+        lambda x: list(x) == sorted(set(x)) and all(0 <= share < 1 for share in x),
+        "ascending shares in [0, 1)",
+    )
+    check_field(
+        "difficulty_lengths",
+        lengths,
+        lambda x: (
+            len(x) == len(thresholds) + 1 and list(x) == sorted(x, reverse=True) and x[-1] >= 1
+        ),
+        "positive limits that do not ascend, one more than difficulty_thresholds",
+    )
+    chex.assert_equal_shape([scores, correct, finished])
+    solved = (correct & finished).astype(jnp.float32)
+    share = group_statistics(solved, mask.any(axis=-1), group_ids).mean
+    # A share of 1/2 that was rounded up must not count as above 1/2.
+    passed = (share[:, None] > jnp.asarray(thresholds, jnp.float32) + 1e-6).sum(axis=-1)
+    limit = jnp.asarray(lengths)[passed]
+    within = finished & (mask.sum(axis=-1) <= limit)
+    return jnp.where(within, jax.lax.stop_gradient(scores), 0.0)
+
+
+def negative_entropy(mask: Array, old_entropy: Array) -> Array:
+    """-(mean token entropy of the old policy), in nats (TokenBuncher, arXiv:2508.20697).
+
+    Makes the policy deterministic on the prompts that it is trained on. A reward: no gradient
+    flows through the entropy. The entropy is that of the whole vocabulary at temperature 1.
+
+    Args:
+        mask: [N, T] bool.
+        old_entropy: [N, T] f32; masked slots may hold anything, NaN included.
+
+    Returns:
+        [N] f32 in [-log V, 0]; 0 for a row without tokens.
+    """
+    chex.assert_equal_shape([mask, old_entropy])
+    entropy = jnp.where(mask, jax.lax.stop_gradient(old_entropy), 0.0).sum(axis=-1)
+    return -entropy / jnp.maximum(mask.sum(axis=-1), 1)
+
+
+REWARD_SHAPINGS = {
+    "none": none,
+    "soft_overlong": soft_overlong,
+    "truncation": truncation,
+    "difficulty_truncation": difficulty_truncation,
+    "negative_entropy": negative_entropy,
+}

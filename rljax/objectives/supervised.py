@@ -1,10 +1,14 @@
 """Supervised objectives on demonstrations."""
 
 import chex
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.metrics import SumCount, masked
+from rljax.objectives.parts import check_field
+
+NOISE_WEIGHTS = ("single", "squared")
 
 
 def nll(logprobs: Array, mask: Array) -> tuple[Array, dict[str, SumCount]]:
@@ -23,3 +27,77 @@ def nll(logprobs: Array, mask: Array) -> tuple[Array, dict[str, SumCount]]:
     chex.assert_equal_shape([logprobs, mask])
     loss = -jnp.where(mask, logprobs, 0.0)
     return loss, {"nll": masked(loss, mask)}
+
+
+def token_noiser(
+    logits: Array,
+    tokens: Array,
+    mask: Array,
+    noise: Array,
+    *,
+    noise_share: float = 0.1,
+    noise_weight: str = "single",
+) -> tuple[Array, dict[str, SumCount]]:
+    """Likelihood of a token, with a share of random other tokens (TokenBuncher, 2508.20697).
+
+        loss = -(1 - share) * log p(token) - share * sum_y z_y log p(y)
+        z = noise, 0 at the token, divided by its sum
+
+    What is left of the probability goes to random tokens: raising the entropy later yields noise.
+
+    Args:
+        logits: [N, T, V] f32, differentiated; slot t predicts `tokens[:, t]`.
+        tokens: [N, T] i32; outside the mask they may be anything.
+        mask: [N, T] bool.
+        noise: [N, T, V] f32, uniform in [0, 1), fresh for every token and step; constant.
+        noise_share: lambda; 0 is the negative log-likelihood.
+        noise_weight: single: the paper's weight; squared: share^2 for the second term, which is
+            what the released code computes.
+
+    Returns:
+        [N, T] loss, zero outside the mask, and the metric `nll`.
+
+    Raises:
+        ValueError: for a share outside of [0, 1] or an unknown weight.
+    """
+    check_field("noise_share", noise_share, lambda x: 0 <= x <= 1, "in [0, 1]")
+    known = f"one of {NOISE_WEIGHTS}"
+    check_field("noise_weight", noise_weight, lambda x: x in NOISE_WEIGHTS, known)
+    chex.assert_equal_shape([tokens, mask])
+    chex.assert_equal_shape([logits, noise])
+    logp, tokens = _log_softmax(logits, mask), jnp.where(mask, tokens, 0)
+    others = ~jax.nn.one_hot(tokens, logits.shape[-1], dtype=bool)
+    noise = jnp.where(others & mask[..., None], jax.lax.stop_gradient(noise), 0.0)
+    total = noise.sum(axis=-1, keepdims=True)
+    noise = noise / jnp.where(total > 0, total, 1.0)
+    own = jnp.take_along_axis(logp, tokens[..., None], axis=-1)[..., 0]
+    spread = jnp.sum(noise * jnp.where(others, logp, 0.0), axis=-1)
+    weight = noise_share if noise_weight == "single" else noise_share**2
+    loss = jnp.where(mask, -(1.0 - noise_share) * own - weight * spread, 0.0)
+    return loss, {"nll": masked(-own, mask)}
+
+
+def entropy_loss(logits: Array, mask: Array) -> tuple[Array, dict[str, SumCount]]:
+    """Entropy of the next-token distribution, to be made small (TokenBuncher's code).
+
+    Unlike an entropy that is rewarded, this one is differentiated.
+
+    Args:
+        logits: [N, T, V] f32, differentiated.
+        mask: [N, T] bool.
+
+    Returns:
+        [N, T] loss in nats, zero outside the mask, and the metric `entropy`.
+    """
+    chex.assert_equal_shape_prefix([logits, mask], 2)
+    logp = _log_softmax(logits, mask)
+    # A token without probability has no part in the entropy: 0 * -inf would be NaN.
+    possible = jnp.isfinite(logp)
+    terms = jnp.where(possible, jnp.exp(logp) * jnp.where(possible, logp, 0.0), 0.0)
+    loss = jnp.where(mask, -terms.sum(axis=-1), 0.0)
+    return loss, {"entropy": masked(loss, mask)}
+
+
+def _log_softmax(logits: Array, mask: Array) -> Array:
+    """[N, T, V] log-probabilities; of logits 0 outside the mask."""
+    return jax.nn.log_softmax(jnp.where(mask[..., None], logits, 0.0), axis=-1)

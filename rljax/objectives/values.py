@@ -1,11 +1,25 @@
-"""Learning a value function: targets from rewards, and the loss against them."""
+"""Learning a value function: targets from rewards, and the loss against them.
+
+A part of `VALUE_TARGETS` returns the targets [N, T] and the slots that the critic learns from
+[N, T]. Its lambda is not the policy's: long samples want lambda 1 here (VC-PPO, arXiv:2503.01491).
+Targets are computed from raw advantages, never from whitened ones.
+"""
+
+from collections.abc import Mapping
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.credit.gae import TRUNCATIONS, check_unit, generalized_advantages
+from rljax.objectives.credit.macro_gae import macro_returns
 from rljax.objectives.metrics import SumCount, masked
+from rljax.objectives.parts import check_field
+
+# Returns whose variance is below this share of their mean square do not vary: in float32 the
+# difference of two sums cannot tell.
+NO_VARIANCE = 1e-6
 
 
 def td_lambda_returns(
@@ -33,24 +47,93 @@ def td_lambda_returns(
     Raises:
         ValueError: if `gamma` or `lam` lies outside [0, 1].
     """
-    for name, value in {"gamma": gamma, "lam": lam}.items():
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"{name} is {value}; it must lie in [0, 1].")
-    chex.assert_rank(values, 2)
-    chex.assert_equal_shape([values, rewards, mask])
+    check_unit(gamma=gamma, lam=lam)
+    advantages = generalized_advantages(rewards, values, mask, gamma=gamma, gae_lambda=lam)
+    return advantages + jnp.where(mask, jax.lax.stop_gradient(values), 0.0)
 
-    def earlier(after: tuple[Array, Array], slot: tuple[Array, Array, Array]):
-        next_value, next_advantage = after
-        value, reward, counts = slot
-        advantage = reward + gamma * next_value - value + gamma * lam * next_advantage
-        here = (value, advantage)
-        kept = tuple(jnp.where(counts, new, old) for new, old in zip(here, after, strict=True))
-        return kept, jnp.where(counts, advantage + value, 0.0)
 
-    slots = tuple(jax.lax.stop_gradient(x).T for x in (values, rewards, mask))
-    end = jnp.zeros(values.shape[0], values.dtype)
-    _, returns = jax.lax.scan(earlier, (end, end), slots, reverse=True)
-    return returns.T
+def lambda_returns(
+    token_rewards: Array,
+    values: Array,
+    mask: Array,
+    finished: Array,
+    *,
+    gamma: float = 1.0,
+    value_lambda: float = 1.0,
+    truncation: str = "terminal",
+) -> tuple[Array, Array]:
+    """TD(lambda) returns with a lambda of their own (VC-PPO, arXiv:2503.01491, section 4.2).
+
+    With `hold` and `drop` the critic learns from rows that ended by themselves only, as in T-PPO
+    (arXiv:2506.15050): the target of a cut-off row would be the critic itself.
+
+    Args:
+        token_rewards: [N, T] f32; an outcome is on the last True slot.
+        values: [N, T] f32, of the state before each token.
+        mask: [N, T] bool.
+        finished: [N] bool, ended by itself.
+        gamma: discount per token, in [0, 1].
+        value_lambda: lambda of the critic's targets, in [0, 1]; 1 is the sum of rewards to come.
+        truncation: what a cut-off row is worth at its end: terminal, hold or drop.
+
+    Returns:
+        [N, T] f32 targets, constant, zero where the critic does not learn; [N, T] bool, where it
+        does.
+
+    Raises:
+        ValueError: for a field outside its range.
+    """
+    check_unit(value_lambda=value_lambda)
+    check_field("truncation", truncation, TRUNCATIONS.__contains__, f"one of {TRUNCATIONS}")
+    chex.assert_shape(finished, (mask.shape[0],))
+    learnt = mask if truncation == "terminal" else mask & finished[:, None]
+    return td_lambda_returns(values, token_rewards, learnt, gamma=gamma, lam=value_lambda), learnt
+
+
+def bootstrapped_returns(
+    token_rewards: Array,
+    values: Array,
+    last_values: Array,
+    mask: Array,
+    finished: Array,
+    *,
+    gamma: float = 1.0,
+    value_lambda: float = 1.0,
+) -> tuple[Array, Array]:
+    """TD(lambda) returns that go on with the critic's value where a row was cut off.
+
+    Args:
+        token_rewards: [N, T] f32, without an outcome on rows that were cut off.
+        values: [N, T] f32, of the state before each token.
+        last_values: [N] f32, of the state after the last token; read where not finished.
+        mask: [N, T] bool.
+        finished: [N] bool, ended by itself.
+        gamma: discount per token, in [0, 1].
+        value_lambda: lambda of the critic's targets, in [0, 1].
+
+    Returns:
+        [N, T] f32 targets, constant, zero outside the mask, and the mask.
+
+    Raises:
+        ValueError: for a field outside its range.
+    """
+    check_unit(gamma=gamma, value_lambda=value_lambda)
+    advantages = generalized_advantages(
+        token_rewards,
+        values,
+        mask,
+        jnp.where(finished, 0.0, last_values),
+        gamma=gamma,
+        gae_lambda=value_lambda,
+    )
+    return advantages + jnp.where(mask, jax.lax.stop_gradient(values), 0.0), mask
+
+
+VALUE_TARGETS = {
+    "lambda_returns": lambda_returns,
+    "bootstrapped_returns": bootstrapped_returns,
+    "macro_returns": macro_returns,
+}
 
 
 def value_loss(values: Array, returns: Array, mask: Array) -> tuple[Array, dict[str, SumCount]]:
@@ -75,3 +158,70 @@ def value_loss(values: Array, returns: Array, mask: Array) -> tuple[Array, dict[
         "value_error": masked(error**2, mask),
     }
     return 0.5 * error**2, metrics
+
+
+def critic_loss(
+    new_values: Array,
+    values: Array,
+    returns: Array,
+    value_mask: Array,
+    *,
+    value_clip: float | None = 0.5,
+) -> tuple[Array, dict[str, SumCount]]:
+    """Clipped value loss of PPO (arXiv:1707.06347's code; verl, OpenRLHF).
+
+        clipped = V_old + clip(V - V_old, -value_clip, value_clip)
+        loss    = max((V - return)^2, (clipped - return)^2) / 2
+
+    A step further than `value_clip` in the right direction has no gradient: with returns of scale
+    10 a clip of 0.2 freezes the critic.
+
+    Args:
+        new_values: [N, T] f32, of the critic that is trained, differentiated.
+        values: [N, T] f32, of the critic of the step's start.
+        returns: [N, T] f32, from a part of `VALUE_TARGETS`.
+        value_mask: [N, T] bool, from the same part.
+        value_clip: how far a value may move in one step, in units of the returns (0.5 in verl and
+            OpenRLHF, 0.2 in tunix and MA-RLHF); None for off.
+
+    Returns:
+        [N, T] loss, zero outside the mask, and metrics over tokens: those of `value_loss`,
+        `return_square` and `value_residual` (V - return), from which `explained_variance` is
+        computed once they are added up, and with a clip `value_clip_share`, where the clipped
+        square is the larger.
+
+    Raises:
+        ValueError: if `value_clip` is not positive.
+    """
+    check_field("value_clip", value_clip, lambda x: x > 0, "> 0, or None to switch it off")
+    chex.assert_equal_shape([new_values, values, returns, value_mask])
+    loss, metrics = value_loss(new_values, returns, value_mask)
+    metrics["return_square"] = masked(returns**2, value_mask)
+    metrics["value_residual"] = masked(new_values - returns, value_mask)
+    if value_clip is None:
+        return loss, metrics
+    old = jax.lax.stop_gradient(values)
+    # Not old + clip(V - old): rounding would move values that are inside.
+    near = jnp.clip(new_values, old - value_clip, old + value_clip)
+    clipped, _ = value_loss(near, returns, value_mask)
+    stopped = clipped > loss
+    metrics["value_clip_share"] = masked(stopped, value_mask)
+    # A choice instead of a maximum, whose gradient at a tie would be split.
+    return jnp.where(stopped, clipped, loss), metrics
+
+
+def explained_variance(metrics: Mapping[str, SumCount]) -> Array:
+    """1 - Var(return - V) / Var(return), from sums over the whole batch.
+
+    Args:
+        metrics: of `critic_loss`, added up over micro-batches and devices.
+
+    Returns:
+        [] f32: 1 for a perfect critic up to a constant, 0 for a constant one, negative for worse;
+        0 where the returns do not vary.
+    """
+    square = metrics["return_square"].mean()
+    variance = square - metrics["return"].mean() ** 2
+    residual = metrics["value_error"].mean() - metrics["value_residual"].mean() ** 2
+    varies = variance > NO_VARIANCE * square
+    return jnp.where(varies, 1.0 - residual / jnp.where(varies, variance, 1.0), 0.0)

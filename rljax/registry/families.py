@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from rljax.objectives.advantages import ADVANTAGES
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.batch_inputs import TOKEN_WEIGHTS
-from rljax.objectives.corrections import CORRECTIONS
+from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
 from rljax.objectives.evidence import BOUNDS, evidence_advantages, evidence_loss
 from rljax.objectives.parts import Field, fields_of
@@ -15,6 +15,7 @@ from rljax.objectives.ratios import RATIOS
 from rljax.objectives.reward_shaping import REWARD_SHAPINGS
 from rljax.objectives.selections import GROUP_FILTERS, SELECTIONS
 from rljax.objectives.surrogates import SURROGATES
+from rljax.objectives.values import VALUE_TARGETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +55,13 @@ _POLICY_GRADIENT = Family(
         "group_filter": GROUP_FILTERS,
         "segmentation": SEGMENTATIONS,
         "advantage": ADVANTAGES,
+        "value_target": {"none": None, **VALUE_TARGETS},
         "ratio": RATIOS,
         "denominator": {"old": None, "behavior": None},
         "surrogate": SURROGATES,
         "token_weight": TOKEN_WEIGHTS,
         "correction": CORRECTIONS,
+        "rejection": REJECTIONS,
         "selection": SELECTIONS,
         "aggregation": AGGREGATIONS,
         "kl_placement": {"none": None, "loss": None, "reward": None},
@@ -69,6 +72,11 @@ _POLICY_GRADIENT = Family(
             "entropy_weight": Field(0.0, float),
             "advantage_sign": Field("both", str),
         },
+        **{
+            f"group_filter={option}": {"filter_rounds": Field(10, int)}
+            for option in GROUP_FILTERS
+            if option != "none"
+        },
         "demonstrations=switch": {
             "switch_threshold": Field(0.0, float),
             "supervised_weight": Field(1.0, float),
@@ -78,11 +86,13 @@ _POLICY_GRADIENT = Family(
     },
     defaults={
         "reward_shaping": "none",
+        "value_target": "none",
         "group_filter": "none",
         "segmentation": "none",
         "denominator": "old",
         "token_weight": "none",
         "correction": "none",
+        "rejection": "none",
         "selection": "none",
         "aggregation": "token_mean",
         "kl_placement": "none",

@@ -11,6 +11,7 @@ from rljax.objectives.advantages import BASELINE_UPDATES
 from rljax.objectives.batch_inputs import BATCH_INPUTS
 from rljax.objectives.kl import KL_ESTIMATORS
 from rljax.objectives.parts import Field, documented, fields_of, inputs_of
+from rljax.objectives.values import critic_loss
 from rljax.registry.families import FAMILIES
 from rljax.registry.fields import FIELD_DOCS, LIMITS
 from rljax.registry.method import Method
@@ -81,6 +82,8 @@ def chosen_functions(family: str, choices: Mapping[str, str]) -> dict[str, Calla
         functions |= {} if function is None else {choice: function}
     if choices.get("advantage") in BASELINE_UPDATES:
         functions["baseline"] = BASELINE_UPDATES[choices["advantage"]]
+    if choices.get("value_target", "none") != "none":
+        functions["critic"] = critic_loss
     read = {name for function in functions.values() for name in inputs_of(function)}
     return functions | {name: part for name, part in BATCH_INPUTS.items() if name in read}
 
@@ -89,7 +92,7 @@ def all_functions(family: str) -> list[Callable]:
     """Every function that some choice of a family calls."""
     tables = [*FAMILIES[family].choices.values()]
     if family == "policy_gradient":
-        tables += [BASELINE_UPDATES, BATCH_INPUTS]
+        tables += [BASELINE_UPDATES, BATCH_INPUTS, {"critic": critic_loss}]
     return [part for table in tables for part in table.values() if part is not None]
 
 

@@ -17,6 +17,17 @@ from typing import Any
 
 from rljax.errors import unknown_name
 from rljax.rewards.answers import ends_with_one_tag, gold_text, last_boxed, last_tagged
+from rljax.rewards.countdown import countdown, countdown_boxed
+from rljax.rewards.math_strings import math_string, math_tags_format
+from rljax.rewards.reasoning_tags import (
+    integer_answer,
+    tagged_correctness,
+    xml_count,
+    xml_soft_format,
+    xml_strict_format,
+)
+from rljax.rewards.sudoku import sudoku, sudoku_cells, sudoku_valid_grid
+from rljax.rewards.symbols import symbols
 from rljax.tasks import reasoning_gym as gym
 
 FIELD = "config.scoring.rewards"
@@ -183,6 +194,19 @@ REWARDS: dict[str, Reward] = {
     "exact_match": exact_match,
     "format": format_reward,
     "length": length,
+    "symbols": symbols,
+    "countdown": countdown,
+    "countdown_boxed": countdown_boxed,
+    "sudoku": sudoku,
+    "sudoku_cells": sudoku_cells,
+    "sudoku_valid_grid": sudoku_valid_grid,
+    "xml_count": xml_count,
+    "xml_soft_format": xml_soft_format,
+    "xml_strict_format": xml_strict_format,
+    "integer_answer": integer_answer,
+    "tagged_correctness": tagged_correctness,
+    "math_string": math_string,
+    "math_tags_format": math_tags_format,
 }
 
 # Imported when a worker starts, so that no sample's time pays for it.

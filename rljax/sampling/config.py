@@ -29,6 +29,9 @@ class SamplingConfig:
         top_logprobs: likeliest tokens of the raw model that are returned for every token.
         prefill_tokens: prompt tokens that each shard of rows computes at a time, about.
         cache_dtype: of keys and values: "" is the compute dtype, or "int8".
+        lockstep: every call decodes T tokens, whether rows have ended or not: for programs that
+            are vmapped over parameters, where a loop that ends earlier for some of them has to
+            copy its caches in every step. Without `slots` and `shrink`.
     """
 
     samples_per_prompt: int
@@ -43,6 +46,7 @@ class SamplingConfig:
     top_logprobs: int = 0
     prefill_tokens: int = 1024
     cache_dtype: str = ""
+    lockstep: bool = False
 
     def __post_init__(self) -> None:
         at_least = {
@@ -64,6 +68,11 @@ class SamplingConfig:
             raise ValueError(
                 f"shrink must be ascending divisors >= 2, or (), got {self.shrink} "
                 "(config.sampler.shrink)."
+            )
+        if self.lockstep and (self.slots or self.shrink):
+            raise ValueError(
+                f"lockstep decodes all rows to the end: slots={self.slots} and shrink="
+                f"{self.shrink} must be 0 and () (lockstep)."
             )
         if self.cache_dtype not in CACHE_DTYPES:
             raise ValueError(

@@ -15,6 +15,7 @@ class Purpose(enum.IntEnum):
     HELDOUT_SAMPLES = 2
     PAIRS = 3
     ROUNDING = 4
+    SELECTION = 5  # of tokens, by parts that choose at random
 
 
 def purpose_key(seed: int, purpose: Purpose) -> Array:

@@ -4,6 +4,8 @@ N = X * W rows at a time: W slots of each of X shards of rows. See slots.py and 
 layouts, jobs.py for what a row begins with, step.py for a single token.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -35,9 +37,23 @@ from rljax.sampling.step import choose_last, choose_tokens, decode_chosen
 
 def run(program: Program) -> Rollouts:
     """Samples everything that is asked for."""
+    if program.config.lockstep:
+        return rollouts_of(program, _in_lockstep(program, empty_state(program)))
     width = program.sizes.width
     widths = slot_widths(width, program.config.shrink)
     return rollouts_of(program, _phases(program, empty_state(program), widths))
+
+
+def _in_lockstep(program: Program, state: State) -> Results:
+    """All rows begin together and are decoded to the last token: no condition in the loop."""
+
+    def step(_: Array, state: State) -> State:
+        return decode_chosen(program, choose_tokens(program, state, None), None)
+
+    state = _refill(program, state)
+    state = jax.lax.fori_loop(0, program.config.max_new_tokens - 1, step, state)
+    state = choose_tokens(program, state, None)
+    return _write(program, state, ended=state.slots.request >= 0)
 
 
 def _phases(program: Program, state: State, widths: tuple[int, ...]) -> Results:
@@ -133,29 +149,32 @@ def _pinned(slots: Slots) -> Slots:
 
 def _collect_ended(program: Program, state: State) -> State:
     """Moves what ended rows have written to the results, and frees their slots."""
-    sizes, slots = program.sizes, state.slots
-    by_shard = lambda x: x.reshape(sizes.shards, -1, *x.shape[1:])  # noqa: E731
-    ended = (slots.request >= 0) & (slots.reason != RUNNING)
-    request = by_shard(slots.request)
-
-    def write(results: Results) -> Results:
-        place = ring_columns(by_shard(slots.start), program.config.max_new_tokens, sizes.columns)
-        tokens = jax.tree.map(
-            lambda whole, ring: collect(whole, by_shard(ring), request, place, by_shard(ended)),
-            results.tokens,
-            state.ring,
-        )
-        at = jnp.where(by_shard(ended), request, sizes.requests)
-        put = jax.vmap(lambda whole, at, x: whole.at[at].set(x))
-        return results._replace(
-            tokens=tokens,
-            lengths=put(results.lengths, at, by_shard(slots.taken)),
-            reasons=put(results.reasons, at, by_shard(slots.reason)),
-        )
-
-    results = jax.lax.cond(jnp.any(ended), write, lambda results: results, state.results)
-    slots = slots._replace(request=jnp.where(ended, -1, slots.request))
+    ended = (state.slots.request >= 0) & (state.slots.reason != RUNNING)
+    write = functools.partial(_write, program, ended=ended)
+    # Only the results pass through the branches: caches would be copied.
+    results = jax.lax.cond(jnp.any(ended), write, lambda state: state.results, state)
+    slots = state.slots._replace(request=jnp.where(ended, -1, state.slots.request))
     return state._replace(slots=slots, results=results)
+
+
+def _write(program: Program, state: State, ended: Array) -> Results:
+    """The results with those of the ended rows."""
+    sizes, slots, results = program.sizes, state.slots, state.results
+    by_shard = lambda x: x.reshape(sizes.shards, -1, *x.shape[1:])  # noqa: E731
+    request = by_shard(slots.request)
+    place = ring_columns(by_shard(slots.start), program.config.max_new_tokens, sizes.columns)
+    tokens = jax.tree.map(
+        lambda whole, ring: collect(whole, by_shard(ring), request, place, by_shard(ended)),
+        results.tokens,
+        state.ring,
+    )
+    at = jnp.where(by_shard(ended), request, sizes.requests)
+    put = jax.vmap(lambda whole, at, x: whole.at[at].set(x))
+    return results._replace(
+        tokens=tokens,
+        lengths=put(results.lengths, at, by_shard(slots.taken)),
+        reasons=put(results.reasons, at, by_shard(slots.reason)),
+    )
 
 
 def _narrow(state: State, shards: int, width: int) -> State:

@@ -34,11 +34,15 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.tasks.reasoning_gym import splits
+from rljax.tasks.symbols.records import symbol_splits
 from rljax.training.layout import choose_layouts
-from rljax.training.logprobs import make_score
+from rljax.training.logprobs import make_score, make_statistics
 from rljax.training.start import Source, check_start
 
 Record = dict[str, Any]
+
+# Kinds of data whose problems are made, not read.
+GENERATED = ("reasoning_gym", "symbols")
 
 # Generated training problems looked at before anything compiles; files and held-out problems are
 # looked at whole.
@@ -154,6 +158,13 @@ class Context:
             batch_sharding(self.mesh),
         )
 
+    def jit_statistics(self, token_filter: TokenFilter, *, micro_batches: int) -> Callable:
+        """`jit_score` with the entropies as well: {"logprobs", "entropy"}."""
+        return self.jit_with_params(
+            lambda network: make_statistics(network, token_filter, micro_batches=micro_batches),
+            batch_sharding(self.mesh),
+        )
+
     def prompt_texts(self, records: Sequence[Record], column: str | None = None) -> list[str]:
         """The prompts of records as text; lists of chat messages go through the chat template.
 
@@ -166,7 +177,7 @@ class Context:
     def references(self, records: Sequence[Record]) -> list[Any]:
         """What the rewards compare with."""
         column = self.config.data.reference_column
-        if self.config.data.kind == "reasoning_gym":
+        if self.config.data.kind in GENERATED:
             column = "reference"
         return [record[column] for record in records]
 
@@ -176,7 +187,7 @@ def prompt_texts(
 ) -> list[str]:
     """See `Context.prompt_texts`."""
     if column is None:
-        column = "prompt" if config.data.kind == "reasoning_gym" else config.data.prompt_column
+        column = "prompt" if config.data.kind in GENERATED else config.data.prompt_column
     turn, opening = config.tokenizer.chat_turn, config.tokenizer.chat_generation_prompt
     template = PlainTemplate(turn, opening) if turn else None
     prompts = [record[column] for record in records]
@@ -304,6 +315,19 @@ def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record
             prompt_pattern=data.prompt_pattern or None,
             answer_template=data.answer_template,
             worked_share=data.worked_share,
+        )
+        return ProblemSource(train), ProblemSource(heldout)
+    if data.kind == "symbols":
+        if len(data.tasks) != 1:
+            raise ValueError(
+                f"kind='symbols' runs one task, got {len(data.tasks)} (config.data.tasks)."
+            )
+        train, heldout = symbol_splits(
+            dict(data.tasks[0]),
+            train_seed=data.train_seed,
+            heldout_seed=data.heldout_seed,
+            train_size=data.train_size,
+            heldout_size=data.heldout_size,
         )
         return ProblemSource(train), ProblemSource(heldout)
     columns = {"chat_columns": (data.prompt_column,), "columns": (data.reference_column,)}

@@ -31,6 +31,7 @@ def take_first_step(
     """
     _, experience = family.collect(state, 1)
     rows = put_rows(experience.batches[0], context.mesh)
+    rows = jax.jit(family.prepare)(context.full(state.params), rows)
     adapters = lora_sb_init(
         context.network,
         family.loss_fn,

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.models.attention import GroupLayout
+from rljax.models.moe import Routing
 from rljax.models.network import Network, Params
+from rljax.models.transformer import Transformer
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.token_statistics import TokenStatistics, token_statistics
 from rljax.training.train_step import Batch, split_micro_batches
@@ -51,14 +53,7 @@ def completion_statistics(
             f"rows['temperature'] must have the shape of the mask {shape}, got {temperature.shape}."
         )
     model = network.bind(params)
-    inputs = rows["tokens"], rows["positions"], rows["segment_ids"]
-    if len(shape) == 3:
-        layout = _layout(rows)
-        encoded = model(*inputs, group=layout)
-        before, targets = _completions(encoded.hidden, rows["tokens"], layout)
-    else:
-        encoded = model(*inputs)
-        before, targets = encoded.hidden[:, -shape[1] - 1 : -1], rows["tokens"][:, -shape[1] :]
+    before, targets, routing = states_before(model, rows)
     statistics = token_statistics(
         before,
         model.vocabulary(),
@@ -70,29 +65,62 @@ def completion_statistics(
         top_k=top_k,
     )
     statistics = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[2:]), statistics)
-    return statistics._replace(routing=encoded.routing)
+    return statistics._replace(routing=routing)
 
 
-def make_score(
+def states_before(model: Transformer, rows: Batch) -> tuple[Array, Array, Routing | None]:
+    """What each completion token is predicted from.
+
+    Args:
+        model: bound to its parameters.
+        rows: in either layout, see `completion_statistics`.
+
+    Returns:
+        The final hidden state one token before each completion slot, [N, T, D] or [B, G * T, D];
+        the tokens in those slots; and the routing of the whole rows.
+    """
+    shape, inputs = rows["mask"].shape, (rows["tokens"], rows["positions"], rows["segment_ids"])
+    if len(shape) == 3:
+        layout = _layout(rows)
+        encoded = model(*inputs, group=layout)
+        return *_completions(encoded.hidden, rows["tokens"], layout), encoded.routing
+    encoded = model(*inputs)
+    length = shape[1]
+    return encoded.hidden[:, -length - 1 : -1], rows["tokens"][:, -length:], encoded.routing
+
+
+def make_statistics(
     network: Network, token_filter: TokenFilter, *, micro_batches: int
-) -> Callable[[Params, Batch], Array]:
-    """Builds score(params, rows) -> log-probabilities with the axes of the mask, no gradient.
+) -> Callable[[Params, Batch], dict[str, Array]]:
+    """Builds statistics(params, rows) -> {"logprobs", "entropy"}, axes of the mask, no gradient.
 
     Rows are scored in `micro_batches` parts, one after the other, to bound the memory.
     """
 
-    def part(params: Params, rows: Batch) -> Array:
-        return completion_statistics(network, params, rows, token_filter).logprobs
+    def part(params: Params, rows: Batch) -> dict[str, Array]:
+        found = completion_statistics(network, params, rows, token_filter)
+        scored = {"logprobs": found.logprobs, "entropy": found.entropy}
+        return jax.lax.stop_gradient(scored)
 
-    def score(params: Params, rows: Batch) -> Array:
+    def statistics(params: Params, rows: Batch) -> dict[str, Array]:
+        rows = model_rows(rows)
         if micro_batches == 1:
             return part(params, rows)
         parts = jax.lax.map(
             lambda rows: part(params, rows), split_micro_batches(rows, micro_batches)
         )
-        return parts.swapaxes(0, 1).reshape(rows["mask"].shape)
+        shape = rows["mask"].shape
+        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(shape), parts)
 
-    return score
+    return statistics
+
+
+def make_score(
+    network: Network, token_filter: TokenFilter, *, micro_batches: int
+) -> Callable[[Params, Batch], Array]:
+    """`make_statistics` of the log-probabilities alone."""
+    statistics = make_statistics(network, token_filter, micro_batches=micro_batches)
+    return lambda params, rows: statistics(params, rows)["logprobs"]
 
 
 def model_rows(rows: Batch) -> Batch:

@@ -38,9 +38,15 @@ from rljax.training.families.table import FAMILY_CLASSES
 from rljax.training.first_step import take_first_step
 from rljax.training.optimizers import build_optimizer
 from rljax.training.start import Source, base_note, load_start
-from rljax.training.state import TrainState, abstract_state, create_state, state_shardings
+from rljax.training.state import (
+    Extra,
+    TrainState,
+    abstract_state,
+    create_state,
+    state_shardings,
+)
 from rljax.training.summary import summarise
-from rljax.training.train_step import Metrics, jit_train_step
+from rljax.training.train_step import Metrics
 from rljax.training.workdir import claim_workdir
 
 
@@ -189,14 +195,8 @@ class Runner:
         reference = self.reference(index) if stage.needs_reference else None
         first_step = sum(earlier.steps for earlier in self.stages[:index])
         family = FAMILY_CLASSES[stage.objective.family](self.context, stage, reference, first_step)
-        train_step = jit_train_step(
-            self.context.network,
-            family.loss_fn,
-            optimizer,
-            self.context.mesh,
-            micro_batches=stage.batch.micro_batches,
-            rounding_key=jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index),
-        )
+        rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
+        update = family.make_update(optimizer, rounding_key)
         recorded = rollout_steps(stage.steps)
         accuracy = None
         with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
@@ -213,7 +213,7 @@ class Runner:
                     if step in recorded:
                         family.observe(state, batch, experience)
                     placed = put_rows(batch, self.context.mesh)
-                    state, update_metrics = train_step(state, self.context.frozen, placed)
+                    state, update_metrics = update(state, self.context.frozen, placed)
                     metrics.append(update_metrics)
                 last = step == stage.steps
                 saving = last or step % config.checkpoint.every_steps == 0
@@ -262,12 +262,22 @@ class Runner:
 
     def shardings(self, index: int) -> TrainState:
         """The sharding of each leaf of a stage's state."""
-        return state_shardings(self.context.network, self.optimizers[index], self.context.mesh)
+        return state_shardings(
+            self.context.network, self.optimizers[index], self.context.mesh, self.extra(index)
+        )
+
+    def extra(self, index: int) -> Extra:
+        """What the family of a stage keeps in its state besides the policy."""
+        stage = self.stages[index]
+        return FAMILY_CLASSES[stage.objective.family].extra(self.context, stage)
 
     def restore(self, index: int, step: int) -> TrainState:
         """A stage's state after a step, from its checkpoint."""
         abstract = abstract_state(
-            self.context.network, self.optimizers[index], self.shardings(index)
+            self.context.network,
+            self.optimizers[index],
+            self.shardings(index),
+            self.extra(index),
         )
         return self.checkpoints[index].restore(step, abstract)[0]
 
@@ -279,7 +289,8 @@ class Runner:
         done = self.checkpoints[index].latest()
         if done is None:
             params = self.starting_params(index)
-            return create_state(params, self.optimizers[index], self.shardings(index)), 0
+            shardings, extra = self.shardings(index), self.extra(index)
+            return create_state(params, self.optimizers[index], shardings, extra), 0
         state = self.restore(index, done)
         self.console.print(
             f"continuing {self.stages[index].name} after step {done}", soft_wrap=True

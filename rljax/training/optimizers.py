@@ -5,6 +5,7 @@ optax's own are left out on purpose: `adan` and `contrib.galore` do not compute 
 say.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -133,6 +134,12 @@ class Optimizer(NamedTuple):
     init: Callable
     update: Callable
     schedule: optax.Schedule
+
+
+def build_critic_optimizer(stage: Stage) -> Optimizer:
+    """That of a stage's critic: the policy's with a learning rate and a clip norm of its own."""
+    own = {name: stage.critic[name] for name in ("learning_rate", "clip_norm")}
+    return build_optimizer(dataclasses.replace(stage, optimizer={**stage.optimizer, **own}))
 
 
 def build_optimizer(stage: Stage) -> Optimizer:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax import Array
 
@@ -42,6 +43,51 @@ class Samples(NamedTuple):
         return [value for value in values for _ in range(self.samples_per_prompt)]
 
 
+def take_prompts(samples: Samples, index: Sequence[int]) -> Samples:
+    """Those of some prompts, with all their samples."""
+    texts, group = samples.texts, samples.samples_per_prompt
+    return Samples(
+        records=[samples.records[i] for i in index],
+        prompt_texts=[samples.prompt_texts[i] for i in index],
+        prompts=samples.prompts[index],
+        prompt_mask=samples.prompt_mask[index],
+        rollouts=jax.tree.map(lambda x: x[np.asarray(index, int)], samples.rollouts),
+        texts=[text for i in index for text in texts[i * group : (i + 1) * group]],
+        seconds=samples.seconds,
+    )
+
+
+def join_samples(parts: Sequence[Samples]) -> Samples:
+    """Those of the prompts of several calls, one behind the other."""
+    concatenate = lambda *arrays: np.concatenate(arrays)  # noqa: E731
+    return Samples(
+        records=[record for part in parts for record in part.records],
+        prompt_texts=[text for part in parts for text in part.prompt_texts],
+        prompts=np.concatenate([part.prompts for part in parts]),
+        prompt_mask=np.concatenate([part.prompt_mask for part in parts]),
+        rollouts=jax.tree.map(concatenate, *(part.rollouts for part in parts)),
+        texts=[text for part in parts for text in part.texts],
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+def take_scores(scores: Scores, index: np.ndarray) -> Scores:
+    """Those of some samples."""
+    parts = {name: values[index] for name, values in scores.parts.items()}
+    return Scores(scores.total[index], parts, scores.failed[index], scores.first_error)
+
+
+def join_scores(parts: Sequence[Scores]) -> Scores:
+    """Those of several calls, one behind the other."""
+    errors = [part.first_error for part in parts if part.first_error]
+    return Scores(
+        np.concatenate([part.total for part in parts]),
+        {name: np.concatenate([part.parts[name] for part in parts]) for name in parts[0].parts},
+        np.concatenate([part.failed for part in parts]),
+        errors[0] if errors else None,
+    )
+
+
 def sample_texts(
     context: Context,
     engine: Engine,
@@ -50,6 +96,7 @@ def sample_texts(
     *,
     key: Array,
     step: int,
+    epoch: int = 0,
 ) -> Samples:
     """Samples completions for the prompts of `records`.
 
@@ -60,6 +107,7 @@ def sample_texts(
         records: B problems with a stable "id".
         key: of a random stream (sampling/keys.py).
         step: counted over the run.
+        epoch: counts the calls of a step, so that a prompt that comes again gets other noise.
     """
     started = time.perf_counter()
     texts = context.prompt_texts(records)
@@ -71,7 +119,8 @@ def sample_texts(
         ids=ids,
         add_bos=context.config.tokenizer.add_bos,
     )
-    noise_ids = np.asarray(distinct_ids(ids, len(context.train_problems)), np.int32)
+    problems = len(context.train_problems)
+    noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + epoch * problems * len(ids)
     requests = Requests(prompts, prompt_mask, noise_ids)
     rollouts = engine.sample(weights, requests, key=key, step=step)
     tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])

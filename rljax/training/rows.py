@@ -11,7 +11,9 @@ times. What belongs to completions is [N, T] in the one layout, [B, G, T] in the
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -51,18 +53,24 @@ def group_rows(
         tokens, positions, segment_ids [B, P + G * T] i32 and mask [B, G, T] bool. Positions of a
         completion count on from the prompt's. Padding has segment 0.
     """
+    xp = _namespace(mask)
     count = len(prompts)
     lengths = prompt_mask.sum(axis=1)
-    own = lengths[:, None, None] + np.cumsum(mask, axis=2) - 1
-    positions = [np.cumsum(prompt_mask, axis=1) - 1, own.reshape(count, -1)]
-    present = np.concatenate([prompt_mask, mask.reshape(count, -1)], axis=1)
-    tokens = np.concatenate([prompts, completions.reshape(count, -1)], axis=1)
+    own = lengths[:, None, None] + xp.cumsum(mask, axis=2) - 1
+    positions = [xp.cumsum(prompt_mask, axis=1) - 1, own.reshape(count, -1)]
+    present = xp.concatenate([prompt_mask, mask.reshape(count, -1)], axis=1)
+    tokens = xp.concatenate([prompts, completions.reshape(count, -1)], axis=1)
     return {
         "tokens": tokens.astype(np.int32),
-        "positions": np.maximum(np.concatenate(positions, axis=1), 0).astype(np.int32),
+        "positions": xp.maximum(xp.concatenate(positions, axis=1), 0).astype(np.int32),
         "segment_ids": present.astype(np.int32),
         "mask": mask,
     }
+
+
+def _namespace(array: np.ndarray | Array) -> Any:
+    """numpy on the host, jax.numpy inside a compiled program."""
+    return jnp if isinstance(array, Array) else np
 
 
 def rollout_rows(
@@ -82,9 +90,10 @@ def rollout_rows(
     if share_prompts:
         return group_rows(prompts, prompt_mask, completions, mask)
     group, length = mask.shape[1:]
+    repeat = _namespace(mask).repeat
     return completion_rows(
-        np.repeat(prompts, group, axis=0),
-        np.repeat(prompt_mask, group, axis=0),
+        repeat(prompts, group, axis=0),
+        repeat(prompt_mask, group, axis=0),
         completions.reshape(-1, length),
         mask.reshape(-1, length),
     )
@@ -93,6 +102,11 @@ def rollout_rows(
 def per_sample(array: np.ndarray | Array) -> np.ndarray | Array:
     """[N, T] or [B, G, T] -> [N, T]: one row for each completion, whatever the layout."""
     return array.reshape(-1, array.shape[-1])
+
+
+def per_row(array: np.ndarray | Array) -> np.ndarray | Array:
+    """[N] or [B, G] -> [N]: one number for each completion, whatever the layout."""
+    return array.reshape(-1)
 
 
 def lead_with_prompts(rows: Rows, samples_per_prompt: int) -> Rows:
@@ -127,24 +141,40 @@ def take_rows(rows: Rows, index: Sequence[int] | np.ndarray) -> Rows:
 def update_batches(
     rows: Rows, *, rows_per_update: int, epochs: int, seed: Sequence[int], unit: int = 1
 ) -> list[Rows]:
-    """Cuts a step's rows into the batches of its updates, in an order drawn from `seed`.
+    """Cuts a step's rows into the batches of its updates; see `update_order`.
+
+    Args:
+        rows: of a step; a row is what the leading axis counts.
+        rows_per_update, epochs, seed, unit: see `update_order`.
+    """
+    order = update_order(
+        len(rows["mask"]), rows_per_update=rows_per_update, epochs=epochs, seed=seed, unit=unit
+    )
+    return [rows] if len(order) == 1 else [take_rows(rows, part) for part in order]
+
+
+def update_order(
+    count: int, *, rows_per_update: int, epochs: int, seed: Sequence[int], unit: int = 1
+) -> np.ndarray:
+    """Which rows of a step are in which of its updates, in an order drawn from `seed`.
 
     With a single batch the order stays as it is.
 
     Args:
-        rows: of a step; a row is what the leading axis counts.
+        count: rows of a step.
         rows_per_update: rows of a batch.
         epochs: times that each row is in a batch.
         seed: of the order.
         unit: rows next to each other that stay together; divides `rows_per_update`.
+
+    Returns:
+        [updates, rows_per_update] i32.
     """
-    count = len(rows["mask"])
     if epochs == 1 and rows_per_update == count:
-        return [rows]
+        return np.arange(count, dtype=np.int32)[None]
     batches = []
     for epoch in range(epochs):
         order = np.random.default_rng([*seed, epoch]).permutation(count // unit)
         order = order[:, None] * unit + np.arange(unit)
-        parts = order.reshape(-1, rows_per_update)
-        batches += [take_rows(rows, part) for part in parts]
-    return batches
+        batches.append(order.reshape(-1, rows_per_update))
+    return np.concatenate(batches).astype(np.int32)

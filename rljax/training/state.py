@@ -1,6 +1,8 @@
 """TrainState: everything that an update changes, as one pytree."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,15 @@ class TrainState:
     updates: Array  # [] i32, updates tried in this stage, skipped ones included
     skipped: Array  # [] i32, updates skipped because of a non-finite loss or gradient
     skipped_in_a_row: Array  # [] i32, of these the latest consecutive ones
-    baseline: Array  # [] f32, moving average of rewards (advantage "ema"), else 0
+    # What the stage's family keeps besides: running statistics, the TrainState of a critic.
+    extra: dict[str, Any] = struct.field(default_factory=dict)
+
+
+class Extra(NamedTuple):
+    """How a family makes the `extra` of its first state."""
+
+    create: Callable[[Params], dict[str, Any]] = lambda params: {}  # from the policy's parameters
+    shardings: dict[str, Any] = {}  # noqa: RUF012 - of every leaf; never changed
 
 
 def first_moments(optimizer: optax.GradientTransformation, params: Params) -> Any:
@@ -40,7 +50,10 @@ def first_moments(optimizer: optax.GradientTransformation, params: Params) -> An
 
 
 def state_shardings(
-    network: Network, optimizer: optax.GradientTransformation, mesh: Mesh
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    extra: Extra = Extra(),  # noqa: B008 - immutable
 ) -> TrainState:
     """The TrainState with a sharding at each leaf.
 
@@ -57,40 +70,41 @@ def state_shardings(
         split_held(params)[0],
         transform_non_params=lambda _: whole,
     )
-    return TrainState(params, moments, whole, whole, whole, whole)
+    return TrainState(params, moments, whole, whole, whole, dict(extra.shardings))
 
 
 def create_state(
-    params: Params, optimizer: optax.GradientTransformation, shardings: TrainState
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    shardings: TrainState,
+    extra: Extra = Extra(),  # noqa: B008 - immutable
 ) -> TrainState:
     """A stage's first state: fresh optimizer, zero counters. `params` are donated."""
-
-    def create(params: Params) -> TrainState:
-        # Four separate zeros: donated buffers must not be shared between fields.
-        return TrainState(
-            params=params,
-            optimizer_state=first_moments(optimizer, params),
-            updates=jnp.zeros((), jnp.int32),
-            skipped=jnp.zeros((), jnp.int32),
-            skipped_in_a_row=jnp.zeros((), jnp.int32),
-            baseline=jnp.zeros((), jnp.float32),
-        )
-
+    create = functools.partial(_create, optimizer=optimizer, extra=extra)
     return jax.jit(create, donate_argnums=0, out_shardings=shardings)(params)
 
 
+def _create(params: Params, optimizer: optax.GradientTransformation, extra: Extra) -> TrainState:
+    # Three separate zeros: donated buffers must not be shared between fields.
+    return TrainState(
+        params=params,
+        optimizer_state=first_moments(optimizer, params),
+        updates=jnp.zeros((), jnp.int32),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_a_row=jnp.zeros((), jnp.int32),
+        extra=extra.create(params),
+    )
+
+
 def abstract_state(
-    network: Network, optimizer: optax.GradientTransformation, shardings: TrainState
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    shardings: TrainState,
+    extra: Extra = Extra(),  # noqa: B008 - immutable
 ) -> TrainState:
     """ShapeDtypeStructs with shardings: what a checkpoint is restored into."""
     params, _ = split_frozen(network.shapes)
-    state = TrainState(
-        params=params,
-        optimizer_state=jax.eval_shape(lambda params: first_moments(optimizer, params), params),
-        updates=jax.ShapeDtypeStruct((), jnp.int32),
-        skipped=jax.ShapeDtypeStruct((), jnp.int32),
-        skipped_in_a_row=jax.ShapeDtypeStruct((), jnp.int32),
-        baseline=jax.ShapeDtypeStruct((), jnp.float32),
-    )
+    create = functools.partial(_create, optimizer=optimizer, extra=extra)
+    state = jax.eval_shape(create, params)
     place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
     return jax.tree.map(place, state, shardings)

@@ -23,13 +23,15 @@ from rljax.objectives.balance import bias_update, max_violation
 from rljax.objectives.metrics import SumCount
 from rljax.parallel.rules import batch_sharding, replicated
 from rljax.training.rounding import apply_updates
-from rljax.training.state import TrainState, state_shardings
+from rljax.training.state import Extra, TrainState, state_shardings
 
 Batch = dict[str, Array]  # every array has the same leading axis
 Metrics = dict[str, SumCount]
 # Sums over the rows given, already divided by what belongs to the WHOLE batch: so the loss of a
 # batch is the sum of the losses of its parts, however it is split.
 LossFn = Callable[[Params, Batch], tuple[Array, Metrics]]
+# Adds to the whole batch of an update what its parts cannot know by themselves.
+PrepareFn = Callable[[Params, Batch], Batch]
 # The metric by which a loss tells how many tokens each expert was sent, [L, E]; not logged.
 EXPERT_COUNTS = "expert_counts"
 
@@ -71,18 +73,21 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     micro_batches: int,
+    prepare: PrepareFn | None = None,
     router_bias_rate: float = 0.0,
     rounding_key: Array | None = None,
 ) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
     """Builds the pure update.
 
     A non-finite loss or gradient leaves parameters and optimizer as they were; the update is
-    counted in `state.skipped`.
+    counted in `state.skipped`. So does a batch without a token to train on (its `mask` is False
+    everywhere), which is not counted.
 
     Args:
         loss_fn: see `LossFn`; it is given all parameters, frozen ones included.
         optimizer: an optax transformation.
         micro_batches: number of parts that the batch is split into; divides its rows.
+        prepare: see `PrepareFn`; it is given all parameters, and comes before the split.
         router_bias_rate: step of the balancing bias of routers (objectives/balance.py).
         rounding_key: of the stochastic rounding of bfloat16 parameters; None rounds to nearest.
 
@@ -93,6 +98,8 @@ def make_train_step(
 
     def step(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
         optimised, held = split_held(state.params)
+        if prepare is not None:
+            batch = prepare(combine(state.params, frozen), batch)
         loss, metrics, gradient = loss_and_gradient(
             lambda params, batch: loss_fn(combine(params, held, frozen), batch),
             optimised,
@@ -110,7 +117,8 @@ def make_train_step(
         changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, optimised)
         key = None if rounding_key is None else jax.random.fold_in(rounding_key, state.updates)
         params = combine(apply_updates(optimised, changes, key=key), held)
-        keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
+        learns = finite & batch["mask"].any() if "mask" in batch else finite
+        keep = lambda new, old: jnp.where(learns, new, old)  # noqa: E731
         skipped = 1 - finite.astype(jnp.int32)
         state = state.replace(
             params=jax.tree.map(keep, params, state.params),
@@ -137,18 +145,32 @@ def jit_train_step(
     mesh: Mesh,
     *,
     micro_batches: int,
+    prepare: PrepareFn | None = None,
     rounding_key: Array | None = None,
+    extra: Extra = Extra(),  # noqa: B008 - immutable
 ) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
     """`make_train_step` for this network on this mesh; the state is donated, `frozen` is not."""
-    shardings = state_shardings(network, optimizer, mesh)
-    _, frozen = split_frozen(parameter_shardings(network, mesh))
     step = make_train_step(
         loss_fn,
         optimizer,
         micro_batches=micro_batches,
+        prepare=prepare,
         router_bias_rate=network.config.router_bias_rate,
         rounding_key=rounding_key,
     )
+    return jit_update(step, network, optimizer, mesh, extra)
+
+
+def jit_update(
+    step: Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]],
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    extra: Extra = Extra(),  # noqa: B008 - immutable
+) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
+    """Jits an update of this network's TrainState; the state is donated, `frozen` is not."""
+    shardings = state_shardings(network, optimizer, mesh, extra)
+    _, frozen = split_frozen(parameter_shardings(network, mesh))
     return jax.jit(
         step,
         in_shardings=(shardings, frozen, batch_sharding(mesh)),

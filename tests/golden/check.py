@@ -62,6 +62,9 @@ def relative_error(ours, theirs) -> float:
         return max((relative_error(ours[key], theirs[key]) for key in theirs), default=0.0)
     if theirs is None or ours is None:
         return 0.0 if theirs is ours else math.inf
+    texts = theirs if isinstance(theirs, list) else [theirs]
+    if any(isinstance(text, str) for text in texts):
+        return 0.0 if ours == theirs else math.inf
     if not isinstance(ours, list):
         ours = np.asarray(ours)
     ours, theirs = _as_numbers(ours), _as_numbers(theirs)

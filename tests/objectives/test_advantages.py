@@ -1,3 +1,7 @@
+"""What holds for every advantage without a critic, and hand values of the plain ones."""
+
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,24 +14,85 @@ from rljax.objectives.advantages import (
     update_ema_baseline,
 )
 from rljax.objectives.advantages.groups import share_without_signal
+from rljax.objectives.parts import fields_of, inputs_of
 
 # Two groups in mixed order with ids that are no 0 .. n-1: scores 1, 3, 5 and 2, 4.
-GROUPS = jnp.array([7, -2, 7, -2, 7])
-SCORES = jnp.array([1.0, 2.0, 3.0, 4.0, 5.0])
-# One compilation per shape instead of one per operation; one test compares with the plain parts.
-JITTED = {
-    name: jax.jit(part, static_argnames=("advantage_epsilon",) if name == "group_zscore" else ())
-    for name, part in ADVANTAGES.items()
-}
-PLAIN = sorted(set(ADVANTAGES) - set(BASELINE_UPDATES))
+GROUPS = np.array([7, -2, 7, -2, 7])
+SCORES = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+LENGTHS = np.array([1, 2, 3, 4, 2])
+PLAIN = ("none", "batch_mean", "group_mean", "group_leave_one_out", "group_zscore")
+# Parts that need a critic or segments have tests of their own.
+ELSEWHERE = {"values", "start_values", "segment_ids", "baseline"}
+ALL = sorted(n for n, part in ADVANTAGES.items() if not ELSEWHERE & set(inputs_of(part)))
 
 
-def rows(name, scores, groups=None, **settings):
+def batch(scores, groups, lengths=None, *, slots=None, garbage=np.nan):
+    """All arrays of a batch; its outcomes are on the last tokens, masked slots hold garbage."""
+    scores, n = np.asarray(scores, np.float32), len(scores)
+    lengths = np.ones(n, int) if lengths is None else np.asarray(lengths)
+    slots = slots or max(lengths.max(), 1)
+    mask = np.arange(slots) < lengths[:, None]
+    last = np.arange(slots) == lengths[:, None] - 1
+    draws = np.random.default_rng(0).uniform(0.1, 0.9, (3, n, 16)).astype(np.float32)
+
+    def tokens(values):
+        return np.where(mask, values, np.float32(garbage))
+
+    return {
+        "token_rewards": tokens(np.where(last, scores[:, None], np.float32(0))),
+        "mask": mask,
+        "group_ids": np.asarray(groups),
+        "scores": scores,
+        "correct": scores > 0.5,
+        "finished": np.ones(n, bool),
+        "greedy_scores": np.full(n, 0.25, np.float32),
+        "demonstration": np.zeros(n, bool),
+        "old_logprobs": tokens(np.log(draws[0, :, :slots])),
+        "old_collision": tokens(draws[0, :, :slots] ** 2 + 0.01),
+        "old_entropy": tokens(draws[1, :, :slots] + scores[:, None]),
+        "step": np.int32(3),
+    }
+
+
+@functools.cache
+def jitted(name, fields=()):
+    return jax.jit(functools.partial(ADVANTAGES[name], **dict(fields)))
+
+
+def padded(arrays, rows=9, slots=6, garbage=np.inf):
+    """The batch with rows without tokens and masked slots, whose arrays hold garbage."""
+    n, t = arrays["mask"].shape
+
+    def grown(name, value):
+        if np.ndim(value) == 0:
+            return value
+        fill = {"group_ids": 7, "mask": False}.get(name, garbage if value.dtype.kind == "f" else 1)
+        shape = ((0, rows - n), (0, slots - t))[: np.ndim(value)]
+        return np.pad(value, shape, constant_values=fill)
+
+    return {name: grown(name, value) for name, value in arrays.items()}
+
+
+def advantages(name, arrays, **fields):
+    """Of the padded batch: one shape for all tests, compiled once for each part."""
+    part, more = jitted(name, tuple(fields.items())), padded(arrays)
+    n, t = arrays["mask"].shape
+    return np.asarray(part(*(more[key] for key in inputs_of(ADVANTAGES[name]))))[:n, :t]
+
+
+def rows(name, scores, groups=None, **fields):
     """Row advantages [N] of scores that sit in one token each."""
-    scores = jnp.asarray(scores, jnp.float32)
-    groups = jnp.zeros(len(scores), int) if groups is None else jnp.asarray(groups)
-    mask = jnp.ones((len(scores), 1), bool)
-    return JITTED[name](scores[:, None], mask, groups, **settings)[:, 0]
+    groups = np.zeros(len(scores), int) if groups is None else groups
+    return advantages(name, batch(scores, groups), **fields)[:, 0]
+
+
+def taken(arrays, order):
+    """The batch with rows in another order."""
+    return {key: value[order] if np.ndim(value) else value for key, value in arrays.items()}
+
+
+# Scores in [0, 1], as BNPO needs them.
+BATCH = batch(SCORES / 5, GROUPS, LENGTHS)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +103,10 @@ def rows(name, scores, groups=None, **settings):
         ("group_mean", [-2, -1, 0, 1, 2]),  # group means 3 and 3
         ("group_leave_one_out", [-3, -2, 0, 2, 3]),
         ("group_zscore", [-1, -1 / np.sqrt(2), 0, 1 / np.sqrt(2), 1]),  # deviations 2, sqrt 2
+        ("group_mean_batch_deviation", np.array([-2, -1, 0, 1, 2]) / np.sqrt(2.5)),
+        ("group_length_weighted", [-2, -1, 0, 1, 2]),  # all of one token
+        ("gpg", [-2, -1, 0, 1, 2]),
+        ("pass_at_k", [0, 0, 0, 2 / np.sqrt(2), 2 / 2]),
     ],
 )
 def test_hand_values(name, expected):
@@ -47,8 +116,8 @@ def test_hand_values(name, expected):
 def test_scores_are_masked_sums_and_are_spread_over_the_mask():
     rewards = jnp.array([[0.25, 100.0, 0.5], [0.0, -1.0, jnp.nan]])
     mask = jnp.array([[True, False, True], [True, True, False]])
-    advantages = ADVANTAGES["none"](rewards, mask, jnp.array([0, 0]))
-    np.testing.assert_array_equal(advantages, [[0.75, 0, 0.75], [-1, -1, 0]])
+    got = ADVANTAGES["none"](rewards, mask, jnp.array([0, 0]))
+    np.testing.assert_array_equal(got, [[0.75, 0, 0.75], [-1, -1, 0]])
 
 
 def test_the_deviation_is_unbiased_and_epsilon_is_added_to_it():
@@ -56,88 +125,126 @@ def test_the_deviation_is_unbiased_and_epsilon_is_added_to_it():
     np.testing.assert_allclose(got, np.array([-0.5, 0.5]) / (np.sqrt(0.5) + 0.5), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS_GROUPS))
-@pytest.mark.parametrize("reward", [0.1, -0.7, 0.9, 1.0, 1e6])
-def test_a_homogeneous_group_gets_exactly_zero(name, reward):
-    # The float32 mean of seven times 0.1 is not 0.1, that of seven times 0.9 is not 0.9.
-    got = rows(name, [reward] * 7 + [1.0, 2.0], [0] * 7 + [1, 1])
-    np.testing.assert_array_equal(got[:7], 0.0)
+def test_the_length_weighs_in_the_baseline():
+    got = advantages("group_length_weighted", batch(SCORES, GROUPS, LENGTHS))
+    baselines = np.where(GROUPS == 7, (1 * 1 + 3 * 3 + 2 * 5) / 6, (2 * 2 + 4 * 4) / 6)
+    np.testing.assert_allclose(got[:, 0], SCORES - baselines, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "name, expected", [("group_leave_one_out", 0.0), ("group_mean", 3.0), ("group_zscore", 3.0)]
+    "rescale, scale", [("informative_rows", 5 / 2), ("nonzero_scores", 5 / 4), ("none", 1.0)]
+)
+def test_gpg_undoes_the_dilution_by_rows_without_gradient(rescale, scale):
+    # Three rows agree; one of the other two scores 0.
+    got = rows("gpg", [1.0, 1.0, 1.0, 0.0, 1.0], [0, 0, 0, 1, 1], rescale=rescale, f_norm=2.0)
+    np.testing.assert_allclose(got, np.array([0, 0, 0, -0.5, 0.5]) * scale / 2, atol=1e-7)
+
+
+def test_best_rows_that_tie_and_rows_that_are_not_best_get_nothing():
+    got = rows("pass_at_k", [2.0, 2.0, 0.0, 1.0, 0.5], [0, 0, 0, 1, 1], divide_by_deviation=False)
+    np.testing.assert_allclose(got, [0, 0, 0, 0.5, 0], rtol=1e-6)
+
+
+# Token whitening, virtual samples, rewards of the tail and weights of right rows do not vanish.
+VANISHING = NEEDS_GROUPS - {
+    *("reinforce_plus_plus_baseline", "group_zscore_virtual", "optimal_token_baseline", "budgeted"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(VANISHING))
+@pytest.mark.parametrize("reward", [0.1, 0.7, 1.0])
+def test_a_homogeneous_group_gets_exactly_zero(name, reward):
+    # The float32 mean of seven times 0.1 is not 0.1.
+    arrays = batch([reward] * 7 + [0.2, 0.6], [0] * 7 + [1, 1], [1, 2, 3, 4, 1, 2, 3, 4, 4])
+    np.testing.assert_array_equal(advantages(name, arrays)[:7], 0.0)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        *[(name, 0.0) for name in ("group_leave_one_out", "group_mean_batch_deviation")],
+        *[(name, 0.0) for name in ("group_token_zscore", "pass_at_k")],
+        *[(name, 0.5) for name in ("group_mean", "group_zscore", "group_length_weighted")],
+        *[(name, 0.5) for name in ("group_mean_sampled", "group_zscore_virtual", "gpg")],
+        *[(name, 0.5) for name in ("canon_length", "canon_entropy", "canon_order")],
+        ("optimal_token_baseline", 0.5),
+    ],
 )
 def test_a_group_of_one(name, expected):
-    np.testing.assert_allclose(rows(name, [3.0, 1.0, 2.0], [4, 9, 9])[0], expected, rtol=2e-6)
+    arrays = batch([0.5, 0.1, 0.2], [4, 9, 9], [2, 1, 2])
+    np.testing.assert_allclose(advantages(name, arrays)[0], [expected] * 2, rtol=3e-6)
 
 
-@pytest.mark.parametrize("name", PLAIN)
-def test_empty_rows_are_not_there(name):
-    mask = jnp.ones((5, 2), bool)
-    rewards = jnp.stack([SCORES, jnp.zeros(5)], axis=1)
-    extended = JITTED[name](
-        jnp.concatenate([rewards, jnp.full((2, 2), 50.0)]),
-        jnp.concatenate([mask, jnp.zeros((2, 2), bool)]),
-        jnp.concatenate([GROUPS, jnp.array([7, 11])]),
-    )
-    np.testing.assert_allclose(
-        extended[:5], JITTED[name](rewards, mask, GROUPS), rtol=1e-6, atol=1e-7
-    )
-    np.testing.assert_array_equal(extended[5:], 0.0)
+@pytest.mark.parametrize("name", ALL)
+def test_rows_without_tokens_and_masked_slots_are_not_there(name):
+    expected = ADVANTAGES[name](*(BATCH[key] for key in inputs_of(ADVANTAGES[name])))
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(advantages(name, BATCH), expected, rtol=2e-5, atol=2e-6)
+    more = padded(BATCH)
+    got = np.asarray(jitted(name)(*(more[key] for key in inputs_of(ADVANTAGES[name]))))
+    np.testing.assert_array_equal(got[~more["mask"]], 0.0)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", ALL)
+def test_no_gradient_flows_into_rewards(name):
+    others = [BATCH[key] for key in inputs_of(ADVANTAGES[name]) if key != "token_rewards"]
+
+    def total(rewards):
+        return ADVANTAGES[name](rewards, *others).sum()
+
+    np.testing.assert_array_equal(jax.jit(jax.grad(total))(BATCH["token_rewards"]), 0.0)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_batch_of_empty_rows_is_all_zero(name):
-    got = JITTED[name](jnp.ones((3, 2)), jnp.zeros((3, 2), bool), jnp.array([0, 0, 1]))
-    np.testing.assert_array_equal(got, 0.0)
+    arrays = BATCH | {"mask": np.zeros_like(BATCH["mask"])}
+    np.testing.assert_array_equal(advantages(name, arrays), 0.0)
 
 
-@pytest.mark.parametrize("name", PLAIN)
-def test_permuting_rows_permutes_advantages_and_jit_agrees(name):
-    order = jnp.array([3, 0, 4, 1, 2])
-    mask = jnp.ones((5, 1), bool)
-    plain = ADVANTAGES[name](SCORES[order][:, None], mask, GROUPS[order])[:, 0]
-    np.testing.assert_allclose(plain, rows(name, SCORES, GROUPS)[order], rtol=1e-6, atol=1e-7)
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"canon_order"}))
+def test_permuting_rows_permutes_advantages(name):
+    order = np.array([3, 0, 4, 1, 2])
+    np.testing.assert_allclose(
+        advantages(name, taken(BATCH, order)), advantages(name, BATCH)[order], rtol=2e-5, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS_GROUPS))
+UNSHIFTED = VANISHING - {"bnpo", "group_mean_batch_deviation"} | {"reinforce_plus_plus_baseline"}
+
+
+@pytest.mark.parametrize("name", sorted(UNSHIFTED))
 def test_a_constant_per_group_changes_nothing(name):
-    shifted = SCORES + jnp.where(GROUPS == 7, 10.0, -3.0)
+    shifted = batch(SCORES / 5 + np.where(GROUPS == 7, 1.0, -0.3), GROUPS, LENGTHS)
+    shifted["old_entropy"] = BATCH["old_entropy"]
     np.testing.assert_allclose(
-        rows(name, shifted, GROUPS), rows(name, SCORES, GROUPS), rtol=1e-5, atol=1e-5
+        advantages(name, shifted), advantages(name, BATCH), rtol=1e-5, atol=2e-6
     )
 
 
-def test_only_the_zscore_ignores_the_scale():
+@pytest.mark.parametrize(
+    "name, scale",
+    [
+        *[(name, 1.0) for name in ("group_zscore", "group_token_zscore", "pass_at_k")],
+        *[(name, 1.0) for name in ("group_mean_batch_deviation", "reinforce_plus_plus")],
+        ("reinforce_plus_plus_baseline", 1.0),
+        *[(name, 8.0) for name in ("group_mean", "group_length_weighted", "gpg")],
+    ],
+)
+def test_only_those_with_a_deviation_ignore_the_scale(name, scale):
+    scaled = batch(8 * SCORES / 5, GROUPS, LENGTHS)
     np.testing.assert_allclose(
-        rows("group_zscore", 8 * SCORES, GROUPS), rows("group_zscore", SCORES, GROUPS), atol=3e-6
+        advantages(name, scaled), scale * advantages(name, BATCH), rtol=2e-5, atol=1e-6
     )
+
+
+def test_leave_one_out_and_the_zscore_are_the_centred_score_times_a_number():
+    centred, n = rows("group_mean", SCORES, GROUPS), np.where(GROUPS == 7, 3.0, 2.0)
     np.testing.assert_allclose(
-        rows("group_mean", 8 * SCORES, GROUPS), 8 * rows("group_mean", SCORES, GROUPS), rtol=1e-6
+        rows("group_leave_one_out", SCORES, GROUPS), n / (n - 1) * centred, rtol=1e-6
     )
-
-
-def test_leave_one_out_is_parallel_to_the_group_mean():
-    n = jnp.where(GROUPS == 7, 3.0, 2.0)
-    np.testing.assert_allclose(
-        rows("group_leave_one_out", SCORES, GROUPS),
-        n / (n - 1) * rows("group_mean", SCORES, GROUPS),
-        rtol=1e-6,
-    )
-
-
-@pytest.mark.parametrize("name", PLAIN)
-def test_padding_columns_change_nothing_and_no_gradient_flows(name):
-    rewards, mask = SCORES[:, None], jnp.ones((5, 1), bool)
-    padded = JITTED[name](
-        jnp.pad(rewards, ((0, 0), (0, 2)), constant_values=9.0),
-        jnp.pad(mask, ((0, 0), (0, 2))),
-        GROUPS,
-    )
-    np.testing.assert_allclose(padded[:, :1], JITTED[name](rewards, mask, GROUPS), rtol=1e-6)
-    np.testing.assert_array_equal(padded[:, 1:], 0.0)
-    gradient = jax.grad(lambda r: JITTED[name](r, mask, GROUPS)[0, 0])(rewards)
-    np.testing.assert_array_equal(gradient, 0.0)
+    deviation = np.where(GROUPS == 7, 2.0, np.sqrt(2.0))
+    got = rows("group_zscore", SCORES, GROUPS, advantage_epsilon=0.0)
+    np.testing.assert_allclose(got * deviation, centred, rtol=1e-6)
 
 
 def test_fractional_rewards_survive():
@@ -148,10 +255,11 @@ def test_fractional_rewards_survive():
 def test_the_moving_baseline_is_used_before_it_is_updated():
     rewards, mask = jnp.array([[1.0], [3.0], [9.0]]), jnp.array([[True], [True], [False]])
     baseline = jnp.array(0.5)
-    advantages = ADVANTAGES["ema"](rewards, mask, jnp.zeros(3, int), baseline)
-    np.testing.assert_allclose(advantages[:, 0], [0.5, 2.5, 0.0], rtol=1e-6)
+    got = ADVANTAGES["ema"](rewards, mask, jnp.zeros(3, int), baseline)
+    np.testing.assert_allclose(got[:, 0], [0.5, 2.5, 0.0], rtol=1e-6)
     updated = update_ema_baseline(baseline, rewards, mask, ema_decay=0.9)
     np.testing.assert_allclose(updated, 0.9 * 0.5 + 0.1 * 2.0, rtol=1e-6)
+    assert set(BASELINE_UPDATES) == {"ema"}
 
 
 def test_the_moving_baseline_ignores_an_empty_batch():
@@ -165,6 +273,46 @@ def test_the_decay_is_a_share(decay):
         update_ema_baseline(
             jnp.zeros(()), jnp.ones((1, 1)), jnp.ones((1, 1), bool), ema_decay=decay
         )
+
+
+BROKEN = {
+    "rescale": "rows",
+    "f_norm": 0.0,
+    "advantage_epsilon": -1.0,
+    "gamma": 1.5,
+    "whiten_over": "rows",
+    "positive_weight": -1.0,
+    "negative_weight": -1.0,
+    "virtual_samples": -1,
+    "reward_max": -1.0,
+    "inter_schedule": "linear",
+    "inter_weight": 1.5,
+    "inter_steps": 20,
+    "inter_warmup": 0,
+    "inter_cycles": 0,
+    "intra_high": 2.0,
+    "intra_low": -1.0,
+    "discouraged": "both",
+    "discouraged_scale": -1.0,
+    "advantage_divisor": 0.0,
+    "fallback_size": 0.0,
+    "baseline_epsilon": -1.0,
+    "long_from": 0,
+    "long_budget": 1.5,
+    "long_gain": "worst",
+}
+
+
+@pytest.mark.parametrize("field", BROKEN)
+def test_fields_out_of_range_are_named(field):
+    found = 0
+    for name in sorted(set(ALL) - set(PLAIN)):
+        part = ADVANTAGES[name]
+        if field in fields_of(part):
+            found += 1
+            with pytest.raises(ValueError, match=field):
+                part(*(BATCH[key] for key in inputs_of(part)), **{field: BROKEN[field]})
+    assert found
 
 
 def test_share_without_signal_counts_groups_not_rows():

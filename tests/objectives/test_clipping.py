@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from rljax.objectives.parts import apply
 from rljax.objectives.ratios import RATIOS
 from rljax.objectives.surrogates import SURROGATES, clipped, clipped_tokens
 
@@ -100,31 +101,52 @@ def test_shares_are_reported_for_each_side():
 
 
 @pytest.mark.parametrize("name", SURROGATES)
-def test_on_policy_every_surrogate_has_the_gradient_minus_advantage(name):
+def test_on_policy_every_surrogate_has_the_gradient_minus_advantage(name, with_batch_inputs):
     logprobs = jax.random.normal(jax.random.key(0), (3, 4))
-    advantages = jax.random.normal(jax.random.key(1), (3, 4))
+    # The geometric mean has one advantage per row.
+    shape = (3, 1) if name == "geometric_mean" else (3, 4)
+    advantages = jnp.broadcast_to(jax.random.normal(jax.random.key(1), shape), (3, 4))
     mask = jax.random.bernoulli(jax.random.key(2), 0.7, (3, 4))
+    arrays = with_batch_inputs(
+        dict(logprobs=logprobs, old_logprobs=logprobs, advantages=advantages, mask=mask)
+    )
     for ratio in RATIOS.values():
 
         def loss(lp, ratio=ratio):
-            return SURROGATES[name](ratio(lp, logprobs, mask), lp, advantages, mask)[0].sum()
+            inputs = arrays | dict(logprobs=lp)
+            inputs["log_ratio"] = apply(ratio, inputs)
+            return apply(SURROGATES[name], inputs)[0].sum()
 
         np.testing.assert_allclose(
-            jax.grad(loss)(logprobs), jnp.where(mask, -advantages, 0.0), rtol=1e-6
+            jax.jit(jax.grad(loss))(logprobs), jnp.where(mask, -advantages, 0.0), rtol=1e-5
         )
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("name", SURROGATES)
-def test_masked_slots_may_hold_anything(name, ratio):
+def test_masked_slots_may_hold_anything(name, ratio, with_batch_inputs):
     mask = jnp.array([[True, False, False, False]])
     poison = jnp.array([[-1.0, -jnp.inf, jnp.nan, jnp.inf]])
+    arrays = with_batch_inputs(
+        dict(
+            logprobs=poison,
+            old_logprobs=jnp.where(mask, -1.1, -jnp.inf),
+            advantages=jnp.where(mask, 1.0, jnp.nan),
+            mask=mask,
+        )
+    )
+    arrays |= {
+        key: jnp.where(mask, value, jnp.nan)
+        for key, value in arrays.items()
+        if value.dtype == poison.dtype and key not in ("logprobs", "old_logprobs")
+    }
 
     def loss(lp):
-        log_ratio = RATIOS[ratio](lp, jnp.where(mask, -1.1, -jnp.inf), mask)
-        return SURROGATES[name](log_ratio, lp, jnp.where(mask, 1.0, jnp.nan), mask)[0].sum()
+        inputs = arrays | dict(logprobs=lp)
+        inputs["log_ratio"] = apply(RATIOS[ratio], inputs)
+        return apply(SURROGATES[name], inputs)[0].sum()
 
-    value, gradient = jax.value_and_grad(loss)(poison)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(poison)
     assert np.isfinite(value) and np.isfinite(gradient).all()
     np.testing.assert_array_equal(gradient[:, 1:], 0.0)
 

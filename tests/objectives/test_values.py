@@ -1,11 +1,18 @@
-"""TD(lambda) targets and the loss of a value function."""
+"""Targets of a value function and its losses."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rljax.objectives.values import td_lambda_returns, value_loss
+from rljax.objectives.values import (
+    bootstrapped_returns,
+    critic_loss,
+    explained_variance,
+    lambda_returns,
+    td_lambda_returns,
+    value_loss,
+)
 
 VALUES = jnp.array([[1.0, 2.0, 4.0, 9.0], [3.0, -1.0, 9.0, 9.0], [9.0, 9.0, 9.0, 9.0]])
 REWARDS = jnp.array([[0.0, 0.5, 1.0, 7.0], [0.0, 2.0, 7.0, 7.0], [7.0, 7.0, 7.0, 7.0]])
@@ -100,3 +107,132 @@ def test_a_batch_without_tokens_costs_nothing():
     loss, metrics = value_loss(VALUES, REWARDS, jnp.zeros_like(MASK))
     np.testing.assert_array_equal(loss, 0.0)
     assert float(metrics["value_error"].mean()) == 0.0
+
+
+FINISHED = jnp.array([True, False, True])
+
+
+def test_targets_have_a_lambda_of_their_own():
+    """VC-PPO: with lambda 1 the critic's own values do not enter the targets."""
+    targets, learnt = lambda_returns(REWARDS, VALUES, MASK, FINISHED)
+    np.testing.assert_allclose(targets, [[1.5, 1.5, 1.0, 0.0], [2.0, 2.0, 0.0, 0.0], [0.0] * 4])
+    np.testing.assert_array_equal(learnt, MASK)
+    other, _ = lambda_returns(REWARDS, VALUES + 9.0, MASK, FINISHED)
+    np.testing.assert_array_equal(targets, other)
+    mixed, _ = lambda_returns(REWARDS, VALUES, MASK, FINISHED, gamma=0.5, value_lambda=0.5)
+    np.testing.assert_allclose(mixed, td_lambda_returns(VALUES, REWARDS, MASK, gamma=0.5, lam=0.5))
+
+
+@pytest.mark.parametrize("truncation", ["hold", "drop"])
+def test_the_critic_learns_from_rows_that_ended_only(truncation):
+    targets, learnt = lambda_returns(REWARDS, VALUES, MASK, FINISHED, truncation=truncation)
+    np.testing.assert_array_equal(learnt, MASK & FINISHED[:, None])
+    np.testing.assert_allclose(targets[0], [1.5, 1.5, 1.0, 0.0])
+    np.testing.assert_array_equal(targets[1], 0.0)
+
+
+def test_every_token_meets_the_policy_once_and_the_critic_once():
+    """A response of 5 tokens in windows of 2: policy masks are windows, the critic waits."""
+    slots = jnp.arange(6)
+    policy, critic = jnp.zeros(6), jnp.zeros(6)
+    for window in range(3):
+        so_far = (slots < min(2 * (window + 1), 5))[None]
+        policy += (so_far & (slots >= 2 * window))[0]
+        ended = jnp.array([window == 2])
+        values = jnp.ones((1, 6))
+        _, learnt = lambda_returns(0 * values, values, so_far, ended, truncation="hold")
+        critic += learnt[0]
+    np.testing.assert_array_equal(policy, slots < 5)
+    np.testing.assert_array_equal(critic, slots < 5)
+
+
+def test_targets_of_cut_off_rows_go_on_with_the_last_value():
+    last = jnp.array([jnp.nan, 8.0, jnp.nan])
+    targets, learnt = bootstrapped_returns(REWARDS, VALUES, last, MASK, FINISHED, gamma=0.5)
+    # Row 1: 2 + 8 / 2 = 6, then 0 + 6 / 2 = 3.
+    np.testing.assert_allclose(targets[1], [3.0, 6.0, 0.0, 0.0])
+    plain, _ = lambda_returns(REWARDS, VALUES, MASK, FINISHED, gamma=0.5)
+    np.testing.assert_allclose(targets[0], plain[0])
+    np.testing.assert_array_equal(learnt, MASK)
+
+
+@pytest.mark.parametrize(
+    "new, returns, loss, gradient, stopped",  # value before the step 0, clip 0.5
+    [
+        (0.2, 1.0, 0.32, -0.8, False),  # inside
+        (0.8, 1.0, 0.125, 0.0, True),  # far enough in the right direction
+        (0.8, 0.0, 0.32, 0.8, False),  # far in the wrong direction: pulled back
+        (-0.8, -1.0, 0.125, 0.0, True),
+        (-0.8, 1.0, 1.62, -1.8, False),
+    ],
+)
+def test_clipped_value_loss(new, returns, loss, gradient, stopped):
+    one = jnp.ones((1, 1))
+    total = lambda v: critic_loss(v * one, 0 * one, returns * one, one > 0)[0].sum()  # noqa: E731
+    np.testing.assert_allclose(
+        jax.value_and_grad(total)(new), [loss, gradient], rtol=1e-5, atol=1e-6
+    )
+    _, metrics = critic_loss(new * one, 0 * one, returns * one, one > 0)
+    assert float(metrics["value_clip_share"].mean()) == stopped
+
+
+def test_no_clip_is_the_plain_loss_and_junk_stays_outside():
+    new = jnp.where(MASK, VALUES + 1.0, jnp.nan)
+    old, returns = (jnp.where(MASK, x, jnp.inf) for x in (VALUES, REWARDS))
+    loss, metrics = critic_loss(new, old, returns, MASK, value_clip=None)
+    np.testing.assert_array_equal(loss, value_loss(new, returns, MASK)[0])
+    assert "value_clip_share" not in metrics
+    wide = lambda v: critic_loss(v, old, returns, MASK, value_clip=1e6)[0].sum()  # noqa: E731
+    plain = lambda v: value_loss(v, returns, MASK)[0].sum()  # noqa: E731
+    np.testing.assert_array_equal(jax.grad(wide)(new), jax.grad(plain)(new))
+    assert np.isfinite(jax.grad(wide)(new)).all()
+
+
+def test_a_value_inside_the_clip_is_not_moved_by_rounding():
+    rng = np.random.default_rng(0)
+    old = jnp.asarray(rng.normal(size=(1, 500)), jnp.float32)
+    new = old + jnp.asarray(rng.uniform(-0.4, 0.4, (1, 500)), jnp.float32)
+    _, metrics = critic_loss(new, old, 100.0 + 0 * old, jnp.ones((1, 500), bool))
+    assert float(metrics["value_clip_share"].mean()) == 0.0
+
+
+def test_explained_variance_from_sums_of_micro_batches():
+    rng = np.random.default_rng(1)
+    returns, noise = (jnp.asarray(rng.normal(size=(4, 8)), jnp.float32) for _ in range(2))
+    mask = jnp.asarray(rng.random((4, 8)) < 0.7)
+    new = returns + 0.5 * noise + 3.0
+    parts = [
+        critic_loss(new[i], new[i], returns[i], mask[i])[1] for i in (slice(0, 1), slice(1, 4))
+    ]
+    metrics = jax.tree.map(jnp.add, *parts)
+    inside, m = np.asarray(returns, np.float64)[mask], np.asarray(mask)
+    residual = inside - np.asarray(new, np.float64)[m]
+    np.testing.assert_allclose(
+        explained_variance(metrics), 1 - residual.var() / inside.var(), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "new, returns, expected",
+    [
+        ([1.0, 2.0, 4.0], [1.0, 2.0, 4.0], 1.0),
+        ([6.0, 7.0, 9.0], [1.0, 2.0, 4.0], 1.0),  # off by a constant
+        ([3.0, 3.0, 3.0], [1.0, 2.0, 4.0], 0.0),
+        ([4.0, 3.0, 1.0], [1.0, 2.0, 4.0], -3.0),  # backwards
+        ([1.0, 2.0, 3.0], [2.0, 2.0, 2.0], 0.0),  # returns that do not vary
+        ([1.0, 2.0, 3.0], [0.0, 0.0, 0.0], 0.0),
+    ],
+)
+def test_explained_variance_of_known_critics(new, returns, expected):
+    new, returns = jnp.array([new]), jnp.array([returns])
+    _, metrics = critic_loss(new, new, returns, jnp.ones((1, 3), bool))
+    np.testing.assert_allclose(explained_variance(metrics), expected, atol=1e-5)
+
+
+def test_impossible_fields_of_the_critic_are_errors():
+    with pytest.raises(ValueError, match="value_clip is 0.0"):
+        critic_loss(VALUES, VALUES, REWARDS, MASK, value_clip=0.0)
+    with pytest.raises(ValueError, match="value_lambda is 1.5"):
+        lambda_returns(REWARDS, VALUES, MASK, FINISHED, value_lambda=1.5)
+    with pytest.raises(ValueError, match="truncation is 'bootstrap'"):
+        lambda_returns(REWARDS, VALUES, MASK, FINISHED, truncation="bootstrap")

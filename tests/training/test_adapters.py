@@ -124,7 +124,7 @@ def test_the_balancing_bias_moves_by_counts_and_not_by_the_optimizer():
     zero = jnp.zeros((), jnp.int32)
     moments = first_moments(optimizer, params)
     assert len(jax.tree.leaves(moments)) == 3  # of w, and a count
-    state = TrainState(params, moments, zero, zero, zero, jnp.zeros(()))
+    state = TrainState(params, moments, zero, zero, zero)
     for parts in (1, 2):
         step = make_train_step(loss_fn, optimizer, micro_batches=parts, router_bias_rate=0.01)
         moved, metrics = step(state, {}, {"x": jnp.ones((2, 1))})

@@ -20,6 +20,16 @@ def perturbed(params, scale=0.02):
     return jax.tree.unflatten(tree, moved)
 
 
+def loss_of(made, family, batch, params=None):
+    """Loss and metrics of an update's batch as one part."""
+    params = made.params if params is None else params
+
+    def whole(params, batch):
+        return family.loss_fn(params, family.prepare(params, batch))
+
+    return jax.jit(whole)(params, put_rows(batch, made.context.mesh))
+
+
 def mean(pair) -> float:
     return float(pair.total / pair.count)
 
@@ -46,7 +56,7 @@ def test_the_first_update_is_on_policy(step):
     made, family, _, experience = step("grpo", reference="start")
     assert len(experience.batches) == 2
     for batch in experience.batches:
-        loss, metrics = jax.jit(family.loss_fn)(made.params, put_rows(batch, made.context.mesh))
+        loss, metrics = loss_of(made, family, batch)
         assert mean(metrics["ratio_mean"]) == pytest.approx(1.0, abs=1e-6)
         assert mean(metrics["sampler_trainer_gap"]) < 1e-5
         assert abs(mean(metrics["kl_to_start"])) < 1e-7
@@ -69,7 +79,7 @@ def test_the_trainer_follows_what_the_stage_draws_from(step, words):
     for batch in experience.batches:
         gap = np.abs(batch["old_logprobs"] - batch["behavior_logprobs"])[batch["mask"]]
         assert gap.max() < 1e-5
-        _, metrics = jax.jit(family.loss_fn)(made.params, put_rows(batch, made.context.mesh))
+        _, metrics = loss_of(made, family, batch)
         assert mean(metrics["ratio_mean"]) == pytest.approx(1.0, abs=1e-5)
     samples = experience.detail.samples
     tokens, kept = samples.flat("tokens"), samples.flat("mask")
@@ -106,9 +116,8 @@ def test_old_logprobs_are_stored_where_the_policy_moves_within_a_step(step):
     made, family, _, experience = step("grpo", reference="start")
     moved = perturbed(made.params)
     batch = experience.batches[1]
-    placed = put_rows(batch, made.context.mesh)
-    _, metrics = jax.jit(family.loss_fn)(moved, placed)
-    score = jax.jit(lambda params, rows: family.score(params, rows))
+    _, metrics = loss_of(made, family, batch, moved)
+    score = jax.jit(lambda params, rows: family.score(params, rows)["logprobs"])
     whole = put_rows(experience.detail.inputs, made.context.mesh)
     order = batch["row"].reshape(-1)
     new, old = (
@@ -127,7 +136,7 @@ def test_with_one_update_no_old_logprobs_are_needed(step):
     )
     (batch,) = experience.batches
     assert "old_logprobs" not in batch
-    _, metrics = jax.jit(family.loss_fn)(made.params, put_rows(batch, made.context.mesh))
+    _, metrics = loss_of(made, family, batch)
     assert mean(metrics["ratio_mean"]) == 1.0
     # Here the gap compares with the log-probabilities of this very forward pass.
     assert mean(metrics["sampler_trainer_gap"]) < 1e-5
@@ -159,9 +168,10 @@ def test_the_updates_of_a_step_share_out_its_rows(step, shared):
 )
 def test_weights_belong_to_the_whole_update(step, aggregation):
     word = f"--config.grpo.objective.aggregation={aggregation}"
-    _, _, _, experience = step("grpo", word, reference="start")
+    made, family, _, experience = step("grpo", word, reference="start")
     for batch in experience.batches:
-        weights, mask = per_sample(batch["weights"]), per_sample(batch["mask"])
+        prepared = jax.device_get(jax.jit(family.prepare)(made.params, batch))
+        weights, mask = per_sample(prepared["weights"]), per_sample(batch["mask"])
         assert (weights[~mask] == 0).all() and (weights[mask] > 0).all()
         lengths = mask.sum(axis=1)
         total = lengths.mean() if aggregation == "sequence_mean_token_sum" else 1.0
@@ -197,7 +207,7 @@ def test_kl_in_the_reward_is_taken_off_token_by_token(step):
     scores = (experience.detail.scores.total - 0.5 * kl.sum(axis=1)).reshape(8, 4)
     expected = (scores - scores.mean(axis=1, keepdims=True)).reshape(-1, 1) * rows["mask"]
     np.testing.assert_allclose(rows["advantages"], expected, atol=1e-5)
-    assert family.kl_in_loss is None  # once is enough
+    assert family.loss.kl is None  # once is enough
 
 
 def test_the_moving_baseline_is_used_first_and_moved_then(step):
@@ -206,13 +216,13 @@ def test_the_moving_baseline_is_used_first_and_moved_then(step):
     assert 0 < rewards.mean() < 1
     mask = experience.detail.rows["mask"]
     np.testing.assert_allclose(experience.detail.rows["advantages"], rewards[:, None] * mask)
-    assert float(state.baseline) == pytest.approx(0.1 * rewards.mean(), rel=1e-5)
+    assert float(state.extra["baseline"]) == pytest.approx(0.1 * rewards.mean(), rel=1e-5)
     after, second = family.collect(state, 2)
     mask, rewards = second.detail.rows["mask"], second.detail.scores.total
-    expected = (rewards - float(state.baseline))[:, None] * mask
+    expected = (rewards - float(state.extra["baseline"]))[:, None] * mask
     np.testing.assert_allclose(second.detail.rows["advantages"], expected, atol=1e-6)
-    moved = 0.9 * float(state.baseline) + 0.1 * rewards.mean()
-    assert float(after.baseline) == pytest.approx(moved, rel=1e-5)
+    moved = 0.9 * float(state.extra["baseline"]) + 0.1 * rewards.mean()
+    assert float(after.extra["baseline"]) == pytest.approx(moved, rel=1e-5)
 
 
 def test_a_step_is_a_function_of_its_number(step):
@@ -243,7 +253,6 @@ def test_the_record_shows_what_the_updates_did(step):
     np.testing.assert_array_equal(clipped, expected)
     assert np.abs(ratios - 1).max() > 0.2
     # The update itself says the same.
-    batch = put_rows(second, made.context.mesh)
-    metrics = jax.jit(family.loss_fn)(moved.params, batch)[1]
+    metrics = loss_of(made, family, second, moved.params)[1]
     shares = [metrics["clip_share_low"], metrics["clip_share_high"]]
     assert sum(float(share.total) for share in shares) == clipped.sum()

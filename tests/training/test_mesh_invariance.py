@@ -22,7 +22,6 @@ from rljax.training.optimizers import build_optimizer
 from rljax.training.rollouts import sample_texts
 from rljax.training.rows import completion_rows
 from rljax.training.state import create_state, state_shardings
-from rljax.training.train_step import jit_train_step
 
 STEPS = 20
 MODEL = dict(layers=2, width=16, heads=2, kv_heads=2, mlp_width=32)
@@ -79,10 +78,7 @@ def start(method, mesh):
     state = create_state(context.network.init(key, mesh), optimizer, shardings)
     reference = context.network.init(key, mesh)
     family = FAMILY_CLASSES[stage.objective.family](context, stage, reference, 0)
-    step = jit_train_step(
-        context.network, family.loss_fn, optimizer, mesh, micro_batches=stage.batch.micro_batches
-    )
-    return family, state, step
+    return family, state, family.make_update(optimizer, None)
 
 
 def grpo_batches(family, state):
@@ -103,7 +99,7 @@ def grpo_batches(family, state):
         )
         rows["behavior_logprobs"] = samples.flat("logprobs")
         placed = put_rows(model_rows(rows), family.context.mesh)
-        rows["old_logprobs"] = np.asarray(family.score(state.params, placed))
+        rows["old_logprobs"] = np.asarray(family.score(state.params, placed)["logprobs"])
         rows["ref_logprobs"] = rows["old_logprobs"]
         rows["advantages"] = rng.normal(0.5, 1.0, (16, 1)) * rows["mask"].astype(np.float32)
         rows["advantages"] = rows["advantages"].astype(np.float32)

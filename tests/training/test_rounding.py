@@ -71,7 +71,7 @@ def run(dtype, key, updates=10, learning_rate=1e-6):
         {"rows": SumCount(jnp.ones(()), jnp.ones(()))},
     )
     zero = jnp.zeros((), jnp.int32)
-    state = TrainState(params, first_moments(optimizer, params), zero, zero, zero, jnp.zeros(()))
+    state = TrainState(params, first_moments(optimizer, params), zero, zero, zero)
     step = jax.jit(make_train_step(loss, optimizer, micro_batches=1, rounding_key=key))
     for _ in range(updates):
         state, _ = step(state, {}, {"x": jnp.ones(1)})

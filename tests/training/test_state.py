@@ -12,7 +12,7 @@ def test_first_state_counts_from_zero_and_owns_its_buffers(tiny_network, one_dev
     network, optimizer = tiny_network(), optax.adamw(1e-3)
     shardings = state_shardings(network, optimizer, one_device)
     state = create_state(network.init(jax.random.key(0), one_device), optimizer, shardings)
-    scalars = (state.updates, state.skipped, state.skipped_in_a_row, state.baseline)
+    scalars = (state.updates, state.skipped, state.skipped_in_a_row)
     assert all(value == 0 for value in scalars)
     buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(buffers)) == len(buffers)  # else donation would delete one twice

@@ -1,16 +1,15 @@
 """Rewards to advantages: how much better than expected each sampled token was.
 
-Every part maps per-token rewards [N, T] to advantages [N, T]. The *score* of a row is the sum of
-its token rewards inside the mask, and all parts here give every token of a row the same value.
-They run on the whole batch, before rows are shuffled, split or sharded; groups are found through
-`group_ids`, never through the order of rows.
+Every part maps named arrays (`objectives/arrays.py`), token rewards [N, T] among them, to
+advantages [N, T]. The *score* of a row is the sum of its token rewards inside the mask, and most
+parts give every token of a row the same value. They run on the whole batch, before rows are
+shuffled, split or sharded; groups are found through `group_ids`, never through the order of rows.
 
 Rows without a single True in the mask are not there: they get 0 and enter no statistic. To train
 on fewer tokens than were scored (for example to leave truncated rows out of the loss but inside
 their group's mean), compute advantages with the full mask and aggregate with the narrower one.
 
-Methods that give tokens of one row different values (rewards-to-go, whitening over tokens, a
-critic) belong in this table too.
+Parts that need a critic or segments of a row are in `objectives/credit/`.
 """
 
 from rljax.objectives.advantages.baselines import (
@@ -22,19 +21,71 @@ from rljax.objectives.advantages.baselines import (
     none,
     update_ema_baseline,
 )
+from rljax.objectives.advantages.batch_deviation import group_mean_batch_deviation
+from rljax.objectives.advantages.bnpo import bnpo
+from rljax.objectives.advantages.budgeted import budgeted
+from rljax.objectives.advantages.canon import canon_entropy, canon_length, canon_order
+from rljax.objectives.advantages.demonstrations import group_mean_sampled
+from rljax.objectives.advantages.gpg import gpg
+from rljax.objectives.advantages.length_weighted import group_length_weighted
+from rljax.objectives.advantages.ngrpo import group_zscore_virtual
+from rljax.objectives.advantages.optimal_token import optimal_token_baseline
+from rljax.objectives.advantages.pass_at_k import pass_at_k
+from rljax.objectives.advantages.rewards_to_go import reinforce_plus_plus, remax
+from rljax.objectives.advantages.signed import keep_sign, signed_outcome
+from rljax.objectives.advantages.token_zscore import group_token_zscore
+from rljax.objectives.advantages.whitened import reinforce_plus_plus_baseline
+from rljax.objectives.credit.gae import gae, gae_bootstrapped, gae_length_adaptive
+from rljax.objectives.credit.macro_gae import macro_gae
+from rljax.objectives.credit.segment_values import segment_difference
 
-ADVANTAGES = {
+# Whole samples against the batch, the past or themselves.
+_UNGROUPED = {
     "none": none,
     "batch_mean": batch_mean,
     "ema": ema,
+    "signed_outcome": signed_outcome,
+    "reinforce_plus_plus": reinforce_plus_plus,
+    "remax": remax,
+}
+
+# Whole samples against the prompt's other samples.
+_GROUPED = {
     "group_leave_one_out": group_leave_one_out,
     "group_mean": group_mean,
     "group_zscore": group_zscore,
+    "group_mean_batch_deviation": group_mean_batch_deviation,
+    "group_length_weighted": group_length_weighted,
+    "group_mean_sampled": group_mean_sampled,
+    "group_token_zscore": group_token_zscore,
+    "group_zscore_virtual": group_zscore_virtual,
+    "gpg": gpg,
+    "pass_at_k": pass_at_k,
+    "reinforce_plus_plus_baseline": reinforce_plus_plus_baseline,
+    "bnpo": bnpo,
+    "canon_entropy": canon_entropy,
+    "canon_length": canon_length,
+    "canon_order": canon_order,
+    "budgeted": budgeted,
+    "optimal_token_baseline": optimal_token_baseline,
 }
 
+# Tokens and segments against the values of states.
+_CREDIT = {
+    "gae": gae,
+    "gae_bootstrapped": gae_bootstrapped,
+    "gae_length_adaptive": gae_length_adaptive,
+    "macro_gae": macro_gae,
+    "segment_difference": segment_difference,
+}
+
+ADVANTAGES = {**_UNGROUPED, **_GROUPED, **_CREDIT}
+
 # Parts whose baseline is the prompt's other samples: at least two samples per prompt.
-NEEDS_GROUPS = frozenset({"group_leave_one_out", "group_mean", "group_zscore"})
+NEEDS_GROUPS = frozenset(_GROUPED)
 
 # Parts with a state: they take it as the last positional argument, and the function here moves
 # it on after use. Its keyword-only arguments are config fields of the part as well.
 BASELINE_UPDATES = {"ema": update_ema_baseline}
+
+__all__ = ["ADVANTAGES", "BASELINE_UPDATES", "NEEDS_GROUPS", "keep_sign", "update_ema_baseline"]

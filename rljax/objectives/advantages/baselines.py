@@ -1,10 +1,15 @@
 """Baselines of whole samples: none, the batch's, the group's."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.objectives.advantages.groups import broadcast, group_statistics, scores_of
+from rljax.objectives.advantages.groups import (
+    broadcast,
+    centred_scores,
+    group_deviation,
+    group_statistics,
+    scores_of,
+)
 from rljax.objectives.parts import check_field
 
 
@@ -117,8 +122,7 @@ def group_mean(token_rewards: Array, mask: Array, group_ids: Array) -> Array:
     """
     scores, present = scores_of(token_rewards, mask, group_ids)
     group = group_statistics(scores, present, group_ids)
-    centred = jnp.where(group.homogeneous, 0.0, scores - group.mean)
-    return broadcast(jnp.where(group.size == 1, scores, centred), mask)
+    return broadcast(jnp.where(group.size == 1, scores, centred_scores(scores, group)), mask)
 
 
 def group_zscore(
@@ -142,11 +146,7 @@ def group_zscore(
     """
     scores, present = scores_of(token_rewards, mask, group_ids)
     group = group_statistics(scores, present, group_ids)
-    centred = jnp.where(group.homogeneous, 0.0, scores - group.mean)
-    squares = jax.ops.segment_sum(
-        jnp.where(present, centred**2, 0.0), group.segment, scores.shape[0]
-    )[group.segment]
-    deviation = jnp.sqrt(squares / jnp.maximum(group.size - 1.0, 1.0))
     alone = group.size == 1
-    numerator = jnp.where(alone, scores, centred)
-    return broadcast(numerator / (jnp.where(alone, 1.0, deviation) + advantage_epsilon), mask)
+    numerator = jnp.where(alone, scores, centred_scores(scores, group))
+    deviation = jnp.where(alone, 1.0, group_deviation(scores, present, group))
+    return broadcast(numerator / (deviation + advantage_epsilon), mask)

@@ -47,6 +47,28 @@ def group_statistics(scores: Array, present: Array, group_ids: Array) -> Groups:
     return Groups(size[segment], mean[segment], (highest <= lowest)[segment], segment)
 
 
+def group_sum(values: Array, segment: Array) -> Array:
+    """Sums over the rows of each group, gathered back to the rows: [N, ...] -> [N, ...]."""
+    return jax.ops.segment_sum(values, segment, segment.shape[0])[segment]
+
+
+def group_max(values: Array, segment: Array) -> Array:
+    """Maxima over the rows of each group, gathered back to the rows: [N, ...] -> [N, ...]."""
+    return jax.ops.segment_max(values, segment, segment.shape[0])[segment]
+
+
+def centred_scores(scores: Array, group: Groups) -> Array:
+    """Score - group mean [N], exactly 0 where all scores of a group agree."""
+    return jnp.where(group.homogeneous, 0.0, scores - group.mean)
+
+
+def group_deviation(scores: Array, present: Array, group: Groups) -> Array:
+    """Unbiased deviation (divisor n - 1) of each row's group [N]; 0 for a group of one."""
+    centred = jnp.where(present, centred_scores(scores, group), 0.0)
+    squares = group_sum(centred**2, group.segment)
+    return jnp.sqrt(squares / jnp.maximum(group.size - 1.0, 1.0))
+
+
 def broadcast(row_values: Array, mask: Array) -> Array:
     return jnp.where(mask, jax.lax.stop_gradient(row_values)[:, None], 0.0)
 

@@ -1,32 +1,80 @@
-"""PPO's clipped surrogate."""
+"""PPO's clipped surrogate, with the dual clip or TRL's cap."""
+
+from typing import NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
+from rljax.objectives.surrogates.inputs import cleaned
 
 
-def _clip_sides(
-    log_ratio: Array,
-    advantages: Array,
-    mask: Array,
-    clip_low: float,
-    clip_high: float,
-    dual_clip: float | None,
-) -> tuple[Array, Array, Array]:
-    """Tokens stopped at the lower edge, at the upper edge and at the dual clip, bool [N, T]."""
+class ClipSides(NamedTuple):
+    """Tokens that are stopped, and where: all bool [N, T], no token in two of them."""
+
+    low: Array  # A < 0, below the lower edge
+    high: Array  # A > 0, above the upper edge
+    dual: Array  # A < 0, above the dual clip
+
+
+def check_clips(clip_low: float, clip_high: float, dual_clip: float | None = None) -> None:
+    """Raises ValueError for a negative clip width or a dual clip that is not above 1."""
     for name, width in {"clip_low": clip_low, "clip_high": clip_high}.items():
         check_field(name, width, lambda x: x >= 0, ">= 0")
     check_field("dual_clip", dual_clip, lambda x: x > 1, "> 1, or None to switch it off")
-    ratio = jnp.exp(log_ratio)
-    low = mask & (advantages < 0) & (ratio < 1.0 - clip_low)
-    high = mask & (advantages > 0) & (ratio > 1.0 + clip_high)
+
+
+def clip_sides(
+    ratio: Array,
+    advantages: Array,
+    mask: Array,
+    lower: Array | float,
+    upper: Array | float,
+    dual_clip: float | None = None,
+) -> ClipSides:
+    """Which tokens the pessimistic clip stops.
+
+    Args:
+        ratio: [N, T] f32.
+        advantages: [N, T] f32.
+        mask: [N, T] bool.
+        lower: [] or [N, T] f32, lower edge of the ratio (1 - width).
+        upper: [] or [N, T] f32, upper edge.
+        dual_clip: edge of the ratio where A < 0, or None.
+    """
+    low = mask & (advantages < 0) & (ratio < lower)
+    high = mask & (advantages > 0) & (ratio > upper)
     if dual_clip is None:
-        return low, high, jnp.zeros_like(mask)
-    return low, high, mask & (advantages < 0) & (ratio > dual_clip)
+        return ClipSides(low, high, jnp.zeros_like(mask))
+    return ClipSides(low, high, mask & (advantages < 0) & (ratio > dual_clip))
+
+
+def pessimistic(
+    ratio: Array,
+    advantages: Array,
+    mask: Array,
+    lower: Array | float,
+    upper: Array | float,
+    dual_clip: float | None = None,
+) -> tuple[Array, dict[str, SumCount]]:
+    """Loss max(-r * A, -clip(r, lower, upper) * A), with the dual clip where A < 0, and shares.
+
+    Arguments as in `clip_sides`; all zero outside the mask, advantages without gradient.
+    """
+    sides = clip_sides(ratio, advantages, mask, lower, upper, dual_clip)
+    # Written as a choice instead of max and min: their gradient at a tie would be split.
+    kept = jnp.where(sides.low, lower, jnp.where(sides.high, upper, ratio))
+    metrics = {
+        "clip_share_low": masked(sides.low, mask),
+        "clip_share_high": masked(sides.high, mask),
+        "ratio_mean": masked(ratio, mask),
+    }
+    if dual_clip is not None:
+        kept = jnp.where(sides.dual, dual_clip, kept)
+        metrics["dual_clip_share"] = masked(sides.dual, mask)
+    return -advantages * kept, metrics
 
 
 def clipped_tokens(
@@ -49,8 +97,8 @@ def clipped_tokens(
         log_ratio: [N, T] f32, log of policy / denominator.
         advantages: [N, T] f32.
         mask: [N, T] bool.
-        clip_low: clip width below 1.
-        clip_high: clip width above 1.
+        clip_low: clip width below a ratio of 1.
+        clip_high: clip width above a ratio of 1.
         dual_clip: cap on the ratio where A < 0, or None.
 
     Returns:
@@ -60,8 +108,10 @@ def clipped_tokens(
         ValueError: if a clip width is negative or `dual_clip` is not above 1.
     """
     chex.assert_equal_shape([log_ratio, advantages, mask])
-    low, high, dual = _clip_sides(log_ratio, advantages, mask, clip_low, clip_high, dual_clip)
-    return low | high | dual
+    check_clips(clip_low, clip_high, dual_clip)
+    ratio = jnp.exp(jnp.where(mask, log_ratio, 0.0))
+    sides = clip_sides(ratio, advantages, mask, 1.0 - clip_low, 1.0 + clip_high, dual_clip)
+    return sides.low | sides.high | sides.dual
 
 
 def clipped(
@@ -84,8 +134,8 @@ def clipped(
         logprobs: [N, T] f32; not read.
         advantages: [N, T] f32, constant.
         mask: [N, T] bool.
-        clip_low: clip width below 1.
-        clip_high: clip width above 1; larger than `clip_low` is DAPO's clip-higher.
+        clip_low: clip width below a ratio of 1.
+        clip_high: clip width above a ratio of 1; larger than `clip_low` is DAPO's clip-higher.
         dual_clip: cap on the ratio where A < 0 (3 in verl, 10 in the DAPO script), None for off.
 
     Returns:
@@ -96,19 +146,47 @@ def clipped(
     Raises:
         ValueError: if a clip width is negative or `dual_clip` is not above 1.
     """
-    chex.assert_equal_shape([log_ratio, logprobs, advantages, mask])
-    advantages = jnp.where(mask, jax.lax.stop_gradient(advantages), 0.0)
-    log_ratio = jnp.where(mask, log_ratio, 0.0)
-    low, high, dual = _clip_sides(log_ratio, advantages, mask, clip_low, clip_high, dual_clip)
+    check_clips(clip_low, clip_high, dual_clip)
+    log_ratio, _, advantages = cleaned(log_ratio, logprobs, advantages, mask)
     ratio = jnp.exp(log_ratio)
-    # Written as a choice instead of max and min: their gradient at a tie would be split.
-    kept = jnp.where(low, 1.0 - clip_low, jnp.where(high, 1.0 + clip_high, ratio))
-    metrics = {
-        "clip_share_low": masked(low, mask),
-        "clip_share_high": masked(high, mask),
-        "ratio_mean": masked(ratio, mask),
-    }
-    if dual_clip is not None:
-        kept = jnp.where(dual, dual_clip, kept)
-        metrics["dual_clip_share"] = masked(dual, mask)
-    return -advantages * kept, metrics
+    return pessimistic(ratio, advantages, mask, 1.0 - clip_low, 1.0 + clip_high, dual_clip)
+
+
+def clipped_capped(
+    log_ratio: Array,
+    logprobs: Array,
+    advantages: Array,
+    mask: Array,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    ratio_cap: float = 3.0,
+) -> tuple[Array, dict[str, SumCount]]:
+    """Two-sided clipping as in TRL (`delta`; INTELLECT-2, arXiv:2505.07291).
+
+        loss = max(-min(r, ratio_cap) * A, -clip(r, 1 - clip_low, 1 + clip_high) * A)
+
+    With `ratio_cap` >= 1 + clip_high it is the dual clip. A smaller cap also lowers the upper edge
+    where A > 0, and where A < 0 the loss stops at 1 + clip_high.
+
+    Args:
+        log_ratio: [N, T] f32, differentiated.
+        logprobs: [N, T] f32; not read.
+        advantages: [N, T] f32, constant.
+        mask: [N, T] bool.
+        clip_low: clip width below a ratio of 1.
+        clip_high: clip width above a ratio of 1.
+        ratio_cap: cap on the ratio that is not clipped.
+
+    Returns:
+        [N, T] loss, zero outside the mask, and the metrics of `clipped` with a dual clip.
+
+    Raises:
+        ValueError: if a clip width is negative or `ratio_cap` is not positive.
+    """
+    check_clips(clip_low, clip_high)
+    check_field("ratio_cap", ratio_cap, lambda x: x > 0, "> 0")
+    log_ratio, _, advantages = cleaned(log_ratio, logprobs, advantages, mask)
+    ratio, edge = jnp.exp(log_ratio), 1.0 + clip_high
+    upper, dual = jnp.minimum(edge, ratio_cap), jnp.maximum(edge, ratio_cap)
+    return pessimistic(ratio, advantages, mask, 1.0 - clip_low, upper, dual)

@@ -1,11 +1,10 @@
-"""Surrogates that weigh the log-probability itself: no ratio to differentiate."""
+"""Surrogates without a bound: of the log-probability itself, or of the ratio."""
 
-import chex
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.objectives.metrics import SumCount
+from rljax.objectives.metrics import SumCount, masked
+from rljax.objectives.surrogates.inputs import cleaned
 
 
 def policy_gradient(
@@ -22,8 +21,24 @@ def policy_gradient(
     Returns:
         [N, T] loss, zero outside the mask, and no metrics.
     """
-    chex.assert_equal_shape([log_ratio, logprobs, advantages, mask])
-    advantages = jax.lax.stop_gradient(advantages)
-    # Both sides of the product are cleaned: a masked slot may hold -inf.
-    loss = -jnp.where(mask, advantages, 0.0) * jnp.where(mask, logprobs, 0.0)
-    return loss, {}
+    _, logprobs, advantages = cleaned(log_ratio, logprobs, advantages, mask)
+    return -advantages * logprobs, {}
+
+
+def unclipped(
+    log_ratio: Array, logprobs: Array, advantages: Array, mask: Array
+) -> tuple[Array, dict[str, SumCount]]:
+    """Importance sampling: loss = -A * r, r = exp(log_ratio) (HPT, arXiv:2509.04419, as released).
+
+    Args:
+        log_ratio: [N, T] f32, differentiated.
+        logprobs: [N, T] f32; not read.
+        advantages: [N, T] f32, constant.
+        mask: [N, T] bool.
+
+    Returns:
+        [N, T] loss, zero outside the mask, and the metric `ratio_mean`.
+    """
+    log_ratio, _, advantages = cleaned(log_ratio, logprobs, advantages, mask)
+    ratio = jnp.exp(log_ratio)
+    return -advantages * ratio, {"ratio_mean": masked(ratio, mask)}

@@ -36,7 +36,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.balancing import balance_loss
 from rljax.training.context import Context, Record, checked_count
-from rljax.training.families import Experience
+from rljax.training.families import Experience, Family
 from rljax.training.logprobs import completion_statistics, model_rows
 from rljax.training.rollout_record import rollout_record
 from rljax.training.rollouts import Samples, rollout_metrics, sample_texts
@@ -60,7 +60,7 @@ class Detail(NamedTuple):
     format_ok: np.ndarray  # [N] bool; without the phrase no answer was scored
 
 
-class Evidence:
+class Evidence(Family):
     """Maximises a lower bound on log p(answer | prompt). A batch's leading axis is the prompt."""
 
     def __init__(
@@ -193,9 +193,6 @@ class Evidence:
         rows["answer_mask"] = answer_mask.reshape(rows["mask"].shape)
         present = np.repeat([bool(answer) for answer in answers], group).reshape(-1, group)
         return rows, format_ok.reshape(-1, group), present
-
-    def observe(self, state: TrainState, batch: Rows, experience: Experience) -> None:
-        """One update per step: there is no ratio to keep."""
 
     def record(self, step: int, experience: Experience) -> dict[str, Any]:
         """The step's chains of thought; the reward shown is the log-likelihood of the answer."""

@@ -1,51 +1,40 @@
-"""Critic-free policy gradients: sample, score, compare, update (papers: see rljax/registry.py)."""
+"""Policy gradients: sample, score, compare, update (papers: see rljax/registry/methods/)."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 
 from rljax.config.validate import Stage
 from rljax.data.sources import records_for_step, stream
 from rljax.models.network import Params
-from rljax.objectives.advantages import BASELINE_UPDATES
-from rljax.objectives.advantages.groups import share_without_signal
-from rljax.objectives.kl import k3
-from rljax.objectives.metrics import SumCount, masked
-from rljax.objectives.parts import fields_of
-from rljax.objectives.policy_gradient import kl_in_reward, policy_gradient_loss
+from rljax.objectives.parts import apply, fields_of
 from rljax.objectives.surrogates import clipped_tokens
-from rljax.parallel.rules import put_rows
+from rljax.objectives.values import critic_loss
+from rljax.parallel.rules import batch_sharding, put_rows, replicated
 from rljax.rewards.pool import Scores
+from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.balancing import balance_loss
 from rljax.training.context import Context
-from rljax.training.families import Experience
-from rljax.training.logprobs import completion_statistics
+from rljax.training.families import Experience, Family
+from rljax.training.optimizers import build_critic_optimizer
+from rljax.training.policy_gradient.batches import step_order, trained_arrays
+from rljax.training.policy_gradient.critic import Critic, critic_extra
+from rljax.training.policy_gradient.experience import make_experience
+from rljax.training.policy_gradient.loss import PolicyLoss
+from rljax.training.policy_gradient.needs import running_statistics, stores_old, with_schedule
+from rljax.training.policy_gradient.update import make_policy_update
 from rljax.training.rollout_record import rollout_record
 from rljax.training.rollouts import Samples, rollout_metrics, sample_texts, score_samples
-from rljax.training.rows import (
-    Rows,
-    per_sample,
-    place_at_last_token,
-    rollout_rows,
-    update_batches,
-)
-from rljax.training.state import TrainState
-from rljax.training.train_step import Batch, Metrics
-
-# Arrays of a batch that hold one number for each token of each sample, where they are present.
-PER_TOKEN = (
-    "mask",
-    "advantages",
-    "weights",
-    "behavior_logprobs",
-    "old_logprobs",
-    "ref_logprobs",
-)
+from rljax.training.rounds import Sampled, sample_rounds
+from rljax.training.rows import Rows, per_sample, rollout_rows, take_rows
+from rljax.training.state import Extra, TrainState
+from rljax.training.train_step import Batch, Metrics, jit_update
 
 
 class Detail(NamedTuple):
@@ -53,189 +42,203 @@ class Detail(NamedTuple):
 
     samples: Samples
     scores: Scores
-    inputs: Rows  # what `score` reads, in the layout of the stage
+    inputs: Rows  # what the model runs on, in the layout of the stage
     rows: Rows  # of the completions, [N, T]
     log_ratio: np.ndarray  # [N, T], that each token's last update started from; see `observe`
 
 
-class PolicyGradient:
-    """Group-relative and REINFORCE-like methods against a verifier."""
+class PolicyGradient(Family):
+    """Methods that compare samples of the policy by what a verifier says of them."""
 
     def __init__(
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
+        self.objective = stage.objective
         self.first_step = first_step  # steps of earlier stages: noise is drawn by run, not by stage
         self.key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
         self.prompts = stream(context.train_problems, seed=context.config.seed, shuffle=True)
-        self.engine = context.make_engine(
-            samples_per_prompt=stage.batch.samples_per_prompt,
-            max_new_tokens=stage.max_new_tokens,
-            token_filter=stage.token_filter,
-            stop_strings=stage.stop_strings,
+        self.engine = self._engine(stage.batch.samples_per_prompt, stage.token_filter)
+        self.loss = PolicyLoss(context.network, stage)
+        self.critic = make_critic(context, stage)
+        whole = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
+        self.score = context.jit_statistics(stage.token_filter, micro_batches=whole)
+        self.stores_old = stores_old(stage)
+        self.compare = jax.jit(self._compare)
+        self._keeps = jax.jit(functools.partial(apply, self.objective.part("group_filter")))
+
+    def _engine(self, samples: int, token_filter: TokenFilter) -> Any:
+        return self.context.make_engine(
+            samples_per_prompt=samples,
+            max_new_tokens=self.stage.max_new_tokens,
+            token_filter=token_filter,
+            stop_strings=self.stage.stop_strings,
         )
-        whole_step = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
-        self.score = context.jit_score(stage.token_filter, micro_batches=whole_step)
-        objective = stage.objective
-        placement = objective.choices["kl_placement"]
-        self.ratio, self.surrogate = objective.part("ratio"), objective.part("surrogate")
-        self.weigh = jax.jit(objective.part("aggregation"))
-        self.kl_in_loss = objective.kl if placement == "loss" else None
-        self.kl_in_reward = objective.kl if placement == "reward" else None
-        # With one update the policy that sampled is the policy that learns: no extra forward pass.
-        self.stores_old = stage.batch.updates_per_step > 1 or self.kl_in_reward is not None
-        self.advantages = jax.jit(self._advantages)
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """The problems were checked when they were opened."""
 
+    @staticmethod
+    def extra(context: Context, stage: Stage) -> Extra:
+        """Running statistics, and the critic."""
+        names = running_statistics(stage)
+        whole = replicated(context.mesh)
+        critic = make_critic(context, stage)
+        rest = Extra() if critic is None else critic_extra(critic, context.mesh)
+
+        def create(params: Params) -> dict[str, Any]:
+            return {name: jnp.zeros((), dtype) for name, dtype in names.items()} | rest.create(
+                params
+            )
+
+        return Extra(create, {name: whole for name in names} | rest.shardings)
+
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
-        """The policy-gradient loss of a micro-batch (objectives/policy_gradient.py)."""
-        network, values = self.context.network, self.stage.objective.values
-        statistics = completion_statistics(network, params, batch, self.stage.token_filter)
-        # To the objective samples are [N, T] in either layout of the rows.
-        flat = {name: per_sample(batch[name]) for name in PER_TOKEN if name in batch}
-        logprobs, entropy = per_sample(statistics.logprobs), per_sample(statistics.entropy)
-        mask = flat["mask"]
-        old_logprobs = flat.get("old_logprobs", jax.lax.stop_gradient(logprobs))
-        ref_logprobs = flat.get("ref_logprobs")
-        arrays = flat | {"logprobs": logprobs, "old_logprobs": old_logprobs, "entropy": entropy}
-        loss, metrics = policy_gradient_loss(
-            arrays,
-            ratio=self.ratio,
-            surrogate=self.surrogate,
-            kl=self.kl_in_loss,
-            kl_weight=values["kl_weight"] if self.kl_in_loss else 0.0,
-            kl_importance_weighted=bool(self.kl_in_loss)
-            and values.get("kl_importance_weighted", False),
-            entropy_weight=values["entropy_weight"],
-        )
-        gap = jnp.abs(old_logprobs - flat["behavior_logprobs"])
-        metrics["sampler_trainer_gap"] = masked(gap, mask)
-        if ref_logprobs is not None:
-            metrics["kl_to_start"] = masked(k3(logprobs, ref_logprobs, mask), mask)
-        balance, balance_metrics = balance_loss(
-            network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
-        )
-        return jnp.sum(flat["weights"] * loss) + balance, metrics | balance_metrics
+        """The loss of a part of a prepared batch."""
+        return self.loss.loss_fn(params, batch)
+
+    def prepare(self, params: Params, batch: Batch) -> Batch:
+        """What the whole batch of an update adds to its rows."""
+        return self.loss.prepare(params, batch)
+
+    def make_update(
+        self, optimizer: optax.GradientTransformation, rounding_key: Array | None
+    ) -> Callable:
+        """The jitted update of policy and critic."""
+        update = make_policy_update(self.loss, optimizer, self.critic, rounding_key=rounding_key)
+        mesh, extra = self.context.mesh, self.extra(self.context, self.stage)
+        return jit_update(update, self.context.network, optimizer, mesh, extra)
 
     def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
         """Samples, scores, compares; see the picture of the data flow in the README."""
-        batch = self.stage.batch
-        records = records_for_step(self.prompts, step - 1, batch.prompts_per_step)
-        samples = sample_texts(
-            self.context,
-            self.engine,
-            self.engine.load(self.context.full(state.params)),
-            records,
-            key=self.key,
-            step=self.first_step + step,
+        params, batch = self.context.full(state.params), self.stage.batch
+        sampled = self._sampled(self.engine.load(params), state, step)
+        samples, scores = sampled.samples, sampled.scores
+        inputs = self._inputs(samples)
+        arrays = {
+            "mask": samples.flat("mask"),
+            "behavior_logprobs": samples.flat("logprobs"),
+            "tokens": samples.flat("tokens"),
+            "finished": samples.flat("finished"),
+            "scores": scores.total,
+            "correct": scores.correct,
+            "group_ids": np.repeat(
+                np.arange(len(samples.records), dtype=np.int32), samples.samples_per_prompt
+            ),
+        }
+        arrays |= self._scored(params, state, inputs)
+        running = {name: state.extra[name] for name in running_statistics(self.stage)}
+        trained, moved, compared = jax.device_get(self.compare(arrays, running, step - 1))
+        batches = self.batches(
+            inputs, trained, seed=(self.context.config.seed, self.first_step + step)
         )
-        scores, scoring_seconds = score_samples(self.context, samples)
+        if "prompts_taken" in running:
+            moved["prompts_taken"] = (
+                running["prompts_taken"] + sampled.rounds * batch.prompts_per_step
+            )
+        state = state.replace(extra=state.extra | _placed(moved, state.extra))
+        metrics = self._metrics(sampled) | {name: float(m.mean()) for name, m in compared.items()}
+        seconds = {"sampling": samples.seconds, "scoring": sampled.scoring_seconds}
+        tokens = int(trained["mask"].sum()) * batch.epochs_per_step
+        detail = Detail(samples, scores, inputs, trained, np.zeros(trained["mask"].shape))
+        return state, Experience(batches, metrics, seconds, tokens, detail)
+
+    def _sampled(self, weights: Params, state: TrainState, step: int) -> Sampled:
+        """The samples of a step, as many rounds as it takes."""
+        count, filtered = self.stage.batch.prompts_per_step, "prompts_taken" in state.extra
+        start = int(state.extra["prompts_taken"]) if filtered else (step - 1) * count
+
+        def sample(number: int) -> tuple[Samples, Scores, float]:
+            records = records_for_step(self.prompts, start // count + number, count)
+            samples = sample_texts(
+                *(self.context, self.engine, weights, records),
+                key=self.key,
+                step=self.first_step + step,
+                epoch=number,
+            )
+            return samples, *score_samples(self.context, samples)
+
+        def keep(samples: Samples, scores: Scores) -> np.ndarray:
+            group = samples.samples_per_prompt
+            arrays = {
+                "mask": samples.flat("mask"),
+                "finished": samples.flat("finished"),
+                "scores": scores.total,
+                "correct": scores.correct,
+                "group_ids": np.repeat(np.arange(len(samples.records), dtype=np.int32), group),
+            }
+            return np.asarray(self._keeps(arrays)).reshape(-1, group).any(axis=1)
+
+        rounds = self.objective.values["filter_rounds"] if filtered else 1
+        return sample_rounds(sample, keep, prompts=count, rounds=rounds)
+
+    def _inputs(self, samples: Samples) -> Rows:
+        """The rows that the model runs on."""
         inputs = rollout_rows(
             samples.prompts,
             samples.prompt_mask,
             samples.rollouts.tokens,
             samples.rollouts.mask,
-            share_prompts=batch.share_prompts,
+            share_prompts=self.stage.batch.share_prompts,
         )
         if self.stage.token_filter.entropy_temperature is not None:
             # What was used, not what the moved policy would use: a constant of the update.
             used = samples.rollouts.temperature.reshape(inputs["mask"].shape)
             inputs["temperature"] = np.where(inputs["mask"], used, np.float32(1.0))
-        rows = {"mask": samples.flat("mask"), "behavior_logprobs": samples.flat("logprobs")}
-        rows |= self._scored(self.context.full(state.params), inputs)
-        advantages, baseline, no_signal = jax.device_get(
-            self.advantages(
-                place_at_last_token(scores.total, rows["mask"]),
-                rows["mask"],
-                np.repeat(np.arange(len(records)), samples.samples_per_prompt),
-                state.baseline,
-                {name: rows[name] for name in ("old_logprobs", "ref_logprobs") if name in rows},
-            )
-        )
-        rows["advantages"] = advantages
-        batches = self.batches(
-            inputs, rows, seed=(self.context.config.seed, self.first_step + step)
-        )
-        metrics = rollout_metrics(samples, scores)
-        metrics["groups_without_signal"] = float(no_signal.mean())
-        seconds = {"sampling": samples.seconds, "scoring": scoring_seconds}
-        tokens = int(rows["mask"].sum()) * batch.epochs_per_step
-        state = state.replace(baseline=jax.device_put(baseline, state.baseline.sharding))
-        detail = Detail(samples, scores, inputs, rows, np.zeros(rows["mask"].shape, np.float32))
-        return state, Experience(batches, metrics, seconds, tokens, detail)
+        return inputs
 
-    def _scored(self, params: Params, inputs: Rows) -> Rows:
-        """The log-probabilities that this method needs, under the old and the reference policy."""
+    def _scored(self, params: Params, state: TrainState, inputs: Rows) -> Rows:
+        """What this method needs to know of its samples: log-probabilities, entropies, values."""
         scored = {}
-        if self.stores_old or self.reference is not None:
+        if self.stores_old or self.reference is not None or self.critic is not None:
             placed = put_rows(inputs, self.context.mesh)
             if self.stores_old:
-                scored["old_logprobs"] = self.score(params, placed)
+                for name, array in self.score(params, placed).items():
+                    scored[f"old_{name}"] = array
             if self.reference is not None:
-                scored["ref_logprobs"] = self.score(self.reference, placed)
+                scored["ref_logprobs"] = self.score(self.reference, placed)["logprobs"]
+            if self.critic is not None:
+                scored["values"] = self._values(state.extra["critic"].params, params, placed)
         return {name: per_sample(array) for name, array in jax.device_get(scored).items()}
 
-    def batches(self, inputs: Rows, rows: Rows, *, seed: tuple[int, ...]) -> list[Rows]:
-        """The batches of the step's updates, in the layout of `inputs`.
+    @functools.cached_property
+    def _values(self) -> Callable:
+        return jax.jit(self.critic.values, out_shardings=batch_sharding(self.context.mesh))
 
-        All samples of a prompt are in the same update where its size is a multiple of theirs, in
-        either layout.
-        """
-        batch, shape = self.stage.batch, inputs["mask"].shape
-        together = batch.sequences_per_update % batch.samples_per_prompt == 0
-        whole = inputs | {name: array.reshape(shape) for name, array in rows.items()}
-        samples = np.arange(len(rows["mask"]), dtype=np.int32)
-        whole["row"] = samples.reshape(shape[:-1])  # of the step, in any batch
-        batches = update_batches(
-            whole,
-            rows_per_update=batch.sequences_per_update * len(whole["row"]) // len(samples),
-            epochs=batch.epochs_per_step,
-            seed=seed,
-            unit=batch.samples_per_prompt if together and len(shape) == 2 else 1,
+    def _compare(self, arrays: Rows, running: dict[str, Array], done: Array) -> tuple:
+        """`make_experience` on what was sampled."""
+        noise_key = purpose_key(self.context.config.seed, Purpose.SELECTION)
+        return make_experience(
+            self.objective,
+            with_schedule(arrays | running, done, self.stage.steps, noise_key, self.first_step),
         )
-        for update in batches:
-            weights = np.asarray(self.weigh(per_sample(update["mask"])), np.float32)
-            update["weights"] = weights.reshape(update["mask"].shape)
-        return batches
 
-    def _advantages(
-        self,
-        rewards: Array,
-        mask: Array,
-        group_ids: Array,
-        baseline: Array,
-        scored: dict[str, Array],
-    ) -> tuple[Array, Array, SumCount]:
-        """Advantages [N, T], the moved baseline [], and the share of groups without signal."""
-        objective = self.stage.objective
-        no_signal = share_without_signal(rewards, mask, group_ids)
-        if self.kl_in_reward is not None:
-            rewards = kl_in_reward(
-                rewards,
-                scored["old_logprobs"],
-                scored["ref_logprobs"],
-                mask,
-                kl_weight=objective.values["kl_weight"],
-                kl=self.kl_in_reward,
-            )
-        part = objective.part("advantage")
-        update = BASELINE_UPDATES.get(objective.choices["advantage"])
-        if update is None:
-            return part(rewards, mask, group_ids), baseline, no_signal
-        fields = {name: objective.values[name] for name in fields_of(update)}
-        advantages = part(rewards, mask, group_ids, baseline)
-        return advantages, update(baseline, rewards, mask, **fields), no_signal
+    def batches(self, inputs: Rows, rows: Rows, *, seed: tuple[int, ...]) -> list[Rows]:
+        """The batches of the step's updates, in the layout of `inputs`."""
+        shape = inputs["mask"].shape
+        whole = inputs | {"mask": rows["mask"].reshape(shape)}
+        row = np.arange(len(rows["mask"]), dtype=np.int32)  # of the step, in any batch
+        for name, array in (trained_arrays(self.loss, rows) | {"row": row}).items():
+            whole[name] = np.asarray(array).reshape(shape if array.ndim == 2 else shape[:-1])
+        order = step_order(self.stage.batch, seed=seed)
+        return [whole] if len(order) == 1 else [take_rows(whole, part) for part in order]
+
+    def _metrics(self, sampled: Sampled) -> dict[str, float]:
+        metrics = rollout_metrics(sampled.samples, sampled.scores)
+        if self.objective.choices["group_filter"] != "none":
+            metrics["sampling_rounds"] = float(sampled.rounds)
+            metrics["filled_prompts"] = float(sampled.filled)
+        return metrics
 
     def observe(self, state: TrainState, batch: Rows, experience: Experience) -> None:
         """Keeps the ratios of an update's tokens: the policy before it / before the step."""
-        if not self.stores_old:  # a single update: every ratio is 1
+        if self.stage.batch.updates_per_step == 1:  # every ratio is 1
             return
         detail: Detail = experience.detail
         placed = put_rows(detail.inputs, self.context.mesh)
-        logprobs = per_sample(jax.device_get(self.score(self.context.full(state.params), placed)))
+        scored = self.score(self.context.full(state.params), placed)["logprobs"]
+        logprobs = per_sample(jax.device_get(scored))
         log_ratio = np.where(detail.rows["mask"], logprobs - detail.rows["old_logprobs"], 0.0)
         updated = batch["row"].reshape(-1)
         detail.log_ratio[updated] = log_ratio[updated]
@@ -245,8 +248,8 @@ class PolicyGradient:
         detail: Detail = experience.detail
         rows, log_ratio = detail.rows, detail.log_ratio
         dropped = np.zeros(log_ratio.shape, bool)
-        if self.stage.objective.choices["surrogate"] == "clipped":
-            fields = {name: self.stage.objective.values[name] for name in fields_of(clipped_tokens)}
+        if self.objective.choices["surrogate"] == "clipped":
+            fields = {name: self.objective.values[name] for name in fields_of(clipped_tokens)}
             clip = functools.partial(clipped_tokens, **fields)
             dropped = np.asarray(clip(log_ratio, rows["advantages"], rows["mask"]))
         return rollout_record(
@@ -262,3 +265,23 @@ class PolicyGradient:
                 "advantage": rows["advantages"],
             },
         )
+
+
+def make_critic(context: Context, stage: Stage) -> Critic | None:
+    """The critic of a stage whose objective has targets for one."""
+    if stage.objective.choices["value_target"] == "none":
+        return None
+    return Critic.create(
+        context.network,
+        build_critic_optimizer(stage),
+        stage.objective.bind(critic_loss),
+        stage.critic,
+        stage.batch.micro_batches,
+    )
+
+
+def _placed(moved: Rows, extra: dict[str, Any]) -> dict[str, Array]:
+    return {
+        name: jax.device_put(jnp.asarray(value, extra[name].dtype), extra[name].sharding)
+        for name, value in moved.items()
+    }

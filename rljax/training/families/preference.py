@@ -20,7 +20,7 @@ from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.balancing import balance_loss
 from rljax.training.context import Context, Record
-from rljax.training.families import Experience
+from rljax.training.families import Experience, Family
 from rljax.training.logprobs import completion_statistics, model_rows
 from rljax.training.pairs import sample_pairs
 from rljax.training.rows import (
@@ -34,7 +34,7 @@ from rljax.training.state import TrainState
 from rljax.training.train_step import Batch, Metrics
 
 
-class Preference:
+class Preference(Family):
     """DPO and its relatives. The leading axis of a batch is the pair; sample 0 of it is chosen."""
 
     def __init__(
@@ -94,12 +94,6 @@ class Preference:
         usable = rows["mask"].any(axis=-1).reshape(-1, 2).all(axis=1)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
         return state, Experience([batch], {}, {}, tokens)
-
-    def observe(self, state: TrainState, batch: Rows, experience: Experience) -> None:
-        """Nothing was sampled."""
-
-    def record(self, step: int, experience: Experience) -> None:
-        """Nothing was sampled in this step."""
 
 
 def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:

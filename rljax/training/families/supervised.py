@@ -16,7 +16,7 @@ from rljax.objectives.supervised import nll
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.balancing import balance_loss
 from rljax.training.context import Context, checked_count
-from rljax.training.families import Experience
+from rljax.training.families import Experience, Family
 from rljax.training.logprobs import completion_statistics
 from rljax.training.rows import Rows
 from rljax.training.state import TrainState
@@ -25,12 +25,13 @@ from rljax.training.train_step import Batch, Metrics
 Example = tuple[list[int], list[int]]  # prompt ids, completion ids with eos
 
 
-class Supervised:
+class Supervised(Family):
     """Learns demonstrations; the rows of a step are a pure function of (seed, step)."""
 
     def __init__(
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
+        self.context, self.stage = context, stage
         self.network = context.network
         self.tokenizer = context.tokenizer
         self.batch = stage.batch
@@ -78,12 +79,6 @@ class Supervised:
         )
         rows["weights"] = np.asarray(self.weigh(rows["mask"]), np.float32)
         return state, Experience([rows], {}, {}, int(rows["mask"].sum()))
-
-    def observe(self, state: TrainState, batch: Rows, experience: Experience) -> None:
-        """Nothing was sampled."""
-
-    def record(self, step: int, experience: Experience) -> None:
-        """Nothing was sampled."""
 
 
 def read_demonstrations(

@@ -10,6 +10,7 @@ from golden_adapters.policy_gradient import (
     loss_and_gradients,
     surrogate_part,
 )
+from golden_adapters.ppo import tunix_gae
 
 TUNIX_AGGREGATIONS = {
     "token-mean": "token_mean",
@@ -27,10 +28,11 @@ def _tunix_advantage(case: dict, name: str, **settings) -> dict:
     return {"advantages": advantages[:, 0]}
 
 
+TUNIX_RATIOS = {"grpo": "token", "gspo-token": "sequence"}
+
+
 def _tunix_loss(case: dict) -> dict:
     args, mask = case["args"], bools(case, "mask")
-    if args["loss_algo"] != "grpo":
-        raise NotBuilt("a ratio per sequence")
     aggregation = lookup(TUNIX_AGGREGATIONS, args["loss_agg_mode"], "aggregation")
     beta = args.get("beta", 0.0)
     loss, (gradient, _), _ = loss_and_gradients(
@@ -38,7 +40,7 @@ def _tunix_loss(case: dict) -> dict:
         jnp.where(mask, floats(case, "advantages")[:, None], 0.0),
         mask,
         aggregation_weights(mask, aggregation),
-        ratio="token",
+        ratio=lookup(TUNIX_RATIOS, args["loss_algo"], "ratio"),
         surrogate=surrogate_part(
             "clipped",
             clip_low=args["epsilon"],
@@ -61,4 +63,5 @@ def tunix(case: dict) -> dict:
         return _tunix_advantage(case, "group_leave_one_out")
     if function == "compute_drgrpo_advantages":
         return _tunix_advantage(case, "group_mean")
-    return lookup({"grpo_loss_fn": _tunix_loss}, function, "function")(case)
+    others = {"grpo_loss_fn": _tunix_loss, "compute_gae_advantages": tunix_gae}
+    return lookup(others, function, "function")(case)

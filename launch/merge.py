@@ -1,0 +1,171 @@
+"""Keeps the largest changes of a trained model (DLER, arXiv:2510.15110) and writes the result.
+
+    python launch/merge.py BASE TRAINED OUT [--keep=0.25] [--scale=0.7] [--scope=tensor]
+
+BASE and TRAINED are Hugging Face folders, or checkpoints of runs: WORKDIR/checkpoints/STAGE[/STEP].
+OUT becomes a Hugging Face folder with base + scale * D, where D = trained - base is kept on the
+share of entries that changed most, and is 0 elsewhere.
+
+    --keep=0.25        share of the entries that is kept
+    --scale=0.7        factor of what is kept
+    --scope=tensor     the share is that of every tensor; or of the "model" as a whole
+    --dtype=bfloat16   type of the written weights; by default that of TRAINED
+
+Tokenizer, chat template and generation settings come from TRAINED, or else from BASE, where one of
+them is a Hugging Face folder. Adapters are merged into their matrices first.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from rljax.config.runs import find_step, recorded_network, run_config
+from rljax.data.tokenizers import load_tokenizer
+from rljax.models.config import DTYPES, ModelConfig
+from rljax.models.lora import combine, merge_adapters
+from rljax.models.merge import SCOPES, kept_share, merge
+from rljax.models.network import Network, Params
+from rljax.models.pretrained import is_pretrained, load_params, read_config, save_pretrained
+from rljax.parallel.mesh import make_mesh
+from rljax.training.start import Source, check_start, load_start
+
+# Fields of a model that do not say which function of its parameters it is.
+SETTINGS = (
+    *("dtype", "param_dtype", "attention", "decode_attention", "remat", "lora"),
+    *("router_aux_weight", "router_bias_rate"),
+)
+
+
+class Model(NamedTuple):
+    """Where a model lies, and what it is."""
+
+    path: Path
+    config: ModelConfig
+    run: dict[str, Any] | None  # the config of the run that wrote it; None: a Hugging Face folder
+
+    @classmethod
+    def at(cls, path: Path) -> "Model":
+        """Reads what is said about the model.
+
+        Raises:
+            ValueError: if it is neither a Hugging Face folder nor a checkpoint of a run.
+        """
+        if is_pretrained(path):
+            return cls(path, read_config(path), None)
+        step = find_step(path)
+        run = run_config(step)
+        if run is None:
+            raise ValueError(
+                f"No {step.parents[2] / 'config.json'}: a checkpoint must lie in the folder of a "
+                "run, as WORKDIR/checkpoints/STAGE[/STEP]."
+            )
+        return cls(step, recorded_network(run), run)
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights as they are stored, if it can be written."""
+        if self.run is not None:
+            return self.config.param_dtype
+        values = json.loads((self.path / "config.json").read_text())
+        values = values.get("text_config", values) | values
+        stored = str(values.get("torch_dtype") or values.get("dtype"))
+        return stored if stored in DTYPES else self.config.param_dtype
+
+    def load(self, mesh: Mesh) -> tuple[Network, Params]:
+        """The model without adapters, and its parameters."""
+        network = Network.create(self.config)
+        if self.run is None:
+            return network, load_params(self.path, network, mesh)
+        start = Source(str(self.path), self.run["seed"])
+        check_start(start, network)
+        return merge_adapters(network, combine(*load_start(start, network, mesh)))
+
+
+def check_same(base: ModelConfig, trained: ModelConfig) -> None:
+    """Raises ValueError unless both are the same function of their parameters."""
+    first, second = (dataclasses.asdict(config) for config in (base, trained))
+    odd = [name for name in first if name not in SETTINGS and first[name] != second[name]]
+    if odd:
+        listed = ", ".join(f"{name}={first[name]!r} and {second[name]!r}" for name in odd)
+        raise ValueError(f"BASE and TRAINED are different models: {listed}.")
+
+
+def write(options: argparse.Namespace) -> float:
+    """Merges and writes; returns the share of entries that differ from the base.
+
+    Raises:
+        ValueError: for folders that are no models, or not the same one; an OUT that is not empty.
+    """
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise ValueError(f"{options.out} is there already, and not an empty folder.")
+    base, trained = Model.at(options.base), Model.at(options.trained)
+    check_same(base.config, trained.config)
+    # Parameters are split as far as the width allows, whatever machine trained them.
+    shards = math.gcd(base.config.width, len(jax.devices()))
+    mesh = make_mesh({"fsdp": shards}, jax.devices()[:shards])
+    with jax.set_mesh(mesh):
+        network, start = base.load(mesh)
+        params = merge(
+            network,
+            start,
+            trained.load(mesh)[1],
+            keep=options.keep,
+            scale=options.scale,
+            scope=options.scope,
+        )
+        share = kept_share(network, start, params)
+        source = next((m.path for m in (trained, base) if m.run is None), None)
+        save_pretrained(
+            options.out,
+            network,
+            params,
+            source=source,
+            tokenizer=_tokenizer_folder(trained) if source is None else None,
+            dtype=options.dtype or trained.dtype,
+            more_config={} if source else _special_tokens(trained),
+        )
+    return share
+
+
+def _tokenizer_folder(model: Model) -> str | None:
+    path = model.run["tokenizer"]["path"]
+    return path if Path(path).is_dir() else None
+
+
+def _special_tokens(model: Model) -> dict[str, int | None]:
+    """What config.json says of the tokens, where no source does."""
+    settings = model.run["tokenizer"]
+    tokenizer = load_tokenizer(settings["path"], tuple(settings["special_tokens"]))
+    return {f"{name}_token_id": getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos")}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after printing what is wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in ("base", "trained", "out"):
+        parser.add_argument(name, type=Path, metavar=name.upper())
+    parser.add_argument("--keep", type=float, default=0.25)
+    parser.add_argument("--scale", type=float, default=0.7)
+    parser.add_argument("--scope", default="tensor", choices=SCOPES)
+    parser.add_argument("--dtype", default="", choices=DTYPES)
+    options = parser.parse_args(arguments)
+    try:
+        share = write(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {options.out}; {share:.1%} of the entries differ from {options.base}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

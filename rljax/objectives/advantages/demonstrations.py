@@ -1,0 +1,70 @@
+"""Groups that hold demonstrations besides samples."""
+
+import chex
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.objectives.advantages.groups import (
+    Groups,
+    broadcast,
+    group_max,
+    group_statistics,
+    group_sum,
+    scores_of,
+)
+from rljax.objectives.parts import check_field
+
+
+def _spread_to_group(values: Array, holds: Array, segment: Array) -> Array:
+    """The value that the rows marked by `holds` share, at all rows of their group; 0 without."""
+    largest = group_max(jnp.where(holds, values, -jnp.inf), segment)
+    return jnp.where(jnp.isfinite(largest), largest, 0.0)
+
+
+def group_mean_sampled(
+    token_rewards: Array,
+    mask: Array,
+    group_ids: Array,
+    demonstration: Array,
+    *,
+    divide_by_deviation: bool = False,
+    advantage_epsilon: float = 1e-6,
+) -> Array:
+    """Score - mean of the group's samples, demonstrations left out of it (HPT, arXiv:2509.04419).
+
+    Statistics are those of rows that the policy sampled; demonstrations are compared with them.
+    Where no demonstration is there, this is `group_mean`, or `group_zscore`.
+
+    Args:
+        token_rewards: [N, T] f32.
+        mask: [N, T] bool.
+        group_ids: [N] i32, equal for the samples and demonstrations of one prompt.
+        demonstration: [N] bool.
+        divide_by_deviation: divide by the unbiased deviation of the samples + epsilon; a
+            deviation of 0 counts as 1.
+        advantage_epsilon: added to the deviation.
+
+    Returns:
+        [N, T] f32, constant, zero outside the mask; exactly 0 for the samples of a group of two
+        or more that all agree. With fewer than two samples there is nothing to compare with:
+        mean 0, deviation 1.
+
+    Raises:
+        ValueError: if `advantage_epsilon` is negative.
+    """
+    check_field("advantage_epsilon", advantage_epsilon, lambda x: x >= 0, ">= 0")
+    scores, present = scores_of(token_rewards, mask, group_ids)
+    chex.assert_equal_shape([scores, demonstration])
+    sampled = present & ~demonstration
+    group: Groups = group_statistics(scores, sampled, group_ids)
+    enough = group.size > 1
+    # The mean of equal scores may be off by a rounding error; their maximum is not.
+    agreed = _spread_to_group(scores, sampled, group.segment)
+    mean = jnp.where(enough, jnp.where(group.homogeneous, agreed, group.mean), 0.0)
+    advantages = scores - mean
+    if divide_by_deviation:
+        squares = group_sum(jnp.where(sampled, advantages**2, 0.0), group.segment)
+        deviation = jnp.sqrt(squares / jnp.maximum(group.size - 1.0, 1.0))
+        deviation = jnp.where(enough & (deviation > 0), deviation, 1.0)
+        advantages = advantages / (deviation + advantage_epsilon)
+    return broadcast(advantages, mask)

@@ -1,0 +1,58 @@
+"""A group z-score over tokens instead of rows."""
+
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.objectives.advantages.baselines import group_zscore
+from rljax.objectives.advantages.groups import (
+    broadcast,
+    group_max,
+    group_statistics,
+    group_sum,
+    scores_of,
+)
+from rljax.objectives.parts import check_field
+
+
+def group_token_zscore(
+    token_rewards: Array,
+    mask: Array,
+    group_ids: Array,
+    *,
+    advantage_epsilon: float = 1e-6,
+    fallback_size: float = 5.0,
+) -> Array:
+    """Z-score with mean and biased deviation over a group's tokens (HAPO, arXiv:2509.16591, B).
+
+    Every token has its row's score, so that long rows weigh more. A group in which an advantage
+    reaches `fallback_size` takes `group_zscore` instead, whole: a short row against long ones has
+    a tiny deviation to be divided by.
+
+    Args:
+        token_rewards: [N, T] f32.
+        mask: [N, T] bool.
+        group_ids: [N] i32, equal for the samples of one prompt.
+        advantage_epsilon: added to the deviation.
+        fallback_size: size |A| of a token from which on the group falls back, > 0.
+
+    Returns:
+        [N, T] f32, constant, zero outside the mask; exactly 0 where all scores of a group agree,
+        which those of a group of one do.
+
+    Raises:
+        ValueError: if `advantage_epsilon` is negative or `fallback_size` not positive.
+    """
+    check_field("advantage_epsilon", advantage_epsilon, lambda x: x >= 0, ">= 0")
+    check_field("fallback_size", fallback_size, lambda x: x > 0, "> 0")
+    scores, present = scores_of(token_rewards, mask, group_ids)
+    group = group_statistics(scores, present, group_ids)
+    lengths = mask.sum(axis=-1).astype(scores.dtype)
+    tokens = jnp.maximum(group_sum(lengths, group.segment), 1.0)
+    centred = scores - group_sum(lengths * scores, group.segment) / tokens
+    deviation = jnp.sqrt(group_sum(lengths * centred**2, group.segment) / tokens)
+    spread = ~group.homogeneous
+    zscore = jnp.where(spread, centred / jnp.where(spread, deviation + advantage_epsilon, 1.0), 0.0)
+    largest = group_max(jnp.where(present, jnp.abs(zscore), 0.0), group.segment)
+    by_rows = group_zscore(token_rewards, mask, group_ids, advantage_epsilon=advantage_epsilon)
+    falls_back = (largest >= fallback_size)[:, None] & spread[:, None]
+    return jnp.where(falls_back, by_rows, broadcast(zscore, mask))

@@ -1,0 +1,163 @@
+"""How uncertain a token is next to the others of its batch (HAPO, arXiv:2509.16591)."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.objectives.batch_inputs.ranking import nearest_quantile
+from rljax.objectives.parts import check_field
+
+# Under the root of the spread, as in the authors' code.
+SMALLEST_VARIANCE = 1e-8
+
+
+class EntropyStatistics(NamedTuple):
+    """Of the log-entropies of a batch, all [] f32. Zeros: nothing is known, every level is 0."""
+
+    pivot: Array  # a quantile
+    spread: Array  # root of the mean squared distance from the pivot
+    highest: Array  # largest (log-entropy - pivot) / spread
+    lowest: Array  # smallest
+
+    @classmethod
+    def nothing(cls) -> "EntropyStatistics":
+        """Before the first step."""
+        return cls(*(jnp.zeros(()) for _ in cls._fields))
+
+
+def entropy_statistics(
+    entropy: Array, mask: Array, *, entropy_pivot: float = 0.8, entropy_floor: float = 1e-8
+) -> EntropyStatistics:
+    """Pivot and scale of log(entropy) over the tokens of the batch.
+
+    Args:
+        entropy: [N, T] f32, nats.
+        mask: [N, T] bool.
+        entropy_pivot: quantile whose level is 0, in [0, 1].
+        entropy_floor: smallest entropy before the logarithm, > 0; tokens at it dominate the spread.
+
+    Returns:
+        `EntropyStatistics`, constant; zeros for an all-False mask.
+    """
+    check_field("entropy_pivot", entropy_pivot, lambda x: 0 <= x <= 1, "in [0, 1]")
+    check_field("entropy_floor", entropy_floor, lambda x: x > 0, "> 0")
+    chex.assert_equal_shape([entropy, mask])
+    log_entropy = _log(entropy, mask, entropy_floor)
+    pivot = nearest_quantile(log_entropy, mask, entropy_pivot)
+    distance = jnp.where(mask, log_entropy - pivot, 0.0)
+    variance = (distance**2).sum() / jnp.maximum(mask.sum(), 1)
+    spread = jnp.sqrt(jnp.maximum(variance, SMALLEST_VARIANCE))
+    # The pivot is one of the tokens: its distance of 0 makes no difference to either end.
+    found = EntropyStatistics(pivot, spread, distance.max() / spread, distance.min() / spread)
+    return jax.tree.map(lambda x: jnp.where(mask.any(), x, 0.0), found)
+
+
+def level_of(
+    entropy: Array,
+    mask: Array,
+    statistics: EntropyStatistics,
+    *,
+    entropy_floor: float = 1e-8,
+    authors_unsigned_h: bool = False,
+) -> Array:
+    """The level h of entropies against the statistics of a batch, which need not be their own.
+
+        z = (log entropy - pivot) / spread
+        h = z / highest where z > 0, z / |lowest| where z <= 0
+
+    Args:
+        entropy: [...] f32, nats.
+        mask: [...] bool.
+        statistics: of `entropy_statistics`.
+        entropy_floor: smallest entropy before the logarithm.
+        authors_unsigned_h: divide by `lowest` with its sign, as the released code does: levels are
+            then >= 0 on both sides of the pivot.
+
+    Returns:
+        [...] f32, 0 outside the mask; in [-1, 1] for the statistics' own batch.
+    """
+    pivot, spread, highest, lowest = statistics
+    distance = jnp.where(mask, _log(entropy, mask, entropy_floor) - pivot, 0.0)
+    z = jnp.where(spread > 0, distance / jnp.where(spread > 0, spread, 1.0), 0.0)
+    low = lowest if authors_unsigned_h else -lowest
+    up = jnp.where(highest > 0, z / jnp.where(highest > 0, highest, 1.0), 0.0)
+    down = jnp.where(lowest < 0, z / jnp.where(lowest < 0, low, 1.0), 0.0)
+    return jnp.where(z > 0, up, down)
+
+
+def entropy_level(
+    current_entropy: Array,
+    mask: Array,
+    *,
+    entropy_pivot: float = 0.8,
+    entropy_floor: float = 1e-8,
+    authors_unsigned_h: bool = False,
+) -> Array:
+    """Normalised log-entropy of each token: 1 at the highest, 0 at the pivot, -1 at the lowest.
+
+    Args:
+        current_entropy: [N, T] f32, nats, before the update.
+        mask: [N, T] bool.
+        entropy_pivot: quantile of the entropies whose level is 0.
+        entropy_floor: smallest entropy before the logarithm.
+        authors_unsigned_h: as the released code, levels >= 0 on both sides of the pivot.
+
+    Returns:
+        [N, T] f32, constant, 0 outside the mask.
+
+    Raises:
+        ValueError: for a quantile outside of [0, 1] or a floor that is not positive.
+    """
+    statistics = entropy_statistics(
+        current_entropy, mask, entropy_pivot=entropy_pivot, entropy_floor=entropy_floor
+    )
+    return level_of(
+        current_entropy,
+        mask,
+        statistics,
+        entropy_floor=entropy_floor,
+        authors_unsigned_h=authors_unsigned_h,
+    )
+
+
+def adaptive_temperature(
+    entropy: Array,
+    statistics: EntropyStatistics,
+    *,
+    temperature: float = 1.0,
+    temperature_slope: float = 0.05,
+    temperature_entropy_floor: float = 1e-6,
+    unscaled: bool = False,
+) -> Array:
+    """Sampling temperature of the next token (HAPO, part A): T0 * (1 + slope * h).
+
+    h is the level of the current step's entropy against the statistics of the step before,
+    clamped to [-1, 1]. Log-probabilities for training stay those at T0.
+
+    Args:
+        entropy: [...] f32, nats, of the next token's distribution.
+        statistics: of the step before; `EntropyStatistics.nothing()` in the first one gives T0.
+        temperature: T0.
+        temperature_slope: how much h changes the temperature; 0.05 in the code, 0.1 in the paper.
+        temperature_entropy_floor: smallest entropy before the logarithm; 1e-6 in the sampler.
+        unscaled: the paper's second version: h = (log entropy - pivot) / spread, not clamped.
+
+    Returns:
+        [...] f32, constant.
+    """
+    everywhere = jnp.ones(entropy.shape, bool)
+    if unscaled:
+        known = statistics.spread > 0
+        distance = _log(entropy, everywhere, temperature_entropy_floor) - statistics.pivot
+        level = jnp.where(known, distance / jnp.where(known, statistics.spread, 1.0), 0.0)
+    else:
+        level = level_of(entropy, everywhere, statistics, entropy_floor=temperature_entropy_floor)
+        level = jnp.clip(level, -1.0, 1.0)
+    return temperature * (1.0 + temperature_slope * level)
+
+
+def _log(entropy: Array, mask: Array, floor: float) -> Array:
+    return jnp.log(jnp.maximum(jnp.where(mask, jax.lax.stop_gradient(entropy), 1.0), floor))

@@ -1,0 +1,178 @@
+"""GAE over macro actions (MA-RLHF, arXiv:2410.02743): one advantage for all tokens of a segment."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.objectives.credit.gae import check_unit, generalized_advantages
+from rljax.objectives.credit.slots import last_slot, ranks
+from rljax.objectives.parts import check_field
+from rljax.objectives.whitening import whiten
+
+MACRO_WEIGHTS = ("equal", "unit", "position")
+
+
+class MacroActions(NamedTuple):
+    """Segments of a row as steps, all [N, T]: slot j is segment j, T are enough for any row."""
+
+    rewards: Array  # f32
+    values: Array  # f32, of the segment
+    mask: Array  # bool, False where there is no such segment
+
+
+def segment_totals(values: Array, mask: Array, segment_ids: Array) -> Array:
+    """Sum over the tokens of each segment. [N, T] each -> [N, T] by segment number."""
+    slots = mask.shape[-1]
+    # Numbers outside [0, T) are dropped by the sum.
+    ids = jnp.where(mask, segment_ids, slots)
+    one_row = lambda x, i: jax.ops.segment_sum(x, i, num_segments=slots)  # noqa: E731
+    return jax.vmap(one_row)(jnp.where(mask, values, 0), ids)
+
+
+def of_token(by_segment: Array, mask: Array, segment_ids: Array) -> Array:
+    """What belongs to each token's segment. [N, T] by segment number -> [N, T], 0 outside."""
+    ids = jnp.clip(segment_ids, 0, mask.shape[-1] - 1)
+    return jnp.where(mask, jnp.take_along_axis(by_segment, ids, axis=-1), 0)
+
+
+def position_in_segment(mask: Array, segment_ids: Array) -> tuple[Array, Array]:
+    """Of each token: its number within its segment, from 0, and the segment's length, [N, T]."""
+    slots = mask.shape[-1]
+    own = ranks(mask)
+    ids = jnp.where(mask, segment_ids, slots)
+    one_row = lambda x, i: jax.ops.segment_min(x, i, num_segments=slots)  # noqa: E731
+    first = of_token(jax.vmap(one_row)(own, ids), mask, segment_ids)
+    lengths = segment_totals(jnp.ones_like(own), mask, segment_ids)
+    return own - first, of_token(lengths, mask, segment_ids)
+
+
+def _token_weights(mask: Array, segment_ids: Array, macro_weights: str) -> Array:
+    """Weights sigma of the tokens inside their segment, which sum to 1. [N, T] f32."""
+    check_field("macro_weights", macro_weights, MACRO_WEIGHTS.__contains__, f"in {MACRO_WEIGHTS}")
+    position, length = position_in_segment(mask, segment_ids)
+    if macro_weights == "unit":
+        return (mask & (position == length - 1)).astype(float)
+    raw = jnp.where(mask, 1.0, 0.0)
+    if macro_weights == "position":
+        raw = raw / jnp.where(mask, position + 1, 1)
+    total = of_token(segment_totals(raw, mask, segment_ids), mask, segment_ids)
+    return raw / jnp.where(mask, total, 1.0)
+
+
+def macro_actions(
+    token_rewards: Array,
+    values: Array,
+    mask: Array,
+    segment_ids: Array,
+    *,
+    macro_weights: str = "equal",
+) -> MacroActions:
+    """Rewards and values of segments: averages over their tokens with weights sigma.
+
+        X[j] = sum_k sigma[k] * x[k]
+
+    `equal`: 1 / length; `unit`: the last token alone; `position`: proportional to 1 / (k + 1), k
+    from 0. The reward of the row's last token holds the outcome and is added whole, never averaged,
+    however long the segment is that it ends.
+
+    Args:
+        token_rewards: [N, T] f32.
+        values: [N, T] f32, of the state before each token.
+        mask: [N, T] bool.
+        segment_ids: [N, T] i32, from 0 in each row; numbers may be left out.
+        macro_weights: `equal`, `unit` or `position`.
+
+    Returns:
+        `MacroActions`, constant, zero where there is no segment.
+
+    Raises:
+        ValueError: for other `macro_weights`.
+    """
+    chex.assert_rank(values, 2)
+    chex.assert_equal_shape([token_rewards, values, mask, segment_ids])
+    weights = _token_weights(mask, segment_ids, macro_weights)
+    outcome = jnp.where(last_slot(mask), 1.0, weights)
+    clean = lambda x: jax.lax.stop_gradient(jnp.where(mask, x, 0.0))  # noqa: E731
+    return MacroActions(
+        segment_totals(outcome * clean(token_rewards), mask, segment_ids),
+        segment_totals(weights * clean(values), mask, segment_ids),
+        segment_totals(jnp.ones(mask.shape, jnp.int32), mask, segment_ids) > 0,
+    )
+
+
+def macro_gae(
+    token_rewards: Array,
+    values: Array,
+    mask: Array,
+    segment_ids: Array,
+    *,
+    gamma: float = 1.0,
+    gae_lambda: float = 0.95,
+    macro_weights: str = "equal",
+    whiten_advantages: bool = False,
+    whiten_epsilon: float = 1e-8,
+) -> Array:
+    """GAE over segments; every token takes the advantage of its segment (arXiv:2410.02743).
+
+    A row is terminal after its last token. The paper does not whiten; to compare with `gae`, whiten
+    both or neither.
+
+    Args:
+        token_rewards: [N, T] f32; an outcome is on the last True slot.
+        values: [N, T] f32, of the state before each token.
+        mask: [N, T] bool.
+        segment_ids: [N, T] i32, macro action of each token.
+        gamma: discount per macro action, in [0, 1].
+        gae_lambda: weight of later TD errors, in [0, 1].
+        macro_weights: weights of the tokens of a macro action: equal, unit or position.
+        whiten_advantages: mean 0 and unbiased variance 1 over all tokens.
+        whiten_epsilon: added to the variance that advantages are whitened with.
+
+    Returns:
+        [N, T] f32, constant, zero outside the mask.
+
+    Raises:
+        ValueError: for a field outside its range.
+    """
+    check_unit(gamma=gamma, gae_lambda=gae_lambda)
+    check_field("whiten_epsilon", whiten_epsilon, lambda x: x >= 0, ">= 0")
+    steps = macro_actions(token_rewards, values, mask, segment_ids, macro_weights=macro_weights)
+    advantages = generalized_advantages(*steps, gamma=gamma, gae_lambda=gae_lambda)
+    advantages = of_token(advantages, mask, segment_ids)
+    return whiten(advantages, mask, epsilon=whiten_epsilon) if whiten_advantages else advantages
+
+
+def macro_returns(
+    token_rewards: Array,
+    values: Array,
+    mask: Array,
+    segment_ids: Array,
+    *,
+    gamma: float = 1.0,
+    value_lambda: float = 0.95,
+    macro_weights: str = "equal",
+) -> tuple[Array, Array]:
+    """Targets of the critic over segments: A[j] + V[j], the same for all tokens of segment j.
+
+    Args:
+        token_rewards: [N, T] f32; an outcome is on the last True slot.
+        values: [N, T] f32, of the state before each token.
+        mask: [N, T] bool.
+        segment_ids: [N, T] i32, macro action of each token.
+        gamma: discount per macro action, in [0, 1].
+        value_lambda: lambda of the critic's targets, in [0, 1]; the policy's in the paper.
+        macro_weights: weights of the tokens of a macro action: equal, unit or position.
+
+    Returns:
+        [N, T] f32, constant, zero outside the mask, and the mask.
+
+    Raises:
+        ValueError: for a field outside its range.
+    """
+    check_unit(gamma=gamma, value_lambda=value_lambda)
+    steps = macro_actions(token_rewards, values, mask, segment_ids, macro_weights=macro_weights)
+    advantages = generalized_advantages(*steps, gamma=gamma, gae_lambda=value_lambda)
+    return of_token(advantages + steps.values, mask, segment_ids), mask

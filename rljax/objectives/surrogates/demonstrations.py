@@ -1,0 +1,38 @@
+"""Rows that were not sampled: nobody's probability stands in the denominator."""
+
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.objectives.metrics import SumCount, masked
+from rljax.objectives.parts import check_field
+from rljax.objectives.surrogates.inputs import cleaned
+
+
+def shaped_likelihood(
+    logprobs: Array, advantages: Array, mask: Array, *, shaping: float | None = 0.1
+) -> tuple[Array, dict[str, SumCount]]:
+    """Loss of demonstrated tokens (LUFFY, arXiv:2504.14945, eq. 8), p = exp(logprobs).
+
+        loss = -A * p / (p + shaping)
+
+    Importance sampling with a denominator of 1, reshaped: the gradient has the weight
+    shaping * p / (p + shaping)^2, largest at p = shaping, so that tokens which the policy finds
+    unlikely still count. Nothing is clipped.
+
+    Args:
+        logprobs: [N, T] f32, differentiated.
+        advantages: [N, T] f32, constant.
+        mask: [N, T] bool.
+        shaping: c of p / (p + c), None for the likelihood p itself.
+
+    Returns:
+        [N, T] loss, zero outside the mask, and the metric `demonstration_probability`.
+
+    Raises:
+        ValueError: if `shaping` is not positive.
+    """
+    check_field("shaping", shaping, lambda x: x > 0, "> 0, or None for p itself")
+    _, logprobs, advantages = cleaned(logprobs, logprobs, advantages, mask)
+    likelihood = jnp.exp(logprobs)
+    value = likelihood if shaping is None else likelihood / (likelihood + shaping)
+    return -advantages * value, {"demonstration_probability": masked(likelihood, mask)}

@@ -1,0 +1,43 @@
+"""Demonstrations where the policy fails, reinforcement where it succeeds (HPT, arXiv:2509.04419)."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def switch_to_demonstrations(
+    correct: Array,
+    mask: Array,
+    group_ids: Array,
+    demonstration: Array,
+    *,
+    switch_threshold: float = 0.0,
+) -> Array:
+    """Which tokens a step trains on: each prompt's samples, or else its demonstration.
+
+    With P the share of right samples of a prompt: P <= threshold trains on the demonstration only,
+    P > threshold on the samples only. A threshold below 0 is pure reinforcement learning, 1 is pure
+    supervised learning. A prompt without a demonstration keeps its samples.
+
+    Args:
+        correct: [N] bool; not read of demonstrations.
+        mask: [N, T] bool, tokens of samples and demonstrations.
+        group_ids: [N] i32.
+        demonstration: [N] bool.
+        switch_threshold: in shares of right samples.
+
+    Returns:
+        [N, T] bool.
+    """
+    rows = len(correct)
+    _, segment = jnp.unique(group_ids, return_inverse=True, size=rows)
+    segment = segment.reshape(rows)
+    present = mask.any(axis=-1)
+    sampled, shown = present & ~demonstration, present & demonstration
+
+    def total(values: Array) -> Array:
+        return jax.ops.segment_sum(values.astype(float), segment, rows)[segment]
+
+    solved = total(sampled & correct) / jnp.maximum(total(sampled), 1.0)
+    fails = (solved <= switch_threshold) & (total(shown) > 0)
+    return mask & (fails == demonstration)[:, None]

@@ -1,0 +1,81 @@
+"""Problems on the device, and the order in which a run meets them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from ml_collections import ConfigDict
+
+from rljax.data.sources import stream
+from rljax.tasks.symbols import SymbolProblems, make_task
+from rljax.verifiers import find_verifier
+
+
+class TaskData(NamedTuple):
+    """Problems of one task; every array leads with the problem."""
+
+    prompts: Array  # [M, P] i32, padded on the left
+    prompt_mask: Array  # [M, P] bool
+    facts: dict[str, Array]  # what the verifier reads
+    solutions: Array  # [M, T] i32
+    solution_mask: Array  # [M, T] bool
+
+    def take(self, index: Array) -> "TaskData":
+        """Those with these indices."""
+        return jax.tree.map(lambda x: x[index], self)
+
+
+def load_task(config: ConfigDict) -> tuple[TaskData, TaskData]:
+    """Training and held-out problems: the same, in the same order, as those of the host loop."""
+    data = config.data
+    task = make_task(dict(data.tasks[0]))
+    train = task.generate(data.train_seed, data.train_size, "train")
+    heldout = task.generate(data.heldout_seed, data.heldout_size, "heldout")
+    return _placed(train, config), _placed(heldout, config)
+
+
+def _placed(problems: SymbolProblems, config: ConfigDict) -> TaskData:
+    """With prompts as wide as the host's rows."""
+    fill = config.data.max_prompt_tokens - problems.prompts.shape[1]
+    if fill < 0:
+        raise ValueError(
+            f"max_prompt_tokens={config.data.max_prompt_tokens} is too small for prompts of "
+            f"{problems.prompts.shape[1]} tokens (config.data.max_prompt_tokens)."
+        )
+    pad = lambda x: np.pad(x, ((0, 0), (fill, 0)))  # noqa: E731
+    wide = problems._replace(prompts=pad(problems.prompts), prompt_mask=pad(problems.prompt_mask))
+    return TaskData(*jax.tree.map(jnp.asarray, tuple(wide)))
+
+
+def prompt_order(count: int, seed: int, length: int) -> np.ndarray:
+    """The first indices of a run's stream of prompts, [length] i32; the host's own."""
+    order = stream(_Indices(count), seed=seed, shuffle=True)
+    return np.array([order[place]["id"] for place in range(length)], np.int32)
+
+
+class _Indices:
+    """Records without content: a stream adds their index."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict:
+        return {}
+
+
+def make_judge(config: ConfigDict) -> Callable:
+    """judge(facts, tokens, mask) -> (reward, correct) of [B, G, T] completions of [B] problems."""
+    verify = find_verifier(config.data.tasks[0]["name"])
+    judged = jax.vmap(jax.vmap(verify, in_axes=(None, 0, 0)))
+
+    def judge(facts: dict[str, Array], tokens: Array, mask: Array) -> tuple[Array, Array]:
+        verdict = judged(facts, tokens, mask)
+        return verdict.reward, verdict.correct
+
+    return judge

@@ -1,0 +1,102 @@
+"""What is static in a compiled run: network, stage, samplers, task."""
+
+import dataclasses
+from collections.abc import Callable
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from rljax.config.model import resolve_model
+from rljax.config.validate import Stage, validate
+from rljax.models.network import Network
+from rljax.sampling.config import SamplingConfig
+from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.sampler import Sampler, make_sampler
+from rljax.tasks.symbols.alphabet import EOS_ID, PAD_ID, VOCAB_SIZE
+from rljax.training.device_loop.data import TaskData, load_task, make_judge
+from rljax.training.layout import choose_layouts
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceProgram:
+    """One stage of policy gradients on a symbol task."""
+
+    config: ConfigDict
+    stage: Stage
+    network: Network
+    train: TaskData
+    heldout: TaskData
+    judge: Callable
+    sample: Sampler
+    greedy: Sampler  # one completion of each prompt of a step
+    evaluate: Sampler  # one completion of each held-out problem
+
+    @classmethod
+    def create(cls, config: ConfigDict, mesh: Mesh) -> "DeviceProgram":
+        """Builds what a config says; nothing is compiled.
+
+        Raises:
+            ValueError: for a config that needs the host: texts, several stages, adapters, prefixes.
+        """
+        (stage,) = check_device_loop(config, validate(config))
+        model = resolve_model(config.model, VOCAB_SIZE)
+        (stage,) = choose_layouts(config, (stage,), model, mesh)
+        network = Network.create(model)
+        train, heldout = load_task(config)
+
+        def sampler(samples: int, new_tokens: int, token_filter: TokenFilter) -> Sampler:
+            return make_sampler(
+                network,
+                SamplingConfig(
+                    samples_per_prompt=samples,
+                    max_new_tokens=new_tokens,
+                    stop_tokens=(EOS_ID,),
+                    pad_token=PAD_ID,
+                    token_filter=token_filter,
+                    shrink=(),
+                    lockstep=True,
+                ),
+            )
+
+        one = TokenFilter(temperature=0.0)
+        return cls(
+            config=config,
+            stage=stage,
+            network=network,
+            train=train,
+            heldout=heldout,
+            judge=make_judge(config),
+            sample=sampler(
+                stage.batch.samples_per_prompt, stage.max_new_tokens, stage.token_filter
+            ),
+            greedy=sampler(1, stage.max_new_tokens, one),
+            evaluate=sampler(1, config.evaluation.max_new_tokens, one),
+        )
+
+
+def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[Stage]:
+    """Raises ValueError unless the whole run can be one program."""
+    if config.data.kind != "symbols":
+        raise ValueError(
+            f"kind={config.data.kind!r} has rewards of texts; the device loop runs tasks with a "
+            "verifier in JAX, kind='symbols' (config.data.kind)."
+        )
+    if len(stages) != 1 or stages[0].objective.family != "policy_gradient":
+        raise ValueError(
+            f"The device loop runs one stage of policy gradients, got {len(stages)}: "
+            f"{', '.join(stage.objective.method.name for stage in stages)}; start from the "
+            "checkpoint of an earlier stage instead (config.stages, config.model.init_from)."
+        )
+    (stage,) = stages
+    if config.model.lora.rank:
+        raise ValueError(
+            f"rank={config.model.lora.rank}: the device loop trains whole models "
+            "(config.model.lora.rank)."
+        )
+    on_host = {"start_values", "last_values", "proxy_logprobs"} & stage.objective.inputs
+    if on_host:
+        raise ValueError(
+            f"method={stage.objective.method.name!r} reads {sorted(on_host)[0]!r}, which only the "
+            f"host loop makes (config.{stage.name}.method)."
+        )
+    return stages

@@ -1,0 +1,107 @@
+"""Several runs side by side: one compiled program for a chunk of steps and an evaluation."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rljax.models.network import Params
+from rljax.training.device_loop.data import prompt_order
+from rljax.training.device_loop.program import DeviceProgram
+from rljax.training.device_loop.step import Plan, Run, evaluate, first_state, train_step
+from rljax.training.policy_gradient.batches import step_order
+from rljax.training.state import TrainState
+
+RUNS = "runs"  # the mesh axis that runs are spread over
+
+
+class Chunk(NamedTuple):
+    """What a chunk of steps gives, on the host; S runs, K steps."""
+
+    train: dict[str, np.ndarray]  # name -> [S, K]
+    heldout: dict[str, np.ndarray]  # name -> [S], after the last step
+
+
+class SideBySide:
+    """S runs of one program that differ in seed and numbers.
+
+    runs = SideBySide(program, seeds=[0, 1], values={"objective.clip_high": [0.2, 0.28]})
+    states = runs.start(params)
+    states, chunk = runs.advance(states, first=1, last=10)
+    """
+
+    def __init__(
+        self,
+        program: DeviceProgram,
+        seeds: Sequence[int],
+        values: Mapping[str, Sequence[float]] | None = None,
+        devices: Sequence[Any] | None = None,
+    ) -> None:
+        """Prepares the runs; nothing is compiled yet.
+
+        Args:
+            program: what all of them run.
+            seeds: [S], of each run.
+            values: "objective.FIELD" or "optimizer.FIELD" -> [S] numbers.
+            devices: to spread the runs over, all by default; as many as divide S are used.
+        """
+        self.program, self.seeds = program, list(seeds)
+        stage, count = program.stage, len(self.seeds)
+        rounds = 1
+        if stage.objective.choices["group_filter"] != "none":
+            rounds = stage.objective.values["filter_rounds"]
+        length = stage.steps * rounds * stage.batch.prompts_per_step
+        orders = [prompt_order(len(program.train.prompts), seed, length) for seed in self.seeds]
+        numbers = {name: np.asarray(given, np.float32) for name, given in (values or {}).items()}
+        devices = list(devices or jax.devices())
+        used = max(n for n in range(1, len(devices) + 1) if count % n == 0)
+        self.sharding = NamedSharding(Mesh(np.array(devices[:used]), (RUNS,)), PartitionSpec(RUNS))
+        run = Run(np.asarray(self.seeds, np.uint32), np.stack(orders), numbers)
+        self.run: Run = jax.device_put(run, self.sharding)
+        self._advance = jax.jit(
+            jax.vmap(functools.partial(_advance, program)),
+            donate_argnums=1,
+            out_shardings=self.sharding,
+        )
+        self._evaluate = jax.jit(jax.vmap(functools.partial(evaluate, program)))
+
+    def start(self, params: Params) -> TrainState:
+        """The first state of all runs [S, ...], each a copy of the same parameters."""
+        create = jax.vmap(functools.partial(first_state, self.program), in_axes=(0, None))
+        return jax.jit(create, out_shardings=self.sharding)(self.run, params)
+
+    def advance(self, states: TrainState, first: int, last: int) -> tuple[TrainState, Chunk]:
+        """Runs the steps first .. last of every run, and evaluates. `states` are donated."""
+        steps = np.arange(first, last + 1, dtype=np.int32)
+        orders = [
+            [step_order(self.program.stage.batch, seed=(seed, int(step))) for step in steps]
+            for seed in self.seeds
+        ]
+        plan = Plan(np.broadcast_to(steps, (len(self.seeds), len(steps))), np.array(orders))
+        plan = jax.device_put(plan, self.sharding)
+        states, train, heldout = self._advance(self.run, states, plan)
+        return states, Chunk(*jax.device_get((train, heldout)))
+
+    def evaluate(self, states: TrainState) -> dict[str, np.ndarray]:
+        """Held-out metrics of every run, [S]."""
+        measured = self._evaluate(states.params)
+        return jax.device_get({name: jax.vmap(_mean)(pair) for name, pair in measured.items()})
+
+
+def _advance(
+    program: DeviceProgram, run: Run, state: TrainState, plan: Plan
+) -> tuple[TrainState, dict[str, Array], dict[str, Array]]:
+    """Some steps of one run, and an evaluation."""
+    state, metrics = jax.lax.scan(functools.partial(train_step, program, run), state, plan)
+    train = {name: jax.vmap(_mean)(pair) for name, pair in metrics.items()}
+    return state, train, {name: _mean(m) for name, m in evaluate(program, state.params).items()}
+
+
+def _mean(pair: Any) -> Array:
+    """A metric's mean; NaN where nothing was counted, as in the host loop's rows."""
+    return jnp.where(pair.count > 0, pair.mean(), jnp.nan)

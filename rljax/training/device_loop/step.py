@@ -1,0 +1,237 @@
+"""One step of one run, on the device from prompts to parameters."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.config.validate import Stage
+from rljax.models.network import Params
+from rljax.objectives.metrics import SumCount
+from rljax.objectives.values import critic_loss
+from rljax.sampling.keys import Purpose, purpose_key
+from rljax.sampling.request import Requests
+from rljax.training.device_loop.program import DeviceProgram
+from rljax.training.device_loop.rollout import Group, sample_step, step_arrays
+from rljax.training.logprobs import make_statistics, model_rows
+from rljax.training.optimizers import build_critic_optimizer, build_optimizer
+from rljax.training.policy_gradient.batches import trained_arrays
+from rljax.training.policy_gradient.critic import Critic
+from rljax.training.policy_gradient.experience import make_experience
+from rljax.training.policy_gradient.loss import PolicyLoss
+from rljax.training.policy_gradient.needs import running_statistics, stores_old, with_schedule
+from rljax.training.policy_gradient.update import make_policy_update
+from rljax.training.rows import per_sample, rollout_rows
+from rljax.training.state import TrainState, first_moments
+from rljax.training.train_step import Batch, Metrics
+
+
+class Run(NamedTuple):
+    """What may differ between runs that are computed side by side."""
+
+    seed: Array  # [] u32
+    order: Array  # [K] i32, its stream of prompts
+    values: dict[str, Array]  # "objective.FIELD" or "optimizer.FIELD" -> [] f32
+
+
+class Plan(NamedTuple):
+    """Of one step."""
+
+    step: Array  # [] i32, from 1
+    updates: Array  # [U, rows] i32, the rows of each update (policy_gradient/batches.py)
+
+
+class Pieces(NamedTuple):
+    """A run's functions; its traced numbers are bound."""
+
+    stage: Stage
+    loss: PolicyLoss
+    critic: Critic | None
+    update: Callable
+    optimizer: Callable
+
+
+def make_pieces(program: DeviceProgram, run: Run) -> Pieces:
+    """The parts of the objective with the run's own numbers."""
+    stage = with_values(program.stage, run.values)
+    loss = PolicyLoss(program.network, stage)
+    optimizer, critic = build_optimizer(stage), None
+    if stage.objective.choices["value_target"] != "none":
+        critic = Critic.create(
+            program.network,
+            build_critic_optimizer(stage),
+            stage.objective.bind(critic_loss),
+            stage.critic,
+            stage.batch.micro_batches,
+        )
+    key = jax.random.fold_in(purpose_key(run.seed, Purpose.ROUNDING), 0)
+    update = make_policy_update(loss, optimizer, critic, rounding_key=key)
+    return Pieces(stage, loss, critic, update, optimizer)
+
+
+def with_values(stage: Stage, values: dict[str, Array]) -> Stage:
+    """A stage with some numbers of its objective or optimizer replaced, by traced ones say."""
+    own = {"objective": {}, "optimizer": {}}
+    for name, value in values.items():
+        section, field = name.split(".")
+        own[section][field] = value
+    objective = dataclasses.replace(
+        stage.objective, values={**stage.objective.values, **own["objective"]}
+    )
+    return dataclasses.replace(
+        stage, objective=objective, optimizer={**stage.optimizer, **own["optimizer"]}
+    )
+
+
+def first_state(program: DeviceProgram, run: Run, params: Params) -> TrainState:
+    """The state that a run starts with."""
+    pieces, zero = make_pieces(program, run), jnp.zeros((), jnp.int32)
+    extra = {
+        name: jnp.zeros((), dtype) for name, dtype in running_statistics(program.stage).items()
+    }
+    if pieces.critic is not None:
+        extra["critic"] = pieces.critic.first_state(params)
+    moments = first_moments(pieces.optimizer, params)
+    return TrainState(params, moments, zero, zero, zero, extra)
+
+
+def train_step(
+    program: DeviceProgram, run: Run, state: TrainState, plan: Plan
+) -> tuple[TrainState, Metrics]:
+    """Samples, verifies, compares and updates; the device's `PolicyGradient.collect` and more."""
+    pieces = make_pieces(program, run)
+    stage, batch = pieces.stage, pieces.stage.batch
+    filtered = "prompts_taken" in state.extra
+    start = state.extra["prompts_taken"] if filtered else (plan.step - 1) * batch.prompts_per_step
+    key = purpose_key(run.seed, Purpose.ROLLOUTS)
+    group, counts = sample_step(program, state.params, key, run.order, start, plan.step)
+    inputs, arrays = _rows(program, stage, group)
+    arrays |= _scored(program, pieces, state, inputs)
+    if "greedy_scores" in stage.objective.inputs:
+        arrays["greedy_scores"] = _greedy_scores(program, state.params, key, group, plan.step)
+    running = {name: state.extra[name] for name in running_statistics(stage)}
+    noise_key = purpose_key(run.seed, Purpose.SELECTION)
+    trained, moved, metrics = make_experience(
+        stage.objective,
+        with_schedule(arrays | running, plan.step - 1, stage.steps, noise_key, 0),
+    )
+    if filtered:
+        moved["prompts_taken"] = start + counts["sampling_rounds"] * batch.prompts_per_step
+    state = state.replace(extra={**state.extra, **moved})
+    whole = _whole_batch(pieces.loss, inputs, trained)
+
+    def update(state: TrainState, index: Array) -> tuple[TrainState, Metrics]:
+        part = jax.tree.map(lambda x: x[index], whole) if len(plan.updates) > 1 else whole
+        return pieces.update(state, {}, part)
+
+    state, updated = jax.lax.scan(update, state, plan.updates)
+    # Sums and counts over the updates, as the host adds them up.
+    added = jax.tree.map(lambda x: x.sum(axis=0), updated)
+    return state, added | metrics | _sampled_metrics(group, counts)
+
+
+def _rows(program: DeviceProgram, stage: Stage, group: Group) -> tuple[Batch, dict[str, Array]]:
+    """The rows that the model runs on, and the arrays of the step."""
+    data = program.train.take(group.index)
+    arrays, tokens, mask = step_arrays(group), group.tokens, group.mask
+    if stage.batch.demonstrations_per_prompt:
+        tokens, mask, arrays = _with_demonstrations(group, data.solutions, data.solution_mask)
+    inputs = rollout_rows(
+        data.prompts, data.prompt_mask, tokens, mask, share_prompts=stage.batch.share_prompts
+    )
+    return inputs, arrays
+
+
+def _with_demonstrations(
+    group: Group, solutions: Array, solution_mask: Array
+) -> tuple[Array, Array, dict[str, Array]]:
+    """One row more for each prompt, at the end of its group."""
+    length, prompts = group.tokens.shape[2], len(solutions)
+    fit = lambda x: jnp.pad(x, ((0, 0), (0, length - x.shape[1])))[:, None]  # noqa: E731
+    shown = Group(
+        group.index,
+        fit(solutions),
+        fit(solution_mask),
+        jnp.zeros((prompts, 1, length)),
+        jnp.ones((prompts, 1), bool),
+        jnp.ones((prompts, 1)),
+        jnp.ones((prompts, 1), bool),
+    )
+    join = lambda own, new: jnp.concatenate([own, new], axis=1)  # noqa: E731
+    both = Group(group.index, *(join(a, b) for a, b in zip(group[1:], shown[1:], strict=True)))
+    samples = group.tokens.shape[1]
+    demonstration = jnp.tile(jnp.arange(samples + 1) == samples, prompts)
+    return both.tokens, both.mask, step_arrays(both) | {"demonstration": demonstration}
+
+
+def _scored(
+    program: DeviceProgram, pieces: Pieces, state: TrainState, inputs: Batch
+) -> dict[str, Array]:
+    """What the objective needs to know of the samples."""
+    batch, scored = pieces.stage.batch, {}
+    parts = batch.sequences_per_step // batch.sequences_per_micro_batch
+    if stores_old(pieces.stage):
+        statistics = make_statistics(
+            program.network, pieces.stage.token_filter, micro_batches=parts
+        )
+        for name, array in statistics(state.params, inputs).items():
+            scored[f"old_{name}"] = array
+    if pieces.critic is not None:
+        values = pieces.critic.values(
+            state.extra["critic"].params, state.params, model_rows(inputs)
+        )
+        scored["values"] = jax.lax.stop_gradient(values)
+    return {name: per_sample(array) for name, array in scored.items()}
+
+
+def _greedy_scores(
+    program: DeviceProgram, params: Params, key: Array, group: Group, step: Array
+) -> Array:
+    """[N] f32, the score of the greedy completion of each row's prompt."""
+    data = program.train.take(group.index)
+    requests = Requests(data.prompts, data.prompt_mask, group.index)
+    rollouts = program.greedy(params, requests, key, step)
+    scores, _ = program.judge(data.facts, rollouts.tokens, rollouts.mask)
+    return jnp.repeat(scores[:, 0], group.tokens.shape[1])
+
+
+def _whole_batch(loss: PolicyLoss, inputs: Batch, trained: dict[str, Array]) -> Batch:
+    """The rows of a step in their layout, with the arrays that updates read."""
+    shape = inputs["mask"].shape
+    arrays = trained_arrays(loss, trained) | {"mask": trained["mask"]}
+    return inputs | {
+        name: array.reshape(shape if array.ndim == 2 else shape[:-1])
+        for name, array in arrays.items()
+    }
+
+
+def _sampled_metrics(group: Group, counts: dict[str, Array]) -> Metrics:
+    """What a step's samples look like."""
+    mean = lambda x: SumCount(x.sum().astype(float), jnp.float32(x.size))  # noqa: E731
+    metrics = {
+        "completion_tokens": mean(group.mask.sum(axis=2)),
+        "truncated_share": mean(~group.finished),
+        "reward": mean(group.scores),
+        "accuracy": mean(group.correct),
+    }
+    one = jnp.float32(1)
+    return metrics | {name: SumCount(x.astype(float), one) for name, x in counts.items()}
+
+
+def evaluate(program: DeviceProgram, params: Params) -> Metrics:
+    """Greedy accuracy on the held-out problems."""
+    data = program.heldout
+    requests = Requests(
+        data.prompts, data.prompt_mask, jnp.arange(len(data.prompts), dtype=jnp.int32)
+    )
+    key = purpose_key(0, Purpose.HELDOUT_SAMPLES)  # greedy completions read no noise
+    rollouts = program.evaluate(params, requests, key, jnp.int32(0))
+    _, correct = program.judge(data.facts, rollouts.tokens, rollouts.mask)
+    count = jnp.float32(len(data.prompts))
+    return {
+        "accuracy_greedy": SumCount(correct.sum().astype(float), count),
+        "completion_tokens": SumCount(rollouts.mask.sum().astype(float), count),
+    }

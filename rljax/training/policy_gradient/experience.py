@@ -1,0 +1,105 @@
+"""From scored samples to what the updates of a step learn from: advantages, masks, corrections."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.objectives.advantages import BASELINE_UPDATES
+from rljax.objectives.advantages.groups import share_without_signal
+from rljax.objectives.advantages.signed import keep_sign
+from rljax.objectives.corrections import corrected
+from rljax.objectives.metrics import SumCount
+from rljax.objectives.parts import apply
+from rljax.objectives.policy_gradient import kl_in_reward
+from rljax.objectives.switching import switch_to_demonstrations
+from rljax.registry import Objective
+
+Arrays = dict[str, Array]
+Metrics = dict[str, SumCount]
+
+
+def make_experience(
+    objective: Objective, arrays: Mapping[str, Array]
+) -> tuple[Arrays, Arrays, Metrics]:
+    """Compares the samples of a step with each other.
+
+    The order matters: scores are shaped, compared over all samples that were scored, and only then
+    is the mask narrowed to what is trained on.
+
+    Args:
+        objective: of the stage; its values may be traced.
+        arrays: of the whole step by name (objectives/arrays.py): `scores`, `mask`, `group_ids`,
+            `correct`, `finished`, `behavior_logprobs`, and whatever the parts name.
+
+    Returns:
+        The arrays with `advantages`, `correction`, and a `mask` of the tokens that are trained on;
+        the running statistics that have moved, by name; and metrics.
+    """
+    arrays = dict(arrays)
+    sampled = arrays["mask"]
+    if "demonstration" in arrays and objective.choices["demonstrations"] == "switch":
+        sampled &= ~arrays["demonstration"][:, None]
+    compared = arrays | {"mask": sampled}
+    compared["scores"] = apply(objective.part("reward_shaping"), compared)
+    compared["token_rewards"] = at_last_token(compared["scores"], sampled)
+    metrics = {
+        "groups_without_signal": share_without_signal(
+            compared["token_rewards"], sampled, compared["group_ids"]
+        )
+    }
+    compared["token_rewards"] = _without_kl(objective, compared)
+    compared["segment_ids"] = apply(objective.part("segmentation"), compared)
+    advantages = apply(objective.part("advantage"), compared)
+    compared["advantages"] = keep_sign(advantages, objective.values["advantage_sign"])
+    if objective.choices["value_target"] != "none":
+        targets = apply(objective.part("value_target"), compared)
+        compared |= dict(zip(("returns", "value_mask"), targets, strict=True))
+    moved = _moved_baseline(objective, compared)
+    narrowed, more = _narrowed(objective, compared)
+    trained = compared | narrowed
+    if objective.choices["demonstrations"] == "switch":
+        trained["mask"] = switch_to_demonstrations(
+            arrays["correct"],
+            trained["mask"] | arrays["mask"] & arrays["demonstration"][:, None],
+            arrays["group_ids"],
+            arrays["demonstration"],
+            switch_threshold=objective.values["switch_threshold"],
+        )
+    return trained, moved, metrics | more
+
+
+def at_last_token(values: Array, mask: Array) -> Array:
+    """Outcome rewards [N] -> per-token rewards [N, T] f32, on the last True slot of each row."""
+    slots = jnp.arange(mask.shape[1])
+    last = jnp.where(mask, slots, -1).max(axis=1)
+    return jnp.where(slots == last[:, None], values[:, None], 0.0).astype(jnp.float32)
+
+
+def _without_kl(objective: Objective, arrays: Arrays) -> Array:
+    if objective.choices["kl_placement"] != "reward" or objective.kl is None:
+        return arrays["token_rewards"]
+    return kl_in_reward(
+        arrays["token_rewards"],
+        arrays["old_logprobs"],
+        arrays["ref_logprobs"],
+        arrays["mask"],
+        kl_weight=arrays.get("kl_weight", objective.values["kl_weight"]),
+        kl=objective.kl,
+    )
+
+
+def _moved_baseline(objective: Objective, arrays: Arrays) -> Arrays:
+    update = BASELINE_UPDATES.get(objective.choices["advantage"])
+    return {} if update is None else {"baseline": apply(objective.bind(update), arrays)}
+
+
+def _narrowed(objective: Objective, arrays: Arrays) -> tuple[Arrays, Metrics]:
+    """The mask that is left for the loss, and the factors of its tokens."""
+    kept_groups = apply(objective.part("group_filter"), arrays)
+    weights, _, metrics = corrected(
+        arrays, correction=objective.part("correction"), rejection=objective.part("rejection")
+    )
+    mask = apply(objective.part("selection"), arrays) & kept_groups[:, None]
+    share = SumCount(mask.sum().astype(float), arrays["mask"].sum().astype(float))
+    return {"mask": mask, "correction": weights}, metrics | {"trained_token_share": share}

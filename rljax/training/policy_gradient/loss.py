@@ -1,0 +1,132 @@
+"""The policy's loss on a micro-batch, and what it has to know of the whole batch beforehand."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.config.validate import Stage
+from rljax.models.network import Network, Params
+from rljax.objectives.arrays import ARRAYS
+from rljax.objectives.kl import k3
+from rljax.objectives.metrics import masked
+from rljax.objectives.parts import apply, inputs_of
+from rljax.objectives.policy_gradient import policy_gradient_loss
+from rljax.objectives.supervised import nll
+from rljax.objectives.surrogates.demonstrations import shaped_likelihood
+from rljax.training.balancing import balance_loss
+from rljax.training.logprobs import completion_statistics, make_statistics
+from rljax.training.policy_gradient.arrays import flat
+from rljax.training.rows import per_sample
+from rljax.training.train_step import Batch, Metrics
+
+# Arrays that the loss reads of every method, where they are present.
+ALWAYS = ("mask", "advantages", "correction", "behavior_logprobs", "old_logprobs", "ref_logprobs")
+
+
+class PolicyLoss:
+    """The loss of a stage's objective on its network.
+
+    `prepare(params, batch)` comes first, on the whole batch of an update; `loss_fn(params, batch)`
+    then is a sum over rows, so that no split into micro-batches can change it.
+    """
+
+    def __init__(self, network: Network, stage: Stage) -> None:
+        self.network, self.stage, self.objective = network, stage, stage.objective
+        placement = self.objective.choices["kl_placement"]
+        self.kl = self.objective.kl if placement == "loss" else None
+        whole = stage.batch.sequences_per_update // stage.batch.sequences_per_micro_batch
+        self._score = make_statistics(network, stage.token_filter, micro_batches=whole)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Arrays of a step that updates read, [N, T] or [N], where they are present."""
+        names = {"demonstration", "noise", *ALWAYS}
+        update = ("ratio", "surrogate", "token_weight", "aggregation", *self.objective.batch_inputs)
+        for name in update:
+            names.update(inputs_of(self.objective.functions[name]))
+        return frozenset(name for name in names if ARRAYS.get(name, ("",))[0].startswith("N"))
+
+    @property
+    def reads_current(self) -> bool:
+        """Whether it has to know the policy's log-probabilities before each update."""
+        names = (*self.objective.batch_inputs, "token_weight")
+        read = {name for part in names for name in inputs_of(self.objective.functions[part])}
+        return not read.isdisjoint({"current_logprobs", "current_entropy"})
+
+    def prepare(self, params: Params, batch: Batch) -> Batch:
+        """Adds what depends on the whole batch: weights of the aggregation, inputs of the parts."""
+        shape, arrays = batch["mask"].shape, flat(batch)
+        if self.reads_current:
+            current = self._current(params, batch)
+            arrays |= {f"current_{name}": array for name, array in current.items()}
+        made = {name: apply(part, arrays) for name, part in self.objective.batch_inputs.items()}
+        weight = apply(self.objective.part("token_weight"), arrays)
+        made["correction"] = weight * arrays.get("correction", 1.0)
+        made["weights"] = self._weights(arrays)
+        made = {name: jax.lax.stop_gradient(array) for name, array in made.items()}
+        return batch | {name: array.reshape(shape) for name, array in made.items()}
+
+    def _current(self, params: Params, batch: Batch) -> dict[str, Array]:
+        """Log-probabilities and entropies [N, T] before the update."""
+        if self.stage.batch.updates_per_step == 1:  # the policy has not moved since the step began
+            return {name: per_sample(batch[f"old_{name}"]) for name in ("logprobs", "entropy")}
+        return {name: per_sample(array) for name, array in self._score(params, batch).items()}
+
+    def _weights(self, arrays: dict[str, Array]) -> Array:
+        """Those of the aggregation [N, T]; demonstrations that replace samples have their own."""
+        mask, weigh = arrays["mask"], self.objective.part("aggregation")
+        if self.objective.choices["demonstrations"] != "switch":
+            return weigh(mask)
+        shown = mask & arrays["demonstration"][:, None]
+        supervised = shown / jnp.maximum(shown.sum(), 1)
+        return weigh(mask & ~shown) + self.objective.values["supervised_weight"] * supervised
+
+    def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
+        """The loss of a part of a prepared batch (objectives/policy_gradient.py)."""
+        values = self.objective.values
+        statistics = completion_statistics(self.network, params, batch, self.stage.token_filter)
+        # To the objective samples are [N, T] in either layout of the rows.
+        arrays = flat(batch)
+        arrays |= {
+            "logprobs": per_sample(statistics.logprobs),
+            "entropy": per_sample(statistics.entropy),
+        }
+        arrays.setdefault("old_logprobs", jax.lax.stop_gradient(arrays["logprobs"]))
+        weights, mask = arrays.pop("weights"), arrays["mask"]
+        diagnosed = self._diagnostics(arrays)
+        if self.objective.choices["denominator"] == "behavior":
+            arrays["old_logprobs"] = arrays["behavior_logprobs"]
+        loss, metrics = policy_gradient_loss(
+            arrays,
+            ratio=self.objective.part("ratio"),
+            surrogate=self.objective.part("surrogate"),
+            kl=self.kl,
+            kl_weight=values["kl_weight"] if self.kl else 0.0,
+            kl_importance_weighted=bool(self.kl) and values.get("kl_importance_weighted", False),
+            entropy_weight=values["entropy_weight"],
+        )
+        if "demonstration" in arrays:
+            loss = jnp.where(arrays["demonstration"][:, None], self._shown(arrays), loss)
+        balance, balance_metrics = balance_loss(
+            self.network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
+        )
+        total = jnp.sum(jnp.where(mask, weights * loss, 0.0)) + balance
+        return total, metrics | diagnosed | balance_metrics
+
+    def _shown(self, arrays: dict[str, Array]) -> Array:
+        """The loss [N, T] of demonstrations."""
+        logprobs, mask = arrays["logprobs"], arrays["mask"]
+        if self.objective.choices["demonstrations"] == "switch":
+            return nll(logprobs, mask)[0]
+        return self.objective.bind(shaped_likelihood)(logprobs, arrays["advantages"], mask)[0]
+
+    def _diagnostics(self, arrays: dict[str, Array]) -> Metrics:
+        """What is logged of every method."""
+        logprobs, mask = jax.lax.stop_gradient(arrays["logprobs"]), arrays["mask"]
+        if "demonstration" in arrays:
+            mask &= ~arrays["demonstration"][:, None]
+        gap = jnp.abs(arrays["old_logprobs"] - arrays["behavior_logprobs"])
+        metrics = {"sampler_trainer_gap": masked(gap, mask)}
+        if "ref_logprobs" in arrays:
+            metrics["kl_to_start"] = masked(k3(logprobs, arrays["ref_logprobs"], mask), mask)
+        return metrics

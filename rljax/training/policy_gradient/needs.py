@@ -1,0 +1,49 @@
+"""What a stage's objective needs besides its samples."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.config.validate import Stage
+from rljax.objectives.advantages import BASELINE_UPDATES
+from rljax.objectives.parts import inputs_of
+
+
+def with_schedule(
+    arrays: dict[str, Array], done: Array, steps: int, noise_key: Array, first_step: int
+) -> dict[str, Array]:
+    """The arrays of a step with where it stands in its stage, and its noise."""
+    key = jax.random.fold_in(noise_key, first_step + done)
+    return arrays | {
+        "step": jnp.int32(done),
+        "progress": jnp.float32(done) / steps,
+        "noise": jax.random.uniform(key, arrays["mask"].shape),
+    }
+
+
+def running_statistics(stage: Stage) -> dict[str, Any]:
+    """The scalars that a stage carries from step to step: name -> dtype. They begin at 0."""
+    choices = stage.objective.choices
+    names = {"baseline": jnp.float32} if choices["advantage"] in BASELINE_UPDATES else {}
+    return names | ({"prompts_taken": jnp.int32} if choices["group_filter"] != "none" else {})
+
+
+def stores_old(stage: Stage) -> bool:
+    """Whether the samples are scored by the trainer before the first update.
+
+    With one update the policy that sampled is the policy that learns: the loss has its
+    log-probabilities anyway, and only parts that compare samples beforehand need them earlier.
+    """
+    objective = stage.objective
+    in_loss = {"ratio", "surrogate"}
+    read = {
+        name
+        for choice, part in objective.functions.items()
+        if choice not in in_loss
+        for name in inputs_of(part)
+    }
+    early = {"old_logprobs", "old_entropy", "current_logprobs", "current_entropy"}
+    in_reward = objective.choices["kl_placement"] == "reward" and objective.kl is not None
+    return stage.batch.updates_per_step > 1 or in_reward or not read.isdisjoint(early)

@@ -1,0 +1,118 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rljax.objectives.parts import inputs_of
+from rljax.objectives.reward_shaping import REWARD_SHAPINGS
+
+LENGTHS = np.array([2, 5, 6, 7, 8, 9, 10, 3])
+ARRAYS = {
+    "scores": np.array([1, 0, 1, 1, 0, 1, 0, 1], np.float32),
+    "mask": np.arange(10) < LENGTHS[:, None],
+    "group_ids": np.array([4, 4, 4, 4, 0, 0, 0, 0]),
+    "correct": np.array([1, 0, 1, 1, 0, 1, 0, 1], bool),
+    "finished": np.array([1, 1, 1, 1, 1, 1, 0, 1], bool),
+    "old_entropy": np.ones((8, 10), np.float32),
+}
+
+
+def shaped(name, changes=None, **fields):
+    arrays = ARRAYS | (changes or {})
+    part = REWARD_SHAPINGS[name]
+    return np.asarray(part(*(arrays[key] for key in inputs_of(part)), **fields))
+
+
+def test_none_hands_scores_through():
+    np.testing.assert_array_equal(shaped("none"), ARRAYS["scores"])
+
+
+def test_the_overlong_penalty_grows_over_the_buffer():
+    got = shaped("soft_overlong", overlong_length=8, overlong_buffer=4)
+    penalty = [0, -0.25, -0.5, -0.75, -1, -1, -1, 0]
+    np.testing.assert_allclose(got, ARRAYS["scores"] + penalty)
+
+
+def test_a_right_answer_that_was_cut_off_earns_nothing():
+    cut = np.array([0, 1, 1, 0, 1, 1, 1, 1], bool)
+    np.testing.assert_array_equal(shaped("truncation", {"finished": cut}), ARRAYS["scores"] * cut)
+    # Ended in the very last slot: not cut off.
+    full = {"mask": np.ones((8, 10), bool)}
+    np.testing.assert_array_equal(shaped("truncation", full), ARRAYS["scores"])
+
+
+def test_easier_prompts_have_a_shorter_limit():
+    fields = dict(difficulty_thresholds=(0.5,), difficulty_lengths=(9, 6))
+    # Group 4 is easy (3 of 4): limit 6, which row 3 (7 tokens) exceeds. Group 0 is at 2 of 4.
+    np.testing.assert_array_equal(
+        shaped("difficulty_truncation", **fields), [1, 0, 1, 0, 0, 1, 0, 1]
+    )
+    # A right answer that was cut off counts neither for its prompt nor for itself.
+    cut = {"finished": np.array([0, 1, 1, 1, 1, 1, 0, 1], bool)}
+    np.testing.assert_array_equal(
+        shaped("difficulty_truncation", cut, **fields), [0, 0, 1, 1, 0, 1, 0, 1]
+    )
+
+
+def test_limits_do_not_grow_with_the_share_of_right_samples():
+    fields = dict(difficulty_thresholds=(0.2, 0.6), difficulty_lengths=(9, 6, 2))
+    longest = []
+    for solved in range(5):
+        kept = []
+        for length in range(1, 11):
+            # The first row's length varies; so many of the four are right.
+            arrays = {
+                "scores": np.ones(4, np.float32),
+                "mask": np.arange(10) < np.array([[length], [1], [1], [1]]),
+                "group_ids": np.zeros(4, int),
+                "correct": np.arange(4) >= 4 - solved,
+                "finished": np.ones(4, bool),
+            }
+            kept.append(shaped("difficulty_truncation", arrays, **fields)[0])
+        longest.append(int(np.sum(kept)))
+    assert longest == [9, 6, 6, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "name, field, value",
+    [
+        ("soft_overlong", "overlong_buffer", 0),
+        ("soft_overlong", "overlong_length", 5),
+        ("difficulty_truncation", "difficulty_thresholds", (0.5, 0.4)),
+        ("difficulty_truncation", "difficulty_thresholds", (1.0,)),
+        ("difficulty_truncation", "difficulty_lengths", (4000,)),
+        ("difficulty_truncation", "difficulty_lengths", (2000, 4000)),
+        ("difficulty_truncation", "difficulty_lengths", (10, 0)),
+    ],
+)
+def test_fields_out_of_range_are_named(name, field, value):
+    with pytest.raises(ValueError, match=field):
+        shaped(name, **{field: value})
+
+
+def test_the_entropy_reward_is_minus_the_mean_over_tokens():
+    vocabulary = 7
+    uniform = jnp.full((1, vocabulary), 1 / vocabulary)
+    entropy = float(jax.scipy.special.entr(uniform).sum())
+    changes = {
+        "mask": np.array([[True, True, False], [True, False, False], [False] * 3]),
+        "old_entropy": np.array([[entropy, 0.0, np.nan], [entropy, 9.0, np.inf], [5.0] * 3]),
+    }
+    got = shaped("negative_entropy", changes)
+    np.testing.assert_allclose(got, [-np.log(7) / 2, -np.log(7), 0.0], rtol=1e-5)
+    deterministic = changes | {"old_entropy": np.zeros((3, 3))}
+    np.testing.assert_array_equal(shaped("negative_entropy", deterministic), 0.0)
+
+
+@pytest.mark.parametrize("name", REWARD_SHAPINGS)
+def test_scores_are_constants(name):
+    part = REWARD_SHAPINGS[name]
+    names = inputs_of(part)
+
+    def total(arrays):
+        return part(*(arrays[key] for key in names)).sum()
+
+    floats = {key: ARRAYS[key] for key in names if ARRAYS[key].dtype == np.float32}
+    others = {key: ARRAYS[key] for key in names if key not in floats}
+    gradients = jax.grad(lambda given: total(given | others))(floats)
+    assert floats and all(not np.asarray(g).any() for g in gradients.values())
