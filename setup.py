@@ -30,6 +30,7 @@ setup(
         "pyarrow",
         "reasoning-gym>=0.1.25",
         "rich",
+        "scipy>=1.15",
         "tensorboardX",
     ],
     extras_require={

@@ -1,4 +1,4 @@
-"""Times training: `python launch/bench.py sample|step|update [--prompts=8] [--json=FILE] [...]`.
+"""Times training: `python launch/bench.py sample|step|update|evolution [--prompts=8] [...]`.
 
 sample  the sampler alone, from token ids to token ids, beside the bounds that the rates of matrix
         products and of memory set, and beside other programs
@@ -6,6 +6,8 @@ step    a whole GRPO step: tokenising, sampling, decoding to text, reward, advan
         to the device, all updates; without logging, evaluation and checkpoints
 update  the updates of a step alone, with each prompt computed once and with it computed for every
         sample
+evolution  the passes and the answers of a population of prompts x samples members, each with
+        low-rank noise of its own, beside the same rows without noise
 
 --prompts=8 --samples=8 --prompt-tokens=64 --new-tokens=64   sizes of a step
 --steps=5             timed steps; medians are reported
@@ -35,9 +37,10 @@ import sys
 from pathlib import Path
 
 USAGE = (
-    "usage: python launch/bench.py sample|step|update [--prompts=8] [--json=FILE] [...]; see --help"
+    "usage: python launch/bench.py sample|step|update|evolution [--prompts=8] [--json=FILE] [...]; "
+    "see --help"
 )
-BENCHMARKS = ("sample", "step", "update")
+BENCHMARKS = ("sample", "step", "update", "evolution")
 NUMBERS = ("prompts", "samples", "prompt-tokens", "new-tokens", "steps")
 
 
@@ -114,6 +117,7 @@ def main(arguments: list[str]) -> None:
         # Imported late, so that the above is instant.
         from rich.console import Console
 
+        from rljax.benchmarks.evolution import time_evolution
         from rljax.benchmarks.sampling import Tails, time_sampling
         from rljax.benchmarks.table import print_report
         from rljax.benchmarks.timing import time_step, time_updates
@@ -124,7 +128,8 @@ def main(arguments: list[str]) -> None:
             tails = Tails(mean=extra.get("tail", 0.0), compare=extra.get("without_refill", False))
             report = time_sampling(settings, tails, extra["peers"], extra.get("rounds", 1))
         else:
-            report = {"step": time_step, "update": time_updates}[benchmark](settings)
+            functions = {"step": time_step, "update": time_updates, "evolution": time_evolution}
+            report = functions[benchmark](settings)
     except ValueError as error:
         if os.environ.get("RLJAX_TRACEBACK"):
             raise

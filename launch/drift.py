@@ -168,8 +168,9 @@ def _mean(values: list[float | None]) -> str:
 def as_table(drift: CheckpointDrift) -> Table:
     """A line for each projection: the mean over its layers."""
     table = Table()
-    for column in ("projection", "layers", "unchanged", "angle", "spectrum", "stable rank"):
-        table.add_column(column, overflow="fold")
+    table.add_column("projection", no_wrap=True)
+    for column in ("layers", "unchanged", "angle", "spectrum", "stable rank"):
+        table.add_column(column)
     for column in ("principal", "low", "principal only", "overlap / by chance"):
         table.add_column(column)
     for name, found in _by_projection(drift.matrices).items():

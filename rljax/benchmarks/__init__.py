@@ -4,6 +4,7 @@ workload.py  what is run: model, prompts, tokenizer and reward of a benchmark
 flops.py     floating-point operations that the model needs
 machine.py   the rates that the machine gives
 sampling.py  the sampler alone, beside bounds and other programs
+evolution.py a population with low-rank noise, beside the same rows without
 timing.py    a whole GRPO step, or its update alone
 table.py     the results as text
 

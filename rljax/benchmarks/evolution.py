@@ -9,19 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from rljax.benchmarks.machine import machine, measured_rate
-from rljax.benchmarks.sampling import requests_of
-from rljax.benchmarks.sampling import Tails
+from rljax.benchmarks.sampling import Tails, requests_of
 from rljax.benchmarks.workload import Settings, surroundings
-from rljax.models.lora import merge_adapters
 from rljax.models.network import Network, Params
+from rljax.sampling.checks import device_memory
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.context import Context
 from rljax.training.perturbation import Perturbation, perturbed
 from rljax.training.population import Population
 
-GIB = 2**30
 EPOCH = 0
 
 
@@ -30,8 +29,8 @@ def time_evolution(settings: Settings, *, rank: int = 1) -> dict[str, Any]:
 
     forward   one pass over the whole rows, prompt and new tokens, a row for each member:
               "plain" with one set of parameters, "low_rank" with noise drawn and applied as a
-              stage of evolution does, "explicit" with W + sigma E_i built for each member, where
-              `prompts * samples` models fit into memory
+              stage of evolution does, "explicit" with parameters of its own for each member, None
+              where so many models take more than a quarter of the memory
     sample    greedy answers: "plain" by the engine, "low_rank" by the population
 
     Returns:
@@ -86,11 +85,9 @@ def _forward_seconds(
     def explicit(models: Params) -> Array:
         return jax.vmap(lambda params, row: hidden(network, params, row[None]))(models, tokens)
 
-    seconds = {name: None for name in ("plain", "low_rank", "explicit")}
-    seconds |= _interleaved(
-        {"plain": (plain, params), "low_rank": (low_rank, params)}, settings.steps
-    )
-    if _fits(params, members):
+    calls = {"plain": (plain, params), "low_rank": (low_rank, params)}
+    seconds: dict[str, float | None] = {**_interleaved(calls, settings.steps), "explicit": None}
+    if _fits(params, members, context.mesh):
         repeat = lambda x: jnp.broadcast_to(x, (members, *x.shape)).copy()  # noqa: E731
         models = jax.tree.map(repeat, params)
         seconds |= _interleaved({"explicit": (explicit, models)}, settings.steps)
@@ -134,8 +131,8 @@ def _interleaved(
     return {name: float(np.median(found)) for name, found in times.items()}
 
 
-def _fits(params: Params, members: int) -> bool:
+def _fits(params: Params, members: int, mesh: Mesh) -> bool:
     """Whether so many models take no more than a quarter of what the device has."""
-    from rljax.sampling.checks import device_memory
-
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(params)) * members <= GIB * 4
+    limit = device_memory(mesh)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    return limit is None or size * members <= limit / 4

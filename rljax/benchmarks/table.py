@@ -17,7 +17,12 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         "products on one",
         soft_wrap=True,
     )
-    kinds = {"sample": _sample_rows, "step": _step_rows, "update": _update_rows}
+    kinds = {
+        "sample": _sample_rows,
+        "step": _step_rows,
+        "update": _update_rows,
+        "evolution": _evolution_rows,
+    }
     rows = kinds[report["benchmark"]](report)
     table = Table()
     for name in rows[0]:
@@ -27,6 +32,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(table)
     if report["benchmark"] == "sample":
         _print_sampling(report, console)
+    if report["benchmark"] in ("sample", "evolution"):
         return
     nominal = machine["nominal_flops_per_second"]
     if nominal:
@@ -99,6 +105,22 @@ def _update_rows(report: dict[str, Any]) -> list[dict[str, str]]:
         }
         for name, result in report["layouts"].items()
     ]
+
+
+def _evolution_rows(report: dict[str, Any]) -> list[dict[str, str]]:
+    """A population beside the same rows without noise."""
+    rows = []
+    for kind in ("forward", "sample"):
+        for name, seconds in report[f"{kind}_seconds"].items():
+            ratio = report["ratios"].get(f"{kind}, {name}")
+            rows.append(
+                {
+                    f"{report['members']} rows": f"{kind}, {name}",
+                    "seconds": "too large" if seconds is None else f"{seconds:.4f}",
+                    "it / plain": "" if ratio is None else f"{ratio:.2f}",
+                }
+            )
+    return rows
 
 
 def _giga(value: float | None) -> str:

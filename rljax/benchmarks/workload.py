@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rljax.config.load import apply_overrides, complete
-from rljax.config.validate import Stage, validate
+from rljax.config.stage import Stage
+from rljax.config.validate import validate
 from rljax.models.lora import adapters_are_zero, drop_adapters
 from rljax.models.network import Params
 from rljax.parallel.mesh import make_mesh

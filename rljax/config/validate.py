@@ -3,19 +3,20 @@
 Everything here happens before a device is touched.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from rljax.config.policy_gradient import check_policy_gradient
 from rljax.config.schema import DATA, Field, Section, check_stages, schema_for
+from rljax.config.stage import BatchSizes, Stage
 from rljax.errors import unknown_name
 from rljax.objectives.advantages import NEEDS_GROUPS
 from rljax.objectives.kl import warn_if_useless
 from rljax.parallel.rules import check_row_length
-from rljax.registry import ONLINE_FAMILIES, Objective, resolve_objective
+from rljax.registry import Objective, resolve_objective
 from rljax.sampling.distribution import EntropyTemperature, TokenFilter
 
 _ROLLOUT_BATCH = {
@@ -97,89 +98,6 @@ SAMPLED_PAIRS = {
     "sampling": _SAMPLING,
     "data": {"pair_prompts": 256, "placeholder_pairs": False},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchSizes:
-    """How the batch fields multiply.
-
-    sequences_per_step = prompts_per_step * samples_per_prompt            (online stages)
-    updates_per_step = epochs_per_step * sequences_per_step / sequences_per_update
-    micro_batches = sequences_per_update / sequences_per_micro_batch
-    """
-
-    prompts_per_step: int
-    samples_per_prompt: int
-    epochs_per_step: int
-    sequences_per_update: int
-    sequences_per_micro_batch: int
-    share_prompts: bool = False  # rows are whole groups (training/rows.py)
-    demonstrations_per_prompt: int = 0  # rows beside the samples of a prompt
-
-    @property
-    def rows_per_prompt(self) -> int:
-        """Sequences of one prompt: samples and demonstrations."""
-        return self.samples_per_prompt + self.demonstrations_per_prompt
-
-    @property
-    def sequences_per_step(self) -> int:
-        """Sequences that one step makes or reads."""
-        return self.prompts_per_step * self.rows_per_prompt or self.sequences_per_update
-
-    @property
-    def updates_per_step(self) -> int:
-        """Optimizer updates of one step."""
-        return self.epochs_per_step * self.sequences_per_step // self.sequences_per_update
-
-    @property
-    def micro_batches(self) -> int:
-        """Forward and backward passes of one update."""
-        return self.sequences_per_update // self.sequences_per_micro_batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One stage, every value resolved."""
-
-    name: str
-    objective: Objective
-    steps: int
-    reference_kl: bool
-    batch: BatchSizes
-    token_filter: TokenFilter
-    max_new_tokens: int
-    stop_strings: tuple[str, ...]
-    data: Mapping[str, Any]
-    optimizer: Mapping[str, Any]
-    critic: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def online(self) -> bool:
-        """Whether the stage samples its own training data in every step."""
-        return self.objective.family in ONLINE_FAMILIES
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether a frozen copy of the stage's first parameters is kept."""
-        return self.objective.needs_reference or self.reference_kl
-
-    def as_dict(self) -> dict[str, Any]:
-        """The stage as saved in config.json."""
-        return {
-            "method": self.objective.method.name,
-            "steps": self.steps,
-            "reference_kl": self.reference_kl,
-            "objective": self.objective.as_dict(),
-            "batch": dataclasses.asdict(self.batch),
-            "sampling": {
-                "max_new_tokens": self.max_new_tokens,
-                "stop_strings": self.stop_strings,
-                **dataclasses.asdict(self.token_filter),
-            },
-            "data": dict(self.data),
-            "optimizer": dict(self.optimizer),
-            **({"critic": dict(self.critic)} if self.critic else {}),
-        }
 
 
 def validate(config: ConfigDict) -> tuple[Stage, ...]:
@@ -399,7 +317,7 @@ def _check_parts_fit(stage: Stage, where: str) -> None:
             f"> 0 ({where}.sampling.temperature)."
         )
     if stage.objective.family == "policy_gradient":
-        _check_ratio(stage, where)
+        check_policy_gradient(stage, where)
     if "source" in stage.data:
         _check_source(stage, f"{where}.data")
 
@@ -438,22 +356,6 @@ def _check_data(data: ConfigDict) -> None:
                 f"config.data.{name}={data[name]!r} is never read with kind={data.kind!r}; fields "
                 f"that are: {', '.join(sorted(set(DATA) - set(unread)))} (config.data.{name})."
             )
-
-
-def _check_ratio(stage: Stage, where: str) -> None:
-    ratio, surrogate = stage.objective.choices["ratio"], stage.objective.choices["surrogate"]
-    if (ratio == "none") != (surrogate == "policy_gradient"):
-        raise ValueError(
-            f"ratio={ratio!r} does not go with surrogate={surrogate!r}: 'policy_gradient' reads no "
-            f"ratio and 'clipped' has nothing to clip without one ({where}.objective.ratio)."
-        )
-    if ratio == "none" and stage.batch.updates_per_step > 1:
-        raise ValueError(
-            f"{stage.batch.updates_per_step} updates per step make the later ones off-policy, and "
-            f"ratio='none' does not correct for it: set sequences_per_update="
-            f"{stage.batch.sequences_per_step} and epochs_per_step=1, or a ratio "
-            f"({where}.batch.sequences_per_update, {where}.objective.ratio)."
-        )
 
 
 def _check_ranges(schema: Section, section: ConfigDict, where: str) -> None:

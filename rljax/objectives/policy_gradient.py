@@ -74,7 +74,7 @@ def policy_gradient_loss(
     if "entropy" in arrays:
         entropy = jnp.where(mask, arrays["entropy"], 0.0)
         metrics["entropy"] = masked(entropy, mask)
-        if not _is_zero(entropy_weight):  # 0 * entropy would still cost its gradient
+        if not is_zero(entropy_weight):  # 0 * entropy would still cost its gradient
             loss = loss - entropy_weight * entropy
     return loss, metrics
 
@@ -86,7 +86,7 @@ def _check_inputs(
     kl_importance_weighted: bool,
     entropy_weight: float,
 ) -> None:
-    if kl is None and (kl_importance_weighted or not _is_zero(kl_weight)):
+    if kl is None and (kl_importance_weighted or not is_zero(kl_weight)):
         raise ValueError(
             f"A KL term was asked for ({kl_weight=}, {kl_importance_weighted=}) without an "
             "estimator; name one (config.<stage>.objective.kl_estimator) or set the weight to 0."
@@ -96,14 +96,15 @@ def _check_inputs(
             "A KL estimator was given but no ref_logprobs; a KL term needs a reference policy "
             "(config.<stage>.objective.kl_placement)."
         )
-    if "entropy" not in arrays and not _is_zero(entropy_weight):
+    if "entropy" not in arrays and not is_zero(entropy_weight):
         raise ValueError(
             f"{entropy_weight=} needs the per-token entropy, and none was given "
             "(config.<stage>.objective.entropy_weight)."
         )
 
 
-def _is_zero(weight: float) -> bool:
+def is_zero(weight: float) -> bool:
+    """Whether a term with this weight is switched off."""
     # A traced weight (from a schedule) has no value at build time and counts as non-zero.
     return isinstance(weight, int | float) and weight == 0
 

@@ -3,7 +3,7 @@
 Each part returns the log of policy / denominator, [N, T]. A ratio per sequence or per segment has
 its value on every token that it covers, and each of these tokens carries the gradient of its own
 log-probability: with equal weights for the tokens of a sequence that is the gradient of the
-sequence's ratio, and tokens may still differ in advantage (GSPO-token, arXiv:2507.18071, eq. 14).
+sequence's ratio, and tokens may still differ in advantage (GSPO-token, arXiv:2507.18071).
 """
 
 import chex
@@ -60,7 +60,7 @@ def token(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:
 
 
 def sequence(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:
-    """Geometric mean of the row's token ratios (GSPO, arXiv:2507.18071, eq. 7 and 14).
+    """Geometric mean of the row's token ratios (GSPO, arXiv:2507.18071).
 
         log s[n, t] = sg(1 / L[n] * sum_t' (logprobs - old_logprobs)) + logprobs - sg(logprobs)
 

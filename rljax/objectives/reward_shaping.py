@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.advantages.groups import group_statistics
+from rljax.objectives.credit.outcomes import bounded_scores
 from rljax.objectives.parts import check_field
 
 
@@ -27,11 +28,13 @@ def soft_overlong(
         ((limit - buffer) - L) / buffer    in between
         -1                                 L > limit
 
+    The limit is `overlong_length`, the buffer `overlong_buffer`.
+
     Args:
         scores: [N] f32.
         mask: [N, T] bool; its True slots are the length L.
-        overlong_length: the limit, in tokens.
-        overlong_buffer: tokens before the limit over which the penalty grows.
+        overlong_length: tokens from which on the overlong penalty is 1.
+        overlong_buffer: tokens before `overlong_length` over which the penalty grows.
 
     Returns:
         [N] f32.
@@ -40,9 +43,9 @@ def soft_overlong(
         ValueError: unless 1 <= `overlong_buffer` <= `overlong_length`.
     """
     check_field("overlong_buffer", overlong_buffer, lambda x: x >= 1, ">= 1")
-    check_field(
-        "overlong_length", overlong_length, lambda x: x >= overlong_buffer, ">= overlong_buffer"
-    )
+    if not isinstance(overlong_buffer, jax.core.Tracer):
+        at_least = f">= overlong_buffer, {overlong_buffer}"
+        check_field("overlong_length", overlong_length, lambda x: x >= overlong_buffer, at_least)
     over = mask.sum(axis=-1) - (overlong_length - overlong_buffer)
     penalty = -jnp.clip(over / overlong_buffer, 0.0, 1.0)
     return jax.lax.stop_gradient(scores) + penalty
@@ -87,8 +90,9 @@ def difficulty_truncation(
         group_ids: [N] i32, equal for the samples of one prompt.
         correct: [N] bool.
         finished: [N] bool.
-        difficulty_thresholds: shares of right samples, ascending, each in [0, 1).
-        difficulty_lengths: limits in tokens, one more than thresholds, from hard to easy.
+        difficulty_thresholds: shares of right samples above which a prompt's limit is the next one,
+            ascending, each in [0, 1).
+        difficulty_lengths: limits in tokens, from hard to easy prompts, one more than thresholds.
 
     Returns:
         [N] f32.
@@ -145,4 +149,5 @@ REWARD_SHAPINGS = {
     "truncation": truncation,
     "difficulty_truncation": difficulty_truncation,
     "negative_entropy": negative_entropy,
+    "bounded_scores": bounded_scores,
 }

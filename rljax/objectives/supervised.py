@@ -38,7 +38,7 @@ def token_noiser(
     noise_share: float = 0.1,
     noise_weight: str = "single",
 ) -> tuple[Array, dict[str, SumCount]]:
-    """Likelihood of a token, with a share of random other tokens (TokenBuncher, 2508.20697).
+    """Likelihood of a token, with a share of random other tokens (TokenBuncher, arXiv:2508.20697).
 
         loss = -(1 - share) * log p(token) - share * sum_y z_y log p(y)
         z = noise, 0 at the token, divided by its sum

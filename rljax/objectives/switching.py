@@ -1,4 +1,4 @@
-"""Demonstrations where the policy fails, reinforcement where it succeeds (HPT, arXiv:2509.04419)."""
+"""Demonstrations where the policy fails, reinforcement where it succeeds."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ def switch_to_demonstrations(
     *,
     switch_threshold: float = 0.0,
 ) -> Array:
-    """Which tokens a step trains on: each prompt's samples, or else its demonstration.
+    """Which tokens a step trains on: samples, or a demonstration (HPT, arXiv:2509.04419).
 
     With P the share of right samples of a prompt: P <= threshold trains on the demonstration only,
     P > threshold on the samples only. A threshold below 0 is pure reinforcement learning, 1 is pure

@@ -9,6 +9,7 @@ from rljax.objectives.batch_inputs import TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
 from rljax.objectives.evidence import BOUNDS, evidence_advantages, evidence_loss
+from rljax.objectives.kl_controllers import KL_CONTROLLERS
 from rljax.objectives.parts import Field, fields_of
 from rljax.objectives.preference import LINKS, SCORES
 from rljax.objectives.ratios import RATIOS
@@ -65,23 +66,27 @@ _POLICY_GRADIENT = Family(
         "selection": SELECTIONS,
         "aggregation": AGGREGATIONS,
         "kl_placement": {"none": None, "loss": None, "reward": None},
+        "kl_controller": KL_CONTROLLERS,
         "demonstrations": {"none": None, "switch": None, "in_group": None},
     },
     fields={
         "": {
             "entropy_weight": Field(0.0, float),
             "advantage_sign": Field("both", str),
+            "likelihood_weight": Field(0.0, float),
         },
         **{
             f"group_filter={option}": {"filter_rounds": Field(10, int)}
             for option in GROUP_FILTERS
             if option != "none"
         },
+        "kl_controller=adaptive": {"kl_unit": Field("sequence_sum", str)},
         "demonstrations=switch": {
             "switch_threshold": Field(0.0, float),
             "supervised_weight": Field(1.0, float),
         },
         "demonstrations=in_group": {"shaping": Field(0.1, float)},
+        "surrogate=lp_reg": {"proxy_threshold": Field(0.02, float)},
         **_KL,
     },
     defaults={
@@ -96,6 +101,7 @@ _POLICY_GRADIENT = Family(
         "selection": "none",
         "aggregation": "token_mean",
         "kl_placement": "none",
+        "kl_controller": "fixed",
         "demonstrations": "none",
     },
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rljax.objectives.evidence import NORM_SCOPES
+from rljax.objectives.kl_controllers import KL_UNITS
 
 FIELD_DOCS: dict[str, str] = {
     "reward_shaping": "what is done to scores first (objectives/reward_shaping.py)",
@@ -29,9 +30,13 @@ FIELD_DOCS: dict[str, str] = {
     "surrogate": "ratio and advantage to per-token loss (objectives/surrogates/)",
     "aggregation": "per-token losses to one number (objectives/aggregation.py)",
     "kl_placement": "where a KL to the stage's start enters: none, loss, reward",
+    "kl_controller": "fixed, or adaptive: the weight follows the KL that was measured",
+    "kl_unit": "of kl_target: sequence_sum or token_mean (objectives/kl_controllers.py)",
     "kl_estimator": "k1, k2, k3, k1_plus, k3_plus (objectives/kl.py)",
     "kl_weight": "factor of the KL term; 0 needs no reference policy",
     "kl_importance_weighted": "multiply the KL term by the ratio, for several updates per step",
+    "proxy_threshold": "tokens less likely than this share of the likeliest one are noise",
+    "likelihood_weight": "factor of the negative log-likelihood of right samples, mean over tokens",
     "entropy_weight": "factor of the entropy bonus",
     "advantage_epsilon": "added to the deviation that advantages are divided by",
     "ema_decay": "weight of the past in the moving average of rewards",
@@ -59,6 +64,9 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clip_high": (lambda x: x >= 0, ">= 0"),
     "dual_clip": (lambda x: x > 1, "> 1"),
     "kl_weight": (lambda x: x >= 0, ">= 0"),
+    "proxy_threshold": (lambda x: 0 <= x <= 1, "in [0, 1]"),
+    "likelihood_weight": (lambda x: x >= 0, ">= 0"),
+    "kl_unit": (lambda x: x in KL_UNITS, f"one of {', '.join(map(repr, KL_UNITS))}"),
     "ema_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
     "advantage_epsilon": (lambda x: x >= 0, ">= 0"),
     "advantage_clip": (lambda x: x > 0, "> 0"),

@@ -65,13 +65,18 @@ def number(value: Any) -> float | None:
 
 
 def write_text_atomic(path: Path | str, text: str) -> None:
-    """Writes `text` so that a reader sees the old file or the whole new one, never a part."""
+    """`write_bytes_atomic` of a text in UTF-8."""
+    write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def write_bytes_atomic(path: Path | str, content: bytes) -> None:
+    """Writes `content` so that a reader sees the old file or the whole new one, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files that only the owner may read; the rest of the workdir is not so.

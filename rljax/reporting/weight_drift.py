@@ -291,7 +291,7 @@ def checkpoint_drift(
     for name in base:
         before, *after = (_values(tensors[name]) for tensors in (base, *runs))
         if before.ndim != 2:
-            excluded.setdefault(name, f"no matrix but {before.ndim}-dimensional")
+            excluded[name] = f"no matrix but {before.ndim}-dimensional"
         try:
             changes.add(before, after, tolerance)
             if name not in excluded:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.models.lora import combine, flatten, projections, silver_bullet, unflatten
 from rljax.models.network import Network, Params
 from rljax.parallel.rules import put_rows, replicated

@@ -7,7 +7,8 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rljax.config.validate import Stage, group_size
+from rljax.config.stage import Stage
+from rljax.config.validate import group_size
 from rljax.models.attention import check_group, platform, resolve_kernel
 from rljax.models.config import ModelConfig
 from rljax.parallel.rules import rows_divisor

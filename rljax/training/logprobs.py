@@ -90,16 +90,19 @@ def states_before(model: Transformer, rows: Batch) -> tuple[Array, Array, Routin
 
 
 def make_statistics(
-    network: Network, token_filter: TokenFilter, *, micro_batches: int
+    network: Network, token_filter: TokenFilter, *, micro_batches: int, top_k: int = 0
 ) -> Callable[[Params, Batch], dict[str, Array]]:
     """Builds statistics(params, rows) -> {"logprobs", "entropy"}, axes of the mask, no gradient.
 
-    Rows are scored in `micro_batches` parts, one after the other, to bound the memory.
+    Rows are scored in `micro_batches` parts, one after the other, to bound the memory. With `top_k`
+    also "top_logprobs", [..., k] of the likeliest tokens.
     """
 
     def part(params: Params, rows: Batch) -> dict[str, Array]:
-        found = completion_statistics(network, params, rows, token_filter)
+        found = completion_statistics(network, params, rows, token_filter, top_k=top_k)
         scored = {"logprobs": found.logprobs, "entropy": found.entropy}
+        if top_k:
+            scored["top_logprobs"] = found.top_logprobs
         return jax.lax.stop_gradient(scored)
 
     def statistics(params: Params, rows: Batch) -> dict[str, Array]:
@@ -110,7 +113,10 @@ def make_statistics(
             lambda rows: part(params, rows), split_micro_batches(rows, micro_batches)
         )
         shape = rows["mask"].shape
-        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(shape), parts)
+        return {
+            name: x.swapaxes(0, 1).reshape(*shape, *x.shape[1 + len(shape) :])
+            for name, x in parts.items()
+        }
 
     return statistics
 

@@ -19,7 +19,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from rljax.config.validate import Stage, validate
+from rljax.config.stage import Stage
+from rljax.config.validate import validate
 from rljax.models.lora import adapters_are_zero, drop_adapters
 from rljax.models.network import Params
 from rljax.objectives.metrics import SumCount

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import optax
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.errors import unknown_name
 from rljax.models.network import Params
 from rljax.objectives.parts import fields_of

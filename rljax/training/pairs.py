@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.data.tokenizers import Tokenizer
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor

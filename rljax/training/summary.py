@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.reporting.files import read_rows
 
 

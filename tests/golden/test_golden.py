@@ -31,6 +31,7 @@ PASSING = {
     "best-of-n": 2,
     "dpo-family": 4,
     "dynamic-logits-fusion": 2,
+    "eggroll": 9,
     "gedi": 3,
     "genarm": 3,
     "hpt": 2,

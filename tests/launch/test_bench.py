@@ -58,11 +58,23 @@ def test_the_report_of_updates_compares_both_layouts(bench, tmp_path, capsys):
     assert "separate" in capsys.readouterr().out
 
 
+def test_the_report_of_a_population_has_the_ratios_of_one_run(bench, tmp_path, capsys):
+    bench.main(["evolution", *SIZES, *TINY, f"--json={tmp_path / 'evolution.json'}"])
+    report = json.loads((tmp_path / "evolution.json").read_text())
+    assert report["members"] == 6
+    for kind, names in (("forward", ("plain", "low_rank", "explicit")), ("sample", ("low_rank",))):
+        seconds = report[f"{kind}_seconds"]
+        for name in names:
+            expected = seconds[name] / seconds["plain"]
+            assert report["ratios"][f"{kind}, {name}"] == pytest.approx(expected)
+    assert "sample, low_rank" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([], "the first word must be sample, step or update"),
-        (["sampel"], r"must be sample, step or update, got \['sampel'\]"),
+        ([], "the first word must be sample, step, update or evolution"),
+        (["sampel"], r"must be sample, step, update or evolution, got \['sampel'\]"),
         (["step", "--prompts"], "cannot read '--prompts'"),
         (["step", "more"], "cannot read 'more'"),
         (["step", "--json="], "cannot read '--json='"),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rljax.models.config import ModelConfig
 from rljax.models.lora import flatten, unflatten
 from rljax.models.merge import kept_share, merge
 from rljax.models.network import Network
@@ -15,8 +16,6 @@ VOCABULARY = 13  # three rows of padding
 @pytest.fixture(scope="module")
 def models():
     """network, base and trained, in which padding has changed most of all."""
-    from rljax.models.config import ModelConfig
-
     sizes = dict(layers=2, width=8, heads=2, kv_heads=1, head_dim=4, mlp_width=12)
     network = Network.create(ModelConfig(vocab_size=VOCABULARY, **sizes))
     rng = np.random.default_rng(0)
@@ -77,9 +76,11 @@ def test_the_largest_changes_of_the_whole_model_are_kept(models):
     large[path] = large[path] + 10 * (large[path] - flatten(base)[path])
     large = unflatten(large)
     merged = merge(network, base, large, keep=0.2, scope="model", scale=1.0)
-    real = lambda tree: np.concatenate(  # noqa: E731
-        [np.ravel(x[:VOCABULARY] if p == ("embedding",) else x) for p, x in flatten(tree).items()]
-    )
+
+    def real(tree):
+        leaves = {**flatten(tree), ("embedding",): tree["embedding"][:VOCABULARY]}
+        return np.concatenate([np.ravel(leaf) for _, leaf in sorted(leaves.items())])
+
     first, second, found = real(base), real(large), real(merged)
     kept = round(0.2 * first.size)
     np.testing.assert_allclose(found, expected_leaf(first, second, kept, 1.0), rtol=1e-5, atol=1e-6)

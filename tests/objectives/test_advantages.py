@@ -196,6 +196,19 @@ def test_no_gradient_flows_into_rewards(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_numbers_may_be_traced(name):
+    part = ADVANTAGES[name]
+    numbers = {
+        field: described.default
+        for field, described in fields_of(part).items()
+        if described.type in (int, float)
+    }
+    arrays = [BATCH[key] for key in inputs_of(part)]
+    traced = jax.eval_shape(lambda fields: part(*arrays, **fields), numbers)
+    assert traced.shape == BATCH["mask"].shape
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_batch_of_empty_rows_is_all_zero(name):
     arrays = BATCH | {"mask": np.zeros_like(BATCH["mask"])}
     np.testing.assert_array_equal(advantages(name, arrays), 0.0)

@@ -331,3 +331,37 @@ def test_proximal_policy_is_a_constant_without_padding():
     np.testing.assert_allclose(proximal_logprobs(*args), [[-1.5, 0.0]], rtol=1e-6)
     total = lambda current: proximal_logprobs(args[0], current, *args[2:]).sum()  # noqa: E731
     assert not jax.grad(total)(args[1]).any()
+
+
+# ------------------------------------------------------------- two policies: AIPO and PipelineRL
+
+
+def aipo(logprobs, behavior, advantages, rho, mask=MASK):
+    """Sum of the loss with a truncated ratio to the sampler as constant weight (2505.24034)."""
+    loss, _ = policy_gradient_loss(
+        dict(logprobs=logprobs, old_logprobs=behavior, advantages=advantages, mask=mask),
+        ratio=RATIOS["token"],
+        surrogate=functools.partial(SURROGATES["cispo"], clip_high=rho - 1.0),
+    )
+    return loss.sum()
+
+
+@pytest.mark.parametrize("rho", [2.0, 4.0, 10.0])
+def test_truncated_ratio_bounds_the_gradient_from_above_only(policies, rho):
+    logprobs, given, advantages = policies
+    behavior, mask = given["behavior_logprobs"], given["mask"]
+    gradient, through = jax.grad(aipo, (0, 1))(logprobs, behavior, advantages, rho, mask)
+    ratio = np.exp(logprobs - behavior)
+    assert (ratio[MASK] < 0.5).any() and (ratio[MASK] > 2).any()
+    np.testing.assert_allclose(
+        gradient, np.where(MASK, -np.minimum(ratio, rho) * advantages, 0.0), rtol=1e-5
+    )
+    assert (np.abs(gradient) <= rho * np.abs(advantages) * (1 + 1e-6)).all()
+    assert not through.any()
+
+
+def test_on_policy_the_truncated_ratio_is_reinforce(policies):
+    logprobs, given, advantages = policies
+    gradient = jax.grad(aipo)(logprobs, logprobs, advantages, 2.0, given["mask"])
+    np.testing.assert_allclose(gradient, np.where(MASK, -advantages, 0.0), rtol=1e-6)
+    assert aipo(logprobs, logprobs, advantages, 2.0, jnp.zeros_like(given["mask"])) == 0

@@ -23,7 +23,9 @@ INPUTS, OUTPUTS = 6, 4
 def noise_of(members, epoch=0, *, reuse=1, sigma=0.1, rank=2, key=KEY, **more):
     members = jnp.asarray(members)
     keys = direction_keys(key, epoch, members, noise_reuse=reuse)
-    return low_rank_noise(keys, member_signs(members), INPUTS, OUTPUTS, sigma=sigma, rank=rank, **more)
+    return low_rank_noise(
+        keys, member_signs(members), INPUTS, OUTPUTS, sigma=sigma, rank=rank, **more
+    )
 
 
 def explicit(noise: LowRank) -> np.ndarray:
@@ -105,7 +107,9 @@ def test_the_update_is_the_weighed_sum_of_the_perturbations():
     )
 
 
-@pytest.mark.parametrize("pairs, rank, expected", [(1, 1, 1), (3, 1, 3), (1, 2, 2), (8, 1, OUTPUTS)])
+@pytest.mark.parametrize(
+    "pairs, rank, expected", [(1, 1, 1), (3, 1, 3), (1, 2, 2), (8, 1, OUTPUTS)]
+)
 def test_the_rank_of_the_update_is_that_of_the_independent_directions(pairs, rank, expected):
     members = jnp.arange(2 * pairs)
     fitness = jax.random.normal(KEY, members.shape)
@@ -144,7 +148,9 @@ def test_fitness_by_hand():
     groups = jnp.array([7, 7, 2, 2])
     deviation = np.sqrt(3.5 + 1e-5)
     np.testing.assert_allclose(
-        FITNESS["population_zscore"](scores, groups), np.array([-2, 0, -1, 3]) / deviation, rtol=1e-6
+        FITNESS["population_zscore"](scores, groups),
+        np.array([-2, 0, -1, 3]) / deviation,
+        rtol=1e-6,
     )
     np.testing.assert_allclose(
         FITNESS["group_mean"](scores, groups), np.array([-1, 1, -2, 2]) / deviation, rtol=1e-6

@@ -33,6 +33,13 @@ def test_the_overlong_penalty_grows_over_the_buffer():
     np.testing.assert_allclose(got, ARRAYS["scores"] + penalty)
 
 
+def test_a_limit_may_be_traced():
+    got = jax.jit(REWARD_SHAPINGS["soft_overlong"])(
+        ARRAYS["scores"], ARRAYS["mask"], overlong_length=8, overlong_buffer=4
+    )
+    np.testing.assert_allclose(got, shaped("soft_overlong", overlong_length=8, overlong_buffer=4))
+
+
 def test_a_right_answer_that_was_cut_off_earns_nothing():
     cut = np.array([0, 1, 1, 0, 1, 1, 1, 1], bool)
     np.testing.assert_array_equal(shaped("truncation", {"finished": cut}), ARRAYS["scores"] * cut)

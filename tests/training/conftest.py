@@ -20,7 +20,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from rljax.config.load import load_config
-from rljax.config.validate import Stage, validate
+from rljax.config.stage import Stage
+from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
 from rljax.training import context, loop
 from rljax.training.families.table import FAMILY_CLASSES

@@ -95,9 +95,7 @@ def test_keys_are_split_by_leaf_and_then_by_layer(network):
     layer = jax.random.split(leaf, network.config.layers)[1]
     keys = direction_keys(layer, 5, members, noise_reuse=2)
     heads, size, width = network.shapes["blocks"]["attention"]["out"]["kernel"].shape[1:]
-    expected = low_rank_noise(
-        keys, member_signs(members), heads * size, width, sigma=0.2, rank=2
-    )
+    expected = low_rank_noise(keys, member_signs(members), heads * size, width, sigma=0.2, rank=2)
     a, b = (noise[(*KERNEL[:-1], name)] for name in ("lora_a", "lora_b"))
     assert a.shape == (3, 2, heads, size, 2) and b.shape == (3, 2, 2, width)
     np.testing.assert_allclose(a[:, 1].reshape(3, -1, 2), expected.inputs, rtol=1e-6)

@@ -88,9 +88,7 @@ def test_members_answer_with_their_own_parameters(answers, network, params, requ
         engine.program = quick_jit(engine.program.__wrapped__)
         for member in range(8):
             own = perturbed(params, {path: leaf[member] for path, leaf in noise.items()})
-            _, merged = merge_adapters(
-                perturbation.member_network, jax.tree.map(jnp.copy, own)
-            )
+            _, merged = merge_adapters(perturbation.member_network, jax.tree.map(jnp.copy, own))
             expected = engine.sample(engine.load(merged), greedy, key=KEY, step=0)
             group, place = divmod(member, GROUP)
             answered = slice(group * EACH, (group + 1) * EACH)

@@ -19,7 +19,7 @@ ENTRIES = [
     {"name": "modchain", "min_operations": 1, "max_operations": 1},
     {"name": "edit", "max_edits": 3},
 ]
-COUNT, VARIANTS = 128, 8
+COUNT, VARIANTS = 128, 4
 
 
 @functools.cache
@@ -114,6 +114,8 @@ def test_both_verdicts_of_countdown_agree_on_every_short_text(symbols, lengths, 
     facts = {"numbers": np.int32(numbers), "target": np.int32(target)}
     facts |= {"allowed": np.ones(6, bool), "partial": np.float32(0.1)}
     texts = ["".join(t) for n in lengths for t in itertools.product(symbols, repeat=n)]
+    if lengths.start == 7:  # of the long ones, those with the right numbers
+        texts = [text for text in texts if text.count("1") == 3]
     tokens, mask = rows([text + "$" for text in texts], 8, left=False)
     found = mapped("countdown3")(repeated(facts, len(texts)), tokens, mask)
     task = make_task("countdown3")

@@ -127,7 +127,7 @@ def bnpo(
         ValueError: if `reward_max` is not above `reward_min`.
     """
     if not isinstance(reward_min, jax.core.Tracer):
-        check_field("reward_max", reward_max, lambda x: x > reward_min, "above reward_min")
+        check_field("reward_max", reward_max, lambda x: x > reward_min, f"> {reward_min}")
     prompts = _prompts(token_rewards, mask, group_ids, reward_min, reward_max)
     weight = inverse_density(prompts.rates, normalising_beta(prompts.rates, prompts.weights))
     centred = jnp.where(prompts.homogeneous, 0.0, prompts.scores - prompts.rates)

@@ -119,16 +119,18 @@ def canon_length(
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
         step: [] i32, steps done; read by the schedules in time.
-        inter_schedule: "constant", "accuracy", "inaccuracy", "intra_first" or "inter_first"
+        inter_schedule: of w: "constant", "accuracy", "inaccuracy", "intra_first" or "inter_first"
             (`canon_schedule.py`).
-        inter_weight: w of the constant schedule, in [0, 1]; the paper's mu.
-        inter_steps: steps of the schedules in time, warm-up included.
-        inter_warmup: steps of their linear warm-up.
-        inter_cycles: cosine cycles after it.
+        inter_weight: weight w of the comparison between halves where it is constant, in [0, 1]; the
+            paper's mu.
+        inter_steps: steps of the schedules of w in time, warm-up included.
+        inter_warmup: steps of linear warm-up of the schedules of w in time.
+        inter_cycles: cosine cycles of w after the warm-up.
         intra_high: upper end of 1 - w in the cycles.
         intra_low: lower end of 1 - w in the cycles.
         discouraged: the half, "high" or "low", whose rewards are scaled.
-        discouraged_scale: s, the paper's alpha, 1 for none.
+        discouraged_scale: factor s of the rewards of the discouraged half; the paper's alpha, 1
+            for none.
         advantage_divisor: the largest length of a completion, with an aggregation that sums over
             tokens; 1 with one that divides by a length itself.
 

@@ -1,5 +1,6 @@
 """How the comparison within a half is weighted against that between halves, over training."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -56,7 +57,9 @@ def intra_weight(
     check_field("inter_warmup", inter_warmup, lambda x: x >= 1, ">= 1")
     check_field("inter_cycles", inter_cycles, lambda x: x >= 1, ">= 1")
     least = inter_warmup + inter_cycles
-    check_field("inter_steps", inter_steps, lambda x: x >= least, "a warm-up and cycles of a step")
+    if not isinstance(least, jax.core.Tracer):
+        enough = f">= inter_warmup + inter_cycles, {least}"
+        check_field("inter_steps", inter_steps, lambda x: x >= least, enough)
     cycle = (inter_steps - inter_warmup) // inter_cycles
     if inter_schedule == "constant":
         return jnp.asarray(1.0 - inter_weight)

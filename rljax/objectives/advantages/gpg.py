@@ -32,7 +32,7 @@ def gpg(
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
-        rescale: "informative_rows" for the alpha above; "nonzero_scores" for verl's, N over the
+        rescale: alpha: "informative_rows" for N / (N - M); "nonzero_scores" for verl's, N over the
             number of rows whose raw score is not 0; "none" for 1.
         f_norm: what the advantages are divided by, > 0.
 

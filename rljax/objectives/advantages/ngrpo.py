@@ -34,8 +34,8 @@ def group_zscore_virtual(
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
-        virtual_samples: V, >= 0.
-        virtual_score: what they score: the largest score that a sample can get, after shaping.
+        virtual_samples: best samples that are added to the statistics of each group, V >= 0.
+        virtual_score: of the virtual samples; the largest that a sample can get, after shaping.
         advantage_epsilon: added to the deviation.
 
     Returns:

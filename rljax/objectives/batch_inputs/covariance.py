@@ -44,7 +44,7 @@ def high_covariance(
     *,
     covariance_share: float = 2e-4,
 ) -> Array:
-    """The share of tokens with the highest covariance, at least one (KL-Cov, eq. 13).
+    """The share of tokens with the highest covariance, at least one (KL-Cov).
 
     Args:
         current_logprobs: [N, T] f32, before the update.
@@ -76,7 +76,7 @@ def clip_cov(
     covariance_low: float = 1.0,
     covariance_high: float = 5.0,
 ) -> Array:
-    """0 on a random choice of tokens of high covariance (Clip-Cov, eq. 11 and 12), else 1.
+    """0 on a random choice of tokens of high covariance (Clip-Cov), else 1.
 
     The choice is among tokens that the clipped loss has not stopped and whose covariance is
     between the bounds: max(1, int(tokens * share)) of them, or all if there are fewer. They stay

@@ -18,7 +18,7 @@ def entropy_change(
     advantages: Array,
     mask: Array,
 ) -> Array:
-    """Omega: what a step on one token does to the entropy there, negated and approximate (eq. 6).
+    """Omega: what a step on one token does to the entropy there, negated and approximate.
 
         Omega = A / p_old * p * (1 - p) * (log p + H)
 

@@ -77,8 +77,7 @@ def proxy_log_distribution(
 
         proxy = p / sum of p over the tokens that are not noise, and 0 for noise
 
-    Where everything is noise the likeliest token is kept. Sampled tokens' log-probabilities under
-    the min_p proxy are also what a scoring pass with the token filter min_p returns.
+    Where everything is noise the likeliest token is kept.
 
     Args:
         logits: [..., V] f32.
@@ -111,3 +110,30 @@ def proxy_logprobs(
     chex.assert_equal_shape_prefix([logits, tokens], tokens.ndim)
     proxy = proxy_log_distribution(logits, proxy_threshold=proxy_threshold, proxy_rule=proxy_rule)
     return jnp.take_along_axis(proxy, tokens[..., None], axis=-1)[..., 0]
+
+
+def without_noise(
+    logprobs: Array, largest_logprobs: Array, *, proxy_threshold: float = 0.02
+) -> Array:
+    """The min_p proxy of chosen tokens from a scoring pass with the token filter min_p.
+
+    Such a pass keeps every chosen token, whatever its probability, for it is made for tokens that
+    were sampled: a token of the tail would look likelier than it was, and be pulled up. Here it
+    gets its -1e4. Both inputs have one normaliser, so that their difference decides; a token that
+    is kept anyway does not change it.
+
+    Args:
+        logprobs: [...] f32, of the chosen tokens, scored with min_p = `proxy_threshold`.
+        largest_logprobs: [...] f32, of the likeliest token in the same pass.
+        proxy_threshold: in (0, 1), the filter's min_p.
+
+    Returns:
+        [...] f32, constant; as `proxy_logprobs` with the rule min_p.
+
+    Raises:
+        ValueError: for a threshold outside of (0, 1).
+    """
+    check_field("proxy_threshold", proxy_threshold, lambda x: 0 < x < 1, "in (0, 1)")
+    chex.assert_equal_shape([logprobs, largest_logprobs])
+    noise = logprobs < largest_logprobs + jnp.log(proxy_threshold)
+    return jax.lax.stop_gradient(jnp.where(noise, FILTERED, logprobs))

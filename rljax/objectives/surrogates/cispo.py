@@ -18,7 +18,7 @@ def cispo(
     clip_low: float | None = None,
     clip_high: float = 0.2,
 ) -> tuple[Array, dict[str, SumCount]]:
-    """Clipped importance weight (CISPO, arXiv:2506.13585, eq. 4 and 5).
+    """Clipped importance weight (CISPO, arXiv:2506.13585).
 
         loss = -sg(clip(r, 1 - clip_low, 1 + clip_high)) * A * logprobs
 

@@ -17,7 +17,7 @@ def kl_cov(
     *,
     covariance_kl_weight: float = 1.0,
 ) -> tuple[Array, dict[str, SumCount]]:
-    """KL-Cov (arXiv:2505.22617, eq. 13): penalised where advantage and log-probability covary most.
+    """KL-Cov (arXiv:2505.22617): penalised where advantage and log-probability covary most.
 
         loss = -A * r + covariance_kl_weight * |log_ratio| on tokens of high covariance
         loss = -A * r elsewhere: nothing is clipped, as in the authors' code

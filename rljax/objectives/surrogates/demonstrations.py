@@ -11,7 +11,7 @@ from rljax.objectives.surrogates.inputs import cleaned
 def shaped_likelihood(
     logprobs: Array, advantages: Array, mask: Array, *, shaping: float | None = 0.1
 ) -> tuple[Array, dict[str, SumCount]]:
-    """Loss of demonstrated tokens (LUFFY, arXiv:2504.14945, eq. 8), p = exp(logprobs).
+    """Loss of demonstrated tokens (LUFFY, arXiv:2504.14945), p = exp(logprobs).
 
         loss = -A * p / (p + shaping)
 

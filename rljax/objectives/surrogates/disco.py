@@ -47,7 +47,7 @@ def disco(
     disco_score: str = "log_likelihood",
     hinge_estimator: str = "k1",
 ) -> tuple[Array, dict[str, SumCount]]:
-    """Discriminative constrained optimisation (DisCO, arXiv:2505.12366, eq. 9 and 11).
+    """Discriminative constrained optimisation (DisCO, arXiv:2505.12366).
 
         loss = -score_weights * s + kl_pressure * k,   s = logprobs, or the token's ratio
 

@@ -17,7 +17,7 @@ def geometric_mean(
     log_clip_low: float = 0.4,
     log_clip_high: float = 0.4,
 ) -> tuple[Array, dict[str, SumCount]]:
-    """Geometric mean of clipped token ratios (GMPO, arXiv:2507.20673, eq. 4).
+    """Geometric mean of clipped token ratios (GMPO, arXiv:2507.20673).
 
         loss[n, t] = -A[n] * exp(1 / L[n] * sum_t' x[n, t'])
         x = min(log_ratio, log_clip_high) where A > 0, max(log_ratio, -log_clip_low) where A < 0

@@ -1,10 +1,18 @@
 """All methods by name, one file for each kind."""
 
 from rljax.registry.method import Method
-from rljax.registry.methods import evidence, group_relative, preference, supervised
+from rljax.registry.methods import (
+    baselines,
+    critic,
+    evidence,
+    off_policy,
+    preference,
+    supervised,
+    token_level,
+)
 
 METHODS: dict[str, Method] = {
     method.name: method
-    for file in (supervised, group_relative, preference, evidence)
+    for file in (supervised, baselines, token_level, critic, off_policy, preference, evidence)
     for method in file.ROWS
 }

@@ -7,7 +7,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rljax.config.model import resolve_model
-from rljax.config.validate import Stage, validate
+from rljax.config.stage import Stage
+from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
@@ -93,7 +94,7 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"rank={config.model.lora.rank}: the device loop trains whole models "
             "(config.model.lora.rank)."
         )
-    on_host = {"start_values", "last_values", "proxy_logprobs"} & stage.objective.inputs
+    on_host = {"start_values", "last_values"} & stage.objective.inputs
     if on_host:
         raise ValueError(
             f"method={stage.objective.method.name!r} reads {sorted(on_host)[0]!r}, which only the "

@@ -30,14 +30,15 @@ class Chunk(NamedTuple):
 class SideBySide:
     """S runs of one program that differ in seed and numbers.
 
-    runs = SideBySide(program, seeds=[0, 1], values={"objective.clip_high": [0.2, 0.28]})
-    states = runs.start(params)
+    runs = SideBySide(program, params, [0, 1], {"objective.clip_high": [0.2, 0.28]})
+    states = runs.start()
     states, chunk = runs.advance(states, first=1, last=10)
     """
 
     def __init__(
         self,
         program: DeviceProgram,
+        params: Params,
         seeds: Sequence[int],
         values: Mapping[str, Sequence[float]] | None = None,
         devices: Sequence[Any] | None = None,
@@ -46,6 +47,7 @@ class SideBySide:
 
         Args:
             program: what all of them run.
+            params: that all of them start from, and stay near where their objective says so.
             seeds: [S], of each run.
             values: "objective.FIELD" or "optimizer.FIELD" -> [S] numbers.
             devices: to spread the runs over, all by default; as many as divide S are used.
@@ -63,17 +65,18 @@ class SideBySide:
         self.sharding = NamedSharding(Mesh(np.array(devices[:used]), (RUNS,)), PartitionSpec(RUNS))
         run = Run(np.asarray(self.seeds, np.uint32), np.stack(orders), numbers)
         self.run: Run = jax.device_put(run, self.sharding)
+        self.params = jax.device_put(params, NamedSharding(self.sharding.mesh, PartitionSpec()))
         self._advance = jax.jit(
-            jax.vmap(functools.partial(_advance, program)),
-            donate_argnums=1,
+            jax.vmap(functools.partial(_advance, program), in_axes=(None, 0, 0, 0)),
+            donate_argnums=2,
             out_shardings=self.sharding,
         )
         self._evaluate = jax.jit(jax.vmap(functools.partial(evaluate, program)))
 
-    def start(self, params: Params) -> TrainState:
-        """The first state of all runs [S, ...], each a copy of the same parameters."""
+    def start(self) -> TrainState:
+        """The first state of all runs [S, ...], each with a copy of the parameters."""
         create = jax.vmap(functools.partial(first_state, self.program), in_axes=(0, None))
-        return jax.jit(create, out_shardings=self.sharding)(self.run, params)
+        return jax.jit(create, out_shardings=self.sharding)(self.run, self.params)
 
     def advance(self, states: TrainState, first: int, last: int) -> tuple[TrainState, Chunk]:
         """Runs the steps first .. last of every run, and evaluates. `states` are donated."""
@@ -84,7 +87,8 @@ class SideBySide:
         ]
         plan = Plan(np.broadcast_to(steps, (len(self.seeds), len(steps))), np.array(orders))
         plan = jax.device_put(plan, self.sharding)
-        states, train, heldout = self._advance(self.run, states, plan)
+        reference = self.params if self.program.stage.needs_reference else None
+        states, train, heldout = self._advance(reference, self.run, states, plan)
         return states, Chunk(*jax.device_get((train, heldout)))
 
     def evaluate(self, states: TrainState) -> dict[str, np.ndarray]:
@@ -94,10 +98,12 @@ class SideBySide:
 
 
 def _advance(
-    program: DeviceProgram, run: Run, state: TrainState, plan: Plan
+    program: DeviceProgram, reference: Params | None, run: Run, state: TrainState, plan: Plan
 ) -> tuple[TrainState, dict[str, Array], dict[str, Array]]:
     """Some steps of one run, and an evaluation."""
-    state, metrics = jax.lax.scan(functools.partial(train_step, program, run), state, plan)
+    state, metrics = jax.lax.scan(
+        functools.partial(train_step, program, reference, run), state, plan
+    )
     train = {name: jax.vmap(_mean)(pair) for name, pair in metrics.items()}
     return state, train, {name: _mean(m) for name, m in evaluate(program, state.params).items()}
 

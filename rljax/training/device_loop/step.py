@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.objectives.metrics import SumCount
 from rljax.objectives.values import critic_loss
@@ -16,13 +16,14 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.rollout import Group, sample_step, step_arrays
-from rljax.training.logprobs import make_statistics, model_rows
+from rljax.training.logprobs import make_score, model_rows
 from rljax.training.optimizers import build_critic_optimizer, build_optimizer
 from rljax.training.policy_gradient.batches import trained_arrays
 from rljax.training.policy_gradient.critic import Critic
 from rljax.training.policy_gradient.experience import make_experience
 from rljax.training.policy_gradient.loss import PolicyLoss
-from rljax.training.policy_gradient.needs import running_statistics, stores_old, with_schedule
+from rljax.training.policy_gradient.needs import running_statistics, with_schedule
+from rljax.training.policy_gradient.scoring import make_scores, needs_scores
 from rljax.training.policy_gradient.update import make_policy_update
 from rljax.training.rows import per_sample, rollout_rows
 from rljax.training.state import TrainState, first_moments
@@ -89,9 +90,7 @@ def with_values(stage: Stage, values: dict[str, Array]) -> Stage:
 def first_state(program: DeviceProgram, run: Run, params: Params) -> TrainState:
     """The state that a run starts with."""
     pieces, zero = make_pieces(program, run), jnp.zeros((), jnp.int32)
-    extra = {
-        name: jnp.zeros((), dtype) for name, dtype in running_statistics(program.stage).items()
-    }
+    extra = {name: jnp.asarray(value) for name, value in running_statistics(program.stage).items()}
     if pieces.critic is not None:
         extra["critic"] = pieces.critic.first_state(params)
     moments = first_moments(pieces.optimizer, params)
@@ -99,9 +98,17 @@ def first_state(program: DeviceProgram, run: Run, params: Params) -> TrainState:
 
 
 def train_step(
-    program: DeviceProgram, run: Run, state: TrainState, plan: Plan
+    program: DeviceProgram, reference: Params | None, run: Run, state: TrainState, plan: Plan
 ) -> tuple[TrainState, Metrics]:
-    """Samples, verifies, compares and updates; the device's `PolicyGradient.collect` and more."""
+    """Samples, verifies, compares and updates; the device's `PolicyGradient.collect` and more.
+
+    Args:
+        program: what is run.
+        reference: the frozen policy, where the objective needs one.
+        run: what is this run's own.
+        state: before the step.
+        plan: of the step.
+    """
     pieces = make_pieces(program, run)
     stage, batch = pieces.stage, pieces.stage.batch
     filtered = "prompts_taken" in state.extra
@@ -109,7 +116,7 @@ def train_step(
     key = purpose_key(run.seed, Purpose.ROLLOUTS)
     group, counts = sample_step(program, state.params, key, run.order, start, plan.step)
     inputs, arrays = _rows(program, stage, group)
-    arrays |= _scored(program, pieces, state, inputs)
+    arrays |= _scored(program, pieces, reference, state, inputs)
     if "greedy_scores" in stage.objective.inputs:
         arrays["greedy_scores"] = _greedy_scores(program, state.params, key, group, plan.step)
     running = {name: state.extra[name] for name in running_statistics(stage)}
@@ -168,17 +175,20 @@ def _with_demonstrations(
 
 
 def _scored(
-    program: DeviceProgram, pieces: Pieces, state: TrainState, inputs: Batch
+    program: DeviceProgram,
+    pieces: Pieces,
+    reference: Params | None,
+    state: TrainState,
+    inputs: Batch,
 ) -> dict[str, Array]:
     """What the objective needs to know of the samples."""
     batch, scored = pieces.stage.batch, {}
     parts = batch.sequences_per_step // batch.sequences_per_micro_batch
-    if stores_old(pieces.stage):
-        statistics = make_statistics(
-            program.network, pieces.stage.token_filter, micro_batches=parts
-        )
-        for name, array in statistics(state.params, inputs).items():
-            scored[f"old_{name}"] = array
+    if reference is not None:
+        score = make_score(program.network, pieces.stage.token_filter, micro_batches=parts)
+        scored["ref_logprobs"] = score(reference, inputs)
+    if needs_scores(pieces.stage):
+        scored |= make_scores(program.network, pieces.stage)(state.params, inputs)
     if pieces.critic is not None:
         values = pieces.critic.values(
             state.extra["critic"].params, state.params, model_rows(inputs)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import optax
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.training.context import Context
 from rljax.training.rows import Rows

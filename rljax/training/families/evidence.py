@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.data.sources import records_for_step, stream
 from rljax.data.tokenizers import Tokenizer
 from rljax.models.network import Params

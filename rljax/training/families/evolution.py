@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.data.sources import records_for_step, stream
 from rljax.models.lora import combine, flatten, split_held, unflatten
 from rljax.models.network import Params

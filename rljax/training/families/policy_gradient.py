@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.data.sources import records_for_step, stream
 from rljax.models.network import Params
 from rljax.objectives.parts import apply, fields_of
@@ -27,7 +27,8 @@ from rljax.training.policy_gradient.batches import step_order, trained_arrays
 from rljax.training.policy_gradient.critic import Critic, critic_extra
 from rljax.training.policy_gradient.experience import make_experience
 from rljax.training.policy_gradient.loss import PolicyLoss
-from rljax.training.policy_gradient.needs import running_statistics, stores_old, with_schedule
+from rljax.training.policy_gradient.needs import running_statistics, with_schedule
+from rljax.training.policy_gradient.scoring import make_scores, needs_scores
 from rljax.training.policy_gradient.update import make_policy_update
 from rljax.training.rollout_record import rollout_record
 from rljax.training.rollouts import Samples, rollout_metrics, sample_texts, score_samples
@@ -63,7 +64,9 @@ class PolicyGradient(Family):
         self.critic = make_critic(context, stage)
         whole = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
         self.score = context.jit_statistics(stage.token_filter, micro_batches=whole)
-        self.stores_old = stores_old(stage)
+        self.scores = context.jit_with_params(
+            lambda network: make_scores(network, stage), batch_sharding(context.mesh)
+        )
         self.compare = jax.jit(self._compare)
         self._keeps = jax.jit(functools.partial(apply, self.objective.part("group_filter")))
 
@@ -82,17 +85,15 @@ class PolicyGradient(Family):
     @staticmethod
     def extra(context: Context, stage: Stage) -> Extra:
         """Running statistics, and the critic."""
-        names = running_statistics(stage)
+        first = running_statistics(stage)
         whole = replicated(context.mesh)
         critic = make_critic(context, stage)
         rest = Extra() if critic is None else critic_extra(critic, context.mesh)
 
         def create(params: Params) -> dict[str, Any]:
-            return {name: jnp.zeros((), dtype) for name, dtype in names.items()} | rest.create(
-                params
-            )
+            return {name: jnp.asarray(value) for name, value in first.items()} | rest.create(params)
 
-        return Extra(create, {name: whole for name in names} | rest.shardings)
+        return Extra(create, {name: whole for name in first} | rest.shardings)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch."""
@@ -191,11 +192,11 @@ class PolicyGradient(Family):
     def _scored(self, params: Params, state: TrainState, inputs: Rows) -> Rows:
         """What this method needs to know of its samples: log-probabilities, entropies, values."""
         scored = {}
-        if self.stores_old or self.reference is not None or self.critic is not None:
+        early = needs_scores(self.stage)
+        if early or self.reference is not None or self.critic is not None:
             placed = put_rows(inputs, self.context.mesh)
-            if self.stores_old:
-                for name, array in self.score(params, placed).items():
-                    scored[f"old_{name}"] = array
+            if early:
+                scored |= self.scores(params, placed)
             if self.reference is not None:
                 scored["ref_logprobs"] = self.score(self.reference, placed)["logprobs"]
             if self.critic is not None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.data.encode import encode_completions, encode_prompts
 from rljax.data.sources import open_source, records_for_step, stream
 from rljax.models.network import Params

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.data.packing import PackedEpochs, pack_rows
 from rljax.data.sources import open_source
 from rljax.models.network import Params

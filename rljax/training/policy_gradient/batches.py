@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jax import Array
 
-from rljax.config.validate import BatchSizes
+from rljax.config.stage import BatchSizes
 from rljax.training.policy_gradient.loss import PolicyLoss
 from rljax.training.rows import update_order
 

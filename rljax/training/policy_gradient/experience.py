@@ -9,9 +9,12 @@ from rljax.objectives.advantages import BASELINE_UPDATES
 from rljax.objectives.advantages.groups import share_without_signal
 from rljax.objectives.advantages.signed import keep_sign
 from rljax.objectives.corrections import corrected
+from rljax.objectives.kl import k1
+from rljax.objectives.kl_controllers import KL_UNITS
 from rljax.objectives.metrics import SumCount
 from rljax.objectives.parts import apply
 from rljax.objectives.policy_gradient import kl_in_reward
+from rljax.objectives.selections import FULL_DENOMINATOR
 from rljax.objectives.switching import switch_to_demonstrations
 from rljax.registry import Objective
 
@@ -55,9 +58,11 @@ def make_experience(
     if objective.choices["value_target"] != "none":
         targets = apply(objective.part("value_target"), compared)
         compared |= dict(zip(("returns", "value_mask"), targets, strict=True))
-    moved = _moved_baseline(objective, compared)
+    moved = _moved_baseline(objective, compared) | _moved_kl(objective, compared)
     narrowed, more = _narrowed(objective, compared)
     trained = compared | narrowed
+    if "kl_coefficient" in arrays:
+        trained["kl_weights"] = jnp.full(len(arrays["scores"]), arrays["kl_coefficient"])
     if objective.choices["demonstrations"] == "switch":
         trained["mask"] = switch_to_demonstrations(
             arrays["correct"],
@@ -84,7 +89,7 @@ def _without_kl(objective: Objective, arrays: Arrays) -> Array:
         arrays["old_logprobs"],
         arrays["ref_logprobs"],
         arrays["mask"],
-        kl_weight=arrays.get("kl_weight", objective.values["kl_weight"]),
+        kl_weight=arrays.get("kl_coefficient", objective.values["kl_weight"]),
         kl=objective.kl,
     )
 
@@ -94,12 +99,28 @@ def _moved_baseline(objective: Objective, arrays: Arrays) -> Arrays:
     return {} if update is None else {"baseline": apply(objective.bind(update), arrays)}
 
 
+def _moved_kl(objective: Objective, arrays: Arrays) -> Arrays:
+    """The weight of the KL for the next step, where it follows the KL that was measured."""
+    if "kl_coefficient" not in arrays:
+        return {}
+    mask = arrays["mask"]
+    kl = k1(arrays["old_logprobs"], arrays["ref_logprobs"], mask)
+    measured = KL_UNITS[objective.values["kl_unit"]](kl, mask).mean()
+    samples = mask.any(axis=1).sum()
+    control = objective.part("kl_controller")
+    return {"kl_coefficient": control(arrays["kl_coefficient"], measured, samples)}
+
+
 def _narrowed(objective: Objective, arrays: Arrays) -> tuple[Arrays, Metrics]:
     """The mask that is left for the loss, and the factors of its tokens."""
     kept_groups = apply(objective.part("group_filter"), arrays)
     weights, _, metrics = corrected(
         arrays, correction=objective.part("correction"), rejection=objective.part("rejection")
     )
-    mask = apply(objective.part("selection"), arrays) & kept_groups[:, None]
+    selected = apply(objective.part("selection"), arrays)
+    mask = selected & kept_groups[:, None]
+    if objective.choices["selection"] in FULL_DENOMINATOR:
+        # What is left out still counts as a token where losses are averaged.
+        weights, mask = weights * selected, arrays["mask"] & kept_groups[:, None]
     share = SumCount(mask.sum().astype(float), arrays["mask"].sum().astype(float))
     return {"mask": mask, "correction": weights}, metrics | {"trained_token_share": share}

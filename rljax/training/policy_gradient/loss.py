@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.models.network import Network, Params
 from rljax.objectives.arrays import ARRAYS
 from rljax.objectives.kl import k3
 from rljax.objectives.metrics import masked
 from rljax.objectives.parts import apply, inputs_of
-from rljax.objectives.policy_gradient import policy_gradient_loss
+from rljax.objectives.policy_gradient import is_zero, policy_gradient_loss
 from rljax.objectives.supervised import nll
 from rljax.objectives.surrogates.demonstrations import shaped_likelihood
 from rljax.training.balancing import balance_loss
@@ -40,7 +40,9 @@ class PolicyLoss:
     @property
     def reads(self) -> frozenset[str]:
         """Arrays of a step that updates read, [N, T] or [N], where they are present."""
-        names = {"demonstration", "noise", *ALWAYS}
+        names = {"demonstration", "noise", "kl_weights", *ALWAYS}
+        if not is_zero(self.objective.values["likelihood_weight"]):
+            names.add("correct")
         update = ("ratio", "surrogate", "token_weight", "aggregation", *self.objective.batch_inputs)
         for name in update:
             names.update(inputs_of(self.objective.functions[name]))
@@ -63,6 +65,10 @@ class PolicyLoss:
         weight = apply(self.objective.part("token_weight"), arrays)
         made["correction"] = weight * arrays.get("correction", 1.0)
         made["weights"] = self._weights(arrays)
+        if "correct" in self.reads:
+            right = arrays["mask"] & arrays["correct"][:, None]
+            share = right / jnp.maximum(right.sum(), 1)
+            made["likelihood_weights"] = self.objective.values["likelihood_weight"] * share
         made = {name: jax.lax.stop_gradient(array) for name, array in made.items()}
         return batch | {name: array.reshape(shape) for name, array in made.items()}
 
@@ -95,13 +101,16 @@ class PolicyLoss:
         weights, mask = arrays.pop("weights"), arrays["mask"]
         diagnosed = self._diagnostics(arrays)
         if self.objective.choices["denominator"] == "behavior":
-            arrays["old_logprobs"] = arrays["behavior_logprobs"]
+            # A sampler that reports no number says nothing: its token counts as a ratio of 1.
+            reported = jnp.isfinite(arrays["behavior_logprobs"])
+            unmoved = jax.lax.stop_gradient(arrays["logprobs"])
+            arrays["old_logprobs"] = jnp.where(reported, arrays["behavior_logprobs"], unmoved)
         loss, metrics = policy_gradient_loss(
             arrays,
             ratio=self.objective.part("ratio"),
             surrogate=self.objective.part("surrogate"),
             kl=self.kl,
-            kl_weight=values["kl_weight"] if self.kl else 0.0,
+            kl_weight=self._kl_weight(arrays),
             kl_importance_weighted=bool(self.kl) and values.get("kl_importance_weighted", False),
             entropy_weight=values["entropy_weight"],
         )
@@ -111,7 +120,15 @@ class PolicyLoss:
             self.network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
         )
         total = jnp.sum(jnp.where(mask, weights * loss, 0.0)) + balance
+        if "likelihood_weights" in arrays:  # of right samples (VAPO, arXiv:2504.05118, section 4.3)
+            total += jnp.sum(arrays["likelihood_weights"] * nll(arrays["logprobs"], mask)[0])
         return total, metrics | diagnosed | balance_metrics
+
+    def _kl_weight(self, arrays: dict[str, Array]) -> Array | float:
+        if self.kl is None:
+            return 0.0
+        given = arrays.get("kl_weights")
+        return self.objective.values["kl_weight"] if given is None else given[:, None]
 
     def _shown(self, arrays: dict[str, Array]) -> Array:
         """The loss [N, T] of demonstrations."""

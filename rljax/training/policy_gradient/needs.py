@@ -1,12 +1,11 @@
 """What a stage's objective needs besides its samples."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from rljax.config.validate import Stage
+from rljax.config.stage import Stage
 from rljax.objectives.advantages import BASELINE_UPDATES
 from rljax.objectives.parts import inputs_of
 
@@ -23,11 +22,17 @@ def with_schedule(
     }
 
 
-def running_statistics(stage: Stage) -> dict[str, Any]:
-    """The scalars that a stage carries from step to step: name -> dtype. They begin at 0."""
-    choices = stage.objective.choices
-    names = {"baseline": jnp.float32} if choices["advantage"] in BASELINE_UPDATES else {}
-    return names | ({"prompts_taken": jnp.int32} if choices["group_filter"] != "none" else {})
+def running_statistics(stage: Stage) -> dict[str, np.generic]:
+    """The scalars that a stage carries from step to step, as they begin."""
+    objective = stage.objective
+    first: dict[str, np.generic] = {}
+    if objective.choices["advantage"] in BASELINE_UPDATES:
+        first["baseline"] = np.float32(0)
+    if objective.choices["kl_controller"] != "fixed" and objective.kl is not None:
+        first["kl_coefficient"] = np.float32(objective.values["kl_weight"])
+    if objective.choices["group_filter"] != "none":
+        first["prompts_taken"] = np.int32(0)
+    return first
 
 
 def stores_old(stage: Stage) -> bool:
@@ -37,7 +42,7 @@ def stores_old(stage: Stage) -> bool:
     log-probabilities anyway, and only parts that compare samples beforehand need them earlier.
     """
     objective = stage.objective
-    in_loss = {"ratio", "surrogate"}
+    in_loss = {"ratio", "surrogate", "kl_controller"}
     read = {
         name
         for choice, part in objective.functions.items()
@@ -45,5 +50,7 @@ def stores_old(stage: Stage) -> bool:
         for name in inputs_of(part)
     }
     early = {"old_logprobs", "old_entropy", "current_logprobs", "current_entropy"}
-    in_reward = objective.choices["kl_placement"] == "reward" and objective.kl is not None
+    controlled = objective.choices["kl_controller"] != "fixed"
+    placed = controlled or objective.choices["kl_placement"] == "reward"
+    in_reward = placed and objective.kl is not None
     return stage.batch.updates_per_step > 1 or in_reward or not read.isdisjoint(early)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from golden_adapters.common import NotBuilt, aggregation_weights, bools, floats, lookup, part
 from golden_adapters.policy_gradient import kl_part, surrogate_part
+from rljax.objectives.advantages.signed import keep_sign
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS, corrected, proximal_logprobs
 from rljax.objectives.metrics import masked
 from rljax.objectives.policy_gradient import policy_gradient_loss
@@ -262,8 +263,6 @@ def pipeline_rl(case: dict) -> dict:
     if args["overlong_filtering"]:
         mask = part("grpo", "selection", "finished")(mask, ~bools(case, "overflow").any(axis=-1))
     if args["relu_log_p_weights"]:
-        from rljax.objectives.advantages.sign import keep_sign
-
         advantages = keep_sign(advantages, "positive")
     arrays = {
         "old_logprobs": after_first("old_logprobs"),  # config: denominator="behavior"

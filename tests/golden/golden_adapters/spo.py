@@ -94,6 +94,7 @@ def _whiten(case: dict) -> dict:
 
 
 KINDS = {
+    "tree": _tree,
     "chain": _chain,
     "vineppo": _vineppo,
     "masked_whiten_probmask": _whiten,

@@ -10,6 +10,7 @@ from golden_adapters.common import (
     lookup,
     weights_in_larger_batch,
 )
+from golden_adapters.corrections import rollout_rejection, rollout_weights
 from golden_adapters.policy_gradient import (
     function_of,
     kl_part,
@@ -47,5 +48,10 @@ def _verl_kl(case: dict) -> dict:
 
 
 def aggregation_and_kl(case: dict) -> dict:
-    adapters = {"agg_loss": _verl_aggregated, "kl_penalty": _verl_kl}
+    adapters = {
+        "agg_loss": _verl_aggregated,
+        "kl_penalty": _verl_kl,
+        "compute_rollout_correction_weights": rollout_weights,
+        "compute_rollout_rejection_mask": rollout_rejection,
+    }
     return lookup(adapters, function_of(case), "function")(case)

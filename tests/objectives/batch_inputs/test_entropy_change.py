@@ -99,7 +99,10 @@ def test_weights_move_with_their_rows_and_ignore_masked_slots(name):
     order = jnp.array([2, 0, 3, 1])
     np.testing.assert_array_equal(TOKEN_WEIGHTS[name](*(x[order] for x in inputs)), weights[order])
     mask = inputs[-1]
-    spoilt = [jnp.where(mask, x, bad) for x, bad in zip(inputs[:-1], (9.0, jnp.nan, jnp.inf, 1e9))]
+    spoilt = [
+        jnp.where(mask, x, bad)
+        for x, bad in zip(inputs[:4], (9.0, jnp.nan, jnp.inf, 1e9), strict=True)
+    ]
     np.testing.assert_array_equal(TOKEN_WEIGHTS[name](*spoilt, mask), weights)
     empty = TOKEN_WEIGHTS[name](*inputs[:-1], jnp.zeros_like(mask))
     np.testing.assert_array_equal(empty, 0.0)

@@ -8,8 +8,10 @@ from rljax.objectives.batch_inputs.rare_tokens import (
     not_noise,
     proxy_log_distribution,
     proxy_logprobs,
+    without_noise,
 )
 from rljax.objectives.surrogates import SURROGATES
+from rljax.sampling.distribution import TokenFilter, log_distribution, take
 
 N, T = 4, 10
 RARE = BATCH_INPUTS["rare_negatives"]
@@ -122,6 +124,20 @@ def test_chosen_tokens_and_no_gradient_into_the_proxy():
     np.testing.assert_allclose(got, [[np.log(0.3 / 0.99), np.log(0.25)]], rtol=1e-5)
     slope = jax.grad(lambda x: proxy_logprobs(x, tokens).sum())(LOGITS[None])
     np.testing.assert_array_equal(slope, 0.0)
+
+
+def test_a_scoring_pass_with_the_filter_gives_the_proxy():
+    logits = 2 * jax.random.normal(jax.random.key(5), (6, 20, 9))
+    tokens = jax.random.randint(jax.random.key(6), (6, 20), 0, 9)
+    scored = log_distribution(logits, TokenFilter(min_p=0.1), taken=tokens)
+    got = without_noise(take(scored, tokens), scored.max(axis=-1), proxy_threshold=0.1)
+    expected = proxy_logprobs(logits, tokens, proxy_threshold=0.1)
+    tail = np.asarray(expected < -9000)
+    assert 0.2 < tail.mean() < 0.8
+    np.testing.assert_array_equal(np.asarray(got) < -9000, tail)
+    np.testing.assert_allclose(got[~tail], expected[~tail], rtol=1e-4, atol=1e-6)
+    # Without it the tail would look kept, and likelier than under the policy.
+    assert bool((take(scored, tokens) > take(jax.nn.log_softmax(logits), tokens)).any())
 
 
 def test_on_policy_the_whole_policy_as_proxy_pulls_nothing():

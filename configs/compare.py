@@ -1,0 +1,72 @@
+"""Methods against each other on small exact tasks: `configs/compare.py:TASK/METHOD`.
+
+    python launch/compare.py --task=sort --methods=grpo,rloo,dapo --seeds=8 --workdir=runs/sort
+
+runs every method with many seeds in one compiled program. One method alone, with the train loop of
+the main job:
+
+    python launch/train.py --config=configs/compare.py:sort/grpo
+
+All methods get the same prompts, samples and steps from the same warmed-up policy, which is right
+about a third of the time; only what the method says differs. A step's samples are used in two
+updates where the method corrects for a policy that has moved, and in one where it does not.
+"""
+
+from ml_collections import ConfigDict
+
+# Task -> its entry, tokens of a prompt and of a completion, steps of the warm-up.
+TASKS = {
+    "sort": (dict(name="sort", min_length=4, max_length=6), 7, 7, 160),
+    "modchain": (dict(name="modchain"), 12, 6, 300),
+    "countdown3": (dict(name="countdown3"), 7, 6, 300),
+    "countdown4": (dict(name="countdown4"), 8, 8, 300),
+    "sudoku4": (dict(name="sudoku4"), 16, 17, 300),
+    "edit": (dict(name="edit"), 11, 7, 300),
+}
+
+# What a method needs besides its name.
+METHODS = {
+    "reinforce": dict(batch=dict(sequences_per_update=0)),
+}
+
+
+def get_config(arg: str = "sort/grpo") -> ConfigDict:
+    """The config of a task and a method; "TASK/" is the warm-up alone."""
+    task, _, method = arg.partition("/")
+    if task not in TASKS:
+        raise ValueError(f"Unknown task {task!r}; known: {', '.join(TASKS)} (--config=FILE:TASK).")
+    entry, prompt_tokens, new_tokens, warmup_steps = TASKS[task]
+    c = ConfigDict()
+    c.name = f"compare-{task}"
+    c.model = dict(layers=2, width=64, heads=4, kv_heads=2)
+    c.tokenizer = dict(path="symbols")
+    c.data = dict(
+        kind="symbols",
+        tasks=(entry,),
+        train_size=4096,
+        heldout_size=256,
+        max_prompt_tokens=prompt_tokens,
+    )
+    c.scoring = dict(rewards=({"name": "symbols"},), workers=0)
+    c.evaluation = dict(samples_per_prompt=0, max_new_tokens=new_tokens, every_steps=10)
+    c.stages = ("warmup", "rl") if method else ("warmup",)
+    c.warmup = dict(
+        method="sft",
+        steps=warmup_steps,
+        data=dict(row_tokens=prompt_tokens + new_tokens, packed=False),
+        batch=dict(sequences_per_update=64),
+        optimizer=dict(learning_rate=2e-3, warmup_updates=20),
+    )
+    if method:
+        c.rl = dict(
+            method=method,
+            steps=120,
+            batch=dict(prompts_per_step=16, samples_per_prompt=8, **_updates(method)),
+            sampling=dict(max_new_tokens=new_tokens),
+            optimizer=dict(learning_rate=3e-4, warmup_updates=5),
+        )
+    return c
+
+
+def _updates(method: str) -> dict:
+    return METHODS.get(method, {}).get("batch", {})

@@ -1,0 +1,139 @@
+"""Combinations of policy-gradient parts that cannot work, refused before anything runs."""
+
+import jax
+
+from rljax.config.stage import Stage
+from rljax.objectives.arrays import abstract
+from rljax.objectives.credit import CUTS
+from rljax.objectives.parts import inputs_of
+from rljax.objectives.surrogates import SURROGATES
+
+# Surrogates that read no ratio.
+WITHOUT_RATIO = frozenset(name for name, part in SURROGATES.items() if name == "policy_gradient")
+
+
+def check_policy_gradient(stage: Stage, where: str) -> None:
+    """Raises ValueError for parts that do not go together, naming the fields.
+
+    Args:
+        stage: resolved.
+        where: its path in the config.
+    """
+    for check in (_ratio, _critic, _corrections, _demonstrations, _groups, _prefixes):
+        check(stage, where)
+    _fields(stage, where)
+
+
+def _ratio(stage: Stage, where: str) -> None:
+    choices = stage.objective.choices
+    ratio, surrogate = choices["ratio"], choices["surrogate"]
+    if (ratio == "none") != (surrogate in WITHOUT_RATIO):
+        raise ValueError(
+            f"ratio={ratio!r} does not go with surrogate={surrogate!r}: 'policy_gradient' reads no "
+            f"ratio and {surrogate if surrogate not in WITHOUT_RATIO else 'clipped'!r} has nothing "
+            f"to work on without one ({where}.objective.ratio, {where}.objective.surrogate)."
+        )
+    if ratio == "none" and stage.batch.updates_per_step > 1:
+        raise ValueError(
+            f"{stage.batch.updates_per_step} updates per step make the later ones off-policy, and "
+            f"ratio='none' does not correct for it: set sequences_per_update="
+            f"{stage.batch.sequences_per_step} and epochs_per_step=1, or a ratio "
+            f"({where}.batch.sequences_per_update, {where}.objective.ratio)."
+        )
+    if ratio == "segment" and choices["segmentation"] == "none":
+        raise ValueError(
+            "ratio='segment' without segments is a ratio of whole sequences: choose a segmentation "
+            f"({where}.objective.segmentation, {where}.objective.ratio)."
+        )
+
+
+def _critic(stage: Stage, where: str) -> None:
+    """A part that reads values needs a critic, and a critic something that reads it."""
+    choices, functions = stage.objective.choices, stage.objective.functions
+    advantage, target = choices["advantage"], choices["value_target"]
+    reads = "values" in inputs_of(functions["advantage"])
+    if reads and target == "none":
+        raise ValueError(
+            f"advantage={advantage!r} reads the values of a critic, and there is none: choose what "
+            f"it learns, value_target='lambda_returns' say ({where}.objective.value_target)."
+        )
+    if target != "none" and not reads:
+        raise ValueError(
+            f"value_target={target!r} trains a critic that advantage={advantage!r} never reads "
+            f"({where}.objective.advantage, {where}.objective.value_target)."
+        )
+    if "last_values" in stage.objective.inputs:
+        raise ValueError(
+            f"advantage={advantage!r} reads the critic's value after the last token, which the "
+            "rows do not hold; take 'gae' with truncation='hold' "
+            f"({where}.objective.advantage, {where}.objective.truncation)."
+        )
+
+
+def _corrections(stage: Stage, where: str) -> None:
+    """The difference between sampler and trainer may be counted once."""
+    choices = stage.objective.choices
+    for name in ("correction", "rejection"):
+        if choices["denominator"] == "behavior" and choices[name] != "none":
+            raise ValueError(
+                f"denominator='behavior' and {name}={choices[name]!r} count the difference between "
+                f"sampler and trainer twice: one of them must be 'old' or 'none' "
+                f"({where}.objective.denominator, {where}.objective.{name})."
+            )
+    if choices["denominator"] == "behavior" and choices["ratio"] == "none":
+        raise ValueError(
+            "denominator='behavior' is never read with ratio='none' "
+            f"({where}.objective.denominator, {where}.objective.ratio)."
+        )
+    if choices["rejection"] == "off_policy":
+        raise ValueError(
+            "rejection='off_policy' compares with the policy of each update, which a step does not "
+            f"know beforehand; take 'sequences' ({where}.objective.rejection)."
+        )
+    if choices["kl_controller"] != "fixed" and stage.objective.kl is None:
+        raise ValueError(
+            f"kl_controller={choices['kl_controller']!r} has no KL to control: set kl_placement "
+            f"and a kl_weight > 0 ({where}.objective.kl_placement)."
+        )
+
+
+def _demonstrations(stage: Stage, where: str) -> None:
+    reads = "demonstration" in stage.objective.inputs
+    if reads and stage.objective.choices["demonstrations"] == "none":
+        raise ValueError(
+            f"advantage={stage.objective.choices['advantage']!r} reads demonstrations, and there "
+            f"are none ({where}.objective.demonstrations)."
+        )
+
+
+def _groups(stage: Stage, where: str) -> None:
+    """Parts of a whole batch that compare the samples of a prompt need them in one update."""
+    batch = stage.batch
+    whole = {"score_weights"} & set(stage.objective.batch_inputs)
+    if whole and batch.sequences_per_update % batch.rows_per_prompt:
+        raise ValueError(
+            f"surrogate={stage.objective.choices['surrogate']!r} compares the samples of a prompt: "
+            f"sequences_per_update={batch.sequences_per_update} must be a multiple of "
+            f"{batch.rows_per_prompt} ({where}.batch.sequences_per_update)."
+        )
+
+
+def _prefixes(stage: Stage, where: str) -> None:
+    """Values of segments need segments that samples can start from."""
+    choices = stage.objective.choices
+    if "start_values" in stage.objective.inputs and choices["segmentation"] not in CUTS:
+        raise ValueError(
+            f"advantage={choices['advantage']!r} takes values at the cuts of a segmentation: "
+            f"segmentation must be one of {', '.join(map(repr, CUTS))}, got "
+            f"{choices['segmentation']!r} ({where}.objective.segmentation)."
+        )
+
+
+def _fields(stage: Stage, where: str) -> None:
+    """Every part sees its fields once, on arrays without numbers: it checks them itself."""
+    for part in stage.objective.functions.values():
+        bound = stage.objective.bind(part)
+        try:
+            jax.eval_shape(bound, *(abstract(name) for name in inputs_of(part)))
+        except ValueError as error:
+            raise ValueError(str(error).replace("config.<stage>", where)) from error

@@ -1,0 +1,91 @@
+"""A stage of a run, every value resolved."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from rljax.registry import ONLINE_FAMILIES, Objective
+from rljax.sampling.distribution import TokenFilter
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSizes:
+    """How the batch fields multiply.
+
+    sequences_per_step = prompts_per_step * samples_per_prompt            (online stages)
+    updates_per_step = epochs_per_step * sequences_per_step / sequences_per_update
+    micro_batches = sequences_per_update / sequences_per_micro_batch
+    """
+
+    prompts_per_step: int
+    samples_per_prompt: int
+    epochs_per_step: int
+    sequences_per_update: int
+    sequences_per_micro_batch: int
+    share_prompts: bool = False  # rows are whole groups (training/rows.py)
+    demonstrations_per_prompt: int = 0  # rows beside the samples of a prompt
+
+    @property
+    def rows_per_prompt(self) -> int:
+        """Sequences of one prompt: samples and demonstrations."""
+        return self.samples_per_prompt + self.demonstrations_per_prompt
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences that one step makes or reads."""
+        return self.prompts_per_step * self.rows_per_prompt or self.sequences_per_update
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates of one step."""
+        return self.epochs_per_step * self.sequences_per_step // self.sequences_per_update
+
+    @property
+    def micro_batches(self) -> int:
+        """Forward and backward passes of one update."""
+        return self.sequences_per_update // self.sequences_per_micro_batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage, every value resolved."""
+
+    name: str
+    objective: Objective
+    steps: int
+    reference_kl: bool
+    batch: BatchSizes
+    token_filter: TokenFilter
+    max_new_tokens: int
+    stop_strings: tuple[str, ...]
+    data: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    critic: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def online(self) -> bool:
+        """Whether the stage samples its own training data in every step."""
+        return self.objective.family in ONLINE_FAMILIES
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a frozen copy of the stage's first parameters is kept."""
+        return self.objective.needs_reference or self.reference_kl
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stage as saved in config.json."""
+        return {
+            "method": self.objective.method.name,
+            "steps": self.steps,
+            "reference_kl": self.reference_kl,
+            "objective": self.objective.as_dict(),
+            "batch": dataclasses.asdict(self.batch),
+            "sampling": {
+                "max_new_tokens": self.max_new_tokens,
+                "stop_strings": self.stop_strings,
+                **dataclasses.asdict(self.token_filter),
+            },
+            "data": dict(self.data),
+            "optimizer": dict(self.optimizer),
+            **({"critic": dict(self.critic)} if self.critic else {}),
+        }

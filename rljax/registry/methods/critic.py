@@ -1,0 +1,90 @@
+"""Credit within a completion: by a critic, by macro actions, by samples from prefixes."""
+
+from rljax.registry.method import Method
+from rljax.registry.methods.shared import CLIPPED, K1_IN_REWARD, K3_IN_LOSS
+
+_PPO = dict(value_target="lambda_returns", **CLIPPED)
+
+
+def _row(name: str, paper: str, summary: str, **parts: object) -> Method:
+    return Method(name, "policy_gradient", paper, summary, parts)
+
+
+ROWS = (
+    _row(
+        "ppo",
+        "arXiv:1707.06347",
+        "a critic's GAE, whitened; KL in the reward",
+        advantage="gae",
+        reward_shaping="bounded_scores",
+        value_lambda=0.95,
+        value_clip=0.2,
+        reward_clip=2.5,
+        kl_weight=0.05,
+        **K1_IN_REWARD,
+        **_PPO,
+    ),
+    _row(
+        "vc_ppo",
+        "arXiv:2503.01491",
+        "PPO whose critic learns from whole returns; give it warmup_updates",
+        advantage="gae",
+        value_lambda=1.0,
+        **_PPO,
+    ),
+    _row(
+        "vapo",
+        "arXiv:2504.05118",
+        "lambda by length, clip-higher, likelihood of right samples",
+        advantage="gae_length_adaptive",
+        value_lambda=1.0,
+        clip_high=0.28,
+        likelihood_weight=0.1,
+        **_PPO,
+    ),
+    _row(
+        "t_ppo",
+        "arXiv:2506.15050",
+        "cut-off samples teach the policy, finished ones the critic",
+        advantage="gae",
+        truncation="hold",
+        value_lambda=1.0,
+        **_PPO,
+    ),
+    _row(
+        "ma_rlhf",
+        "arXiv:2410.02743",
+        "GAE over macro actions of five tokens",
+        segmentation="ngrams",
+        advantage="macro_gae",
+        value_target="macro_returns",
+        reward_shaping="bounded_scores",
+        value_clip=0.2,
+        reward_clip=2.5,
+        kl_weight=0.05,
+        **K1_IN_REWARD,
+        **CLIPPED,
+    ),
+    _row(
+        "spo_chain",
+        "arXiv:2505.23564",
+        "values of segments between unlikely tokens, by samples from there",
+        segmentation="uncertain",
+        advantage="segment_difference",
+        selection="uncertain",
+        kl_weight=1e-4,
+        **K3_IN_LOSS,
+        **CLIPPED,
+    ),
+    _row(
+        "vineppo",
+        "arXiv:2410.01679",
+        "values of the steps of a solution, by samples from there",
+        segmentation="steps",
+        advantage="segment_difference",
+        probability_threshold=None,
+        kl_weight=1e-4,
+        **K3_IN_LOSS,
+        **CLIPPED,
+    ),
+)
