@@ -16,18 +16,25 @@ from ml_collections import ConfigDict
 
 # Task -> its entry, tokens of a prompt and of a completion, steps of the warm-up.
 TASKS = {
-    "sort": (dict(name="sort", min_length=4, max_length=6), 7, 7, 160),
+    "sort": (dict(name="sort", min_length=6, max_length=8), 9, 9, 60),
     "modchain": (dict(name="modchain"), 12, 6, 300),
-    "countdown3": (dict(name="countdown3"), 7, 6, 300),
+    "countdown3": (dict(name="countdown3"), 7, 6, 180),
     "countdown4": (dict(name="countdown4"), 8, 8, 300),
     "sudoku4": (dict(name="sudoku4"), 16, 17, 300),
     "edit": (dict(name="edit"), 11, 7, 300),
 }
 
-# What a method needs besides its name.
+# Methods that do not correct for a policy that has moved: one update a step.
+ON_POLICY = ("reinforce", "reinforce_batch", "rloo", "remax", "gpg", "opo", "ibpo")
+
+# What a method needs besides its name. In sampling until a step is full, three rounds are enough.
 METHODS = {
-    "reinforce": dict(batch=dict(sequences_per_update=0)),
+    **{name: dict(objective=dict(filter_rounds=3)) for name in ("dapo", "dler", "ngrpo", "hapo")},
+    **{name: dict(critic=dict(warmup_updates=20)) for name in ("ppo", "vc_ppo", "vapo", "t_ppo")},
 }
+
+# Methods with one row more for each prompt.
+WITH_DEMONSTRATION = ("hpt", "luffy")
 
 
 def get_config(arg: str = "sort/grpo") -> ConfigDict:
@@ -60,13 +67,21 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
     if method:
         c.rl = dict(
             method=method,
-            steps=120,
-            batch=dict(prompts_per_step=16, samples_per_prompt=8, **_updates(method)),
+            steps=150,
+            batch=dict(
+                prompts_per_step=32,
+                samples_per_prompt=8,
+                sequences_per_update=_sequences_per_update(method),
+            ),
             sampling=dict(max_new_tokens=new_tokens),
-            optimizer=dict(learning_rate=3e-4, warmup_updates=5),
+            optimizer=dict(learning_rate=2e-4, warmup_updates=5),
+            **METHODS.get(method, {}),
         )
     return c
 
 
-def _updates(method: str) -> dict:
-    return METHODS.get(method, {}).get("batch", {})
+def _sequences_per_update(method: str) -> int:
+    """Half of a step's 32 prompts, or (0) all of them."""
+    if method in ON_POLICY:
+        return 0
+    return 16 * (8 + (method in WITH_DEMONSTRATION))

@@ -1,8 +1,9 @@
-"""EGGROLL: evolution strategies with low-rank noise, no gradient in the second stage.
+"""EGGROLL: evolution strategies; 2 CPU cores, 6 minutes measured beside other work.
 
-The warm-up of quickstart.py teaches the form of an answer. Then 256 perturbed copies of the model
+The warm-up of quickstart.py teaches the form of an answer. Then 512 perturbed copies of the model
 answer 16 problems greedily in every step, and the noise of those that do well is added to the
-parameters: forward passes only.
+parameters: forward passes only, nothing is differentiated. From 0.25 after the warm-up, expect a
+held-out greedy accuracy of at least 0.50 (seed 0 was run: 0.65):
 
     python launch/train.py --config=configs/evolution.py
 """
@@ -41,12 +42,12 @@ def get_config(arg: str = "") -> ConfigDict:
         steps=200,
         # A tenth of the parameters' own size: members answer differently, and none of them badly.
         objective=dict(sigma=0.01, rank=1),
-        # 16 members for each of 16 prompts, in 8 antithetic pairs.
+        # 32 members for each of 16 prompts, in 16 antithetic pairs.
         batch=dict(prompts_per_step=16, samples_per_prompt=32),
         sampling=dict(max_new_tokens=44),
         # Plain SGD on the pseudo-gradient, not clipped: every parameter moves by about
-        # learning_rate * sigma in a step. Most of that is noise, since 128 directions are few for
-        # 0.6 M parameters; at a rate of 0.4 it adds up to more than is learnt.
+        # learning_rate * sigma in a step. Most of that is noise, since 256 directions are few for
+        # 0.8 M parameters: with 256 members and a rate of 0.4 accuracy fell in the end.
         optimizer=dict(name="sgd", learning_rate=0.1, clip_norm=0.0),
     )
     return c

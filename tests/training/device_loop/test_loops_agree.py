@@ -1,0 +1,104 @@
+"""The host loop and the device loop make the same run of the same config."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from rljax.config.load import complete
+from rljax.parallel.mesh import make_mesh
+from rljax.sampling.keys import Purpose, purpose_key
+from rljax.tasks.symbols.alphabet import EOS_ID, VOCAB_SIZE, ZERO_ID
+from rljax.training.device_loop.program import DeviceProgram
+from rljax.training.device_loop.runs import SideBySide
+from rljax.training.loop import run
+
+STEPS = 3
+DIGITS = range(ZERO_ID, ZERO_ID + 5)
+OTHERS = tuple(token for token in range(VOCAB_SIZE) if token not in (EOS_ID, *DIGITS))
+
+# Methods that need something of their own: running statistics, several updates, a critic, filters,
+# a greedy completion, noise, a reference.
+METHODS = {
+    "reinforce": {},
+    "grpo": {"sequences_per_update": 16},
+    "dapo": {"sequences_per_update": 8},
+    "ppo": {},
+    "remax": {},
+    "clip_cov": {"sequences_per_update": 16},
+}
+
+
+def config_of(method, seed):
+    return complete(
+        {
+            "name": "agree",
+            "seed": seed,
+            "stages": ("rl",),
+            "model": {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1},
+            "tokenizer": {"path": "symbols"},
+            "data": {
+                "kind": "symbols",
+                "tasks": ({"name": "sort", "min_length": 1, "max_length": 2, "max_digit": 4},),
+                "train_size": 8,
+                "heldout_size": 4,
+                "max_prompt_tokens": 3,
+            },
+            "scoring": {"rewards": ({"name": "symbols"},), "workers": 0},
+            "evaluation": {
+                "samples_per_prompt": 0,
+                "max_new_tokens": 3,
+                "prompts_per_batch": 8,
+                "every_steps": STEPS,
+            },
+            "reporting": {"writers": ("jsonl",), "rollout_prompts": 0},
+            "rl": {
+                "method": method,
+                "steps": STEPS,
+                "batch": {"prompts_per_step": 8, "samples_per_prompt": 4, **METHODS[method]},
+                # So few tokens that a random policy is right now and then.
+                "sampling": {"max_new_tokens": 3, "forbidden_tokens": OTHERS},
+                "optimizer": {"learning_rate": 3e-2},
+                "objective": {"overlong_length": 3, "overlong_buffer": 1}
+                if method == "dapo"
+                else {},
+            },
+        }
+    )
+
+
+def host_rows(config, workdir):
+    run(config, workdir, Console(quiet=True))
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == "train"], rows[-1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_loops_give_the_same_run(method, tmp_path, one_device_runs):
+    """Samples, rewards, losses and held-out accuracy, step by step."""
+    seeds = (3, 4)
+    hosts = [host_rows(config_of(method, seed), tmp_path / str(seed)) for seed in seeds]
+    config = config_of(method, 0)
+    mesh = make_mesh(config.mesh.to_dict(), devices=jax.devices()[:1])
+    program = DeviceProgram.create(config, mesh)
+    chunks = []
+    for seed in seeds:  # the runs of the host start from parameters of their own
+        params = program.network.init(purpose_key(seed, Purpose.PARAMETERS), mesh)
+        runs = SideBySide(program, params, [seed], devices=jax.devices()[:1])
+        chunks.append(runs.advance(runs.start(), 1, STEPS)[1])
+    signal = 0.0
+    for (train, heldout), chunk in zip(hosts, chunks, strict=True):
+        for step, row in enumerate(train):
+            for name in set(row) & set(chunk.train):
+                ours = float(chunk.train[name][0, step])
+                if row[name] is None or np.isnan(row[name]):
+                    assert np.isnan(ours), name
+                    continue
+                message = f"{name} of step {step + 1}"
+                np.testing.assert_allclose(ours, row[name], rtol=2e-4, atol=2e-5, err_msg=message)
+            signal += row["reward"]
+        found = float(chunk.heldout["accuracy_greedy"][0])
+        assert found == pytest.approx(heldout["accuracy_greedy"])
+    assert signal > 0  # they agreed on something
