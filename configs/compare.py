@@ -71,7 +71,7 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
             batch=dict(
                 prompts_per_step=32,
                 samples_per_prompt=8,
-                sequences_per_update=_sequences_per_update(method),
+                **_sequences_per_update(method),
             ),
             sampling=dict(max_new_tokens=new_tokens),
             optimizer=dict(learning_rate=2e-4, warmup_updates=5),
@@ -80,8 +80,8 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
     return c
 
 
-def _sequences_per_update(method: str) -> int:
-    """Half of a step's 32 prompts, or (0) all of them."""
+def _sequences_per_update(method: str) -> dict[str, int]:
+    """Those of half of a step's 32 prompts, or of all of them."""
     if method in ON_POLICY:
-        return 0
-    return 16 * (8 + (method in WITH_DEMONSTRATION))
+        return {}
+    return {"sequences_per_update": 16 * (8 + (method in WITH_DEMONSTRATION))}
