@@ -52,6 +52,7 @@ _KL = {
 _POLICY_GRADIENT = Family(
     data="prompts with a verifier",
     choices={
+        "rollouts": {"whole": None, "windows": None, "tree": None},
         "reward_shaping": REWARD_SHAPINGS,
         "group_filter": GROUP_FILTERS,
         "segmentation": SEGMENTATIONS,
@@ -90,6 +91,7 @@ _POLICY_GRADIENT = Family(
         **_KL,
     },
     defaults={
+        "rollouts": "whole",
         "reward_shaping": "none",
         "value_target": "none",
         "group_filter": "none",

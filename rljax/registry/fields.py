@@ -10,6 +10,7 @@ from rljax.objectives.evidence import NORM_SCOPES
 from rljax.objectives.kl_controllers import KL_UNITS
 
 FIELD_DOCS: dict[str, str] = {
+    "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
     "reward_shaping": "what is done to scores first (objectives/reward_shaping.py)",
     "group_filter": "groups trained on; others are sampled again (objectives/selections.py)",
     "segmentation": "how a completion is cut into segments (objectives/credit/)",

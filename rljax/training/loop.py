@@ -35,7 +35,7 @@ from rljax.training.checkpoints import Checkpoints, restore_params
 from rljax.training.context import Context, build_context
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Experience
-from rljax.training.families.table import FAMILY_CLASSES
+from rljax.training.families.table import family_class
 from rljax.training.first_step import take_first_step
 from rljax.training.optimizers import build_optimizer
 from rljax.training.start import Source, base_note, load_start
@@ -81,7 +81,7 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
     console = console or Console()
     with context.scorer, jax.set_mesh(context.mesh):
         for stage in stages:
-            FAMILY_CLASSES[stage.objective.family].check(context, stage)
+            family_class(stage).check(context, stage)
         claim_workdir(workdir, resolved)
         runner = Runner(context, stages, optimizers, console, started)
         runner.train(resolved)
@@ -195,7 +195,7 @@ class Runner:
         checkpoints = self.checkpoints[index]
         reference = self.reference(index) if stage.needs_reference else None
         first_step = sum(earlier.steps for earlier in self.stages[:index])
-        family = FAMILY_CLASSES[stage.objective.family](self.context, stage, reference, first_step)
+        family = family_class(stage)(self.context, stage, reference, first_step)
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
         recorded = rollout_steps(stage.steps)
@@ -270,7 +270,7 @@ class Runner:
     def extra(self, index: int) -> Extra:
         """What the family of a stage keeps in its state besides the policy."""
         stage = self.stages[index]
-        return FAMILY_CLASSES[stage.objective.family].extra(self.context, stage)
+        return family_class(stage).extra(self.context, stage)
 
     def restore(self, index: int, step: int) -> TrainState:
         """A stage's state after a step, from its checkpoint."""

@@ -53,7 +53,7 @@ def group_rows(
         tokens, positions, segment_ids [B, P + G * T] i32 and mask [B, G, T] bool. Positions of a
         completion count on from the prompt's. Padding has segment 0.
     """
-    xp = _namespace(mask)
+    xp = namespace(mask)
     count = len(prompts)
     lengths = prompt_mask.sum(axis=1)
     own = lengths[:, None, None] + xp.cumsum(mask, axis=2) - 1
@@ -68,7 +68,7 @@ def group_rows(
     }
 
 
-def _namespace(array: np.ndarray | Array) -> Any:
+def namespace(array: np.ndarray | Array) -> Any:
     """numpy on the host, jax.numpy inside a compiled program."""
     return jnp if isinstance(array, Array) else np
 
@@ -90,7 +90,7 @@ def rollout_rows(
     if share_prompts:
         return group_rows(prompts, prompt_mask, completions, mask)
     group, length = mask.shape[1:]
-    repeat = _namespace(mask).repeat
+    repeat = namespace(mask).repeat
     return completion_rows(
         repeat(prompts, group, axis=0),
         repeat(prompt_mask, group, axis=0),

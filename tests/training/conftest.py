@@ -24,7 +24,7 @@ from rljax.config.stage import Stage
 from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
 from rljax.training import context, loop
-from rljax.training.families.table import FAMILY_CLASSES
+from rljax.training.families.table import family_class
 from rljax.training.optimizers import build_optimizer
 from rljax.training.state import TrainState, create_state, state_shardings
 
@@ -187,7 +187,7 @@ def pieces(one_device_runs, tiny_config, tmp_path) -> Iterator[Callable[..., Pie
             optimizer = build_optimizer(stages[-1])
             params = made.network.init(jax.random.key(0), made.mesh)
             copy = jax.tree.map(lambda leaf: leaf.copy(), params)
-            extra = FAMILY_CLASSES[stages[-1].objective.family].extra(made, stages[-1])
+            extra = family_class(stages[-1]).extra(made, stages[-1])
             shardings = state_shardings(made.network, optimizer, made.mesh, extra)
             state = create_state(copy, optimizer, shardings, extra)
             return Pieces(made, stages[-1], params, state)

@@ -16,7 +16,7 @@ from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.context import Context
-from rljax.training.families.table import FAMILY_CLASSES
+from rljax.training.families.table import family_class
 from rljax.training.logprobs import model_rows
 from rljax.training.optimizers import build_optimizer
 from rljax.training.rollouts import sample_texts
@@ -77,7 +77,7 @@ def start(method, mesh):
     key = purpose_key(0, Purpose.PARAMETERS)
     state = create_state(context.network.init(key, mesh), optimizer, shardings)
     reference = context.network.init(key, mesh)
-    family = FAMILY_CLASSES[stage.objective.family](context, stage, reference, 0)
+    family = family_class(stage)(context, stage, reference, 0)
     return family, state, family.make_update(optimizer, None)
 
 

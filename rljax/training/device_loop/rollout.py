@@ -10,33 +10,29 @@ from rljax.models.network import Params
 from rljax.objectives.parts import apply
 from rljax.sampling.request import Requests
 from rljax.training.device_loop.program import DeviceProgram
+from rljax.training.policy_gradient.group import Group, step_arrays
 
 
-class Group(NamedTuple):
-    """B prompts with their samples, by prompt."""
+class Sampled(NamedTuple):
+    """B prompts and their samples."""
 
     index: Array  # [B] i32, in the training problems
-    tokens: Array  # [B, G, T] i32
-    mask: Array  # [B, G, T] bool
-    logprobs: Array  # [B, G, T] f32, as sampled
-    finished: Array  # [B, G] bool
-    scores: Array  # [B, G] f32
-    correct: Array  # [B, G] bool
+    group: Group
 
 
 class Rounds(NamedTuple):
     """What a step has sampled so far."""
 
-    group: Group  # the first `count` prompts are taken
+    taken: Sampled  # the first `count` prompts count
     count: Array  # [] i32
     number: Array  # [] i32, rounds
-    latest: Group  # the last round's
+    latest: Sampled  # the last round's
     passes: Array  # [B] bool, its prompts that pass
 
 
 def sample_step(
     program: DeviceProgram, params: Params, key: Array, order: Array, start: Array, step: Array
-) -> tuple[Group, dict[str, Array]]:
+) -> tuple[Sampled, dict[str, Array]]:
     """Samples until B prompts pass the group filter, as `training/rounds.py` does on the host.
 
     Args:
@@ -53,31 +49,31 @@ def sample_step(
     stage, problems = program.stage, len(program.train.prompts)
     prompts = stage.batch.prompts_per_step
 
-    def sample(number: Array) -> Group:
+    def sample(number: Array) -> Sampled:
         index = jax.lax.dynamic_slice_in_dim(order, start + number * prompts, prompts)
         data = program.train.take(index)
         noise_ids = distinct(index, problems) + number * problems * prompts
         requests = Requests(data.prompts, data.prompt_mask, noise_ids)
         rollouts = program.sample(params, requests, key, step)
         scores, correct = program.judge(data.facts, rollouts.tokens, rollouts.mask)
-        return Group(
-            index,
-            rollouts.tokens,
-            rollouts.mask,
-            rollouts.logprobs,
-            rollouts.finished,
-            scores,
-            correct,
+        group = Group(
+            tokens=rollouts.tokens,
+            mask=rollouts.mask,
+            logprobs=rollouts.logprobs,
+            finished=rollouts.finished,
+            scores=scores,
+            correct=correct,
         )
+        return Sampled(index, group)
 
     if stage.objective.choices["group_filter"] == "none":
         return sample(jnp.int32(0)), {}
     keep = stage.objective.part("group_filter")
     rounds = stage.objective.values["filter_rounds"]
 
-    def passing(group: Group) -> Array:
-        kept = apply(keep, step_arrays(group))
-        return kept.reshape(group.scores.shape).any(axis=1)
+    def passing(sampled: Sampled) -> Array:
+        kept = apply(keep, step_arrays(sampled.group))
+        return kept.reshape(sampled.group.scores.shape).any(axis=1)
 
     def goes_on(carry: Rounds) -> Array:
         return (carry.count < prompts) & (carry.number < rounds)
@@ -85,9 +81,9 @@ def sample_step(
     def again(carry: Rounds) -> Rounds:
         latest = sample(carry.number)
         passes = passing(latest)
-        group = _append(carry.group, latest, passes, carry.count)
+        taken = _append(carry.taken, latest, passes, carry.count)
         count = jnp.minimum(carry.count + passes.sum(), prompts)
-        return Rounds(group, count, carry.number + 1, latest, passes)
+        return Rounds(taken, count, carry.number + 1, latest, passes)
 
     empty = jax.tree.map(
         lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(sample, jnp.int32(0))
@@ -96,33 +92,17 @@ def sample_step(
     carry = jax.lax.while_loop(
         goes_on, again, Rounds(empty, zero, zero, empty, jnp.zeros(prompts, bool))
     )
-    group = _append(carry.group, carry.latest, ~carry.passes, carry.count)
-    return group, {
+    return _append(carry.taken, carry.latest, ~carry.passes, carry.count), {
         "sampling_rounds": carry.number,
         "filled_prompts": prompts - carry.count,
     }
 
 
-def _append(group: Group, more: Group, chosen: Array, count: Array) -> Group:
+def _append(taken: Sampled, more: Sampled, chosen: Array, count: Array) -> Sampled:
     """Puts the chosen prompts of `more` behind the first `count`, as far as there is room."""
     size = len(chosen)
     place = jnp.where(chosen, count + jnp.cumsum(chosen) - 1, size)
-    return jax.tree.map(lambda whole, new: whole.at[place].set(new, mode="drop"), group, more)
-
-
-def step_arrays(group: Group) -> dict[str, Array]:
-    """The arrays of a step by name (objectives/arrays.py), [N] and [N, T]."""
-    prompts, samples, length = group.tokens.shape
-    flat = lambda x: x.reshape(prompts * samples, *x.shape[2:])  # noqa: E731
-    return {
-        "mask": flat(group.mask),
-        "behavior_logprobs": flat(group.logprobs),
-        "tokens": flat(group.tokens),
-        "finished": flat(group.finished),
-        "scores": flat(group.scores),
-        "correct": flat(group.correct),
-        "group_ids": jnp.repeat(jnp.arange(prompts, dtype=jnp.int32), samples),
-    }
+    return jax.tree.map(lambda whole, new: whole.at[place].set(new, mode="drop"), taken, more)
 
 
 def distinct(index: Array, count: int) -> Array:

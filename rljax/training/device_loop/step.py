@@ -15,12 +15,13 @@ from rljax.objectives.values import critic_loss
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests
 from rljax.training.device_loop.program import DeviceProgram
-from rljax.training.device_loop.rollout import Group, sample_step, step_arrays
+from rljax.training.device_loop.rollout import Sampled, sample_step
 from rljax.training.logprobs import make_score, model_rows
 from rljax.training.optimizers import build_critic_optimizer, build_optimizer
 from rljax.training.policy_gradient.batches import trained_arrays
 from rljax.training.policy_gradient.critic import Critic
 from rljax.training.policy_gradient.experience import make_experience
+from rljax.training.policy_gradient.group import Group, step_arrays, with_demonstrations
 from rljax.training.policy_gradient.loss import PolicyLoss
 from rljax.training.policy_gradient.needs import running_statistics, with_schedule
 from rljax.training.policy_gradient.scoring import make_scores, needs_scores
@@ -114,11 +115,11 @@ def train_step(
     filtered = "prompts_taken" in state.extra
     start = state.extra["prompts_taken"] if filtered else (plan.step - 1) * batch.prompts_per_step
     key = purpose_key(run.seed, Purpose.ROLLOUTS)
-    group, counts = sample_step(program, state.params, key, run.order, start, plan.step)
-    inputs, arrays = _rows(program, stage, group)
+    sampled, counts = sample_step(program, state.params, key, run.order, start, plan.step)
+    inputs, arrays = _rows(program, stage, sampled)
     arrays |= _scored(program, pieces, reference, state, inputs)
     if "greedy_scores" in stage.objective.inputs:
-        arrays["greedy_scores"] = _greedy_scores(program, state.params, key, group, plan.step)
+        arrays["greedy_scores"] = _greedy_scores(program, state.params, key, sampled, plan.step)
     running = {name: state.extra[name] for name in running_statistics(stage)}
     noise_key = purpose_key(run.seed, Purpose.SELECTION)
     trained, moved, metrics = make_experience(
@@ -137,41 +138,22 @@ def train_step(
     state, updated = jax.lax.scan(update, state, plan.updates)
     # Sums and counts over the updates, as the host adds them up.
     added = jax.tree.map(lambda x: x.sum(axis=0), updated)
-    return state, added | metrics | _sampled_metrics(group, counts)
+    return state, added | metrics | _sampled_metrics(sampled.group, counts)
 
 
-def _rows(program: DeviceProgram, stage: Stage, group: Group) -> tuple[Batch, dict[str, Array]]:
+def _rows(program: DeviceProgram, stage: Stage, sampled: Sampled) -> tuple[Batch, dict[str, Array]]:
     """The rows that the model runs on, and the arrays of the step."""
-    data = program.train.take(group.index)
-    arrays, tokens, mask = step_arrays(group), group.tokens, group.mask
+    data, group = program.train.take(sampled.index), sampled.group
     if stage.batch.demonstrations_per_prompt:
-        tokens, mask, arrays = _with_demonstrations(group, data.solutions, data.solution_mask)
+        group = with_demonstrations(group, data.solutions, data.solution_mask)
     inputs = rollout_rows(
-        data.prompts, data.prompt_mask, tokens, mask, share_prompts=stage.batch.share_prompts
+        data.prompts,
+        data.prompt_mask,
+        group.tokens,
+        group.mask,
+        share_prompts=stage.batch.share_prompts,
     )
-    return inputs, arrays
-
-
-def _with_demonstrations(
-    group: Group, solutions: Array, solution_mask: Array
-) -> tuple[Array, Array, dict[str, Array]]:
-    """One row more for each prompt, at the end of its group."""
-    length, prompts = group.tokens.shape[2], len(solutions)
-    fit = lambda x: jnp.pad(x, ((0, 0), (0, length - x.shape[1])))[:, None]  # noqa: E731
-    shown = Group(
-        group.index,
-        fit(solutions),
-        fit(solution_mask),
-        jnp.zeros((prompts, 1, length)),
-        jnp.ones((prompts, 1), bool),
-        jnp.ones((prompts, 1)),
-        jnp.ones((prompts, 1), bool),
-    )
-    join = lambda own, new: jnp.concatenate([own, new], axis=1)  # noqa: E731
-    both = Group(group.index, *(join(a, b) for a, b in zip(group[1:], shown[1:], strict=True)))
-    samples = group.tokens.shape[1]
-    demonstration = jnp.tile(jnp.arange(samples + 1) == samples, prompts)
-    return both.tokens, both.mask, step_arrays(both) | {"demonstration": demonstration}
+    return inputs, step_arrays(group)
 
 
 def _scored(
@@ -198,14 +180,14 @@ def _scored(
 
 
 def _greedy_scores(
-    program: DeviceProgram, params: Params, key: Array, group: Group, step: Array
+    program: DeviceProgram, params: Params, key: Array, sampled: Sampled, step: Array
 ) -> Array:
     """[N] f32, the score of the greedy completion of each row's prompt."""
-    data = program.train.take(group.index)
-    requests = Requests(data.prompts, data.prompt_mask, group.index)
+    data = program.train.take(sampled.index)
+    requests = Requests(data.prompts, data.prompt_mask, sampled.index)
     rollouts = program.greedy(params, requests, key, step)
     scores, _ = program.judge(data.facts, rollouts.tokens, rollouts.mask)
-    return jnp.repeat(scores[:, 0], group.tokens.shape[1])
+    return jnp.repeat(scores[:, 0], program.stage.batch.rows_per_prompt)
 
 
 def _whole_batch(loss: PolicyLoss, inputs: Batch, trained: dict[str, Array]) -> Batch:

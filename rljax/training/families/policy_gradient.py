@@ -20,12 +20,14 @@ from rljax.parallel.rules import batch_sharding, put_rows, replicated
 from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.context import Context
+from rljax.training.context import Context, checked_count
+from rljax.training.demonstrations import demonstrations
 from rljax.training.families import Experience, Family
 from rljax.training.optimizers import build_critic_optimizer
 from rljax.training.policy_gradient.batches import step_order, trained_arrays
 from rljax.training.policy_gradient.critic import Critic, critic_extra
 from rljax.training.policy_gradient.experience import make_experience
+from rljax.training.policy_gradient.group import Group, step_arrays, with_demonstrations
 from rljax.training.policy_gradient.loss import PolicyLoss
 from rljax.training.policy_gradient.needs import running_statistics, with_schedule
 from rljax.training.policy_gradient.scoring import make_scores, needs_scores
@@ -60,6 +62,9 @@ class PolicyGradient(Family):
         self.key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
         self.prompts = stream(context.train_problems, seed=context.config.seed, shuffle=True)
         self.engine = self._engine(stage.batch.samples_per_prompt, stage.token_filter)
+        self.greedy = None
+        if "greedy_scores" in self.objective.inputs:
+            self.greedy = self._engine(1, TokenFilter(temperature=0.0))
         self.loss = PolicyLoss(context.network, stage)
         self.critic = make_critic(context, stage)
         whole = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
@@ -80,7 +85,10 @@ class PolicyGradient(Family):
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """The problems were checked when they were opened."""
+        """Encodes the demonstrations of the first problems, where the stage reads them."""
+        if stage.batch.demonstrations_per_prompt:
+            count = checked_count(context.train_problems)
+            demonstrations(context, stage, [context.train_problems[i] for i in range(count)])
 
     @staticmethod
     def extra(context: Context, stage: Stage) -> Extra:
@@ -114,21 +122,18 @@ class PolicyGradient(Family):
     def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
         """Samples, scores, compares; see the picture of the data flow in the README."""
         params, batch = self.context.full(state.params), self.stage.batch
-        sampled = self._sampled(self.engine.load(params), state, step)
+        weights = self.engine.load(params)
+        sampled = self._sampled(weights, state, step)
         samples, scores = sampled.samples, sampled.scores
-        inputs = self._inputs(samples)
-        arrays = {
-            "mask": samples.flat("mask"),
-            "behavior_logprobs": samples.flat("logprobs"),
-            "tokens": samples.flat("tokens"),
-            "finished": samples.flat("finished"),
-            "scores": scores.total,
-            "correct": scores.correct,
-            "group_ids": np.repeat(
-                np.arange(len(samples.records), dtype=np.int32), samples.samples_per_prompt
-            ),
-        }
-        arrays |= self._scored(params, state, inputs)
+        group = step_group(samples, scores)
+        if batch.demonstrations_per_prompt:
+            group = with_demonstrations(
+                group, *demonstrations(self.context, self.stage, samples.records)
+            )
+        inputs = self._inputs(samples, group)
+        arrays = step_arrays(group) | self._scored(params, state, inputs)
+        if self.greedy is not None:
+            arrays["greedy_scores"] = self._greedy_scores(weights, samples, step)
         running = {name: state.extra[name] for name in running_statistics(self.stage)}
         trained, moved, compared = jax.device_get(self.compare(arrays, running, step - 1))
         batches = self.batches(
@@ -161,32 +166,37 @@ class PolicyGradient(Family):
             return samples, *score_samples(self.context, samples)
 
         def keep(samples: Samples, scores: Scores) -> np.ndarray:
-            group = samples.samples_per_prompt
-            arrays = {
-                "mask": samples.flat("mask"),
-                "finished": samples.flat("finished"),
-                "scores": scores.total,
-                "correct": scores.correct,
-                "group_ids": np.repeat(np.arange(len(samples.records), dtype=np.int32), group),
-            }
-            return np.asarray(self._keeps(arrays)).reshape(-1, group).any(axis=1)
+            kept = self._keeps(step_arrays(step_group(samples, scores)))
+            return np.asarray(kept).reshape(count, -1).any(axis=1)
 
         rounds = self.objective.values["filter_rounds"] if filtered else 1
         return sample_rounds(sample, keep, prompts=count, rounds=rounds)
 
-    def _inputs(self, samples: Samples) -> Rows:
+    def _greedy_scores(self, weights: Params, samples: Samples, step: int) -> np.ndarray:
+        """[N] f32, the score of the greedy completion of each row's prompt."""
+        greedy = sample_texts(
+            *(self.context, self.greedy, weights, samples.records),
+            key=self.key,
+            step=self.first_step + step,
+        )
+        scores, _ = score_samples(self.context, greedy)
+        return np.repeat(scores.total, self.stage.batch.rows_per_prompt)
+
+    def _inputs(self, samples: Samples, group: Group) -> Rows:
         """The rows that the model runs on."""
         inputs = rollout_rows(
             samples.prompts,
             samples.prompt_mask,
-            samples.rollouts.tokens,
-            samples.rollouts.mask,
+            group.tokens,
+            group.mask,
             share_prompts=self.stage.batch.share_prompts,
         )
         if self.stage.token_filter.entropy_temperature is not None:
             # What was used, not what the moved policy would use: a constant of the update.
-            used = samples.rollouts.temperature.reshape(inputs["mask"].shape)
-            inputs["temperature"] = np.where(inputs["mask"], used, np.float32(1.0))
+            used = np.ones(group.mask.shape, np.float32)
+            sampled = samples.rollouts
+            used[:, : sampled.tokens.shape[1]] = np.where(sampled.mask, sampled.temperature, 1.0)
+            inputs["temperature"] = used.reshape(inputs["mask"].shape)
         return inputs
 
     def _scored(self, params: Params, state: TrainState, inputs: Rows) -> Rows:
@@ -253,19 +263,35 @@ class PolicyGradient(Family):
             fields = {name: self.objective.values[name] for name in fields_of(clipped_tokens)}
             clip = functools.partial(clipped_tokens, **fields)
             dropped = np.asarray(clip(log_ratio, rows["advantages"], rows["mask"]))
+        per_token = {
+            "logprobs": rows["behavior_logprobs"],
+            "ratio": np.exp(log_ratio),
+            "clipped": dropped,
+            "advantage": rows["advantages"],
+        }
+        samples, shape = detail.samples.samples_per_prompt, log_ratio.shape
+        by_prompt = (-1, self.stage.batch.rows_per_prompt, shape[1])
         return rollout_record(
-            self.context,
-            self.stage.name,
-            step,
-            detail.samples,
-            detail.scores,
+            *(self.context, self.stage.name, step, detail.samples, detail.scores),
             {
-                "logprobs": rows["behavior_logprobs"],
-                "ratio": np.exp(log_ratio),
-                "clipped": dropped,
-                "advantage": rows["advantages"],
+                name: array.reshape(by_prompt)[:, :samples].reshape(-1, shape[1])
+                for name, array in per_token.items()
             },
         )
+
+
+def step_group(samples: Samples, scores: Scores) -> Group:
+    """A step's samples by prompt."""
+    rollouts = samples.rollouts
+    shape = rollouts.mask.shape[:2]
+    return Group(
+        tokens=rollouts.tokens,
+        mask=rollouts.mask,
+        logprobs=rollouts.logprobs,
+        finished=rollouts.finished,
+        scores=scores.total.reshape(shape),
+        correct=scores.correct.reshape(shape),
+    )
 
 
 def make_critic(context: Context, stage: Stage) -> Critic | None:

@@ -1,13 +1,26 @@
-"""Family name -> its class."""
+"""Which class a stage's family is."""
 
+from rljax.config.stage import Stage
+from rljax.training.families import Family
 from rljax.training.families.evidence import Evidence
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
 from rljax.training.families.supervised import Supervised
 
-FAMILY_CLASSES = {
+FAMILY_CLASSES: dict[str, type[Family]] = {
     "supervised": Supervised,
     "policy_gradient": PolicyGradient,
     "preference": Preference,
     "evidence": Evidence,
 }
+
+# Policy gradients by the choice "rollouts".
+ROLLOUT_CLASSES: dict[str, type[PolicyGradient]] = {"whole": PolicyGradient}
+
+
+def family_class(stage: Stage) -> type[Family]:
+    """The class of a stage."""
+    family = stage.objective.family
+    if family == "policy_gradient":
+        return ROLLOUT_CLASSES[stage.objective.choices["rollouts"]]
+    return FAMILY_CLASSES[family]

@@ -40,6 +40,10 @@ def make_experience(
         the running statistics that have moved, by name; and metrics.
     """
     arrays = dict(arrays)
+    if "demonstration" in arrays and "old_logprobs" in arrays:  # no sampler reported these
+        shown = arrays["demonstration"][:, None]
+        reported = jnp.where(shown, arrays["old_logprobs"], arrays["behavior_logprobs"])
+        arrays["behavior_logprobs"] = reported
     sampled = arrays["mask"]
     if "demonstration" in arrays and objective.choices["demonstrations"] == "switch":
         sampled &= ~arrays["demonstration"][:, None]
