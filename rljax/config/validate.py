@@ -62,6 +62,15 @@ FAMILY_FIELDS: dict[str, dict[str, dict[str, Any]]] = {
         "sampling": {"max_new_tokens": 64},
         "data": {"max_answer_tokens": 16},
     },
+    "evolution": {
+        "batch": {"prompts_per_step": 16, "samples_per_prompt": 8},
+        "sampling": {
+            "max_new_tokens": 64,
+            "stop_strings": (),
+            "logit_bias": (),
+            "forbidden_tokens": (),
+        },
+    },
 }
 
 # Of a stage whose objective has targets for a critic.

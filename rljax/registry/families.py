@@ -9,6 +9,7 @@ from rljax.objectives.batch_inputs import TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
 from rljax.objectives.evidence import BOUNDS, evidence_advantages, evidence_loss
+from rljax.objectives.evolution import FITNESS, low_rank_noise
 from rljax.objectives.kl_controllers import KL_CONTROLLERS
 from rljax.objectives.parts import Field, fields_of
 from rljax.objectives.preference import LINKS, SCORES
@@ -139,7 +140,21 @@ FAMILIES: dict[str, Family] = {
         },
         defaults={"kl_placement": "none"},
     ),
+    "evolution": Family(
+        data="prompts with a verifier; no gradient",
+        choices={"fitness": FITNESS},
+        fields={
+            "": {
+                **fields_of(low_rank_noise, leave_out=("dtype",)),
+                "noise_reuse": Field(1, int),
+                "freeze_vectors": Field(True, bool),
+                "modules": Field(None, tuple),
+                "prompts_per_member": Field(1, int),
+            }
+        },
+        defaults={"fitness": "group_mean"},
+    ),
 }
 
 # Families whose stages sample their training data anew in every step.
-ONLINE_FAMILIES = ("policy_gradient", "evidence")
+ONLINE_FAMILIES = ("policy_gradient", "evidence", "evolution")

@@ -10,6 +10,13 @@ from rljax.objectives.evidence import NORM_SCOPES
 from rljax.objectives.kl_controllers import KL_UNITS
 
 FIELD_DOCS: dict[str, str] = {
+    "fitness": "scores of members to their weights in the update (objectives/evolution.py)",
+    "sigma": "standard deviation of the noise in an entry of a parameter",
+    "rank": "r of the noise A B^T / sqrt(r) of a matrix",
+    "noise_reuse": "updates that keep the same directions; 0: all of them",
+    "freeze_vectors": "no noise in scales and biases",
+    "modules": "projections with noise: query, key, value, out, gate, up, down; default: all",
+    "prompts_per_member": "prompts that a member answers; their mean is its score",
     "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
     "reward_shaping": "what is done to scores first (objectives/reward_shaping.py)",
     "group_filter": "groups trained on; others are sampled again (objectives/selections.py)",
@@ -61,6 +68,10 @@ FIELD_DOCS: dict[str, str] = {
 
 # Allowed values of fields that are numbers or a choice, besides their type.
 LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "sigma": (lambda x: x > 0, "> 0"),
+    "rank": (lambda x: x >= 1, "a whole number >= 1"),
+    "noise_reuse": (lambda x: x >= 0, "a whole number >= 0"),
+    "prompts_per_member": (lambda x: x >= 1, "a whole number >= 1"),
     "clip_low": (lambda x: x >= 0, ">= 0"),
     "clip_high": (lambda x: x >= 0, ">= 0"),
     "dual_clip": (lambda x: x > 1, "> 1"),

@@ -5,6 +5,7 @@ from rljax.registry.methods import (
     baselines,
     critic,
     evidence,
+    evolution,
     off_policy,
     preference,
     supervised,
@@ -13,6 +14,15 @@ from rljax.registry.methods import (
 
 METHODS: dict[str, Method] = {
     method.name: method
-    for file in (supervised, baselines, token_level, critic, off_policy, preference, evidence)
+    for file in (
+        supervised,
+        baselines,
+        token_level,
+        critic,
+        off_policy,
+        preference,
+        evidence,
+        evolution,
+    )
     for method in file.ROWS
 }

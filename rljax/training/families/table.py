@@ -3,6 +3,7 @@
 from rljax.config.stage import Stage
 from rljax.training.families import Family
 from rljax.training.families.evidence import Evidence
+from rljax.training.families.evolution import Evolution
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
 from rljax.training.families.supervised import Supervised
@@ -12,6 +13,7 @@ FAMILY_CLASSES: dict[str, type[Family]] = {
     "policy_gradient": PolicyGradient,
     "preference": Preference,
     "evidence": Evidence,
+    "evolution": Evolution,
 }
 
 # Policy gradients by the choice "rollouts".
