@@ -1,5 +1,7 @@
 """Combinations of policy-gradient parts that cannot work, refused before anything runs."""
 
+import math
+
 import jax
 
 from rljax.config.stage import Stage
@@ -7,6 +9,10 @@ from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
 from rljax.objectives.parts import inputs_of
 from rljax.objectives.surrogates import SURROGATES
+from rljax.registry import FAMILIES
+
+# Fields of samples from prefixes.
+OF_PREFIXES = FAMILIES["policy_gradient"].fields["advantage=segment_difference"]
 
 # Surrogates that read no ratio.
 WITHOUT_RATIO = frozenset(name for name, part in SURROGATES.items() if name == "policy_gradient")
@@ -19,7 +25,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         stage: resolved.
         where: its path in the config.
     """
-    for check in (_ratio, _critic, _corrections, _demonstrations, _groups, _prefixes):
+    for check in (_ratio, _critic, _corrections, _demonstrations, _groups, _prefixes, _tree):
         check(stage, where)
     _fields(stage, where)
 
@@ -119,14 +125,74 @@ def _groups(stage: Stage, where: str) -> None:
 
 
 def _prefixes(stage: Stage, where: str) -> None:
-    """Values of segments need segments that samples can start from."""
+    """Values of segments need states that samples can start from, and nothing besides scores."""
     choices = stage.objective.choices
-    if "start_values" in stage.objective.inputs and choices["segmentation"] not in CUTS:
+    if "start_values" not in stage.objective.inputs:
+        return
+    advantage = choices["advantage"]
+    if choices["rollouts"] == "windows":
         raise ValueError(
-            f"advantage={choices['advantage']!r} takes values at the cuts of a segmentation: "
+            f"advantage={advantage!r} takes values from whole completions: rollouts must be "
+            f"'whole' or 'tree', got 'windows' ({where}.objective.rollouts)."
+        )
+    if choices["rollouts"] == "whole" and choices["segmentation"] not in CUTS:
+        raise ValueError(
+            f"advantage={advantage!r} takes values at the cuts of a segmentation: "
             f"segmentation must be one of {', '.join(map(repr, CUTS))}, got "
             f"{choices['segmentation']!r} ({where}.objective.segmentation)."
         )
+    if choices["reward_shaping"] != "none" or choices["kl_placement"] == "reward":
+        raise ValueError(
+            f"advantage={advantage!r} compares the score of a sample with the scores of others "
+            f"from the same state, which reward_shaping={choices['reward_shaping']!r} and "
+            f"kl_placement={choices['kl_placement']!r} would leave as they are: take 'none', and "
+            f"'loss' or 'none' ({where}.objective.reward_shaping, "
+            f"{where}.objective.kl_placement)."
+        )
+    if choices["demonstrations"] != "none":
+        raise ValueError(
+            f"demonstrations={choices['demonstrations']!r} have no values of states for "
+            f"advantage={advantage!r}: take 'none' ({where}.objective.demonstrations)."
+        )
+
+
+def _tree(stage: Stage, where: str) -> None:
+    """The leaves of a tree are the samples of its prompt; edges bring their own values."""
+    choices, values = stage.objective.choices, stage.objective.values
+    if choices["rollouts"] != "tree":
+        return
+    if "start_values" not in stage.objective.inputs:
+        raise ValueError(
+            f"rollouts='tree' gives values to segments, and advantage={choices['advantage']!r} "
+            "reads none: take 'segment_difference', or rollouts='whole' "
+            f"({where}.objective.advantage, {where}.objective.rollouts)."
+        )
+    if choices["group_filter"] != "none":
+        raise ValueError(
+            f"group_filter={choices['group_filter']!r} does not go with rollouts='tree', where "
+            f"edges without an advantage are left out ({where}.objective.group_filter)."
+        )
+    branching, tokens = tuple(values["branching"]), values["segment_tokens"]
+    if stage.batch.samples_per_prompt != math.prod(branching):
+        raise ValueError(
+            f"samples_per_prompt={stage.batch.samples_per_prompt} must be the number of leaves, "
+            f"{' x '.join(map(str, branching))} = {math.prod(branching)} of branching={branching} "
+            f"({where}.batch.samples_per_prompt, {where}.objective.branching)."
+        )
+    inner = (len(branching) - 1) * tokens
+    if stage.max_new_tokens <= inner:
+        raise ValueError(
+            f"max_new_tokens={stage.max_new_tokens} leaves nothing for the last level of a tree "
+            f"whose {len(branching) - 1} levels before it take segment_tokens={tokens} each: it "
+            f"must be > {inner} ({where}.sampling.max_new_tokens, "
+            f"{where}.objective.segment_tokens)."
+        )
+    for name in ("value_samples", "cut_limit", "fill_values"):
+        if values[name] != OF_PREFIXES[name].default:
+            raise ValueError(
+                f"{name}={values[name]!r} is never read with rollouts='tree', whose nodes have the "
+                f"values of their children ({where}.objective.{name})."
+            )
 
 
 def _fields(stage: Stage, where: str) -> None:

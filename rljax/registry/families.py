@@ -8,6 +8,7 @@ from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.batch_inputs import TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
+from rljax.objectives.credit.tree import edge_advantages
 from rljax.objectives.evidence import BOUNDS, evidence_advantages, evidence_loss
 from rljax.objectives.evolution import FITNESS, low_rank_noise
 from rljax.objectives.kl_controllers import KL_CONTROLLERS
@@ -88,6 +89,17 @@ _POLICY_GRADIENT = Family(
             "supervised_weight": Field(1.0, float),
         },
         "demonstrations=in_group": {"shaping": Field(0.1, float)},
+        "advantage=segment_difference": {
+            "value_samples": Field(9, int),
+            "cut_limit": Field(8, int),
+            "fill_values": Field(False, bool),
+            "unfinished_score": Field(0.0, float),
+        },
+        "rollouts=tree": {
+            "branching": Field((6, 6, 6), tuple),
+            "segment_tokens": Field(30, int),
+            **fields_of(edge_advantages),
+        },
         "surrogate=lp_reg": {"proxy_threshold": Field(0.02, float)},
         **_KL,
     },

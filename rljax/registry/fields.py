@@ -6,6 +6,7 @@ A part documents its own fields in its docstring and checks them itself.
 from collections.abc import Callable
 from typing import Any
 
+from rljax.objectives.credit.tree import EDGE_STYLES
 from rljax.objectives.evidence import NORM_SCOPES
 from rljax.objectives.kl_controllers import KL_UNITS
 
@@ -31,6 +32,15 @@ FIELD_DOCS: dict[str, str] = {
     "switch_threshold": "share of right samples up to which a prompt counts as not solved",
     "shaping": "c of p / (p + c), by which demonstrations in the group are weighted",
     "value_target": "what a critic learns (objectives/values.py)",
+    "value_samples": "continuations of each state whose value is their mean score (SPO, VinePPO)",
+    "cut_limit": "cuts of a completion that are sampled from, at most; the first ones",
+    "fill_values": "segments that begin beyond cut_limit have no advantage (VinePPO); else they "
+    "belong to the segment before them",
+    "unfinished_score": "score of a sample that was cut off, in values of states and segments",
+    "branching": "samples of each node, level by level; their product is samples_per_prompt",
+    "segment_tokens": "new tokens of a node of the tree; nodes of the last level go to the end",
+    "edge_style": "rloo: V(child) - V(node); grpo: divided by the deviation of the children",
+    "edge_epsilon": "added to the deviation of edge_style=grpo",
     "filter_rounds": "with group_filter: times that prompts are sampled in a step, at most",
     "advantage_sign": "both, or negative / positive: the other advantages become 0",
     "advantage": "how rewards become advantages (objectives/advantages/)",
@@ -78,6 +88,15 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "kl_weight": (lambda x: x >= 0, ">= 0"),
     "proxy_threshold": (lambda x: 0 <= x <= 1, "in [0, 1]"),
     "likelihood_weight": (lambda x: x >= 0, ">= 0"),
+    "value_samples": (lambda x: x >= 1, "a whole number >= 1"),
+    "cut_limit": (lambda x: x >= 1, "a whole number >= 1"),
+    "segment_tokens": (lambda x: x >= 1, "a whole number >= 1"),
+    "branching": (
+        lambda x: len(x) and all(isinstance(n, int) and n >= 2 for n in x),
+        "one or more whole numbers >= 2: an only child has no advantage",
+    ),
+    "edge_style": (EDGE_STYLES.__contains__, f"one of {', '.join(map(repr, EDGE_STYLES))}"),
+    "edge_epsilon": (lambda x: x >= 0, ">= 0"),
     "kl_unit": (lambda x: x in KL_UNITS, f"one of {', '.join(map(repr, KL_UNITS))}"),
     "ema_decay": (lambda x: 0 <= x <= 1, "in [0, 1]"),
     "advantage_epsilon": (lambda x: x >= 0, ">= 0"),

@@ -50,6 +50,14 @@ class Detail(NamedTuple):
     log_ratio: np.ndarray  # [N, T], that each token's last update started from; see `observe`
 
 
+class Further(NamedTuple):
+    """What a class adds to the samples of a step before they are compared."""
+
+    arrays: Rows  # [N] and [N, T] by name (objectives/arrays.py); they replace those of the step
+    metrics: dict[str, float]
+    seconds: dict[str, float]  # by phase
+
+
 class PolicyGradient(Family):
     """Methods that compare samples of the policy by what a verifier says of them."""
 
@@ -134,6 +142,8 @@ class PolicyGradient(Family):
         arrays = step_arrays(group) | self._scored(params, state, inputs)
         if self.greedy is not None:
             arrays["greedy_scores"] = self._greedy_scores(weights, samples, step)
+        further = self.further_arrays(weights, samples, scores, arrays, step)
+        arrays |= further.arrays
         running = {name: state.extra[name] for name in running_statistics(self.stage)}
         trained, moved, compared = jax.device_get(self.compare(arrays, running, step - 1))
         batches = self.batches(
@@ -145,10 +155,26 @@ class PolicyGradient(Family):
             )
         state = state.replace(extra=state.extra | _placed(moved, state.extra))
         metrics = self._metrics(sampled) | {name: float(m.mean()) for name, m in compared.items()}
+        metrics |= further.metrics
         seconds = {"sampling": samples.seconds, "scoring": sampled.scoring_seconds}
+        seconds |= {phase: seconds[phase] + more for phase, more in further.seconds.items()}
         tokens = int(trained["mask"].sum()) * batch.epochs_per_step
         detail = Detail(samples, scores, inputs, trained, np.zeros(trained["mask"].shape))
         return state, Experience(batches, metrics, seconds, tokens, detail)
+
+    def further_arrays(
+        self, weights: Params, samples: Samples, scores: Scores, arrays: Rows, step: int
+    ) -> Further:
+        """Arrays that take more than the samples of the step; for classes that sample further.
+
+        Args:
+            weights: of the sampler, before the step's updates.
+            samples: of the step.
+            scores: of the N samples.
+            arrays: of the step so far, by name, on the host.
+            step: of the stage, from 1.
+        """
+        return Further({}, {}, {})
 
     def _sampled(self, weights: Params, state: TrainState, step: int) -> Sampled:
         """The samples of a step, as many rounds as it takes."""

@@ -6,6 +6,7 @@ from rljax.training.families.evidence import Evidence
 from rljax.training.families.evolution import Evolution
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
+from rljax.training.families.prefix_values import PrefixValues
 from rljax.training.families.supervised import Supervised
 
 FAMILY_CLASSES: dict[str, type[Family]] = {
@@ -24,5 +25,8 @@ def family_class(stage: Stage) -> type[Family]:
     """The class of a stage."""
     family = stage.objective.family
     if family == "policy_gradient":
-        return ROLLOUT_CLASSES[stage.objective.choices["rollouts"]]
+        rollouts = stage.objective.choices["rollouts"]
+        if rollouts == "whole" and "start_values" in stage.objective.inputs:
+            return PrefixValues
+        return ROLLOUT_CLASSES[rollouts]
     return FAMILY_CLASSES[family]
