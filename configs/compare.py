@@ -45,7 +45,7 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
     entry, prompt_tokens, new_tokens, warmup_steps = TASKS[task]
     c = ConfigDict()
     c.name = f"compare-{task}"
-    c.model = dict(layers=2, width=64, heads=4, kv_heads=2)
+    c.model = dict(layers=2, width=64, heads=4, kv_heads=2, remat="full")
     c.tokenizer = dict(path="symbols")
     c.data = dict(
         kind="symbols",
@@ -71,7 +71,7 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
             batch=dict(
                 prompts_per_step=32,
                 samples_per_prompt=8,
-                **_sequences_per_update(method),
+                **_sequences(method),
             ),
             sampling=dict(max_new_tokens=new_tokens),
             optimizer=dict(learning_rate=2e-4, warmup_updates=5),
@@ -80,8 +80,8 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
     return c
 
 
-def _sequences_per_update(method: str) -> dict[str, int]:
-    """Those of half of a step's 32 prompts, or of all of them."""
-    if method in ON_POLICY:
-        return {}
-    return {"sequences_per_update": 16 * (8 + (method in WITH_DEMONSTRATION))}
+def _sequences(method: str) -> dict[str, int]:
+    """An update takes half of a step's 32 prompts, or all of them; a pass 8 prompts."""
+    group = 8 + (method in WITH_DEMONSTRATION)
+    update = {} if method in ON_POLICY else {"sequences_per_update": 16 * group}
+    return {"sequences_per_micro_batch": 8 * group, **update}

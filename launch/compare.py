@@ -12,14 +12,16 @@ was interrupted and reads what is finished; more methods can be added to a DIR.
     --threshold=0.8     held-out accuracy whose cost is reported
     --config=FILE       configs/compare.py by default
     --config.a.b=VALUE  changes a field of every run's config
+    --time=1,8          instead of running: what a step costs with so many seeds side by side
     --smoke             two seeds and two steps of everything, in about two minutes
 """
 
+import os
 import sys
 from pathlib import Path
 
 USAGE = "usage: python launch/compare.py --task=TASK --methods=A,B --seeds=N --workdir=DIR"
-KNOWN = ("task", "methods", "seeds", "workdir", "sweep", "baseline", "threshold", "config")
+KNOWN = ("task", "methods", "seeds", "workdir", "sweep", "baseline", "threshold", "config", "time")
 
 
 def parse(arguments: list[str]) -> tuple[dict[str, str], list[str], bool]:
@@ -36,7 +38,7 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str], bool]:
             options[name] = value
         else:
             raise SystemExit(f"error: unknown argument {word!r}; {USAGE}")
-    for name in ("task", "methods", "workdir"):
+    for name in ("task", "methods") if "time" in options else ("task", "methods", "workdir"):
         if not options.get(name):
             raise SystemExit(f"error: --{name} is missing; {USAGE}")
     return options, overrides, smoke
@@ -48,25 +50,35 @@ def main(arguments: list[str]) -> None:
         print(f"{__doc__}\n{USAGE}")
         return
     options, overrides, smoke = parse(arguments)
+    # On CPU every core is a device of its own, over which runs are spread: that is faster than
+    # two cores on one run after the other.
+    cores = f"--xla_force_host_platform_device_count={os.cpu_count()}"
+    os.environ["XLA_FLAGS"] = f"{cores} {os.environ.get('XLA_FLAGS', '')}"
+    from rljax.benchmarks.side_by_side import print_side_by_side, time_side_by_side
     from rljax.rewards.pool import ScoringError
-    from rljax.training.device_loop.compare import Comparison, compare
+    from rljax.training.device_loop.compare import Comparison, alone, compare
     from rljax.training.loop import NonFiniteError
 
     try:
-        compare(
-            Comparison(
-                task=options["task"],
-                methods=tuple(options["methods"].split(",")),
-                seeds=_number(options, "seeds", int),
-                workdir=Path(options["workdir"]),
-                config=options["config"],
-                overrides=tuple(overrides),
-                sweep=options.get("sweep", ""),
-                baseline=options.get("baseline", ""),
-                threshold=_number(options, "threshold", float),
-                smoke=smoke,
-            )
+        asked = Comparison(
+            task=options["task"],
+            methods=tuple(options["methods"].split(",")),
+            seeds=_number(options, "seeds", int),
+            workdir=Path(options.get("workdir", "")),
+            config=options["config"],
+            overrides=tuple(overrides),
+            sweep=options.get("sweep", ""),
+            baseline=options.get("baseline", ""),
+            threshold=_number(options, "threshold", float),
+            smoke=smoke,
         )
+        if "time" in options:
+            counts = [_number({"time": word}, "time", int) for word in options["time"].split(",")]
+            for method in asked.methods:
+                print(f"{asked.task}/{method}")
+                print_side_by_side(time_side_by_side(alone(asked.load(method)), counts))
+        else:
+            compare(asked)
     except (ValueError, ScoringError, NonFiniteError) as error:
         raise SystemExit(f"error: {error}") from None
 
