@@ -52,8 +52,9 @@ def main(arguments: list[str]) -> None:
     options, overrides, smoke = parse(arguments)
     # On CPU every core is a device of its own, over which runs are spread: that is faster than
     # two cores on one run after the other.
-    cores = f"--xla_force_host_platform_device_count={os.cpu_count()}"
-    os.environ["XLA_FLAGS"] = f"{cores} {os.environ.get('XLA_FLAGS', '')}"
+    flag, given = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
+    if flag not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {flag}={os.cpu_count()}".strip()
     from rljax.benchmarks.side_by_side import print_side_by_side, time_side_by_side
     from rljax.rewards.pool import ScoringError
     from rljax.training.device_loop.compare import Comparison, alone, compare

@@ -124,33 +124,9 @@ def model_inputs(batch: Mapping[str, Array]) -> dict[str, Array]:
     return {name: per_sample(array) for name, array in rows.items()} if separate else rows
 
 
-def place_at_last_token(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Outcome rewards [N] -> per-token rewards [N, T] f32, on the last True slot of each row."""
-    rewards = np.zeros(mask.shape, np.float32)
-    present = mask.any(axis=1)
-    last = mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
-    rewards[present, last[present]] = values[present]
-    return rewards
-
-
 def take_rows(rows: Rows, index: Sequence[int] | np.ndarray) -> Rows:
     """The rows with these indices, of every array."""
     return {name: array[index] for name, array in rows.items()}
-
-
-def update_batches(
-    rows: Rows, *, rows_per_update: int, epochs: int, seed: Sequence[int], unit: int = 1
-) -> list[Rows]:
-    """Cuts a step's rows into the batches of its updates; see `update_order`.
-
-    Args:
-        rows: of a step; a row is what the leading axis counts.
-        rows_per_update, epochs, seed, unit: see `update_order`.
-    """
-    order = update_order(
-        len(rows["mask"]), rows_per_update=rows_per_update, epochs=epochs, seed=seed, unit=unit
-    )
-    return [rows] if len(order) == 1 else [take_rows(rows, part) for part in order]
 
 
 def update_order(

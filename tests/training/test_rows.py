@@ -6,10 +6,9 @@ import pytest
 from rljax.training.rows import (
     completion_rows,
     group_rows,
-    place_at_last_token,
     rollout_rows,
     take_rows,
-    update_batches,
+    update_order,
 )
 
 
@@ -64,55 +63,30 @@ def test_both_layouts_hold_the_same_tokens_at_the_same_positions():
         np.testing.assert_array_equal(completions[kept], own[kept], err_msg=name)
 
 
-def test_rewards_go_to_the_last_true_slot():
-    mask = np.array([[1, 1, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]], bool)
-    placed = place_at_last_token(np.array([0.7, -2.0, 5.0, 1.0]), mask)
-    expected = np.array([[0, 0.7, 0], [0, 0, -2], [0, 0, 0], [0, 0, 1]], np.float32)
-    np.testing.assert_array_equal(placed, expected)
-    assert placed.dtype == np.float32
-
-
-def test_integer_rewards_become_floats():
-    placed = place_at_last_token(np.array([1, 0]), np.ones((2, 1), bool))
-    assert placed.dtype == np.float32 and placed.tolist() == [[1.0], [0.0]]
-
-
-def example_rows(count):
-    return {"mask": np.ones((count, 2), bool), "id": np.arange(count)}
-
-
 def test_single_batch_keeps_its_order():
-    (batch,) = update_batches(example_rows(6), rows_per_update=6, epochs=1, seed=(0, 1))
-    np.testing.assert_array_equal(batch["id"], np.arange(6))
+    order = update_order(6, rows_per_update=6, epochs=1, seed=(0, 1))
+    np.testing.assert_array_equal(order, [np.arange(6)])
 
 
 @pytest.mark.parametrize("rows_per_update, epochs", [(4, 1), (4, 3), (12, 2), (1, 1)])
 def test_every_epoch_uses_every_row_once(rows_per_update, epochs):
-    batches = update_batches(
-        example_rows(12), rows_per_update=rows_per_update, epochs=epochs, seed=(3, 5)
-    )
-    assert [len(batch["id"]) for batch in batches] == [rows_per_update] * (
-        12 * epochs // rows_per_update
-    )
-    order = np.concatenate([batch["id"] for batch in batches]).reshape(epochs, 12)
-    for epoch in order:
+    order = update_order(12, rows_per_update=rows_per_update, epochs=epochs, seed=(3, 5))
+    assert order.shape == (12 * epochs // rows_per_update, rows_per_update)
+    by_epoch = order.reshape(epochs, 12)
+    for epoch in by_epoch:
         assert sorted(epoch) == list(range(12))
     if epochs > 1:
-        assert (order[0] != order[1]).any()
+        assert (by_epoch[0] != by_epoch[1]).any()
 
 
 def test_order_depends_on_seed_and_step_only():
-    order = lambda *seed: np.concatenate(  # noqa: E731
-        [b["id"] for b in update_batches(example_rows(32), rows_per_update=8, epochs=1, seed=seed)]
-    )
+    order = lambda *seed: update_order(32, rows_per_update=8, epochs=1, seed=seed)  # noqa: E731
     np.testing.assert_array_equal(order(0, 1), order(0, 1))
     assert (order(0, 1) != order(0, 2)).any() and (order(0, 1) != order(1, 1)).any()
 
 
-def test_group_rows_are_shuffled_as_wholes():
-    rows = {"mask": np.ones((6, 4, 2), bool), "row": np.arange(24).reshape(6, 4)}
-    batches = update_batches(rows, rows_per_update=3, epochs=2, seed=(1,))
-    order = np.concatenate([batch["row"] for batch in batches]).reshape(2, 6, 4)
+def test_rows_of_a_unit_stay_together():
+    order = update_order(24, rows_per_update=12, epochs=2, seed=(1,), unit=4).reshape(2, 6, 4)
     for epoch in order:
         assert sorted(epoch[:, 0]) == [0, 4, 8, 12, 16, 20]
         np.testing.assert_array_equal(epoch, epoch[:, :1] + np.arange(4))
@@ -120,6 +94,6 @@ def test_group_rows_are_shuffled_as_wholes():
 
 def test_arrays_of_a_batch_stay_together():
     rows = {"mask": np.ones((8, 1), bool), "a": np.arange(8), "b": np.arange(8) * 10}
-    for batch in update_batches(rows, rows_per_update=2, epochs=2, seed=(0,)):
-        np.testing.assert_array_equal(batch["b"], batch["a"] * 10)
-    np.testing.assert_array_equal(take_rows(rows, [3, 1])["b"], [30, 10])
+    taken = take_rows(rows, [3, 1])
+    np.testing.assert_array_equal(taken["b"], [30, 10])
+    np.testing.assert_array_equal(taken["b"], taken["a"] * 10)

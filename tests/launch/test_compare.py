@@ -1,0 +1,155 @@
+"""The command that compares methods: its words, what it refuses, and a whole small comparison."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rljax.training.device_loop.compare import Comparison, alone, check, check_points, sweep_points
+
+ROOT = Path(__file__).parents[2]
+
+
+def load_command():
+    spec = importlib.util.spec_from_file_location("compare_command", ROOT / "launch/compare.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+COMMAND = load_command()
+WORDS = ["--task=sort", "--methods=grpo,rloo", "--workdir=somewhere"]
+
+
+def test_words_become_options():
+    options, overrides, smoke = COMMAND.parse(
+        [*WORDS, "--seeds=3", "--config.rl.steps=7", "--smoke"]
+    )
+    assert options["methods"] == "grpo,rloo" and options["seeds"] == "3"
+    assert overrides == ["--config.rl.steps=7"] and smoke
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--task=sort", "--methods=grpo"], "--workdir is missing"),
+        ([*WORDS, "--seed=3"], "unknown argument '--seed=3'"),
+        ([*WORDS, "--seeds=many"], "--seeds must be a number, got 'many'"),
+        ([*WORDS[:1], "--methods=grpo,dpo", WORDS[2]], "Unknown method to compare 'dpo'"),
+        ([*WORDS[:1], "--methods=gropo", WORDS[2]], "Did you mean 'grpo'"),
+        ([*WORDS, "--seeds=1"], r"at least 2 seeds, got 1 \(--seeds\)"),
+        (["--task=sorting", *WORDS[1:]], "Unknown task 'sorting'"),
+        ([*WORDS, "--threshold=2"], r"threshold must be in \(0, 1\], got 2.0"),
+        ([*WORDS, "--sweep=nothing.py"], "No sweep file 'nothing.py'"),
+    ],
+)
+def test_bad_words_end_with_one_line(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = [word.replace("somewhere", str(tmp_path / "out")) for word in words]
+    with pytest.raises(SystemExit, match=message):
+        COMMAND.main(words)
+    assert not (tmp_path / "out").exists()  # before anything is written
+
+
+def asked(**changes):
+    fields = dict(
+        task="sort", methods=("grpo",), seeds=2, workdir=Path(), config="configs/compare.py"
+    )
+    return Comparison(**(fields | changes))
+
+
+def test_the_same_method_twice_is_refused():
+    with pytest.raises(ValueError, match="Methods must differ"):
+        check(asked(methods=("grpo", "grpo")), 2)
+
+
+def sweep_file(folder, text):
+    path = folder / "sweep.py"
+    path.write_text(f"def get_sweep():\n    return {text}\n")
+    return str(path)
+
+
+def test_a_sweep_is_every_combination(tmp_path):
+    path = sweep_file(tmp_path, '{"objective.clip_low": (0.1, 0.2), "objective.clip_high": (1,)}')
+    assert sweep_points(path) == (
+        {"objective.clip_low": 0.1, "objective.clip_high": 1.0},
+        {"objective.clip_low": 0.2, "objective.clip_high": 1.0},
+    )
+    assert sweep_points("") == ({},)
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("objective.clip_lo", 0.1, "Unknown swept field 'objective.clip_lo'"),
+        ("batch.prompts_per_step", 4.0, "Unknown swept field"),
+        ("objective.clip_low", -1.0, "clip_low .*-1.0"),
+        ("objective.ema_decay", 0.5, "never read"),
+    ],
+)
+def test_swept_fields_are_checked_for_every_method(field, value, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = alone(asked().load("grpo"))
+    with pytest.raises(ValueError, match=message):
+        check_points(config, ({field: value},), "grpo")
+
+
+def test_a_sweep_over_a_choice_is_refused(tmp_path):
+    path = sweep_file(tmp_path, '{"objective.aggregation": ("token_mean", "token_sum")}')
+    with pytest.raises(ValueError, match="a sweep side by side is over numbers"):
+        sweep_points(path)
+
+
+@pytest.mark.slow
+def test_a_whole_comparison_resumes_and_is_reused(tmp_path, monkeypatch, capsys):
+    """Two methods, then a third; what is finished is read, not run again."""
+    monkeypatch.chdir(ROOT)
+    workdir = tmp_path / "comparison"
+    words = ["--task=sort", f"--workdir={workdir}", "--smoke"]
+    COMMAND.main([*words, "--methods=rloo,dr_grpo"])
+    table = (workdir / "table.md").read_text()
+    assert "| **rloo** (baseline) | 2 |" in table and "dr_grpo" in table
+    for name in ("table.csv", "curves.svg", "report.html"):
+        assert (workdir / name).stat().st_size > 0
+    folders = sorted((workdir / "methods").iterdir())
+    before = [(folder / "curves.npz").stat().st_mtime_ns for folder in folders]
+    capsys.readouterr()
+    COMMAND.main([*words, "--methods=rloo,dr_grpo,opo"])
+    shown = capsys.readouterr().out
+    assert "opo: step 2 of 2" in shown and "rloo: step" not in shown
+    assert [(folder / "curves.npz").stat().st_mtime_ns for folder in folders] == before
+    assert "opo" in (workdir / "table.md").read_text()
+    stored = json.loads((folders[0] / "config.json").read_text())
+    assert stored["seeds"] == [0, 1] and stored["points"] == [{}]
+
+
+@pytest.mark.slow
+def test_a_killed_campaign_goes_on_where_it_was(tmp_path, monkeypatch):
+    """The curves of an interrupted run are those of one that was never interrupted."""
+    from rljax.training.device_loop import campaign
+
+    monkeypatch.chdir(ROOT)
+    words = ["--task=sort", "--methods=dr_grpo", "--smoke", "--config.rl.steps=2"]
+    words += ["--config.evaluation.every_steps=1"]
+    COMMAND.main([*words, f"--workdir={tmp_path / 'whole'}"])
+    real, calls = campaign.SideBySide.advance, []
+
+    def dies(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(campaign.SideBySide, "advance", dies)
+    with pytest.raises(KeyboardInterrupt):
+        COMMAND.main([*words, f"--workdir={tmp_path / 'killed'}"])
+    monkeypatch.setattr(campaign.SideBySide, "advance", real)
+    COMMAND.main([*words, f"--workdir={tmp_path / 'killed'}"])
+    curves = [
+        dict(np.load(next((tmp_path / name / "methods").iterdir()) / "curves.npz"))
+        for name in ("whole", "killed")
+    ]
+    for name in set(curves[0]) - {"seconds"}:
+        np.testing.assert_array_equal(curves[0][name], curves[1][name], err_msg=name)
