@@ -18,59 +18,221 @@ from rljax.registry import (
     read_fields,
     resolve_objective,
 )
+from rljax.registry.table import kinds
 
 ROOT = Path(__file__).parents[1]
 
 # Written by hand from the methods' papers (the "unified table" of arXiv:2509.04419 and the papers
-# named in the rows), not from the code.
+# named in the rows) and the code of their authors, not from the table: what defines a method, and
+# the numbers that its paper gives.
+NO_RATIO = {"ratio": "none", "surrogate": "policy_gradient"}
+CLIPPED = {"ratio": "token", "surrogate": "clipped", "clip_low": 0.2, "clip_high": 0.2}
+CLIP_HIGHER = CLIPPED | {"clip_high": 0.28}
+ZSCORE = {"advantage": "group_zscore", "advantage_epsilon": 1e-6}
+NO_KL = {"kl_placement": "none"}
+TOKENS = {"aggregation": "token_mean"}
+GSPO = {"ratio": "sequence", "surrogate": "clipped", "clip_low": 3e-4, "clip_high": 4e-4}
+CANON = CLIP_HIGHER | NO_KL | {"aggregation": "sequence_mean_token_scale", "entropy_weight": 0.0}
+DLER = (
+    CLIP_HIGHER
+    | TOKENS
+    | {"advantage": "reinforce_plus_plus_baseline", "group_filter": "mixed", "dual_clip": 10.0}
+    | {"kl_placement": "loss", "kl_estimator": "k2", "kl_weight": 5e-4, "entropy_weight": 0.0}
+    | {"whiten_over": "tokens", "whiten_epsilon": 1e-8, "correct_boost": 0.0}
+)
+DISCO = {"advantage": "none", "surrogate": "disco", "hinge_estimator": "k1"} | {
+    "hinge_weight": 1e3,
+    "hinge_margin": 1e-4,
+    "entropy_weight": 0.0,
+}
+# PPO of MA-RLHF, whose numbers are complete.
+PPO = (
+    CLIPPED
+    | TOKENS
+    | {"reward_shaping": "bounded_scores", "reward_clip": 2.5, "value_clip": 0.2, "gamma": 1.0}
+    | {"kl_placement": "reward", "kl_estimator": "k1", "kl_weight": 0.05, "gae_lambda": 0.95}
+)
+GAE = {"advantage": "gae", "gamma": 1.0, "gae_lambda": 0.95, "value_target": "lambda_returns"}
+SEGMENTS = (
+    CLIPPED
+    | TOKENS
+    | {"advantage": "segment_difference", "value_samples": 9, "unfinished_score": 0.0}
+    | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-4}
+)
+SPO = SEGMENTS | {
+    "selection": "uncertain",
+    "uncertain_below": 0.9,
+    "whiten_advantages": True,
+    "whiten_epsilon": 1e-8,
+}
+BEHAVIOR = {"ratio": "token", "denominator": "behavior", "correction": "none"} | NO_KL
+
 EXPECTED = {
     "sft": {"aggregation": "token_mean"},
-    "reinforce": {
-        "advantage": "ema",
-        "ratio": "none",
-        "surrogate": "policy_gradient",
-        "kl_placement": "none",
-        "entropy_weight": 0.0,
-    },
-    "rloo": {
-        "advantage": "group_leave_one_out",
-        "ratio": "none",
-        "surrogate": "policy_gradient",
-        "kl_placement": "none",
-    },
-    "grpo": {
-        "advantage": "group_zscore",
-        "ratio": "token",
-        "surrogate": "clipped",
-        "clip_low": 0.2,
-        "clip_high": 0.2,
-        "aggregation": "sequence_mean_token_mean",
-        "kl_placement": "loss",
-        "kl_estimator": "k3",
-        "kl_weight": 0.04,
-        "advantage_epsilon": 1e-6,
-    },
-    "dr_grpo": {
-        "advantage": "group_mean",
-        "ratio": "token",
-        "surrogate": "clipped",
-        "clip_low": 0.2,
-        "clip_high": 0.2,
-        "aggregation": "sequence_mean_token_scale",
-        "kl_placement": "none",
-    },
-    "dapo": {
-        "advantage": "group_zscore",
-        "ratio": "token",
-        "surrogate": "clipped",
-        "clip_low": 0.2,
-        "clip_high": 0.28,
-        "aggregation": "token_mean",
-        "kl_placement": "none",
-    },
+    "reinforce": NO_RATIO | NO_KL | {"advantage": "ema", "entropy_weight": 0.0},
+    "reinforce_batch": NO_RATIO | NO_KL | {"advantage": "batch_mean"},
+    "reinforce_pp": CLIPPED
+    | TOKENS
+    | {"advantage": "reinforce_plus_plus", "whiten_epsilon": 1e-8}
+    | {"kl_placement": "reward", "kl_estimator": "k1"},
+    "reinforce_pp_baseline": CLIPPED
+    | TOKENS
+    | {"advantage": "reinforce_plus_plus_baseline", "whiten_over": "tokens"}
+    | {"whiten_epsilon": 1e-8, "kl_placement": "loss", "kl_estimator": "k2"},
+    "rloo": NO_RATIO | NO_KL | {"advantage": "group_leave_one_out"},
+    "remax": NO_RATIO | NO_KL | {"advantage": "remax"},
+    "grpo": CLIPPED
+    | ZSCORE
+    | {"aggregation": "sequence_mean_token_mean", "kl_placement": "loss"}
+    | {"kl_estimator": "k3", "kl_weight": 0.04},
+    "dr_grpo": CLIPPED
+    | NO_KL
+    | {"advantage": "group_mean", "aggregation": "sequence_mean_token_scale"},
+    "dapo": CLIP_HIGHER
+    | ZSCORE
+    | TOKENS
+    | NO_KL
+    | {"group_filter": "mixed", "filter_rounds": 10, "reward_shaping": "soft_overlong"}
+    | {"overlong_length": 20480, "overlong_buffer": 4096, "entropy_weight": 0.0},
+    "lite_ppo": CLIPPED | TOKENS | NO_KL | {"advantage": "group_mean_batch_deviation"},
+    "gpg": NO_RATIO | TOKENS | NO_KL | {"advantage": "gpg", "f_norm": 1.0},
+    "opo": NO_RATIO | NO_KL | {"advantage": "group_length_weighted", "entropy_weight": 0.0},
+    "pass_at_k": {"advantage": "pass_at_k", "divide_by_deviation": True},
+    "psr": CLIPPED | TOKENS | {"positive_weight": 1.0, "negative_weight": 0.0},
+    "nsr": CLIPPED | TOKENS | {"positive_weight": 0.0, "negative_weight": 1.0},
+    "w_reinforce": CLIPPED | TOKENS | {"positive_weight": 0.1, "negative_weight": 1.0},
+    "grpo_n": CLIPPED | ZSCORE | {"advantage_sign": "negative"},
+    "gspo_n": GSPO | ZSCORE | {"advantage_sign": "negative"},
+    "ngrpo": TOKENS
+    | NO_KL
+    | {"advantage": "group_zscore_virtual", "virtual_samples": 1, "virtual_score": 1.0}
+    | {"ratio": "token", "surrogate": "clipped", "clip_low": 0.16, "clip_high": 0.24}
+    | {"advantage_epsilon": 1e-6, "group_filter": "not_all_correct", "entropy_weight": 1e-3},
+    "bnpo": CLIP_HIGHER
+    | NO_KL
+    | {"advantage": "bnpo", "reward_min": 0.0, "reward_max": 1.0, "dual_clip": 10.0}
+    | {"aggregation": "sequence_mean_token_sum", "entropy_weight": 0.0},
+    "canon_inter": CANON | {"advantage": "canon_entropy", "inter_weight": 1.0},
+    "canon_intra": CANON | {"advantage": "canon_entropy", "inter_weight": 0.0},
+    "canon_dynamic": CANON | {"advantage": "canon_entropy", "inter_schedule": "accuracy"},
+    "canon_eff": CANON
+    | {"advantage": "canon_length", "discouraged": "high", "discouraged_scale": 0.96},
+    "dler": DLER | {"reward_shaping": "truncation"},
+    "da_dler": DLER
+    | {"reward_shaping": "difficulty_truncation"}
+    | {"difficulty_thresholds": (0.5,), "difficulty_lengths": (4000, 2000)},
+    "ibpo": NO_RATIO | NO_KL | {"advantage": "budgeted", "aggregation": "sequence_mean_token_mean"},
+    "tokenbuncher": CLIPPED
+    | ZSCORE
+    | TOKENS
+    | {"reward_shaping": "negative_entropy", "kl_placement": "reward", "kl_estimator": "k1"}
+    | {"kl_weight": 1e-3, "entropy_weight": 0.0},
+    "gspo": GSPO | ZSCORE | NO_KL | {"aggregation": "sequence_mean_token_mean"},
+    "luspo": GSPO | ZSCORE | {"aggregation": "sequence_mean_token_sum"},
+    "cispo": ZSCORE
+    | TOKENS
+    | NO_KL
+    | {"ratio": "token", "surrogate": "cispo", "clip_low": None, "clip_high": 0.2},
+    "sapo": ZSCORE
+    | {"surrogate": "sapo"}
+    | {"sapo_temperature_positive": 1.0, "sapo_temperature_negative": 1.05},
+    "gmpo": ZSCORE | {"surrogate": "geometric_mean", "log_clip_low": 0.4, "log_clip_high": 0.4},
+    "vespo": ZSCORE | {"surrogate": "vespo"},
+    "dppo_tv": ZSCORE | {"surrogate": "dppo_tv"},
+    "dppo_kl": ZSCORE | {"surrogate": "dppo_kl"},
+    "dro": ZSCORE | {"surrogate": "dro"},
+    "clip_cov": CLIPPED
+    | TOKENS
+    | {"token_weight": "clip_cov", "covariance_share": 2e-4}
+    | {"covariance_low": 1.0, "covariance_high": 5.0},
+    "kl_cov": TOKENS
+    | {"surrogate": "kl_cov", "covariance_share": 2e-4, "covariance_kl_weight": 1.0},
+    "steer": CLIP_HIGHER
+    | TOKENS
+    | NO_KL
+    | {"token_weight": "steer_linear", "steer_low": 0.8, "steer_high": 1.2, "dual_clip": 10.0},
+    # Bounds of the ratio 0 and 10.
+    "lp_reg": ZSCORE
+    | TOKENS
+    | {"surrogate": "lp_reg", "clip_low": 1.0, "clip_high": 9.0, "proxy_weight": 1.0}
+    | {"rare_share": 0.01, "rare_among": "negatives", "proxy_threshold": 0.02},
+    "hapo": TOKENS
+    | NO_KL
+    | {"advantage": "group_token_zscore", "advantage_epsilon": 1e-6, "fallback_size": 5.0}
+    | {"surrogate": "hapo", "clip_low": 0.2, "clip_high": 0.28, "dual_clip": 10.0}
+    | {"entropy_clip": 1.0, "entropy_advantage": 1.0, "entropy_pivot": 0.8}
+    | {"entropy_floor": 1e-8, "authors_unsigned_h": False, "group_filter": "mixed"},
+    "top_entropy": CLIP_HIGHER | TOKENS | {"selection": "top_entropy", "entropy_share": 0.2},
+    "d3s": ZSCORE
+    | {"selection": "d3s", "d3s_rows_first": 0.25, "d3s_rows_last": 0.75}
+    | {"d3s_tokens_first": 0.2, "d3s_tokens_last": 1.0},
+    "disco": DISCO | {"disco_score": "log_likelihood", "disco_temperature": 10.0},
+    "disco_b": DISCO | {"disco_score": "log_likelihood", "disco_temperature": None},
+    "disco_ratio": DISCO | {"disco_score": "ratio", "disco_temperature": 1.0},
+    "ppo": PPO | GAE | {"value_lambda": 0.95, "whiten_advantages": True, "whiten_epsilon": 1e-8},
+    "vc_ppo": CLIPPED | GAE | {"value_lambda": 1.0},
+    "vapo": CLIP_HIGHER
+    | TOKENS
+    | NO_KL
+    | {"advantage": "gae_length_adaptive", "length_alpha": 0.05, "gamma": 1.0}
+    | {"value_lambda": 1.0, "likelihood_weight": 0.1},
+    "t_ppo": CLIPPED
+    | TOKENS
+    | NO_KL
+    | {"rollouts": "windows", "advantage": "gae", "truncation": "hold"}
+    | {"gamma": 1.0, "value_lambda": 1.0},
+    "ma_rlhf": PPO
+    | {"segmentation": "ngrams", "ngram": 5, "last_alone": True, "advantage": "macro_gae"}
+    | {"macro_weights": "equal", "whiten_advantages": False, "value_target": "macro_returns"},
+    "spo_chain": SPO
+    | {"segmentation": "uncertain", "cut_threshold": 0.9, "cut_interval": 5}
+    | {"probability_threshold": 0.9},
+    "spo_tree": SPO
+    | {"rollouts": "tree", "branching": (6, 6, 6), "segment_tokens": 30}
+    | {"edge_style": "rloo", "edge_epsilon": 1e-8},
+    "vineppo": SEGMENTS
+    | {"segmentation": "steps", "cut_limit": 25, "fill_values": True}
+    | {"probability_threshold": None},
+    "tis": {"correction": "truncated", "correction_level": "token", "correction_cap": 2.0},
+    "mis": {"correction": "truncated", "correction_level": "sequence", "correction_cap": 2.0}
+    | {"reject_sequence_statistic": "k1", "reject_sequence_reduction": "sum"}
+    | {"reject_sequence_low": 0.5, "reject_sequence_high": 2.0, "rejection": "sequences"},
+    # rho of 2 is the lowest that the paper takes, no lower bound.
+    "aipo": BEHAVIOR
+    | TOKENS
+    | {"advantage": "group_mean", "surrogate": "cispo", "clip_low": None, "clip_high": 1.0},
+    # The ratio is bounded at 5.
+    "pipeline_rl": BEHAVIOR
+    | {"advantage": "group_leave_one_out", "aggregation": "sequence_mean_token_sum"}
+    | {"surrogate": "cispo", "clip_low": None, "clip_high": 4.0},
+    "areal": CLIPPED
+    | TOKENS
+    | {"advantage": "reinforce_plus_plus", "gamma": 1.0, "denominator": "old"}
+    | {"correction": "zeroed", "correction_level": "token", "correction_cap": 5.0},
+    "prime_rl": BEHAVIOR
+    | {"surrogate": "probability_gap", "probability_low": 0.2, "probability_high": 0.2}
+    | {"mismatch_weight": 1e-3},
+    "prime_rl_ipo": BEHAVIOR
+    | {"surrogate": "probability_gap_both", "probability_bound": 0.1, "mismatch_weight": 1e-3},
+    "m2po": {"selection": "second_moment", "denominator": "old"},
+    "hpt": NO_KL
+    | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
+    | {"aggregation": "sequence_mean_token_scale", "entropy_weight": 1e-3}
+    | {"demonstrations": "switch", "switch_threshold": 0.0, "supervised_weight": 1.0},
+    "luffy": NO_KL
+    | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
+    | {"demonstrations": "in_group", "shaping": 0.1},
     "dpo": {"score": "log_ratio", "link": "logistic", "beta": 0.1, "label_smoothing": 0.0},
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
+    "eggroll": {"fitness": "group_mean", "fitness_epsilon": 1e-5, "sigma": 1e-3, "rank": 1}
+    | {"noise_reuse": 1, "freeze_vectors": True},
+}
+
+# Methods with a KL to the stage's start, or a reward relative to it.
+USES_REFERENCE = {
+    *("grpo", "reinforce_pp", "reinforce_pp_baseline", "dler", "da_dler", "tokenbuncher"),
+    *("ppo", "ma_rlhf", "spo_chain", "spo_tree", "vineppo", "dpo", "jepo", "jepo_single"),
 }
 
 
@@ -156,7 +318,7 @@ def test_an_override_of_none_is_not_set():
 @pytest.mark.parametrize(
     "method, overrides, message",
     [
-        ("gpro", {}, r"Unknown method 'gpro'.*\(config.s.method\). Did you mean 'grpo'"),
+        ("grpoo", {}, r"Unknown method 'grpoo'.*\(config.s.method\). Did you mean 'grpo'"),
         ("grpo", {"advantage": "ema2"}, r"config.s.objective.advantage\). Did you mean 'ema'"),
         ("grpo", {"clip_lo": 0.1}, r"Unknown field of the policy_gradient family 'clip_lo'"),
         ("rloo", {"clip_low": 0.1}, r"clip_low=0.1 is never read with .*fields that are: "),
@@ -169,23 +331,86 @@ def test_errors_name_what_is_allowed_and_where(method, overrides, message):
         resolve_objective(method, overrides, "config.s")
 
 
+def printed(capsys, *arguments):
+    load_methods().main([*arguments])
+    return capsys.readouterr().out
+
+
 def test_the_printed_table_holds_every_method(capsys):
-    methods = load_methods()
-    methods.main([])
-    text = capsys.readouterr().out
+    text = printed(capsys)
     for row in method_table():
         assert row["method"] in text
         assert ("reference policy" in row["needs"]) == (row["method"] in USES_REFERENCE)
-    with pytest.raises(SystemExit, match="Unknown argument '--html'"):
-        methods.main(["--html"])
 
 
-USES_REFERENCE = {"grpo", "dpo", "jepo", "jepo_single"}
+def test_a_family_is_printed_alone(capsys):
+    text = printed(capsys, "--family=evidence")
+    assert "jepo_single" in text and "grpo" not in text
+    markdown = printed(capsys, "--family=evidence", "--markdown")
+    assert "| jepo_single |" in markdown and "grpo" not in markdown
+
+
+@pytest.mark.parametrize("name", ["dapo", "spo_tree", "dpo", "eggroll"])
+def test_a_method_is_printed_with_all_of_its_fields(capsys, name):
+    text = printed(capsys, f"--method={name}")
+    objective = resolve_objective(name, {})
+    assert objective.method.summary in text and objective.method.paper in text
+    lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    for field, value in objective.as_dict().items():
+        assert ("none" if value is None else str(value)) in lines[field]
+        assert field_doc(objective.family, field).split()[0] in lines[field]
+
+
+def test_a_method_s_own_values_are_marked_and_options_named(capsys):
+    text = printed(capsys, "--method=dapo")
+    (high,) = [line for line in text.splitlines() if line.split()[:1] == ["clip_high"]]
+    (low,) = [line for line in text.splitlines() if line.split()[:1] == ["clip_low"]]
+    assert "0.28 *" in high and "*" not in low
+    assert "[none, loss, reward]" in text  # of kl_placement
+    assert "--config=configs/rlvr/baselines.py:dapo" in text
+    assert "configs/rlvr" not in printed(capsys, "--method=dpo").partition("change")[0]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--html"], "Unknown argument '--html'; allowed: --family=NAME"),
+        (["--markdown=1"], "Unknown argument '--markdown=1'"),
+        (["--method="], "Unknown argument '--method='"),
+        (["--method=gsppo"], r"Unknown method 'gsppo'.*Did you mean 'gspo'"),
+        (["--family=evolutoin"], "Unknown family 'evolutoin'.*Did you mean 'evolution'"),
+        (["--method=grpo", "--markdown"], "--method prints one method"),
+    ],
+)
+def test_arguments_that_are_none(arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        load_methods().main(arguments)
+
+
+def test_a_row_says_what_the_others_of_its_kind_do_not():
+    (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "baselines"]
+    assert kind.common == {"ratio": "token", "surrogate": "clipped", "aggregation": "token_mean"}
+    parts = {row["method"]: row["parts"] for row in kind.rows}
+    assert parts["lite_ppo"] == "advantage=group_mean_batch_deviation"
+    assert "ratio=none, surrogate=policy_gradient" in parts["gpg"]
+    # None is a value as well.
+    (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "token_level"]
+    assert "disco_temperature=None" in {r["method"]: r["parts"] for r in kind.rows}["disco_b"]
+
+
+def test_every_method_stands_in_one_kind_under_its_family():
+    names = [(row["method"], kind.family) for kind in kinds() for row in kind.rows]
+    assert sorted(names) == sorted((row.name, row.family) for row in METHODS.values())
+    assert [name for name, _ in names] == list(METHODS)
+
+
+def test_bars_in_a_text_do_not_end_a_cell(capsys):
+    rows = [line for line in printed(capsys, "--markdown").splitlines() if line.startswith("| ")]
+    assert {len(line.replace(r"\|", "").split("|")) for line in rows} == {7}
 
 
 def test_the_readme_shows_the_table(capsys):
-    load_methods().main(["--markdown"])
-    table = capsys.readouterr().out
+    table = printed(capsys, "--markdown")
     readme = (ROOT / "README.md").read_text()
     shown = readme.partition("<!-- methods -->\n")[2].partition("<!-- /methods -->")[0]
     assert shown == table, "run python launch/methods.py --markdown"

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 
 from rljax.config.schema import Field, Section, check_stages, schema_for
 from rljax.errors import unknown_name
-from rljax.registry import METHODS, ONLINE_FAMILIES
+from rljax.registry import METHODS, ONLINE_FAMILIES, Method
 
 SMOKE = "smoke"
 
@@ -81,20 +81,30 @@ def shorten(config: ConfigDict) -> None:
 
 def _shorten_batch(section: ConfigDict) -> None:
     """At most 8 prompts x 4 samples a step, or 16 sequences; several updates stay two."""
-    batch = section.batch
+    batch, row = section.batch, METHODS.get(section.method)
     given = (batch.prompts_per_step, batch.samples_per_prompt, batch.sequences_per_update)
     update = 16
-    if section.method in METHODS and METHODS[section.method].family in ONLINE_FAMILIES:
+    if row is not None and row.family in ONLINE_FAMILIES:
         several = None not in given and given[0] * given[1] > given[2]
         batch.prompts_per_step = min(given[0] or 8, 8)
         batch.samples_per_prompt = min(given[1] or 4, 4)
-        update = batch.prompts_per_step * batch.samples_per_prompt // (2 if several else 1)
+        if _chosen(section, row, "rollouts") == "tree":
+            section.objective.branching = (2, 2)  # four leaves
+            batch.samples_per_prompt = 4
+        shown = _chosen(section, row, "demonstrations") not in (None, "none")
+        group = batch.samples_per_prompt + shown
+        update = batch.prompts_per_step * group // (2 if several else 1)
     elif given[1] is not None:
         batch.samples_per_prompt = min(given[1], 4)
     if given[2] is not None:
         batch.sequences_per_update = update
     if batch.sequences_per_micro_batch is not None:
         batch.sequences_per_micro_batch = (batch.sequences_per_update or update) // 2
+
+
+def _chosen(section: ConfigDict, row: Method, choice: str) -> str | None:
+    """What a stage's objective says of a choice, or its method's row."""
+    return section.objective.get(choice) or row.parts.get(choice)
 
 
 def _run_file(path: str, argument: str) -> ConfigDict:

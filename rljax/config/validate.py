@@ -277,6 +277,8 @@ def _batch_sizes(values: Mapping[str, int], objective: Objective, where: str) ->
             f"sequences_per_micro_batch={micro} must be a multiple of {unit}: {reason} "
             f"({where}.sequences_per_micro_batch)."
         )
+    if objective.choices.get("rollouts") == "windows" and values["share_prompts"] is None:
+        values = {**values, "share_prompts": False}  # samples of a prompt are not written together
     shared = _share_prompts(values, group_size(family, group, shared=True), update, micro, where)
     epochs = values.get("epochs_per_step", 1)
     return BatchSizes(prompts, samples, epochs, update, micro, shared, shown)

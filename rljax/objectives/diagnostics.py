@@ -1,8 +1,8 @@
 """What a run logs about its updates: weights, ratios, clipping, noise.
 
-A mean is returned as `SumCount`, to be added up over micro-batches. Extremes, quantiles and
-quotients of means cannot be added up: those functions return plain scalars and want the whole
-batch at once. All are constants; rows and tokens outside the mask may hold anything.
+What can be logged of every update is returned as sums (objectives/metrics.py), to be added up over
+micro-batches, devices and updates. Plain scalars want the whole batch at once. All are constants;
+rows and tokens outside the mask may hold anything.
 """
 
 from typing import NamedTuple
@@ -15,9 +15,71 @@ from jax import Array
 from rljax.objectives.advantages.groups import group_statistics
 from rljax.objectives.corrections.importance import sampler_log_ratio
 from rljax.objectives.kl import k1, k2, k3
-from rljax.objectives.metrics import SumCount, masked
+from rljax.objectives.metrics import (
+    GapCounts,
+    GradientNoise,
+    Metric,
+    RatioCounts,
+    RowSums,
+    SumCount,
+    WeightSums,
+    bin_counts,
+    masked,
+    row_sums,
+)
 from rljax.objectives.parts import check_field
 from rljax.objectives.ratios import LOG_RATIO_CLAMP
+
+
+def policy_diagnostics(
+    logprobs: Array,
+    old_logprobs: Array,
+    behavior_logprobs: Array,
+    mask: Array,
+    ref_logprobs: Array | None = None,
+) -> dict[str, Metric]:
+    """What every policy-gradient method logs of its policies, whatever its loss makes of them.
+
+    Args:
+        logprobs: [N, T] f32, of the policy that is updated.
+        old_logprobs: [N, T] f32, of the policy that the step started from, by the trainer.
+        behavior_logprobs: [N, T] f32, as the sampler reported them.
+        mask: [N, T] bool.
+        ref_logprobs: [N, T] f32, of the reference, where there is one.
+
+    Returns:
+        Sums by name; names in brackets are those of what they become.
+        - `ratio` (`ratio_min`, `ratio_q1`, ..., `ratio_max`): policy / old policy, token by token.
+        - `effective_sample_size`: of the weights policy / sampler, token by token.
+        - `old_policy_kl_k1`, `_k2`, `_k3` (and `_error` each): KL(old policy || policy), on samples
+          of the old policy.
+        - `sampler_trainer_gap` and what else `sampler_gap` gives.
+        - with a reference `kl_to_start_k1`, `_k2`, `_k3` (and `_error` each): KL(policy ||
+          reference), on samples of the old policy: exact in a step's first update; and
+          `kl_to_start`, the same as its k3.
+    """
+    moved = jnp.where(mask, logprobs - old_logprobs, 0.0)
+    metrics = {
+        "ratio": RatioCounts(bin_counts(moved, mask)),
+        "effective_sample_size": weight_sums(
+            jnp.exp(_clamped(sampler_log_ratio(logprobs, behavior_logprobs, mask))), mask
+        ),
+        **_prefixed("old_policy_kl", kl_sums(old_logprobs, logprobs, mask)),
+        **sampler_gap(old_logprobs, behavior_logprobs, mask),
+    }
+    if ref_logprobs is not None:
+        sums = kl_sums(logprobs, ref_logprobs, mask)
+        metrics |= _prefixed("kl_to_start", sums)
+        metrics["kl_to_start"] = SumCount(sums["k3"].total, sums["k3"].count)
+    return metrics
+
+
+def _prefixed(prefix: str, metrics: dict[str, Metric]) -> dict[str, Metric]:
+    return {f"{prefix}_{name}": metric for name, metric in metrics.items()}
+
+
+def _clamped(log_ratio: Array) -> Array:
+    return jnp.clip(log_ratio, -LOG_RATIO_CLAMP, LOG_RATIO_CLAMP)
 
 
 def masked_quantile(values: Array, mask: Array, quantile: float | Array) -> Array:
@@ -41,6 +103,17 @@ def masked_quantile(values: Array, mask: Array, quantile: float | Array) -> Arra
     return jnp.where(mask.any(), ordered[below] + (place - below) * step, 0.0)
 
 
+def weight_sums(weights: Array, mask: Array) -> WeightSums:
+    """Sums of weights and of their squares, for an effective sample size.
+
+    Args:
+        weights: [N, T] f32, >= 0.
+        mask: [N, T] bool.
+    """
+    first, second = masked(weights, mask), masked(weights**2, mask)
+    return WeightSums(first.total, second.total, first.count)
+
+
 def effective_sample_size(weights: Array, mask: Array) -> Array:
     """Share of the tokens that weights of this spread are worth: mean(w)^2 / mean(w^2).
 
@@ -53,8 +126,7 @@ def effective_sample_size(weights: Array, mask: Array) -> Array:
     Returns:
         [] f32; 0 where all weights are.
     """
-    mean, square = masked(weights, mask).mean(), masked(weights**2, mask).mean()
-    return jnp.where(square > 0, mean**2 / jnp.where(square > 0, square, 1.0), 0.0)
+    return weight_sums(weights, mask).share()
 
 
 def chi_squared(log_ratio: Array, mask: Array) -> SumCount:
@@ -67,39 +139,7 @@ def chi_squared(log_ratio: Array, mask: Array) -> SumCount:
     Returns:
         `SumCount` over tokens.
     """
-    doubled = jnp.clip(2.0 * log_ratio, -2.0 * LOG_RATIO_CLAMP, 2.0 * LOG_RATIO_CLAMP)
-    return masked(jnp.expm1(doubled), mask)
-
-
-def ratio_spread(
-    log_ratio: Array,
-    mask: Array,
-    *,
-    quantiles: tuple[float, ...] = (0.01, 0.5, 0.99),
-) -> dict[str, Array]:
-    """Extremes and quantiles of exp(log_ratio) over tokens: plain scalars.
-
-    Args:
-        log_ratio: [N, T] f32.
-        mask: [N, T] bool.
-        quantiles: in [0, 1]; named `ratio_q50` for 0.5.
-
-    Returns:
-        `ratio_min`, `ratio_max` and the quantiles, [] f32 each; 1 for an all-False mask.
-
-    Raises:
-        ValueError: for a quantile outside of [0, 1].
-    """
-    for quantile in quantiles:
-        check_field("quantiles", quantile, lambda x: 0 <= x <= 1, "in [0, 1]")
-    log_ratio = jax.lax.stop_gradient(log_ratio)
-    ratio = jnp.exp(jnp.where(mask, jnp.clip(log_ratio, -LOG_RATIO_CLAMP, LOG_RATIO_CLAMP), 0.0))
-    spread = {
-        "ratio_min": jnp.where(mask, ratio, jnp.inf).min(),
-        "ratio_max": jnp.where(mask, ratio, -jnp.inf).max(),
-    }
-    spread |= {f"ratio_q{100 * q:g}": masked_quantile(ratio, mask, q) for q in quantiles}
-    return {name: jnp.where(mask.any(), value, 1.0) for name, value in spread.items()}
+    return masked(jnp.expm1(2.0 * _clamped(log_ratio)), mask)
 
 
 def clip_shares(
@@ -135,11 +175,7 @@ class Estimate(NamedTuple):
 
 
 def mean_over_tokens(values: Array, mask: Array) -> Estimate:
-    """Mean over tokens, with a standard error over sequences: tokens of a row are not independent.
-
-        R = sum_i y_i / sum_i L_i,    se^2 = n / (n - 1) * sum_i (y_i - R L_i)^2 / (sum_i L_i)^2
-
-    with y_i and L_i sum and number of a row's tokens and n rows (the usual error of a ratio).
+    """Mean over tokens, with a standard error over sequences (`RowSums`).
 
     Args:
         values: [N, T] f32.
@@ -149,16 +185,11 @@ def mean_over_tokens(values: Array, mask: Array) -> Estimate:
         Plain scalars.
     """
     chex.assert_equal_shape([values, mask])
-    sums = jnp.where(mask, jax.lax.stop_gradient(values), 0.0).sum(axis=-1)
-    lengths = mask.sum(axis=-1).astype(sums.dtype)
-    rows, tokens = (lengths > 0).sum(), jnp.maximum(lengths.sum(), 1.0)
-    mean = sums.sum() / tokens
-    squares = ((sums - mean * lengths) ** 2).sum()
-    error = jnp.sqrt(rows / jnp.maximum(rows - 1, 1) * squares) / tokens
-    return Estimate(mean, jnp.where(rows > 1, error, jnp.nan))
+    sums = row_sums(values, mask)
+    return Estimate(sums.mean(), sums.error())
 
 
-def kl_estimates(logprobs: Array, other_logprobs: Array, mask: Array) -> dict[str, Estimate]:
+def kl_sums(logprobs: Array, other_logprobs: Array, mask: Array) -> dict[str, RowSums]:
     """KL(policy || other) per token by k1, k2 and k3 on samples of the policy, with errors.
 
     Args:
@@ -167,17 +198,17 @@ def kl_estimates(logprobs: Array, other_logprobs: Array, mask: Array) -> dict[st
         mask: [N, T] bool.
 
     Returns:
-        "k1", "k2", "k3" -> `Estimate`, plain scalars. k1 and k3 agree within their errors where the
-        samples are the policy's own; k2 is biased.
+        "k1", "k2", "k3" -> sums. k1 and k3 agree within their errors where the samples are the
+        policy's own; k2 is biased.
     """
     return {
-        name: mean_over_tokens(estimator(logprobs, other_logprobs, mask), mask)
+        name: row_sums(estimator(logprobs, other_logprobs, mask), mask)
         for name, estimator in {"k1": k1, "k2": k2, "k3": k3}.items()
     }
 
 
-def sampler_gap(old_logprobs: Array, behavior_logprobs: Array, mask: Array) -> dict[str, SumCount]:
-    """How far the sampler's log-probabilities are from the trainer's, means over tokens.
+def sampler_gap(old_logprobs: Array, behavior_logprobs: Array, mask: Array) -> dict[str, Metric]:
+    """How far the sampler's log-probabilities are from the trainer's, over tokens.
 
     Args:
         old_logprobs: [N, T] f32.
@@ -185,34 +216,23 @@ def sampler_gap(old_logprobs: Array, behavior_logprobs: Array, mask: Array) -> d
         mask: [N, T] bool.
 
     Returns:
-        `sampler_gap` mean |log ratio|, `sampler_k1` mean of log sampler - log trainer and
-        `sampler_k3` mean of exp(x) - 1 - x, x = log trainer / sampler: both estimate
-        KL(sampler || trainer). Also `sampler_unknown`, the share of values that are not finite.
+        `sampler_trainer_gap` mean |log ratio|, `sampler_trainer_k1` mean of log sampler - log
+        trainer and `sampler_trainer_k3` mean of exp(x) - 1 - x, x = log trainer / sampler: both
+        estimate KL(sampler || trainer). `sampler_unknown`, the share of values that are not finite.
+        And `sampler_trainer`, which becomes `sampler_trainer_gap_max` and `_gap_q99`.
     """
     log_ratio = sampler_log_ratio(old_logprobs, behavior_logprobs, mask)
     return {
-        "sampler_gap": masked(jnp.abs(log_ratio), mask),
-        "sampler_k1": masked(-log_ratio, mask),
-        "sampler_k3": masked(k3(-log_ratio, jnp.zeros_like(log_ratio), mask), mask),
+        "sampler_trainer_gap": masked(jnp.abs(log_ratio), mask),
+        "sampler_trainer": GapCounts(bin_counts(jnp.abs(log_ratio), mask)),
+        "sampler_trainer_k1": masked(-log_ratio, mask),
+        "sampler_trainer_k3": masked(k3(-log_ratio, jnp.zeros_like(log_ratio), mask), mask),
         "sampler_unknown": masked(~jnp.isfinite(behavior_logprobs), mask),
     }
 
 
-def sampler_gap_max(old_logprobs: Array, behavior_logprobs: Array, mask: Array) -> Array:
-    """Largest |log trainer - log sampler| of the batch, a plain scalar; arguments as above."""
-    return jnp.abs(sampler_log_ratio(old_logprobs, behavior_logprobs, mask)).max()
-
-
-class GradientNoise(NamedTuple):
-    """What micro-batches say about the gradient, all [] f32; scalars, not means."""
-
-    squared_norm: Array  # of the true gradient, unbiased; may be negative
-    covariance_trace: Array  # of the gradient of one sequence, unbiased
-    noise_scale: Array  # their quotient in sequences; NaN where squared_norm is not positive
-
-
 def gradient_noise(
-    squared_norms: Array, mean_squared_norm: Array, *, sequences: float
+    total_squares: Array, mean_squared_norm: Array, *, micro_batches: int, sequences: float
 ) -> GradientNoise:
     """Gradient noise scale from M micro-batches of b sequences (arXiv:1812.06162, appendix A.1).
 
@@ -220,27 +240,24 @@ def gradient_noise(
         |G|^2 = (M |g|^2 - mean_m |g_m|^2) / (M - 1)
         B     = tr S / |G|^2
 
-    with g the mean of the g_m. Both are unbiased; their quotient is not: average tr S and |G|^2
-    over steps before dividing.
+    with g the mean of the g_m.
 
     Args:
-        squared_norms: [M] f32, |g_m|^2, each gradient being a mean over its micro-batch.
+        total_squares: [] f32, sum_m |g_m / M|^2: each micro-batch's share of the whole gradient.
         mean_squared_norm: [] f32, |g|^2.
+        micro_batches: M.
         sequences: b.
 
     Raises:
         ValueError: with fewer than two micro-batches.
     """
-    chex.assert_rank(squared_norms, 1)
-    m = squared_norms.size
+    m = micro_batches
     if m < 2:
         raise ValueError(f"Gradient noise needs at least 2 micro-batches, got {m}.")
-    small = squared_norms.mean()
+    small = m * total_squares
     trace = sequences * m / (m - 1) * (small - mean_squared_norm)
     signal = (m * mean_squared_norm - small) / (m - 1)
-    positive = signal > 0
-    scale = jnp.where(positive, trace / jnp.where(positive, signal, 1.0), jnp.nan)
-    return GradientNoise(signal, trace, scale)
+    return GradientNoise(signal, trace, jnp.ones_like(signal))
 
 
 def pass_at_k(correct: Array, group_ids: Array, mask: Array, *, k: int) -> SumCount:

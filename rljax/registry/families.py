@@ -95,6 +95,7 @@ _POLICY_GRADIENT = Family(
             "fill_values": Field(False, bool),
             "unfinished_score": Field(0.0, float),
         },
+        "rollouts=windows": {"window_tokens": Field(32, int)},
         "rollouts=tree": {
             "branching": Field((6, 6, 6), tuple),
             "segment_tokens": Field(30, int),

@@ -15,7 +15,109 @@ class Metric(NamedTuple):
     meaning: str  # one sentence for the reader
     main: bool = False  # drawn in the stage's first grid; the others are folded away
     family: str = ""  # metrics of one family share a chart when a single run is drawn
+    updates: bool = False  # says how the updates go; folded away together
 
+
+RATIOS = "Spread of the ratio"
+GAPS = "Sampler / trainer gap, largest"
+
+
+def _kl_estimates(name: str, label: str, meaning: str) -> dict[str, Metric]:
+    """Three estimates of one KL, and their standard errors over sequences."""
+    how = {
+        "k1": "mean log-ratio, unbiased",
+        "k2": "half the mean square, biased",
+        "k3": "unbiased and never negative",
+    }
+    values = {
+        f"{name}_{k}": Metric(f"{label}, {k}", f"{meaning}, in nats: {text}.", family=label)
+        for k, text in how.items()
+    }
+    errors = {
+        f"{name}_{k}_error": Metric(
+            f"Error of {k}", f"Standard error of {name}_{k}.", family=f"{label}, standard errors"
+        )
+        for k in how
+    }
+    return values | errors
+
+
+# How the updates of a stage with policy gradients go.
+OF_UPDATES: dict[str, Metric] = {
+    "gradient_noise_scale": Metric(
+        "Gradient noise scale",
+        "Sequences whose mean gradient is as much noise as signal: a useful size of an update.",
+    ),
+    "gradient_variance": Metric(
+        "Gradient variance",
+        "Of one sequence's gradient, summed over all parameters; seen between micro-batches.",
+    ),
+    "gradient_signal": Metric(
+        "Gradient signal", "Squared norm of the gradient without its noise; may be negative."
+    ),
+    "effective_sample_size": Metric(
+        "Effective sample size",
+        "Share of the tokens that the weights policy / sampler leave; 1 when on-policy.",
+    ),
+    "explained_variance": Metric(
+        "Explained variance",
+        "Share of the returns' variance that the critic explains; 1 is perfect, 0 a constant.",
+    ),
+    "old_policy_kl": Metric(
+        "KL by the method's ratio",
+        "KL from the policy that the step started with, mean log-ratio per token.",
+    ),
+    **_kl_estimates("old_policy_kl", "KL to the old policy", "From the step's start, per token"),
+    **_kl_estimates("kl_to_start", "KL to the reference", "From the reference, per token"),
+    "ratio_mean": Metric("Mean ratio", "Mean importance ratio; 1 on-policy."),
+    "ratio_min": Metric(
+        "Smallest ratio", "Of the policy to the step's start, of all tokens.", family=RATIOS
+    ),
+    "ratio_q1": Metric("Ratio, 1 %", "1 % of the tokens have a smaller one.", family=RATIOS),
+    "ratio_q50": Metric("Median ratio", "Half of the tokens have a smaller one.", family=RATIOS),
+    "ratio_q99": Metric("Ratio, 99 %", "1 % of the tokens have a larger one.", family=RATIOS),
+    "ratio_max": Metric(
+        "Largest ratio", "Of the policy to the step's start, of all tokens.", family=RATIOS
+    ),
+    "dual_clip_share": Metric("Dual-clipped", "Share of tokens stopped by the dual clip."),
+    "clip_share_positive_low": Metric(
+        "Wrong way, below",
+        "Share of tokens below the clip range in spite of a positive advantage; not stopped.",
+        family="Beyond the clip range, against the advantage",
+    ),
+    "clip_share_negative_high": Metric(
+        "Wrong way, above",
+        "Share of tokens above the clip range in spite of a negative advantage.",
+        family="Beyond the clip range, against the advantage",
+    ),
+    "token_weight_mean": Metric(
+        "Mean token weight", "Mean factor of a token's loss from corrections and weights."
+    ),
+    "token_weight_zero_share": Metric(
+        "Tokens of weight 0", "Share of tokens whose factor in the loss is 0."
+    ),
+    "sampler_trainer_gap": Metric(
+        "Sampler / trainer gap", "Mean absolute difference of a token's two log-probabilities."
+    ),
+    "sampler_trainer_gap_q99": Metric(
+        "Gap, 99 %", "1 % of the tokens have a larger difference, in nats.", family=GAPS
+    ),
+    "sampler_trainer_gap_max": Metric(
+        "Largest gap",
+        "Largest difference of a token's two log-probabilities, in nats.",
+        family=GAPS,
+    ),
+    "sampler_trainer_k1": Metric(
+        "Sampler / trainer KL, k1",
+        "Of the sampler to the trainer, mean log-ratio per token, in nats.",
+    ),
+    "sampler_trainer_k3": Metric(
+        "Sampler / trainer KL, k3", "The same by the estimator that is never negative, in nats."
+    ),
+    "sampler_unknown": Metric(
+        "Unreported", "Share of tokens of which the sampler reported no finite log-probability."
+    ),
+}
 
 # The order is the order of the charts.
 METRICS: dict[str, Metric] = {
@@ -54,11 +156,6 @@ METRICS: dict[str, Metric] = {
     "truncated_share": Metric("Truncated", "Share of completions that ran into the token budget."),
     "nll": Metric("Negative log-likelihood", "Of the demonstrated tokens, nats per token."),
     "kl": Metric("KL term", "The KL estimate that the loss penalises, per token."),
-    "old_policy_kl": Metric(
-        "KL to the old policy", "KL from the policy that the step started with, per token."
-    ),
-    "ratio_mean": Metric("Mean ratio", "Mean importance ratio; 1 on-policy."),
-    "dual_clip_share": Metric("Dual-clipped", "Share of tokens stopped by the dual clip."),
     "balance_loss": Metric(
         "Balance loss", "Load-balancing loss of the experts before its weight; 1 at even load."
     ),
@@ -83,9 +180,7 @@ METRICS: dict[str, Metric] = {
     "groups_without_signal": Metric(
         "Groups without signal", "Share of prompts all of whose samples got the same reward."
     ),
-    "sampler_trainer_gap": Metric(
-        "Sampler / trainer gap", "Mean absolute difference of a token's two log-probabilities."
-    ),
+    **{name: metric._replace(updates=True) for name, metric in OF_UPDATES.items()},
     "scoring_failures": Metric("Scoring failures", "Samples whose verifier failed or timed out."),
     "updates_skipped": Metric("Skipped updates", "Updates dropped for a non-finite gradient."),
     "learning_rate": Metric("Learning rate", "Step size that the optimizer used."),

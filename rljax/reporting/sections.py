@@ -15,6 +15,9 @@ from rljax.reporting.glossary import TIME_PARTS, describe, is_share, sort_names
 from rljax.reporting.progress import format_seconds, format_value
 from rljax.reporting.run_data import Curve, Run, flatten
 
+# What charts are folded into that are not in a stage's first grid.
+UPDATES, REST = "Inside the updates", "Everything else"
+
 TIME_COLOURS = {"sampling": 0, "scoring": 4, "update": 2, "evaluation": 3, "other": 7}
 
 
@@ -27,6 +30,8 @@ class Chart:
     main: bool
     series: list[svg.Series]
     share: bool = True  # only shares are drawn: the axis stays within [0, 1]
+    folder: str = ""  # title of what it is folded into, unless it is a main one
+    hints: list[str] = dataclasses.field(default_factory=list)  # what each line means
 
 
 class Figures:
@@ -44,7 +49,8 @@ class Figures:
             if len(chart.series) > 1
             else format_value(float(chart.series[0].values[-1])).replace("-", "−")
         )
-        return self.figure(chart.title, chart.meaning, last, drawing, hover, note, entries)
+        hints = chart.hints if legend else ()
+        return self.figure(chart.title, chart.meaning, last, drawing, hover, note, entries, hints)
 
     def figure(
         self,
@@ -165,7 +171,7 @@ def stage_names(runs: Sequence[Run]) -> list[str]:
 
 
 def stage_section(name: str, runs: Sequence[Run], figures: Figures) -> str:
-    """The charts of one stage: the main ones in a grid, the others folded."""
+    """The charts of one stage: the main ones in a grid, the others folded in two parts."""
     members = [(index, run) for index, run in enumerate(runs) if name in run.stages]
     steps = max(run.stages[name].last_step for _, run in members)
     seconds = sum(_total_seconds(run, name) for _, run in members)
@@ -177,21 +183,24 @@ def stage_section(name: str, runs: Sequence[Run], figures: Figures) -> str:
         figures.card(chart, legend=len(runs) == 1 and len(chart.series) > 1) for chart in charts
     ]
     main = [card for card, chart in zip(cards, charts, strict=True) if chart.main]
-    rest = [card for card, chart in zip(cards, charts, strict=True) if not chart.main]
+    folded: dict[str, list[str]] = {UPDATES: [], REST: []}
+    for card, chart in zip(cards, charts, strict=True):
+        if not chart.main:
+            folded[chart.folder].append(card)
     main += time_cards(name, members, figures, len(runs) > 1)
     if not main:  # a stage of unknown metrics only
-        main, rest = rest, []
+        main, folded[REST] = folded[REST], []
     run_legend = legend([(run.name, index) for index, run in members]) if len(runs) > 1 else ""
-    folded = (
-        f"<details class=more><summary>Everything else <span>{len(rest)} more</span></summary>"
+    details = "".join(
+        f"<details class=more><summary>{title} <span>{len(rest)} more</span></summary>"
         f"<div class=charts>{''.join(rest)}</div></details>"
+        for title, rest in folded.items()
         if rest
-        else ""
     )
     return (
         f'<section id="stage-{stage_names(runs).index(name)}"><h2><small>stage</small> '
         f"{escape(name)} <span class=facts>{escape(facts)}</span></h2>{run_legend}"
-        f"<div class=charts>{''.join(main)}</div>{folded}</section>"
+        f"<div class=charts>{''.join(main)}</div>{details}</section>"
     )
 
 
@@ -214,6 +223,7 @@ def stage_charts(name: str, members: Sequence[tuple[int, Run]], compare: bool) -
             chart = found.setdefault(
                 (kind, title), Chart(title, "" if family else about.meaning, main, [])
             )
+            chart.folder = UPDATES if about.updates else REST
             chart.share = chart.share and is_share(metric)
             for index, run_name, named in curves:
                 if metric in named:
@@ -221,6 +231,7 @@ def stage_charts(name: str, members: Sequence[tuple[int, Run]], compare: bool) -
                         (run_name, index) if compare else (about.label, len(chart.series))
                     )
                     curve: Curve = named[metric]
+                    chart.hints.append(about.meaning)
                     chart.series.append(svg.Series(line_name, curve.steps, curve.values, colour))
     return list(found.values())
 

@@ -19,11 +19,6 @@ class Prefixes(NamedTuple):
     length: np.ndarray  # of its tokens; 0 is the prompt alone
 
 
-def take_prefixes(prefixes: Prefixes, index: np.ndarray | slice) -> Prefixes:
-    """Some of them."""
-    return Prefixes(*(array[index] for array in prefixes))
-
-
 def with_prefixes(
     prompts: np.ndarray, prompt_mask: np.ndarray, completions: np.ndarray, prefixes: Prefixes
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -77,9 +72,13 @@ def sample_continuations(
     order = np.argsort(requests.prompt_mask.sum(axis=1), kind="stable")
     for start in range(0, len(order), rows):
         index = order[start : start + rows]
-        part = fill_rows(jax.tree.map(lambda x, index=index: x[index], requests), rows)
+        part = fill_rows(_take(requests, index), rows)
         limits = part.max_new_tokens.copy()
         limits[len(index) :] = part.continued[len(index) :, None] + 1
         part = part._replace(max_new_tokens=limits)
         rollouts = engine.sample(weights, part, key=key, step=step)
-        yield index, jax.tree.map(lambda x, count=len(index): x[:count], rollouts)
+        yield index, _take(rollouts, slice(len(index)))
+
+
+def _take(arrays: Rollouts | Requests, index: np.ndarray | slice) -> Rollouts | Requests:
+    return jax.tree.map(lambda x: x[index], arrays)

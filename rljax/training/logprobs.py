@@ -1,6 +1,7 @@
 """Log-probabilities of chosen tokens, as the trainer sees them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,20 +106,24 @@ def make_statistics(
             scored["top_logprobs"] = found.top_logprobs
         return jax.lax.stop_gradient(scored)
 
-    def statistics(params: Params, rows: Batch) -> dict[str, Array]:
-        rows = model_rows(rows)
-        if micro_batches == 1:
-            return part(params, rows)
-        parts = jax.lax.map(
-            lambda rows: part(params, rows), split_micro_batches(rows, micro_batches)
-        )
-        shape = rows["mask"].shape
-        return {
-            name: x.swapaxes(0, 1).reshape(*shape, *x.shape[1 + len(shape) :])
-            for name, x in parts.items()
-        }
+    return lambda params, rows: in_parts(part, micro_batches, model_rows(rows), params)
 
-    return statistics
+
+def in_parts(function: Callable, parts: int, rows: Batch, *args: Any) -> Any:
+    """function(*args, rows), for some of the rows at a time, to bound the memory.
+
+    Args:
+        function: returns arrays that lead with the axes of the mask.
+        parts: one after the other; divides the rows.
+        rows: a batch.
+        args: of every call.
+    """
+    if parts == 1:
+        return function(*args, rows)
+    found = jax.lax.map(lambda part: function(*args, part), split_micro_batches(rows, parts))
+    shape = rows["mask"].shape
+    join = lambda x: x.swapaxes(0, 1).reshape(*shape, *x.shape[1 + len(shape) :])  # noqa: E731
+    return jax.tree.map(join, found)
 
 
 def make_score(

@@ -6,8 +6,6 @@ parameters; whether experience is read from disk or sampled is its family's busi
 """
 
 import dataclasses
-import functools
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +21,6 @@ from rljax.config.stage import Stage
 from rljax.config.validate import validate
 from rljax.models.lora import adapters_are_zero, drop_adapters
 from rljax.models.network import Params
-from rljax.objectives.metrics import SumCount
 from rljax.parallel.rules import put_rows
 from rljax.reporting.files import write_json_atomic
 from rljax.reporting.progress import Progress
@@ -37,6 +34,7 @@ from rljax.training.evaluation import Evaluator
 from rljax.training.families import Experience
 from rljax.training.families.table import family_class
 from rljax.training.first_step import take_first_step
+from rljax.training.metrics import finished
 from rljax.training.optimizers import build_optimizer
 from rljax.training.start import Source, base_note, load_start
 from rljax.training.state import (
@@ -390,12 +388,7 @@ class StepLog:
 
 
 def mean_metrics(updates: Sequence[Metrics]) -> dict[str, float]:
-    """Adds sums and counts over the updates of a step, divides once; events are counted."""
-    add = functools.partial(jax.tree.map, lambda *parts: np.sum(parts, dtype=np.float64))
-    total: dict[str, SumCount] = add(*updates) if len(updates) > 1 else updates[0]
-    means = {
-        name: float(pair.total / pair.count) if pair.count else math.nan
-        for name, pair in total.items()
-    }
-    means["updates_skipped"] = float(total["updates_skipped"].total)
-    return means
+    """Adds sums over the updates of a step, in float64, and makes numbers of them once."""
+    add = lambda *parts: np.sum(parts, axis=0, dtype=np.float64)  # noqa: E731
+    total = jax.tree.map(add, *updates)
+    return {name: float(number) for name, number in finished(total).items()}

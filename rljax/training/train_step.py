@@ -1,5 +1,6 @@
 """The one train step: (state, frozen, batch) -> (state, metrics), for every objective."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +21,14 @@ from rljax.models.lora import (
 )
 from rljax.models.network import Network, Params
 from rljax.objectives.balance import bias_update, max_violation
-from rljax.objectives.metrics import SumCount
+from rljax.objectives.diagnostics import gradient_noise
+from rljax.objectives.metrics import GradientNoise, Metric, SumCount
 from rljax.parallel.rules import batch_sharding, replicated
 from rljax.training.rounding import apply_updates
 from rljax.training.state import Extra, TrainState, state_shardings
 
 Batch = dict[str, Array]  # every array has the same leading axis
-Metrics = dict[str, SumCount]
+Metrics = dict[str, Metric]
 # Sums over the rows given, already divided by what belongs to the WHOLE batch: so the loss of a
 # batch is the sum of the losses of its parts, however it is split.
 LossFn = Callable[[Params, Batch], tuple[Array, Metrics]]
@@ -50,22 +52,31 @@ def loss_and_gradient(
     loss_fn: LossFn, params: Params, batch: Batch, micro_batches: int
 ) -> tuple[Array, Metrics, Params]:
     """Loss, metrics and float32 gradient, accumulated over micro-batches."""
+    return _accumulated(loss_fn, params, batch, micro_batches)[:3]
+
+
+def _accumulated(
+    loss_fn: LossFn, params: Params, batch: Batch, micro_batches: int
+) -> tuple[Array, Metrics, Params, Array]:
+    """As `loss_and_gradient`; and the sum of the squared norms of what each part adds, [] f32."""
     evaluate = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def measured(part: Batch) -> tuple:
+        (loss, metrics), gradient = evaluate(params, part)
+        gradient = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradient)
+        return loss, metrics, gradient, optax.tree.norm(gradient, squared=True)
+
     if micro_batches == 1:
-        (loss, metrics), gradient = evaluate(params, batch)
-        return loss, metrics, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradient)
+        return measured(batch)
     parts = split_micro_batches(batch, micro_batches)
     first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(evaluate, params, first)
+    shapes = jax.eval_shape(measured, first)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), shapes)
 
     def add(total: Any, part: Batch) -> tuple[Any, None]:
-        return jax.tree.map(
-            lambda a, b: a + b.astype(jnp.float32), total, evaluate(params, part)
-        ), None
+        return jax.tree.map(lambda a, b: a + b.astype(jnp.float32), total, measured(part)), None
 
-    ((loss, metrics), gradient), _ = jax.lax.scan(add, zeros, parts)
-    return loss, metrics, gradient
+    return jax.lax.scan(add, zeros, parts)[0]
 
 
 def make_train_step(
@@ -92,15 +103,16 @@ def make_train_step(
         rounding_key: of the stochastic rounding of bfloat16 parameters; None rounds to nearest.
 
     Returns:
-        step(state, frozen, batch) -> (state, metrics); metrics are (sum, count) pairs. `frozen` is
-        {} without adapters.
+        step(state, frozen, batch) -> (state, metrics); metrics are sums (objectives/metrics.py).
+        With several micro-batches they hold the noise of the gradient. `frozen` is {} without
+        adapters.
     """
 
     def step(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
         optimised, held = split_held(state.params)
         if prepare is not None:
             batch = prepare(combine(state.params, frozen), batch)
-        loss, metrics, gradient = loss_and_gradient(
+        loss, metrics, gradient, squares = _accumulated(
             lambda params, batch: loss_fn(combine(params, held, frozen), batch),
             optimised,
             batch,
@@ -133,9 +145,26 @@ def make_train_step(
             "gradient_norm": SumCount(jnp.where(finite, norm, 0.0), finite.astype(jnp.float32)),
             "updates_skipped": SumCount(skipped.astype(jnp.float32), one),
         }
+        if micro_batches > 1:
+            metrics["gradient"] = _noise(squares, norm, finite, batch, micro_batches)
         return state, metrics
 
     return step
+
+
+def _noise(
+    squares: Array, norm: Array, finite: Array, batch: Batch, micro_batches: int
+) -> GradientNoise:
+    """Of the gradient, in sequences of the batch: packed rows and each side of a pair are one.
+
+    It is the noise of sequences whose weights and advantages are given: where these were made by
+    comparing sequences of several parts, what the comparison adds is not seen.
+    """
+    axes = batch["mask"].shape[:-1] if "mask" in batch else jax.tree.leaves(batch)[0].shape[:1]
+    sequences = math.prod(axes) / micro_batches
+    noise = gradient_noise(squares, norm**2, micro_batches=micro_batches, sequences=sequences)
+    finite &= jnp.isfinite(squares)
+    return jax.tree.map(lambda x: jnp.where(finite, x, 0.0), noise)
 
 
 def jit_train_step(

@@ -112,4 +112,4 @@ def test_the_method_table_as_a_command():
     command = [sys.executable, ROOT / "launch/methods.py", "--markdown"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0
-    assert result.stdout.startswith("| method | family | parts |")
+    assert "| method | what it does | parts | needs | paper |" in result.stdout

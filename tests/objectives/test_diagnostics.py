@@ -10,13 +10,12 @@ from rljax.objectives.diagnostics import (
     clip_shares,
     effective_sample_size,
     gradient_noise,
-    kl_estimates,
+    kl_sums,
     masked_quantile,
     mean_over_tokens,
     pass_at_k,
-    ratio_spread,
+    policy_diagnostics,
     sampler_gap,
-    sampler_gap_max,
     solved_differences,
 )
 
@@ -65,16 +64,6 @@ def test_chi_squared_by_enumeration():
     assert np.isfinite(chi_squared(jnp.full((1, 1), 99.0), jnp.ones((1, 1), bool)).total)
 
 
-def test_extremes_and_quantiles_of_ratios():
-    ratios = np.array([[1.0, 2.0, 4.0, 9.0], [0.5, 9, 9, 9], [1.0, 1.0, 9, 9], [9] * 4])
-    spread = ratio_spread(padded(np.log(ratios)), jnp.asarray(MASK), quantiles=(0.5, 0.9))
-    expected = {"ratio_min": 0.5, "ratio_max": 4.0, "ratio_q50": 1.0, "ratio_q90": 3.0}
-    assert {k: float(v) for k, v in spread.items()} == pytest.approx(expected, rel=1e-5)
-    assert set(map(float, ratio_spread(jnp.ones((2, 2)), NOTHING).values())) == {1.0}
-    with pytest.raises(ValueError, match="quantiles is 50"):
-        ratio_spread(jnp.ones((2, 2)), NOTHING, quantiles=(50,))
-
-
 def test_clip_shares_keep_the_four_cases_apart():
     ratios = np.log([[2.0, 2.0, 0.5, 9], [1.0, 9, 9, 9], [2.0, 0.5, 9, 9], [9] * 4])
     signs = [[1, -1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1], [1] * 4]
@@ -116,58 +105,126 @@ def test_kl_estimates_agree_within_their_errors():
     """20 000 samples of one policy over three tokens; k1 and k3 are unbiased."""
     p, q = np.array([0.6, 0.3, 0.1]), np.array([0.5, 0.25, 0.25])
     tokens = np.random.default_rng(4).choice(3, p=p, size=(5000, 4))
-    estimates = kl_estimates(
+    sums = kl_sums(
         jnp.asarray(np.log(p)[tokens]), jnp.asarray(np.log(q)[tokens]), jnp.ones((5000, 4), bool)
     )
     exact = (p * np.log(p / q)).sum()
     for name in ("k1", "k3"):
-        mean, error = estimates[name]
-        assert abs(mean - exact) < 4 * error and error < 0.01
-    assert estimates["k2"].mean == pytest.approx((p * np.log(p / q) ** 2).sum() / 2, rel=0.1)
+        mean, error = sums[name].mean(), sums[name].error()
+        assert abs(mean - exact) < 4 * error and 0 < error < 0.01
+    assert sums["k2"].mean() == pytest.approx((p * np.log(p / q) ** 2).sum() / 2, rel=0.1)
 
 
 def test_gap_of_sampler_and_trainer():
     gap = np.array([[0.5, -1.0, 0.0, 9], [0.25, 9, 9, 9], [NAN, 0.0, 9, 9], [9] * 4])
     old = padded(-2.0)
     behavior = jnp.where(MASK, old - gap, NAN)
-    means = {k: float(v.mean()) for k, v in sampler_gap(old, behavior, MASK).items()}
+    metrics = sampler_gap(old, behavior, MASK)
+    gaps = metrics.pop("sampler_trainer").numbers("sampler_trainer")
+    means = {k: float(v.mean()) for k, v in metrics.items()}
     x = np.array([0.5, -1.0, 0.0, 0.25, 0.0, 0.0])
     expected = {
-        "sampler_gap": np.abs(x).mean(),
-        "sampler_k1": -x.mean(),
-        "sampler_k3": (np.exp(x) - 1 - x).mean(),
+        "sampler_trainer_gap": np.abs(x).mean(),
+        "sampler_trainer_k1": -x.mean(),
+        "sampler_trainer_k3": (np.exp(x) - 1 - x).mean(),
         "sampler_unknown": 1 / 6,
     }
     assert means == pytest.approx(expected, rel=1e-5)
-    assert sampler_gap_max(old, behavior, MASK) == pytest.approx(1.0)
+    assert gaps["sampler_trainer_gap_max"] == pytest.approx(1.0, rel=0.09)
+
+
+def noise_of(gradients, sequences):
+    """Of micro-batch gradients [M, P]."""
+    m, mean = len(gradients), gradients.mean(0)
+    squares = jnp.asarray(((gradients / m) ** 2).sum())
+    return gradient_noise(squares, (mean**2).sum(), micro_batches=m, sequences=sequences)
 
 
 def test_gradient_noise_is_unbiased():
     """Exactly, over all draws of 2 micro-batches of 1 from a population of 3 gradients."""
     population = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]])
     true = population.mean(0)
-    found = []
-    for i in range(3):
-        for j in range(3):
-            pair = population[[i, j]]
-            norms = jnp.asarray((pair**2).sum(1))
-            found.append(gradient_noise(norms, (pair.mean(0) ** 2).sum(), sequences=1)[:2])
+    found = [noise_of(population[[i, j]], 1)[:2] for i in range(3) for j in range(3)]
     signal, trace = np.mean(found, axis=0)
     assert signal == pytest.approx((true**2).sum(), rel=1e-5)
     assert trace == pytest.approx(((population - true) ** 2).sum(1).mean(), rel=1e-5)
 
 
 def test_gradient_noise_by_the_formulas_of_the_paper():
-    squared, whole, b, m = np.array([5.0, 3.0, 4.0]), 2.0, 8, 3
-    noise = gradient_noise(jnp.asarray(squared), whole, sequences=b)
-    signal = (b * m * whole - b * squared.mean()) / (b * m - b)
-    trace = (squared.mean() - whole) / (1 / b - 1 / (b * m))
-    assert list(map(float, noise)) == pytest.approx([signal, trace, trace / signal], rel=1e-6)
-    same = gradient_noise(jnp.full(3, 2.0), 2.0, sequences=b)  # no noise at all
-    assert same.covariance_trace == 0 and same.noise_scale == 0
-    assert math.isnan(gradient_noise(jnp.full(3, 2.0), 0.1, sequences=b).noise_scale)
+    b, m = 8, 3
+    gradients = np.random.default_rng(8).normal(2.0, size=(m, 2))
+    small, whole = (gradients**2).sum(1).mean(), (gradients.mean(0) ** 2).sum()
+    signal = (b * m * whole - b * small) / (b * m - b)
+    trace = (small - whole) / (1 / b - 1 / (b * m))
+    numbers = noise_of(gradients, b).numbers("gradient")
+    expected = {"signal": signal, "variance": trace, "noise_scale": trace / signal}
+    assert {k: float(v) for k, v in numbers.items()} == pytest.approx(
+        {f"gradient_{name}": value for name, value in expected.items()}, rel=1e-5
+    )
+    same = noise_of(np.ones((3, 2)), b).numbers("gradient")  # no noise at all
+    assert same["gradient_variance"] == pytest.approx(0, abs=1e-5)
+    only_noise = noise_of(np.array([[1.0], [-1.0]]), b)
+    assert math.isnan(only_noise.numbers("gradient")["gradient_noise_scale"])
+    # Steps are averaged before they are divided.
+    two = jax.tree.map(jnp.add, noise_of(gradients, b), only_noise).numbers("gradient")
+    both = (trace + only_noise.covariance_trace) / (signal + only_noise.squared_norm)
+    assert two["gradient_noise_scale"] == pytest.approx(float(both), rel=1e-5)
     with pytest.raises(ValueError, match="at least 2 micro-batches, got 1"):
-        gradient_noise(jnp.ones(1), 1.0, sequences=1)
+        gradient_noise(jnp.ones(()), 1.0, micro_batches=1, sequences=1)
+
+
+diagnose = jax.jit(policy_diagnostics)
+
+
+def numbers_of(metrics):
+    return {k: float(x) for name, m in metrics.items() for k, x in m.numbers(name).items()}
+
+
+def test_diagnostics_of_policies_by_hand():
+    old, ref = np.full(MASK.shape, -1.0), np.full(MASK.shape, -2.0)
+    moved = np.log([[2.0, 1.0, 0.5, 9], [1.0, 9, 9, 9], [1.0, 1.0, 9, 9], [9] * 4])
+    behavior = np.where(np.arange(4) == 0, old - np.log(2.0), NAN)  # one of each row is reported
+    arrays = (padded(x) for x in (old + moved, old, behavior))
+    numbers = numbers_of(jax.device_get(diagnose(*arrays, jnp.asarray(MASK), padded(ref))))
+    # policy / sampler: 4, 1, 1 | 2 | 2, 1: what is not reported counts as 1.
+    assert numbers["effective_sample_size"] == pytest.approx(11**2 / (27 * 6), rel=1e-5)
+    x = moved[MASK]
+    assert numbers["old_policy_kl_k1"] == pytest.approx(-x.mean(), abs=1e-6)
+    assert numbers["old_policy_kl_k2"] == pytest.approx((x**2 / 2).mean(), rel=1e-5)
+    assert numbers["old_policy_kl_k3"] == pytest.approx((np.exp(x) - 1 - x).mean(), rel=1e-5)
+    assert numbers["kl_to_start_k1"] == pytest.approx(1 + x.mean(), rel=1e-5)
+    y = 1 + x  # log policy / reference
+    assert numbers["kl_to_start"] == pytest.approx((np.exp(-y) - 1 + y).mean(), rel=1e-5)
+    assert numbers["kl_to_start_k3"] == numbers["kl_to_start"]
+    assert numbers["kl_to_start_k1_error"] >= 0
+    assert numbers["ratio_q50"] == 1
+    assert math.log(numbers["ratio_max"]) == pytest.approx(math.log(2), rel=0.09)
+    assert math.log(numbers["ratio_min"]) == pytest.approx(-math.log(2), rel=0.09)
+    alone = jax.eval_shape(policy_diagnostics, *[padded(old)] * 3, jnp.asarray(MASK))
+    assert not any("start" in name for name in alone)
+
+
+def test_diagnostics_of_parts_add_up_to_those_of_the_whole():
+    """Also where a part is empty, and on the host as in a compiled program."""
+    rng = np.random.default_rng(9)
+    mask = np.arange(6) < rng.integers(0, 7, (12, 1))
+    mask[:3] = False
+    logprobs = [np.where(mask, rng.normal(size=mask.shape), NAN) for _ in range(4)]
+    arrays = [np.float32(x) for x in logprobs[:3]] + [mask, np.float32(logprobs[3])]
+    parts = [jax.device_get(diagnose(*(x[i : i + 3] for x in arrays))) for i in range(0, 12, 3)]
+    added = numbers_of(jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=np.float64), *parts))
+
+    @jax.jit
+    def compiled(*arrays):
+        metrics = policy_diagnostics(*arrays).items()
+        return {k: x for name, metric in metrics for k, x in metric.numbers(name).items()}
+
+    whole = compiled(*arrays)
+    assert whole.keys() == added.keys() and len(whole) > 20
+    for name, number in whole.items():
+        np.testing.assert_allclose(added[name], number, rtol=1e-4, atol=1e-6, err_msg=name)
+    # Nothing was sampled: nothing is a number.
+    assert all(math.isnan(number) for number in numbers_of(parts[0]).values())
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])

@@ -45,7 +45,8 @@ ROWS = (
     _row(
         "t_ppo",
         "arXiv:2506.15050",
-        "cut-off samples teach the policy, finished ones the critic",
+        "a window of tokens a step teaches the policy, finished samples the critic",
+        rollouts="windows",
         advantage="gae",
         truncation="hold",
         value_lambda=1.0,

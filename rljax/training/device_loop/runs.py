@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -14,6 +13,7 @@ from rljax.models.network import Params
 from rljax.training.device_loop.data import prompt_order
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.step import Plan, Run, evaluate, first_state, train_step
+from rljax.training.metrics import finished
 from rljax.training.policy_gradient.batches import step_order
 from rljax.training.state import TrainState
 
@@ -94,7 +94,7 @@ class SideBySide:
     def evaluate(self, states: TrainState) -> dict[str, np.ndarray]:
         """Held-out metrics of every run, [S]."""
         measured = self._evaluate(states.params)
-        return jax.device_get({name: jax.vmap(_mean)(pair) for name, pair in measured.items()})
+        return jax.device_get(jax.vmap(finished)(measured))
 
 
 def _advance(
@@ -104,10 +104,4 @@ def _advance(
     state, metrics = jax.lax.scan(
         functools.partial(train_step, program, reference, run), state, plan
     )
-    train = {name: jax.vmap(_mean)(pair) for name, pair in metrics.items()}
-    return state, train, {name: _mean(m) for name, m in evaluate(program, state.params).items()}
-
-
-def _mean(pair: Any) -> Array:
-    """A metric's mean; NaN where nothing was counted, as in the host loop's rows."""
-    return jnp.where(pair.count > 0, pair.mean(), jnp.nan)
+    return state, jax.vmap(finished)(metrics), finished(evaluate(program, state.params))

@@ -16,7 +16,7 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.rollout import Sampled, sample_step
-from rljax.training.logprobs import make_score, model_rows
+from rljax.training.logprobs import make_score
 from rljax.training.optimizers import build_critic_optimizer, build_optimizer
 from rljax.training.policy_gradient.batches import trained_arrays
 from rljax.training.policy_gradient.critic import Critic
@@ -24,7 +24,7 @@ from rljax.training.policy_gradient.experience import make_experience
 from rljax.training.policy_gradient.group import Group, step_arrays, with_demonstrations
 from rljax.training.policy_gradient.loss import PolicyLoss
 from rljax.training.policy_gradient.needs import running_statistics, with_schedule
-from rljax.training.policy_gradient.scoring import make_scores, needs_scores
+from rljax.training.policy_gradient.scoring import make_scores, make_values, needs_scores
 from rljax.training.policy_gradient.update import make_policy_update
 from rljax.training.rows import per_sample, rollout_rows
 from rljax.training.state import TrainState, first_moments
@@ -136,7 +136,7 @@ def train_step(
         return pieces.update(state, {}, part)
 
     state, updated = jax.lax.scan(update, state, plan.updates)
-    # Sums and counts over the updates, as the host adds them up.
+    # All metrics are sums, and the host adds them up over the updates as well.
     added = jax.tree.map(lambda x: x.sum(axis=0), updated)
     return state, added | metrics | _sampled_metrics(sampled.group, counts)
 
@@ -172,10 +172,8 @@ def _scored(
     if needs_scores(pieces.stage):
         scored |= make_scores(program.network, pieces.stage)(state.params, inputs)
     if pieces.critic is not None:
-        values = pieces.critic.values(
-            state.extra["critic"].params, state.params, model_rows(inputs)
-        )
-        scored["values"] = jax.lax.stop_gradient(values)
+        values = make_values(pieces.critic, pieces.stage)
+        scored["values"] = values(state.extra["critic"].params, state.params, inputs)
     return {name: per_sample(array) for name, array in scored.items()}
 
 

@@ -30,7 +30,7 @@ from rljax.training.policy_gradient.experience import make_experience
 from rljax.training.policy_gradient.group import Group, step_arrays, with_demonstrations
 from rljax.training.policy_gradient.loss import PolicyLoss
 from rljax.training.policy_gradient.needs import running_statistics, with_schedule
-from rljax.training.policy_gradient.scoring import make_scores, needs_scores
+from rljax.training.policy_gradient.scoring import make_scores, make_values, needs_scores
 from rljax.training.policy_gradient.update import make_policy_update
 from rljax.training.rollout_record import rollout_record
 from rljax.training.rollouts import Samples, rollout_metrics, sample_texts, score_samples
@@ -241,7 +241,8 @@ class PolicyGradient(Family):
 
     @functools.cached_property
     def _values(self) -> Callable:
-        return jax.jit(self.critic.values, out_shardings=batch_sharding(self.context.mesh))
+        values = make_values(self.critic, self.stage)
+        return jax.jit(values, out_shardings=batch_sharding(self.context.mesh))
 
     def _compare(self, arrays: Rows, running: dict[str, Array], done: Array) -> tuple:
         """`make_experience` on what was sampled."""
@@ -296,7 +297,7 @@ class PolicyGradient(Family):
             "advantage": rows["advantages"],
         }
         samples, shape = detail.samples.samples_per_prompt, log_ratio.shape
-        by_prompt = (-1, self.stage.batch.rows_per_prompt, shape[1])
+        by_prompt = (len(detail.samples.records), -1, shape[1])
         return rollout_record(
             *(self.context, self.stage.name, step, detail.samples, detail.scores),
             {

@@ -8,6 +8,8 @@ from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
 from rljax.training.families.prefix_values import PrefixValues
 from rljax.training.families.supervised import Supervised
+from rljax.training.families.tree import TreeRollouts
+from rljax.training.families.windowed import WindowedPolicyGradient
 
 FAMILY_CLASSES: dict[str, type[Family]] = {
     "supervised": Supervised,
@@ -18,7 +20,11 @@ FAMILY_CLASSES: dict[str, type[Family]] = {
 }
 
 # Policy gradients by the choice "rollouts".
-ROLLOUT_CLASSES: dict[str, type[PolicyGradient]] = {"whole": PolicyGradient}
+ROLLOUT_CLASSES: dict[str, type[PolicyGradient]] = {
+    "whole": PolicyGradient,
+    "windows": WindowedPolicyGradient,
+    "tree": TreeRollouts,
+}
 
 
 def family_class(stage: Stage) -> type[Family]:

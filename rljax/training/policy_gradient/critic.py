@@ -115,13 +115,15 @@ class Critic:
     def step(
         self, state: TrainState, policy_params: Params, batch: Batch
     ) -> tuple[TrainState, Metrics]:
-        """One update of it.
+        """One update of it; none where `value_mask` is False everywhere.
 
         Args:
             state: its own.
             policy_params: see `values`.
             batch: rows, with `returns`, old `values` and `value_mask`.
         """
+        # The mask is the policy's; whether there is something to learn is another question here.
+        batch = {**batch, "mask": batch["value_mask"]}
         count = jnp.maximum(batch["value_mask"].sum(), 1)
 
         def loss_fn(params: Params, part: Batch) -> tuple[Array, Metrics]:
@@ -132,7 +134,7 @@ class Critic:
 
         update = make_train_step(loss_fn, self.optimizer, micro_batches=self.micro_batches)
         state, metrics = update(state, {}, batch)
-        names = ("loss", "gradient_norm", "updates_skipped")
+        names = ("loss", "gradient_norm", "gradient", "updates_skipped")
         return state, {
             (f"critic/{name}" if name in names else name): metric
             for name, metric in metrics.items()

@@ -1,5 +1,6 @@
 """From scored samples to what the updates of a step learn from: advantages, masks, corrections."""
 
+import functools
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from rljax.objectives.parts import apply
 from rljax.objectives.policy_gradient import kl_in_reward
 from rljax.objectives.selections import FULL_DENOMINATOR
 from rljax.objectives.switching import switch_to_demonstrations
+from rljax.objectives.whitening import whiten
 from rljax.registry import Objective
 
 Arrays = dict[str, Array]
@@ -33,7 +35,9 @@ def make_experience(
     Args:
         objective: of the stage; its values may be traced.
         arrays: of the whole step by name (objectives/arrays.py): `scores`, `mask`, `group_ids`,
-            `correct`, `finished`, `behavior_logprobs`, and whatever the parts name.
+            `correct`, `finished`, `behavior_logprobs`, and whatever the parts name. With rows that
+            are written over several steps (T-PPO, arXiv:2506.15050) also `trained_tokens` [N, T]
+            bool, what is new of the mask, and `complete` [N] bool, False where a row goes on.
 
     Returns:
         The arrays with `advantages`, `correction`, and a `mask` of the tokens that are trained on;
@@ -48,7 +52,7 @@ def make_experience(
     if "demonstration" in arrays and objective.choices["demonstrations"] == "switch":
         sampled &= ~arrays["demonstration"][:, None]
     compared = arrays | {"mask": sampled}
-    compared["scores"] = apply(objective.part("reward_shaping"), compared)
+    compared |= _shaped(objective, compared)
     compared["token_rewards"] = at_last_token(compared["scores"], sampled)
     metrics = {
         "groups_without_signal": share_without_signal(
@@ -57,12 +61,14 @@ def make_experience(
     }
     compared["token_rewards"] = _without_kl(objective, compared)
     compared["segment_ids"] = apply(objective.part("segmentation"), compared)
-    advantages = apply(objective.part("advantage"), compared)
+    advantages = _advantages(objective, compared)
     compared["advantages"] = keep_sign(advantages, objective.values["advantage_sign"])
     if objective.choices["value_target"] != "none":
         targets = apply(objective.part("value_target"), compared)
         compared |= dict(zip(("returns", "value_mask"), targets, strict=True))
     moved = _moved_baseline(objective, compared) | _moved_kl(objective, compared)
+    if "trained_tokens" in arrays:
+        compared["mask"] = sampled & arrays["trained_tokens"]
     narrowed, more = _narrowed(objective, compared)
     trained = compared | narrowed
     if "kl_coefficient" in arrays:
@@ -83,6 +89,30 @@ def at_last_token(values: Array, mask: Array) -> Array:
     slots = jnp.arange(mask.shape[1])
     last = jnp.where(mask, slots, -1).max(axis=1)
     return jnp.where(slots == last[:, None], values[:, None], 0.0).astype(jnp.float32)
+
+
+def _shaped(objective: Objective, arrays: Arrays) -> Arrays:
+    """Scores, and with `complete` what counts as an end for a critic: a row at its limit too.
+
+    A row that goes on was not judged yet: it has no score, whatever the shaping says.
+    """
+    scores = apply(objective.part("reward_shaping"), arrays)
+    if "complete" not in arrays:
+        return {"scores": scores}
+    complete = arrays["complete"]
+    return {"scores": jnp.where(complete, scores, 0.0), "finished": complete}
+
+
+def _advantages(objective: Objective, arrays: Arrays) -> Array:
+    """Of all tokens; with `trained_tokens` 0 elsewhere, and whitened over these alone."""
+    part = objective.part("advantage")
+    if "trained_tokens" not in arrays:
+        return apply(part, arrays)
+    trained = arrays["mask"] & arrays["trained_tokens"]
+    advantages = apply(functools.partial(part, whiten_advantages=False), arrays)
+    if not objective.values["whiten_advantages"]:
+        return jnp.where(trained, advantages, 0.0)
+    return whiten(advantages, trained, epsilon=objective.values["whiten_epsilon"])
 
 
 def _without_kl(objective: Objective, arrays: Arrays) -> Array:

@@ -7,8 +7,8 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.models.network import Network, Params
 from rljax.objectives.arrays import ARRAYS
-from rljax.objectives.kl import k3
-from rljax.objectives.metrics import masked
+from rljax.objectives.batch_inputs import weight_metrics
+from rljax.objectives.diagnostics import clip_shares, policy_diagnostics
 from rljax.objectives.parts import apply, inputs_of
 from rljax.objectives.policy_gradient import is_zero, policy_gradient_loss
 from rljax.objectives.supervised import nll
@@ -21,6 +21,8 @@ from rljax.training.train_step import Batch, Metrics
 
 # Arrays that the loss reads of every method, where they are present.
 ALWAYS = ("mask", "advantages", "correction", "behavior_logprobs", "old_logprobs", "ref_logprobs")
+# Choices that may give tokens factors of their own.
+WEIGHTING = ("correction", "rejection", "selection", "token_weight")
 
 
 class PolicyLoss:
@@ -105,6 +107,7 @@ class PolicyLoss:
             reported = jnp.isfinite(arrays["behavior_logprobs"])
             unmoved = jax.lax.stop_gradient(arrays["logprobs"])
             arrays["old_logprobs"] = jnp.where(reported, arrays["behavior_logprobs"], unmoved)
+        diagnosed |= self._wrong_sides(arrays)
         loss, metrics = policy_gradient_loss(
             arrays,
             ratio=self.objective.part("ratio"),
@@ -138,12 +141,28 @@ class PolicyLoss:
         return self.objective.bind(shaped_likelihood)(logprobs, arrays["advantages"], mask)[0]
 
     def _diagnostics(self, arrays: dict[str, Array]) -> Metrics:
-        """What is logged of every method."""
-        logprobs, mask = jax.lax.stop_gradient(arrays["logprobs"]), arrays["mask"]
+        """What is logged of every method; demonstrations were not sampled and do not count."""
+        mask = arrays["mask"]
         if "demonstration" in arrays:
             mask &= ~arrays["demonstration"][:, None]
-        gap = jnp.abs(arrays["old_logprobs"] - arrays["behavior_logprobs"])
-        metrics = {"sampler_trainer_gap": masked(gap, mask)}
-        if "ref_logprobs" in arrays:
-            metrics["kl_to_start"] = masked(k3(logprobs, arrays["ref_logprobs"], mask), mask)
+        names = ("logprobs", "old_logprobs", "behavior_logprobs")
+        metrics = policy_diagnostics(
+            *(arrays[name] for name in names), mask, arrays.get("ref_logprobs")
+        )
+        if any(self.objective.choices[choice] != "none" for choice in WEIGHTING):
+            metrics |= weight_metrics(arrays["correction"], mask)
         return metrics
+
+    def _wrong_sides(self, arrays: dict[str, Array]) -> Metrics:
+        """Tokens beyond the clip range that moved against their advantage, which is not stopped.
+
+        Those that are stopped are among the metrics of the surrogate.
+        """
+        if self.objective.choices["surrogate"] != "clipped":
+            return {}
+        log_ratio = apply(self.objective.part("ratio"), arrays)
+        widths = {name: self.objective.values[name] for name in ("clip_low", "clip_high")}
+        shares = clip_shares(log_ratio, arrays["advantages"], arrays["mask"], **widths)
+        return {
+            name: shares[name] for name in ("clip_share_positive_low", "clip_share_negative_high")
+        }

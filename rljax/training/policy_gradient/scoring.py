@@ -11,7 +11,8 @@ from rljax.config.stage import Stage
 from rljax.models.network import Network, Params
 from rljax.objectives.batch_inputs.rare_tokens import without_noise
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.logprobs import make_statistics
+from rljax.training.logprobs import in_parts, make_statistics, model_rows
+from rljax.training.policy_gradient.critic import Critic
 from rljax.training.policy_gradient.needs import stores_old
 from rljax.training.train_step import Batch
 
@@ -51,6 +52,17 @@ def make_scores(network: Network, stage: Stage) -> Callable[[Params, Batch], Sco
         return jax.lax.stop_gradient(made)
 
     return scores
+
+
+def make_values(critic: Critic, stage: Stage) -> Callable[[Params, Params, Batch], Array]:
+    """Builds values(critic parameters, policy parameters, rows), with the axes of the mask."""
+    parts = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
+
+    def values(params: Params, policy_params: Params, rows: Batch) -> Array:
+        found = in_parts(critic.values, parts, model_rows(rows), params, policy_params)
+        return jax.lax.stop_gradient(found)
+
+    return values
 
 
 def needs_scores(stage: Stage) -> bool:

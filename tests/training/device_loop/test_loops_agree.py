@@ -32,6 +32,13 @@ METHODS = {
     "hpt": {"sequences_per_update": 20},
     "luffy": {},
 }
+# Diagnostics of every method.
+LOGGED = {
+    *("gradient_norm", "effective_sample_size", "entropy", "groups_without_signal"),
+    *("ratio_min", "ratio_q1", "ratio_q50", "ratio_q99", "ratio_max"),
+    *(f"old_policy_kl_{k}{error}" for k in ("k1", "k2", "k3") for error in ("", "_error")),
+    *("sampler_trainer_gap", "sampler_trainer_gap_max", "sampler_trainer_k3"),
+}
 
 
 def config_of(method, seed):
@@ -94,6 +101,8 @@ def test_both_loops_give_the_same_run(method, tmp_path, one_device_runs):
     signal = 0.0
     for (train, heldout), chunk in zip(hosts, chunks, strict=True):
         for step, row in enumerate(train):
+            assert set(row) & set(chunk.train) >= LOGGED
+            assert ("explained_variance" in row) == (method == "ppo")
             for name in set(row) & set(chunk.train):
                 ours = float(chunk.train[name][0, step])
                 theirs = row[name] if isinstance(row[name], float | int) else np.nan

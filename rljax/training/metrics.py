@@ -1,0 +1,29 @@
+"""From sums to what is logged, in the host loop and on the device alike."""
+
+from collections.abc import Mapping
+
+from rljax.objectives.metrics import Metric, Number
+from rljax.objectives.values import explained_variance
+
+# Sums of a critic's loss that its explained variance is made of.
+OF_CRITIC = ("return", "return_square", "value_error", "value_residual")
+
+
+def finished(metrics: Mapping[str, Metric]) -> dict[str, Number]:
+    """The numbers of a step, once its sums have been added up over its updates.
+
+    Args:
+        metrics: sums by name, each a JAX array in a compiled program or a NumPy array on the host.
+
+    Returns:
+        [] each: what every metric makes of its sums (objectives/metrics.py), NaN where nothing was
+        counted; `explained_variance` with a critic; and `updates_skipped` as a number of events.
+    """
+    numbers: dict[str, Number] = {}
+    for name, metric in metrics.items():
+        numbers |= metric.numbers(name)
+    if metrics.keys() >= set(OF_CRITIC):
+        numbers["explained_variance"] = explained_variance(metrics)
+    if "updates_skipped" in metrics:
+        numbers["updates_skipped"] = metrics["updates_skipped"].total
+    return numbers
