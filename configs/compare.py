@@ -30,7 +30,7 @@ ON_POLICY = ("reinforce", "reinforce_batch", "rloo", "remax", "gpg", "opo", "ibp
 # What a method needs besides its name. In sampling until a step is full, three rounds are enough.
 METHODS = {
     **{name: dict(objective=dict(filter_rounds=3)) for name in ("dapo", "dler", "ngrpo", "hapo")},
-    **{name: dict(critic=dict(warmup_updates=20)) for name in ("ppo", "vc_ppo", "vapo", "t_ppo")},
+    **{name: dict(critic=dict(warmup_updates=20)) for name in ("ppo", "vc_ppo", "vapo")},
 }
 
 # Methods with one row more for each prompt.
@@ -39,7 +39,7 @@ WITH_DEMONSTRATION = ("hpt", "luffy")
 
 def get_config(arg: str = "sort/grpo") -> ConfigDict:
     """The config of a task and a method; "TASK/" is the warm-up alone."""
-    task, _, method = arg.partition("/")
+    task, _, method = (arg or "sort/grpo").partition("/")
     if task not in TASKS:
         raise ValueError(f"Unknown task {task!r}; known: {', '.join(TASKS)} (--config=FILE:TASK).")
     entry, prompt_tokens, new_tokens, warmup_steps = TASKS[task]

@@ -16,6 +16,10 @@ from jax.typing import ArrayLike
 
 Number = ArrayLike  # [], of JAX or NumPy
 
+# |G|^2 of a gradient is a difference of squared norms. Where only one micro-batch has a gradient it
+# is 0 but for rounding, and a quotient by it would be any large number.
+RESOLVED = 1e-6
+
 # Bins of log-ratios: one around 0, and on either side 8 for each factor of 2 from 2^-20 to 2^5.
 PER_OCTAVE = 8
 LOWEST_OCTAVE, HIGHEST_OCTAVE = -20, 5
@@ -153,12 +157,15 @@ class GradientNoise(NamedTuple):
     def numbers(self, name: str) -> dict[str, Number]:
         """`NAME_signal` |G|^2, `NAME_variance` tr S and `NAME_noise_scale` tr S / |G|^2.
 
-        The scale is in sequences; NaN where |G|^2 is not positive.
+        The scale is in sequences; NaN where |G|^2 is not told from 0: below `RESOLVED` tr S.
         """
+        trace = self.covariance_trace
+        signal = self.squared_norm - RESOLVED * _namespace(trace).maximum(trace, 0.0)
+        scale = _quotient(trace, self.squared_norm, math.nan)
         return {
             f"{name}_signal": _quotient(self.squared_norm, self.count, math.nan),
             f"{name}_variance": _quotient(self.covariance_trace, self.count, math.nan),
-            f"{name}_noise_scale": _quotient(self.covariance_trace, self.squared_norm, math.nan),
+            f"{name}_noise_scale": _namespace(trace).where(signal > 0, scale, math.nan),
         }
 
 

@@ -165,6 +165,8 @@ def test_gradient_noise_by_the_formulas_of_the_paper():
     assert same["gradient_variance"] == pytest.approx(0, abs=1e-5)
     only_noise = noise_of(np.array([[1.0], [-1.0]]), b)
     assert math.isnan(only_noise.numbers("gradient")["gradient_noise_scale"])
+    one_part_alone = noise_of(np.array([[0.1, 0.7], [0.0, 0.0]]), b)  # |G|^2 is rounding
+    assert math.isnan(one_part_alone.numbers("gradient")["gradient_noise_scale"])
     # Steps are averaged before they are divided.
     two = jax.tree.map(jnp.add, noise_of(gradients, b), only_noise).numbers("gradient")
     both = (trace + only_noise.covariance_trace) / (signal + only_noise.squared_norm)

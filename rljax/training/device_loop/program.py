@@ -94,6 +94,12 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"rank={config.model.lora.rank}: the device loop trains whole models "
             "(config.model.lora.rank)."
         )
+    rollouts = stage.objective.choices["rollouts"]
+    if rollouts != "whole":
+        raise ValueError(
+            f"rollouts={rollouts!r} needs the host loop; the device loop samples whole completions "
+            f"(config.{stage.name}.objective.rollouts)."
+        )
     on_host = {"start_values", "last_values"} & stage.objective.inputs
     if on_host:
         raise ValueError(

@@ -23,6 +23,7 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.context import Context, checked_count
 from rljax.training.demonstrations import demonstrations
 from rljax.training.families import Experience, Family
+from rljax.training.metrics import finished
 from rljax.training.optimizers import build_critic_optimizer
 from rljax.training.policy_gradient.batches import step_order, trained_arrays
 from rljax.training.policy_gradient.critic import Critic, critic_extra
@@ -154,7 +155,8 @@ class PolicyGradient(Family):
                 running["prompts_taken"] + sampled.rounds * batch.prompts_per_step
             )
         state = state.replace(extra=state.extra | _placed(moved, state.extra))
-        metrics = self._metrics(sampled) | {name: float(m.mean()) for name, m in compared.items()}
+        metrics = self._metrics(sampled)
+        metrics |= {name: float(value) for name, value in finished(compared).items()}
         metrics |= further.metrics
         seconds = {"sampling": samples.seconds, "scoring": sampled.scoring_seconds}
         seconds |= {phase: seconds[phase] + more for phase, more in further.seconds.items()}
