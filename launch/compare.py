@@ -12,6 +12,7 @@ was interrupted and reads what is finished; more methods can be added to a DIR.
     --threshold=0.8     held-out accuracy whose cost is reported
     --config=FILE       configs/compare.py by default
     --config.a.b=VALUE  changes a field of every run's config
+    --summary=DIR,DIR   alone: prints what several comparisons have found, as markdown
     --time=1,8          instead of running: what a step costs with so many seeds side by side
     --smoke             two seeds and two steps of everything, in about two minutes
 """
@@ -19,9 +20,21 @@ was interrupted and reads what is finished; more methods can be added to a DIR.
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 USAGE = "usage: python launch/compare.py --task=TASK --methods=A,B --seeds=N --workdir=DIR"
-KNOWN = ("task", "methods", "seeds", "workdir", "sweep", "baseline", "threshold", "config", "time")
+KNOWN = (
+    "task",
+    "methods",
+    "seeds",
+    "workdir",
+    "sweep",
+    "baseline",
+    "threshold",
+    "config",
+    "time",
+    "summary",
+)
 
 
 def parse(arguments: list[str]) -> tuple[dict[str, str], list[str], bool]:
@@ -38,6 +51,8 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str], bool]:
             options[name] = value
         else:
             raise SystemExit(f"error: unknown argument {word!r}; {USAGE}")
+    if "summary" in options:
+        return options, overrides, smoke
     for name in ("task", "methods") if "time" in options else ("task", "methods", "workdir"):
         if not options.get(name):
             raise SystemExit(f"error: --{name} is missing; {USAGE}")
@@ -50,38 +65,70 @@ def main(arguments: list[str]) -> None:
         print(f"{__doc__}\n{USAGE}")
         return
     options, overrides, smoke = parse(arguments)
-    # On CPU every core is a device of its own, over which runs are spread: that is faster than
-    # two cores on one run after the other.
-    flag, given = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
-    if flag not in given:
-        os.environ["XLA_FLAGS"] = f"{given} {flag}={os.cpu_count()}".strip()
-    from rljax.benchmarks.side_by_side import print_side_by_side, time_side_by_side
+    use_all_cores()
     from rljax.rewards.pool import ScoringError
-    from rljax.training.device_loop.compare import Comparison, alone, compare
     from rljax.training.loop import NonFiniteError
 
     try:
-        asked = Comparison(
-            task=options["task"],
-            methods=tuple(options["methods"].split(",")),
-            seeds=_number(options, "seeds", int),
-            workdir=Path(options.get("workdir", "")),
-            config=options["config"],
-            overrides=tuple(overrides),
-            sweep=options.get("sweep", ""),
-            baseline=options.get("baseline", ""),
-            threshold=_number(options, "threshold", float),
-            smoke=smoke,
-        )
-        if "time" in options:
-            counts = [_number({"time": word}, "time", int) for word in options["time"].split(",")]
-            for method in asked.methods:
-                print(f"{asked.task}/{method}")
-                print_side_by_side(time_side_by_side(alone(asked.load(method)), counts))
+        if "summary" in options:
+            summarise(options)
+        elif "time" in options:
+            time_seeds(options, overrides)
         else:
-            compare(asked)
+            compare(options, overrides, smoke)
     except (ValueError, ScoringError, NonFiniteError) as error:
         raise SystemExit(f"error: {error}") from None
+
+
+def use_all_cores() -> None:
+    """On CPU every core is a device of its own, over which runs are spread.
+
+    That is faster than two cores on one run after the other.
+    """
+    flag, given = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
+    if flag not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {flag}={os.cpu_count()}".strip()
+
+
+def compare(options: dict[str, str], overrides: list[str], smoke: bool) -> None:
+    """Runs and compares."""
+    from rljax.training.device_loop import compare
+
+    compare.compare(_asked(compare, options, overrides, smoke))
+
+
+def time_seeds(options: dict[str, str], overrides: list[str]) -> None:
+    """Times steps of each method with so many seeds side by side."""
+    from rljax.benchmarks.side_by_side import print_side_by_side, time_side_by_side
+    from rljax.training.device_loop import compare
+
+    counts = [_number({"time": word}, "time", int) for word in options["time"].split(",")]
+    asked = _asked(compare, options, overrides, False)
+    for method in asked.methods:
+        print(f"{asked.task}/{method}")
+        print_side_by_side(time_side_by_side(compare.alone(asked.load(method)), counts))
+
+
+def summarise(options: dict[str, str]) -> None:
+    """Prints what finished comparisons have found."""
+    from rljax.reporting import comparison
+
+    print(comparison.summarise([Path(folder) for folder in options["summary"].split(",")]))
+
+
+def _asked(module: Any, options: dict[str, str], overrides: list[str], smoke: bool) -> Any:
+    return module.Comparison(
+        task=options["task"],
+        methods=tuple(options["methods"].split(",")),
+        seeds=_number(options, "seeds", int),
+        workdir=Path(options.get("workdir", "")),
+        config=options["config"],
+        overrides=tuple(overrides),
+        sweep=options.get("sweep", ""),
+        baseline=options.get("baseline", ""),
+        threshold=_number(options, "threshold", float),
+        smoke=smoke,
+    )
 
 
 def _number(options: dict[str, str], name: str, kind: type) -> int | float:

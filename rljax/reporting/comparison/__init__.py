@@ -9,6 +9,7 @@ draws; methods that share seeds share initial parameters and prompts, and are co
 
 from rljax.reporting.comparison.results import Claim, claims_about
 from rljax.reporting.comparison.runs import MethodRuns, load, load_all, save
+from rljax.reporting.comparison.summary import summarise
 from rljax.reporting.comparison.write import write_comparison
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "load",
     "load_all",
     "save",
+    "summarise",
     "write_comparison",
 ]
