@@ -49,7 +49,8 @@ def _claims(workdirs: Sequence[Path]) -> list[str]:
 
 def _accuracy(row: dict[str, str]) -> str:
     low, high = (float(row[f"accuracy_mean_{end} [share]"]) for end in ("low", "high"))
-    mean, verdict = float(row["accuracy_mean [share]"]), row["verdict"]
+    mean = float(row["accuracy_mean [share]"])
+    verdict = "baseline" if row["baseline"] == "True" else row["verdict"]
     return f"{mean:.3f} [{low:.3f}, {high:.3f}], {verdict}"
 
 
