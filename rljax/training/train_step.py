@@ -124,32 +124,71 @@ def make_train_step(
             metrics["max_violation"] = SumCount(violation.sum(), jnp.float32(len(violation)))
         if counts is not None and router_bias_rate:
             held = _balanced(held, counts.total, router_bias_rate)
-        norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, optimised)
-        key = None if rounding_key is None else jax.random.fold_in(rounding_key, state.updates)
-        params = combine(apply_updates(optimised, changes, key=key), held)
-        learns = finite & batch["mask"].any() if "mask" in batch else finite
-        keep = lambda new, old: jnp.where(learns, new, old)  # noqa: E731
-        skipped = 1 - finite.astype(jnp.int32)
-        state = state.replace(
-            params=jax.tree.map(keep, params, state.params),
-            optimizer_state=jax.tree.map(keep, optimizer_state, state.optimizer_state),
-            updates=state.updates + 1,
-            skipped=state.skipped + skipped,
-            skipped_in_a_row=(state.skipped_in_a_row + 1) * skipped,
+        finite = jnp.isfinite(loss)
+        state, moved = optimizer_step(
+            state,
+            gradient,
+            optimizer,
+            held=held,
+            finite=finite,
+            learns=batch["mask"].any() if "mask" in batch else True,
+            rounding_key=rounding_key,
         )
-        one = jnp.ones(())
-        metrics = metrics | {
-            "loss": SumCount(jnp.where(finite, loss, 0.0), finite.astype(jnp.float32)),
-            "gradient_norm": SumCount(jnp.where(finite, norm, 0.0), finite.astype(jnp.float32)),
-            "updates_skipped": SumCount(skipped.astype(jnp.float32), one),
-        }
+        finite &= moved["gradient_norm"].count > 0
+        metrics = metrics | moved
+        metrics["loss"] = SumCount(jnp.where(finite, loss, 0.0), finite.astype(jnp.float32))
         if micro_batches > 1:
+            norm = metrics["gradient_norm"].total
             metrics["gradient"] = _noise(squares, norm, finite, batch, micro_batches)
         return state, metrics
 
     return step
+
+
+def optimizer_step(
+    state: TrainState,
+    gradient: Params,
+    optimizer: optax.GradientTransformation,
+    *,
+    held: Params,
+    finite: Array | bool = True,
+    learns: Array | bool = True,
+    rounding_key: Array | None,
+) -> tuple[TrainState, Metrics]:
+    """The state after an optimizer's step with this gradient.
+
+    Args:
+        state: before it.
+        gradient: f32, of the parameters that are optimised.
+        optimizer: an optax transformation.
+        held: the parameters that are not, as they will be.
+        finite: [] bool, False skips the step, and counts it as skipped, as a gradient does that is
+            not finite.
+        learns: [] bool, False leaves parameters and optimizer as they are and counts nothing.
+        rounding_key: of bfloat16 parameters; None rounds to nearest.
+
+    Returns:
+        The state, and the metrics `gradient_norm` and `updates_skipped`.
+    """
+    optimised, _ = split_held(state.params)
+    norm = optax.tree.norm(gradient)
+    finite = finite & jnp.isfinite(norm)
+    changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, optimised)
+    key = None if rounding_key is None else jax.random.fold_in(rounding_key, state.updates)
+    params = combine(apply_updates(optimised, changes, key=key), held)
+    keep = lambda new, old: jnp.where(finite & learns, new, old)  # noqa: E731
+    skipped = 1 - finite.astype(jnp.int32)
+    state = state.replace(
+        params=jax.tree.map(keep, params, state.params),
+        optimizer_state=jax.tree.map(keep, optimizer_state, state.optimizer_state),
+        updates=state.updates + 1,
+        skipped=state.skipped + skipped,
+        skipped_in_a_row=(state.skipped_in_a_row + 1) * skipped,
+    )
+    return state, {
+        "gradient_norm": SumCount(jnp.where(finite, norm, 0.0), finite.astype(jnp.float32)),
+        "updates_skipped": SumCount(skipped.astype(jnp.float32), jnp.ones(())),
+    }
 
 
 def _noise(

@@ -18,10 +18,9 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.data.sources import records_for_step, stream
-from rljax.models.lora import combine, flatten, split_held, unflatten
+from rljax.models.lora import flatten, split_held, unflatten
 from rljax.models.network import Params
 from rljax.objectives.evolution import UNPERTURBED
-from rljax.objectives.metrics import SumCount
 from rljax.objectives.parts import apply
 from rljax.parallel.rules import replicated, rows_divisor
 from rljax.rewards.pool import Scores
@@ -34,9 +33,8 @@ from rljax.training.perturbation import Perturbation
 from rljax.training.population import Population
 from rljax.training.rollout_record import rollout_record
 from rljax.training.rollouts import Samples, rollout_metrics, sample_texts, score_samples
-from rljax.training.rounding import apply_updates
 from rljax.training.state import TrainState
-from rljax.training.train_step import Batch, Metrics, jit_update
+from rljax.training.train_step import Batch, Metrics, jit_update, optimizer_step
 
 # The noise is a stream of its own: no step has this number.
 NOISE_STREAM = 2**31 - 1
@@ -160,7 +158,10 @@ class Evolution(Family):
             # Every device needs the fitness of all members; there is nothing else to send.
             fitness = jax.lax.with_sharding_constraint(batch["fitness"], replicated(mesh))
             gradient = self.perturbation.gradient(keys, batch["epoch"][0], fitness)
-            return moved(state, gradient, optimizer, rounding_key=rounding_key)
+            optimised, held = split_held(state.params)
+            leaves = flatten(gradient)
+            gradient = unflatten({path: leaves[path] for path in flatten(optimised)})
+            return optimizer_step(state, gradient, optimizer, held=held, rounding_key=rounding_key)
 
         extra = self.extra(context, self.stage)
         return jit_update(update, context.network, optimizer, mesh, extra)
@@ -218,44 +219,6 @@ def make_perturbation(context: Context, stage: Stage) -> Perturbation:
         unperturbed=UNPERTURBED.get(stage.objective.choices["fitness"], 0),
         group_size=stage.batch.samples_per_prompt,
     )
-
-
-def moved(
-    state: TrainState,
-    gradient: Params,
-    optimizer: optax.GradientTransformation,
-    *,
-    rounding_key: Array | None,
-) -> tuple[TrainState, Metrics]:
-    """The state after an optimizer's step with this gradient; skipped where it is not finite.
-
-    Args:
-        state: without adapters.
-        gradient: the tree of the parameters, f32.
-        optimizer: an optax transformation.
-        rounding_key: of bfloat16 parameters; None rounds to nearest.
-    """
-    optimised, held = split_held(state.params)
-    leaves = flatten(gradient)
-    gradient = unflatten({path: leaves[path] for path in flatten(optimised)})
-    norm = optax.tree.norm(gradient)
-    finite = jnp.isfinite(norm)
-    changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, optimised)
-    key = None if rounding_key is None else jax.random.fold_in(rounding_key, state.updates)
-    params = combine(apply_updates(optimised, changes, key=key), held)
-    keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
-    skipped = 1 - finite.astype(jnp.int32)
-    state = state.replace(
-        params=jax.tree.map(keep, params, state.params),
-        optimizer_state=jax.tree.map(keep, optimizer_state, state.optimizer_state),
-        updates=state.updates + 1,
-        skipped=state.skipped + skipped,
-        skipped_in_a_row=(state.skipped_in_a_row + 1) * skipped,
-    )
-    return state, {
-        "gradient_norm": SumCount(jnp.where(finite, norm, 0.0), finite.astype(jnp.float32)),
-        "updates_skipped": SumCount(skipped.astype(jnp.float32), jnp.ones(())),
-    }
 
 
 def _stop_automaton(context: Context, strings: tuple[str, ...]) -> TokenAutomaton | None:
