@@ -154,6 +154,33 @@ METRICS: dict[str, Metric] = {
     ),
     "gradient_norm": Metric("Gradient norm", "Global norm before clipping.", True),
     "truncated_share": Metric("Truncated", "Share of completions that ran into the token budget."),
+    "trained_token_share": Metric(
+        "Tokens trained on", "Share of the sampled tokens that filters and selections leave."
+    ),
+    "sampling_rounds": Metric(
+        "Sampling rounds", "Times that prompts were sampled until enough groups had a signal."
+    ),
+    "filled_prompts": Metric(
+        "Filled prompts", "Prompts without signal that fill a step, kept out of the loss."
+    ),
+    "finished_responses": Metric(
+        "Finished responses", "Completions that ended in this window; the others go on."
+    ),
+    "partial_share": Metric("Partial responses", "Share of the slots whose completion goes on."),
+    "window_age": Metric("Age of responses", "Windows that a completion has been going on for."),
+    "decode_steps": Metric("Decode steps", "Tokens that the longest slot decoded in this step."),
+    "cuts_per_completion": Metric("Cuts", "States of a completion whose value is sampled."),
+    "value_states": Metric("Value states", "Different states whose value was sampled."),
+    "value_tokens": Metric("Value tokens", "Tokens sampled for values, not trained on."),
+    "value_truncated_share": Metric(
+        "Truncated values", "Share of continuations that ran into the token budget."
+    ),
+    "tree_leaves": Metric("Leaves", "Completions at the ends of the trees."),
+    "tree_edges": Metric("Edges", "Segments of the trees."),
+    "trained_edge_share": Metric("Edges trained on", "Share of the edges with an advantage."),
+    "population_deviation": Metric(
+        "Deviation of scores", "Between perturbed policies, before the update."
+    ),
     "nll": Metric("Negative log-likelihood", "Of the demonstrated tokens, nats per token."),
     "kl": Metric("KL term", "The KL estimate that the loss penalises, per token."),
     "balance_loss": Metric(
