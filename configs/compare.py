@@ -28,9 +28,13 @@ TASKS = {
 ON_POLICY = ("reinforce", "reinforce_batch", "rloo", "remax", "gpg", "opo", "ibpo")
 
 # What a method needs besides its name. In sampling until a step is full, three rounds are enough.
+# Penalties of length (dapo, dler, canon_eff) have little to do: completions are as short as can be.
 METHODS = {
-    **{name: dict(objective=dict(filter_rounds=3)) for name in ("dapo", "dler", "ngrpo", "hapo")},
-    **{name: dict(critic=dict(warmup_updates=20)) for name in ("ppo", "vc_ppo", "vapo")},
+    **{
+        name: dict(objective=dict(filter_rounds=3))
+        for name in ("dapo", "dler", "da_dler", "ngrpo", "hapo")
+    },
+    **{name: dict(critic=dict(warmup_updates=20)) for name in ("ppo", "vc_ppo", "vapo", "ma_rlhf")},
 }
 
 # Methods with one row more for each prompt.

@@ -70,6 +70,8 @@ def shorten(config: ConfigDict) -> None:
         if section.data.pair_prompts is not None:
             section.data.pair_prompts = min(section.data.pair_prompts, 32)
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)
+        if section.critic.warmup_updates is not None:
+            section.critic.warmup_updates = min(section.critic.warmup_updates, 1)
     if config.data.kind in ("reasoning_gym", "symbols"):
         config.data.train_size = min(config.data.train_size, 64)
     config.data.heldout_size = min(config.data.heldout_size, 8)

@@ -32,7 +32,16 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         stage: resolved.
         where: its path in the config.
     """
-    for check in (_ratio, _critic, _corrections, _demonstrations, _groups, _prefixes, _tree):
+    for check in (
+        _ratio,
+        _critic,
+        _corrections,
+        _demonstrations,
+        _filter,
+        _groups,
+        _prefixes,
+        _tree,
+    ):
         check(stage, where)
     if stage.objective.choices["rollouts"] == "windows":
         _critic_of_windows(stage, where)
@@ -119,6 +128,27 @@ def _demonstrations(stage: Stage, where: str) -> None:
         raise ValueError(
             f"advantage={stage.objective.choices['advantage']!r} reads demonstrations, and there "
             f"are none ({where}.objective.demonstrations)."
+        )
+
+
+def _filter(stage: Stage, where: str) -> None:
+    """What decides over a group must be known as soon as it is sampled, and decide alone."""
+    choices = stage.objective.choices
+    if choices["group_filter"] == "none":
+        return
+    shaping = stage.objective.functions["reward_shaping"]
+    later = {"old_entropy", "old_logprobs", "ref_logprobs"} & set(inputs_of(shaping))
+    if later:
+        raise ValueError(
+            f"reward_shaping={choices['reward_shaping']!r} reads {sorted(later)[0]!r}, not known "
+            f"when group_filter={choices['group_filter']!r} decides what is sampled again "
+            f"({where}.objective.reward_shaping, {where}.objective.group_filter)."
+        )
+    if choices["demonstrations"] == "switch":
+        raise ValueError(
+            f"group_filter={choices['group_filter']!r} drops the groups that "
+            f"demonstrations='switch' is made for ({where}.objective.group_filter, "
+            f"{where}.objective.demonstrations)."
         )
 
 

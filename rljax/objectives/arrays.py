@@ -23,6 +23,7 @@ class Described(NamedTuple):
 ARRAYS: dict[str, Described] = {
     "mask": Described("NT", bool, "step", "True on tokens that were sampled and are trained on"),
     "tokens": Described("NT", int, "step", "the sampled tokens"),
+    "sampled": Described("NT", bool, "step", "the mask before a switch to demonstrations"),
     "group_ids": Described("N", int, "step", "equal for the samples of one prompt"),
     "scores": Described("N", float, "step", "reward of the whole sample"),
     "correct": Described("N", bool, "step", "right by the task's own measure"),

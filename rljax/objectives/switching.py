@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def switch_to_demonstrations(
+def switched_rows(
     correct: Array,
     mask: Array,
     group_ids: Array,
@@ -13,7 +13,7 @@ def switch_to_demonstrations(
     *,
     switch_threshold: float = 0.0,
 ) -> Array:
-    """Which tokens a step trains on: samples, or a demonstration (HPT, arXiv:2509.04419).
+    """Which rows a step trains on: samples, or a demonstration (HPT, arXiv:2509.04419).
 
     With P the share of right samples of a prompt: P <= threshold trains on the demonstration only,
     P > threshold on the samples only. A threshold below 0 is pure reinforcement learning, 1 is pure
@@ -21,13 +21,13 @@ def switch_to_demonstrations(
 
     Args:
         correct: [N] bool; not read of demonstrations.
-        mask: [N, T] bool, tokens of samples and demonstrations.
+        mask: [N, T] bool, tokens of all samples and demonstrations, before anything narrows it.
         group_ids: [N] i32.
         demonstration: [N] bool.
         switch_threshold: in shares of right samples.
 
     Returns:
-        [N, T] bool.
+        [N] bool.
     """
     rows = len(correct)
     _, segment = jnp.unique(group_ids, return_inverse=True, size=rows)
@@ -40,4 +40,4 @@ def switch_to_demonstrations(
 
     solved = total(sampled & correct) / jnp.maximum(total(sampled), 1.0)
     fails = (solved <= switch_threshold) & (total(shown) > 0)
-    return mask & (fails == demonstration)[:, None]
+    return fails == demonstration

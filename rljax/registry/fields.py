@@ -73,7 +73,7 @@ FIELD_DOCS: dict[str, str] = {
     "norm_scope": "deviation of the advantages over the batch or over each group",
     "advantage_clip": "bound on the normalised advantages",
     "format_penalty": "lost by a sample without the answer phrase",
-    "supervised_weight": "factor of the answer's own likelihood term",
+    "supervised_weight": "factor of the likelihood of the reference answer, or of demonstrations",
 }
 
 
@@ -88,6 +88,7 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clip_high": (lambda x: x >= 0, ">= 0"),
     "dual_clip": (lambda x: x > 1, "> 1"),
     "kl_weight": (lambda x: x >= 0, ">= 0"),
+    "filter_rounds": (lambda x: x >= 1, "a whole number >= 1"),
     "proxy_threshold": (lambda x: 0 <= x <= 1, "in [0, 1]"),
     "likelihood_weight": (lambda x: x >= 0, ">= 0"),
     "value_samples": (lambda x: x >= 1, "a whole number >= 1"),

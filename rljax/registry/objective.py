@@ -11,6 +11,7 @@ from rljax.objectives.advantages import BASELINE_UPDATES
 from rljax.objectives.batch_inputs import BATCH_INPUTS
 from rljax.objectives.kl import KL_ESTIMATORS
 from rljax.objectives.parts import Field, documented, fields_of, inputs_of
+from rljax.objectives.policy_gradient import is_zero
 from rljax.objectives.values import critic_loss
 from rljax.registry.families import FAMILIES
 from rljax.registry.fields import FIELD_DOCS, LIMITS
@@ -58,7 +59,7 @@ class Objective:
     def kl(self) -> Callable | None:
         """The KL estimator, or None without a KL term: a weight of 0 costs nothing."""
         weight = self.values.get("kl_weight", 0.0)
-        return KL_ESTIMATORS[self.values["kl_estimator"]] if weight else None
+        return None if is_zero(weight) else KL_ESTIMATORS[self.values["kl_estimator"]]
 
     @property
     def needs_reference(self) -> bool:

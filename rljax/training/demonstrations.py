@@ -19,7 +19,33 @@ def demonstrations(
     Raises:
         ValueError: for a problem without one, or one longer than a completion may be.
     """
-    field = f"config.{stage.name}.sampling.max_new_tokens"
+    return encode_completions(
+        demonstration_texts(stage, records),
+        context.tokenizer,
+        max_new_tokens=stage.max_new_tokens,
+        field=f"config.{stage.name}.sampling.max_new_tokens",
+    )
+
+
+def demonstration_scores(
+    context: Context, stage: Stage, records: Sequence[Record], mask: np.ndarray
+) -> np.ndarray:
+    """What the run's verifier says of the demonstrations, [B] f32; `mask` is theirs, [B, T]."""
+    scores = context.scorer.score(
+        context.prompt_texts(records),
+        demonstration_texts(stage, records),
+        context.references(records),
+        mask.sum(axis=1).tolist(),
+    )
+    return scores.total
+
+
+def demonstration_texts(stage: Stage, records: Sequence[Record]) -> list[str]:
+    """The demonstration of each problem.
+
+    Raises:
+        ValueError: for a problem without one.
+    """
     texts = []
     for place, record in enumerate(records):
         column = next((name for name in COLUMNS if record.get(name)), None)
@@ -31,6 +57,4 @@ def demonstrations(
                 "config.data)."
             )
         texts.append(record[column])
-    return encode_completions(
-        texts, context.tokenizer, max_new_tokens=stage.max_new_tokens, field=field
-    )
+    return texts

@@ -320,6 +320,10 @@ class Runner:
         return metrics["accuracy_greedy"]
 
 
+# Metrics that count updates which were not made, the policy's first.
+SKIPPED = ("updates_skipped", "critic/updates_skipped")
+
+
 class StepLog:
     """Collects steps and writes them together, so that the device need not wait for each."""
 
@@ -336,6 +340,7 @@ class StepLog:
         self.max_skipped = config.safety.max_skipped_in_a_row
         self.applied = int(state.updates - state.skipped)
         self.in_a_row = int(state.skipped_in_a_row)
+        self.waits = stage.critic.get("warmup_updates", 0)  # updates of the critic alone
         self.waiting: list[Step] = []
 
     def add(self, step: Step) -> None:
@@ -356,12 +361,13 @@ class StepLog:
         for step, updates in zip(steps, fetched, strict=True):
             shown = self._write(step, updates, seconds)
             for update in updates:
-                self._count(bool(update["updates_skipped"].total))
+                self._count([bool(update[name].total) for name in SKIPPED if name in update])
         self.progress.update(steps[-1].step, shown)
 
-    def _count(self, skipped: bool) -> None:
-        self.applied += not skipped
-        self.in_a_row = self.in_a_row + 1 if skipped else 0
+    def _count(self, skipped: Sequence[bool]) -> None:
+        """Of one update: whether the policy's was skipped, and its critic's."""
+        self.applied += not skipped[0]
+        self.in_a_row = self.in_a_row + 1 if any(skipped) else 0
         if self.in_a_row >= self.max_skipped:
             raise NonFiniteError(
                 f"{self.in_a_row} updates in a row had a non-finite loss or gradient (stage "
@@ -377,7 +383,7 @@ class StepLog:
         metrics = {
             **experience.metrics,
             **mean_metrics(updates),
-            "learning_rate": float(self.schedule(self.applied)),
+            "learning_rate": float(self.schedule(max(0, self.applied - self.waits))),
         }
         phases = dict(experience.seconds)
         phases["update"] = max(0.0, seconds - sum(phases.values()))

@@ -24,6 +24,7 @@ def finished(metrics: Mapping[str, Metric]) -> dict[str, Number]:
         numbers |= metric.numbers(name)
     if metrics.keys() >= set(OF_CRITIC):
         numbers["explained_variance"] = explained_variance(metrics)
-    if "updates_skipped" in metrics:
-        numbers["updates_skipped"] = metrics["updates_skipped"].total
+    for name in metrics:
+        if name.endswith("updates_skipped"):
+            numbers[name] = metrics[name].total
     return numbers

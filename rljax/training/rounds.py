@@ -17,6 +17,7 @@ class Sampled(NamedTuple):
     rounds: int
     filled: int  # prompts of the B that the filter would have dropped
     scoring_seconds: float
+    failed: int  # samples that the verifier failed on, of all rounds
 
 
 def sample_rounds(
@@ -41,14 +42,17 @@ def sample_rounds(
         rounds: at most so many.
     """
     passed: list[tuple[Samples, Scores]] = []
-    count, seconds = 0, 0.0
+    count, seconds, sampling, failed = 0, 0.0, 0.0, 0
     for number in range(rounds):
         samples, scores, scoring = sample(number)
         seconds += scoring
         passes = np.asarray(keep(samples, scores))
         index = np.flatnonzero(passes)[: prompts - count]
+        sampling += samples.seconds
+        failed = failed + int(scores.failed.sum())
         if len(index) == prompts:  # nothing to join
-            return Sampled(samples, scores, number + 1, 0, seconds)
+            samples = samples._replace(seconds=sampling)
+            return Sampled(samples, scores, number + 1, 0, seconds, failed)
         passed.append(_take(samples, scores, index))
         count += len(index)
         if count == prompts:
@@ -56,8 +60,9 @@ def sample_rounds(
     filled = prompts - count
     if filled:
         passed.append(_take(samples, scores, np.flatnonzero(~passes)[:filled]))
-    joined = join_samples([part[0] for part in passed]), join_scores([part[1] for part in passed])
-    return Sampled(*joined, number + 1, filled, seconds)
+    joined = join_samples([part[0] for part in passed])._replace(seconds=sampling)
+    scores = join_scores([part[1] for part in passed])
+    return Sampled(joined, scores, number + 1, filled, seconds, failed)
 
 
 def _take(samples: Samples, scores: Scores, index: Sequence[int]) -> tuple[Samples, Scores]:

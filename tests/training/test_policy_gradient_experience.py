@@ -111,3 +111,35 @@ def test_the_controller_moves_the_weight_after_use():
     # The measured KL is the mean length, above the target by more than the clip of 0.2.
     assert float(moved["kl_coefficient"]) == pytest.approx(0.2 * (1 + 0.2 * 6 / 6))
     np.testing.assert_allclose(made["kl_weights"], 0.2)
+
+
+def test_dropped_groups_enter_no_statistic_of_the_others():
+    """Whitened over the batch: the group that is kept is compared with itself alone."""
+    overrides = {"group_filter": "mixed"}
+    made, _, _ = experience("reinforce_pp_baseline", overrides | {"kl_placement": "none"})
+    kept = MASK & (GROUPS == 0)[:, None]
+    np.testing.assert_array_equal(made["mask"], kept)
+    advantages = np.asarray(made["advantages"])
+    assert advantages[kept].mean() == pytest.approx(0.0, abs=1e-6)
+    assert advantages[kept].var(ddof=1) == pytest.approx(1.0, abs=1e-4)
+    np.testing.assert_array_equal(advantages[~kept], 0.0)
+
+
+def test_the_switch_judges_all_samples_even_where_a_selection_drops_them():
+    """Group 1 is solved; that no token of it is selected does not bring in its demonstration."""
+    finished = np.array([1, 1, 0, 1, 1, 1], bool)
+    made, _, _ = experience(
+        "hpt", {"selection": "finished"}, demonstration=SHOWN, finished=finished
+    )
+    np.testing.assert_array_equal(np.asarray(made["mask"])[GROUPS == 1], False)
+
+
+def test_a_demonstration_does_not_save_a_group_from_the_filter():
+    """Judged by its samples: all wrong, or all right, is no signal."""
+    made, _, _ = experience(
+        "luffy",
+        {"group_filter": "mixed"},
+        demonstration=np.array([0, 0, 0, 0, 0, 1], bool),
+        correct=np.array([1, 0, 1, 1, 0, 1], bool),
+    )
+    np.testing.assert_array_equal(made["mask"], MASK & (GROUPS == 0)[:, None])

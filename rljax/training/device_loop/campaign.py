@@ -184,7 +184,7 @@ def _method_runs(
     }
     # What was sampled, whether it was trained on or not.
     per_step = batch.prompts_per_step * batch.samples_per_prompt
-    tokens = train["completion_tokens"] * per_step * train.get("sampling_rounds", 1.0)
+    tokens = train.get("sampled_tokens", train["completion_tokens"] * per_step)
     steps, logged = curves["steps"], curves["train_steps"]
     total = np.concatenate([np.zeros((count, 1)), np.cumsum(tokens, axis=1)], axis=1)
     seconds = float(curves["seconds"].sum()) / count / len(campaign.points)

@@ -14,11 +14,13 @@ from rich.console import Console
 from rljax.config.identity import config_hash
 from rljax.config.load import load_config, shorten
 from rljax.config.model import resolve_model
+from rljax.config.schema import OPTIMIZER
+from rljax.config.stage import Stage
 from rljax.config.validate import plain, validate
 from rljax.errors import unknown_name
 from rljax.models.network import Network, Params
 from rljax.parallel.mesh import make_mesh
-from rljax.registry import METHODS
+from rljax.registry import METHODS, objective_fields
 from rljax.reporting.comparison import MethodRuns, claims_about, write_comparison
 from rljax.tasks.symbols.alphabet import VOCAB_SIZE
 from rljax.training.checkpoints import restore_params
@@ -155,7 +157,7 @@ def sweep_points(path: str) -> tuple[Mapping[str, float], ...]:
 def check_points(config: ConfigDict, points: Sequence[Mapping[str, float]], method: str) -> None:
     """Raises ValueError for a swept field that a method never reads, or that is out of range."""
     (stage,) = validate(config)
-    name = stage.name
+    name, kinds = stage.name, _field_kinds()
     for point in points:
         changed = ConfigDict(config.to_dict())
         for field, value in point.items():
@@ -163,8 +165,32 @@ def check_points(config: ConfigDict, points: Sequence[Mapping[str, float]], meth
             if section not in SWEPT or leaf not in changed[name].get(section, {}):
                 known = [f"{part}.{one}" for part in SWEPT for one in changed[name][part]]
                 raise unknown_name("swept field", field, known, "--sweep")
+            if kinds[field] is not float:
+                raise ValueError(
+                    f"{field} is of type {kinds[field].__name__}: a sweep side by side is over "
+                    "numbers that no shape or structure depends on (--sweep)."
+                )
             changed[name][section][leaf] = value
         try:
-            validate(changed)
+            (swept,) = validate(changed)
         except ValueError as error:
             raise ValueError(f"{method} with {dict(point)}: {error}") from error
+        if _terms(swept) != _terms(stage):
+            raise ValueError(
+                f"{method} with {dict(point)} switches a term of the loss on or off, which is "
+                "another program: sweep between values that are not 0, from a config whose own "
+                "value is not 0 (--sweep)."
+            )
+
+
+def _terms(stage: Stage) -> dict[str, bool]:
+    """Which terms there are at all: a weight of 0 leaves one out."""
+    weights = ("kl_weight", "entropy_weight", "likelihood_weight")
+    return {name: bool(stage.objective.values.get(name)) for name in weights}
+
+
+def _field_kinds() -> dict[str, type]:
+    """Types of the fields that may be swept."""
+    kinds = {f"optimizer.{name}": field.kind for name, field in OPTIMIZER.items()}
+    fields = objective_fields("policy_gradient")
+    return kinds | {f"objective.{name}": field.type for name, field in fields.items()}

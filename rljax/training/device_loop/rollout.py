@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.models.network import Params
-from rljax.objectives.parts import apply
 from rljax.sampling.request import Requests
 from rljax.training.device_loop.program import DeviceProgram
+from rljax.training.policy_gradient.experience import kept_groups
 from rljax.training.policy_gradient.group import Group, step_arrays
 
 
@@ -26,6 +26,7 @@ class Rounds(NamedTuple):
     taken: Sampled  # the first `count` prompts count
     count: Array  # [] i32
     number: Array  # [] i32, rounds
+    tokens: Array  # [] i32, sampled in all rounds
     latest: Sampled  # the last round's
     passes: Array  # [B] bool, its prompts that pass
 
@@ -44,7 +45,7 @@ def sample_step(
         step: [] i32, from 1.
 
     Returns:
-        The step's samples; `sampling_rounds` and `filled_prompts`.
+        The step's samples; with a filter `sampling_rounds`, `filled_prompts` and `sampled_tokens`.
     """
     stage, problems = program.stage, len(program.train.prompts)
     prompts = stage.batch.prompts_per_step
@@ -68,11 +69,10 @@ def sample_step(
 
     if stage.objective.choices["group_filter"] == "none":
         return sample(jnp.int32(0)), {}
-    keep = stage.objective.part("group_filter")
     rounds = stage.objective.values["filter_rounds"]
 
     def passing(sampled: Sampled) -> Array:
-        kept = apply(keep, step_arrays(sampled.group))
+        kept = kept_groups(stage.objective, step_arrays(sampled.group))
         return kept.reshape(sampled.group.scores.shape).any(axis=1)
 
     def goes_on(carry: Rounds) -> Array:
@@ -83,18 +83,20 @@ def sample_step(
         passes = passing(latest)
         taken = _append(carry.taken, latest, passes, carry.count)
         count = jnp.minimum(carry.count + passes.sum(), prompts)
-        return Rounds(taken, count, carry.number + 1, latest, passes)
+        tokens = carry.tokens + latest.group.mask.sum()
+        return Rounds(taken, count, carry.number + 1, tokens, latest, passes)
 
     empty = jax.tree.map(
         lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(sample, jnp.int32(0))
     )
     zero = jnp.int32(0)
     carry = jax.lax.while_loop(
-        goes_on, again, Rounds(empty, zero, zero, empty, jnp.zeros(prompts, bool))
+        goes_on, again, Rounds(empty, zero, zero, zero, empty, jnp.zeros(prompts, bool))
     )
     return _append(carry.taken, carry.latest, ~carry.passes, carry.count), {
         "sampling_rounds": carry.number,
         "filled_prompts": prompts - carry.count,
+        "sampled_tokens": carry.tokens,
     }
 
 

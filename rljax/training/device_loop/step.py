@@ -91,7 +91,7 @@ def with_values(stage: Stage, values: dict[str, Array]) -> Stage:
 def first_state(program: DeviceProgram, run: Run, params: Params) -> TrainState:
     """The state that a run starts with."""
     pieces, zero = make_pieces(program, run), jnp.zeros((), jnp.int32)
-    extra = {name: jnp.asarray(value) for name, value in running_statistics(program.stage).items()}
+    extra = {name: jnp.asarray(value) for name, value in running_statistics(pieces.stage).items()}
     if pieces.critic is not None:
         extra["critic"] = pieces.critic.first_state(params)
     moments = first_moments(pieces.optimizer, params)
@@ -145,7 +145,9 @@ def _rows(program: DeviceProgram, stage: Stage, sampled: Sampled) -> tuple[Batch
     """The rows that the model runs on, and the arrays of the step."""
     data, group = program.train.take(sampled.index), sampled.group
     if stage.batch.demonstrations_per_prompt:
-        group = with_demonstrations(group, data.solutions, data.solution_mask)
+        shown = data.solutions, data.solution_mask
+        scores, _ = program.judge(data.facts, *(x[:, None] for x in shown))
+        group = with_demonstrations(group, *shown, scores[:, 0])
     inputs = rollout_rows(
         data.prompts,
         data.prompt_mask,

@@ -21,13 +21,13 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.context import Context, checked_count
-from rljax.training.demonstrations import demonstrations
+from rljax.training.demonstrations import demonstration_scores, demonstrations
 from rljax.training.families import Experience, Family
 from rljax.training.metrics import finished
 from rljax.training.optimizers import build_critic_optimizer
 from rljax.training.policy_gradient.batches import step_order, trained_arrays
 from rljax.training.policy_gradient.critic import Critic, critic_extra
-from rljax.training.policy_gradient.experience import make_experience
+from rljax.training.policy_gradient.experience import kept_groups, make_experience
 from rljax.training.policy_gradient.group import Group, step_arrays, with_demonstrations
 from rljax.training.policy_gradient.loss import PolicyLoss
 from rljax.training.policy_gradient.needs import running_statistics, with_schedule
@@ -82,7 +82,7 @@ class PolicyGradient(Family):
             lambda network: make_scores(network, stage), batch_sharding(context.mesh)
         )
         self.compare = jax.jit(self._compare)
-        self._keeps = jax.jit(functools.partial(apply, self.objective.part("group_filter")))
+        self._keeps = jax.jit(functools.partial(kept_groups, self.objective))
 
     def _engine(self, samples: int, token_filter: TokenFilter) -> Any:
         return self.context.make_engine(
@@ -136,9 +136,9 @@ class PolicyGradient(Family):
         samples, scores = sampled.samples, sampled.scores
         group = step_group(samples, scores)
         if batch.demonstrations_per_prompt:
-            group = with_demonstrations(
-                group, *demonstrations(self.context, self.stage, samples.records)
-            )
+            shown = self.context, self.stage, samples.records
+            tokens, mask = demonstrations(*shown)
+            group = with_demonstrations(group, tokens, mask, demonstration_scores(*shown, mask))
         inputs = self._inputs(samples, group)
         arrays = step_arrays(group) | self._scored(params, state, inputs)
         if self.greedy is not None:
@@ -266,6 +266,7 @@ class PolicyGradient(Family):
 
     def _metrics(self, sampled: Sampled) -> dict[str, float]:
         metrics = rollout_metrics(sampled.samples, sampled.scores)
+        metrics["scoring_failures"] = float(sampled.failed)
         if self.objective.choices["group_filter"] != "none":
             metrics["sampling_rounds"] = float(sampled.rounds)
             metrics["filled_prompts"] = float(sampled.filled)
@@ -283,10 +284,29 @@ class PolicyGradient(Family):
         updated = batch["row"].reshape(-1)
         detail.log_ratio[updated] = log_ratio[updated]
 
+    def _applied_ratio(self, rows: Rows, moved: np.ndarray) -> np.ndarray:
+        """The log-ratio [N, T] that the objective uses, of each token's last update.
+
+        Args:
+            rows: of the step, [N, T].
+            moved: [N, T], the policy before that update / the policy of the step's start.
+        """
+        if self.objective.choices["ratio"] == "none":
+            return moved
+        start = rows.get("old_logprobs", rows["behavior_logprobs"])
+        behind = self.objective.choices["denominator"] == "behavior"
+        arrays = {
+            **rows,
+            "logprobs": np.where(rows["mask"], start, 0.0) + moved,
+            "old_logprobs": rows["behavior_logprobs"] if behind else start,
+        }
+        return np.asarray(apply(self.objective.part("ratio"), arrays))
+
     def record(self, step: int, experience: Experience) -> dict[str, Any]:
         """The step's samples, and what their updates did to them: ratios, dropped gradients."""
         detail: Detail = experience.detail
-        rows, log_ratio = detail.rows, detail.log_ratio
+        rows = detail.rows
+        log_ratio = self._applied_ratio(rows, detail.log_ratio)
         dropped = np.zeros(log_ratio.shape, bool)
         if self.objective.choices["surrogate"] == "clipped":
             fields = {name: self.objective.values[name] for name in fields_of(clipped_tokens)}

@@ -30,6 +30,7 @@ from rljax.training.context import Context
 from rljax.training.continuations import Prefixes, with_prefixes
 from rljax.training.families import Experience
 from rljax.training.families.policy_gradient import Detail, PolicyGradient
+from rljax.training.metrics import finished
 from rljax.training.policy_gradient.group import Group, step_arrays
 from rljax.training.rollouts import Samples, rollout_metrics, score_samples, take_prompts
 from rljax.training.state import Extra, TrainState
@@ -121,7 +122,7 @@ class WindowedPolicyGradient(PolicyGradient):
         )
         metrics = window_metrics(slots, new, complete, step=step)
         metrics |= rollout_metrics(done, found) if complete.any() else {}
-        metrics |= {name: float(metric.mean()) for name, metric in compared.items()}
+        metrics |= {name: float(value) for name, value in finished(compared).items()}
         del metrics["groups_without_signal"]  # a slot is compared with no other
         tokens = int(trained["mask"].sum()) * self.stage.batch.epochs_per_step
         detail = Detail(samples, scores, inputs, trained, np.zeros(new.shape))

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -16,7 +17,7 @@ from rljax.objectives.metrics import SumCount
 from rljax.objectives.parts import apply
 from rljax.objectives.policy_gradient import kl_in_reward
 from rljax.objectives.selections import FULL_DENOMINATOR
-from rljax.objectives.switching import switch_to_demonstrations
+from rljax.objectives.switching import switched_rows
 from rljax.objectives.whitening import whiten
 from rljax.registry import Objective
 
@@ -29,8 +30,9 @@ def make_experience(
 ) -> tuple[Arrays, Arrays, Metrics]:
     """Compares the samples of a step with each other.
 
-    The order matters: scores are shaped, compared over all samples that were scored, and only then
-    is the mask narrowed to what is trained on.
+    The order matters: scores are shaped, groups that the filter drops are taken out of all that
+    follows, whitening included, the rest is compared, and only then is the mask narrowed to what is
+    trained on.
 
     Args:
         objective: of the stage; its values may be traced.
@@ -48,17 +50,15 @@ def make_experience(
         shown = arrays["demonstration"][:, None]
         reported = jnp.where(shown, arrays["old_logprobs"], arrays["behavior_logprobs"])
         arrays["behavior_logprobs"] = reported
-    sampled = arrays["mask"]
-    if "demonstration" in arrays and objective.choices["demonstrations"] == "switch":
-        sampled &= ~arrays["demonstration"][:, None]
-    compared = arrays | {"mask": sampled}
+    sampled = sampled_mask(arrays)
+    compared = arrays | {"mask": sampled if _switches(objective) else arrays["mask"]}
     compared |= _shaped(objective, compared)
-    compared["token_rewards"] = at_last_token(compared["scores"], sampled)
+    rewards = at_last_token(compared["scores"], compared["mask"])
     metrics = {
-        "groups_without_signal": share_without_signal(
-            compared["token_rewards"], sampled, compared["group_ids"]
-        )
+        "groups_without_signal": share_without_signal(rewards, sampled, compared["group_ids"])
     }
+    kept = kept_groups(objective, arrays)
+    compared |= {"mask": compared["mask"] & kept[:, None], "token_rewards": rewards}
     compared["token_rewards"] = _without_kl(objective, compared)
     compared["segment_ids"] = apply(objective.part("segmentation"), compared)
     advantages = _advantages(objective, compared)
@@ -66,22 +66,47 @@ def make_experience(
     if objective.choices["value_target"] != "none":
         targets = apply(objective.part("value_target"), compared)
         compared |= dict(zip(("returns", "value_mask"), targets, strict=True))
-    moved = _moved_baseline(objective, compared) | _moved_kl(objective, compared)
+    measured = compared | {"mask": compared["mask"] & sampled}
+    moved = _moved_baseline(objective, measured) | _moved_kl(objective, measured)
     if "trained_tokens" in arrays:
-        compared["mask"] = sampled & arrays["trained_tokens"]
-    narrowed, more = _narrowed(objective, compared)
+        compared["mask"] &= arrays["trained_tokens"]
+    narrowed, more = _narrowed(objective, compared, sampled)
     trained = compared | narrowed
     if "kl_coefficient" in arrays:
         trained["kl_weights"] = jnp.full(len(arrays["scores"]), arrays["kl_coefficient"])
-    if objective.choices["demonstrations"] == "switch":
-        trained["mask"] = switch_to_demonstrations(
-            arrays["correct"],
-            trained["mask"] | arrays["mask"] & arrays["demonstration"][:, None],
-            arrays["group_ids"],
-            arrays["demonstration"],
+    if _switches(objective):
+        rows = switched_rows(
+            *(arrays[name] for name in ("correct", "mask", "group_ids", "demonstration")),
             switch_threshold=objective.values["switch_threshold"],
         )
+        trained["sampled"] = trained["mask"]
+        shown = arrays["mask"] & arrays["demonstration"][:, None]
+        trained["mask"] = (trained["mask"] | shown) & rows[:, None]
     return trained, moved, metrics | more
+
+
+def _switches(objective: Objective) -> bool:
+    return objective.choices["demonstrations"] == "switch"
+
+
+def sampled_mask(arrays: Mapping[str, Array]) -> Array:
+    """The mask [N, T] without demonstrations, which nobody sampled."""
+    if "demonstration" not in arrays:
+        return arrays["mask"]
+    return arrays["mask"] & ~arrays["demonstration"][:, None]
+
+
+def kept_groups(objective: Objective, arrays: Mapping[str, Array]) -> Array:
+    """Which rows belong to groups that the filter keeps, judged by their samples, [N] bool."""
+    sampled = dict(arrays) | {"mask": sampled_mask(arrays)}
+    if objective.choices["group_filter"] == "none":
+        return jnp.ones(len(arrays["group_ids"]), bool)
+    sampled["scores"] = apply(objective.part("reward_shaping"), sampled)
+    keep = apply(objective.part("group_filter"), sampled) & sampled["mask"].any(axis=1)
+    rows = len(keep)
+    _, segment = jnp.unique(sampled["group_ids"], return_inverse=True, size=rows)
+    segment = segment.reshape(rows)
+    return jax.ops.segment_max(keep.astype(jnp.int32), segment, rows)[segment] > 0
 
 
 def at_last_token(values: Array, mask: Array) -> Array:
@@ -145,16 +170,14 @@ def _moved_kl(objective: Objective, arrays: Arrays) -> Arrays:
     return {"kl_coefficient": control(arrays["kl_coefficient"], measured, samples)}
 
 
-def _narrowed(objective: Objective, arrays: Arrays) -> tuple[Arrays, Metrics]:
+def _narrowed(objective: Objective, arrays: Arrays, sampled: Array) -> tuple[Arrays, Metrics]:
     """The mask that is left for the loss, and the factors of its tokens."""
-    kept_groups = apply(objective.part("group_filter"), arrays)
     weights, _, metrics = corrected(
         arrays, correction=objective.part("correction"), rejection=objective.part("rejection")
     )
-    selected = apply(objective.part("selection"), arrays)
-    mask = selected & kept_groups[:, None]
+    mask = selected = apply(objective.part("selection"), arrays)
     if objective.choices["selection"] in FULL_DENOMINATOR:
         # What is left out still counts as a token where losses are averaged.
-        weights, mask = weights * selected, arrays["mask"] & kept_groups[:, None]
-    share = SumCount(mask.sum().astype(float), arrays["mask"].sum().astype(float))
+        weights, mask = weights * selected, arrays["mask"]
+    share = SumCount((mask & sampled).sum().astype(float), sampled.sum().astype(float))
     return {"mask": mask, "correction": weights}, metrics | {"trained_token_share": share}

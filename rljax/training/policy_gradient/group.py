@@ -22,13 +22,14 @@ class Group(NamedTuple):
     demonstration: Rows | None = None  # [B, R] bool
 
 
-def with_demonstrations(group: Group, tokens: Rows, mask: Rows) -> Group:
+def with_demonstrations(group: Group, tokens: Rows, mask: Rows, scores: Rows) -> Group:
     """One row more for each prompt, at the end of its group: a right one that nobody sampled.
 
     Args:
         group: of B prompts.
         tokens: [B, T'] i32, T' <= T.
         mask: [B, T'] bool.
+        scores: [B] f32, what the verifier says of them.
     """
     xp = namespace(group.mask)
     prompts, samples, length = group.tokens.shape
@@ -39,7 +40,7 @@ def with_demonstrations(group: Group, tokens: Rows, mask: Rows) -> Group:
         mask=fit(mask),
         logprobs=xp.zeros((prompts, 1, length), np.float32),
         finished=one,
-        scores=one.astype(np.float32),
+        scores=scores[:, None].astype(np.float32),
         correct=one,
     )
     pairs = zip(group[:-1], more[:-1], strict=True)

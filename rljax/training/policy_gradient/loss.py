@@ -16,6 +16,7 @@ from rljax.objectives.surrogates.demonstrations import shaped_likelihood
 from rljax.training.balancing import balance_loss
 from rljax.training.logprobs import completion_statistics, make_statistics
 from rljax.training.policy_gradient.arrays import flat
+from rljax.training.policy_gradient.experience import sampled_mask
 from rljax.training.rows import per_sample
 from rljax.training.train_step import Batch, Metrics
 
@@ -42,8 +43,9 @@ class PolicyLoss:
     @property
     def reads(self) -> frozenset[str]:
         """Arrays of a step that updates read, [N, T] or [N], where they are present."""
-        names = {"demonstration", "noise", "kl_weights", *ALWAYS}
-        if not is_zero(self.objective.values["likelihood_weight"]):
+        names = {"demonstration", "sampled", "noise", "kl_weights", *ALWAYS}
+        names |= {f"old_{name}" for name in self._current_names}
+        if self._adds_likelihood:
             names.add("correct")
         update = ("ratio", "surrogate", "token_weight", "aggregation", *self.objective.batch_inputs)
         for name in update:
@@ -51,23 +53,26 @@ class PolicyLoss:
         return frozenset(name for name in names if ARRAYS.get(name, ("",))[0].startswith("N"))
 
     @property
-    def reads_current(self) -> bool:
-        """Whether it has to know the policy's log-probabilities before each update."""
+    def _current_names(self) -> list[str]:
+        """What it has to know of the policy before each update: logprobs, entropy."""
         names = (*self.objective.batch_inputs, "token_weight")
         read = {name for part in names for name in inputs_of(self.objective.functions[part])}
-        return not read.isdisjoint({"current_logprobs", "current_entropy"})
+        return [name for name in ("logprobs", "entropy") if f"current_{name}" in read]
+
+    @property
+    def _adds_likelihood(self) -> bool:
+        return not is_zero(self.objective.values["likelihood_weight"])
 
     def prepare(self, params: Params, batch: Batch) -> Batch:
         """Adds what depends on the whole batch: weights of the aggregation, inputs of the parts."""
         shape, arrays = batch["mask"].shape, flat(batch)
-        if self.reads_current:
-            current = self._current(params, batch)
-            arrays |= {f"current_{name}": array for name, array in current.items()}
-        made = {name: apply(part, arrays) for name, part in self.objective.batch_inputs.items()}
-        weight = apply(self.objective.part("token_weight"), arrays)
+        # What ranks or averages tokens sees samples only.
+        own = arrays | self._current(params, batch) | {"mask": sampled_mask(arrays)}
+        made = {name: apply(part, own) for name, part in self.objective.batch_inputs.items()}
+        weight = apply(self.objective.part("token_weight"), own)
         made["correction"] = weight * arrays.get("correction", 1.0)
         made["weights"] = self._weights(arrays)
-        if "correct" in self.reads:
+        if self._adds_likelihood:
             right = arrays["mask"] & arrays["correct"][:, None]
             share = right / jnp.maximum(right.sum(), 1)
             made["likelihood_weights"] = self.objective.values["likelihood_weight"] * share
@@ -75,19 +80,26 @@ class PolicyLoss:
         return batch | {name: array.reshape(shape) for name, array in made.items()}
 
     def _current(self, params: Params, batch: Batch) -> dict[str, Array]:
-        """Log-probabilities and entropies [N, T] before the update."""
+        """Log-probabilities and entropies [N, T] before the update, as far as they are read."""
+        names = self._current_names
         if self.stage.batch.updates_per_step == 1:  # the policy has not moved since the step began
-            return {name: per_sample(batch[f"old_{name}"]) for name in ("logprobs", "entropy")}
-        return {name: per_sample(array) for name, array in self._score(params, batch).items()}
+            return {f"current_{name}": per_sample(batch[f"old_{name}"]) for name in names}
+        found = self._score(params, batch) if names else {}
+        return {f"current_{name}": per_sample(found[name]) for name in names}
 
     def _weights(self, arrays: dict[str, Array]) -> Array:
-        """Those of the aggregation [N, T]; demonstrations that replace samples have their own."""
+        """Those of the aggregation [N, T]; demonstrations that replace samples have their own.
+
+        Samples keep the divisor that they have where none is replaced: with fewer of them left the
+        rest must not weigh more (arXiv:2509.04419 divides by constants).
+        """
         mask, weigh = arrays["mask"], self.objective.part("aggregation")
         if self.objective.choices["demonstrations"] != "switch":
             return weigh(mask)
+        own = jnp.where(sampled_mask(arrays), weigh(arrays["sampled"]), 0.0)
         shown = mask & arrays["demonstration"][:, None]
         supervised = shown / jnp.maximum(shown.sum(), 1)
-        return weigh(mask & ~shown) + self.objective.values["supervised_weight"] * supervised
+        return own + self.objective.values["supervised_weight"] * supervised
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch (objectives/policy_gradient.py)."""
@@ -107,9 +119,10 @@ class PolicyLoss:
             reported = jnp.isfinite(arrays["behavior_logprobs"])
             unmoved = jax.lax.stop_gradient(arrays["logprobs"])
             arrays["old_logprobs"] = jnp.where(reported, arrays["behavior_logprobs"], unmoved)
-        diagnosed |= self._wrong_sides(arrays)
+        samples = arrays | {"mask": sampled_mask(arrays)}  # demonstrations are no part of metrics
+        diagnosed |= self._wrong_sides(samples)
         loss, metrics = policy_gradient_loss(
-            arrays,
+            samples,
             ratio=self.objective.part("ratio"),
             surrogate=self.objective.part("surrogate"),
             kl=self.kl,
@@ -142,9 +155,7 @@ class PolicyLoss:
 
     def _diagnostics(self, arrays: dict[str, Array]) -> Metrics:
         """What is logged of every method; demonstrations were not sampled and do not count."""
-        mask = arrays["mask"]
-        if "demonstration" in arrays:
-            mask &= ~arrays["demonstration"][:, None]
+        mask = sampled_mask(arrays)
         names = ("logprobs", "old_logprobs", "behavior_logprobs")
         metrics = policy_diagnostics(
             *(arrays[name] for name in names), mask, arrays.get("ref_logprobs")

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
@@ -22,16 +21,16 @@ def with_schedule(
     }
 
 
-def running_statistics(stage: Stage) -> dict[str, np.generic]:
+def running_statistics(stage: Stage) -> dict[str, Array]:
     """The scalars that a stage carries from step to step, as they begin."""
     objective = stage.objective
-    first: dict[str, np.generic] = {}
+    first: dict[str, Array] = {}
     if objective.choices["advantage"] in BASELINE_UPDATES:
-        first["baseline"] = np.float32(0)
+        first["baseline"] = jnp.float32(0)
     if objective.choices["kl_controller"] != "fixed" and objective.kl is not None:
-        first["kl_coefficient"] = np.float32(objective.values["kl_weight"])
+        first["kl_coefficient"] = jnp.asarray(objective.values["kl_weight"], jnp.float32)
     if objective.choices["group_filter"] != "none":
-        first["prompts_taken"] = np.int32(0)
+        first["prompts_taken"] = jnp.int32(0)
     return first
 
 

@@ -22,16 +22,19 @@ OTHERS = tuple(token for token in range(VOCAB_SIZE) if token not in (EOS_ID, *DI
 # Methods that need something of their own: running statistics, several updates, a critic, filters,
 # a greedy completion, noise, a reference.
 METHODS = {
-    "reinforce": {},
     "grpo": {"sequences_per_update": 16},
     "dapo": {"sequences_per_update": 8},
+    "reinforce": {},
     "ppo": {},
     "remax": {},
     "clip_cov": {"sequences_per_update": 16},
+    "hapo": {},
+    "disco": {},
     "lp_reg": {"sequences_per_update": 16, "sequences_per_micro_batch": 8},
     "hpt": {"sequences_per_update": 20},
     "luffy": {},
 }
+FAST = ("grpo", "dapo")
 # Diagnostics of every method.
 LOGGED = {
     *("gradient_norm", "effective_sample_size", "entropy", "groups_without_signal"),
@@ -85,7 +88,10 @@ def host_rows(config, workdir):
     return [row for row in rows if row["kind"] == "train"], rows[-1]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in METHODS],
+)
 def test_both_loops_give_the_same_run(method, tmp_path, one_device_runs):
     """Samples, rewards, losses and held-out accuracy, step by step."""
     seeds = (3, 4)

@@ -1,0 +1,74 @@
+"""Every method can be traced as a whole program, with one update a step and with several."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from rljax.config.load import complete
+from rljax.parallel.mesh import make_mesh
+from rljax.registry import METHODS
+from rljax.training.device_loop.program import DeviceProgram
+from rljax.training.device_loop.runs import SideBySide, _advance
+from rljax.training.device_loop.step import Plan
+from rljax.training.policy_gradient.batches import step_order
+
+ON_HOST = ("spo_chain", "spo_tree", "vineppo", "t_ppo")
+NAMES = [
+    name for name, row in METHODS.items() if row.family == "policy_gradient" and name not in ON_HOST
+]
+
+
+def traced(name, batch):
+    """Shapes of everything that two steps of a method return."""
+    group = 4 + (name in ("hpt", "luffy"))
+    config = complete(
+        {
+            "stages": ("rl",),
+            "model": {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1},
+            "tokenizer": {"path": "symbols"},
+            "data": {
+                "kind": "symbols",
+                "tasks": ({"name": "sort", "max_length": 3},),
+                "train_size": 16,
+                "heldout_size": 4,
+                "max_prompt_tokens": 4,
+            },
+            "evaluation": {"samples_per_prompt": 0, "max_new_tokens": 4},
+            "rl": {
+                "method": name,
+                "steps": 4,
+                "batch": {
+                    "prompts_per_step": 4,
+                    "samples_per_prompt": 4,
+                    **{field: size * group for field, size in batch.items()},
+                },
+                "sampling": {"max_new_tokens": 4},
+            },
+        }
+    )
+    mesh = make_mesh(config.mesh.to_dict(), devices=jax.devices()[:1])
+    program = DeviceProgram.create(config, mesh)
+    params = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), program.network.shapes)
+    runs = SideBySide(program, params, [0, 1], devices=jax.devices()[:1])
+    orders = [
+        [step_order(program.stage.batch, seed=(seed, step)) for step in (1, 2)] for seed in (0, 1)
+    ]
+    plan = Plan(np.ones((2, 2), np.int32), np.array(orders))
+    reference = params if program.stage.needs_reference else None
+    advance = jax.vmap(functools.partial(_advance, program), in_axes=(None, 0, 0, 0))
+    return jax.eval_shape(advance, reference, runs.run, jax.eval_shape(runs.start), plan)
+
+
+SEVERAL = {"sequences_per_update": 2, "sequences_per_micro_batch": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_one_update_and_several(name):
+    _, train, heldout = traced(name, {})
+    assert train["loss"].shape == (2, 2) and heldout["accuracy_greedy"].shape == (2,)
+    if METHODS[name].parts["ratio"] != "none":
+        _, train, _ = traced(name, SEVERAL)
+        assert {"gradient_noise_scale", "ratio_max"} <= set(train)
