@@ -36,7 +36,11 @@ CANON = CLIP_HIGHER | NO_KL | {"aggregation": "sequence_mean_token_scale", "entr
 DLER = (
     CLIP_HIGHER
     | TOKENS
-    | {"advantage": "reinforce_plus_plus_baseline", "group_filter": "with_signal", "dual_clip": 10.0}
+    | {
+        "advantage": "reinforce_plus_plus_baseline",
+        "group_filter": "with_signal",
+        "dual_clip": 10.0,
+    }
     | {"kl_placement": "loss", "kl_estimator": "k2", "kl_weight": 5e-4, "entropy_weight": 0.0}
     | {"whiten_over": "tokens", "whiten_epsilon": 1e-8, "correct_boost": 0.0}
 )

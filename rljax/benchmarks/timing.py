@@ -14,6 +14,7 @@ from rljax.benchmarks.machine import machine, measured_rate
 from rljax.benchmarks.workload import Settings, Workload, build
 from rljax.models.lora import has_adapters
 from rljax.parallel.rules import put_rows
+from rljax.training.policy_gradient.scoring import needs_scores
 from rljax.training.rows import Rows, per_sample, rollout_rows
 
 GIB = 2**30
@@ -92,7 +93,7 @@ def _one_step(
 def _step_flops(work: Workload, settings: Settings) -> dict[str, float]:
     """Of the phases of a step that run the model."""
     model, sizes, family = work.context.network.config, _sizes(settings), work.family
-    scored = [model] if family.stores_old else []
+    scored = [model] if needs_scores(family.stage) else []
     if family.reference is not None:
         bare = dataclasses.replace(model, lora=None)
         scored.append(model if has_adapters(family.reference) else bare)
@@ -188,7 +189,7 @@ def random_batches(work: Workload, settings: Settings) -> list[Rows]:
         "advantages": per_sample(advantages).astype(np.float32),
     }
     logprobs = ["behavior_logprobs"]
-    logprobs += ["old_logprobs"] if work.family.stores_old else []
+    logprobs += ["old_logprobs"] if needs_scores(work.stage) else []
     logprobs += ["ref_logprobs"] if work.family.reference is not None else []
     rows |= dict.fromkeys(logprobs, np.full(rows["mask"].shape, -np.log(vocab), np.float32))
     return work.family.batches(inputs, rows, seed=(0,))

@@ -106,7 +106,10 @@ def make_statistics(
             scored["top_logprobs"] = found.top_logprobs
         return jax.lax.stop_gradient(scored)
 
-    return lambda params, rows: in_parts(part, micro_batches, model_rows(rows), params)
+    def statistics(params: Params, rows: Batch) -> dict[str, Array]:
+        return in_parts(part, micro_batches, model_rows(rows), params)
+
+    return statistics
 
 
 def in_parts(function: Callable, parts: int, rows: Batch, *args: Any) -> Any:
@@ -131,7 +134,11 @@ def make_score(
 ) -> Callable[[Params, Batch], Array]:
     """`make_statistics` of the log-probabilities alone."""
     statistics = make_statistics(network, token_filter, micro_batches=micro_batches)
-    return lambda params, rows: statistics(params, rows)["logprobs"]
+
+    def score(params: Params, rows: Batch) -> Array:
+        return statistics(params, rows)["logprobs"]
+
+    return score
 
 
 def model_rows(rows: Batch) -> Batch:

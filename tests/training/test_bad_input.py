@@ -246,6 +246,11 @@ def test_too_many_failures_stop_the_command(tiny_folder, tmp_path, one_device_ru
     assert "config.scoring.max_failed_share" in text and "the verifier is broken" in text
 
 
+def poison(batch, value):
+    """Makes the loss of a batch NaN or infinite."""
+    batch["correction"] = np.full_like(batch["correction"], value)
+
+
 def test_non_finite_updates_are_skipped_until_the_run_stops(
     tiny_config, tmp_path, one_device_runs, monkeypatch
 ):
@@ -256,7 +261,7 @@ def test_non_finite_updates_are_skipped_until_the_run_stops(
         seen[step] = jax.device_get(state.params)
         state, experience = collect(self, state, step)
         if step >= 3:
-            experience.batches[0]["weights"] = np.full((32, 6), np.nan, np.float32)
+            poison(experience.batches[0], np.nan)
         return state, experience
 
     monkeypatch.setattr(PolicyGradient, "collect", poisoned)
@@ -287,7 +292,7 @@ def test_one_non_finite_update_does_not_stop_a_run(
     def poisoned(self, state, step):
         state, experience = collect(self, state, step)
         if step == 2:
-            experience.batches[0]["weights"] = np.full((32, 6), np.inf, np.float32)
+            poison(experience.batches[0], np.inf)
         return state, experience
 
     monkeypatch.setattr(PolicyGradient, "collect", poisoned)

@@ -39,7 +39,10 @@ def collect(pieces):
 
 
 def loss_of(made, family, batch):
-    evaluate = jax.jit(jax.value_and_grad(family.loss_fn, has_aux=True))
+    def whole(params, batch):
+        return family.loss_fn(params, family.prepare(params, batch))
+
+    evaluate = jax.jit(jax.value_and_grad(whole, has_aux=True))
     return jax.device_get(evaluate(moved(made.params), put_rows(batch, made.context.mesh)))
 
 

@@ -57,7 +57,7 @@ class TreeRollouts(PolicyGradient):
             step=self.first_step + step,
         )
         scores, seconds = score_leaves(self.context, samples)
-        return Sampled(samples, scores, 1, 0, seconds)
+        return Sampled(samples, scores, 1, 0, seconds, int(scores.failed.sum()))
 
     def further_arrays(
         self, weights: Params, samples: Samples, scores: Scores, arrays: Rows, step: int
