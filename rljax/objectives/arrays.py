@@ -34,6 +34,7 @@ ARRAYS: dict[str, Described] = {
     "greedy_scores": Described("N", float, "step", "score of the prompt's greedy completion"),
     "demonstration": Described("N", bool, "step", "a demonstration, not sampled"),
     "advantages": Described("NT", float, "step", "how much better than expected"),
+    "correction": Described("NT", float, "step", "factor of each token's surrogate"),
     "returns": Described("NT", float, "step", "targets of the critic"),
     "old_logprobs": Described("NT", float, "step", "under the policy that the step started from"),
     "old_entropy": Described("NT", float, "step", "of that policy, nats"),

@@ -256,3 +256,19 @@ def test_the_record_shows_what_the_updates_did(step):
     metrics = loss_of(made, family, second, moved.params)[1]
     shares = [metrics["clip_share_low"], metrics["clip_share_high"]]
     assert sum(float(share.total) for share in shares) == clipped.sum()
+
+
+def test_corrections_reach_the_loss(step):
+    """Weights of sampler against trainer are in the batch, and scale the surrogate."""
+    words = ["correction=truncated", "correction_cap=0.5", "kl_placement=none"]
+    overrides = [f"--config.grpo.objective.{word}" for word in words]
+    made, family, _, experience = step("grpo", *overrides)
+    rng = np.random.default_rng(0)
+    for batch in experience.batches:
+        # The sampler is the trainer: ratios of 1, cut at the cap.
+        np.testing.assert_allclose(batch["correction"][batch["mask"]], 0.5, atol=1e-4)
+        noise = rng.normal(size=batch["advantages"].shape).astype(np.float32)
+        batch["advantages"] = np.where(batch["mask"], noise, 0.0).astype(np.float32)
+        whole = batch | {"correction": np.ones_like(batch["correction"])}
+        corrected, plain = (float(loss_of(made, family, rows)[0]) for rows in (batch, whole))
+        assert abs(plain) > 1e-4 and corrected == pytest.approx(0.5 * plain, rel=1e-3)

@@ -50,7 +50,7 @@ class PolicyLoss:
         update = ("ratio", "surrogate", "token_weight", "aggregation", *self.objective.batch_inputs)
         for name in update:
             names.update(inputs_of(self.objective.functions[name]))
-        return frozenset(name for name in names if ARRAYS.get(name, ("",))[0].startswith("N"))
+        return frozenset(name for name in names if ARRAYS[name].axes.startswith("N"))
 
     @property
     def _current_names(self) -> list[str]:
