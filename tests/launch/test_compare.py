@@ -131,8 +131,9 @@ def test_a_killed_campaign_goes_on_where_it_was(tmp_path, monkeypatch):
     from rljax.training.device_loop import campaign
 
     monkeypatch.chdir(ROOT)
-    words = ["--task=sort", "--methods=dr_grpo", "--smoke", "--config.rl.steps=2"]
-    words += ["--config.evaluation.every_steps=1"]
+    words = ["--task=sort", "--methods=dr_grpo", "--seeds=2"]
+    small = ("rl.steps=2", "warmup.steps=2", "evaluation.every_steps=1", "data.heldout_size=8")
+    words += [f"--config.{word}" for word in (*small, "data.train_size=64")]
     COMMAND.main([*words, f"--workdir={tmp_path / 'whole'}"])
     real, calls = campaign.SideBySide.advance, []
 
