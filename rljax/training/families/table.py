@@ -13,7 +13,6 @@ from rljax.training.families.windowed import WindowedPolicyGradient
 
 FAMILY_CLASSES: dict[str, type[Family]] = {
     "supervised": Supervised,
-    "policy_gradient": PolicyGradient,
     "preference": Preference,
     "evidence": Evidence,
     "evolution": Evolution,
