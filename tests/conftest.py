@@ -3,7 +3,10 @@
 The variables are read once, when jax is imported, and are passed on to subprocesses.
 """
 
+import contextlib
+import logging
 import os
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _FLAGS = {
@@ -47,3 +50,33 @@ def tiny_network():
         return Network.create(ModelConfig(**{**TINY, **changes}))
 
     return create
+
+
+@contextlib.contextmanager
+def compilations_meanwhile() -> Iterator[list[str]]:
+    """The names of the programs that jax compiles or loads meanwhile, such as "jit(step)"."""
+    names: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if text.startswith("Compiling "):
+                names.append(text.split()[1])
+
+    logger, handler = logging.getLogger("jax._src.interpreters.pxla"), Handler()
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield names
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
+@pytest.fixture(scope="session")
+def compilations() -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
+    """`with compilations() as names:` see `compilations_meanwhile`."""
+    return compilations_meanwhile

@@ -464,14 +464,14 @@ def test_mesh_and_one_device_give_the_same_samples(network, params, mesh_2x2x2):
     assert one.slot_steps.tolist() == [32] * 4 and many.slot_steps.tolist() == [8] * 4
 
 
-def test_one_program_for_all_steps_keys_and_limits(network, params):
+def test_one_program_for_all_steps_keys_and_limits(network, params, compilations):
     run = jit_sampler(network, config_of(pad_token=STOPS[0]))
-    sizes = set()
-    for step, most in itertools.product(range(2), (3, 6)):
-        limits = dict(LIMITS, max_new_tokens=jnp.full((4, 2), most, jnp.int32))
-        run(params, requests_of(**limits), purpose_key(step, Purpose.ROLLOUTS), jnp.int32(step))
-        sizes.add(run._cache_size())
-    assert sizes == {1}
+    with compilations() as programs:
+        for step, most in itertools.product(range(2), (3, 6)):
+            limits = dict(LIMITS, max_new_tokens=jnp.full((4, 2), most, jnp.int32))
+            key = purpose_key(step, Purpose.ROLLOUTS)
+            run(params, requests_of(**limits), key, jnp.int32(step))
+    assert programs.count("jit(sample)") <= 1  # another test of this file may have done it
 
 
 # --- stops ---------------------------------------------------------------------------------------

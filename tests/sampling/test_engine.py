@@ -73,19 +73,20 @@ def shared_engine():
     return quick_engine(network_of(), config_of(), one_device())
 
 
-def test_one_program_for_each_bucket_and_number_of_prompts():
+def test_one_program_for_each_bucket_and_number_of_prompts(compilations):
     engine = shared_engine()
     weights = engine.load(params_of(network_of()))
 
-    def programs(lengths, step=0, slots=0):
-        engine.sample(weights, requests_of(lengths, slots=slots), key=KEY, step=step)
-        return engine.program._cache_size()
+    def compiled(lengths, step=0, slots=0):
+        with compilations() as programs:
+            engine.sample(weights, requests_of(lengths, slots=slots), key=KEY, step=step)
+        return programs.count("jit(sample)")
 
-    first = programs((1, 6, 3, 4))
-    assert programs((16, 1, 1, 1), step=1) == first
-    assert programs((2, 2, 2, 2), step=2, slots=40) == first
-    second = programs((1, 6, 3, 24))
-    assert programs((17, 1, 1, 1)) == second <= first + 1
+    assert compiled((1, 6, 3, 4)) <= 1  # another test of this file may have done it
+    assert compiled((16, 1, 1, 1), step=1) == 0
+    assert compiled((2, 2, 2, 2), step=2, slots=40) == 0
+    assert compiled((1, 6, 3, 24)) <= 1
+    assert compiled((17, 1, 1, 1)) == 0
 
 
 def test_answers_do_not_depend_on_the_bucket():

@@ -307,20 +307,17 @@ def test_a_cache_larger_than_memory():
 # --- the engine says it before it compiles -------------------------------------------------------
 
 
-def test_the_engine_checks_first():
+def test_the_engine_checks_first(compilations):
     engine = Engine(network_of(), config_of(), one_device())
     weights = engine.load(params_of(network_of()))
-    with pytest.raises(ValueError, match="Prompt 2 holds the token id 13"):
-        engine.sample(
-            weights,
-            changed(BASE, prompts=with_token(BASE.prompts, 13)),
-            key=KEY,
-            step=0,
-        )
-    engine = Engine(network_of(), config_of(max_new_tokens=10**9), one_device())
-    with pytest.raises(ValueError, match="needs .* GiB on each device"):
-        engine.sample(weights, BASE, key=KEY, step=0)
-    assert engine.program._cache_size() == 0
+    bad = changed(BASE, prompts=with_token(BASE.prompts, 13))
+    with compilations() as programs:
+        with pytest.raises(ValueError, match="Prompt 2 holds the token id 13"):
+            engine.sample(weights, bad, key=KEY, step=0)
+        engine = Engine(network_of(), config_of(max_new_tokens=10**9), one_device())
+        with pytest.raises(ValueError, match="needs .* GiB on each device"):
+            engine.sample(weights, BASE, key=KEY, step=0)
+    assert "jit(sample)" not in programs
     with pytest.raises(ValueError, match="Unknown precision 'half'"):
         Engine(network_of(), config_of(), one_device(), weights="half")
     assert jax.tree.leaves(weights)

@@ -24,7 +24,6 @@ from tests.sampling import reference
 from tests.sampling.tiny import (
     KEY,
     config_of,
-    jit_sampler,
     network_of,
     params_of,
     quick_jit,
@@ -200,16 +199,16 @@ def test_steps_streams_prompts_and_samples_have_different_noise():
     np.testing.assert_array_equal(streams[0], draw(KEY, 0))  # and each one is reproducible
 
 
-def test_compiled_once_for_all_steps_keys_and_prompts():
+def test_compiled_once_for_all_steps_keys_and_prompts(compilations):
     network, config = network_of(), config_of()
-    params, run = params_of(network), jit_sampler(network, config)
+    params = params_of(network)
     sample(network, params, config, requests_of())
-    before = run._cache_size()
-    for seed in range(3):
-        requests = requests_of((6, 1, 1, 2 + seed), ids=[seed, 5, 6, 7])
-        key = purpose_key(seed, Purpose.ROLLOUTS)
-        sample(network, params, config, requests, key=key, step=seed)
-    assert run._cache_size() == before
+    with compilations() as programs:
+        for seed in range(3):
+            requests = requests_of((6, 1, 1, 2 + seed), ids=[seed, 5, 6, 7])
+            key = purpose_key(seed, Purpose.ROLLOUTS)
+            sample(network, params, config, requests, key=key, step=seed)
+    assert "jit(sample)" not in programs
 
 
 # --- the distribution itself ---------------------------------------------------------------------

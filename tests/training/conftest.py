@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import io
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -110,55 +109,24 @@ def tiny_config(tiny_folder) -> Callable[..., ConfigDict]:
     return lambda variant, *overrides: load_config(f"{CONFIG}:{variant}", overrides)
 
 
-def run_tiny(variant: str, workdir: Path, *overrides: str) -> TinyRun:
-    """Runs a variant in this process."""
-    config = load_config(f"{CONFIG}:{variant}", overrides)
-    text = io.StringIO()
-    with capture_compilations() as names:
-        summary = loop.run(config, workdir, Console(file=text, width=200))
-    return TinyRun(workdir, config, summary, text.getvalue(), names)
-
-
-@contextlib.contextmanager
-def capture_compilations() -> Iterator[list[str]]:
-    """The names of the programs that jax compiles or loads meanwhile, such as "jit(step)"."""
-    names: list[str] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = record.getMessage()
-            if text.startswith("Compiling "):
-                names.append(text.split()[1])
-
-    logger, handler = logging.getLogger("jax._src.interpreters.pxla"), Handler()
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    try:
-        yield names
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
-
-
-@pytest.fixture
-def compilations() -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
-    """See `capture_compilations`."""
-    return capture_compilations
-
-
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, tiny_folder, cache_folder) -> Callable[[str], TinyRun]:
+def tiny_run(tmp_path_factory, tiny_folder, cache_folder, compilations) -> Callable[[str], TinyRun]:
     """tiny_run("grpo"): a finished run of a variant, made once; do not write into its workdir."""
     done: dict[str, TinyRun] = {}
 
+    def run(variant: str) -> TinyRun:
+        workdir, config = (
+            tmp_path_factory.mktemp(variant) / "run",
+            load_config(f"{CONFIG}:{variant}"),
+        )
+        text = io.StringIO()
+        with one_device_and_cache(cache_folder), compilations() as names:
+            summary = loop.run(config, workdir, Console(file=text, width=200))
+        return TinyRun(workdir, config, summary, text.getvalue(), names)
+
     def get(variant: str) -> TinyRun:
         if variant not in done:
-            workdir = tmp_path_factory.mktemp(variant) / "run"
-            with one_device_and_cache(cache_folder):
-                done[variant] = run_tiny(variant, workdir)
+            done[variant] = run(variant)
         return done[variant]
 
     return get

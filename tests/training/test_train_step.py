@@ -102,7 +102,7 @@ def test_gradient_of_bfloat16_parameters_is_float32_in_every_split(tiny_network,
         assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype("float32")}
 
 
-def test_bfloat16_state_keeps_its_types_and_learns(tiny_network, one_device):
+def test_bfloat16_state_keeps_its_types_and_learns(tiny_network, one_device, compilations):
     network, optimizer = tiny_network(param_dtype="bfloat16"), optax.adamw(1e-2)
     state = first_state(network, optimizer, one_device)
     moments = state.optimizer_state[0]
@@ -112,11 +112,12 @@ def test_bfloat16_state_keeps_its_types_and_learns(tiny_network, one_device):
     step = jit_step(network, make_loss(network), optimizer, one_device, micro_batches=2)
     types = jax.tree.map(lambda leaf: leaf.dtype, state)
     losses = []
-    for _ in range(5):
-        state, metrics = step(state, {}, put_rows(uneven_batch(), one_device))
-        losses.append(float(metrics["loss"].mean()))
-        assert jax.tree.map(lambda leaf: leaf.dtype, state) == types
-    assert losses[-1] < losses[0] - 0.3 and step._cache_size() == 1
+    with compilations() as programs:
+        for _ in range(5):
+            state, metrics = step(state, {}, put_rows(uneven_batch(), one_device))
+            losses.append(float(metrics["loss"].mean()))
+            assert jax.tree.map(lambda leaf: leaf.dtype, state) == types
+    assert losses[-1] < losses[0] - 0.3 and programs.count("jit(step)") == 1
 
 
 # --- the update ----------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ def test_non_finite_update_is_skipped_and_counted(one_device, micro_batches, fie
     np.testing.assert_array_equal(state.optimizer_state[1][0].count, 2)
 
 
-def test_state_is_donated_and_the_step_traced_once(tiny_network, one_device):
+def test_state_is_donated_and_the_step_traced_once(tiny_network, one_device, compilations):
     network, optimizer = tiny_network(), optax.adamw(1e-3)
     traces, loss = [], make_loss(network)
 
@@ -198,7 +199,8 @@ def test_state_is_donated_and_the_step_traced_once(tiny_network, one_device):
 
     step = jit_step(network, counted, optimizer, one_device, micro_batches=1)
     state = first_state(network, optimizer, one_device)
-    for seed in range(4):
-        old, (state, _) = state, step(state, {}, put_rows(uneven_batch(seed=seed), one_device))
-        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
-    assert len(traces) == 1 and step._cache_size() == 1 and state.updates == 4
+    with compilations() as programs:
+        for seed in range(4):
+            old, (state, _) = state, step(state, {}, put_rows(uneven_batch(seed=seed), one_device))
+            assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
+    assert len(traces) == programs.count("jit(step)") == 1 and state.updates == 4

@@ -42,7 +42,7 @@ def bounded_scores(
         scores = jnp.clip(scores, -reward_clip, reward_clip)
     if missing_end_score is not None:
         scores = jnp.where(finished, scores, missing_end_score)
-    return scores
+    return jax.lax.stop_gradient(scores)
 
 
 def place_outcomes(scores: Array, mask: Array) -> Array:
