@@ -4,14 +4,19 @@ The variables are read once, when jax is imported, and are passed on to subproce
 """
 
 import contextlib
+import importlib.util
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _FLAGS = {
     "--xla_force_host_platform_device_count": 8,
-    "--xla_backend_optimization_level": 0,  # tests spend their time compiling, not computing
+    # Tests spend their time compiling, not computing.
+    "--xla_backend_optimization_level": 0,
+    "--xla_cpu_use_fusion_emitters": "false",
 }
 _given = os.environ.get("XLA_FLAGS", "")
 _added = [f"{flag}={value}" for flag, value in _FLAGS.items() if flag not in _given]
@@ -80,3 +85,28 @@ def compilations_meanwhile() -> Iterator[list[str]]:
 def compilations() -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
     """`with compilations() as names:` see `compilations_meanwhile`."""
     return compilations_meanwhile
+
+
+@pytest.fixture(scope="session")
+def run_for_tpu() -> Callable[..., str]:
+    """run_for_tpu("-c", program, ...): the output of a Python process that compiles for TPUs.
+
+    A process of its own: libtpu reads its settings from the environment when it is loaded, ends
+    at flags of XLA that are for CPUs, and takes a lock that other processes may hold.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (extra plan)")
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
+        "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
+        "TPU_SKIP_MDS_QUERY": "1",  # no metadata server is asked where there is none
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run

@@ -1,10 +1,5 @@
 """The comparison of decode kernels: what is read from the compiler's notes, and what it shows."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -60,24 +55,11 @@ def test_turns_are_those_that_the_kernels_take(shares):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
-)
-def test_the_compiler_expects_the_ragged_kernel_to_be_faster_where_auto_takes_it():
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    run = subprocess.run(
-        [sys.executable, "-m", "rljax.benchmarks.decode_attention"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    lines = [line.split("│")[1:-1] for line in run.stdout.splitlines() if line.startswith("│")]
+def test_the_compiler_expects_the_ragged_kernel_to_be_faster_where_auto_takes_it(
+    run_for_tpu,
+):
+    output = run_for_tpu("-m", "rljax.benchmarks.decode_attention")
+    lines = [line.split("│")[1:-1] for line in output.splitlines() if line.startswith("│")]
     rows = [[cell.strip() for cell in line] for line in lines]
     assert {row[0] for row in rows} == {"v5e", "v5p"}
     ratios = [float(row[-1]) for row in rows if int(row[2]) >= 128]

@@ -1,14 +1,9 @@
 """Ahead-of-time compilation of the trunk's gradient for TPU: splash, context axis, offloading."""
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-# In its own process, as libtpu reads its settings when it is loaded and takes a lock.
 PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp
@@ -45,7 +40,7 @@ def compile_gradient(topology, sizes, slots, **changes):
     }
 
 gemma = dict(sliding_window=128, global_every=2, attention_softcap=50.0, head_dim=256)
-print("RESULT", json.dumps([
+print(json.dumps([
     compile_gradient("v5e:2x2", {"fsdp": 2, "context": 2}, 1024, remat="dots", **gemma),
     compile_gradient("v5p:2x2x1", {"fsdp": -1}, 1000, remat="dots", head_dim=80),
     compile_gradient("v5p:2x2x1", {"fsdp": -1}, 1000, remat="offload", head_dim=80),
@@ -54,22 +49,8 @@ print("RESULT", json.dumps([
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
-)
-def test_splash_context_and_offload_compile_for_v5e_and_v5p():
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True
-    )
-    results = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
-    assert run.returncode == 0 and results, run.stderr[-3000:]
-    v5e, dots, offload = json.loads(results[0].removeprefix("RESULT "))
+def test_splash_context_and_offload_compile_for_v5e_and_v5p(run_for_tpu):
+    v5e, dots, offload = json.loads(run_for_tpu("-c", PROGRAM))
     assert all(program["splash"] for program in (v5e, dots, offload))
     assert v5e["all_to_all"] >= 8 and not dots["all_to_all"]
     # Six block inputs of 4 rows of 1000 slots of 256 bfloat16 lie in the host's memory.

@@ -1,14 +1,7 @@
 """Ahead-of-time compilation of the ragged kernel for TPU v5e and v5p; needs libtpu, no TPU."""
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 
-import pytest
-
-# In its own process, as libtpu reads its settings when it is loaded and takes a lock.
 PROGRAM = """
 import json
 import jax, jax.numpy as jnp
@@ -52,26 +45,12 @@ for topology in ("v5e:2x2", "v5p:2x2x1"):
         ((16, 4, 8 * 20, 2048), dict(current=False)),  # twenty candidates
         ((512, 16, 2, 8192), {}),  # a long list
     )])
-print("RESULT", json.dumps(found))
+print(json.dumps(found))
 """
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
-)
-def test_the_kernel_compiles_for_v5e_and_v5p():
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True
-    )
-    results = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
-    assert run.returncode == 0 and results, run.stderr[-3000:]
-    for chip in json.loads(results[0].removeprefix("RESULT ")):
+def test_the_kernel_compiles_for_v5e_and_v5p(run_for_tpu):
+    for chip in json.loads(run_for_tpu("-c", PROGRAM)):
         for temporary, outputs in chip:
             # The list of blocks, and the numbers of each query in their own layout: no cache.
             assert temporary < 2**20 + 2 * outputs

@@ -1,15 +1,9 @@
 """Ahead-of-time compilation of a mixture of experts for TPU v5e; needs libtpu, no TPU."""
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-# In its own process: libtpu reads its settings from the environment when it is loaded, and takes a
-# lock that other processes on the machine may hold.
 PROGRAM = """
 import json
 import jax, jax.numpy as jnp
@@ -63,34 +57,16 @@ product = jax.jit(jax.lax.ragged_dot).lower(
 
 with jax.set_mesh(mesh):
     shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=rows)
-    print("RESULT", json.dumps({
+    print(json.dumps({
         "update": report(jax.grad(loss), shape(16, 512)), "decode": report(decode, shape(16)),
         "parameters": network.parameter_count, "product": product,
     }))
 """
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
-)
 @pytest.mark.slow
-def test_gradient_and_decoding_compile_for_a_v5e_slice_with_an_expert_axis(capsys):
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    results = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
-    assert run.returncode == 0 and results, run.stderr[-3000:]
-    result = json.loads(results[0].removeprefix("RESULT "))
+def test_gradient_and_decoding_compile_for_a_v5e_slice_with_an_expert_axis(run_for_tpu, capsys):
+    result = json.loads(run_for_tpu("-c", PROGRAM))
     with capsys.disabled():
         print(f"\nv5e:4x4, per chip: {result}")
     # What each chip computes for one layer (the scan's body is counted once): of the 8 x 512 tokens

@@ -1,5 +1,7 @@
 """Network: structure, logical axes and initial values."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +45,9 @@ def test_init_depends_on_the_key_and_not_on_the_mesh(tiny_network, one_device, m
     network = tiny_network(tied_embeddings=False)
     key = jax.random.key(7)
     one, eight = (jax.device_get(network.init(key, mesh)) for mesh in (one_device, mesh_2x2x2))
-    jax.tree.map(np.testing.assert_array_equal, one, eight)
+    # The same draws; shards of another shape may be vectorised otherwise, to the last bits.
+    same = functools.partial(np.testing.assert_allclose, rtol=4 * np.finfo(np.float32).eps, atol=0)
+    jax.tree.map(same, one, eight)
     other = paths(jax.device_get(network.init(jax.random.key(8), one_device)))
     for path, leaf in paths(one).items():
         if path[-1] != "scale":

@@ -7,6 +7,9 @@ import pytest
 
 from rljax.models.config import REMAT
 
+# As users compile it: the compiler that is quicker for tests rounds recomputed values otherwise.
+OPTIONS = {"xla_cpu_use_fusion_emitters": True}
+
 
 @pytest.fixture(scope="module")
 def compiled(tiny_network, one_device):
@@ -21,7 +24,7 @@ def compiled(tiny_network, one_device):
             model = network.bind(params)
             return jnp.sin(model(positions, positions, jnp.ones_like(positions)).hidden).sum()
 
-        program = jax.jit(jax.grad(loss)).lower(params).compile()
+        program = jax.jit(jax.grad(loss)).lower(params).compile(OPTIONS)
         found[remat] = program(params), program.memory_analysis().temp_size_in_bytes
     return found
 

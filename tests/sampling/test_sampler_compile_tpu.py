@@ -4,16 +4,11 @@ What the compiler makes of the decode loop is read: caches are updated where the
 their size is moved, gathered or copied, and nothing goes through the host.
 """
 
-import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
-# In its own process, as libtpu reads its settings when it is loaded and takes a lock.
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -50,7 +45,7 @@ with jax.set_mesh(mesh):
     program = engine.program.lower(weights, requests, key, step).compile(
         compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
 memory = program.memory_analysis()
-print("RESULT", json.dumps({
+print(json.dumps({
     "arguments": memory.argument_size_in_bytes,
     "outputs": memory.output_size_in_bytes,
     "temporary": memory.temp_size_in_bytes,
@@ -115,21 +110,11 @@ def size_of(kind):
     return max(sizes)
 
 
-def compiled(chip, folder, model, sampling):
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
+def compiled(run_for_tpu, chip, folder, model, sampling):
     arguments = [str(folder), SLICES[chip], json.dumps(model), json.dumps(sampling)]
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments], env=environment, capture_output=True, text=True
-    )
-    results = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
-    assert run.returncode == 0 and results, run.stderr[-3000:]
+    memory = json.loads(run_for_tpu("-c", PROGRAM, *arguments))
     (text,) = (path.read_text() for path in folder.glob("*.after_optimizations.txt"))
-    return json.loads(results[0].removeprefix("RESULT ")), text
+    return memory, text
 
 
 REFILL = dict(slots=128, shrink=[2])
@@ -145,14 +130,13 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
-)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("chip", SLICES)
-def test_the_sampler_compiles_and_leaves_its_caches_where_they_are(capsys, tmp_path, chip, case):
+def test_the_sampler_compiles_and_leaves_its_caches_where_they_are(
+    run_for_tpu, capsys, tmp_path, chip, case
+):
     model, sampling = CASES[case]
-    memory, text = compiled(chip, tmp_path, model, sampling)
+    memory, text = compiled(run_for_tpu, chip, tmp_path, model, sampling)
     with capsys.disabled():
         print(f"\n{chip}, {case}, bytes per chip: {memory}")
     step = in_decode_loop(text)

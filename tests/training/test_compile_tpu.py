@@ -1,12 +1,6 @@
 """Ahead-of-time compilation for a 16-chip TPU v5e slice; needs libtpu (extra plan), no TPU."""
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
-
-import pytest
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -35,8 +29,6 @@ def get_config(arg=""):
     return c
 """
 
-# In its own process: libtpu reads its settings from the environment when it is loaded, logs to
-# standard error, and takes a lock that other processes on the machine may hold.
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -103,7 +95,7 @@ with context.scorer, jax.set_mesh(mesh):
     requests = Requests(shape_of(some), shape_of(some == 0), shape_of(some[:, 0]))
     sampler = engine.program.lower(
         weights, requests, key, jax.ShapeDtypeStruct((), jnp.int32, sharding=whole))
-    print("RESULT", json.dumps({
+    print(json.dumps({
         "parameters": network.parameter_count,
         "train_step": report(step.lower(state, {}, batch)),
         "load": report(load),
@@ -113,27 +105,9 @@ with context.scorer, jax.set_mesh(mesh):
 """
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra plan)"
-)
-def test_train_step_load_sampler_and_score_compile_for_a_v5e_slice(capsys, tmp_path):
+def test_train_step_load_sampler_and_score_compile_for_a_v5e_slice(run_for_tpu, capsys, tmp_path):
     (tmp_path / "config.py").write_text(CONFIG)
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
-        "TPU_SKIP_MDS_QUERY": "1",  # no metadata server is asked where there is none
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "config.py")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    results = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
-    assert run.returncode == 0 and results, run.stderr[-3000:]
-    result = json.loads(results[0].removeprefix("RESULT "))
+    result = json.loads(run_for_tpu("-c", PROGRAM, str(tmp_path / "config.py")))
     with capsys.disabled():
         print(f"\nv5e:4x4, bytes per chip: {result}")
     # Parameters and both moments, float32, split over fsdp x tensor = 8 of the 16 chips' shards.
