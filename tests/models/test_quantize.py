@@ -29,10 +29,11 @@ TOKENS = jnp.arange(24).reshape(4, 6) % 13
 
 
 def made(tiny_network, base, mesh, **changes):
-    """Network, state, quantised base, and the base as it was."""
+    """Network, state, quantised base, and the base as it was; the same values on every mesh."""
     lora = LoRAConfig(rank=4, alpha=8, base=base)
     network = tiny_network(**SIZES, lora=lora, **changes)
-    state, frozen = split_frozen(network.init(jax.random.key(0), mesh))
+    drawn = network.init(jax.random.key(0), make_mesh({"data": 1}, devices=jax.devices()[:1]))
+    state, frozen = split_frozen(jax.device_put(drawn, network.shardings(mesh)))
     whole = jax.tree.map(jnp.copy, frozen)
     return network, state, quantise_base(network, frozen, mesh), whole
 

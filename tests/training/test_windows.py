@@ -477,7 +477,7 @@ def test_killed_and_continued(subprocess_environment, tmp_path):
     for place, count, folder in (
         ("nowhere", 0, expected),
         ("update", 4, workdir),
-        ("commit", 9, workdir),
+        ("commit", 4, workdir),
         ("nowhere", 0, workdir),
     ):
         words = [sys.executable, KILLED_RUN, place, str(count), "reinforce", folder, *overrides]
