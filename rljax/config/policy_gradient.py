@@ -34,6 +34,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
     """
     for check in (
         _ratio,
+        _temperature,
         _critic,
         _corrections,
         _demonstrations,
@@ -69,6 +70,28 @@ def _ratio(stage: Stage, where: str) -> None:
         raise ValueError(
             "ratio='segment' without segments is a ratio of whole sequences: choose a segmentation "
             f"({where}.objective.segmentation, {where}.objective.ratio)."
+        )
+
+
+def _temperature(stage: Stage, where: str) -> None:
+    """The temperature may follow one thing, and in completions that are sampled in one go."""
+    chosen, rollouts = (
+        stage.objective.choices[name] for name in ("sampling_temperature", "rollouts")
+    )
+    if chosen == "constant":
+        return
+    if stage.token_filter.entropy_temperature is not None:
+        raise ValueError(
+            f"sampling_temperature={chosen!r} and entropy_theta="
+            f"{stage.token_filter.entropy_temperature.theta} would both set the temperature: "
+            f"sampling_temperature must be 'constant' or entropy_theta 0 "
+            f"({where}.objective.sampling_temperature, {where}.sampling.entropy_theta)."
+        )
+    if rollouts != "whole":
+        raise ValueError(
+            f"sampling_temperature={chosen!r} is for whole completions, and rollouts={rollouts!r}: "
+            f"sampling_temperature must be 'constant' or rollouts 'whole' "
+            f"({where}.objective.sampling_temperature, {where}.objective.rollouts)."
         )
 
 

@@ -18,6 +18,7 @@ from rljax.objectives.ratios import RATIOS
 from rljax.objectives.reward_shaping import REWARD_SHAPINGS
 from rljax.objectives.selections import GROUP_FILTERS, SELECTIONS
 from rljax.objectives.surrogates import SURROGATES
+from rljax.objectives.temperatures import TEMPERATURES
 from rljax.objectives.values import VALUE_TARGETS
 
 
@@ -55,6 +56,7 @@ _POLICY_GRADIENT = Family(
     data="prompts with a verifier",
     choices={
         "rollouts": {"whole": None, "windows": None, "tree": None},
+        "sampling_temperature": TEMPERATURES,
         "reward_shaping": REWARD_SHAPINGS,
         "group_filter": GROUP_FILTERS,
         "segmentation": SEGMENTATIONS,
@@ -106,6 +108,7 @@ _POLICY_GRADIENT = Family(
     },
     defaults={
         "rollouts": "whole",
+        "sampling_temperature": "constant",
         "reward_shaping": "none",
         "value_target": "none",
         "group_filter": "none",

@@ -19,6 +19,7 @@ FIELD_DOCS: dict[str, str] = {
     "modules": "projections with noise: query, key, value, out, gate, up, down; default: all",
     "prompts_per_member": "prompts that a member answers; their mean is its score",
     "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
+    "sampling_temperature": "constant, or by_entropy: of each token (objectives/temperatures.py)",
     "reward_shaping": "what is done to scores first (objectives/reward_shaping.py)",
     "group_filter": "groups trained on; others are sampled again (objectives/selections.py)",
     "segmentation": "how a completion is cut into segments (objectives/credit/)",

@@ -35,6 +35,7 @@ def check_requests(requests: Requests, config: SamplingConfig, vocab_size: int) 
         if array is not None and array.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, got {array.shape} ({name}).")
     _check_temperature(requests, config)
+    _check_slopes(requests, config)
     _check_limits(requests, config, lengths)
 
 
@@ -88,6 +89,29 @@ def check_guide_prompts(
             f"A guide's model needs a prompt for each of the {count} prompts, got {len(prompts)} "
             f"({field})."
         )
+
+
+def _check_slopes(requests: Requests, config: SamplingConfig) -> None:
+    slopes, token_filter = requests.temperature_slopes, config.token_filter
+    if slopes is None:
+        return
+    shape = (len(requests.prompts), 4)
+    if slopes.shape != shape or not np.all((0 <= slopes[:, 3]) & (slopes[:, 3] < 1)):
+        raise ValueError(
+            f"temperature_slopes must be {shape} numbers, the last of each row, a limit, in "
+            f"[0, 1); got {slopes.shape}, the first row {slopes[0].tolist()} (temperature_slopes)."
+        )
+    others = {
+        "temperature": requests.temperature is not None,
+        "token_filter.entropy_temperature": token_filter.entropy_temperature is not None,
+        "token_filter.temperature=0": token_filter.greedy,
+    }
+    for other, given in others.items():
+        if given:
+            raise ValueError(
+                f"temperature_slopes change a constant temperature > 0 and exclude {other} "
+                f"(temperature_slopes, {other})."
+            )
 
 
 def _check_temperature(requests: Requests, config: SamplingConfig) -> None:

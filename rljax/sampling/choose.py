@@ -13,6 +13,7 @@ from rljax.sampling.distribution import (
     TokenFilter,
     entropy,
     log_distribution,
+    sloped_temperature,
     step_temperature,
     take,
     token_bias,
@@ -92,6 +93,7 @@ def choose(
     token_filter: TokenFilter,
     *,
     temperature: Array | None = None,
+    slopes: Array | None = None,
     allowed: Array | None = None,
     top_k: int = 0,
 ) -> Choice:
@@ -103,6 +105,7 @@ def choose(
         keys: [N] keys, one for this step of each row.
         token_filter: bias, temperature and truncation.
         temperature: [N] f32, instead of the filter's; rows with 0 take their likeliest token.
+        slopes: [N, 4] f32, by which it follows the entropy (`sloped_temperature`).
         allowed: [N, V] bool, what may come next.
         top_k: alternatives of the raw model that are returned.
 
@@ -113,9 +116,11 @@ def choose(
     changed = logits is not model_logits or allowed is not None
     if allowed is not None:
         logits = jnp.where(allowed, logits, EXCLUDED)
-    own = None  # the temperature is the filter's, a constant
-    if temperature is not None or token_filter.entropy_temperature is not None:
-        own = step_temperature(model_logits, token_filter) if temperature is None else temperature
+    own = temperature  # None: it is the filter's, a constant
+    if slopes is not None:
+        own = sloped_temperature(model_logits, token_filter, slopes)
+    elif own is None and token_filter.entropy_temperature is not None:
+        own = step_temperature(model_logits, token_filter)
     used = jnp.full(logits.shape[:1], token_filter.temperature) if own is None else own
     if token_filter.greedy and own is None:
         tokens = first_largest(logits + bias_of(token_filter, logits))

@@ -382,6 +382,11 @@ def _rows(
             f"left to right; got an array of shape {jnp.shape(requests.continued)} "
             "(Requests.continued)."
         )
+    if requests.temperature_slopes is not None:
+        raise ValueError(
+            "temperature_slopes must be None for masked diffusion, which reads a constant "
+            "temperature (Requests.temperature_slopes)."
+        )
     chex.assert_rank(requests.prompts, 2)
     (b, p), g = requests.prompts.shape, config.samples_per_prompt
     chex.assert_shape(requests.prompt_mask, (b, p))

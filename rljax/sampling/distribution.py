@@ -19,6 +19,9 @@ EXCLUDED = -1e30
 # No biased logit, divided by a temperature, comes near EXCLUDED or overflows.
 LARGEST_BIAS = 1e15
 
+# Under the logarithm of an entropy; as in HAPO's sampler.
+SMALLEST_ENTROPY = 1e-6
+
 _FIELD = "config.<stage>.sampling"
 
 
@@ -200,6 +203,29 @@ def step_temperature(logits: Array, token_filter: TokenFilter) -> Array:
         return jnp.full(logits.shape[:-1], token_filter.temperature, jnp.float32)
     logits = jax.lax.stop_gradient(logits).astype(jnp.float32)
     return rule(entropy(jax.nn.log_softmax(logits, axis=-1)), token_filter.temperature)
+
+
+def sloped_temperature(logits: Array, token_filter: TokenFilter, slopes: Array) -> Array:
+    """A temperature that follows the log-entropy of each step (HAPO, arXiv:2509.16591, part A).
+
+        T = T0 (1 + clip(s (log H - pivot), -limit, limit))
+
+    s is `rise` above the pivot and `fall` below it; H is the entropy of the model at T0.
+
+    Args:
+        logits: [..., V] raw logits of the model, before any bias.
+        token_filter: `temperature` is T0, > 0.
+        slopes: [..., 4] f32: pivot, rise, fall, limit < 1. Zeros leave T0.
+
+    Returns:
+        [...] f32, a constant for the gradient.
+    """
+    pivot, rise, fall, limit = jnp.moveaxis(slopes, -1, 0)
+    tempered = jax.lax.stop_gradient(logits).astype(jnp.float32) / token_filter.temperature
+    spread = entropy(jax.nn.log_softmax(tempered, axis=-1))
+    distance = jnp.log(jnp.maximum(spread, SMALLEST_ENTROPY)) - pivot
+    change = jnp.where(distance > 0, rise, fall) * distance
+    return token_filter.temperature * (1.0 + jnp.clip(change, -limit, limit))
 
 
 def divisor(

@@ -24,6 +24,7 @@ class Jobs(NamedTuple):
     length: Array  # i32, prompt tokens
     continued: Array  # i32
     temperature: Array | None  # f32
+    slopes: Array | None  # [4] f32, of the temperature
     least: Array | None  # i32, completion tokens before which the row may not end
     most: Array  # i32, completion tokens at which it ends
 
@@ -43,7 +44,8 @@ def make_jobs(
     """The jobs of B prompts, in order."""
     prompts, group = len(requests.prompts), config.samples_per_prompt
     samples = group if requests.sample_ids is None else requests.sample_ids
-    every = lambda x: jnp.repeat(x, group).reshape(shards, -1)  # noqa: E731
+    shape = lambda x: (shards, -1, *x.shape[1:])  # noqa: E731
+    every = lambda x: jnp.repeat(x, group, axis=0).reshape(shape(x))  # noqa: E731
     each = lambda x: None if x is None else x.reshape(shards, -1)  # noqa: E731
     continued = requests.continued
     continued = every(jnp.zeros(prompts, jnp.int32) if continued is None else continued)
@@ -56,6 +58,7 @@ def make_jobs(
         length=every(requests.prompt_mask.sum(axis=1)),
         continued=continued,
         temperature=each(requests.temperature),
+        slopes=None if requests.temperature_slopes is None else every(requests.temperature_slopes),
         least=each(requests.min_new_tokens),
         most=most,
     )

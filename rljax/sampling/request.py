@@ -33,8 +33,14 @@ class Requests(NamedTuple):
     sample_ids: Array | None = None  # [B, G] i32, address of the noise; 0 .. G-1 by default
     continued: Array | None = None  # [B] i32, trailing prompt tokens that are completion
     temperature: Array | None = None  # [B, G] f32, instead of the filter's; 0 is greedy
+    temperature_slopes: Array | None = None  # [B, 4] f32, see `sloped_temperature`
     min_new_tokens: Array | None = None  # [B, G] i32, `continued` ones included
     max_new_tokens: Array | None = None  # [B, G] i32, `continued` ones included; at most T more
+
+
+def for_each_prompt(value: Array | None, prompts: int) -> Array | None:
+    """[...] -> [B, ...], the same for each of B prompts, of NumPy or JAX; None stays None."""
+    return None if value is None else value[None].repeat(prompts, axis=0)
 
 
 class Rollouts(NamedTuple):

@@ -41,6 +41,7 @@ def _draw(program: Program, state: State, tiles: Tiles | None) -> tuple[Choice, 
         jax.vmap(jax.random.fold_in)(slots.job.key, written),
         config.token_filter,
         temperature=slots.job.temperature,
+        slopes=slots.job.slopes,
         allowed=_allowed(program, written, slots),
         top_k=config.top_logprobs,
     )

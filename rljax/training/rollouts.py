@@ -13,7 +13,7 @@ from rljax.data.encode import encode_prompts
 from rljax.models.network import Params
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
-from rljax.sampling.request import Requests, Rollouts
+from rljax.sampling.request import Requests, Rollouts, for_each_prompt
 from rljax.training.context import Context, Record
 
 
@@ -97,6 +97,7 @@ def sample_texts(
     key: Array,
     step: int,
     epoch: int = 0,
+    temperature_slopes: Array | None = None,
 ) -> Samples:
     """Samples completions for the prompts of `records`.
 
@@ -108,6 +109,7 @@ def sample_texts(
         key: of a random stream (sampling/keys.py).
         step: counted over the run.
         epoch: counts the calls of a step, so that a prompt that comes again gets other noise.
+        temperature_slopes: [4] f32 (`sloped_temperature`); None: the temperature is constant.
     """
     started = time.perf_counter()
     texts = context.prompt_texts(records)
@@ -121,7 +123,8 @@ def sample_texts(
     )
     problems = len(context.train_problems)
     noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + epoch * problems * len(ids)
-    requests = Requests(prompts, prompt_mask, noise_ids)
+    slopes = for_each_prompt(jax.device_get(temperature_slopes), len(ids))
+    requests = Requests(prompts, prompt_mask, noise_ids, temperature_slopes=slopes)
     rollouts = engine.sample(weights, requests, key=key, step=step)
     tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
     mask = rollouts.mask.reshape(tokens.shape)

@@ -40,6 +40,14 @@ REFUSED = {
         stage("rloo", objective={"denominator": "behavior"}),
         r"denominator='behavior' is never read with ratio='none'",
     ),
+    "two rules for the temperature": (
+        stage("hapo", sampling={"entropy_theta": 0.3}),
+        r"sampling_temperature='by_entropy' and entropy_theta=0.3 .*config.rl.sampling.entropy_th",
+    ),
+    "a temperature of windows": (
+        stage("t_ppo", objective={"sampling_temperature": "by_entropy"}),
+        r"sampling_temperature='by_entropy' is for whole .*config.rl.objective.rollouts",
+    ),
     "later updates without a ratio": (
         stage("rloo", **ON_TWO_UPDATES),
         r"2 updates per step .*config.rl.batch.sequences_per_update",

@@ -166,8 +166,18 @@ def drawn(log_p: np.ndarray, noise: Callable[[int], np.ndarray]) -> tuple[int, f
     return block * size + int(inside.argmax()), min(_gap(of_blocks), _gap(inside))
 
 
-def _temperature(raw: np.ndarray, token_filter: TokenFilter, own: float | None) -> float:
-    rule = token_filter.entropy_temperature
+def _temperature(
+    raw: np.ndarray,
+    token_filter: TokenFilter,
+    own: float | None,
+    slopes: np.ndarray | None = None,
+) -> float:
+    rule, highest = token_filter.entropy_temperature, token_filter.temperature
+    if slopes is not None:
+        pivot, rise, fall, limit = (float(x) for x in slopes)
+        distance = np.log(max(entropy_of(log_softmax(raw / highest)), 1e-6)) - pivot
+        change = distance * (rise if distance > 0 else fall)
+        return highest * (1 + min(max(change, -limit), limit))
     if own is not None or rule is None:
         return token_filter.temperature if own is None else float(own)
     spread = entropy_of(log_softmax(raw))
@@ -216,6 +226,7 @@ def sample_row(
     key: Array,
     *,
     temperature: float | None = None,
+    slopes: np.ndarray | None = None,
     least: int = 0,
     most: int | None = None,
     watch: Watch = Watch(),  # noqa: B008
@@ -228,7 +239,7 @@ def sample_row(
         config: static settings.
         prompt, completion: so far.
         key: of the row.
-        temperature, least, most: see `Requests`.
+        temperature, slopes (of it), least, most: see `Requests`.
         watch: stop strings and constraint.
         combine: a guide.
     """
@@ -246,7 +257,8 @@ def sample_row(
         later[list(config.stop_tokens)] &= len(done) >= least
         changed = np.where(later if later.any() else allowed, changed, -np.inf)
         noise = functools.partial(_noise, key, len(done))
-        _choose(row, raw, changed, config.token_filter, temperature, noise)
+        used = _temperature(raw, config.token_filter, temperature, slopes)
+        _choose(row, raw, changed, config.token_filter, used, noise)
         done.append(row.tokens[-1])
         row.reason = _reason(row, done, config, least, most, watcher)
     return row
@@ -257,10 +269,9 @@ def _choose(
     raw: np.ndarray,
     changed: np.ndarray,
     token_filter: TokenFilter,
-    own: float | None,
+    used: float,
     noise: Callable[[int], np.ndarray],
 ) -> None:
-    used = _temperature(raw, token_filter, own)
     logits = biased(changed, token_filter)
     if used == 0:
         token, margin = int(logits.argmax()), _gap(logits)
@@ -330,6 +341,8 @@ def sample_all(
                 "most": requests.max_new_tokens,
             }
             own = {name: x[b, g].item() for name, x in given.items() if x is not None}
+            if requests.temperature_slopes is not None:
+                own["slopes"] = requests.temperature_slopes[b]
             sample_id = g if requests.sample_ids is None else int(requests.sample_ids[b, g])
             address = row_key(key, step, int(requests.prompt_ids[b]), sample_id)
             of_prompt.append(

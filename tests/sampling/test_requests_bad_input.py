@@ -180,6 +180,31 @@ def test_a_row_has_one_rule_for_its_temperature():
         check_requests(changed(BASE, temperature=full(1, np.float32)), config, 13)
 
 
+SLOPES = np.tile(np.float32([0.0, 0.1, 0.1, 0.05]), (4, 1))
+
+
+@pytest.mark.parametrize(
+    ("slopes", "fields", "own", "message"),
+    [
+        (SLOPES[:3], {}, None, r"must be \(4, 4\) numbers.*got \(3, 4\)"),
+        (SLOPES + 1, {}, None, r"a limit, in \[0, 1\).*first row \[1.0"),
+        (SLOPES, {}, full(1, np.float32), r"exclude temperature \("),
+        (SLOPES, dict(temperature=0.0), None, r"exclude token_filter.temperature=0"),
+        (
+            SLOPES,
+            dict(entropy_temperature=EntropyTemperature(theta=1.0)),
+            None,
+            r"exclude token_filter.entropy_temperature",
+        ),
+    ],
+)
+def test_slopes_of_a_temperature(slopes, fields, own, message):
+    check_requests(changed(BASE, temperature_slopes=SLOPES), config_of(), 13)
+    asked = changed(BASE, temperature_slopes=slopes, temperature=own)
+    with pytest.raises(ValueError, match=message):
+        check_requests(asked, config_of(**fields), 13)
+
+
 def test_prompts_of_a_guides_model():
     with pytest.raises(ValueError, match=r"each of the 5 prompts, got 4 .*guide_models\[1\].prom"):
         check_guide_prompts(BASE.prompts, BASE.prompt_mask, 5, 13, 1)

@@ -416,6 +416,24 @@ def test_the_rows_that_are_left_are_moved_together(decoded):
     assert set(decoded) == {8, 16, 32} and (rollouts.slot_steps == sum(decoded)).all()
 
 
+def test_a_temperature_that_follows_the_entropy_equals_the_reference():
+    """Slopes of their own for each prompt, in slots that are filled again; zeros change nothing."""
+    network = network_of()
+    config = config_of(temperature=0.9, top_p=0.9, slots=5, refill_every=2)
+    slopes = np.float32([[0.5, 0.8, 0.4, 0.9], [-1, 0.3, 0.3, 0.2], [0.2, 0.0, 2.0, 0.7], [0] * 4])
+    requests = requests_of(temperature_slopes=slopes)
+    rollouts = sample(network, params_of(network), config, requests, step=0)
+    logits = reference.next_logits(network, params_of(network))
+    rows = reference.sample_all(logits, config, requests, KEY, 0)
+    assert reference.compare(rollouts, rows, config) == 0
+    used = [rollouts.temperature[b][rollouts.mask[b]] for b in range(4)]
+    assert np.ptp(used[0]) > 0.1 and np.ptp(used[2]) > 0.05
+    np.testing.assert_allclose(used[3], 0.9, rtol=1e-6)
+    plain = sample(network, params_of(network), config, requests_of(), step=0)
+    np.testing.assert_array_equal(plain.tokens[3], rollouts.tokens[3])
+    np.testing.assert_allclose(plain.logprobs[3], rollouts.logprobs[3], rtol=1e-6)
+
+
 def test_before_its_wanted_length_a_row_stops_only_if_it_must():
     """A constraint that leaves nothing but the stop token ends a row, however short it is."""
     network, requests = network_of(), requests_of()

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from rljax.objectives.temperatures import by_entropy
 from rljax.parallel.rules import put_rows
 from rljax.sampling.request import StopReason
 from rljax.training.families.policy_gradient import PolicyGradient
@@ -223,6 +224,32 @@ def test_the_moving_baseline_is_used_first_and_moved_then(step):
     np.testing.assert_allclose(second.detail.rows["advantages"], expected, atol=1e-6)
     moved = 0.9 * float(state.extra["baseline"]) + 0.1 * rewards.mean()
     assert float(after.extra["baseline"]) == pytest.approx(moved, rel=1e-5)
+
+
+def test_the_temperature_of_a_step_follows_the_entropies_of_the_one_before(step):
+    words = ["sampling_temperature=by_entropy", "temperature_slope=0.3"]
+    overrides = [f"--config.grpo.objective.{word}" for word in words]
+    _, family, state, first = step("grpo", *overrides)
+    used = lambda experience: experience.detail.samples.flat("temperature")  # noqa: E731
+    rows = first.detail.rows
+    np.testing.assert_allclose(used(first)[rows["mask"]], 1.0, rtol=1e-6)
+    expected = by_entropy(rows["old_entropy"], rows["mask"], temperature_slope=0.3)
+    np.testing.assert_allclose(state.extra["temperature_slopes"], expected, rtol=1e-5)
+    _, second = family.collect(state, 2)
+    rows = second.detail.rows
+    pivot, rise, fall, limit = (float(x) for x in expected)
+    distance = np.log(np.maximum(rows["old_entropy"], 1e-6)) - pivot
+    change = np.clip(np.where(distance > 0, rise, fall) * distance, -limit, limit)
+    wanted = (1 + change)[rows["mask"]]
+    assert np.ptp(wanted) > 0.2
+    np.testing.assert_allclose(used(second)[rows["mask"]], wanted, atol=1e-4)
+    # The trainer's log-probabilities are those at T0, the sampler's those that were drawn from.
+    tempered = second.detail.samples.flat("model_logprobs")
+    np.testing.assert_allclose(
+        rows["old_logprobs"][rows["mask"]], tempered[rows["mask"]], atol=1e-4
+    )
+    gap = np.abs(rows["behavior_logprobs"] - rows["old_logprobs"])[rows["mask"]]
+    assert gap.max() > 1e-2
 
 
 def test_a_step_is_a_function_of_its_number(step):

@@ -22,11 +22,6 @@ class EntropyStatistics(NamedTuple):
     highest: Array  # largest (log-entropy - pivot) / spread
     lowest: Array  # smallest
 
-    @classmethod
-    def nothing(cls) -> "EntropyStatistics":
-        """Before the first step."""
-        return cls(*(jnp.zeros(()) for _ in cls._fields))
-
 
 def entropy_statistics(
     entropy: Array, mask: Array, *, entropy_pivot: float = 0.8, entropy_floor: float = 1e-8
@@ -121,42 +116,6 @@ def entropy_level(
         entropy_floor=entropy_floor,
         authors_unsigned_h=authors_unsigned_h,
     )
-
-
-def adaptive_temperature(
-    entropy: Array,
-    statistics: EntropyStatistics,
-    *,
-    temperature: float = 1.0,
-    temperature_slope: float = 0.05,
-    temperature_entropy_floor: float = 1e-6,
-    unscaled: bool = False,
-) -> Array:
-    """Sampling temperature of the next token (HAPO, part A): T0 * (1 + slope * h).
-
-    h is the level of the current step's entropy against the statistics of the step before,
-    clamped to [-1, 1]. Log-probabilities for training stay those at T0.
-
-    Args:
-        entropy: [...] f32, nats, of the next token's distribution.
-        statistics: of the step before; `EntropyStatistics.nothing()` in the first one gives T0.
-        temperature: T0.
-        temperature_slope: how much h changes the temperature; 0.05 in the code, 0.1 in the paper.
-        temperature_entropy_floor: smallest entropy before the logarithm; 1e-6 in the sampler.
-        unscaled: the paper's second version: h = (log entropy - pivot) / spread, not clamped.
-
-    Returns:
-        [...] f32, constant.
-    """
-    everywhere = jnp.ones(entropy.shape, bool)
-    if unscaled:
-        known = statistics.spread > 0
-        distance = _log(entropy, everywhere, temperature_entropy_floor) - statistics.pivot
-        level = jnp.where(known, distance / jnp.where(known, statistics.spread, 1.0), 0.0)
-    else:
-        level = level_of(entropy, everywhere, statistics, entropy_floor=temperature_entropy_floor)
-        level = jnp.clip(level, -1.0, 1.0)
-    return temperature * (1.0 + temperature_slope * level)
 
 
 def _log(entropy: Array, mask: Array, floor: float) -> Array:

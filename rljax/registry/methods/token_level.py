@@ -110,7 +110,8 @@ ROWS = (
     _row(
         "hapo",
         "arXiv:2509.16591",
-        "advantage and clip of each token by its entropy",
+        "temperature, advantage and clip of each token by its entropy",
+        sampling_temperature="by_entropy",
         advantage="group_token_zscore",
         group_filter="mixed",
         ratio="token",

@@ -32,7 +32,13 @@ class Rounds(NamedTuple):
 
 
 def sample_step(
-    program: DeviceProgram, params: Params, key: Array, order: Array, start: Array, step: Array
+    program: DeviceProgram,
+    params: Params,
+    key: Array,
+    order: Array,
+    start: Array,
+    step: Array,
+    slopes: Array | None = None,
 ) -> tuple[Sampled, dict[str, Array]]:
     """Samples until B prompts pass the group filter, as `training/rounds.py` does on the host.
 
@@ -43,6 +49,7 @@ def sample_step(
         order: [K] i32, the run's stream of prompts.
         start: [] i32, place in it.
         step: [] i32, from 1.
+        slopes: [B, 4] f32, of the temperature (`sloped_temperature`); None: it is constant.
 
     Returns:
         The step's samples; with a filter `sampling_rounds`, `filled_prompts` and `sampled_tokens`.
@@ -54,7 +61,7 @@ def sample_step(
         index = jax.lax.dynamic_slice_in_dim(order, start + number * prompts, prompts)
         data = program.train.take(index)
         noise_ids = distinct(index, problems) + number * problems * prompts
-        requests = Requests(data.prompts, data.prompt_mask, noise_ids)
+        requests = Requests(data.prompts, data.prompt_mask, noise_ids, temperature_slopes=slopes)
         rollouts = program.sample(params, requests, key, step)
         scores, correct = program.judge(data.facts, rollouts.tokens, rollouts.mask)
         group = Group(

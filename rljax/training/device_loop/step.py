@@ -13,7 +13,7 @@ from rljax.models.network import Params
 from rljax.objectives.metrics import SumCount
 from rljax.objectives.values import critic_loss
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.sampling.request import Requests
+from rljax.sampling.request import Requests, for_each_prompt
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.rollout import Sampled, sample_step
 from rljax.training.logprobs import make_score
@@ -115,11 +115,14 @@ def train_step(
     filtered = "prompts_taken" in state.extra
     start = state.extra["prompts_taken"] if filtered else (plan.step - 1) * batch.prompts_per_step
     key = purpose_key(run.seed, Purpose.ROLLOUTS)
-    sampled, counts = sample_step(program, state.params, key, run.order, start, plan.step)
+    slopes = for_each_prompt(state.extra.get("temperature_slopes"), batch.prompts_per_step)
+    sampled, counts = sample_step(program, state.params, key, run.order, start, plan.step, slopes)
     inputs, arrays = _rows(program, stage, sampled)
     arrays |= _scored(program, pieces, reference, state, inputs)
     if "greedy_scores" in stage.objective.inputs:
-        arrays["greedy_scores"] = _greedy_scores(program, state.params, key, sampled, plan.step)
+        greedy = _greedy_scores(program, state.params, key, sampled, plan.step)
+        arrays["greedy_scores"], tokens = greedy
+        counts["sampled_tokens"] = tokens + counts.get("sampled_tokens", sampled.group.mask.sum())
     running = {name: state.extra[name] for name in running_statistics(stage)}
     noise_key = purpose_key(run.seed, Purpose.SELECTION)
     trained, moved, metrics = make_experience(
@@ -181,13 +184,14 @@ def _scored(
 
 def _greedy_scores(
     program: DeviceProgram, params: Params, key: Array, sampled: Sampled, step: Array
-) -> Array:
-    """[N] f32, the score of the greedy completion of each row's prompt."""
+) -> tuple[Array, Array]:
+    """[N] f32, the score of the greedy completion of each row's prompt; [] i32, their tokens."""
     data = program.train.take(sampled.index)
     requests = Requests(data.prompts, data.prompt_mask, sampled.index)
     rollouts = program.greedy(params, requests, key, step)
     scores, _ = program.judge(data.facts, rollouts.tokens, rollouts.mask)
-    return jnp.repeat(scores[:, 0], program.stage.batch.rows_per_prompt)
+    repeated = jnp.repeat(scores[:, 0], program.stage.batch.rows_per_prompt)
+    return repeated, rollouts.mask.sum()
 
 
 def _whole_batch(loss: PolicyLoss, inputs: Batch, trained: dict[str, Array]) -> Batch:

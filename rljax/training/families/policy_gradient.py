@@ -141,8 +141,10 @@ class PolicyGradient(Family):
             group = with_demonstrations(group, tokens, mask, demonstration_scores(*shown, mask))
         inputs = self._inputs(samples, group)
         arrays = step_arrays(group) | self._scored(params, state, inputs)
+        seconds = {"sampling": samples.seconds, "scoring": sampled.scoring_seconds}
         if self.greedy is not None:
-            arrays["greedy_scores"] = self._greedy_scores(weights, samples, step)
+            arrays["greedy_scores"], spent = self._greedy_scores(weights, samples, step)
+            seconds = {phase: seconds[phase] + more for phase, more in spent.items()}
         further = self.further_arrays(weights, samples, scores, arrays, step)
         arrays |= further.arrays
         running = {name: state.extra[name] for name in running_statistics(self.stage)}
@@ -158,7 +160,6 @@ class PolicyGradient(Family):
         metrics = self._metrics(sampled)
         metrics |= {name: float(value) for name, value in finished(compared).items()}
         metrics |= further.metrics
-        seconds = {"sampling": samples.seconds, "scoring": sampled.scoring_seconds}
         seconds |= {phase: seconds[phase] + more for phase, more in further.seconds.items()}
         tokens = int(trained["mask"].sum()) * batch.epochs_per_step
         detail = Detail(samples, scores, inputs, trained, np.zeros(trained["mask"].shape))
@@ -190,6 +191,7 @@ class PolicyGradient(Family):
                 key=self.key,
                 step=self.first_step + step,
                 epoch=number,
+                temperature_slopes=state.extra.get("temperature_slopes"),
             )
             return samples, *score_samples(self.context, samples)
 
@@ -200,15 +202,18 @@ class PolicyGradient(Family):
         rounds = self.objective.values["filter_rounds"] if filtered else 1
         return sample_rounds(sample, keep, prompts=count, rounds=rounds)
 
-    def _greedy_scores(self, weights: Params, samples: Samples, step: int) -> np.ndarray:
-        """[N] f32, the score of the greedy completion of each row's prompt."""
+    def _greedy_scores(
+        self, weights: Params, samples: Samples, step: int
+    ) -> tuple[np.ndarray, dict[str, float]]:
+        """[N] f32, the score of the greedy completion of each row's prompt; seconds by phase."""
         greedy = sample_texts(
             *(self.context, self.greedy, weights, samples.records),
             key=self.key,
             step=self.first_step + step,
         )
-        scores, _ = score_samples(self.context, greedy)
-        return np.repeat(scores.total, self.stage.batch.rows_per_prompt)
+        scores, scoring = score_samples(self.context, greedy)
+        seconds = {"sampling": greedy.seconds, "scoring": scoring}
+        return np.repeat(scores.total, self.stage.batch.rows_per_prompt), seconds
 
     def _inputs(self, samples: Samples, group: Group) -> Rows:
         """The rows that the model runs on."""

@@ -68,6 +68,8 @@ def make_experience(
         compared |= dict(zip(("returns", "value_mask"), targets, strict=True))
     measured = compared | {"mask": compared["mask"] & sampled}
     moved = _moved_baseline(objective, measured) | _moved_kl(objective, measured)
+    if objective.choices["sampling_temperature"] != "constant":
+        moved["temperature_slopes"] = apply(objective.part("sampling_temperature"), measured)
     if "trained_tokens" in arrays:
         compared["mask"] &= arrays["trained_tokens"]
     narrowed, more = _narrowed(objective, compared, sampled)

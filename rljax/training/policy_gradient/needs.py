@@ -22,13 +22,15 @@ def with_schedule(
 
 
 def running_statistics(stage: Stage) -> dict[str, Array]:
-    """The scalars that a stage carries from step to step, as they begin."""
+    """The numbers that a stage carries from step to step, as they begin."""
     objective = stage.objective
     first: dict[str, Array] = {}
     if objective.choices["advantage"] in BASELINE_UPDATES:
         first["baseline"] = jnp.float32(0)
     if objective.choices["kl_controller"] != "fixed" and objective.kl is not None:
         first["kl_coefficient"] = jnp.asarray(objective.values["kl_weight"], jnp.float32)
+    if objective.choices["sampling_temperature"] != "constant":
+        first["temperature_slopes"] = jnp.zeros(4)
     if objective.choices["group_filter"] != "none":
         first["prompts_taken"] = jnp.int32(0)
     return first

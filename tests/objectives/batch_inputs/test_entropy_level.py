@@ -1,14 +1,8 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rljax.objectives.batch_inputs import BATCH_INPUTS
-from rljax.objectives.batch_inputs.entropy_level import (
-    EntropyStatistics,
-    adaptive_temperature,
-    entropy_statistics,
-)
 
 ENTROPY = jnp.exp(jnp.array([[-3.0, -1.0, 0.0, jnp.nan], [0.5, 1.0, -2.0, 7.0]]))
 MASK = jnp.array([[True, True, True, False], [True, True, True, False]])
@@ -46,26 +40,6 @@ def test_zero_entropy_counts_as_the_floor():
     entropy = jnp.array([[0.0, 1e-8, 1.0, 0.5]])
     level = LEVEL(entropy, jnp.ones((1, 4), bool), entropy_pivot=0.6)
     np.testing.assert_array_equal(level[0, :2], [-1.0, -1.0])
-
-
-def test_temperature_follows_the_level_of_the_step_before():
-    statistics = entropy_statistics(ENTROPY, MASK, entropy_pivot=0.6)
-    now = jnp.exp(jnp.array([-3.0, -1.5, 0.0, 0.5, 3.0]))
-    got = jax.jit(adaptive_temperature)(now, statistics)
-    np.testing.assert_allclose(got, 1 + 0.05 * np.array([-1, -0.5, 0, 0.5, 1]), rtol=1e-5)
-    unscaled = adaptive_temperature(
-        now, statistics, temperature=0.8, temperature_slope=0.1, unscaled=True
-    )
-    z = np.array([-3.0, -1.5, 0.0, 0.5, 3.0]) / float(statistics.spread)
-    np.testing.assert_allclose(unscaled, 0.8 * (1 + 0.1 * z), rtol=1e-5)
-
-
-@pytest.mark.parametrize("unscaled", [False, True])
-def test_the_first_step_has_its_plain_temperature(unscaled):
-    got = adaptive_temperature(
-        jnp.array([0.1, 2.0]), EntropyStatistics.nothing(), temperature=0.7, unscaled=unscaled
-    )
-    np.testing.assert_allclose(got, 0.7)
 
 
 def test_a_quantile_is_a_share():
