@@ -50,39 +50,6 @@ def entropy_statistics(
     return jax.tree.map(lambda x: jnp.where(mask.any(), x, 0.0), found)
 
 
-def level_of(
-    entropy: Array,
-    mask: Array,
-    statistics: EntropyStatistics,
-    *,
-    entropy_floor: float = 1e-8,
-    authors_unsigned_h: bool = False,
-) -> Array:
-    """The level h of entropies against the statistics of a batch, which need not be their own.
-
-        z = (log entropy - pivot) / spread
-        h = z / highest where z > 0, z / |lowest| where z <= 0
-
-    Args:
-        entropy: [...] f32, nats.
-        mask: [...] bool.
-        statistics: of `entropy_statistics`.
-        entropy_floor: smallest entropy before the logarithm.
-        authors_unsigned_h: divide by `lowest` with its sign, as the released code does: levels are
-            then >= 0 on both sides of the pivot.
-
-    Returns:
-        [...] f32, 0 outside the mask; in [-1, 1] for the statistics' own batch.
-    """
-    pivot, spread, highest, lowest = statistics
-    distance = jnp.where(mask, _log(entropy, mask, entropy_floor) - pivot, 0.0)
-    z = jnp.where(spread > 0, distance / jnp.where(spread > 0, spread, 1.0), 0.0)
-    low = lowest if authors_unsigned_h else -lowest
-    up = jnp.where(highest > 0, z / jnp.where(highest > 0, highest, 1.0), 0.0)
-    down = jnp.where(lowest < 0, z / jnp.where(lowest < 0, low, 1.0), 0.0)
-    return jnp.where(z > 0, up, down)
-
-
 def entropy_level(
     current_entropy: Array,
     mask: Array,
@@ -93,12 +60,16 @@ def entropy_level(
 ) -> Array:
     """Normalised log-entropy of each token: 1 at the highest, 0 at the pivot, -1 at the lowest.
 
+        z = (log entropy - pivot) / spread
+        h = z / highest where z > 0, z / |lowest| where z <= 0
+
     Args:
         current_entropy: [N, T] f32, nats, before the update.
         mask: [N, T] bool.
         entropy_pivot: quantile of the entropies whose level is 0.
         entropy_floor: smallest entropy before the logarithm.
-        authors_unsigned_h: as the released code, levels >= 0 on both sides of the pivot.
+        authors_unsigned_h: divide by `lowest` with its sign, as the released code does: levels are
+            then >= 0 on both sides of the pivot.
 
     Returns:
         [N, T] f32, constant, 0 outside the mask.
@@ -106,16 +77,15 @@ def entropy_level(
     Raises:
         ValueError: for a quantile outside of [0, 1] or a floor that is not positive.
     """
-    statistics = entropy_statistics(
+    pivot, spread, highest, lowest = entropy_statistics(
         current_entropy, mask, entropy_pivot=entropy_pivot, entropy_floor=entropy_floor
     )
-    return level_of(
-        current_entropy,
-        mask,
-        statistics,
-        entropy_floor=entropy_floor,
-        authors_unsigned_h=authors_unsigned_h,
-    )
+    distance = jnp.where(mask, _log(current_entropy, mask, entropy_floor) - pivot, 0.0)
+    z = jnp.where(spread > 0, distance / jnp.where(spread > 0, spread, 1.0), 0.0)
+    low = lowest if authors_unsigned_h else -lowest
+    up = jnp.where(highest > 0, z / jnp.where(highest > 0, highest, 1.0), 0.0)
+    down = jnp.where(lowest < 0, z / jnp.where(lowest < 0, low, 1.0), 0.0)
+    return jnp.where(z > 0, up, down)
 
 
 def _log(entropy: Array, mask: Array, floor: float) -> Array:
