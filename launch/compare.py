@@ -92,7 +92,7 @@ def use_all_cores() -> None:
 
 def compare(options: dict[str, str], overrides: list[str], smoke: bool) -> None:
     """Runs and compares."""
-    from rljax.training.device_loop import compare
+    from rljax.comparison import compare
 
     compare.compare(_asked(compare, options, overrides, smoke))
 
@@ -100,7 +100,7 @@ def compare(options: dict[str, str], overrides: list[str], smoke: bool) -> None:
 def time_seeds(options: dict[str, str], overrides: list[str]) -> None:
     """Times steps of each method with so many seeds side by side."""
     from rljax.benchmarks.side_by_side import print_side_by_side, time_side_by_side
-    from rljax.training.device_loop import compare
+    from rljax.comparison import compare
 
     counts = [_number({"time": word}, "time", int) for word in options["time"].split(",")]
     asked = _asked(compare, options, overrides, False)
@@ -111,7 +111,7 @@ def time_seeds(options: dict[str, str], overrides: list[str]) -> None:
 
 def summarise(options: dict[str, str]) -> None:
     """Prints what finished comparisons have found."""
-    from rljax.reporting import comparison
+    from rljax import comparison
 
     print(comparison.summarise([Path(folder) for folder in options["summary"].split(",")]))
 

@@ -46,7 +46,7 @@ from rljax.models.pretrained.names import NAMES, VISION_PREFIXES, Layout, plain_
 from rljax.models.pretrained.tensor_files import DTYPES, stored_tensors
 from rljax.parallel.mesh import make_mesh
 from rljax.reporting.weight_drift import CheckpointDrift, MatrixDrift, checkpoint_drift
-from rljax.training.start import Source, check_start, load_start
+from rljax.training.run.start import Source, check_start, load_start
 
 WIDTH = 150
 # Names of several projections in one tensor; none of the families that rljax reads has them.

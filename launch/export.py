@@ -24,7 +24,7 @@ from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network
 from rljax.models.pretrained import is_pretrained, save_pretrained
 from rljax.parallel.mesh import make_mesh
-from rljax.training.start import Source, check_start, load_start
+from rljax.training.run.start import Source, check_start, load_start
 
 
 def export(checkpoint: Path, out: Path, dtype: str, source: str) -> None:

@@ -42,7 +42,7 @@ from rljax.sampling.completion import Completion
 from rljax.sampling.distribution import EntropyTemperature
 from rljax.sampling.generate import Generator
 from rljax.sampling.options import SamplingOptions
-from rljax.training.start import Source, check_start, load_start
+from rljax.training.run.start import Source, check_start, load_start
 
 # Flags that are arguments of `Generator`.
 GENERATOR_FLAGS = ("weights", "cache", "slots", "batch_prompts", "max_prompt_tokens")

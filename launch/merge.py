@@ -34,7 +34,7 @@ from rljax.models.merge import SCOPES, kept_share, merge
 from rljax.models.network import Network, Params
 from rljax.models.pretrained import is_pretrained, load_params, read_config, save_pretrained
 from rljax.parallel.mesh import make_mesh
-from rljax.training.start import Source, check_start, load_start
+from rljax.training.run.start import Source, check_start, load_start
 
 # Fields of a model that do not say which function of its parameters it is.
 SETTINGS = (

@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
     from rljax.config.load import load_config
     from rljax.rewards.pool import ScoringError
     from rljax.training.loop import NonFiniteError, run
-    from rljax.training.workdir import default_workdir
+    from rljax.training.run.workdir import default_workdir
 
     try:
         config = load_config(files[0], overrides)

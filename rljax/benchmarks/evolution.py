@@ -17,9 +17,9 @@ from rljax.benchmarks.workload import Settings, surroundings
 from rljax.models.network import Network, Params
 from rljax.sampling.checks import device_memory
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.context import Context
-from rljax.training.perturbation import Perturbation, perturbed
-from rljax.training.population import Population
+from rljax.training.collect.perturbation import Perturbation, perturbed
+from rljax.training.collect.population import Population
+from rljax.training.run.context import Context
 
 EPOCH = 0
 

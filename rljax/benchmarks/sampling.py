@@ -26,9 +26,9 @@ from rljax.parallel.rules import put_rows, rows_divisor
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests, Rollouts
-from rljax.training.context import Context
-from rljax.training.logprobs import model_rows
-from rljax.training.rows import completion_rows
+from rljax.training.run.context import Context
+from rljax.training.update.logprobs import model_rows
+from rljax.training.update.rows import completion_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

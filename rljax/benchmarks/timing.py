@@ -14,8 +14,8 @@ from rljax.benchmarks.machine import machine, measured_rate
 from rljax.benchmarks.workload import Settings, Workload, build
 from rljax.models.lora import has_adapters
 from rljax.parallel.rules import put_rows
-from rljax.training.policy_gradient.scoring import needs_scores
-from rljax.training.rows import Rows, per_sample, rollout_rows
+from rljax.training.learner.scoring import needs_scores
+from rljax.training.update.rows import Rows, per_sample, rollout_rows
 
 GIB = 2**30
 

@@ -20,11 +20,11 @@ from rljax.parallel.rules import rows_divisor
 from rljax.registry import METHODS
 from rljax.rewards.pool import Scorer
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.context import Context, build_network
 from rljax.training.families.policy_gradient import PolicyGradient
-from rljax.training.optimizers import build_optimizer
-from rljax.training.start import Source, load_start
-from rljax.training.state import TrainState, create_state, state_shardings
+from rljax.training.run.context import Context, build_network
+from rljax.training.run.start import Source, load_start
+from rljax.training.update.optimizers import build_optimizer
+from rljax.training.update.state import TrainState, create_state, state_shardings
 
 # A small model in the shape of Qwen3, for machines without an accelerator.
 SMALL_QWEN = {

@@ -34,7 +34,7 @@ def run_config(step: Path) -> dict[str, Any] | None:
 
 
 def recorded_network(config: Mapping[str, Any]) -> ModelConfig:
-    """The network of a run, from its resolved config (training/context.py writes it)."""
+    """The network of a run, from its resolved config (training/run/context.py writes it)."""
     fields = dict(config["network"])
     if fields["rope_scaling"]:
         fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])

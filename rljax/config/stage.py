@@ -22,7 +22,7 @@ class BatchSizes:
     epochs_per_step: int
     sequences_per_update: int
     sequences_per_micro_batch: int
-    share_prompts: bool = False  # rows are whole groups (training/rows.py)
+    share_prompts: bool = False  # rows are whole groups (training/update/rows.py)
     demonstrations_per_prompt: int = 0  # rows beside the samples of a prompt
 
     @property

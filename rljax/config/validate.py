@@ -296,7 +296,7 @@ def _share_prompts(
 ) -> bool:
     """Whether rows are whole groups; None in `values`: where the batch sizes allow it.
 
-    What the mesh and the kernels allow is decided later (training/layout.py).
+    What the mesh and the kernels allow is decided later (training/run/layout.py).
     """
     wanted = values.get("share_prompts", False)
     fits = update % group == 0 and micro % group == 0

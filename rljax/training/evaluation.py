@@ -10,8 +10,8 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
-from rljax.training.context import Context
-from rljax.training.rollouts import Samples, sample_texts, score_samples
+from rljax.training.collect.rollouts import Samples, sample_texts, score_samples
+from rljax.training.run.context import Context
 
 
 class Evaluator:

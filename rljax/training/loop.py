@@ -28,25 +28,25 @@ from rljax.reporting.report import write_report
 from rljax.reporting.summary import print_summary, rollout_steps, write_rollout
 from rljax.reporting.writers import MultiWriter, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.checkpoints import Checkpoints, restore_params
-from rljax.training.context import Context, build_context
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Experience
+from rljax.training.families.first_step import take_first_step
 from rljax.training.families.table import family_class
-from rljax.training.first_step import take_first_step
-from rljax.training.metrics import finished
-from rljax.training.optimizers import build_optimizer
-from rljax.training.start import Source, base_note, load_start
-from rljax.training.state import (
+from rljax.training.run.checkpoints import Checkpoints, restore_params
+from rljax.training.run.context import Context, build_context
+from rljax.training.run.start import Source, base_note, load_start
+from rljax.training.run.summary import summarise
+from rljax.training.run.workdir import claim_workdir
+from rljax.training.update.metrics import finished
+from rljax.training.update.optimizers import build_optimizer
+from rljax.training.update.state import (
     Extra,
     TrainState,
     abstract_state,
     create_state,
     state_shardings,
 )
-from rljax.training.summary import summarise
-from rljax.training.train_step import Metrics
-from rljax.training.workdir import claim_workdir
+from rljax.training.update.train_step import Metrics
 
 
 class NonFiniteError(RuntimeError):

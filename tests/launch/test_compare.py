@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rljax.training.device_loop.compare import Comparison, alone, check, check_points, sweep_points
+from rljax.comparison.compare import Comparison, alone, check, check_points, sweep_points
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,7 +128,7 @@ def test_a_whole_comparison_resumes_and_is_reused(tmp_path, monkeypatch, capsys)
 @pytest.mark.slow
 def test_a_killed_campaign_goes_on_where_it_was(tmp_path, monkeypatch):
     """The curves of an interrupted run are those of one that was never interrupted."""
-    from rljax.training.device_loop import campaign
+    from rljax.comparison import campaign
 
     monkeypatch.chdir(ROOT)
     words = ["--task=sort", "--methods=dr_grpo", "--seeds=2"]

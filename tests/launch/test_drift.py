@@ -19,9 +19,9 @@ from rljax.models.network import Network
 from rljax.models.pretrained import save_pretrained
 from rljax.models.pretrained.tensor_files import SINGLE, write_file
 from rljax.reporting.weight_drift import matrix_drift
-from rljax.training.checkpoints import Checkpoints
-from rljax.training.start import Source, base_note, load_start
-from rljax.training.state import create_state, state_shardings
+from rljax.training.run.checkpoints import Checkpoints
+from rljax.training.run.start import Source, base_note, load_start
+from rljax.training.update.state import create_state, state_shardings
 
 ROOT = Path(__file__).parents[2]
 QUERY, UP = "model.layers.{}.self_attn.q_proj.weight", "model.layers.{}.mlp.up_proj.weight"

@@ -18,9 +18,9 @@ from rljax.models.network import Network
 from rljax.models.pretrained import save_pretrained
 from rljax.parallel.mesh import make_mesh
 from rljax.sampling.engine import Engine
-from rljax.training.checkpoints import Checkpoints
-from rljax.training.start import Source, base_note
-from rljax.training.state import create_state, state_shardings
+from rljax.training.run.checkpoints import Checkpoints
+from rljax.training.run.start import Source, base_note
+from rljax.training.update.state import create_state, state_shardings
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -18,9 +18,9 @@ from rljax.data.tokenizers import ByteTokenizer
 from rljax.models.merge import merge
 from rljax.models.network import Network
 from rljax.models.pretrained import load_params, read_config, save_pretrained
-from rljax.training.checkpoints import Checkpoints
-from rljax.training.start import Source, base_note
-from rljax.training.state import create_state, state_shardings
+from rljax.training.run.checkpoints import Checkpoints
+from rljax.training.run.start import Source, base_note
+from rljax.training.update.state import create_state, state_shardings
 
 ROOT = Path(__file__).parents[2]
 SHAPE = dict(layers=2, width=16, heads=2, kv_heads=1, query_key_norm="head")

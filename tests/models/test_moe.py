@@ -18,8 +18,8 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests
 from rljax.sampling.sampler import make_sampler
-from rljax.training.logprobs import completion_statistics
-from rljax.training.rows import completion_rows
+from rljax.training.update.logprobs import completion_statistics
+from rljax.training.update.rows import completion_rows
 
 MOE = dict(experts=8, experts_per_token=3, expert_width=12)
 SHAPE = dict(vocab_size=13, layers=2, width=16, heads=4, kv_heads=2, head_dim=8, mlp_width=24)

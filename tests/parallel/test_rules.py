@@ -17,7 +17,7 @@ from rljax.parallel.rules import (
     rows_divisor,
     slots_are_split,
 )
-from rljax.training.state import abstract_state, create_state, state_shardings
+from rljax.training.update.state import abstract_state, create_state, state_shardings
 
 # vocab 13 is padded to 16; width 16, heads 4, kv_heads 2, head_dim 8, MLP 24, 2 layers.
 SHARDS_2X2X2 = {

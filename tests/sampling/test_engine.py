@@ -11,8 +11,8 @@ from rljax.models.quantize import Quantised
 from rljax.parallel.mesh import make_mesh
 from rljax.sampling.engine import bucket, fill_rows, in_bucket
 from rljax.sampling.weights import sampling_network, sampling_weights
-from rljax.training.logprobs import make_score, model_rows
-from rljax.training.rows import rollout_rows
+from rljax.training.update.logprobs import make_score, model_rows
+from rljax.training.update.rows import rollout_rows
 from tests.sampling.tiny import (
     KEY,
     config_of,

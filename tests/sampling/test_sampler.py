@@ -18,8 +18,8 @@ from rljax.sampling.distribution import EntropyTemperature
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import StopReason
 from rljax.sampling.sampler import make_sampler
-from rljax.training.logprobs import completion_statistics, make_score, model_rows
-from rljax.training.rows import rollout_rows
+from rljax.training.update.logprobs import completion_statistics, make_score, model_rows
+from rljax.training.update.rows import rollout_rows
 from tests.sampling import reference
 from tests.sampling.tiny import (
     KEY,

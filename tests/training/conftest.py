@@ -22,10 +22,11 @@ from rljax.config.load import load_config
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
-from rljax.training import context, loop
+from rljax.training import loop
 from rljax.training.families.table import family_class
-from rljax.training.optimizers import build_optimizer
-from rljax.training.state import TrainState, create_state, state_shardings
+from rljax.training.run import context
+from rljax.training.update.optimizers import build_optimizer
+from rljax.training.update.state import TrainState, create_state, state_shardings
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "tiny_config.py"

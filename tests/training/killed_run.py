@@ -15,7 +15,8 @@ import jax
 
 from rljax.config.load import load_config
 from rljax.parallel.mesh import make_mesh
-from rljax.training import context, loop
+from rljax.training import loop
+from rljax.training.run import context
 
 CONFIG = Path(__file__).parent / "tiny_config.py"
 ROLLOUTS = "rljax.training.families.{}"
@@ -31,8 +32,8 @@ PLACES = {
     "record": ["rljax.training.loop:write_rollout"],
     "evaluation": ["rljax.training.evaluation:sample_texts"],
     "stage": ["rljax.training.loop:Runner.train_stage"],
-    "pair_samples": ["rljax.training.pairs:sample_texts"],
-    "pair_file": ["rljax.training.pairs:os.replace"],
+    "pair_samples": ["rljax.training.collect.pairs:sample_texts"],
+    "pair_file": ["rljax.training.collect.pairs:os.replace"],
     "save": ["rljax.training.loop:Checkpoints.save"],
     "commit": [RENAME],  # of an item, or of the whole checkpoint: everything is written by then
     "summary": ["rljax.training.loop:summarise"],

@@ -30,12 +30,12 @@ from rljax.models.pretrained import load_params, read_config
 from rljax.objectives.metrics import SumCount
 from rljax.parallel.rules import put_rows
 from rljax.reporting.files import read_rows
-from rljax.training import context as contexts
 from rljax.training import loop
-from rljax.training.first_step import lora_sb_init
-from rljax.training.start import Source, base_note, check_start, load_start
-from rljax.training.state import create_state, state_shardings
-from rljax.training.train_step import jit_train_step
+from rljax.training.families.first_step import lora_sb_init
+from rljax.training.run import context as contexts
+from rljax.training.run.start import Source, base_note, check_start, load_start
+from rljax.training.update.state import create_state, state_shardings
+from rljax.training.update.train_step import jit_train_step
 
 FIXTURE = Path(__file__).parents[1] / "models/pretrained/fixtures/qwen3"
 
@@ -112,8 +112,8 @@ def test_what_is_frozen_is_an_argument_of_the_program(tiny_network, one_device):
 
 def test_the_balancing_bias_moves_by_counts_and_not_by_the_optimizer():
     """Against equation (algorithm 1 of arXiv:2408.15664) by hand; not at all in a bad update."""
-    from rljax.training.state import TrainState, first_moments
-    from rljax.training.train_step import make_train_step
+    from rljax.training.update.state import TrainState, first_moments
+    from rljax.training.update.train_step import make_train_step
 
     params = {"mlp": {"router_bias": jnp.array([[0.5, 0.0], [0.0, 0.0]])}, "w": jnp.ones(2)}
     counts = jnp.array([[3.0, 1.0], [2.0, 2.0]])

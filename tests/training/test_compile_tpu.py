@@ -39,13 +39,13 @@ from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, replicated
 from rljax.sampling.request import Requests
-from rljax.training import context as context_module
+from rljax.training.run import context as context_module
 from rljax.training.families.policy_gradient import PolicyGradient
-from rljax.training.logprobs import model_rows
-from rljax.training.optimizers import build_optimizer
-from rljax.training.rows import completion_rows
-from rljax.training.state import abstract_state, state_shardings
-from rljax.training.train_step import jit_train_step
+from rljax.training.update.logprobs import model_rows
+from rljax.training.update.optimizers import build_optimizer
+from rljax.training.update.rows import completion_rows
+from rljax.training.update.state import abstract_state, state_shardings
+from rljax.training.update.train_step import jit_train_step
 
 config_file = Path(sys.argv[1])
 topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4")

@@ -14,13 +14,13 @@ from rljax.data.tokenizers import load_tokenizer
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.context import Context
+from rljax.training.collect.rollouts import sample_texts
 from rljax.training.families.table import family_class
-from rljax.training.logprobs import model_rows
-from rljax.training.optimizers import build_optimizer
-from rljax.training.rollouts import sample_texts
-from rljax.training.rows import completion_rows
-from rljax.training.state import create_state, state_shardings
+from rljax.training.run.context import Context
+from rljax.training.update.logprobs import model_rows
+from rljax.training.update.optimizers import build_optimizer
+from rljax.training.update.rows import completion_rows
+from rljax.training.update.state import create_state, state_shardings
 
 STEPS = 20
 MODEL = dict(layers=2, width=16, heads=2, kv_heads=2, mlp_width=32)

@@ -15,7 +15,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, make_sampler
 from rljax.tasks.symbols.alphabet import EOS_ID, PAD_ID, VOCAB_SIZE
 from rljax.training.device_loop.data import TaskData, load_task, make_judge
-from rljax.training.layout import choose_layouts
+from rljax.training.run.layout import choose_layouts
 
 
 @dataclasses.dataclass(frozen=True)

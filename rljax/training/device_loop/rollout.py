@@ -9,8 +9,8 @@ from jax import Array
 from rljax.models.network import Params
 from rljax.sampling.request import Requests
 from rljax.training.device_loop.program import DeviceProgram
-from rljax.training.policy_gradient.experience import kept_groups
-from rljax.training.policy_gradient.group import Group, step_arrays
+from rljax.training.learner.experience import kept_groups
+from rljax.training.learner.group import Group, step_arrays
 
 
 class Sampled(NamedTuple):
@@ -40,7 +40,7 @@ def sample_step(
     step: Array,
     slopes: Array | None = None,
 ) -> tuple[Sampled, dict[str, Array]]:
-    """Samples until B prompts pass the group filter, as `training/rounds.py` does on the host.
+    """Samples until B prompts pass the group filter, as the host does (collect/rounds.py).
 
     Args:
         program: what is run.
@@ -117,7 +117,7 @@ def _append(taken: Sampled, more: Sampled, chosen: Array, count: Array) -> Sampl
 def distinct(index: Array, count: int) -> Array:
     """Ids for the noise: the n-th repetition of an id counts as id + n * count.
 
-    As `distinct_ids` (training/rollouts.py) on the host.
+    As `distinct_ids` (training/collect/rollouts.py) on the host.
     """
     earlier = jnp.tril(index[:, None] == index, k=-1).sum(axis=1)
     return (index + earlier * count).astype(jnp.int32)

@@ -13,9 +13,9 @@ from rljax.models.network import Params
 from rljax.training.device_loop.data import prompt_order
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.step import Plan, Run, evaluate, first_state, train_step
-from rljax.training.metrics import finished
-from rljax.training.policy_gradient.batches import step_order
-from rljax.training.state import TrainState
+from rljax.training.learner.batches import step_order
+from rljax.training.update.metrics import finished
+from rljax.training.update.state import TrainState
 
 RUNS = "runs"  # the mesh axis that runs are spread over
 

@@ -16,19 +16,19 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests, for_each_prompt
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.rollout import Sampled, sample_step
-from rljax.training.logprobs import make_score
-from rljax.training.optimizers import build_critic_optimizer, build_optimizer
-from rljax.training.policy_gradient.batches import trained_arrays
-from rljax.training.policy_gradient.critic import Critic
-from rljax.training.policy_gradient.experience import make_experience
-from rljax.training.policy_gradient.group import Group, step_arrays, with_demonstrations
-from rljax.training.policy_gradient.loss import PolicyLoss
-from rljax.training.policy_gradient.needs import running_statistics, with_schedule
-from rljax.training.policy_gradient.scoring import make_scores, make_values, needs_scores
-from rljax.training.policy_gradient.update import make_policy_update
-from rljax.training.rows import per_sample, rollout_rows
-from rljax.training.state import TrainState, first_moments
-from rljax.training.train_step import Batch, Metrics
+from rljax.training.learner.batches import trained_arrays
+from rljax.training.learner.critic import Critic
+from rljax.training.learner.experience import make_experience
+from rljax.training.learner.group import Group, step_arrays, with_demonstrations
+from rljax.training.learner.loss import PolicyLoss
+from rljax.training.learner.needs import running_statistics, with_schedule
+from rljax.training.learner.scoring import make_scores, make_values, needs_scores
+from rljax.training.learner.update import make_policy_update
+from rljax.training.update.logprobs import make_score
+from rljax.training.update.optimizers import build_critic_optimizer, build_optimizer
+from rljax.training.update.rows import per_sample, rollout_rows
+from rljax.training.update.state import TrainState, first_moments
+from rljax.training.update.train_step import Batch, Metrics
 
 
 class Run(NamedTuple):

@@ -11,10 +11,10 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.models.network import Params
-from rljax.training.context import Context
-from rljax.training.rows import Rows
-from rljax.training.state import Extra, TrainState
-from rljax.training.train_step import Batch, Metrics, jit_train_step
+from rljax.training.run.context import Context
+from rljax.training.update.rows import Rows
+from rljax.training.update.state import Extra, TrainState
+from rljax.training.update.train_step import Batch, Metrics, jit_train_step
 
 
 class Experience(NamedTuple):

@@ -34,21 +34,21 @@ from rljax.parallel.rules import put_rows
 from rljax.rewards.answers import gold_text
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.balancing import balance_loss
-from rljax.training.context import Context, Record, checked_count
+from rljax.training.collect.rollout_record import rollout_record
+from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts
 from rljax.training.families import Experience, Family
-from rljax.training.logprobs import completion_statistics, model_rows
-from rljax.training.rollout_record import rollout_record
-from rljax.training.rollouts import Samples, rollout_metrics, sample_texts
-from rljax.training.rows import (
+from rljax.training.run.context import Context, Record, checked_count
+from rljax.training.update.balancing import balance_loss
+from rljax.training.update.logprobs import completion_statistics, model_rows
+from rljax.training.update.rows import (
     Rows,
     lead_with_prompts,
     model_inputs,
     per_sample,
     rollout_rows,
 )
-from rljax.training.state import TrainState
-from rljax.training.train_step import Batch, Metrics
+from rljax.training.update.state import TrainState
+from rljax.training.update.train_step import Batch, Metrics
 
 
 class Detail(NamedTuple):

@@ -27,14 +27,14 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.stop_strings import stop_string_automaton
-from rljax.training.context import Context
+from rljax.training.collect.perturbation import Perturbation
+from rljax.training.collect.population import Population
+from rljax.training.collect.rollout_record import rollout_record
+from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts, score_samples
 from rljax.training.families import Experience, Family
-from rljax.training.perturbation import Perturbation
-from rljax.training.population import Population
-from rljax.training.rollout_record import rollout_record
-from rljax.training.rollouts import Samples, rollout_metrics, sample_texts, score_samples
-from rljax.training.state import TrainState
-from rljax.training.train_step import Batch, Metrics, jit_update, optimizer_step
+from rljax.training.run.context import Context
+from rljax.training.update.state import TrainState
+from rljax.training.update.train_step import Batch, Metrics, jit_update, optimizer_step
 
 # The noise is a stream of its own: no step has this number.
 NOISE_STREAM = 2**31 - 1
@@ -167,7 +167,7 @@ class Evolution(Family):
         return jit_update(update, context.network, optimizer, mesh, extra)
 
     def _by_member(self, values: np.ndarray) -> np.ndarray:
-        """[B * G] of answers -> [N, Q] of members (training/population.py)."""
+        """[B * G] of answers -> [N, Q] of members (training/collect/population.py)."""
         group, each = self.population.members_per_prompt, self.population.prompts_per_member
         return values.reshape(-1, each, group).swapaxes(1, 2).reshape(-1, each)
 

@@ -20,25 +20,25 @@ from rljax.parallel.rules import batch_sharding, put_rows, replicated
 from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.context import Context, checked_count
-from rljax.training.demonstrations import demonstration_scores, demonstrations
+from rljax.training.collect.demonstrations import demonstration_scores, demonstrations
+from rljax.training.collect.rollout_record import rollout_record
+from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts, score_samples
+from rljax.training.collect.rounds import Sampled, sample_rounds
 from rljax.training.families import Experience, Family
-from rljax.training.metrics import finished
-from rljax.training.optimizers import build_critic_optimizer
-from rljax.training.policy_gradient.batches import step_order, trained_arrays
-from rljax.training.policy_gradient.critic import Critic, critic_extra
-from rljax.training.policy_gradient.experience import kept_groups, make_experience
-from rljax.training.policy_gradient.group import Group, step_arrays, with_demonstrations
-from rljax.training.policy_gradient.loss import PolicyLoss
-from rljax.training.policy_gradient.needs import running_statistics, with_schedule
-from rljax.training.policy_gradient.scoring import make_scores, make_values, needs_scores
-from rljax.training.policy_gradient.update import make_policy_update
-from rljax.training.rollout_record import rollout_record
-from rljax.training.rollouts import Samples, rollout_metrics, sample_texts, score_samples
-from rljax.training.rounds import Sampled, sample_rounds
-from rljax.training.rows import Rows, per_sample, rollout_rows, take_rows
-from rljax.training.state import Extra, TrainState
-from rljax.training.train_step import Batch, Metrics, jit_update
+from rljax.training.learner.batches import step_order, trained_arrays
+from rljax.training.learner.critic import Critic, critic_extra
+from rljax.training.learner.experience import kept_groups, make_experience
+from rljax.training.learner.group import Group, step_arrays, with_demonstrations
+from rljax.training.learner.loss import PolicyLoss
+from rljax.training.learner.needs import running_statistics, with_schedule
+from rljax.training.learner.scoring import make_scores, make_values, needs_scores
+from rljax.training.learner.update import make_policy_update
+from rljax.training.run.context import Context, checked_count
+from rljax.training.update.metrics import finished
+from rljax.training.update.optimizers import build_critic_optimizer
+from rljax.training.update.rows import Rows, per_sample, rollout_rows, take_rows
+from rljax.training.update.state import Extra, TrainState
+from rljax.training.update.train_step import Batch, Metrics, jit_update
 
 
 class Detail(NamedTuple):

@@ -18,20 +18,20 @@ from rljax.objectives.preference import preference_loss
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.balancing import balance_loss
-from rljax.training.context import Context, Record
+from rljax.training.collect.pairs import sample_pairs
 from rljax.training.families import Experience, Family
-from rljax.training.logprobs import completion_statistics, model_rows
-from rljax.training.pairs import sample_pairs
-from rljax.training.rows import (
+from rljax.training.run.context import Context, Record
+from rljax.training.update.balancing import balance_loss
+from rljax.training.update.logprobs import completion_statistics, model_rows
+from rljax.training.update.rows import (
     Rows,
     lead_with_prompts,
     model_inputs,
     per_sample,
     rollout_rows,
 )
-from rljax.training.state import TrainState
-from rljax.training.train_step import Batch, Metrics
+from rljax.training.update.state import TrainState
+from rljax.training.update.train_step import Batch, Metrics
 
 
 class Preference(Family):

@@ -1,6 +1,6 @@
 """Policy gradients whose credit comes from further samples: SPO-chain and VinePPO.
 
-arXiv:2505.23564 and arXiv:2410.01679; see training/prefix_values.py for how.
+arXiv:2505.23564 and arXiv:2410.01679; see training/collect/prefix_values.py for how.
 """
 
 import functools
@@ -11,9 +11,7 @@ import numpy as np
 from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.rewards.pool import Scores
-from rljax.training.context import Context
-from rljax.training.families.policy_gradient import Further, PolicyGradient
-from rljax.training.prefix_values import (
+from rljax.training.collect.prefix_values import (
     StateScores,
     cut_points,
     find_states,
@@ -21,8 +19,10 @@ from rljax.training.prefix_values import (
     segment_arrays,
     with_room,
 )
-from rljax.training.rollouts import Samples
-from rljax.training.rows import Rows
+from rljax.training.collect.rollouts import Samples
+from rljax.training.families.policy_gradient import Further, PolicyGradient
+from rljax.training.run.context import Context
+from rljax.training.update.rows import Rows
 
 
 class PrefixValues(PolicyGradient):

@@ -14,13 +14,13 @@ from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import nll
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.balancing import balance_loss
-from rljax.training.context import Context, checked_count
 from rljax.training.families import Experience, Family
-from rljax.training.logprobs import completion_statistics
-from rljax.training.rows import Rows
-from rljax.training.state import TrainState
-from rljax.training.train_step import Batch, Metrics
+from rljax.training.run.context import Context, checked_count
+from rljax.training.update.balancing import balance_loss
+from rljax.training.update.logprobs import completion_statistics
+from rljax.training.update.rows import Rows
+from rljax.training.update.state import TrainState
+from rljax.training.update.train_step import Batch, Metrics
 
 Example = tuple[list[int], list[int]]  # prompt ids, completion ids with eos
 

@@ -8,14 +8,14 @@ from rljax.config.stage import Stage
 from rljax.data.sources import records_for_step
 from rljax.models.network import Params
 from rljax.rewards.pool import Scores
-from rljax.training.context import Context
+from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts, take_scores
+from rljax.training.collect.rounds import Sampled
+from rljax.training.collect.tree_samples import TreeSampler, TreeShape, tree_edges
 from rljax.training.families import Experience
 from rljax.training.families.policy_gradient import Further, PolicyGradient
-from rljax.training.rollouts import Samples, rollout_metrics, sample_texts, take_scores
-from rljax.training.rounds import Sampled
-from rljax.training.rows import Rows
-from rljax.training.state import TrainState
-from rljax.training.tree_samples import TreeSampler, TreeShape, tree_edges
+from rljax.training.run.context import Context
+from rljax.training.update.rows import Rows
+from rljax.training.update.state import TrainState
 
 
 class TreeRollouts(PolicyGradient):

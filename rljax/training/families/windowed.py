@@ -1,7 +1,7 @@
 """T-PPO's successive batching: every step learns from what every slot has just written.
 
 Fan et al. 2025, arXiv:2506.15050. Each of prompts_per_step * samples_per_prompt slots continues its
-response by at most `window_tokens` tokens a step (training/windows.py). The policy learns from the
+response by at most `window_tokens` tokens a step (collect/windows.py). The policy learns from the
 tokens of this window, also of responses that go on; the critic learns from complete responses, from
 all of their tokens. A response is complete at a stop token, or at max_new_tokens: then it is
 scored.
@@ -26,15 +26,9 @@ from rljax.parallel.rules import replicated
 from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.request import Requests, StopReason
-from rljax.training.context import Context
-from rljax.training.continuations import Prefixes, with_prefixes
-from rljax.training.families import Experience
-from rljax.training.families.policy_gradient import Detail, PolicyGradient
-from rljax.training.metrics import finished
-from rljax.training.policy_gradient.group import Group, step_arrays
-from rljax.training.rollouts import Samples, rollout_metrics, score_samples, take_prompts
-from rljax.training.state import Extra, TrainState
-from rljax.training.windows import (
+from rljax.training.collect.continuations import Prefixes, with_prefixes
+from rljax.training.collect.rollouts import Samples, rollout_metrics, score_samples, take_prompts
+from rljax.training.collect.windows import (
     Slots,
     Window,
     extend,
@@ -43,6 +37,12 @@ from rljax.training.windows import (
     release,
     window_metrics,
 )
+from rljax.training.families import Experience
+from rljax.training.families.policy_gradient import Detail, PolicyGradient
+from rljax.training.learner.group import Group, step_arrays
+from rljax.training.run.context import Context
+from rljax.training.update.metrics import finished
+from rljax.training.update.state import Extra, TrainState
 
 STATE = "windows"  # where the slots are in `TrainState.extra`
 

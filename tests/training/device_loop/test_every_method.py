@@ -12,7 +12,7 @@ from rljax.registry import METHODS
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.runs import SideBySide, _advance
 from rljax.training.device_loop.step import Plan
-from rljax.training.policy_gradient.batches import step_order
+from rljax.training.learner.batches import step_order
 
 ON_HOST = ("spo_chain", "spo_tree", "vineppo", "t_ppo")
 NAMES = [

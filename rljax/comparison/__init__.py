@@ -1,0 +1,37 @@
+"""Comparing methods over seeds: campaigns, statistics, tables, pictures and a page.
+
+    runs = comparison.load_all(workdir / "methods")
+    comparison.write_comparison(workdir, runs, baseline="grpo", threshold=0.8, claims=claims)
+
+A method's seeds were trained with the same settings and differ in nothing but what the seed
+draws; methods that share seeds share initial parameters and prompts, and are compared in pairs.
+
+| file | what it holds |
+| --- | --- |
+| `compare.py` | many methods on one task: a warm-up, a campaign each, the page |
+| `campaign.py` | one method with many seeds, in a folder |
+| `claims.py` | orderings that papers claim |
+| `runs.py` | the curves of a method's seeds, on disk |
+| `results.py` | rows of the comparison, verdicts on claims |
+| `statistics.py`, `censoring.py` | estimates and intervals; times to a threshold |
+| `summary.py` | what finished comparisons have found |
+| `table.py` | tables as Markdown |
+| `page.py`, `write.py` | the page, and all files of a comparison |
+| `curves.py`, `forest.py`, `picture.py`, `palette.py` | pictures |
+"""
+
+from rljax.comparison.results import Claim, claims_about
+from rljax.comparison.runs import MethodRuns, load, load_all, save
+from rljax.comparison.summary import summarise
+from rljax.comparison.write import write_comparison
+
+__all__ = [
+    "Claim",
+    "MethodRuns",
+    "claims_about",
+    "load",
+    "load_all",
+    "save",
+    "summarise",
+    "write_comparison",
+]

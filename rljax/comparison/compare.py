@@ -1,0 +1,198 @@
+"""Many methods on one task: a warm-up, a campaign for each method, tables and pictures."""
+
+import dataclasses
+import importlib.util
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from rljax.comparison.campaign import Campaign, run_campaign
+from rljax.comparison.claims import CLAIMS
+from rljax.comparison.results import claims_about
+from rljax.comparison.runs import MethodRuns
+from rljax.comparison.write import write_comparison
+from rljax.config.identity import config_hash
+from rljax.config.load import load_config, shorten
+from rljax.config.model import resolve_model
+from rljax.config.schema import OPTIMIZER
+from rljax.config.stage import Stage
+from rljax.config.validate import plain, validate
+from rljax.errors import unknown_name
+from rljax.models.network import Network, Params
+from rljax.parallel.mesh import make_mesh
+from rljax.registry import METHODS, objective_fields
+from rljax.tasks.symbols.alphabet import VOCAB_SIZE
+from rljax.training.loop import run
+from rljax.training.run.checkpoints import restore_params
+
+SWEPT = ("objective", "optimizer")  # sections whose numbers can differ side by side
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What the command was asked for; see `launch/compare.py`."""
+
+    task: str
+    methods: tuple[str, ...]
+    seeds: int
+    workdir: Path
+    config: str
+    overrides: tuple[str, ...] = ()
+    sweep: str = ""
+    baseline: str = ""
+    threshold: float = 0.8
+    smoke: bool = False
+
+    def load(self, method: str) -> ConfigDict:
+        """The config of a method; "" is the warm-up alone."""
+        overrides = [
+            word for word in self.overrides if method or not word.startswith("--config.rl.")
+        ]
+        config = load_config(f"{self.config}:{self.task}/{method}", overrides)
+        if self.smoke:
+            shorten(config)
+        return config
+
+
+def compare(asked: Comparison, console: Console | None = None) -> dict[str, Any]:
+    """Runs what is not there yet, and writes the comparison of all methods that were asked for.
+
+    Returns:
+        What `write_comparison` returns.
+
+    Raises:
+        ValueError: for an unknown method, task or field, before anything runs.
+    """
+    console = console or Console()
+    seeds = tuple(range(2 if asked.smoke else asked.seeds))
+    check(asked, len(seeds))
+    points = sweep_points(asked.sweep)
+    configs = {method: alone(asked.load(method)) for method in asked.methods}
+    mesh = make_mesh(configs[asked.methods[0]].mesh.to_dict(), devices=jax.devices()[:1])
+    for method, config in configs.items():
+        check_points(config, points, method)
+    network, params = warmed_up(asked, mesh, console)
+    found: list[MethodRuns] = []
+    for method, config in configs.items():
+        campaign = Campaign(method, config, seeds, points)
+        identity = plain({"config": config.to_dict(), "seeds": seeds, "points": points})
+        folder = asked.workdir / "methods" / f"{method}-{config_hash(identity)}"
+        found += run_campaign(campaign, folder, params, mesh, console.print)
+    baseline = asked.baseline or found[0].label
+    claims = [] if asked.sweep else claims_about(CLAIMS, found)
+    written = write_comparison(
+        *(asked.workdir, found, baseline, asked.threshold, claims),
+        title=f"{asked.task}: {len(found)} methods, {len(seeds)} seeds each",
+    )
+    console.print(f"table: {asked.workdir / 'table.md'}", soft_wrap=True)
+    return written
+
+
+def check(asked: Comparison, seeds: int) -> None:
+    """Raises ValueError for names and numbers that cannot be."""
+    known = [name for name, row in METHODS.items() if row.family == "policy_gradient"]
+    for method in asked.methods:
+        if method not in known:
+            raise unknown_name("method to compare", method, known, "--methods")
+    if len(set(asked.methods)) < len(asked.methods):
+        raise ValueError(f"Methods must differ, got {', '.join(asked.methods)} (--methods).")
+    if seeds < 2:
+        raise ValueError(f"Intervals need at least 2 seeds, got {seeds} (--seeds).")
+    if not 0 < asked.threshold <= 1:
+        raise ValueError(f"threshold must be in (0, 1], got {asked.threshold} (--threshold).")
+
+
+def alone(config: ConfigDict) -> ConfigDict:
+    """The last stage of a config by itself."""
+    config = ConfigDict(config.to_dict())
+    *earlier, last = config.stages
+    for stage in earlier:
+        del config[stage]
+    config.stages = (last,)
+    return config
+
+
+def warmed_up(asked: Comparison, mesh: Any, console: Console) -> tuple[Network, Params]:
+    """The policy that all methods start from: trained once, then read."""
+    config, folder = asked.load(""), asked.workdir / "warmup"
+    run(config, folder, console)
+    (stage,) = validate(config)
+    network = Network.create(resolve_model(config.model, VOCAB_SIZE))
+    step = folder / "checkpoints" / stage.name / str(stage.steps)
+    return network, restore_params(step, network, mesh)
+
+
+def sweep_points(path: str) -> tuple[Mapping[str, float], ...]:
+    """Every combination of a sweep's values; ({},) without one.
+
+    Raises:
+        ValueError: for a file without get_sweep(), or values that are no numbers.
+    """
+    if not path:
+        return ({},)
+    if not Path(path).is_file():
+        raise ValueError(f"No sweep file {path!r} (--sweep).")
+    spec = importlib.util.spec_from_file_location("rljax_sweep_file", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_sweep"):
+        raise ValueError(f"{path} has no function get_sweep() (--sweep).")
+    values: Mapping[str, Sequence[float]] = module.get_sweep()
+    for name, given in values.items():
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in given)
+        if not given or not numbers:
+            raise ValueError(
+                f"{name}={given!r}: a sweep side by side is over numbers; compare methods, or "
+                "give --config.rl.objective overrides, for choices (--sweep)."
+            )
+    return tuple(
+        dict(zip(values, map(float, combination), strict=True))
+        for combination in itertools.product(*values.values())
+    )
+
+
+def check_points(config: ConfigDict, points: Sequence[Mapping[str, float]], method: str) -> None:
+    """Raises ValueError for a swept field that a method never reads, or that is out of range."""
+    (stage,) = validate(config)
+    name, kinds = stage.name, _field_kinds()
+    for point in points:
+        changed = ConfigDict(config.to_dict())
+        for field, value in point.items():
+            section, _, leaf = field.partition(".")
+            if section not in SWEPT or leaf not in changed[name].get(section, {}):
+                known = [f"{part}.{one}" for part in SWEPT for one in changed[name][part]]
+                raise unknown_name("swept field", field, known, "--sweep")
+            if kinds[field] is not float:
+                raise ValueError(
+                    f"{field} is of type {kinds[field].__name__}: a sweep side by side is over "
+                    "numbers that no shape or structure depends on (--sweep)."
+                )
+            changed[name][section][leaf] = value
+        try:
+            (swept,) = validate(changed)
+        except ValueError as error:
+            raise ValueError(f"{method} with {dict(point)}: {error}") from error
+        if _terms(swept) != _terms(stage):
+            raise ValueError(
+                f"{method} with {dict(point)} switches a term of the loss on or off, which is "
+                "another program: sweep between values that are not 0, from a config whose own "
+                "value is not 0 (--sweep)."
+            )
+
+
+def _terms(stage: Stage) -> dict[str, bool]:
+    """Which terms there are at all: a weight of 0 leaves one out."""
+    weights = ("kl_weight", "entropy_weight", "likelihood_weight")
+    return {name: bool(stage.objective.values.get(name)) for name in weights}
+
+
+def _field_kinds() -> dict[str, type]:
+    """Types of the fields that may be swept."""
+    kinds = {f"optimizer.{name}": field.kind for name, field in OPTIMIZER.items()}
+    fields = objective_fields("policy_gradient")
+    return kinds | {f"objective.{name}": field.type for name, field in fields.items()}

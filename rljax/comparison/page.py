@@ -1,0 +1,245 @@
+"""report.html of a comparison: one file that needs no network, in the look of a run's report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from rljax.comparison import palette, table
+from rljax.comparison.curves import (
+    BandCurve,
+    accuracy_curve,
+    colours,
+    logged_curve,
+    shared_axes,
+)
+from rljax.comparison.forest import forest
+from rljax.comparison.picture import ONE_CHART, TOKENS, chart, multiples
+from rljax.comparison.results import Row, Tested
+from rljax.reporting import rollout_view, sections, svg
+from rljax.reporting.glossary import describe, is_share, sort_names
+from rljax.reporting.report import PAGE
+from rljax.reporting.script import SCRIPT
+from rljax.reporting.style import STYLE
+
+# The read-out of a run's charts is always by step; here it may be by tokens.
+STEP_NAME = 'make("span", {}, "step")'
+ACROSS_NAME = 'make("span", {}, chart.across)'
+
+
+def legend(rows: Sequence[Row], colour: dict[str, int]) -> str:
+    """The methods with their colours, the baseline named as such."""
+    items = "".join(
+        f'<li><i class="swatch c{colour[row.runs.label]}{" dashed" * row.baseline}"></i>'
+        f"{escape(row.runs.label)}{' (baseline)' * row.baseline}</li>"
+        for row in rows
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def html_table(
+    headers: Sequence[str], cells: Sequence[Sequence[str]], rows: Sequence[Row] = ()
+) -> str:
+    """A table whose first column heads its rows; with `rows` the baseline's is marked."""
+    head = "".join(f"<th scope=col>{escape(header)}</th>" for header in headers)
+    body = []
+    for index, line in enumerate(cells):
+        mark = ' class="baseline"' if rows and rows[index].baseline else ""
+        columns = "".join(
+            f"<td{' class=verdict' * (header in ('Verdict', 'Holds here'))}>{escape(cell)}</td>"
+            for header, cell in zip(headers[1:], line[1:], strict=True)
+        )
+        body.append(f"<tr{mark}><th scope=row>{escape(line[0])}</th>{columns}</tr>")
+    return (
+        f"<div class=scroll><table class=figures><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def card(
+    figures: sections.Figures,
+    title: str,
+    meaning: str,
+    curves: Sequence[BandCurve],
+    *,
+    share: bool,
+    across: str = "step",
+) -> str:
+    """One chart of all methods."""
+    axes = shared_axes(curves, share=share)
+    drawing, hover, note = chart(curves, axes, title, across=across)
+    return figures.figure(title, meaning, "", drawing, hover, note, ())
+
+
+def small_cards(
+    figures: sections.Figures, rows: Sequence[Row], curves: Sequence[BandCurve], *, share: bool
+) -> str:
+    """A chart per method on the same axes, before the means of all of them."""
+    axes = shared_axes(curves, share=share)
+    cards = []
+    for row, shown in zip(rows, multiples(rows, curves), strict=True):
+        label = row.runs.label
+        drawing, hover, note = chart(shown, axes, label, context=curves)
+        meaning = "baseline" if row.baseline else f"verdict: {table.verdict_text(row)}"
+        cards.append(figures.figure(label, meaning, "", drawing, hover, note, ()))
+    return "".join(cards)
+
+
+def accuracy_section(rows: Sequence[Row], colour: dict[str, int], figures: sections.Figures) -> str:
+    """Held-out accuracy: two charts of few methods, or a chart for each of many."""
+    meaning = "Mean over seeds; shaded: 95 % interval of the mean."
+    curves = [accuracy_curve(row.runs, colour[row.runs.label]) for row in rows]
+    if len(rows) > ONE_CHART:
+        cards = small_cards(figures, rows, curves, share=True)
+        meaning = f"{meaning} Dashed: the baseline. Grey: all methods."
+        top = f"<p class=meaning>{escape(meaning)}</p>"
+    else:
+        by_tokens = [
+            accuracy_curve(row.runs, colour[row.runs.label], across=TOKENS) for row in rows
+        ]
+        cards = card(figures, "Held-out accuracy by step", meaning, curves, share=True)
+        cards += card(
+            figures,
+            "Held-out accuracy by tokens",
+            f"Over {TOKENS}. {meaning}",
+            by_tokens,
+            share=True,
+            across="tokens",
+        )
+        top = legend(rows, colour)
+    return (
+        f'<section id="accuracy"><h2>Held-out accuracy</h2>{top}'
+        f"<div class=charts>{cards}</div></section>"
+    )
+
+
+def logged_section(rows: Sequence[Row], colour: dict[str, int], figures: sections.Figures) -> str:
+    """Reward and every logged metric while training, and their values at the end."""
+    names = ["reward", *sort_names({name for row in rows for name in row.runs.metrics})]
+    many = len(rows) > ONE_CHART
+    parts = []
+    for name in names:
+        mine = [row for row in rows if name == "reward" or name in row.runs.metrics]
+        curves = [logged_curve(row.runs, name, colour[row.runs.label]) for row in mine]
+        about = describe(name)
+        if many:
+            cards = small_cards(figures, mine, curves, share=is_share(name))
+            parts.append(
+                f"<details class=more><summary>{escape(about.label)} <span>"
+                f"{escape(about.meaning)}</span></summary><div class=charts>{cards}</div></details>"
+            )
+        else:
+            meaning = f"{about.meaning} Smoothed."
+            parts.append(card(figures, about.label, meaning, curves, share=is_share(name)))
+    charts = "".join(parts) if many else f"<div class=charts>{''.join(parts)}</div>"
+    top = "" if many else legend(rows, colour)
+    headers, cells = table.logged_table(rows)
+    return (
+        f'<section id="training"><h2>While training</h2>{top}{charts}'
+        f"<details class=more><summary>Values at the end <span>mean of the last tenth of the "
+        f"steps</span></summary>{html_table(headers, cells, rows)}</details></section>"
+    )
+
+
+def seeds_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Final accuracy and tokens to the threshold of every single seed."""
+    headers = ["Method", "Seed", "Final accuracy [share]", "Tokens to the threshold [tokens]"]
+    cells = []
+    for row in rows:
+        cost = row.costs["tokens"]
+        for index, seed in enumerate(row.runs.seeds):
+            text = table.round_count(float(cost.cost[index]))
+            cells.append(
+                [
+                    row.runs.label,
+                    str(seed),
+                    table.number(float(row.runs.accuracy[index, -1])),
+                    text if cost.reached[index] else f"> {text}",
+                ]
+            )
+    return headers, cells
+
+
+def result_section(
+    rows: Sequence[Row], threshold: float, colour: dict[str, int], notes: Sequence[str]
+) -> str:
+    """The main table, the differences as a drawing, what to mind, and how to read it."""
+    drawing = forest(rows, colour)
+    figure = (
+        '<figure class="chart" style="max-width: 760px; margin: 20px 0"><figcaption>'
+        '<span class="title">Difference to the baseline</span><span class="meaning">Final '
+        f"held-out accuracy, with the 95 % interval.</span></figcaption>{drawing}</figure>"
+        if drawing
+        else ""
+    )
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return (
+        '<section id="results"><h2>Results</h2>'
+        f"{html_table(*table.main_table(rows, threshold), rows)}{figure}"
+        f"{f'<ul class=meaning>{items}</ul>' if items else ''}"
+        f"<p class=meaning>{escape(table.HOW_TO_READ)}</p>"
+        "<details class=more><summary>Every seed</summary>"
+        f"{html_table(*seeds_table(rows))}</details></section>"
+    )
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """How many methods beat the baseline, fall behind it, or cannot be told from it."""
+    said = [row.verdict for row in rows if not row.baseline]
+    tiles = [("Methods", len(rows)), ("Seeds each", _spread([len(r.runs.seeds) for r in rows]))]
+    tiles += [
+        (name.capitalize(), said.count(name)) for name in ("better", "not distinguishable", "worse")
+    ]
+    cells = "".join(
+        f"<div class=tile><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
+        for name, value in tiles
+    )
+    return f"<dl class=tiles>{cells}</dl>"
+
+
+def _spread(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def page(
+    rows: Sequence[Row],
+    tested: Sequence[Tested],
+    threshold: float,
+    notes: Sequence[str],
+    title: str,
+) -> str:
+    """The whole page as text; it loads nothing from anywhere."""
+    if STEP_NAME not in SCRIPT:
+        raise ValueError(f"The charts' script has no {STEP_NAME!r} to put the axis' name into.")
+    figures, colour = sections.Figures(), colours(rows)
+    body = [result_section(rows, threshold, colour, notes)]
+    links = [("results", "Results"), ("accuracy", "Held-out accuracy")]
+    if tested:
+        body.append(
+            '<section id="claims"><h2>Orderings claimed</h2>'
+            f"{html_table(*table.claim_table(tested))}</section>"
+        )
+        links.insert(1, ("claims", "Orderings claimed"))
+    body.append(accuracy_section(rows, colour, figures))
+    body.append(logged_section(rows, colour, figures))
+    links.append(("training", "While training"))
+    base = next(row.runs.label for row in rows if row.baseline)
+    box = f"[{svg.LEFT}, {svg.RIGHT}, {svg.TOP}, {svg.BOTTOM}, {svg.WIDTH}];"
+    return PAGE.format(
+        title=escape(title),
+        style=STYLE + palette.page_style(),
+        left=svg.LEFT - 1,
+        top=svg.TOP - 4,
+        width=svg.RIGHT - svg.LEFT + 5,
+        height=svg.BOTTOM - svg.TOP + 8,
+        eyebrow="rljax · comparison of methods",
+        heading=escape(title),
+        headline=headline(rows),
+        links="".join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in links),
+        body="\n".join([*body, '<div id="viewer" hidden></div>']),
+        footer=escape(f"baseline {base} · threshold {threshold:g}"),
+        charts=rollout_view.embed_json(figures.hover),
+        rollouts=rollout_view.embed_json([]),
+        script=SCRIPT.replace("BOX;", box, 1).replace(STEP_NAME, ACROSS_NAME, 1),
+    )

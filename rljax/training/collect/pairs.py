@@ -1,0 +1,105 @@
+"""Preference pairs from the policy's own samples: a right and a wrong one for each prompt."""
+
+import json
+import os
+from pathlib import Path
+
+from rljax.config.stage import Stage
+from rljax.data.tokenizers import Tokenizer
+from rljax.models.network import Params
+from rljax.parallel.rules import rows_divisor
+from rljax.rewards.pool import Scores
+from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.rollouts import Samples, sample_texts, score_samples
+from rljax.training.run.context import Context
+
+# Prompts sampled at once.
+PROMPTS_PER_BATCH = 64
+
+
+def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
+    """Samples, verifies and writes WORKDIR/pairs/STAGE.jsonl, unless it is already there.
+
+    As in iterative DPO (arXiv:2404.19733, section 2): of a prompt's samples, the first accurate
+    one is chosen and the first inaccurate one that ended is rejected; prompts without both give
+    no pair. The file appears only when it is complete.
+
+    Returns:
+        The file: columns prompt, chosen, rejected, problem.
+
+    Raises:
+        ValueError: if no prompt gives a pair.
+    """
+    path = context.workdir / "pairs" / f"{stage.name}.jsonl"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = min(stage.data["pair_prompts"], len(context.train_problems))
+    shards = rows_divisor(context.mesh)
+    batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
+    engine = context.make_engine(
+        samples_per_prompt=stage.batch.samples_per_prompt,
+        max_new_tokens=stage.max_new_tokens,
+        token_filter=stage.token_filter,
+        stop_strings=stage.stop_strings,
+    )
+    weights = engine.load(params)
+    key = purpose_key(context.config.seed, Purpose.PAIRS)
+    pairs = []
+    for start in range(0, count, batch):
+        # The last batch is filled up with the last prompt, so that shapes stay the same.
+        indices = [min(index, count - 1) for index in range(start, start + batch)]
+        records = [{**context.train_problems[index], "id": index} for index in indices]
+        samples = sample_texts(context, engine, weights, records, key=key, step=0)
+        scores, _ = score_samples(context, samples)
+        pairs += _pairs_of(context.tokenizer, samples, scores, min(batch, count - start))
+    if not pairs and stage.data["placeholder_pairs"]:
+        records = [context.train_problems[index] for index in range(count)]
+        pairs = [
+            {"prompt": text, "chosen": "1", "rejected": "0", "problem": index}
+            for index, text in enumerate(context.prompt_texts(records))
+        ]
+    if not pairs:
+        raise ValueError(
+            f"None of {count} prompts has both a right and a wrong sample among "
+            f"{stage.batch.samples_per_prompt} (config.{stage.name}.data.pair_prompts, "
+            f"config.{stage.name}.batch.samples_per_prompt)."
+        )
+    part = path.with_suffix(".part")
+    part.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    os.replace(part, path)
+    return path
+
+
+def _pairs_of(tokenizer: Tokenizer, samples: Samples, scores: Scores, prompts: int) -> list[dict]:
+    """At most one pair for each of the first prompts.
+
+    Only samples that were scored, that ended, and whose text has the very tokens that were
+    sampled: bytes that are no text, say, would become other tokens on their way through the file.
+    """
+    group = samples.samples_per_prompt
+    usable = [
+        finished and [*tokenizer.encode(text), tokenizer.eos_id] == tokens[mask].tolist()
+        for finished, text, tokens, mask in zip(
+            samples.flat("finished"),
+            samples.texts,
+            samples.flat("tokens"),
+            samples.flat("mask"),
+            strict=True,
+        )
+    ]
+    pairs = []
+    for b, record in enumerate(samples.records[:prompts]):
+        rows = [n for n in range(b * group, (b + 1) * group) if usable[n] and not scores.failed[n]]
+        right = [n for n in rows if scores.correct[n]]
+        wrong = [n for n in rows if not scores.correct[n]]
+        if right and wrong:
+            pairs.append(
+                {
+                    "prompt": samples.prompt_texts[b],
+                    "chosen": samples.texts[right[0]],
+                    "rejected": samples.texts[wrong[0]],
+                    "problem": record["id"],
+                }
+            )
+    return pairs

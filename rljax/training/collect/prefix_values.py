@@ -1,0 +1,224 @@
+"""Monte-Carlo values of the states at the cuts of completions (SPO-chain, VinePPO).
+
+    completions ─► cut_points ─► find_states ─► score_states ─► segment_arrays ─► start_values,
+                                                (K continuations of each)         end_values
+
+A state is a prompt with the first tokens of a completion. States that several completions of a
+prompt share, the prompt alone first of all, are sampled from once. Continuations have noise of
+their own: its address is the prompt and the cut, so that a step that is done again draws the same.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rljax.models.network import Params
+from rljax.objectives.credit import CUTS
+from rljax.objectives.credit.cuts import first_cuts
+from rljax.objectives.credit.segment_values import monte_carlo_values, segment_values
+from rljax.objectives.credit.slots import segments_from_starts
+from rljax.objectives.parts import apply
+from rljax.registry import Objective
+from rljax.sampling.engine import Engine
+from rljax.sampling.request import Requests
+from rljax.training.collect.continuations import Prefixes, sample_continuations, with_prefixes
+from rljax.training.collect.rollouts import Samples, distinct_ids
+from rljax.training.learner.experience import at_last_token
+from rljax.training.run.context import Context
+
+
+class StateScores(NamedTuple):
+    """K continuations of each of S states. NumPy."""
+
+    scores: np.ndarray  # [S, K] f32
+    finished: np.ndarray  # [S, K] bool, ended by themselves
+    tokens: int  # sampled in all
+    failed: int  # whose verifier failed
+    sampling_seconds: float
+    scoring_seconds: float
+
+
+def cut_points(objective: Objective, arrays: Mapping[str, Array]) -> Array:
+    """The states that get a value: the first `cut_limit` cuts of the segmentation's rule.
+
+    Args:
+        objective: its segmentation is one of `CUTS`.
+        arrays: of the step by name (objectives/arrays.py).
+
+    Returns:
+        [N, T] bool, True on the token after the state.
+    """
+    rule = objective.bind(CUTS[objective.choices["segmentation"]])
+    return first_cuts(apply(rule, arrays), cut_limit=objective.values["cut_limit"])
+
+
+def find_states(
+    tokens: np.ndarray, cuts: np.ndarray, samples_per_prompt: int
+) -> tuple[Prefixes, np.ndarray]:
+    """The distinct states before the marked tokens.
+
+    Args:
+        tokens: [N, T] i32; row b * G + g is sample g of prompt b.
+        cuts: [N, T] bool.
+        samples_per_prompt: G.
+
+    Returns:
+        S states in the order of their first rows, and [N, T] i32, the number of the state before
+        each marked token, -1 elsewhere.
+    """
+    place = np.full(cuts.shape, -1, np.int32)
+    numbers: dict[tuple[int, bytes], int] = {}
+    found: list[tuple[int, int, int]] = []
+    for row, slot in np.argwhere(cuts).tolist():
+        prompt = row // samples_per_prompt
+        state = prompt, tokens[row, :slot].tobytes()
+        if state not in numbers:
+            numbers[state] = len(found)
+            found.append((prompt, row, slot))
+        place[row, slot] = numbers[state]
+    return Prefixes(*np.array(found, np.int32).reshape(-1, 3).T), place
+
+
+def state_requests(
+    samples: Samples, states: Prefixes, problems: int, value_samples: int
+) -> Requests:
+    """What is asked for to continue states, each completion to the length limit of the stage.
+
+    The step's own samples have the numbers 0 .. G-1 as the address of their noise; continuation k
+    of slot t of sample g has G + (g * T + t) * K + k.
+
+    Args:
+        samples: of the step, [B, G, T].
+        states: S of them, at least one.
+        problems: in the source of the prompts.
+        value_samples: K.
+    """
+    _, group, slots = samples.rollouts.mask.shape
+    prompts, mask = with_prefixes(
+        samples.prompts, samples.prompt_mask, samples.flat("tokens"), states
+    )
+    ids = np.array(distinct_ids([record["id"] for record in samples.records], problems), np.int32)
+    first = group + ((states.row % group) * slots + states.length) * value_samples
+    shape = len(states.length), value_samples
+    return Requests(
+        prompts,
+        mask,
+        prompt_ids=ids[states.prompt],
+        sample_ids=(first[:, None] + np.arange(value_samples)).astype(np.int32),
+        continued=states.length,
+        max_new_tokens=np.full(shape, slots, np.int32),
+    )
+
+
+def score_states(
+    context: Context,
+    engine: Engine,
+    weights: Params,
+    samples: Samples,
+    states: Prefixes,
+    *,
+    rows: int,
+    key: Array,
+    step: int,
+) -> StateScores:
+    """Samples K continuations of each state, and scores each with the tokens that it continues.
+
+    Args:
+        context: of the run.
+        engine: with the stage's filter and stop strings, K samples and room for T tokens.
+        weights: `engine.load`.
+        samples: of the step.
+        states: S of them; there may be none.
+        rows: states of one call of the engine.
+        key: of the stream that the noise of the samples is from.
+        step: counted over the run.
+    """
+    started = time.perf_counter()
+    count, value_samples = len(states.length), engine.config.samples_per_prompt
+    texts = [""] * (count * value_samples)
+    finished = np.zeros((count, value_samples), bool)
+    lengths = np.zeros((count, value_samples), int)
+    written = samples.flat("tokens")
+    if count:
+        problems = len(context.train_problems)
+        requests = state_requests(samples, states, problems, value_samples)
+        calls = sample_continuations(engine, weights, requests, rows=rows, key=key, step=step)
+        for index, rollouts in calls:
+            finished[index], lengths[index] = rollouts.finished, rollouts.mask.sum(axis=-1)
+            for (call, k), length in np.ndenumerate(lengths[index]):
+                state = index[call]
+                begun = written[states.row[state], : states.length[state]]
+                whole = np.concatenate([begun, rollouts.tokens[call, k, :length]])
+                texts[state * value_samples + k] = context.tokenizer.decode(whole)
+    sampled = time.perf_counter()
+    references = context.references(samples.records)
+    of_texts = np.repeat(states.prompt, value_samples)
+    scores = context.scorer.score(
+        [samples.prompt_texts[prompt] for prompt in of_texts],
+        texts,
+        [references[prompt] for prompt in of_texts],
+        (lengths + states.length[:, None]).reshape(-1).tolist(),
+    )
+    return StateScores(
+        scores=scores.total.reshape(count, value_samples),
+        finished=finished,
+        tokens=int(lengths.sum()),
+        failed=int(scores.failed.sum()),
+        sampling_seconds=sampled - started,
+        scoring_seconds=time.perf_counter() - sampled,
+    )
+
+
+def segment_arrays(
+    objective: Objective,
+    arrays: Mapping[str, Array],
+    cuts: Array,
+    place: Array,
+    scores: Array,
+    finished: Array,
+) -> dict[str, Array]:
+    """Values of states, and of the two ends of each token's segment.
+
+    Without `fill_values` the cuts alone end segments: the last one reaches to the end of the row.
+    With it segments are those of the segmentation, and one that begins at a state without a value
+    has an advantage of 0. The value of the end is the sample's own score, or `unfinished_score`
+    where it was cut off, as for the continuations of its prefixes.
+
+    Args:
+        objective: its advantage reads what this returns.
+        arrays: of the step by name.
+        cuts: [N, T] bool, of `cut_points`.
+        place: [N, T] i32, of `find_states`.
+        scores: [S, K] f32, and any rows behind.
+        finished: [S, K] bool.
+
+    Returns:
+        `state_values`, `start_values` and `end_values`, [N, T] f32, as the parts of `credit/` name
+        them.
+    """
+    mask, unfinished = arrays["mask"], objective.values["unfinished_score"]
+    of_states, _ = monte_carlo_values(
+        scores, finished, jnp.ones_like(finished), unfinished_score=unfinished
+    )
+    state_values = jnp.where(place >= 0, of_states[jnp.maximum(place, 0)], jnp.nan)
+    outcome = arrays["scores"]
+    if unfinished is not None:
+        outcome = jnp.where(arrays["finished"], outcome, unfinished)
+    filled = objective.values["fill_values"]
+    if filled:
+        segments = apply(objective.part("segmentation"), arrays)
+    else:
+        segments = segments_from_starts(cuts, mask)
+    start, end = segment_values(
+        state_values, at_last_token(outcome, mask), mask, segments, fill_values=filled
+    )
+    return {"state_values": state_values, "start_values": start, "end_values": end}
+
+
+def with_room(array: np.ndarray, rows: int) -> np.ndarray:
+    """[S, ...] -> [rows, ...], zeros behind, so that one program serves any S."""
+    return np.pad(array, ((0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)))

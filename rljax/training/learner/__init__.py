@@ -1,0 +1,18 @@
+"""Policy gradients from the samples of a step to an update: pure functions that both loops share.
+
+    samples, scores ─► experience.py ─► advantages, masks, weights of tokens ─┐
+                                                                              ├─► update.py
+    the update's whole batch ─► loss.py: prepare, then the loss of its parts ─┘   (policy, critic)
+
+| file | what it holds |
+| --- | --- |
+| `group.py` | a step's completions by prompt |
+| `scoring.py` | what the trainer knows of samples before the first update |
+| `needs.py` | what an objective needs besides its samples |
+| `experience.py` | samples compared with each other |
+| `batches.py` | which rows and arrays an update gets |
+| `arrays.py` | what belongs to completions in a batch |
+| `loss.py` | the policy's loss on a micro-batch |
+| `critic.py` | the value model: network, state, values, loss |
+| `update.py` | one update of policy and critic |
+"""

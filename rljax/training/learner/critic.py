@@ -1,0 +1,149 @@
+"""The value model: its network, its own TrainState, its values and its loss.
+
+With `trunk="separate"` it is a copy of the policy's trunk with a value head, all of it trained.
+With `trunk="shared"` it is a head alone, on the hidden states of the policy, which it does not
+change. Either has its own optimizer and counters, sharded as the policy's are.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import Mesh
+
+from rljax.models.lora import without_adapters
+from rljax.models.network import Network, Params
+from rljax.objectives.parts import apply
+from rljax.parallel.rules import replicated
+from rljax.training.learner.arrays import flat
+from rljax.training.update.logprobs import states_before
+from rljax.training.update.state import Extra, TrainState, first_moments, state_shardings
+from rljax.training.update.train_step import Batch, Metrics, make_train_step
+
+HEAD = "value_head"  # of a shared trunk
+
+
+@dataclasses.dataclass(frozen=True)
+class Critic:
+    """A value model on the trunk of a policy."""
+
+    policy: Network
+    network: Network | None  # None: the trunk is the policy's
+    optimizer: optax.GradientTransformation
+    loss: Callable  # objectives/values.py, fields bound
+    settings: Mapping[str, Any]  # config.<stage>.critic
+    micro_batches: int
+
+    @classmethod
+    def create(
+        cls,
+        policy: Network,
+        optimizer: optax.GradientTransformation,
+        loss: Callable,
+        settings: Mapping[str, Any],
+        micro_batches: int,
+    ) -> "Critic":
+        """Its structure; nothing is allocated.
+
+        Raises:
+            ValueError: for a separate trunk of a policy with adapters.
+        """
+        if settings["trunk"] == "shared":
+            return cls(policy, None, optimizer, loss, settings, micro_batches)
+        if policy.config.lora is not None:
+            raise ValueError(
+                "trunk='separate' would train a whole second model beside adapters on a frozen "
+                "one: set trunk='shared' (config.<stage>.critic.trunk, config.model.lora)."
+            )
+        config = dataclasses.replace(
+            without_adapters(policy).config, head="value", head_outputs=1, head_bias=True
+        )
+        return cls(policy, Network.create(config), optimizer, loss, settings, micro_batches)
+
+    def first_params(self, params: Params) -> Params:
+        """Zero head, so that every value is 0 first; and a copy of the policy's trunk."""
+        width = self.policy.config.width
+        if self.network is None:
+            return {HEAD: {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros((1,))}}
+        trunk = {name: params[name] for name in self.network.shapes if name in params}
+        head = {
+            name: jnp.zeros(shape.shape, shape.dtype)
+            for name, shape in self.network.shapes.items()
+            if name not in trunk
+        }
+        return trunk | head
+
+    def first_state(self, params: Params) -> TrainState:
+        """Its TrainState, given all parameters of the policy."""
+        own = self.first_params(params)
+        zero = lambda: jnp.zeros((), jnp.int32)  # noqa: E731
+        return TrainState(own, first_moments(self.optimizer, own), zero(), zero(), zero())
+
+    def shardings(self, mesh: Mesh) -> TrainState:
+        """The sharding of each leaf of its TrainState."""
+        if self.network is not None:
+            return state_shardings(self.network, self.optimizer, mesh)
+        whole = replicated(mesh)
+        abstract = jax.eval_shape(lambda: self.first_state({}))
+        return jax.tree.map(lambda _: whole, abstract)
+
+    def values(self, params: Params, policy_params: Params, rows: Batch) -> Array:
+        """The value of the state before each completion token.
+
+        Args:
+            params: its own.
+            policy_params: all of the policy's; read with a shared trunk only, and not changed.
+            rows: of `completion_statistics` (training/update/logprobs.py).
+
+        Returns:
+            f32, with the axes of the mask.
+        """
+        if self.network is None:
+            states, *_ = states_before(self.policy.bind(policy_params), rows)
+            head = params[HEAD]
+            states = jax.lax.stop_gradient(states).astype(jnp.float32)
+            scores = states @ head["kernel"] + head["bias"]
+        else:
+            model = self.network.bind(params)
+            scores = model.scores(states_before(model, rows)[0])
+        return scores[..., 0].reshape(rows["mask"].shape)
+
+    def step(
+        self, state: TrainState, policy_params: Params, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
+        """One update of it; none where `value_mask` is False everywhere.
+
+        Args:
+            state: its own.
+            policy_params: see `values`.
+            batch: rows, with `returns`, old `values` and `value_mask`.
+        """
+        # The mask is the policy's; whether there is something to learn is another question here.
+        batch = {**batch, "mask": batch["value_mask"]}
+        count = jnp.maximum(batch["value_mask"].sum(), 1)
+
+        def loss_fn(params: Params, part: Batch) -> tuple[Array, Metrics]:
+            arrays = flat(part)
+            values = self.values(params, policy_params, part).reshape(arrays["mask"].shape)
+            loss, metrics = apply(self.loss, arrays | {"new_values": values})
+            return loss.sum() / count, metrics
+
+        update = make_train_step(loss_fn, self.optimizer, micro_batches=self.micro_batches)
+        state, metrics = update(state, {}, batch)
+        names = ("loss", "gradient_norm", "gradient", "updates_skipped")
+        return state, {
+            (f"critic/{name}" if name in names else name): metric
+            for name, metric in metrics.items()
+        }
+
+
+def critic_extra(critic: Critic, mesh: Mesh) -> Extra:
+    """The critic as part of the policy's first state."""
+    return Extra(
+        create=lambda params: {"critic": critic.first_state(params)},
+        shardings={"critic": critic.shardings(mesh)},
+    )

@@ -1,0 +1,247 @@
+"""Checkpoints of one stage, through orbax: asynchronous, atomic, keep-n and best."""
+
+import contextlib
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.sharding import Mesh
+from orbax.checkpoint import checkpoint_managers as policies
+
+from rljax.models.lora import flatten, has_adapters, split_frozen, unflatten
+from rljax.models.network import Network, Params
+from rljax.training.update.state import TrainState
+
+BEST = "accuracy_greedy"
+
+# Accuracy of a checkpoint that was not evaluated: below every real one.
+NOT_EVALUATED = -1.0
+
+
+class Checkpoints:
+    """WORKDIR/checkpoints/STAGE/STEP: the TrainState, and a JSON note beside it.
+
+    A save returns once the state is copied to the host; the files are written in the background
+    under a temporary name and renamed when complete, so that a killed run leaves whole ones only.
+    """
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        """Opens the folder, making it if needed; `keep` latest and the best are kept.
+
+        Raises:
+            ValueError: if the accuracy of a checkpoint in it cannot be read.
+        """
+        self.folder = Path(folder).absolute()
+        accuracy = lambda metrics: metrics[BEST]  # noqa: E731
+        keep_policy = policies.AnyPreservationPolicy(
+            [policies.LatestN(keep), policies.BestN(get_metric_fn=accuracy, n=1)]
+        )
+        _check_metrics(self.folder)
+        self.manager = ocp.CheckpointManager(
+            self.folder,
+            # Without these a new process could not look at what another one has saved.
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "note": ocp.JsonCheckpointHandler(),
+            },
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=keep_policy,
+                best_fn=accuracy,  # without it orbax writes no metrics: a resumed run knew no best
+                cleanup_tmp_directories=True,  # what a killed run was writing
+            ),
+        )
+
+    def save(
+        self, step: int, state: TrainState, note: dict[str, Any], accuracy: float | None
+    ) -> None:
+        """Starts to save; does nothing if the step is already there."""
+        if step in self.manager.all_steps():
+            return
+        self.manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), note=ocp.args.JsonSave(note)
+            ),
+            metrics={BEST: NOT_EVALUATED if accuracy is None else accuracy},
+        )
+
+    def latest(self) -> int | None:
+        """The last complete step."""
+        return self.manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step with the highest held-out accuracy of those kept; of equals, the last one."""
+        return self.manager.best_step()
+
+    def note(self, step: int) -> dict[str, Any]:
+        """The note of a step."""
+        try:
+            return self.manager.restore(step, args=ocp.args.Composite(note=ocp.args.JsonRestore()))[
+                "note"
+            ]
+        except Exception as error:
+            raise _damaged(self.folder / str(step), error) from error
+
+    def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Reads a state into the shapes and shardings of `abstract`, and its note.
+
+        Raises:
+            ValueError: if the checkpoint is damaged or holds other shapes.
+        """
+        where = self.folder / str(step)
+        try:
+            found = self.manager.item_metadata(step).state
+            if found is None:
+                raise FileNotFoundError("the description of its arrays is missing.")
+            _check_shapes(found, abstract, where)
+            restored = self.manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract), note=ocp.args.JsonRestore()
+                ),
+            )
+        except MismatchError:
+            raise
+        except Exception as error:  # orbax raises many kinds; to the user they are one
+            raise _damaged(where, error) from error
+        return restored.state, restored.note
+
+    def wait(self) -> None:
+        """Blocks until everything is on disk."""
+        self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes writing and releases the folder."""
+        self.manager.close()
+
+
+def holds_adapters(where: Path) -> bool:
+    """Whether a checkpoint has no more than adapters, and heads, on a frozen base."""
+    return has_adapters(_stored_params(where))
+
+
+def check_params(where: Path, network: Network) -> None:
+    """Raises ValueError unless the checkpoint's parameters are those of the network's state."""
+    expected, _ = split_frozen(network.shapes)
+    _check_shapes({"params": _stored_params(where)}, {"params": expected}, where)
+
+
+def read_note(where: Path) -> dict[str, Any]:
+    """The note of a checkpoint, given the folder of its step."""
+    try:
+        return json.loads((where / "note" / "metadata").read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(where, error) from error
+
+
+def restore_params(
+    where: Path,
+    network: Network,
+    mesh: Mesh,
+    paths: Collection[tuple[str, ...]] | None = None,
+) -> Params:
+    """Reads only the parameters of a checkpoint, straight into their sharding.
+
+    Args:
+        where: the folder of one step.
+        network: whose shapes the parameters must have; with adapters, those of its state.
+        mesh: to place them on; need not be the one they were saved from.
+        paths: of the parameters that are read; by default all.
+
+    Raises:
+        ValueError: if the checkpoint is damaged or holds other shapes.
+    """
+    check_params(where, network)
+    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    shapes, shardings = (split_frozen(t)[0] for t in (network.shapes, network.shardings(mesh)))
+    wanted = flatten(jax.tree.map(place, shapes, shardings))
+    if paths is not None:
+        wanted = {path: wanted[path] for path in paths}
+    item = {"params": unflatten(wanted)}
+    arguments = ocp.args.PyTreeRestore(
+        item=item,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+        partial_restore=True,
+    )
+    try:
+        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.restore(where / "state", args=arguments)["params"]
+    except Exception as error:  # orbax raises many kinds; to the user they are one
+        raise _damaged(where, error) from error
+
+
+def _stored_params(where: Path) -> Any:
+    """The description of a checkpoint's parameters, nested as they are."""
+    try:
+        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
+            return checkpointer.metadata(where / "state").item_metadata.tree["params"]
+    except Exception as error:
+        raise _damaged(where, error) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without orbax's warning that a part of a checkpoint is not a whole one."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+class MismatchError(ValueError):
+    """A checkpoint whose arrays are not those of this config."""
+
+
+def _check_metrics(folder: Path) -> None:
+    """Orbax reads these of every checkpoint as it opens the folder."""
+    for path in sorted(folder.glob("*/metrics/metrics")):
+        try:
+            json.loads(path.read_text())
+        except ValueError as error:
+            raise _damaged(path.parents[1], error) from error
+
+
+def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
+    """Compares stored and expected shapes and types before anything is read."""
+
+    def shapes(tree: Any) -> dict[str, str]:
+        return {
+            _plain_path(path): f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+            if hasattr(leaf, "shape")
+        }
+
+    have, want = shapes(found.tree if hasattr(found, "tree") else found), shapes(abstract)
+    wrong = [
+        f"{name}: stored {have.get(name, 'nothing')}, expected {want.get(name, 'nothing')}"
+        for name in sorted(set(have) | set(want), key=lambda name: (name[:6] != "params", name))
+        if have.get(name) != want.get(name)
+    ]
+    if wrong:
+        listed = "\n  ".join(wrong[:20])
+        raise MismatchError(
+            f"The checkpoint {where} does not fit this config's model and optimizer:\n  {listed}\n"
+            "Use the config it was made with, or another --workdir (config.model, "
+            "config.<stage>.optimizer)."
+        )
+
+
+def _plain_path(path: tuple) -> str:
+    """A tree path as text, the same for dicts, dataclasses, tuples and named tuples."""
+    return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
+
+
+def _damaged(where: Path, error: Exception) -> ValueError:
+    text = str(error).strip().splitlines()
+    reason = text[0][:300] if text else ""
+    return ValueError(
+        f"The checkpoint {where} cannot be read ({type(error).__name__}: {reason}). Delete that "
+        "folder to continue from the one before it, or choose another --workdir."
+    )

@@ -1,0 +1,14 @@
+"""One optimizer update, as pure functions.
+
+| file | what it holds |
+| --- | --- |
+| `state.py` | TrainState and its shardings |
+| `train_step.py` | the one update: accumulate, check, apply |
+| `rows.py` | prompts and completions as rows of tokens |
+| `logprobs.py` | log-probabilities and entropy of completions, the trainer's side |
+| `token_statistics.py` | the same of chosen tokens, without holding the logits |
+| `balancing.py` | what the load of experts adds to a loss |
+| `optimizers.py` | optimizers and schedules by name |
+| `rounding.py` | stochastic rounding of bfloat16 parameters |
+| `metrics.py` | from sums to what is logged |
+"""

@@ -1,0 +1,122 @@
+"""Pairs from the policy's own samples."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rljax.data.tokenizers import ByteTokenizer
+from rljax.parallel.mesh import make_mesh
+from rljax.rewards.pool import Scores
+from rljax.sampling.engine import Engine
+from rljax.sampling.request import Rollouts, StopReason
+from rljax.training.collect import pairs
+from rljax.training.collect.pairs import _pairs_of, sample_pairs
+from rljax.training.collect.rollouts import Samples
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def placed(made, params):
+    """Parameters from a file, on the mesh of the pieces."""
+    return jax.device_put(params, made.context.network.shardings(made.context.mesh))
+
+
+def test_chosen_is_right_and_rejected_wrong(tiny_run):
+    found = read(tiny_run("dpo").workdir / "pairs" / "dpo.jsonl")
+    assert len(found) > 3 and len({pair["problem"] for pair in found}) == len(found)
+    for pair in found:
+        a, b = pair["prompt"].rstrip("=").split("+")
+        assert pair["chosen"].endswith(f"<answer>{int(a) + int(b)}</answer>")
+        assert f"<answer>{int(a) + int(b)}</answer>" not in pair["rejected"]
+        assert pair["problem"] < 40
+
+
+@pytest.mark.parametrize("prompts_per_batch", [64, 16])
+def test_pairs_do_not_depend_on_how_prompts_are_batched(
+    prompts_per_batch, tiny_run, pieces, final_params, monkeypatch
+):
+    """40 prompts at once, or in 16s with the last batch filled up."""
+    monkeypatch.setattr(pairs, "PROMPTS_PER_BATCH", prompts_per_batch)
+    made = pieces("dpo")
+    params = placed(made, final_params("dpo", "warmup"))
+    path = sample_pairs(made.context, made.stage, params)
+    assert path == made.context.workdir / "pairs" / "dpo.jsonl"
+    assert read(path) == read(tiny_run("dpo").workdir / "pairs" / "dpo.jsonl")
+    assert [p.name for p in path.parent.iterdir()] == ["dpo.jsonl"]
+    # A complete file is taken as it is.
+    path.write_text("kept")
+    assert sample_pairs(made.context, made.stage, params).read_text() == "kept"
+
+
+def test_no_pair_is_an_error_and_leaves_no_file(pieces):
+    made = pieces("dpo", "--config.dpo.data.pair_prompts=8")
+    with pytest.raises(ValueError, match="None of 8 prompts has both .*dpo.data.pair_prompts"):
+        sample_pairs(made.context, made.stage, made.params)  # untrained: never right
+    assert not list((made.context.workdir / "pairs").glob("*"))
+
+
+def test_placeholders_let_an_untrained_policy_try_the_stage_out(pieces):
+    words = ["pair_prompts=8", "placeholder_pairs=true"]
+    made = pieces("dpo", *(f"--config.dpo.data.{word}" for word in words))
+    found = read(sample_pairs(made.context, made.stage, made.params))
+    assert [(pair["chosen"], pair["rejected"]) for pair in found] == [("1", "0")] * 8
+
+
+def test_which_samples_make_a_pair():
+    """The first right and the first wrong one that ended and survive the way through text."""
+    tokenizer = ByteTokenizer()
+    eos = tokenizer.eos_id
+    completions = [
+        [0xFF, eos],  # no text: would become three other bytes
+        [ord("a")],  # did not end
+        [ord("b"), eos],
+        [ord("c"), eos],
+    ]
+    correct = np.array([True, False, True, False, False, False, True, True])
+    failed = np.zeros(8, bool)
+    scores = Scores(correct.astype(np.float32), {"r": correct.astype(np.float32)}, failed, None)
+    tokens = np.zeros((2, 4, 2), np.int32)
+    mask = np.zeros((2, 4, 2), bool)
+    for g, ids in enumerate(completions):
+        tokens[:, g, : len(ids)], mask[:, g, : len(ids)] = ids, True
+    finished = np.array([[True, False, True, True]] * 2)
+    reasons = np.where(finished, StopReason.STOP_TOKEN, StopReason.LENGTH)
+    zeros = np.zeros(tokens.shape, np.float32)
+    rollouts = Rollouts(
+        tokens, mask, zeros, zeros, zeros, zeros, zeros, reasons, np.zeros(len(tokens), np.int32)
+    )
+    texts = [tokenizer.decode(ids) for ids in completions] * 2
+    records = [{"id": 5}, {"id": 6}]
+    samples = Samples(records, ["p", "q"], None, None, rollouts, texts, 0.0)
+    expected = {"prompt": "p", "chosen": "b", "rejected": "c", "problem": 5}
+    # Of the second prompt every usable sample is right.
+    assert _pairs_of(tokenizer, samples, scores, 2) == [expected]
+    assert _pairs_of(tokenizer, samples, scores, 0) == []
+    failed[3] = True  # never scored: neither right nor wrong
+    assert _pairs_of(tokenizer, samples, scores, 2) == []
+
+
+def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):
+    """10 prompts on 8 devices: two batches of 8."""
+    from rljax.config.validate import validate
+    from rljax.training.run import context
+
+    config = tiny_config("dpo", "--config.dpo.data.pair_prompts=10")
+    stages = validate(config)
+    made = context.build_context(config, stages, tmp_path)
+    assert made.mesh.shape == make_mesh({"data": -1}).shape
+    sizes = []
+
+    def stop(context, engine, weights, records, *, key, step):
+        sizes.append([record["id"] for record in records])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pairs, "sample_texts", stop)
+    monkeypatch.setattr(Engine, "load", lambda engine, params: params)
+    with made.scorer, pytest.raises(KeyboardInterrupt):
+        sample_pairs(made, stages[-1], None)
+    assert sizes == [list(range(8))]

@@ -1,0 +1,155 @@
+"""Evidence stages: chains of thought are cut after the phrase, the reference answer follows."""
+
+import jax
+import numpy as np
+import pytest
+
+from rljax.parallel.rules import put_rows
+from rljax.sampling.request import Rollouts, StopReason
+from rljax.training.collect.rollouts import Samples
+from rljax.training.families.evidence import Evidence, length_to_phrase, single_token
+
+EOS, OPEN, CLOSE = 258, 259, 260  # <answer> and </answer> are one token each
+
+
+@pytest.fixture
+def evidence(pieces):
+    made = pieces("jepo", "--config.jepo.batch.share_prompts=False")
+    return made, Evidence(made.context, made.stage, made.params, 12)
+
+
+def samples_of(made, completions: list[list[int]]) -> Samples:
+    """One prompt "1+2=" with these completions."""
+    group = len(completions)
+    tokens = np.full((1, group, 6), made.context.tokenizer.pad_id, np.int32)
+    mask = np.zeros((1, group, 6), bool)
+    for g, ids in enumerate(completions):
+        tokens[0, g, : len(ids)] = ids
+        mask[0, g, : len(ids)] = True
+    prompt = np.array([[256, 256, *b"1+2="]], np.int32)
+    texts = [made.context.tokenizer.decode(ids) for ids in completions]
+    reasons = np.where(mask.any(-1), StopReason.STOP_TOKEN, StopReason.LENGTH)
+    zeros = np.zeros(tokens.shape, np.float32)
+    rollouts = Rollouts(
+        tokens, mask, zeros, zeros, zeros, zeros, zeros, reasons, np.zeros(len(tokens), np.int32)
+    )
+    records = [{"id": 0, "prompt": "1+2=", "reference": "3"}]
+    return Samples(records, ["1+2="], prompt, prompt < 256, rollouts, texts, 0.0)
+
+
+def test_rows_by_hand(evidence):
+    """Thought up to the phrase, then answer, closing tag and end; nothing after a bad format."""
+    made, family = evidence
+    completions = [
+        [ord("x"), OPEN],  # ended by the phrase
+        [OPEN, ord("9"), CLOSE, EOS],  # went on: what it wrote after the phrase is dropped
+        [ord("x"), ord("y"), EOS],  # never wrote the phrase
+        [],  # wrote nothing
+    ]
+    rows, format_ok, present = family._rows(samples_of(made, completions))
+    answer = [ord("3"), CLOSE, EOS]
+    assert format_ok.tolist() == [[True, True, False, False]]
+    assert present.all()
+    thoughts = [[ord("x"), OPEN], [OPEN], [ord("x"), ord("y"), EOS], []]
+    answers = [answer, answer, [], []]
+    for n in range(4):
+        thought, after = len(thoughts[n]), len(thoughts[n]) + len(answers[n])
+        completion = rows["tokens"][n, 6:]
+        assert completion[:after].tolist() == thoughts[n] + answers[n]
+        assert (completion[after:] == 256).all()
+        assert rows["thought_mask"][n].tolist() == [t < thought for t in range(10)]
+        assert rows["answer_mask"][n].tolist() == [thought <= t < after for t in range(10)]
+        np.testing.assert_array_equal(
+            rows["mask"][n], rows["thought_mask"][n] | rows["answer_mask"][n]
+        )
+        assert rows["positions"][n, 2 : 6 + after].tolist() == list(range(4 + after))
+
+
+def test_the_answer_is_scored_after_each_samples_own_thought(evidence):
+    made, family = evidence
+    completions = [[ord("x"), OPEN], [OPEN], [ord("y"), OPEN], [ord("x"), OPEN]]
+    rows, _, _ = family._rows(samples_of(made, completions))
+    placed = put_rows(
+        {k: rows[k] for k in ("tokens", "positions", "segment_ids", "mask")}, made.context.mesh
+    )
+    # Fresh parameters tell thoughts apart only a little: give their differences some weight.
+    params = jax.tree.map(lambda x: 3 * x, made.params)
+    logprobs = np.asarray(family.score(params, placed))
+    totals = np.where(rows["answer_mask"], logprobs, 0).sum(axis=1)
+    assert totals[0] == pytest.approx(totals[3], abs=1e-5)
+    assert abs(totals[0] - totals[2]) > 1e-4 and abs(totals[0] - totals[1]) > 1e-4
+
+
+def test_a_step_and_its_gradient(evidence):
+    """Gradients flow through the answer's likelihood even where all advantages are zero."""
+    made, family = evidence
+    _, experience = family.collect(made.state, 1)
+    (batch,) = experience.batches
+    assert batch["weights"].sum() == pytest.approx(1.0)
+    assert batch["tokens"].shape[:2] == (8, 4)
+    assert not batch["thought_mask"][..., -1].any()  # the answer has room behind any thought
+    batch["format_ok"] = np.ones((8, 4), bool)
+    batch["reasoning_advantages"] = np.zeros((8, 4), np.float32)
+    batch["format_advantages"] = np.zeros((8, 4), np.float32)
+    rows = batch["answer_mask"]
+    rows[:] = False
+    rows[..., 6:9] = True  # as if every sample had had the right format
+    batch["mask"] = batch["thought_mask"] | rows
+    gradient = jax.jit(jax.grad(family.loss_fn, has_aux=True))
+    grads, metrics = gradient(made.params, put_rows(batch, made.context.mesh))
+    norms = [float(np.linalg.norm(leaf)) for leaf in jax.tree.leaves(grads)]
+    assert np.isfinite(norms).all() and sum(norms) > 1e-3
+    assert abs(float(metrics["kl_to_start"].total)) < 1e-6
+
+
+def test_samples_of_a_bad_format_take_no_part_in_the_bound(evidence):
+    made, family = evidence
+    _, experience = family.collect(made.state, 1)
+    (batch,) = experience.batches
+    bad = ~batch["format_ok"]
+    assert bad.any()
+    assert not batch["answer_mask"][bad].any()
+    assert (batch["reasoning_advantages"][bad] == 0).all()
+    assert (experience.detail.answer_logprobs.reshape(8, 4)[bad] == 0).all()
+
+
+def test_the_phrase_ends_the_sample_where_it_is_one_token(evidence):
+    made, _ = evidence
+    assert single_token(made.context.tokenizer, "<answer>") == (OPEN,)
+    assert single_token(made.context.tokenizer, "So:") == ()
+
+
+class Merging:
+    """A tokenizer in which token 9 spells the phrase and the beginning of an answer."""
+
+    pieces = {1: "a", 2: "So", 3: ":", 9: ":7"}
+
+    def decode(self, ids):
+        return "".join(self.pieces[int(i)] for i in ids)
+
+
+@pytest.mark.parametrize(
+    "ids, length",
+    [
+        ([1, 2, 3, 1], 3),  # the phrase of two tokens ends with the third
+        ([2, 3, 2, 3], 2),  # the first of two
+        ([2, 3], 2),
+        ([1, 1, 2], None),
+        ([], None),
+        ([2, 9, 1], None),  # "So:7": no place to cut
+        ([2, 9, 2, 3], None),
+    ],
+)
+def test_length_to_phrase(ids, length):
+    assert length_to_phrase(Merging(), ids, "So:") == length
+
+
+def test_a_whole_run_learns_the_answers(tiny_run):
+    from rljax.reporting.files import read_rows
+
+    rows = read_rows(tiny_run("jepo").workdir / "metrics.jsonl")
+    train = [row for row in rows if row["stage"] == "jepo" and row["kind"] == "train"]
+    for row in train:
+        assert row["bound"] == pytest.approx(-row["answer_nll"], abs=1e-4) or row["bound"] < 0
+        assert 0 <= row["format_share"] <= 1
+        assert "reward" not in row and "scoring_failures" not in row  # no verifier

@@ -1,0 +1,110 @@
+"""Supervised stages: packed demonstrations, every one once in an epoch."""
+
+import jax
+import numpy as np
+import pytest
+
+from rljax.config.load import load_config
+from rljax.config.validate import validate
+from rljax.parallel.rules import put_rows
+from rljax.sampling.distribution import TokenFilter
+from rljax.training.families.supervised import Supervised
+from rljax.training.run.context import build_context
+from rljax.training.update.logprobs import make_score, model_rows
+
+
+@pytest.fixture
+def family(pieces):
+    """family(*overrides) -> pieces and the warm-up's family."""
+
+    def build(*overrides):
+        made = pieces("grpo", *overrides)
+        stage = validate(made.context.config)[0]
+        return made, Supervised(made.context, stage, None, 0)
+
+    return build
+
+
+def demonstrations(batch, tokenizer):
+    """The texts that are trained on, and the texts before them, in order of rows."""
+    found = []
+    for tokens, segments, mask in zip(
+        batch["tokens"], batch["segment_ids"], batch["mask"], strict=True
+    ):
+        targets = np.concatenate([[False], mask])
+        for segment in range(1, segments.max() + 1):
+            own = segments == segment
+            found.append((tuple(tokens[own & ~targets]), tuple(tokens[own & targets])))
+    return found
+
+
+def test_completions_and_their_end_are_trained_on_and_prompts_are_not(family):
+    made, supervised = family()
+    tokenizer = made.context.tokenizer
+    _, experience = supervised.collect(made.state, 1)
+    for prompt, completion in demonstrations(experience.batches[0], tokenizer):
+        a, b = tokenizer.decode(prompt).rstrip("=").split("+")
+        assert tokenizer.decode(completion) == f"<answer>{int(a) + int(b)}</answer>"
+        assert completion[-1] == tokenizer.eos_id
+    assert experience.tokens == experience.batches[0]["mask"].sum()
+
+
+def test_an_epoch_holds_every_demonstration_once(family):
+    # 55 sums of 8 tokens, three to a row of 24 (the last row holds one): 19 rows.
+    made, supervised = family("--config.warmup.batch.sequences_per_update=19")
+    seen = [
+        sorted(demonstrations(supervised.collect(made.state, step)[1].batches[0], None))
+        for step in (1, 2)
+    ]
+    assert len(set(seen[0])) == 55 and seen[0] == seen[1]
+    batches = [supervised.collect(made.state, step)[1].batches[0] for step in (1, 2)]
+    assert (batches[0]["tokens"] != batches[1]["tokens"]).any()  # in another order
+
+
+def test_the_loss_is_the_mean_over_tokens_and_packing_does_not_change_it(family):
+    made, packed = family("--config.warmup.batch.sequences_per_update=19")
+    _, single = family(
+        "--config.warmup.batch.sequences_per_update=55", "--config.warmup.data.packed=false"
+    )
+    losses = []
+    for supervised in (packed, single):
+        batch = supervised.collect(made.state, 1)[1].batches[0]
+        assert batch["weights"].sum() == pytest.approx(1.0, rel=1e-5)
+        placed = put_rows(batch, made.context.mesh)
+        loss, metrics = jax.jit(supervised.loss_fn)(made.params, placed)
+        score = jax.jit(make_score(made.context.network, TokenFilter(), micro_batches=1))
+        logprobs = np.asarray(score(made.params, model_rows(placed)))
+        assert float(loss) == pytest.approx(-logprobs[batch["mask"]].mean(), rel=1e-5)
+        assert 0 <= float(metrics["token_accuracy"].total) <= batch["mask"].sum()
+        losses.append(float(loss))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_only_the_first_demonstrations_are_used(family):
+    made, supervised = family("--config.warmup.data.limit=3")
+    batch = supervised.collect(made.state, 1)[1].batches[0]
+    assert len(set(demonstrations(batch, None))) == 3
+
+
+def test_a_task_without_worked_solutions_is_refused(tmp_path):
+    tasks = ({"name": "chain_sum"}, {"name": "countdown"})
+    config = load_config("configs/quickstart.py")
+    with config.unlocked():
+        config.data.tasks = tasks
+        config.data.prompt_pattern = ""
+        config.data.max_prompt_tokens = 2000
+        config.data.train_size = config.data.heldout_size = 8
+        config.scoring.workers = 0
+        config.grpo.batch.share_prompts = False  # its micro-batches have 2 groups for 8 devices
+    context = build_context(config, validate(config), tmp_path)
+    with pytest.raises(ValueError, match="no worked demonstration"):
+        Supervised.check(context, validate(config)[0])
+
+
+def test_every_prompt_begins_with_bos_when_asked_to(family):
+    made, supervised = family(
+        "--config.tokenizer.add_bos=true", "--config.data.max_prompt_tokens=7"
+    )
+    bos = made.context.tokenizer.bos_id
+    assert {prompt[0] for prompt, _ in supervised.examples} == {bos}
+    assert all(bos not in completion for _, completion in supervised.examples)

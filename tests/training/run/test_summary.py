@@ -1,0 +1,35 @@
+"""Final figures are those of the run's files."""
+
+import json
+
+from rljax.config.validate import validate
+from rljax.reporting.files import read_rows
+from rljax.training.run.summary import summarise
+
+
+def test_figures_of_a_two_stage_run(tiny_run):
+    run = tiny_run("grpo")
+    rows = read_rows(run.workdir / "metrics.jsonl")
+    heldout = {(r["stage"], r["step"]): r for r in rows if r["kind"] == "heldout"}
+    assert run.summary["heldout_accuracy_before"] == heldout["warmup", 12]["accuracy_greedy"]
+    assert run.summary["heldout_accuracy_after"] == heldout["grpo", 5]["accuracy_greedy"]
+    assert run.summary["heldout_pass@2"] == heldout["grpo", 5]["pass@2"]
+    assert run.summary["wall_seconds"] > 0
+    assert (run.summary["method"], run.summary["seed"]) == ("grpo", 0)
+    assert run.summary["stages"]["warmup"]["steps"] == 12
+    last = [r for r in rows if r["kind"] == "train"][-1]
+    assert run.summary["stages"]["grpo"]["reward"] == last["reward"]
+    assert {"sampling_seconds", "scoring_seconds", "update_seconds"} <= set(
+        run.summary["stages"]["grpo"]
+    )
+    assert json.loads((run.workdir / "summary.json").read_text()) == run.summary
+
+
+def test_a_run_without_evaluation_has_no_accuracy(tmp_path, tiny_config):
+    (tmp_path / "metrics.jsonl").write_text("")
+    stages = validate(tiny_config("grpo"))
+    summary = summarise(tmp_path, stages, seed=3, wall_seconds=1.5)
+    assert summary["heldout_accuracy_before"] is None
+    assert summary["heldout_accuracy_after"] is None
+    assert (summary["seed"], summary["wall_seconds"]) == (3, 1.5)
+    assert summary["stages"] == {"warmup": {"steps": 0}, "grpo": {"steps": 0}}
