@@ -14,7 +14,7 @@ from rljax.benchmarks.machine import machine, measured_rate
 from rljax.benchmarks.workload import Settings, Workload, build
 from rljax.models.lora import has_adapters
 from rljax.parallel.rules import put_rows
-from rljax.training.learner.scoring import needs_scores
+from rljax.training.learner.needs import needs_scores
 from rljax.training.update.rows import Rows, per_sample, rollout_rows
 
 GIB = 2**30
@@ -76,16 +76,18 @@ def _one_step(
 ) -> tuple[Callable, dict[str, float]]:
     """Runs step `number`; returns the compiled update and the seconds of each phase."""
     started = time.perf_counter()
-    state, experience = work.family.collect(work.state, number)
+    source, policy = work.family.source, work.family.policy(work.state, number)
+    experience, work.source_state = source.collect(policy, work.source_state, number)
+    state, step = work.family.batches(work.state, experience, number)
     collected = time.perf_counter()
-    for batch in experience.batches:
+    for batch in step.batches:
         placed = put_rows(batch, work.context.mesh)
         program = program or work.train_step.lower(state, work.context.frozen, placed).compile()
         state, metrics = program(state, work.context.frozen, placed)
     work.state = state
     jax.block_until_ready((state, metrics))
     ended = time.perf_counter()
-    sample, score = (experience.seconds[name] for name in ("sampling", "scoring"))
+    sample, score = (step.seconds[name] for name in ("sampling", "scoring"))
     phases = (sample, score, ended - collected, collected - started - sample - score)
     return program, dict(zip(PHASES, phases, strict=True))
 
@@ -192,7 +194,7 @@ def random_batches(work: Workload, settings: Settings) -> list[Rows]:
     logprobs += ["old_logprobs"] if needs_scores(work.stage) else []
     logprobs += ["ref_logprobs"] if work.family.reference is not None else []
     rows |= dict.fromkeys(logprobs, np.full(rows["mask"].shape, -np.log(vocab), np.float32))
-    return work.family.batches(inputs, rows, seed=(0,))
+    return work.family.updates(inputs, rows, step=1)
 
 
 def _sizes(settings: Settings) -> dict[str, int]:

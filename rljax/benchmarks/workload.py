@@ -143,6 +143,7 @@ class Workload:
     family: PolicyGradient
     train_step: Callable
     state: TrainState
+    source_state: dict[str, Any]
 
     def free(self) -> None:
         """Deletes all parameters and moments: nothing can be run any more."""
@@ -196,7 +197,7 @@ def build(settings: Settings) -> Workload:
     family = PolicyGradient(context, stage, reference, 0)
     update = family.make_update(optimizer, purpose_key(context.config.seed, Purpose.ROUNDING))
     state = create_state(params, optimizer, shardings, extra)
-    return Workload(context, stage, family, update, state)
+    return Workload(context, stage, family, update, state, family.source.first_state())
 
 
 def _stage(config: ConfigDict, settings: Settings) -> Stage:

@@ -258,12 +258,6 @@ def stream(source: Sequence[Record], *, seed: int, shuffle: bool) -> "grain.MapD
     return dataset.repeat()
 
 
-def records_for_step(dataset: "grain.MapDataset", step: int, per_step: int) -> list[Record]:
-    """The `per_step` records of one step: a pure function of the stream's seed and `step`."""
-    start = step * per_step
-    return [dataset[start + place] for place in range(per_step)]
-
-
 class _WithId(Sequence[Record]):
     """Adds the stable index of each record."""
 

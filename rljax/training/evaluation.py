@@ -10,7 +10,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
-from rljax.training.collect.rollouts import Samples, sample_texts, score_samples
+from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
 from rljax.training.run.context import Context
 
 
@@ -74,7 +74,7 @@ class Evaluator:
             indices = [min(index, count - 1) for index in range(start, start + size)]
             records = [{**problems[index], "id": index} for index in indices]
             samples = sample_texts(self.context, engine, weights, records, key=self.key, step=0)
-            scores, _ = score_samples(self.context, samples)
+            scores = score_texts(self.context, samples)
             kept = min(size, count - start) * samples.samples_per_prompt
             self.failures += int(scores.failed[:kept].sum())
             verdicts.append(scores.correct.reshape(size, -1))

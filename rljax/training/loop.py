@@ -29,7 +29,7 @@ from rljax.reporting.summary import print_summary, rollout_steps, write_rollout
 from rljax.reporting.writers import MultiWriter, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.evaluation import Evaluator
-from rljax.training.families import Experience
+from rljax.training.families import StepBatches
 from rljax.training.families.first_step import take_first_step
 from rljax.training.families.table import family_class
 from rljax.training.run.checkpoints import Checkpoints, restore_params
@@ -96,7 +96,7 @@ class Step(NamedTuple):
     """A finished step whose metrics may still be on the device."""
 
     step: int
-    experience: Experience
+    batches: StepBatches
     metrics: Sequence[Metrics]  # one per update
     seconds: float
 
@@ -196,6 +196,9 @@ class Runner:
         family = family_class(stage)(self.context, stage, reference, first_step)
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
+        source_state = family.source.first_state()
+        if done:
+            source_state = checkpoints.source_state(done, source_state)
         recorded = rollout_steps(stage.steps)
         accuracy = None
         with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
@@ -206,11 +209,13 @@ class Runner:
                 state = take_first_step(self.context, stage, family, state, optimizer.schedule(0))
             for step in range(done + 1, stage.steps + 1):
                 began = time.perf_counter()
-                state, experience = family.collect(state, step)
+                policy = family.policy(state, step)
+                experience, source_state = family.source.collect(policy, source_state, step)
+                state, batches = family.batches(state, experience, step)
                 metrics = []
-                for batch in experience.batches:
+                for batch in batches.batches:
                     if step in recorded:
-                        family.observe(state, batch, experience)
+                        family.before_update(state, batch, batches)
                     placed = put_rows(batch, self.context.mesh)
                     state, update_metrics = update(state, self.context.frozen, placed)
                     metrics.append(update_metrics)
@@ -221,8 +226,8 @@ class Runner:
                 flushing = saving or evaluating or step % config.reporting.every_steps == 0
                 if flushing:  # the device works behind: its time belongs to this step
                     jax.block_until_ready(metrics)
-                log.add(Step(step, experience, metrics, time.perf_counter() - began))
-                if step in recorded and (record := family.record(step, experience)):
+                log.add(Step(step, batches, metrics, time.perf_counter() - began))
+                if step in recorded and (record := family.record(step, batches)):
                     write_rollout(self.context.workdir, record)
                 if flushing:
                     log.flush()
@@ -231,7 +236,8 @@ class Runner:
                 if saving:
                     note = {"stage": stage.name, "step": step, "elapsed_seconds": self.elapsed()}
                     note |= self.note
-                    checkpoints.save(step, state, note, accuracy if evaluating else None)
+                    accuracy = accuracy if evaluating else None
+                    checkpoints.save(step, state, note, accuracy, source_state)
         checkpoints.wait()
 
     def make_base(self) -> None:
@@ -378,16 +384,16 @@ class StepLog:
 
     def _write(self, step: Step, updates: Sequence[Metrics], seconds: float) -> dict[str, float]:
         """Writes one step that took `seconds`; returns what the progress shows of it."""
-        experience = step.experience
+        batches = step.batches
         row = {"stage": self.stage.name, "step": step.step}
         metrics = {
-            **experience.metrics,
+            **batches.metrics,
             **mean_metrics(updates),
             "learning_rate": float(self.schedule(max(0, self.applied - self.waits))),
         }
-        phases = dict(experience.seconds)
+        phases = dict(batches.seconds)
         phases["update"] = max(0.0, seconds - sum(phases.values()))
-        speed = experience.tokens / seconds
+        speed = batches.tokens / seconds
         self.writer.write({**row, "kind": "train", **metrics})
         self.writer.write({**row, "kind": "timing", **phases, "tokens_per_second": speed})
         return {**metrics, "tokens_per_second": speed}

@@ -4,7 +4,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from rljax.data.sources import open_source, records_for_step, stream
+from rljax.data.sources import open_source, stream
 from rljax.tasks.reasoning_gym import ReasoningGym
 
 ROWS = [{"prompt": f"p{i}", "answer": i} for i in range(10)]
@@ -207,7 +207,7 @@ def test_every_epoch_holds_each_record_once_in_its_own_order(jsonl):
 def test_a_step_is_a_pure_function_of_seed_and_step(jsonl):
     def read(seed, steps):
         dataset = stream(open_source("jsonl", path=jsonl), seed=seed, shuffle=True)
-        return {step: records_for_step(dataset, step, 4) for step in steps}
+        return {step: [dataset[4 * step + k] for k in range(4)] for step in steps}
 
     forward, alone = read(1, range(7)), read(1, [5])
     assert alone[5] == forward[5]
@@ -218,4 +218,4 @@ def test_a_step_is_a_pure_function_of_seed_and_step(jsonl):
 
 def test_without_shuffle_the_order_is_the_files(jsonl):
     dataset = stream(open_source("jsonl", path=jsonl), seed=0, shuffle=False)
-    assert [record["id"] for record in records_for_step(dataset, 2, 4)] == [8, 9, 0, 1]
+    assert [dataset[place]["id"] for place in range(8, 12)] == [8, 9, 0, 1]

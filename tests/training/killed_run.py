@@ -19,14 +19,13 @@ from rljax.training import loop
 from rljax.training.run import context
 
 CONFIG = Path(__file__).parent / "tiny_config.py"
-ROLLOUTS = "rljax.training.families.{}"
 RENAME = "orbax.checkpoint._src.path.atomicity:AtomicRenameTemporaryPath.finalize"
 
 # Place -> functions; the process dies as one of them is called.
 PLACES = {
     "nowhere": [],
-    "rollout": [f"{ROLLOUTS.format(f)}:sample_texts" for f in ("policy_gradient", "evidence")],
-    "scoring": [f"{ROLLOUTS.format('policy_gradient')}:score_samples"],
+    "rollout": ["rljax.training.collect.sampled:sample_texts"],
+    "scoring": ["rljax.rewards.pool:Scorer.score"],
     "update": ["rljax.training.loop:put_rows"],
     "flush": ["rljax.training.loop:StepLog.flush"],
     "record": ["rljax.training.loop:write_rollout"],

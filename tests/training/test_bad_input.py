@@ -255,16 +255,16 @@ def test_non_finite_updates_are_skipped_until_the_run_stops(
     tiny_config, tmp_path, one_device_runs, monkeypatch
 ):
     """From step 3 on every gradient is NaN: parameters stay, the third skip in a row stops."""
-    collect, seen = PolicyGradient.collect, {}
+    batches_of, seen = PolicyGradient.batches, {}
 
-    def poisoned(self, state, step):
+    def poisoned(self, state, experience, step):
         seen[step] = jax.device_get(state.params)
-        state, experience = collect(self, state, step)
+        state, found = batches_of(self, state, experience, step)
         if step >= 3:
-            poison(experience.batches[0], np.nan)
-        return state, experience
+            poison(found.batches[0], np.nan)
+        return state, found
 
-    monkeypatch.setattr(PolicyGradient, "collect", poisoned)
+    monkeypatch.setattr(PolicyGradient, "batches", poisoned)
     words = ["safety.max_skipped_in_a_row=3", "evaluation.samples_per_prompt=0"]
     config = tiny_config("reinforce", *(f"--config.{word}" for word in words))
     for _ in range(2):  # continued, it stops at the same place
@@ -287,15 +287,15 @@ def test_non_finite_updates_are_skipped_until_the_run_stops(
 def test_one_non_finite_update_does_not_stop_a_run(
     tiny_config, tmp_path, one_device_runs, monkeypatch
 ):
-    collect = PolicyGradient.collect
+    batches_of = PolicyGradient.batches
 
-    def poisoned(self, state, step):
-        state, experience = collect(self, state, step)
+    def poisoned(self, state, experience, step):
+        state, found = batches_of(self, state, experience, step)
         if step == 2:
-            poison(experience.batches[0], np.inf)
-        return state, experience
+            poison(found.batches[0], np.inf)
+        return state, found
 
-    monkeypatch.setattr(PolicyGradient, "collect", poisoned)
+    monkeypatch.setattr(PolicyGradient, "batches", poisoned)
     words = ["safety.max_skipped_in_a_row=2", "evaluation.samples_per_prompt=0"]
     config = tiny_config("reinforce", *(f"--config.{word}" for word in words))
     summary = loop.run(config, tmp_path)

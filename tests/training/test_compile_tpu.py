@@ -82,13 +82,13 @@ batch = jax.tree.map(shape_of, batch)
 scored = jax.tree.map(shape_of, model_rows(rows_of(stage.batch.sequences_per_step)))
 # What computes small constants does so before the mesh is set, whose devices cannot compute.
 family = PolicyGradient(context, stage, None, 0)
-key = shape_of(family.key, whole)
+key = shape_of(family.source.rollouts.key, whole)
 shardings = state_shardings(network, optimizer, mesh)
 state = abstract_state(network, optimizer, shardings)
 step = jit_train_step(
     network, family.loss_fn, optimizer, mesh, micro_batches=stage.batch.micro_batches)
 with context.scorer, jax.set_mesh(mesh):
-    engine, some = family.engine, np.zeros((B, P), np.int32)
+    engine, some = family.source.rollouts.sampler, np.zeros((B, P), np.int32)
     places = engine.shardings(state.params)
     load = jax.jit(engine.prepared, out_shardings=places).lower(state.params)
     weights = jax.tree.map(shape_of, jax.eval_shape(engine.prepared, state.params), places)
@@ -100,7 +100,7 @@ with context.scorer, jax.set_mesh(mesh):
         "train_step": report(step.lower(state, {}, batch)),
         "load": report(load),
         "sampler": report(sampler),
-        "score": report(family.score.lower(state.params, scored)),
+        "score": report(family.learner.scores.lower(state.params, scored)),
     }))
 """
 

@@ -49,9 +49,9 @@ def test_problems_that_fill_up_the_last_batch_do_not_count(pieces, monkeypatch):
         right = [b == 4 or (b == 1 and g == 0) for b in ids for g in range(group)]
         parts = {"reward": np.array(right, np.float32)}
         failed = np.array([b == 0 for b in ids for _ in range(group)])
-        return Scores(parts["reward"], parts, failed, "broken"), 0.0
+        return Scores(parts["reward"], parts, failed, "broken")
 
-    monkeypatch.setattr(evaluation, "score_samples", verdicts)
+    monkeypatch.setattr(evaluation, "score_texts", verdicts)
     evaluate = Evaluator(made.context)
     metrics = evaluate(made.params)
     assert seen == [[0, 1, 2, 3], [4, 4, 4, 4]] * 2

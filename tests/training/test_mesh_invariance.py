@@ -21,6 +21,7 @@ from rljax.training.update.logprobs import model_rows
 from rljax.training.update.optimizers import build_optimizer
 from rljax.training.update.rows import completion_rows
 from rljax.training.update.state import create_state, state_shardings
+from tests.training.steps import take_step
 
 STEPS = 20
 MODEL = dict(layers=2, width=16, heads=2, kv_heads=2, mlp_width=32)
@@ -83,11 +84,12 @@ def start(method, mesh):
 def grpo_batches(family, state):
     """Five updates' rows: real samples, made-up advantages of both signs."""
     rng = np.random.default_rng(0)
-    batches, weights = [], family.engine.load(state.params)
+    rollouts = family.source.rollouts
+    batches, weights = [], rollouts.sampler.load(state.params)
     for index in range(5):
         records = RECORDS[8 * index : 8 * index + 8]
         samples = sample_texts(
-            family.context, family.engine, weights, records, key=family.key, step=index
+            family.context, rollouts.sampler, weights, records, key=rollouts.key, step=index
         )
         repeat = lambda x: np.repeat(x, 2, axis=0)  # noqa: E731
         rows = completion_rows(
@@ -98,7 +100,7 @@ def grpo_batches(family, state):
         )
         rows["behavior_logprobs"] = samples.flat("logprobs")
         placed = put_rows(model_rows(rows), family.context.mesh)
-        rows["old_logprobs"] = np.asarray(family.score(state.params, placed)["logprobs"])
+        rows["old_logprobs"] = np.asarray(family.score(state.params, placed))
         rows["ref_logprobs"] = rows["old_logprobs"]
         rows["advantages"] = rng.normal(0.5, 1.0, (16, 1)) * rows["mask"].astype(np.float32)
         rows["advantages"] = rows["advantages"].astype(np.float32)
@@ -115,7 +117,7 @@ def train(method, mesh, compilations, batches=None):
             own = grpo_batches(family, state)
             used = [(batches or own)[index % 5] for index in range(STEPS)]
         else:
-            own = [family.collect(state, index + 1)[1].batches[0] for index in range(STEPS)]
+            own = [take_step(family, state, index + 1)[1].batches[0] for index in range(STEPS)]
             used = own
         history = []
         for batch in used:

@@ -6,12 +6,31 @@ import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.data.encode import encode_completions
+from rljax.data.packing import PackedEpochs
+from rljax.training.collect.experience import Demonstrations, Experience, Policy
+from rljax.training.collect.prompts import State
 from rljax.training.run.context import Context, Record
 
 COLUMNS = ("demonstration", "completion")  # of generated problems, of files
 
 
-def demonstrations(
+def demonstrations(context: Context, stage: Stage, records: Sequence[Record]) -> Demonstrations:
+    """The demonstration of each problem, with eos, and what the run's verifier says of it.
+
+    Raises:
+        ValueError: for a problem without one, or one longer than a completion may be.
+    """
+    tokens, mask = encode_demonstrations(context, stage, records)
+    scores = context.scorer.score(
+        context.prompt_texts(records),
+        demonstration_texts(stage, records),
+        context.references(records),
+        mask.sum(axis=1).tolist(),
+    )
+    return Demonstrations(tokens, mask, scores.total)
+
+
+def encode_demonstrations(
     context: Context, stage: Stage, records: Sequence[Record]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The demonstration of each problem: tokens [B, T] i32 and mask [B, T] bool, with eos.
@@ -25,19 +44,6 @@ def demonstrations(
         max_new_tokens=stage.max_new_tokens,
         field=f"config.{stage.name}.sampling.max_new_tokens",
     )
-
-
-def demonstration_scores(
-    context: Context, stage: Stage, records: Sequence[Record], mask: np.ndarray
-) -> np.ndarray:
-    """What the run's verifier says of the demonstrations, [B] f32; `mask` is theirs, [B, T]."""
-    scores = context.scorer.score(
-        context.prompt_texts(records),
-        demonstration_texts(stage, records),
-        context.references(records),
-        mask.sum(axis=1).tolist(),
-    )
-    return scores.total
 
 
 def demonstration_texts(stage: Stage, records: Sequence[Record]) -> list[str]:
@@ -58,3 +64,21 @@ def demonstration_texts(stage: Stage, records: Sequence[Record]) -> list[str]:
             )
         texts.append(record[column])
     return texts
+
+
+class PackedDemonstrations:
+    """Experience that is read: packed rows, each a list of the examples in it.
+
+    The rows of a step are a function of the seed and the step: there is no state.
+    """
+
+    def __init__(self, epochs: PackedEpochs, rows_per_step: int) -> None:
+        self.epochs, self.rows_per_step = epochs, rows_per_step
+
+    def first_state(self) -> State:
+        """Nothing."""
+        return {}
+
+    def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:
+        """The rows of a step (from 1)."""
+        return Experience(self.epochs.rows_for_step(step - 1, self.rows_per_step)), state

@@ -10,7 +10,7 @@ from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.collect.rollouts import Samples, sample_texts, score_samples
+from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
 from rljax.training.run.context import Context
 
 # Prompts sampled at once.
@@ -51,7 +51,7 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
         indices = [min(index, count - 1) for index in range(start, start + batch)]
         records = [{**context.train_problems[index], "id": index} for index in indices]
         samples = sample_texts(context, engine, weights, records, key=key, step=0)
-        scores, _ = score_samples(context, samples)
+        scores = score_texts(context, samples)
         pairs += _pairs_of(context.tokenizer, samples, scores, min(batch, count - start))
     if not pairs and stage.data["placeholder_pairs"]:
         records = [context.train_problems[index] for index in range(count)]

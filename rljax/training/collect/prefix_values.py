@@ -8,14 +8,17 @@ prompt share, the prompt alone first of all, are sampled from once. Continuation
 their own: its address is the prompt and the cut, so that a step that is done again draws the same.
 """
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.objectives.credit import CUTS
 from rljax.objectives.credit.cuts import first_cuts
@@ -26,9 +29,81 @@ from rljax.registry import Objective
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Requests
 from rljax.training.collect.continuations import Prefixes, sample_continuations, with_prefixes
+from rljax.training.collect.experience import Annotations
+from rljax.training.collect.grouped import step_group, step_rows
 from rljax.training.collect.rollouts import Samples, distinct_ids
-from rljax.training.learner.experience import at_last_token
+from rljax.training.collect.sampled import Drawn
+from rljax.training.learner.compare import at_last_token
+from rljax.training.learner.group import step_arrays
+from rljax.training.learner.needs import needs_scores
 from rljax.training.run.context import Context
+from rljax.training.update.rows import Rows, per_sample
+
+
+class PrefixValues:
+    """Annotates samples with values of states and segments, from continuations of each cut.
+
+    The further samples are of the same policy under the same filter, in calls with as many rows as
+    the step's own samples, or with one state where that has more.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        stage: Stage,
+        engine: Engine,
+        score: Callable[[Params, Rows], Mapping[str, Array]],
+        key: Array,
+    ) -> None:
+        """Prepares the programs; nothing is compiled yet.
+
+        Args:
+            context: of the run.
+            stage: of the samples.
+            engine: with the stage's filter and stop strings, `value_samples` samples per prompt.
+            score: (params, rows) -> what the trainer knows of the samples (learner/scoring.py);
+                called where the objective needs it.
+            key: of the stream that the noise of the samples is from.
+        """
+        self.context, self.stage, self.engine = context, stage, engine
+        self.score, self.key = score, key
+        objective, rows = stage.objective, stage.batch.sequences_per_step
+        self.states_per_call = max(rows // engine.config.samples_per_prompt, 1)
+        self.most_states = rows * objective.values["cut_limit"]
+        self.cuts = jax.jit(functools.partial(cut_points, objective))
+        self.segments = jax.jit(functools.partial(segment_arrays, objective))
+
+    def __call__(self, drawn: Drawn) -> Annotations:
+        """`state_values`, `start_values` and `end_values`, and the trainer's own arrays."""
+        samples = drawn.samples
+        group = step_group(samples, drawn.scores)
+        arrays, known = step_arrays(group), {}
+        if needs_scores(self.stage):
+            rows = step_rows(samples, group, self.stage)
+            scored = jax.device_get(self.score(drawn.policy.params, rows))
+            known = {name: per_sample(array) for name, array in scored.items()}
+        arrays |= known
+        cuts = np.asarray(self.cuts(arrays))
+        states, place = find_states(samples.flat("tokens"), cuts, samples.samples_per_prompt)
+        found = score_states(
+            self.context,
+            self.engine,
+            drawn.weights,
+            samples,
+            states,
+            rows=self.states_per_call,
+            key=self.key,
+            step=drawn.step,
+        )
+        values = self.segments(
+            arrays,
+            cuts,
+            place,
+            with_room(found.scores, self.most_states),
+            with_room(found.finished, self.most_states),
+        )
+        seconds = {"sampling": found.sampling_seconds, "scoring": found.scoring_seconds}
+        return Annotations(known | jax.device_get(values), value_metrics(cuts, found), seconds)
 
 
 class StateScores(NamedTuple):
@@ -222,3 +297,21 @@ def segment_arrays(
 def with_room(array: np.ndarray, rows: int) -> np.ndarray:
     """[S, ...] -> [rows, ...], zeros behind, so that one program serves any S."""
     return np.pad(array, ((0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)))
+
+
+def value_metrics(cuts: np.ndarray, found: StateScores) -> dict[str, float]:
+    """What the values of a step cost, and how many of the continuations ran into the limit.
+
+    Args:
+        cuts: [N, T] bool.
+        found: of the states at the cuts.
+    """
+    metrics = {
+        "cuts_per_completion": float(cuts.sum(axis=1).mean()),
+        "value_states": float(len(found.scores)),
+        "value_tokens": float(found.tokens),
+        "value_scoring_failures": float(found.failed),
+    }
+    if found.finished.size:
+        metrics["value_truncated_share"] = float(1.0 - found.finished.mean())
+    return metrics

@@ -30,7 +30,7 @@ def rollout_record(
         per_token: name -> [N, T]: logprobs, ratio, clipped, advantage.
 
     Returns:
-        The JSON-able content of rollouts/STAGE-STEP.json.
+        The JSON-able content of rollouts/STAGE-STEP.json. Rows without a token are left out.
     """
     group = samples.samples_per_prompt
     references = context.references(samples.records)
@@ -42,7 +42,11 @@ def rollout_record(
                 "id": int(samples.records[b]["id"]),
                 "prompt": samples.prompt_texts[b],
                 "reference": _reference_text(references[b]),
-                "samples": [_sample(context, samples, scores, per_token, n) for n in rows],
+                "samples": [
+                    _sample(context, samples, scores, per_token, n)
+                    for n in rows
+                    if samples.flat("mask")[n].any()
+                ],
             }
         )
     return {"stage": stage, "step": step, "prompts": prompts}

@@ -25,6 +25,7 @@ class Samples(NamedTuple):
     prompts: np.ndarray  # [B, P] i32
     prompt_mask: np.ndarray  # [B, P] bool
     rollouts: Rollouts  # numpy, [B, G, T]
+    versions: np.ndarray  # [B, G, T] i32, of the weights that drew each token (`Policy.version`)
     texts: list[str]  # N
     seconds: float  # of sampling
 
@@ -52,6 +53,7 @@ def take_prompts(samples: Samples, index: Sequence[int]) -> Samples:
         prompts=samples.prompts[index],
         prompt_mask=samples.prompt_mask[index],
         rollouts=jax.tree.map(lambda x: x[np.asarray(index, int)], samples.rollouts),
+        versions=samples.versions[np.asarray(index, int)],
         texts=[text for i in index for text in texts[i * group : (i + 1) * group]],
         seconds=samples.seconds,
     )
@@ -59,13 +61,17 @@ def take_prompts(samples: Samples, index: Sequence[int]) -> Samples:
 
 def join_samples(parts: Sequence[Samples]) -> Samples:
     """Those of the prompts of several calls, one behind the other."""
-    concatenate = lambda *arrays: np.concatenate(arrays)  # noqa: E731
+
+    def joined(*arrays: np.ndarray) -> np.ndarray:
+        return np.concatenate(arrays)
+
     return Samples(
         records=[record for part in parts for record in part.records],
         prompt_texts=[text for part in parts for text in part.prompt_texts],
         prompts=np.concatenate([part.prompts for part in parts]),
         prompt_mask=np.concatenate([part.prompt_mask for part in parts]),
-        rollouts=jax.tree.map(concatenate, *(part.rollouts for part in parts)),
+        rollouts=jax.tree.map(joined, *(part.rollouts for part in parts)),
+        versions=np.concatenate([part.versions for part in parts]),
         texts=[text for part in parts for text in part.texts],
         seconds=sum(part.seconds for part in parts),
     )
@@ -96,7 +102,8 @@ def sample_texts(
     *,
     key: Array,
     step: int,
-    epoch: int = 0,
+    version: int = 0,
+    call: int = 0,
     temperature_slopes: Array | None = None,
 ) -> Samples:
     """Samples completions for the prompts of `records`.
@@ -108,7 +115,8 @@ def sample_texts(
         records: B problems with a stable "id".
         key: of a random stream (sampling/keys.py).
         step: counted over the run.
-        epoch: counts the calls of a step, so that a prompt that comes again gets other noise.
+        version: of the weights.
+        call: counts the calls of a step, so that a prompt that comes again gets other noise.
         temperature_slopes: [4] f32 (`sloped_temperature`); None: the temperature is constant.
     """
     started = time.perf_counter()
@@ -122,7 +130,7 @@ def sample_texts(
         add_bos=context.config.tokenizer.add_bos,
     )
     problems = len(context.train_problems)
-    noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + epoch * problems * len(ids)
+    noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + call * problems * len(ids)
     slopes = for_each_prompt(jax.device_get(temperature_slopes), len(ids))
     requests = Requests(prompts, prompt_mask, noise_ids, temperature_slopes=slopes)
     rollouts = engine.sample(weights, requests, key=key, step=step)
@@ -131,8 +139,9 @@ def sample_texts(
     completions = [
         context.tokenizer.decode(row[kept]) for row, kept in zip(tokens, mask, strict=True)
     ]
+    versions = np.full(rollouts.mask.shape, version, np.int32)
     seconds = time.perf_counter() - started
-    return Samples(records, texts, prompts, prompt_mask, rollouts, completions, seconds)
+    return Samples(records, texts, prompts, prompt_mask, rollouts, versions, completions, seconds)
 
 
 def distinct_ids(ids: Sequence[int], count: int) -> list[int]:
@@ -149,20 +158,55 @@ def distinct_ids(ids: Sequence[int], count: int) -> list[int]:
     return distinct
 
 
-def score_samples(context: Context, samples: Samples) -> tuple[Scores, float]:
-    """Scores all samples; returns the scores [N] and the seconds it took."""
-    started = time.perf_counter()
-    scores = context.scorer.score(
-        samples.repeated(samples.prompt_texts),
-        samples.texts,
-        samples.repeated(context.references(samples.records)),
-        samples.flat("mask").sum(axis=1).tolist(),
+def score_texts(context: Context, samples: Samples) -> Scores:
+    """What the run's rewards of text say of the N samples; one without a token is not asked, and 0.
+
+    A tree leaves such rows where a node ends early.
+    """
+    lengths = samples.flat("mask").sum(axis=1)
+    rows = np.flatnonzero(lengths)
+    prompts = rows // samples.samples_per_prompt
+    references = context.references(samples.records)
+    found = context.scorer.score(
+        [samples.prompt_texts[prompt] for prompt in prompts],
+        [samples.texts[row] for row in rows],
+        [references[prompt] for prompt in prompts],
+        lengths[rows].tolist(),
     )
-    return scores, time.perf_counter() - started
+    return spread_scores(found, lengths > 0, missing=0.0)
+
+
+def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Scores:
+    """Scores of some samples -> of all of them, none of the others failed.
+
+    Args:
+        scores: of the samples that are present.
+        present: [N] bool.
+        missing: what the others get.
+    """
+    if present.all():
+        return scores
+
+    def spread(values: np.ndarray, fill: float | bool) -> np.ndarray:
+        whole = np.full(present.shape, fill, values.dtype)
+        whole[present] = values
+        return whole
+
+    parts = {name: spread(part, missing) for name, part in scores.parts.items()}
+    total = spread(scores.total, missing)
+    return Scores(total, parts, spread(scores.failed, False), scores.first_error)
 
 
 def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]:
-    """What a step's samples look like: lengths, truncation, rewards."""
+    """What a step's samples look like: lengths, truncation, rewards.
+
+    Rows without a token are left out: a tree has some where a node ends early.
+    """
+    written = np.flatnonzero(samples.flat("mask").any(axis=1))
+    if len(written) < len(samples.texts):
+        one = {name: samples.flat(name)[written, None] for name in ("mask", "stop_reason")}
+        samples = samples._replace(rollouts=samples.rollouts._replace(**one))
+        scores = None if scores is None else take_scores(scores, written)
     metrics = {
         "completion_tokens": float(samples.flat("mask").sum(axis=1).mean()),
         "truncated_share": float(1.0 - samples.flat("finished").mean()),

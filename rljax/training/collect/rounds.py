@@ -1,11 +1,12 @@
 """Sampling until a step has enough groups to learn from: DAPO's dynamic sampling."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from rljax.rewards.pool import Scores
+from rljax.training.collect.prompts import State
 from rljax.training.collect.rollouts import (
     Samples,
     join_samples,
@@ -15,25 +16,34 @@ from rljax.training.collect.rollouts import (
 )
 
 
-class Sampled(NamedTuple):
+class Round(NamedTuple):
+    """The samples of one call for B prompts."""
+
+    samples: Samples
+    scores: Scores | None  # None where nothing is verified
+    scoring_seconds: float
+    prompts: State  # of the prompt source, after the call
+
+
+class Rounds(NamedTuple):
     """A step's samples, and what they cost."""
 
     samples: Samples  # of B prompts
-    scores: Scores
-    rounds: int
+    scores: Scores | None
+    count: int  # rounds
     filled: int  # prompts of the B that the filter would have dropped
     scoring_seconds: float
-    failed: int  # samples that the verifier failed on, of all rounds
+    failed: int  # samples that the verifier failed on, in all rounds
+    prompts: State  # of the prompt source, after the last round
 
 
 def sample_rounds(
-    sample: Callable[[int], tuple[Samples, Scores, float]],
+    rounds: Iterable[Round],
     keep: Callable[[Samples, Scores], np.ndarray],
     *,
     prompts: int,
-    rounds: int,
-) -> Sampled:
-    """Samples B prompts at a time until B of them pass, or the rounds are used up.
+) -> Rounds:
+    """Takes rounds of B prompts until B of them pass, or there are no more rounds.
 
     As in DAPO (arXiv:2503.14476, section 3.2), but for what happens when rounds run out.
 
@@ -42,36 +52,42 @@ def sample_rounds(
     rows, and the filter keeps them out of the loss.
 
     Args:
-        sample: round (from 0) -> samples of B prompts, their scores, seconds of scoring.
+        rounds: at least one; each is sampled when it is asked for.
         keep: [B] bool, which prompts pass.
         prompts: B.
-        rounds: at most so many.
     """
     passed: list[tuple[Samples, Scores]] = []
-    count, seconds, sampling, failed = 0, 0.0, 0.0, 0
-    for number in range(rounds):
-        samples, scores, scoring = sample(number)
-        seconds += scoring
-        passes = np.asarray(keep(samples, scores))
+    count, scoring, sampling, failed = 0, 0.0, 0.0, 0
+    for number, latest in enumerate(rounds, start=1):
+        scoring += latest.scoring_seconds
+        passes = np.asarray(keep(latest.samples, latest.scores))
         index = np.flatnonzero(passes)[: prompts - count]
-        sampling += samples.seconds
-        failed = failed + int(scores.failed.sum())
+        sampling += latest.samples.seconds
+        failed += int(latest.scores.failed.sum())
         if len(index) == prompts:  # nothing to join
-            samples = samples._replace(seconds=sampling)
-            return Sampled(samples, scores, number + 1, 0, seconds, failed)
-        passed.append(_take(samples, scores, index))
+            samples = latest.samples._replace(seconds=sampling)
+            return Rounds(samples, latest.scores, number, 0, scoring, failed, latest.prompts)
+        passed.append(_take(latest, index))
         count += len(index)
         if count == prompts:
             break
     filled = prompts - count
     if filled:
-        passed.append(_take(samples, scores, np.flatnonzero(~passes)[:filled]))
-    joined = join_samples([part[0] for part in passed])._replace(seconds=sampling)
+        passed.append(_take(latest, np.flatnonzero(~passes)[:filled]))
+    samples = join_samples([part[0] for part in passed])._replace(seconds=sampling)
     scores = join_scores([part[1] for part in passed])
-    return Sampled(joined, scores, number + 1, filled, seconds, failed)
+    return Rounds(samples, scores, number, filled, scoring, failed, latest.prompts)
 
 
-def _take(samples: Samples, scores: Scores, index: Sequence[int]) -> tuple[Samples, Scores]:
-    group = samples.samples_per_prompt
-    rows = (np.asarray(index)[:, None] * group + np.arange(group)).reshape(-1)
-    return take_prompts(samples, index), take_scores(scores, rows)
+def one_round(latest: Round) -> Rounds:
+    """A step that takes whatever its one round has sampled."""
+    failed = 0 if latest.scores is None else int(latest.scores.failed.sum())
+    return Rounds(
+        latest.samples, latest.scores, 1, 0, latest.scoring_seconds, failed, latest.prompts
+    )
+
+
+def _take(latest: Round, index: Sequence[int]) -> tuple[Samples, Scores]:
+    group = latest.samples.samples_per_prompt
+    rows = (np.asarray(index, int)[:, None] * group + np.arange(group)).reshape(-1)
+    return take_prompts(latest.samples, index), take_scores(latest.scores, rows)

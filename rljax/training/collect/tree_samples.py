@@ -13,17 +13,14 @@ where its own tokens, the edge into it, are trained on.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax import Array
 
 from rljax.models.network import Params
-from rljax.objectives.credit.tree import edge_advantages, node_values
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Requests, Rollouts, StopReason
 from rljax.training.collect.continuations import Prefixes, sample_continuations, with_prefixes
@@ -165,15 +162,11 @@ def _write(rollouts: Rollouts, level: Level, parents: np.ndarray, found: Rollout
 
 def _empty(shape: tuple[int, int, int], pad_token: int) -> Rollouts:
     """Nothing sampled yet, [B, G, T]; nodes that do not end wait for their children."""
-    number = lambda: np.zeros(shape, np.float32)  # noqa: E731
+    numbers = ("logprobs", "model_logprobs", "tempered_logprobs", "entropy", "temperature")
     return Rollouts(
         tokens=np.full(shape, pad_token, np.int32),
         mask=np.zeros(shape, bool),
-        logprobs=number(),
-        model_logprobs=number(),
-        tempered_logprobs=number(),
-        entropy=number(),
-        temperature=number(),
+        **{name: np.zeros(shape, np.float32) for name in numbers},
         stop_reason=np.full(shape[:2], StopReason.PAUSED, np.int32),
         slot_steps=np.zeros(shape[0], np.int32),
     )
@@ -189,69 +182,3 @@ def _without_copies(shape: TreeShape, rollouts: Rollouts, pad_token: int) -> Rol
         if name != "slot_steps" and array is not None:
             array[copies] = {"tokens": pad_token, "stop_reason": StopReason.LENGTH}.get(name, 0)
     return rollouts
-
-
-class Edges(NamedTuple):
-    """What is trained on in the rows of B trees. NumPy."""
-
-    mask: np.ndarray  # [N, T] bool, every edge that has an advantage once
-    advantages: np.ndarray  # [N, T] f32, of the edge that the token belongs to
-    edges: int  # in all trees
-    trained: int  # of them
-
-
-def tree_edges(
-    shape: TreeShape,
-    mask: np.ndarray,
-    leaf_scores: np.ndarray,
-    *,
-    edge_style: str = "rloo",
-    edge_epsilon: float = 1e-8,
-) -> Edges:
-    """The edges of sampled trees, and how much better than its siblings each one led on.
-
-    Args:
-        shape: of the trees.
-        mask: [B, G, T] bool, of a `TreeSampler`.
-        leaf_scores: [B, G] f32; those of empty rows are not read.
-        edge_style, edge_epsilon: see `edge_advantages`.
-    """
-    prompts, levels = len(mask), shape.levels
-    root = np.zeros((prompts, 1), np.float32), np.ones((prompts, 1), bool)
-    first_rows = [slice(None, None, level.rows) for level in levels]
-    rewards = [root[0], *(leaf_scores[:, first] for first in first_rows)]
-    present = [
-        root[1],
-        *(mask[:, first, at.start] for first, at in zip(first_rows, levels, strict=True)),
-    ]
-    advantages, trained = jax.device_get(
-        _advantages(
-            np.concatenate(rewards, axis=1).reshape(-1).astype(np.float32),
-            shape.parents(prompts),
-            np.concatenate(present, axis=1).reshape(-1),
-            edge_style=edge_style,
-            edge_epsilon=edge_epsilon,
-        )
-    )
-    of_tree = lambda x: np.split(x.reshape(prompts, -1), bounds, axis=1)[1:]  # noqa: E731
-    bounds = np.cumsum([1, *(level.nodes for level in levels)])[:-1]
-    own, of_token = np.zeros(mask.shape, bool), np.zeros(mask.shape, np.float32)
-    for level, first, advantage, kept in zip(
-        levels, first_rows, of_tree(advantages), of_tree(trained), strict=True
-    ):
-        slots = slice(level.start, level.start + level.room)
-        own[:, first, slots] = mask[:, first, slots] & kept[..., None]
-        of_token[:, first, slots] = advantage[..., None]
-    flat = lambda x: x.reshape(-1, shape.slots)  # noqa: E731
-    edges = sum(int(nodes.sum()) for nodes in present[1:])
-    return Edges(flat(own), flat(np.where(own, of_token, 0.0)), edges, int(trained.sum()))
-
-
-@functools.partial(jax.jit, static_argnames=("edge_style", "edge_epsilon"))
-def _advantages(
-    rewards: Array, parents: Array, present: Array, *, edge_style: str, edge_epsilon: float
-) -> tuple[Array, Array]:
-    nodes = node_values(rewards, parents, present)
-    return edge_advantages(
-        nodes, parents, present, edge_style=edge_style, edge_epsilon=edge_epsilon
-    )

@@ -7,9 +7,9 @@ complete the slot is free, and takes the next one at the start of the following 
     slot 0   a a a a  a a .    c c c c      a is complete in step 2; its slot goes on with c
     slot 1   b b b b  b b b b  b b b b
 
-Responses are handed out in the order of the stream of prompts, each prompt G times in a row. What
-is here is bookkeeping in NumPy; all of it is in the TrainState, with fixed shapes, so that a run
-that was interrupted goes on with the same responses.
+Responses are handed out in the order of the prompt source, each prompt G times in a row. What is
+here is bookkeeping in NumPy; all of it is saved with every checkpoint, so that a run that was
+interrupted goes on with the same responses.
 """
 
 from typing import NamedTuple
@@ -20,14 +20,17 @@ import numpy as np
 class Slots(NamedTuple):
     """What S slots are writing, with room for T tokens each. NumPy."""
 
-    prompt: np.ndarray  # [S] i32, place of the prompt in the stream
+    prompt: np.ndarray  # [S] i32, id of the problem
+    visit: np.ndarray  # [S] i32, times that the problem was handed out before
     sample: np.ndarray  # [S] i32, which of the prompt's G responses
     began: np.ndarray  # [S] i32, step of the first window
     length: np.ndarray  # [S] i32, tokens written so far; 0: the slot is free
     tokens: np.ndarray  # [S, T] i32, 0 where nothing is written
     logprobs: np.ndarray  # [S, T] f32, under the policy that wrote the token
     temperature: np.ndarray  # [S, T] f32, at which it was drawn
-    taken: np.ndarray  # [] i32, responses handed out so far
+    version: np.ndarray  # [S, T] i32, of the weights that drew it
+    taken: np.ndarray  # [] i64, responses handed out so far
+    latest: np.ndarray  # [2] i32, id and visit of the prompt that was handed out last
 
     @property
     def written(self) -> np.ndarray:
@@ -49,41 +52,64 @@ def free_slots(slots: int, max_new_tokens: int) -> Slots:
     each, room = (slots,), (slots, max_new_tokens)
     return Slots(
         prompt=np.zeros(each, np.int32),
+        visit=np.zeros(each, np.int32),
         sample=np.zeros(each, np.int32),
         began=np.zeros(each, np.int32),
         length=np.zeros(each, np.int32),
         tokens=np.zeros(room, np.int32),
         logprobs=np.zeros(room, np.float32),
         temperature=np.zeros(room, np.float32),
-        taken=np.zeros((), np.int32),
+        version=np.zeros(room, np.int32),
+        taken=np.zeros((), np.int64),
+        latest=np.zeros(2, np.int32),
     )
 
 
-def refill(slots: Slots, *, step: int, samples_per_prompt: int) -> Slots:
+def prompts_needed(slots: Slots, samples_per_prompt: int) -> int:
+    """How many new prompts the free slots begin with; the others go on with the latest one."""
+    first, free = int(slots.taken), int((slots.length == 0).sum())
+    return -(-(first + free) // samples_per_prompt) - -(-first // samples_per_prompt)
+
+
+def refill(
+    slots: Slots, *, step: int, samples_per_prompt: int, ids: np.ndarray, visits: np.ndarray
+) -> Slots:
     """Gives the free slots, in order, the next responses.
 
     Args:
         slots: at the start of a step.
         step: of the stage, from 1.
         samples_per_prompt: G.
+        ids: [K] of the problems to begin with, K = `prompts_needed`.
+        visits: [K], times that each was handed out before.
     """
     free = slots.length == 0
     response = slots.taken + np.cumsum(free) - 1
-    choose = lambda new, old: np.where(free, new, old).astype(np.int32)  # noqa: E731
+    # The latest prompt may have responses left; then come the new ones.
+    known = np.concatenate([slots.latest[None], np.stack([ids, visits], axis=1)])
+    place = response // samples_per_prompt - (slots.taken - 1) // samples_per_prompt
+    chosen = known[np.where(free, place, 0)]
+
+    def given(new: np.ndarray | int, old: np.ndarray) -> np.ndarray:
+        return np.where(free, new, old).astype(np.int32)
+
     return slots._replace(
-        prompt=choose(response // samples_per_prompt, slots.prompt),
-        sample=choose(response % samples_per_prompt, slots.sample),
-        began=choose(step, slots.began),
-        taken=np.asarray(slots.taken + free.sum(), np.int32),
+        prompt=given(chosen[:, 0], slots.prompt),
+        visit=given(chosen[:, 1], slots.visit),
+        sample=given(response % samples_per_prompt, slots.sample),
+        began=given(step, slots.began),
+        taken=np.asarray(slots.taken + free.sum(), np.int64),
+        latest=known[-1].astype(np.int32),
     )
 
 
-def extend(slots: Slots, window: Window) -> tuple[Slots, np.ndarray]:
+def extend(slots: Slots, window: Window, version: int = 0) -> tuple[Slots, np.ndarray]:
     """Appends a window to every slot's response.
 
     Args:
         slots: none of them free of a response.
         window: at least one token for each slot.
+        version: of the weights that wrote it.
 
     Returns:
         The slots with the longer responses, and [S, T] bool, True on the tokens of this window.
@@ -113,6 +139,7 @@ def extend(slots: Slots, window: Window) -> tuple[Slots, np.ndarray]:
         tokens=joined("tokens"),
         logprobs=joined("logprobs"),
         temperature=joined("temperature"),
+        version=np.where(new, version, slots.version).astype(np.int32),
     )
     return longer, new
 
@@ -130,6 +157,7 @@ def release(slots: Slots, complete: np.ndarray) -> Slots:
         tokens=slots.tokens * keep[:, None],
         logprobs=slots.logprobs * keep[:, None],
         temperature=slots.temperature * keep[:, None],
+        version=slots.version * keep[:, None],
     )
 
 

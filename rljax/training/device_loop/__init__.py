@@ -1,6 +1,6 @@
 """Whole runs as compiled programs, for tasks whose verifier is JAX (`rljax/verifiers/`).
 
-    prompts ─► sampler ─► verifier ─► make_experience ─► updates ─┐   one step
+    prompts ─► sampler ─► verifier ─► compare_samples ─► updates ─┐   one step
        ▲                                                         │   scanned over steps
        └──────────────────────── parameters ◄────────────────────┘   vmapped over runs
 

@@ -9,7 +9,7 @@ from jax import Array
 from rljax.models.network import Params
 from rljax.sampling.request import Requests
 from rljax.training.device_loop.program import DeviceProgram
-from rljax.training.learner.experience import kept_groups
+from rljax.training.learner.compare import kept_groups
 from rljax.training.learner.group import Group, step_arrays
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.sources import records_for_step, stream
 from rljax.data.tokenizers import Tokenizer
 from rljax.models.network import Params
 from rljax.objectives.evidence import (
@@ -34,9 +33,12 @@ from rljax.parallel.rules import put_rows
 from rljax.rewards.answers import gold_text
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.experience import Experience
 from rljax.training.collect.rollout_record import rollout_record
-from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts
-from rljax.training.families import Experience, Family
+from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.sampled import SampledExperience, WholeRollouts
+from rljax.training.collect.sources import shuffled_problems
+from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context, Record, checked_count
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.logprobs import completion_statistics, model_rows
@@ -67,16 +69,19 @@ class Evidence(Family):
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
-        self.first_step = first_step
-        self.key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
-        self.prompts = stream(context.train_problems, seed=context.config.seed, shuffle=True)
         objective = stage.objective
         self.phrase = objective.values["answer_phrase"]
-        self.engine = context.make_engine(
+        engine = context.make_engine(
             samples_per_prompt=stage.batch.samples_per_prompt,
             max_new_tokens=stage.max_new_tokens,
             token_filter=stage.token_filter,
             extra_stop_tokens=single_token(context.tokenizer, self.phrase),
+        )
+        key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
+        self.source = SampledExperience(
+            shuffled_problems(context),
+            WholeRollouts(context, engine, key=key, first_step=first_step),
+            prompts_per_step=stage.batch.prompts_per_step,
         )
         self.score = context.jit_score(TokenFilter(), micro_batches=stage.batch.micro_batches)
         self.bound = objective.part("bound")
@@ -127,24 +132,18 @@ class Evidence(Family):
         )
         return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
 
-    def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
-        """Samples chains of thought and scores the reference answers after them."""
-        records = records_for_step(self.prompts, step - 1, self.stage.batch.prompts_per_step)
-        samples = sample_texts(
-            self.context,
-            self.engine,
-            self.engine.load(self.context.full(state.params)),
-            records,
-            key=self.key,
-            step=self.first_step + step,
-        )
+    def batches(
+        self, state: TrainState, experience: Experience, step: int
+    ) -> tuple[TrainState, StepBatches]:
+        """Scores the reference answers after the chains of thought."""
+        samples = experience.samples
         rows, format_ok, present = self._rows(samples)
         placed = put_rows(model_rows(rows), self.context.mesh)
         logprobs = jax.device_get(self.score(self.context.full(state.params), placed))
         if self.reference is not None:
             rows["ref_logprobs"] = jax.device_get(self.score(self.reference, placed))
         answer_logprobs = np.where(rows["answer_mask"], logprobs, 0.0).sum(axis=-1).reshape(-1)
-        shape = (len(records), samples.samples_per_prompt)
+        shape = (len(samples.records), samples.samples_per_prompt)
         advantages = jax.device_get(
             self.advantages(answer_logprobs.reshape(shape), format_ok, present)
         )
@@ -157,9 +156,8 @@ class Evidence(Family):
         }
         total = (advantages.reasoning + advantages.format).reshape(-1)
         tokens = int(rows["mask"].sum())
-        metrics = rollout_metrics(samples, None)
         detail = Detail(samples, total, answer_logprobs, format_ok.reshape(-1))
-        return state, Experience([batch], metrics, {"sampling": samples.seconds}, tokens, detail)
+        return state, StepBatches([batch], experience.metrics, experience.seconds, tokens, detail)
 
     def _rows(self, samples: Samples) -> tuple[Rows, np.ndarray, np.ndarray]:
         """Rows of prompt, thought and answer (T + A slots); format_ok and present [B, G]."""
@@ -194,9 +192,9 @@ class Evidence(Family):
         present = np.repeat([bool(answer) for answer in answers], group).reshape(-1, group)
         return rows, format_ok.reshape(-1, group), present
 
-    def record(self, step: int, experience: Experience) -> dict[str, Any]:
+    def record(self, step: int, batches: StepBatches) -> dict[str, Any]:
         """The step's chains of thought; the reward shown is the log-likelihood of the answer."""
-        detail: Detail = experience.detail
+        detail: Detail = batches.detail
         samples = detail.samples
         shape = samples.flat("mask").shape
         record = rollout_record(

@@ -7,6 +7,7 @@ nothing but one number of each member reaches it. The noise is drawn again from 
 depend on the seed and the step alone.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,7 +18,6 @@ import optax
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.sources import records_for_step, stream
 from rljax.models.lora import flatten, split_held, unflatten
 from rljax.models.network import Params
 from rljax.objectives.evolution import UNPERTURBED
@@ -27,11 +27,14 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.stop_strings import stop_string_automaton
+from rljax.training.collect.experience import Experience
 from rljax.training.collect.perturbation import Perturbation
 from rljax.training.collect.population import Population
 from rljax.training.collect.rollout_record import rollout_record
-from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts, score_samples
-from rljax.training.families import Experience, Family
+from rljax.training.collect.rollouts import Samples, score_texts
+from rljax.training.collect.sampled import SampledExperience, WholeRollouts
+from rljax.training.collect.sources import shuffled_problems
+from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics, jit_update, optimizer_step
@@ -63,7 +66,6 @@ class Evolution(Family):
         self.context, self.stage, self.first_step = context, stage, first_step
         rollouts = purpose_key(context.config.seed, Purpose.ROLLOUTS)
         self.key = jax.random.fold_in(rollouts, NOISE_STREAM)
-        self.prompts = stream(context.train_problems, seed=context.config.seed, shuffle=True)
         self.perturbation = make_perturbation(context, stage)
         engine = context.make_engine(
             samples_per_prompt=1,
@@ -78,6 +80,13 @@ class Evolution(Family):
             prompts_per_member=stage.objective.values["prompts_per_member"],
             rows_at_a_time=context.config.sampler.slots,
             stop_strings=_stop_automaton(context, stage.stop_strings),
+        )
+        self.source = SampledExperience(
+            shuffled_problems(context),
+            # The noise counts updates, from 0.
+            WholeRollouts(context, self.population, key=self.key, first_step=first_step - 1),
+            prompts_per_step=stage.batch.prompts_per_step,
+            reward=functools.partial(score_texts, context),
         )
         self.fitness = jax.jit(self._fitness)
 
@@ -108,33 +117,24 @@ class Evolution(Family):
             )
         make_perturbation(context, stage)
 
-    def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
-        """Lets every member answer and scores it: one update's fitness [N]."""
-        epoch = self.first_step + step - 1
-        batch = self.stage.batch
-        records = records_for_step(self.prompts, step - 1, batch.prompts_per_step)
-        samples = sample_texts(
-            self.context,
-            self.population,
-            self.population.load(self.context.full(state.params)),
-            records,
-            key=self.key,
-            step=epoch,
-        )
-        scores, scoring_seconds = score_samples(self.context, samples)
+    def batches(
+        self, state: TrainState, experience: Experience, step: int
+    ) -> tuple[TrainState, StepBatches]:
+        """What the members' answers are worth: one update's fitness [N]."""
+        samples, scores = experience.samples, experience.scores
         of_members = self._by_member(scores.total)
         fitness, no_signal = jax.device_get(self.fitness(of_members))
         rows = {
             "fitness": fitness,
-            "epoch": np.full(len(fitness), epoch, np.int32),
+            "epoch": np.full(len(fitness), self.first_step + step - 1, np.int32),
         }
-        metrics = rollout_metrics(samples, scores)
-        metrics["groups_without_signal"] = float(no_signal)
-        metrics["population_deviation"] = float(of_members.mean(axis=1).std())
-        seconds = {"sampling": samples.seconds, "scoring": scoring_seconds}
+        metrics = experience.metrics | {
+            "groups_without_signal": float(no_signal),
+            "population_deviation": float(of_members.mean(axis=1).std()),
+        }
         tokens = int(samples.flat("mask").sum())
         detail = Detail(samples, scores, self._by_answer(fitness))
-        return state, Experience([rows], metrics, seconds, tokens, detail)
+        return state, StepBatches([rows], metrics, experience.seconds, tokens, detail)
 
     def make_update(
         self, optimizer: optax.GradientTransformation, rounding_key: Array | None
@@ -188,9 +188,9 @@ class Evolution(Family):
         equal = of_groups.max(axis=1) == of_groups.min(axis=1)
         return apply(self.stage.objective.part("fitness"), arrays), equal.mean()
 
-    def record(self, step: int, experience: Experience) -> dict[str, Any]:
+    def record(self, step: int, batches: StepBatches) -> dict[str, Any]:
         """The step's answers; the advantage shown is the fitness of the member."""
-        detail: Detail = experience.detail
+        detail: Detail = batches.detail
         shape = detail.samples.flat("mask").shape
         return rollout_record(
             self.context,

@@ -29,8 +29,10 @@ def take_first_step(
         state: fresh.
         learning_rate: [] f32, of the first update.
     """
-    _, experience = family.collect(state, 1)
-    rows = put_rows(experience.batches[0], context.mesh)
+    source = family.source
+    experience, _ = source.collect(family.policy(state, 1), source.first_state(), 1)
+    _, batches = family.batches(state, experience, 1)
+    rows = put_rows(batches.batches[0], context.mesh)
     rows = jax.jit(family.prepare)(context.full(state.params), rows)
     adapters = lora_sb_init(
         context.network,

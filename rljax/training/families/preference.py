@@ -11,15 +11,17 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.data.encode import encode_completions, encode_prompts
-from rljax.data.sources import open_source, records_for_step, stream
+from rljax.data.sources import open_source
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.preference import preference_loss
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
+from rljax.training.collect.experience import Experience, RecordsFromDisk
 from rljax.training.collect.pairs import sample_pairs
-from rljax.training.families import Experience, Family
+from rljax.training.collect.prompts import ShuffledPrompts
+from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context, Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.logprobs import completion_statistics, model_rows
@@ -41,11 +43,11 @@ class Preference(Family):
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
-        self.pairs_per_update = stage.batch.sequences_per_update // 2
         source, path = stage.data["source"], stage.data["path"]
         if source == "sampled_pairs":
             source, path = "jsonl", sample_pairs(context, stage, reference)
-        self.pairs = stream(open_pairs(stage, source, path), seed=context.config.seed, shuffle=True)
+        pairs = ShuffledPrompts(open_pairs(stage, source, path), seed=context.config.seed)
+        self.source = RecordsFromDisk(pairs, stage.batch.sequences_per_update // 2)
         self.score = context.jit_score(TokenFilter(), micro_batches=stage.batch.micro_batches)
         objective = stage.objective
         link = objective.part("link")
@@ -81,10 +83,11 @@ class Preference(Family):
         )
         return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
 
-    def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
+    def batches(
+        self, state: TrainState, experience: Experience, step: int
+    ) -> tuple[TrainState, StepBatches]:
         """The pairs of one update, with their log-probabilities under the reference."""
-        records = records_for_step(self.pairs, step - 1, self.pairs_per_update)
-        rows = pair_rows(self.context, self.stage, records)
+        rows = pair_rows(self.context, self.stage, experience.records)
         placed = put_rows(model_rows(rows), self.context.mesh)
         ref_logprobs = jax.device_get(self.score(self.reference, placed))
         tokens = int(rows["mask"].sum())
@@ -93,7 +96,7 @@ class Preference(Family):
         # A pair with an empty side says nothing about the other: it is not counted.
         usable = rows["mask"].any(axis=-1).reshape(-1, 2).all(axis=1)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
-        return state, Experience([batch], {}, {}, tokens)
+        return state, StepBatches([batch], {}, {}, tokens)
 
 
 def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:

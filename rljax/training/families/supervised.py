@@ -14,7 +14,9 @@ from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import nll
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.families import Experience, Family
+from rljax.training.collect.demonstrations import PackedDemonstrations
+from rljax.training.collect.experience import Experience
+from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context, checked_count
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.logprobs import completion_statistics
@@ -38,12 +40,13 @@ class Supervised(Family):
         self.row_tokens = stage.data["row_tokens"]
         self.weigh = jax.jit(stage.objective.part("aggregation"))
         self.examples = read_demonstrations(context, stage)
-        self.epochs = PackedEpochs(
+        epochs = PackedEpochs(
             [len(prompt) + len(completion) for prompt, completion in self.examples],
             seed=context.config.seed,
             row_tokens=self.row_tokens,
             packed=stage.data["packed"],
         )
+        self.source = PackedDemonstrations(epochs, self.batch.sequences_per_update)
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
@@ -69,16 +72,18 @@ class Supervised(Family):
         )
         return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
 
-    def collect(self, state: TrainState, step: int) -> tuple[TrainState, Experience]:
+    def batches(
+        self, state: TrainState, experience: Experience, step: int
+    ) -> tuple[TrainState, StepBatches]:
         """The rows of one update."""
         rows = packed_batch(
             self.examples,
-            self.epochs.rows_for_step(step - 1, self.batch.sequences_per_update),
+            experience.records,
             row_tokens=self.row_tokens,
             pad_id=self.tokenizer.pad_id,
         )
         rows["weights"] = np.asarray(self.weigh(rows["mask"]), np.float32)
-        return state, Experience([rows], {}, {}, int(rows["mask"].sum()))
+        return state, StepBatches([rows], {}, {}, int(rows["mask"].sum()))
 
 
 def read_demonstrations(

@@ -14,7 +14,7 @@ from rljax.objectives.policy_gradient import is_zero, policy_gradient_loss
 from rljax.objectives.supervised import nll
 from rljax.objectives.surrogates.demonstrations import shaped_likelihood
 from rljax.training.learner.arrays import flat
-from rljax.training.learner.experience import sampled_mask
+from rljax.training.learner.compare import sampled_mask
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.logprobs import completion_statistics, make_statistics
 from rljax.training.update.rows import per_sample

@@ -31,8 +31,6 @@ def running_statistics(stage: Stage) -> dict[str, Array]:
         first["kl_coefficient"] = jnp.asarray(objective.values["kl_weight"], jnp.float32)
     if objective.choices["sampling_temperature"] != "constant":
         first["temperature_slopes"] = jnp.zeros(4)
-    if objective.choices["group_filter"] != "none":
-        first["prompts_taken"] = jnp.int32(0)
     return first
 
 
@@ -55,3 +53,9 @@ def stores_old(stage: Stage) -> bool:
     placed = controlled or objective.choices["kl_placement"] == "reward"
     in_reward = placed and objective.kl is not None
     return stage.batch.updates_per_step > 1 or in_reward or not read.isdisjoint(early)
+
+
+def needs_scores(stage: Stage) -> bool:
+    """Whether the samples are scored by the trainer before the first update."""
+    second = {"old_collision", "proxy_logprobs"} & stage.objective.inputs
+    return stores_old(stage) or bool(second)

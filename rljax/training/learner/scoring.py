@@ -12,7 +12,6 @@ from rljax.models.network import Network, Params
 from rljax.objectives.batch_inputs.rare_tokens import without_noise
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.learner.critic import Critic
-from rljax.training.learner.needs import stores_old
 from rljax.training.update.logprobs import in_parts, make_statistics, model_rows
 from rljax.training.update.train_step import Batch
 
@@ -63,9 +62,3 @@ def make_values(critic: Critic, stage: Stage) -> Callable[[Params, Params, Batch
         return jax.lax.stop_gradient(found)
 
     return values
-
-
-def needs_scores(stage: Stage) -> bool:
-    """Whether the samples are scored by the trainer before the first update."""
-    second = {"old_collision", "proxy_logprobs"} & stage.objective.inputs
-    return stores_old(stage) or bool(second)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Mesh
@@ -19,12 +20,15 @@ from rljax.training.update.state import TrainState
 
 BEST = "accuracy_greedy"
 
+# Item of a checkpoint: the state of the source of experience (training/collect/experience.py).
+SOURCE = "source"
+
 # Accuracy of a checkpoint that was not evaluated: below every real one.
 NOT_EVALUATED = -1.0
 
 
 class Checkpoints:
-    """WORKDIR/checkpoints/STAGE/STEP: the TrainState, and a JSON note beside it.
+    """WORKDIR/checkpoints/STAGE/STEP: TrainState, state of the experience's source, JSON note.
 
     A save returns once the state is copied to the host; the files are written in the background
     under a temporary name and renamed when complete, so that a killed run leaves whole ones only.
@@ -47,6 +51,7 @@ class Checkpoints:
             # Without these a new process could not look at what another one has saved.
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
+                SOURCE: ocp.StandardCheckpointHandler(),
                 "note": ocp.JsonCheckpointHandler(),
             },
             options=ocp.CheckpointManagerOptions(
@@ -57,16 +62,30 @@ class Checkpoints:
         )
 
     def save(
-        self, step: int, state: TrainState, note: dict[str, Any], accuracy: float | None
+        self,
+        step: int,
+        state: TrainState,
+        note: dict[str, Any],
+        accuracy: float | None,
+        source_state: dict[str, Any] | None = None,
     ) -> None:
-        """Starts to save; does nothing if the step is already there."""
+        """Starts to save; does nothing if the step is already there.
+
+        Args:
+            step: of the stage.
+            state: after it.
+            note: JSON-able.
+            accuracy: on held-out problems; None where it was not measured.
+            source_state: of the source of experience, NumPy arrays; it may have none.
+        """
         if step in self.manager.all_steps():
             return
+        items = {"state": ocp.args.StandardSave(state), "note": ocp.args.JsonSave(note)}
+        if source_state:
+            items[SOURCE] = ocp.args.StandardSave(jax.tree.map(np.asarray, source_state))
         self.manager.save(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), note=ocp.args.JsonSave(note)
-            ),
+            args=ocp.args.Composite(**items),
             metrics={BEST: NOT_EVALUATED if accuracy is None else accuracy},
         )
 
@@ -110,6 +129,31 @@ class Checkpoints:
         except Exception as error:  # orbax raises many kinds; to the user they are one
             raise _damaged(where, error) from error
         return restored.state, restored.note
+
+    def source_state(self, step: int, first: dict[str, Any]) -> dict[str, Any]:
+        """Reads the state of the source of experience.
+
+        Args:
+            step: of the stage.
+            first: its first state, whose arrays say what is expected.
+
+        Raises:
+            ValueError: if it is damaged, missing or of another shape.
+        """
+        if not first:
+            return first
+        where, first = self.folder / str(step), jax.tree.map(np.asarray, first)
+        try:
+            found = self.manager.item_metadata(step)[SOURCE]
+            if found is None:
+                raise FileNotFoundError(f"it holds no item {SOURCE!r}.")
+            _check_shapes(found, first, where)
+            arguments = ocp.args.Composite(**{SOURCE: ocp.args.StandardRestore(first)})
+            return self.manager.restore(step, args=arguments)[SOURCE]
+        except MismatchError:
+            raise
+        except Exception as error:  # orbax raises many kinds; to the user they are one
+            raise _damaged(where, error) from error
 
     def wait(self) -> None:
         """Blocks until everything is on disk."""

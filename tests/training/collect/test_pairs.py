@@ -91,7 +91,7 @@ def test_which_samples_make_a_pair():
     )
     texts = [tokenizer.decode(ids) for ids in completions] * 2
     records = [{"id": 5}, {"id": 6}]
-    samples = Samples(records, ["p", "q"], None, None, rollouts, texts, 0.0)
+    samples = Samples(records, ["p", "q"], None, None, rollouts, None, texts, 0.0)
     expected = {"prompt": "p", "chosen": "b", "rejected": "c", "problem": 5}
     # Of the second prompt every usable sample is right.
     assert _pairs_of(tokenizer, samples, scores, 2) == [expected]

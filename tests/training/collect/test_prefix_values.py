@@ -13,10 +13,15 @@ from rljax.config.validate import validate
 from rljax.objectives.arrays import ARRAYS
 from rljax.registry import resolve_objective
 from rljax.training.collect.continuations import Prefixes, with_prefixes
-from rljax.training.collect.prefix_values import find_states, segment_arrays, state_requests
+from rljax.training.collect.prefix_values import (
+    PrefixValues,
+    find_states,
+    segment_arrays,
+    state_requests,
+)
 from rljax.training.collect.rollouts import Samples
-from rljax.training.families.prefix_values import PrefixValues
 from rljax.training.families.table import family_class
+from tests.training.steps import take_step
 
 VOCABULARY, EOS, SLOTS, GROUP, SAMPLES = 261, 258, 6, 4, 16
 LETTERS = (ord("a"), ord("b"), EOS)  # of which a policy without weights takes each as often
@@ -61,7 +66,7 @@ def step(pieces, tmp_path):
         made = pieces("grpo", *words)
         family = family_class(made.stage)(made.context, made.stage, None, 0)
         state = made.state.replace(params=jax.tree.map(jnp.zeros_like, made.state.params))
-        return family, state, family.collect(state, 1)[1]
+        return family, state, take_step(family, state, 1)[1]
 
     return run
 
@@ -80,7 +85,8 @@ def outcomes(experience):
 def test_values_are_those_of_the_policy(step):
     """Every state is cut: all values are means over K, as far off as chance allows."""
     family, state, experience = step("spo_chain", "cut_interval=1", "selection=none")
-    assert isinstance(family, PrefixValues)
+    (annotator,) = family.source.annotators
+    assert isinstance(annotator, PrefixValues)
     texts, lengths, rows = rows_of(experience)
     errors = []
     for text, length, values in zip(texts, lengths, rows["state_values"], strict=True):
@@ -105,11 +111,11 @@ def test_values_are_those_of_the_policy(step):
 
 def _same_again(family, state, experience):
     """The noise of a value depends on seed, step, prompt and cut."""
-    other = family.collect(state, 2)[1].detail.rows["state_values"]
+    other = take_step(family, state, 2)[1].detail.rows["state_values"]
     assert not np.array_equal(other, experience.detail.rows["state_values"], equal_nan=True)
     family.states_per_call = 16  # how many states a call has changes nothing
     assert experience.metrics["value_states"] > 16
-    again = family.collect(state, 1)[1].detail.rows
+    again = take_step(family, state, 1)[1].detail.rows
     for name, array in experience.detail.rows.items():
         np.testing.assert_array_equal(array, again[name], err_msg=name)
 
@@ -183,6 +189,7 @@ def test_continuations_have_noise_of_their_own():
         prompts=np.ones((3, 2), np.int32),
         prompt_mask=np.ones((3, 2), bool),
         rollouts=rollouts,
+        versions=None,
         texts=[],
         seconds=0.0,
     )

@@ -10,10 +10,11 @@ from rljax.config.load import apply_overrides, complete
 from rljax.config.validate import validate
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import StopReason
-from rljax.training.collect.tree_samples import TreeSampler, TreeShape, tree_edges
+from rljax.training.collect.tree_edges import tree_edges
+from rljax.training.collect.tree_samples import TreeSampler, TreeShape
 from rljax.training.families.table import family_class
-from rljax.training.families.tree import TreeRollouts
 from tests.sampling.tiny import KEY, config_of, network_of, one_device, params_of, requests_of
+from tests.training.steps import take_step
 
 SHAPE = TreeShape((2, 3), 2, 5)
 # All but two letters and the end, so that some samples end early and some never.
@@ -157,7 +158,7 @@ def step(pieces):
         words = ["--config.sampler.shrink=()", *(f"--config.reinforce.{word}" for word in words)]
         made = pieces("reinforce", *words)
         family = family_class(made.stage)(made.context, made.stage, None, 0)
-        return family, made.state, family.collect(made.state, 1)[1]
+        return family, made.state, take_step(family, made.state, 1)[1]
 
     return run
 
@@ -171,7 +172,7 @@ def outcomes(experience):
 
 def test_a_step_on_trees(step):
     family, state, experience = step((2, 3), "segment_tokens=2")
-    assert isinstance(family, TreeRollouts)
+    assert isinstance(family.source.rollouts.sampler, TreeSampler)
     rows, samples = experience.detail.rows, experience.detail.samples
     mask, scores = samples.rollouts.mask, outcomes(experience)
     shape = TreeShape((2, 3), 2, 6)
@@ -197,9 +198,9 @@ def test_a_step_on_trees(step):
         assert len(prompt["samples"]) == found.sum()
     assert 16 < leaves.sum() < leaves.size
     # The step is done again from seed, step and prompts alone.
-    other = family.collect(state, 2)[1].detail.samples.rollouts.tokens
+    other = take_step(family, state, 2)[1].detail.samples.rollouts.tokens
     assert (other != samples.rollouts.tokens).any()
-    again = family.collect(state, 1)[1]
+    again = take_step(family, state, 1)[1]
     for name, array in rows.items():
         np.testing.assert_array_equal(array, again.detail.rows[name], err_msg=name)
 

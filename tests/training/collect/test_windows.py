@@ -16,19 +16,21 @@ from rljax.config.load import complete
 from rljax.config.validate import validate
 from rljax.parallel.rules import put_rows
 from rljax.registry import resolve_objective
+from rljax.training.collect.windowed import WindowedExperience
 from rljax.training.collect.windows import (
     Window,
     extend,
     free_slots,
+    prompts_needed,
     refill,
     release,
     window_metrics,
 )
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.table import family_class
-from rljax.training.families.windowed import WindowedPolicyGradient
-from rljax.training.learner.experience import make_experience
+from rljax.training.learner.compare import compare_samples
 from rljax.training.run.checkpoints import Checkpoints
+from tests.training.steps import follow_step, take_step
 
 KILLED_RUN = Path(__file__).parents[1] / "killed_run.py"
 EOS = 258
@@ -43,8 +45,18 @@ def window_of(*rows, width=3):
     return Window(tokens, mask, np.where(mask, -tokens / 8, 0.0).astype(np.float32), mask * 1.5)
 
 
+def filled(slots, *, step, samples_per_prompt):
+    """Refilled from problems in the order of their ids, the second of their visits."""
+    first = -(-int(slots.taken) // samples_per_prompt)
+    ids = first + np.arange(prompts_needed(slots, samples_per_prompt))
+    return refill(
+        slots, step=step, samples_per_prompt=samples_per_prompt, ids=ids, visits=np.ones_like(ids)
+    )
+
+
 def test_slots_are_filled_in_order_and_go_on():
-    slots = refill(free_slots(3, 5), step=1, samples_per_prompt=2)
+    assert prompts_needed(free_slots(3, 5), 2) == 2
+    slots = filled(free_slots(3, 5), step=1, samples_per_prompt=2)
     assert slots.prompt.tolist() == [0, 0, 1] and slots.sample.tolist() == [0, 1, 0]
     slots, new = extend(slots, window_of([1, 2, 3], [4], [5, 6, 7]))
     assert new.sum(axis=1).tolist() == [3, 1, 3]
@@ -56,10 +68,13 @@ def test_slots_are_filled_in_order_and_go_on():
         "window_age": 1.0,
         "decode_steps": 3.0,
     }
-    slots = refill(release(slots, done), step=2, samples_per_prompt=2)
+    assert prompts_needed(release(slots, done), 2) == 0
+    slots = filled(release(slots, done), step=2, samples_per_prompt=2)
+    assert slots.visit.tolist() == [1, 1, 1]
     assert slots.prompt.tolist() == [0, 1, 1] and slots.sample.tolist() == [0, 1, 0]
     assert slots.began.tolist() == [1, 2, 1] and slots.taken == 4
-    slots, new = extend(slots, window_of([8, 9], [10, 11], [12]))
+    slots, new = extend(slots, window_of([8, 9], [10, 11], [12]), version=7)
+    assert slots.version.tolist() == [[0, 0, 0, 7, 7], [7, 7, 0, 0, 0], [0, 0, 0, 7, 0]]
     assert slots.tokens.tolist() == [[1, 2, 3, 8, 9], [10, 11, 0, 0, 0], [5, 6, 7, 12, 0]]
     assert slots.length.tolist() == [5, 2, 4]
     assert new.astype(int).tolist() == [[0, 0, 0, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0]]
@@ -77,7 +92,7 @@ def test_slots_are_filled_in_order_and_go_on():
 )
 def test_a_window_that_cannot_be(rows, message):
     with pytest.raises(ValueError, match=message):
-        extend(refill(free_slots(3, 2), step=1, samples_per_prompt=1), window_of(*rows))
+        extend(filled(free_slots(3, 2), step=1, samples_per_prompt=1), window_of(*rows))
 
 
 @pytest.fixture
@@ -111,7 +126,7 @@ ENDS = f"sampling.logit_bias=(({EOS},4.0),)"  # so that responses end at differe
 def whole_step(family, state, step):
     """A step of whole rollouts, under the noise of the stage's first step."""
     moved = PolicyGradient(family.context, family.stage, None, 1 - step)
-    return moved.collect(state, step)[1]
+    return take_step(moved, state, step)[1]
 
 
 def assert_same_arrays(ours, theirs):
@@ -128,10 +143,11 @@ def test_a_window_as_long_as_the_limit_is_ordinary_ppo(windowed):
     update = "batch.sequences_per_update=4"
     made, family = windowed(ENDS, update, "objective.window_tokens=9")
     _, reference = windowed(ENDS, update, *WHOLE)
-    assert type(family) is WindowedPolicyGradient and type(reference) is PolicyGradient
-    state = made.state
+    assert isinstance(family.source, WindowedExperience)
+    assert not isinstance(reference.source, WindowedExperience)
+    state, source = made.state, family.source.first_state()
     for step in (1, 2):
-        state, ours = family.collect(state, step)
+        state, ours, source = follow_step(family, state, step, source)
         theirs = whole_step(reference, made.state, step)
         lengths = ours.detail.rows["mask"].sum(axis=1)
         assert len(set(lengths)) > 2 and ROOM in lengths
@@ -158,27 +174,30 @@ def kept():
 def history(windowed, kept):
     """Five steps of windows of two tokens, of a policy that stands still.
 
-    The slots before each step and its experience; the record of the last step; and a sixth step,
+    The batches of each step and the slots after it; the record of the last step; and a sixth step,
     as it was and as other objects made it from a checkpoint of the fifth.
     """
     if not kept:
         made, family = windowed(ENDS, "objective.window_tokens=2")
-        state, steps = made.state, []
+        state, source, steps = made.state, family.source.first_state(), []
         for step in range(1, 6):
-            before = jax.device_get(state.extra["windows"])
-            state, experience = family.collect(state, step)
-            steps.append((before, experience))
-        kept["saved"] = jax.device_get(state)
-        kept["next"] = jax.device_get(family.collect(state, 6))
+            state, batches, source = follow_step(family, state, step, source)
+            steps.append((batches, source["slots"]))
+        kept["slots"] = source["slots"]
+        kept["next"] = jax.device_get(follow_step(family, state, 6, source))
         checkpoints = Checkpoints(made.context.workdir / "saved", keep=1)
-        checkpoints.save(5, state, {}, None)
+        checkpoints.save(5, state, {}, None, source)
         checkpoints.wait()
-        place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
-        restored, _ = checkpoints.restore(5, jax.tree.map(place, state))
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+        )
+        restored, _ = checkpoints.restore(5, abstract)
+        other = PolicyGradient(made.context, made.stage, None, 0)
+        source = checkpoints.source_state(5, other.source.first_state())
         checkpoints.close()
-        other = WindowedPolicyGradient(made.context, made.stage, None, 0)
-        kept["next_after_restart"] = jax.device_get(other.collect(restored, 6))
-        kept["steps"], kept["record"] = steps, family.record(5, steps[-1][1])
+        kept["next_after_restart"] = jax.device_get(follow_step(other, restored, 6, source))
+        kept["order"] = [family.source.prompts.records[place]["id"] for place in range(20)]
+        kept["steps"], kept["record"] = steps, family.record(5, steps[-1][0])
         kept["start"], kept["shown"] = made.state, made.context.config.reporting.rollout_prompts
     return SimpleNamespace(**kept)
 
@@ -188,26 +207,25 @@ def test_every_token_is_learnt_from_once(history, windowed):
     made, reference = windowed(ENDS, *WHOLE)
     rollouts = [whole_step(reference, made.state, s).detail.samples for s in range(1, 5)]
     policy, critic, seen = {}, {}, {}
-    for number, (before, experience) in enumerate(history.steps, start=1):
+    for number, (experience, slots) in enumerate(history.steps, start=1):
         (batch,) = experience.batches
         rows, samples = experience.detail.rows, experience.detail.samples
-        after = jax.device_get(history.steps[number][0]) if number < 5 else None
         assert batch["tokens"].shape[0] == SLOTS
-        slots = refill(
-            free_slots(SLOTS, ROOM)._replace(**before), step=number, samples_per_prompt=2
-        )
+        # Each token carries the version of the weights that wrote it: the step's, where it is new.
+        versions = samples.versions[:, 0]
+        assert (versions[batch["mask"]] == number - 1).all()
+        assert (versions[samples.rollouts.mask[:, 0] & ~batch["mask"]] < number - 1).all()
         whole = samples.rollouts.mask[:, 0]
         assert batch["mask"].any(axis=1).all() and batch["mask"].sum(axis=1).max() <= 2
         goes_on = ~samples.rollouts.complete
         assert not batch["value_mask"][goes_on].any()
         np.testing.assert_array_equal(batch["value_mask"][~goes_on], whole[~goes_on])
         for slot in range(SLOTS):
-            address = int(slots.prompt[slot]), int(slots.sample[slot])
+            address = history.order.index(slots["prompt"][slot]), int(slots["sample"][slot])
             policy[address] = policy.get(address, 0) + batch["mask"][slot].astype(int)
             critic[address] = critic.get(address, 0) + batch["value_mask"][slot].astype(int)
             seen[address] = whole[slot], not goes_on[slot], samples.rollouts.tokens[slot, 0]
-        if after is not None:
-            np.testing.assert_array_equal(after["length"] == 0, ~goes_on)
+        np.testing.assert_array_equal(slots["length"] == 0, ~goes_on)
         assert (rows["advantages"][~batch["mask"]] == 0).all()
     lengths = set()
     for address, (written, finished, tokens) in seen.items():
@@ -227,7 +245,7 @@ def test_every_token_is_learnt_from_once(history, windowed):
 def test_advantages_are_those_of_egae(history):
     """Against the equations in float64; whitened over the new tokens, as the sheet has it."""
     kinds = set()
-    for _, experience in history.steps:
+    for experience, _ in history.steps:
         rows, responses = experience.detail.rows, experience.detail.samples.rollouts
         scores = experience.detail.scores.total.astype(np.float64)
         expected, targets = np.zeros((SLOTS, ROOM)), np.zeros((SLOTS, ROOM))
@@ -256,7 +274,7 @@ def test_advantages_are_those_of_egae(history):
 
 
 def test_metrics_are_of_finished_responses(history):
-    for number, (_, experience) in enumerate(history.steps, start=1):
+    for number, (experience, _) in enumerate(history.steps, start=1):
         metrics, detail = experience.metrics, experience.detail
         done = detail.samples.rollouts.complete
         assert metrics["finished_responses"] == done.sum() > 0
@@ -267,12 +285,12 @@ def test_metrics_are_of_finished_responses(history):
         assert metrics["completion_tokens"] == pytest.approx(lengths[done].mean())
         assert experience.tokens == detail.rows["mask"].sum()
         assert "groups_without_signal" not in metrics
-    ages = [experience.metrics["window_age"] for _, experience in history.steps]
+    ages = [experience.metrics["window_age"] for experience, _ in history.steps]
     assert ages[0] == 1.0 and max(ages) > 1.0
 
 
 def test_the_record_shows_responses_as_far_as_they_are_written(history):
-    _, experience = history.steps[-1]
+    experience, _ = history.steps[-1]
     detail = experience.detail
     assert len(history.record["prompts"]) == min(SLOTS, history.shown)
     for slot, prompt in enumerate(history.record["prompts"]):
@@ -289,9 +307,13 @@ def test_the_record_shows_responses_as_far_as_they_are_written(history):
 
 def test_a_restored_state_goes_on_with_the_same_responses(history):
     """Saved in the middle of responses, restored into fresh objects."""
-    assert history.saved.extra["windows"]["length"].max() > 0
-    (expected, experience), (after, again) = history.next, history.next_after_restart
-    for ours, theirs in zip(*map(jax.tree.leaves, (after, expected)), strict=True):
+    assert history.slots["length"].max() > 0
+    expected, experience, slots = history.next
+    after, again, other_slots = history.next_after_restart
+    pairs = zip(
+        jax.tree.leaves((after, other_slots)), jax.tree.leaves((expected, slots)), strict=True
+    )
+    for ours, theirs in pairs:
         assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
     (ours,), (theirs,) = again.batches, experience.batches
     for name in theirs:
@@ -302,8 +324,11 @@ def test_a_restored_state_goes_on_with_the_same_responses(history):
 def test_the_noise_of_a_prompt_in_the_next_epoch_is_another(windowed):
     made, family = windowed("objective.window_tokens=2")
     count = len(made.context.train_problems)
-    windows = made.state.extra["windows"]
-    near_the_end = {**windows, "taken": windows["taken"] + 2 * (count - 1)}
+    first = family.source.first_state()
+    near_the_end = {
+        "prompts": {"taken": np.int64(count - 1)},
+        "slots": {**first["slots"], "taken": np.int64(2 * (count - 1))},
+    }
     asked = []
 
     class Asked(Exception):
@@ -313,23 +338,24 @@ def test_the_noise_of_a_prompt_in_the_next_epoch_is_another(windowed):
         asked.append(requests)
         raise Asked
 
-    family.engine.sample = sample
-    for extra in ({"windows": windows}, {"windows": near_the_end}):
+    family.source.engine.sample = sample
+    for source in (first, near_the_end):
         with pytest.raises(Asked):
-            family.collect(made.state.replace(extra={**made.state.extra, **extra}), 1)
+            take_step(family, made.state, 1, source)
     first, last = (requests.prompt_ids.reshape(4, 2)[:, 0] for requests in asked)
     assert (first < count).all() and last[0] < count and (last[1:] >= count).all()
-    again = [family.prompts[count + i]["id"] for i in range(3)]
+    again = [family.source.prompts.records[count + i]["id"] for i in range(3)]
     np.testing.assert_array_equal(last[1:] - count, again)
 
 
 def test_the_critic_waits_for_finished_responses(windowed):
     """Two windows in which none finishes, then one in which all do, then again none."""
     made, family = windowed("objective.window_tokens=2", "critic.trunk=shared")
-    update, state = jax.jit(family.critic.step), made.state
+    update, state = jax.jit(family.learner.critic.step), made.state
+    source = family.source.first_state()
     critic = state.extra["critic"]
     for step, finished in ((1, 0), (2, 0), (3, SLOTS), (4, 0)):
-        state, experience = family.collect(state, step)
+        state, experience, source = follow_step(family, state, step, source)
         assert experience.metrics["finished_responses"] == finished
         assert ("reward" in experience.metrics) == bool(finished)
         batch = put_rows(experience.batches[0], made.context.mesh)
@@ -346,7 +372,7 @@ def test_the_critic_waits_for_finished_responses(windowed):
 
 
 def experience_of(complete, **overrides):
-    """`make_experience` of three rows of four tokens, the last two of them new."""
+    """`compare_samples` of three rows of four tokens, the last two of them new."""
     mask = np.ones((3, 4), bool)
     new = mask & (np.arange(4) >= 2)
     arrays = {
@@ -362,7 +388,7 @@ def experience_of(complete, **overrides):
         "complete": np.array(complete),
     }
     objective = resolve_objective("t_ppo", {"gae_lambda": 1.0, **overrides})
-    return jax.device_get(jax.jit(functools.partial(make_experience, objective))(arrays)[0])
+    return jax.device_get(jax.jit(functools.partial(compare_samples, objective))(arrays)[0])
 
 
 def test_a_response_that_goes_on_has_no_score():
@@ -396,7 +422,7 @@ def t_ppo_stage(**section):
 
 def test_the_row_has_windows_and_separate_rows():
     stage = t_ppo_stage()
-    assert family_class(stage) is WindowedPolicyGradient
+    assert family_class(stage) is PolicyGradient
     assert stage.objective.values["window_tokens"] == 32 and not stage.batch.share_prompts
     assert t_ppo_stage(objective={"rollouts": "whole"}).batch.share_prompts
 

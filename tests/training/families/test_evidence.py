@@ -8,6 +8,7 @@ from rljax.parallel.rules import put_rows
 from rljax.sampling.request import Rollouts, StopReason
 from rljax.training.collect.rollouts import Samples
 from rljax.training.families.evidence import Evidence, length_to_phrase, single_token
+from tests.training.steps import take_step
 
 EOS, OPEN, CLOSE = 258, 259, 260  # <answer> and </answer> are one token each
 
@@ -34,7 +35,7 @@ def samples_of(made, completions: list[list[int]]) -> Samples:
         tokens, mask, zeros, zeros, zeros, zeros, zeros, reasons, np.zeros(len(tokens), np.int32)
     )
     records = [{"id": 0, "prompt": "1+2=", "reference": "3"}]
-    return Samples(records, ["1+2="], prompt, prompt < 256, rollouts, texts, 0.0)
+    return Samples(records, ["1+2="], prompt, prompt < 256, rollouts, None, texts, 0.0)
 
 
 def test_rows_by_hand(evidence):
@@ -83,7 +84,7 @@ def test_the_answer_is_scored_after_each_samples_own_thought(evidence):
 def test_a_step_and_its_gradient(evidence):
     """Gradients flow through the answer's likelihood even where all advantages are zero."""
     made, family = evidence
-    _, experience = family.collect(made.state, 1)
+    _, experience = take_step(family, made.state, 1)
     (batch,) = experience.batches
     assert batch["weights"].sum() == pytest.approx(1.0)
     assert batch["tokens"].shape[:2] == (8, 4)
@@ -104,7 +105,7 @@ def test_a_step_and_its_gradient(evidence):
 
 def test_samples_of_a_bad_format_take_no_part_in_the_bound(evidence):
     made, family = evidence
-    _, experience = family.collect(made.state, 1)
+    _, experience = take_step(family, made.state, 1)
     (batch,) = experience.batches
     bad = ~batch["format_ok"]
     assert bad.any()

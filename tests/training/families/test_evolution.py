@@ -9,6 +9,7 @@ from rljax.objectives.evolution import FITNESS
 from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.training.families.evolution import Evolution
 from rljax.training.update.optimizers import build_optimizer
+from tests.training.steps import take_step
 
 WORDS = (
     "method=eggroll",
@@ -52,7 +53,7 @@ def train(made, family, update, state, steps):
     """The state after these steps, and their experience."""
     found = []
     for step in steps:
-        state, experience = family.collect(state, step)
+        state, experience = take_step(family, state, step)
         (batch,) = experience.batches
         state, metrics = update(state, made.context.frozen, put_rows(batch, made.context.mesh))
         found.append((experience, metrics))
@@ -121,13 +122,13 @@ def test_equal_scores_change_nothing_and_a_broken_one_is_skipped(evolution):
 def test_later_stages_and_steps_have_other_noise(evolution):
     """The epoch is counted over the run: steps of the stages before this one come first."""
     made, _, _ = evolution()
-    _, experience = family_of(made, first_step=7).collect(made.state, 2)
+    _, experience = take_step(family_of(made, first_step=7), made.state, 2)
     assert (experience.batches[0]["epoch"] == 8).all()
 
 
 def test_members_without_noise_give_the_same_answer(evolution):
     made, family, _ = evolution("objective.fitness=baseline_member", "objective.sigma=0.5")
-    _, experience = family.collect(made.state, 1)
+    _, experience = take_step(family, made.state, 1)
     tokens = experience.detail.samples.rollouts.tokens
     np.testing.assert_array_equal(tokens[:, 0], tokens[:, 1])
     assert (tokens[:, 0] != tokens[:, 2]).any()

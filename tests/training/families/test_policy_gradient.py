@@ -11,6 +11,7 @@ from rljax.parallel.rules import put_rows
 from rljax.sampling.request import StopReason
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.update.rows import per_sample
+from tests.training.steps import take_step
 
 
 def perturbed(params, scale=0.02):
@@ -46,7 +47,7 @@ def step(pieces):
         elif reference == "start":
             reference = made.params
         family = PolicyGradient(made.context, made.stage, reference, 0)
-        state, experience = family.collect(made.state, number)
+        state, experience = take_step(family, made.state, number)
         return made, family, state, experience
 
     return run
@@ -118,7 +119,7 @@ def test_old_logprobs_are_stored_where_the_policy_moves_within_a_step(step):
     moved = perturbed(made.params)
     batch = experience.batches[1]
     _, metrics = loss_of(made, family, batch, moved)
-    score = jax.jit(lambda params, rows: family.score(params, rows)["logprobs"])
+    score = jax.jit(family.score)
     whole = put_rows(experience.detail.inputs, made.context.mesh)
     order = batch["row"].reshape(-1)
     new, old = (
@@ -208,7 +209,7 @@ def test_kl_in_the_reward_is_taken_off_token_by_token(step):
     scores = (experience.detail.scores.total - 0.5 * kl.sum(axis=1)).reshape(8, 4)
     expected = (scores - scores.mean(axis=1, keepdims=True)).reshape(-1, 1) * rows["mask"]
     np.testing.assert_allclose(rows["advantages"], expected, atol=1e-5)
-    assert family.loss.kl is None  # once is enough
+    assert family.learner.loss.kl is None  # once is enough
 
 
 def test_the_moving_baseline_is_used_first_and_moved_then(step):
@@ -218,7 +219,7 @@ def test_the_moving_baseline_is_used_first_and_moved_then(step):
     mask = experience.detail.rows["mask"]
     np.testing.assert_allclose(experience.detail.rows["advantages"], rewards[:, None] * mask)
     assert float(state.extra["baseline"]) == pytest.approx(0.1 * rewards.mean(), rel=1e-5)
-    after, second = family.collect(state, 2)
+    after, second = take_step(family, state, 2)
     mask, rewards = second.detail.rows["mask"], second.detail.scores.total
     expected = (rewards - float(state.extra["baseline"]))[:, None] * mask
     np.testing.assert_allclose(second.detail.rows["advantages"], expected, atol=1e-6)
@@ -235,7 +236,7 @@ def test_the_temperature_of_a_step_follows_the_entropies_of_the_one_before(step)
     np.testing.assert_allclose(used(first)[rows["mask"]], 1.0, rtol=1e-6)
     expected = by_entropy(rows["old_entropy"], rows["mask"], temperature_slope=0.3)
     np.testing.assert_allclose(state.extra["temperature_slopes"], expected, rtol=1e-5)
-    _, second = family.collect(state, 2)
+    _, second = take_step(family, state, 2)
     rows = second.detail.rows
     pivot, rise, fall, limit = (float(x) for x in expected)
     distance = np.log(np.maximum(rows["old_entropy"], 1e-6)) - pivot
@@ -254,8 +255,8 @@ def test_the_temperature_of_a_step_follows_the_entropies_of_the_one_before(step)
 
 def test_a_step_is_a_function_of_its_number(step):
     _, family, state, first = step("reinforce")
-    again = family.collect(state, 1)[1]
-    other = family.collect(state, 2)[1]
+    again = take_step(family, state, 1)[1]
+    other = take_step(family, state, 2)[1]
     np.testing.assert_array_equal(first.batches[0]["tokens"], again.batches[0]["tokens"])
     assert (first.batches[0]["tokens"] != other.batches[0]["tokens"]).any()
 
@@ -265,8 +266,8 @@ def test_the_record_shows_what_the_updates_did(step):
     made, family, state, experience = step("grpo", reference="start")
     first, second = experience.batches
     moved = state.replace(params=perturbed(made.params, 0.2))
-    family.observe(state, first, experience)
-    family.observe(moved, second, experience)
+    family.before_update(state, first, experience)
+    family.before_update(moved, second, experience)
     record = family.record(1, experience)
     samples = [sample for prompt in record["prompts"] for sample in prompt["samples"]]
     at_start = [samples[row]["ratio"] for row in first["row"].reshape(-1)]

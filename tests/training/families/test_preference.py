@@ -9,13 +9,14 @@ import pytest
 from rljax.parallel.rules import put_rows
 from rljax.reporting.files import read_rows
 from rljax.training.families.preference import Preference, pair_rows
+from tests.training.steps import take_step
 
 
 @pytest.fixture
 def collected(pieces):
     made = pieces("dpo_file", "--config.dpo_file.batch.share_prompts=False")
     family = Preference(made.context, made.stage, made.params, 12)
-    _, experience = family.collect(made.state, 1)
+    _, experience = take_step(family, made.state, 1)
     return made, family, experience
 
 
@@ -59,7 +60,7 @@ def test_the_loss_of_a_moved_policy(collected):
 
 def test_pairs_of_a_step_are_a_function_of_its_number(collected):
     made, family, first = collected
-    again, other = (family.collect(made.state, step)[1].batches[0] for step in (1, 2))
+    again, other = (take_step(family, made.state, step)[1].batches[0] for step in (1, 2))
     np.testing.assert_array_equal(first.batches[0]["tokens"], again["tokens"])
     assert (again["tokens"] != other["tokens"]).any()
 

@@ -11,6 +11,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.families.supervised import Supervised
 from rljax.training.run.context import build_context
 from rljax.training.update.logprobs import make_score, model_rows
+from tests.training.steps import take_step
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def demonstrations(batch, tokenizer):
 def test_completions_and_their_end_are_trained_on_and_prompts_are_not(family):
     made, supervised = family()
     tokenizer = made.context.tokenizer
-    _, experience = supervised.collect(made.state, 1)
+    _, experience = take_step(supervised, made.state, 1)
     for prompt, completion in demonstrations(experience.batches[0], tokenizer):
         a, b = tokenizer.decode(prompt).rstrip("=").split("+")
         assert tokenizer.decode(completion) == f"<answer>{int(a) + int(b)}</answer>"
@@ -53,11 +54,11 @@ def test_an_epoch_holds_every_demonstration_once(family):
     # 55 sums of 8 tokens, three to a row of 24 (the last row holds one): 19 rows.
     made, supervised = family("--config.warmup.batch.sequences_per_update=19")
     seen = [
-        sorted(demonstrations(supervised.collect(made.state, step)[1].batches[0], None))
+        sorted(demonstrations(take_step(supervised, made.state, step)[1].batches[0], None))
         for step in (1, 2)
     ]
     assert len(set(seen[0])) == 55 and seen[0] == seen[1]
-    batches = [supervised.collect(made.state, step)[1].batches[0] for step in (1, 2)]
+    batches = [take_step(supervised, made.state, step)[1].batches[0] for step in (1, 2)]
     assert (batches[0]["tokens"] != batches[1]["tokens"]).any()  # in another order
 
 
@@ -68,7 +69,7 @@ def test_the_loss_is_the_mean_over_tokens_and_packing_does_not_change_it(family)
     )
     losses = []
     for supervised in (packed, single):
-        batch = supervised.collect(made.state, 1)[1].batches[0]
+        batch = take_step(supervised, made.state, 1)[1].batches[0]
         assert batch["weights"].sum() == pytest.approx(1.0, rel=1e-5)
         placed = put_rows(batch, made.context.mesh)
         loss, metrics = jax.jit(supervised.loss_fn)(made.params, placed)
@@ -82,7 +83,7 @@ def test_the_loss_is_the_mean_over_tokens_and_packing_does_not_change_it(family)
 
 def test_only_the_first_demonstrations_are_used(family):
     made, supervised = family("--config.warmup.data.limit=3")
-    batch = supervised.collect(made.state, 1)[1].batches[0]
+    batch = take_step(supervised, made.state, 1)[1].batches[0]
     assert len(set(demonstrations(batch, None))) == 3
 
 

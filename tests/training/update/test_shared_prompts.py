@@ -14,6 +14,7 @@ from rljax.training.families.evidence import Evidence
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
 from rljax.training.update.metrics import finished
+from tests.training.steps import take_step
 
 FAMILIES = {"grpo": PolicyGradient, "jepo": Evidence, "dpo_file": Preference}
 
@@ -34,7 +35,7 @@ def collect(pieces):
         words = (f"--config.{variant}.batch.share_prompts={shared}", *overrides)
         made = pieces(variant, *words)
         family = FAMILIES[variant](made.context, made.stage, made.params, 12)
-        return made, family, family.collect(made.state, 1)[1]
+        return made, family, take_step(family, made.state, 1)[1]
 
     return run
 
@@ -96,7 +97,7 @@ def test_records_do_not_depend_on_the_layout(collect):
         made, family, experience = collect("grpo", shared)
         state = made.state.replace(params=moved(made.params))
         for batch in experience.batches:
-            family.observe(state, batch, experience)
+            family.before_update(state, batch, experience)
         records.append(family.record(1, experience))
     for one, other in zip(*(record["prompts"] for record in records), strict=True):
         for a, b in zip(one["samples"], other["samples"], strict=True):

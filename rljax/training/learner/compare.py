@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +26,15 @@ Arrays = dict[str, Array]
 Metrics = dict[str, SumCount]
 
 
-def make_experience(
-    objective: Objective, arrays: Mapping[str, Array]
-) -> tuple[Arrays, Arrays, Metrics]:
+class Compared(NamedTuple):
+    """What the samples of a step say about each other."""
+
+    trained: Arrays  # by name, with `advantages`, `correction` and the `mask` that is trained on
+    running: Arrays  # the running statistics that have a new value
+    metrics: Metrics
+
+
+def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compared:
     """Compares the samples of a step with each other.
 
     The order matters: scores are shaped, groups that the filter drops are taken out of all that
@@ -40,10 +47,6 @@ def make_experience(
             `correct`, `finished`, `behavior_logprobs`, and whatever the parts name. With rows that
             are written over several steps (T-PPO, arXiv:2506.15050) also `trained_tokens` [N, T]
             bool, what is new of the mask, and `complete` [N] bool, False where a row goes on.
-
-    Returns:
-        The arrays with `advantages`, `correction`, and a `mask` of the tokens that are trained on;
-        the running statistics that have moved, by name; and metrics.
     """
     arrays = dict(arrays)
     if "demonstration" in arrays and "old_logprobs" in arrays:  # no sampler reported these
@@ -51,40 +54,41 @@ def make_experience(
         reported = jnp.where(shown, arrays["old_logprobs"], arrays["behavior_logprobs"])
         arrays["behavior_logprobs"] = reported
     sampled = sampled_mask(arrays)
-    compared = arrays | {"mask": sampled if _switches(objective) else arrays["mask"]}
-    compared |= _shaped(objective, compared)
-    rewards = at_last_token(compared["scores"], compared["mask"])
-    metrics = {
-        "groups_without_signal": share_without_signal(rewards, sampled, compared["group_ids"])
-    }
+    known = arrays | {"mask": sampled if _switches(objective) else arrays["mask"]}
+    known |= _shaped(objective, known)
+    rewards = at_last_token(known["scores"], known["mask"])
+    metrics = {}
+    if "complete" not in arrays:  # else a row is compared with no other
+        no_signal = share_without_signal(rewards, sampled, known["group_ids"])
+        metrics["groups_without_signal"] = no_signal
     kept = kept_groups(objective, arrays)
-    compared |= {"mask": compared["mask"] & kept[:, None], "token_rewards": rewards}
-    compared["token_rewards"] = _without_kl(objective, compared)
-    compared["segment_ids"] = apply(objective.part("segmentation"), compared)
-    advantages = _advantages(objective, compared)
-    compared["advantages"] = keep_sign(advantages, objective.values["advantage_sign"])
+    known |= {"mask": known["mask"] & kept[:, None], "token_rewards": rewards}
+    known["token_rewards"] = _without_kl(objective, known)
+    known["segment_ids"] = apply(objective.part("segmentation"), known)
+    advantages = _advantages(objective, known)
+    known["advantages"] = keep_sign(advantages, objective.values["advantage_sign"])
     if objective.choices["value_target"] != "none":
-        targets = apply(objective.part("value_target"), compared)
-        compared |= dict(zip(("returns", "value_mask"), targets, strict=True))
-    measured = compared | {"mask": compared["mask"] & sampled}
-    moved = _moved_baseline(objective, measured) | _moved_kl(objective, measured)
-    if objective.choices["sampling_temperature"] != "constant":
-        moved["temperature_slopes"] = apply(objective.part("sampling_temperature"), measured)
+        targets = apply(objective.part("value_target"), known)
+        known |= dict(zip(("returns", "value_mask"), targets, strict=True))
+    running = _running(objective, known | {"mask": known["mask"] & sampled})
     if "trained_tokens" in arrays:
-        compared["mask"] &= arrays["trained_tokens"]
-    narrowed, more = _narrowed(objective, compared, sampled)
-    trained = compared | narrowed
+        known["mask"] &= arrays["trained_tokens"]
+    narrowed, more = _narrowed(objective, known, sampled)
+    trained = known | narrowed
     if "kl_coefficient" in arrays:
         trained["kl_weights"] = jnp.full(len(arrays["scores"]), arrays["kl_coefficient"])
     if _switches(objective):
         rows = switched_rows(
-            *(arrays[name] for name in ("correct", "mask", "group_ids", "demonstration")),
+            arrays["correct"],
+            arrays["mask"],
+            arrays["group_ids"],
+            arrays["demonstration"],
             switch_threshold=objective.values["switch_threshold"],
         )
         trained["sampled"] = trained["mask"]
         shown = arrays["mask"] & arrays["demonstration"][:, None]
         trained["mask"] = (trained["mask"] | shown) & rows[:, None]
-    return trained, moved, metrics | more
+    return Compared(trained, running, metrics | more)
 
 
 def _switches(objective: Objective) -> bool:
@@ -155,21 +159,27 @@ def _without_kl(objective: Objective, arrays: Arrays) -> Array:
     )
 
 
-def _moved_baseline(objective: Objective, arrays: Arrays) -> Arrays:
-    update = BASELINE_UPDATES.get(objective.choices["advantage"])
-    return {} if update is None else {"baseline": apply(objective.bind(update), arrays)}
+def _running(objective: Objective, arrays: Arrays) -> Arrays:
+    """The running statistics after this step, by name."""
+    running = {}
+    if objective.choices["advantage"] in BASELINE_UPDATES:
+        update = objective.bind(BASELINE_UPDATES[objective.choices["advantage"]])
+        running["baseline"] = apply(update, arrays)
+    if "kl_coefficient" in arrays:
+        running["kl_coefficient"] = _kl_coefficient(objective, arrays)
+    if objective.choices["sampling_temperature"] != "constant":
+        running["temperature_slopes"] = apply(objective.part("sampling_temperature"), arrays)
+    return running
 
 
-def _moved_kl(objective: Objective, arrays: Arrays) -> Arrays:
-    """The weight of the KL for the next step, where it follows the KL that was measured."""
-    if "kl_coefficient" not in arrays:
-        return {}
+def _kl_coefficient(objective: Objective, arrays: Arrays) -> Array:
+    """The weight of the KL for the next step, which follows the KL that was measured."""
     mask = arrays["mask"]
     kl = k1(arrays["old_logprobs"], arrays["ref_logprobs"], mask)
     measured = KL_UNITS[objective.values["kl_unit"]](kl, mask).mean()
     samples = mask.any(axis=1).sum()
     control = objective.part("kl_controller")
-    return {"kl_coefficient": control(arrays["kl_coefficient"], measured, samples)}
+    return control(arrays["kl_coefficient"], measured, samples)
 
 
 def _narrowed(objective: Objective, arrays: Arrays, sampled: Array) -> tuple[Arrays, Metrics]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rljax.registry import resolve_objective
-from rljax.training.learner.experience import at_last_token, make_experience
+from rljax.training.learner.compare import at_last_token, compare_samples
 
 MASK = np.array([[1, 1, 0], [1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 1, 0]], bool)
 GROUPS = np.array([0, 0, 1, 1, 2, 2], np.int32)
@@ -28,7 +28,7 @@ def arrays(**more):
 
 
 def experience(method, overrides=None, **more):
-    return make_experience(resolve_objective(method, overrides or {}), arrays(**more))
+    return compare_samples(resolve_objective(method, overrides or {}), arrays(**more))
 
 
 def test_outcomes_go_to_the_last_true_slot():

@@ -1,0 +1,48 @@
+"""A step's samples by prompt, and the rows that the model runs on to score them."""
+
+import numpy as np
+
+from rljax.config.stage import Stage
+from rljax.rewards.pool import Scores
+from rljax.training.collect.experience import Demonstrations
+from rljax.training.collect.rollouts import Samples
+from rljax.training.learner.group import Group, with_demonstrations
+from rljax.training.update.rows import Rows, rollout_rows
+
+
+def step_group(
+    samples: Samples, scores: Scores, demonstrations: Demonstrations | None = None
+) -> Group:
+    """A step's samples by prompt, with the demonstrations as one more row each."""
+    rollouts = samples.rollouts
+    shape = rollouts.mask.shape[:2]
+    group = Group(
+        tokens=rollouts.tokens,
+        mask=rollouts.mask,
+        logprobs=rollouts.logprobs,
+        finished=rollouts.finished,
+        scores=scores.total.reshape(shape),
+        correct=scores.correct.reshape(shape),
+    )
+    return group if demonstrations is None else with_demonstrations(group, *demonstrations)
+
+
+def step_rows(samples: Samples, group: Group, stage: Stage) -> Rows:
+    """The rows that the model runs on, in the layout of the stage.
+
+    Where the temperature differs from token to token they hold what was used, not what the policy
+    would use after an update: a constant of the update.
+    """
+    rows = rollout_rows(
+        samples.prompts,
+        samples.prompt_mask,
+        group.tokens,
+        group.mask,
+        share_prompts=stage.batch.share_prompts,
+    )
+    if stage.token_filter.entropy_temperature is not None:
+        used = np.ones(group.mask.shape, np.float32)
+        sampled = samples.rollouts
+        used[:, : sampled.tokens.shape[1]] = np.where(sampled.mask, sampled.temperature, 1.0)
+        rows["temperature"] = used.reshape(rows["mask"].shape)
+    return rows

@@ -1,0 +1,70 @@
+"""Prompt sources: which problems a step samples.
+
+A source keeps its state in NumPy arrays that are saved with every checkpoint, so that a run that
+was interrupted goes on with the same problems. Curricula are further sources: they `observe` what
+became of the prompts, and `take` accordingly.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from rljax.data.sources import stream
+from rljax.training.run.context import Record
+
+State = dict[str, Any]  # NumPy arrays by name, nested
+
+
+class Prompts(NamedTuple):
+    """B problems to sample."""
+
+    records: list[Record]  # each with its stable "id", the place of the problem in its file
+    visits: np.ndarray  # [B] i64, times that the source handed out the problem before
+
+
+class PromptSource(Protocol):
+    """Decides which problems come next."""
+
+    def first_state(self) -> State:
+        """The state before the first step of a stage."""
+
+    def take(self, state: State, step: int, count: int) -> tuple[Prompts, State]:
+        """The next problems.
+
+        Args:
+            state: of the source.
+            step: of the stage, from 1.
+            count: B.
+
+        Returns:
+            B problems, and the state without them.
+        """
+
+    def observe(self, state: State, experience: Any) -> State:
+        """The state after a step's `Experience` (collect/experience.py) is known."""
+
+
+class ShuffledPrompts:
+    """All problems in a random order, then again in another one, and so on.
+
+    The order follows from the seed alone: the state is the number of problems taken.
+    """
+
+    def __init__(self, problems: Sequence[Record], *, seed: int) -> None:
+        self.records = stream(problems, seed=seed, shuffle=True)
+        self.problems = len(problems)
+
+    def first_state(self) -> State:
+        """Nothing taken yet."""
+        return {"taken": np.int64(0)}
+
+    def take(self, state: State, step: int, count: int) -> tuple[Prompts, State]:
+        """See `PromptSource.take`."""
+        places = int(state["taken"]) + np.arange(count)
+        prompts = Prompts([self.records[int(place)] for place in places], places // self.problems)
+        return prompts, {"taken": np.int64(state["taken"] + count)}
+
+    def observe(self, state: State, experience: Any) -> State:
+        """The order does not depend on what became of a prompt."""
+        return state

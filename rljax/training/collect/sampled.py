@@ -1,0 +1,165 @@
+"""Experience that is sampled anew in every step: prompts, completions, scores, annotations."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jax import Array
+
+from rljax.models.network import Params
+from rljax.rewards.pool import Scores
+from rljax.sampling.request import Requests, Rollouts
+from rljax.training.collect.experience import Annotations, Demonstrations, Experience, Policy
+from rljax.training.collect.prompts import Prompts, PromptSource, State
+from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts
+from rljax.training.collect.rounds import Round, Rounds, one_round, sample_rounds
+from rljax.training.run.context import Context, Record
+
+Reward = Callable[[Samples], Scores]
+
+
+class Sampler(Protocol):
+    """What answers prompts: an engine, a tree of engines, a population of policies."""
+
+    def load(self, params: Params) -> Params:
+        """The sampler's copy of the trainer's parameters."""
+
+    def sample(self, weights: Params, requests: Requests, *, key: Array, step: int) -> Rollouts:
+        """Answers the requests of B prompts."""
+
+
+class Drawn(NamedTuple):
+    """The samples of a step, and all that an annotator may need to sample further."""
+
+    policy: Policy
+    weights: Params  # the sampler's copy
+    samples: Samples
+    scores: Scores
+    step: int  # counted over the run
+
+
+Annotator = Callable[[Drawn], Annotations]
+
+
+class WholeRollouts:
+    """Rollouts that are written in one go, whatever the sampler is."""
+
+    def __init__(self, context: Context, sampler: Sampler, *, key: Array, first_step: int) -> None:
+        """Binds a sampler to a random stream; `first_step` is the number of steps before."""
+        self.context, self.sampler = context, sampler
+        self.key, self.first_step = key, first_step
+
+    def sample(
+        self, weights: Params, policy: Policy, prompts: Prompts, *, step: int, call: int = 0
+    ) -> Samples:
+        """Answers B prompts.
+
+        Args:
+            weights: the sampler's copy of the policy.
+            policy: its version is stamped on every token.
+            prompts: B problems.
+            step: of the stage, from 1.
+            call: counts the calls of a step.
+        """
+        return sample_texts(
+            self.context,
+            self.sampler,
+            weights,
+            prompts.records,
+            key=self.key,
+            step=self.first_step + step,
+            version=policy.version,
+            call=call,
+            temperature_slopes=policy.temperature_slopes,
+        )
+
+
+class SampledExperience:
+    """Samples prompts, scores the samples, and lets annotators add to them."""
+
+    def __init__(
+        self,
+        prompts: PromptSource,
+        rollouts: WholeRollouts,
+        *,
+        prompts_per_step: int,
+        reward: Reward | None = None,
+        annotators: Sequence[Annotator] = (),
+        demonstrate: Callable[[Sequence[Record]], Demonstrations] | None = None,
+        keep: Callable[[Samples, Scores], np.ndarray] | None = None,
+        most_rounds: int = 1,
+    ) -> None:
+        """Puts the parts together; nothing runs.
+
+        Args:
+            prompts: which problems come next.
+            rollouts: what answers them.
+            prompts_per_step: B.
+            reward: of the samples; None where nothing is verified.
+            annotators: called in order on the samples of a step.
+            demonstrate: problems to their worked solutions; None where none are read.
+            keep: which groups are good enough to learn from; others are sampled again.
+            most_rounds: with `keep`: so many times in a step, at most.
+        """
+        self.prompts, self.rollouts, self.count = prompts, rollouts, prompts_per_step
+        self.reward, self.annotators, self.demonstrate = reward, annotators, demonstrate
+        self.keep, self.most_rounds = keep, most_rounds
+
+    def first_state(self) -> State:
+        """That of the prompt source."""
+        return self.prompts.first_state()
+
+    def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:
+        """See `ExperienceSource.collect`."""
+        weights = self.rollouts.sampler.load(policy.params)
+        rounds = self._rounds(policy, weights, state, step)
+        if self.keep is None:
+            found = one_round(next(rounds))
+        else:
+            found = sample_rounds(rounds, self.keep, prompts=self.count)
+        records, seconds = found.samples.records, {"sampling": found.samples.seconds}
+        if self.reward is not None:
+            seconds["scoring"] = found.scoring_seconds
+        experience = Experience(
+            records=records,
+            samples=found.samples,
+            scores=found.scores,
+            demonstrations=None if self.demonstrate is None else self.demonstrate(records),
+            metrics=self._metrics(found),
+            seconds=seconds,
+        )
+        run_step = self.rollouts.first_step + step
+        drawn = Drawn(policy, weights, found.samples, found.scores, run_step)
+        for annotate in self.annotators:
+            experience = annotated(experience, annotate(drawn))
+        return experience, self.prompts.observe(found.prompts, experience)
+
+    def _rounds(self, policy: Policy, weights: Params, state: State, step: int) -> Iterator[Round]:
+        for call in range(self.most_rounds):
+            prompts, state = self.prompts.take(state, step, self.count)
+            samples = self.rollouts.sample(weights, policy, prompts, step=step, call=call)
+            started = time.perf_counter()
+            scores = None if self.reward is None else self.reward(samples)
+            yield Round(samples, scores, time.perf_counter() - started, state)
+
+    def _metrics(self, found: Rounds) -> dict[str, float]:
+        metrics = rollout_metrics(found.samples, found.scores)
+        if found.scores is not None:
+            metrics["scoring_failures"] = float(found.failed)
+        if self.keep is not None:
+            metrics["sampling_rounds"] = float(found.count)
+            metrics["filled_prompts"] = float(found.filled)
+        return metrics
+
+
+def annotated(experience: Experience, more: Annotations) -> Experience:
+    """Experience with the arrays, metrics and seconds of an annotator."""
+    seconds: dict[str, Any] = dict(experience.seconds)
+    for phase, spent in more.seconds.items():
+        seconds[phase] = seconds.get(phase, 0.0) + spent
+    return experience._replace(
+        arrays=experience.arrays | more.arrays,
+        metrics=experience.metrics | more.metrics,
+        seconds=seconds,
+    )

@@ -1,0 +1,160 @@
+"""The learner: create, annotate, compare, update. Both loops call the same four.
+
+    samples ─► annotate ─► compare ─► whole_batch ─► update (once for each part of the batch)
+
+Everything here is a pure function of arrays. The device loop calls it inside of its own program;
+the host loop compiles each function by itself.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.config.stage import Stage
+from rljax.models.network import Network, Params
+from rljax.objectives.values import critic_loss
+from rljax.training.learner.batches import trained_arrays
+from rljax.training.learner.compare import Compared, compare_samples
+from rljax.training.learner.critic import Critic
+from rljax.training.learner.loss import PolicyLoss
+from rljax.training.learner.needs import needs_scores, running_statistics, with_schedule
+from rljax.training.learner.scoring import make_scores, make_values
+from rljax.training.learner.update import Update, make_policy_update
+from rljax.training.update.logprobs import make_score
+from rljax.training.update.optimizers import Optimizer, build_critic_optimizer, build_optimizer
+from rljax.training.update.rows import per_sample
+
+Arrays = Mapping[str, Any]  # by name (objectives/arrays.py): [N] and [N, T]
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """Policy gradients on one network for one stage.
+
+    Attributes:
+        network: of the policy.
+        stage: resolved; numbers of its objective and optimizer may be traced.
+        loss: of the policy.
+        critic: None where the objective has no targets for one.
+        scores: (params, rows) -> what the trainer knows of the samples (learner/scoring.py).
+        reference_logprobs: (reference parameters, rows) -> log-probabilities.
+        values: (critic's parameters, params, rows) -> values of the states before each token.
+        compare: (arrays, running statistics, steps done, seed of the noise, steps before the
+            stage) -> `Compared`.
+    """
+
+    network: Network
+    stage: Stage
+    loss: PolicyLoss
+    critic: Critic | None
+    scores: Callable
+    reference_logprobs: Callable
+    values: Callable | None
+    compare: Callable[..., Compared]
+
+    @classmethod
+    def create(cls, network: Network, stage: Stage) -> "Learner":
+        """The functions of a stage; nothing is compiled and nothing allocated."""
+        critic = make_critic(network, stage)
+        parts = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
+
+        def compare(
+            arrays: Arrays, running: Arrays, done: Array, noise_key: Array, first_step: int
+        ) -> Compared:
+            known = with_schedule({**arrays, **running}, done, stage.steps, noise_key, first_step)
+            return compare_samples(stage.objective, known)
+
+        return cls(
+            network=network,
+            stage=stage,
+            loss=PolicyLoss(network, stage),
+            critic=critic,
+            scores=make_scores(network, stage),
+            reference_logprobs=make_score(network, stage.token_filter, micro_batches=parts),
+            values=None if critic is None else make_values(critic, stage),
+            compare=compare,
+        )
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The policy's optimizer."""
+        return build_optimizer(self.stage)
+
+    def first_carried(self, params: Params) -> dict[str, Any]:
+        """What the first TrainState carries besides the policy: statistics, and the critic."""
+        first = running_statistics(self.stage).items()
+        carried: dict[str, Any] = {name: jnp.asarray(value) for name, value in first}
+        if self.critic is not None:
+            carried["critic"] = self.critic.first_state(params)
+        return carried
+
+    def annotate(
+        self,
+        params: Params,
+        carried: Mapping[str, Any],
+        reference: Params | None,
+        rows: Arrays,
+        known: Arrays | None = None,
+    ) -> dict[str, Array]:
+        """What the objective has to know of the samples before the first update, [N, T] each.
+
+        Args:
+            params: of the policy, all of them.
+            carried: of the TrainState.
+            reference: frozen parameters; None where the objective needs none.
+            rows: that the model runs on, in the layout of the stage.
+            known: arrays that are there already; they are not computed again.
+
+        Returns:
+            `old_logprobs` and what else `make_scores` computes, where the objective reads them;
+            `ref_logprobs`; `values`.
+        """
+        arrays: dict[str, Array] = {}
+        if needs_scores(self.stage) and "old_logprobs" not in (known or {}):
+            arrays |= self.scores(params, rows)
+        if reference is not None:
+            arrays["ref_logprobs"] = self.reference_logprobs(reference, rows)
+        if self.critic is not None:
+            arrays["values"] = self.values(carried["critic"].params, params, rows)
+        return {name: per_sample(array) for name, array in arrays.items()}
+
+    def whole_batch(self, rows: Arrays, trained: Arrays) -> dict[str, Array]:
+        """The rows of a step in their layout, with the arrays that its updates read.
+
+        Args:
+            rows: that the model runs on.
+            trained: of `compare`, [N, T] and [N].
+        """
+        shape = rows["mask"].shape
+        arrays = {**trained_arrays(self.loss, trained), "mask": trained["mask"]}
+        return {**rows} | {
+            name: array.reshape(shape if array.ndim == 2 else shape[:-1])
+            for name, array in arrays.items()
+        }
+
+    def make_update(self, rounding_key: Array | None, optimizer: Optimizer | None = None) -> Update:
+        """One update of policy and critic: (state, frozen, batch) -> (state, metrics)."""
+        return make_policy_update(
+            self.loss, optimizer or self.optimizer, self.critic, rounding_key=rounding_key
+        )
+
+
+def make_critic(network: Network, stage: Stage) -> Critic | None:
+    """The critic of a stage whose objective has targets for one."""
+    if stage.objective.choices["value_target"] == "none":
+        return None
+    return Critic.create(
+        network,
+        build_critic_optimizer(stage),
+        stage.objective.bind(critic_loss),
+        stage.critic,
+        stage.batch.micro_batches,
+    )
+
+
+def running_of(stage: Stage, carried: Mapping[str, Any]) -> dict[str, Array]:
+    """The running statistics among what a TrainState carries."""
+    return {name: carried[name] for name in running_statistics(stage)}
