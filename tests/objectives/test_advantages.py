@@ -74,7 +74,7 @@ def padded(arrays, rows=9, slots=6, garbage=np.inf):
 
 
 def advantages(name, arrays, **fields):
-    """Of the padded batch: one shape for all tests, compiled once for each part."""
+    """Advantages [N, T], from a padded batch: one shape for all tests, so a part compiles once."""
     part, more = jitted(name, tuple(fields.items())), padded(arrays)
     n, t = arrays["mask"].shape
     return np.asarray(part(*(more[key] for key in inputs_of(ADVANTAGES[name]))))[:n, :t]

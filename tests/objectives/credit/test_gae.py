@@ -72,7 +72,10 @@ def test_padding_order_of_rows_and_junk_change_nothing(whiten):
         REWARDS[order], VALUES[order], MASK[order], FINISHED[order], whiten_advantages=whiten
     )
     np.testing.assert_allclose(shuffled, expected[order], rtol=1e-5, atol=1e-6)
-    pad = lambda x, fill: jnp.pad(x, ((0, 0), (2, 3)), constant_values=fill)  # noqa: E731
+
+    def pad(x, fill):
+        return jnp.pad(x, ((0, 0), (2, 3)), constant_values=fill)
+
     junk = [jnp.where(MASK, x, jnp.nan) for x in (REWARDS, VALUES)]
     padded = gae(
         *(pad(x, jnp.inf) for x in junk), pad(MASK, False), FINISHED, whiten_advantages=whiten
