@@ -147,7 +147,10 @@ def test_best_rows_that_tie_and_rows_that_are_not_best_get_nothing():
 
 # Token whitening, virtual samples, rewards of the tail and weights of right rows do not vanish.
 VANISHING = NEEDS_GROUPS - {
-    *("reinforce_plus_plus_baseline", "group_zscore_virtual", "optimal_token_baseline", "budgeted"),
+    "reinforce_plus_plus_baseline",
+    "group_zscore_virtual",
+    "optimal_token_baseline",
+    "budgeted",
 }
 
 

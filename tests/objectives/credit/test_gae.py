@@ -38,8 +38,13 @@ def reference(rewards, values, last_value, gamma, lam):
 @pytest.mark.parametrize("truncation", ["terminal", "hold"])
 def test_every_row_is_the_sum_of_its_td_errors_on_true_slots(gamma, lam, truncation):
     got = gae(
-        *(REWARDS, VALUES, MASK, FINISHED),
-        **dict(gamma=gamma, gae_lambda=lam, truncation=truncation),
+        REWARDS,
+        VALUES,
+        MASK,
+        FINISHED,
+        gamma=gamma,
+        gae_lambda=lam,
+        truncation=truncation,
         **RAW,
     )
     for row in range(4):
