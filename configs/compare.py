@@ -9,7 +9,7 @@ the main job:
 
 All methods get the same prompts, samples and steps from the same warmed-up policy, which is right
 about a third of the time; only what the method says differs. A step's samples are used in two
-updates where the method corrects for a policy that has moved, and in one where it does not.
+updates where the method corrects for a policy that has changed since, and in one where not.
 """
 
 from ml_collections import ConfigDict
@@ -24,7 +24,7 @@ TASKS = {
     "edit": (dict(name="edit"), 11, 7, 300),
 }
 
-# Methods that do not correct for a policy that has moved: one update a step.
+# Methods that do not correct for a policy that has changed since it sampled: one update a step.
 ON_POLICY = ("reinforce", "reinforce_batch", "rloo", "remax", "gpg", "opo", "ibpo")
 
 # What a method needs besides its name. In sampling until a step is full, three rounds are enough.

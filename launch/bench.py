@@ -54,14 +54,14 @@ def parse(arguments: list[str]) -> tuple[str, dict, dict, Path | None]:
         known = ", ".join(BENCHMARKS[:-1]) + f" or {BENCHMARKS[-1]}"
         raise ValueError(f"the first word must be {known}, got {arguments[:1]}; {USAGE}")
     settings: dict = {"overrides": []}
-    extra: dict = {"peers": []}
+    of_sample: dict = {"peers": []}
     path = None
     for word in arguments[1:]:
         name, equals, value = word.removeprefix("--").partition("=")
         if word.startswith("--config."):
             settings["overrides"].append(word)
         elif word == "--without-refill":
-            extra["without_refill"] = True
+            of_sample["without_refill"] = True
         elif not word.startswith("--") or not equals or not value:
             raise ValueError(f"cannot read {word!r}: arguments are --name=value; {USAGE}")
         elif name == "json":
@@ -69,22 +69,22 @@ def parse(arguments: list[str]) -> tuple[str, dict, dict, Path | None]:
         elif name == "preset":
             settings["preset"] = value
         elif name == "peer":
-            extra["peers"].append(_peer(value))
+            of_sample["peers"].append(_peer(value))
         elif name in (*NUMBERS, "rounds"):
-            place = extra if name == "rounds" else settings
+            place = of_sample if name == "rounds" else settings
             place[name.replace("-", "_")] = _whole(name, value)
         elif name == "tail":
-            extra["tail"] = _share(name, value)
+            of_sample["tail"] = _share(name, value)
         else:
             names = (*NUMBERS, "preset", "json", "config.a.b", "peer", "rounds", "tail")
             known = ", ".join(f"--{name}" for name in names)
             raise ValueError(f"unknown argument --{name}; known: {known} (--{name})")
     settings["overrides"] = tuple(settings["overrides"])
-    if arguments[0] != "sample" and extra != {"peers": []}:
+    if arguments[0] != "sample" and of_sample != {"peers": []}:
         raise ValueError("--peer, --rounds, --tail and --without-refill are read by sample only")
     if path is not None and not path.parent.is_dir():
         raise ValueError(f"there is no folder {str(path.parent)!r} for the report (--json)")
-    return arguments[0], settings, extra, path
+    return arguments[0], settings, of_sample, path
 
 
 def _whole(name: str, value: str) -> int:
@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     try:
-        benchmark, fields, extra, path = parse(arguments)
+        benchmark, fields, of_sample, path = parse(arguments)
         # Imported late, so that the above is instant.
         from rich.console import Console
 
@@ -125,8 +125,10 @@ def main(arguments: list[str]) -> None:
 
         settings = Settings(**fields)
         if benchmark == "sample":
-            tails = Tails(mean=extra.get("tail", 0.0), compare=extra.get("without_refill", False))
-            report = time_sampling(settings, tails, extra["peers"], extra.get("rounds", 1))
+            tails = Tails(
+                mean=of_sample.get("tail", 0.0), compare=of_sample.get("without_refill", False)
+            )
+            report = time_sampling(settings, tails, of_sample["peers"], of_sample.get("rounds", 1))
         else:
             functions = {"step": time_step, "update": time_updates, "evolution": time_evolution}
             report = functions[benchmark](settings)

@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> None:
 
 
 def use_all_cores() -> None:
-    """On CPU every core is a device of its own, over which runs are spread.
+    """Makes every core of a CPU a device of its own; runs are spread over them.
 
     That is faster than two cores on one run after the other.
     """

@@ -1,4 +1,4 @@
-"""Where training has moved the weights of a model (arXiv:2511.08567).
+"""Which weights of a model training has changed (arXiv:2511.08567).
 
     python launch/drift.py BASE TRAINED [--other OTHER] [--json FILE]
 
@@ -244,7 +244,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _plain(matrix: MatrixDrift) -> dict:
-    """With overlaps by name."""
+    """What is measured on one matrix as plain values, for JSON."""
     values = matrix._asdict().items()
     return {k: v._asdict() if hasattr(v, "_asdict") else v for k, v in values}
 

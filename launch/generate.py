@@ -47,7 +47,7 @@ from rljax.training.run.start import Source, check_start, load_start
 # Flags that are arguments of `Generator`.
 GENERATOR_FLAGS = ("weights", "cache", "slots", "batch_prompts", "max_prompt_tokens")
 
-# One of them, at least, makes a folder one of a tokenizer.
+# A folder with at least one of these files has a tokenizer.
 TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.tiktoken")
 
 # What errors of the library call the flags.
@@ -174,7 +174,7 @@ def sampling_options(flags: argparse.Namespace) -> SamplingOptions:
     """The flags that say how a prompt is completed.
 
     Raises:
-        ValueError: for values that cannot be.
+        ValueError: for impossible values.
     """
     names = {field.name for field in dataclasses.fields(SamplingOptions)} - {"seed"}
     given = {name: getattr(flags, name) for name in names}
@@ -255,7 +255,7 @@ def record_of(completion: Completion, *, include_stop: bool) -> dict[str, Any]:
 
 
 def print_texts(place: int, completions: Sequence[Completion], *, include_stop: bool) -> None:
-    """For the eye."""
+    """Prints the texts for people."""
     for number, each in enumerate(completions):
         reason = each.stop_reason.replace("_", " ")
         print(f"--- prompt {place}, completion {number}: {len(each.tokens)} tokens, {reason}")
@@ -317,7 +317,7 @@ def json_of(kind: type, example: str) -> Callable[[str], Any]:
 
 
 def parser() -> Parser:
-    """All flags."""
+    """The parser of all flags."""
     made = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

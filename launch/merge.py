@@ -38,8 +38,14 @@ from rljax.training.run.start import Source, check_start, load_start
 
 # Fields of a model that do not say which function of its parameters it is.
 SETTINGS = (
-    *("dtype", "param_dtype", "attention", "decode_attention", "remat", "lora"),
-    *("router_aux_weight", "router_bias_rate"),
+    "dtype",
+    "param_dtype",
+    "attention",
+    "decode_attention",
+    "remat",
+    "lora",
+    "router_aux_weight",
+    "router_bias_rate",
 )
 
 
@@ -70,7 +76,7 @@ class Model(NamedTuple):
 
     @property
     def dtype(self) -> str:
-        """Of the weights as they are stored, if it can be written."""
+        """The type of the stored weights, if it can be written."""
         if self.run is not None:
             return self.config.param_dtype
         values = json.loads((self.path / "config.json").read_text())

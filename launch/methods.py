@@ -6,6 +6,7 @@ python launch/methods.py --method=grpo            its choices and fields: values
 python launch/methods.py --markdown               as in the README
 """
 
+import functools
 import sys
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def print_method(console: Console, name: str) -> None:
     objective = resolve_objective(name, {})
     method, family = objective.method, FAMILIES[objective.family]
     file = next(kind.file for kind in kinds() if name in [row["method"] for row in kind.rows])
-    say = lambda text: console.print(text, markup=False, highlight=False)  # noqa: E731
+    say = functools.partial(console.print, markup=False, highlight=False)
     say(f"{name}: {method.summary}")
     say(f"family  {objective.family}: reads {family.data}")
     say(f"needs   {', '.join(needs(objective)) or 'nothing else'}")

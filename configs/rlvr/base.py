@@ -51,8 +51,8 @@ def batch(
     return sizes if update is None else sizes | dict(sequences_per_update=rows * update)
 
 
-# 128 prompts x 8 samples: of the study behind Lite PPO (arXiv:2508.08221). One update a step, for
-# methods that do not correct for a policy that has moved.
+# 128 prompts x 8 samples, as in the study behind Lite PPO (arXiv:2508.08221). One update a step,
+# for methods that do not correct for a policy that has changed since it sampled.
 ONE_UPDATE = batch(128, 8)
 # The same in two, so that a ratio has something to correct.
 TWO_UPDATES = batch(128, 8, update=64)
@@ -60,7 +60,7 @@ TWO_UPDATES = batch(128, 8, update=64)
 STAGE = dict(
     steps=200,
     batch=ONE_UPDATE,
-    # Of most scripts on Qwen2.5-Math, whose context is 4096 (NGRPO, BNPO, STEER): 1024 tokens of
+    # As in most scripts on Qwen2.5-Math, whose context is 4096 (NGRPO, BNPO, STEER): 1024 tokens of
     # prompt and 3072 of completion. Temperature 1, no truncation.
     sampling=dict(max_new_tokens=3072),
     # 1e-6, constant after a warm-up: nearly every script. Gradients are clipped at a norm of 1.

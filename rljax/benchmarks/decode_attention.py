@@ -13,6 +13,7 @@ of every row:
 Neither knows the latency of memory, nor how long a kernel takes to start.
 """
 
+import functools
 import math
 import os
 import re
@@ -42,7 +43,7 @@ UNKNOWN_CYCLES = 2**62
 
 
 class Case(NamedTuple):
-    """What a device holds."""
+    """The sizes of a call on one device."""
 
     rows: int
     columns: int
@@ -52,7 +53,7 @@ class Case(NamedTuple):
     head_dim: int = 128
 
     def config(self, kernel: str) -> ModelConfig:
-        """Of a model with such heads."""
+        """The config of a model with such heads."""
         return ModelConfig(
             vocab_size=8,
             layers=1,
@@ -66,13 +67,16 @@ class Case(NamedTuple):
         )
 
     def arguments(self, mesh: Mesh) -> tuple[jax.ShapeDtypeStruct, KeyValues, Own]:
-        """Those of `own_part`, as shapes."""
-        whole, heads = replicated(mesh), (self.rows, self.kv_heads)
-        of = lambda dtype, *sizes: jax.ShapeDtypeStruct(sizes, dtype, sharding=whole)  # noqa: E731
-        keys = of(self.cache, *heads, self.columns, self.head_dim)
-        scale = of(jnp.float32, *heads, self.columns) if self.cache == "int8" else None
-        own = Own(of(jnp.int32), of(jnp.int32, self.rows), of(jnp.int32))
-        q = of(jnp.bfloat16, *heads, self.group, self.head_dim)
+        """The array arguments of `own_part`, as shapes."""
+        heads = (self.rows, self.kv_heads)
+        shape_of = functools.partial(jax.ShapeDtypeStruct, sharding=replicated(mesh))
+        keys = shape_of((*heads, self.columns, self.head_dim), self.cache)
+        scale = None
+        if self.cache == "int8":
+            scale = shape_of((*heads, self.columns), jnp.float32)
+        number = shape_of((), jnp.int32)
+        own = Own(number, shape_of((self.rows,), jnp.int32), number)
+        q = shape_of((*heads, self.group, self.head_dim), jnp.bfloat16)
         return q, KeyValues(keys, keys, scale, scale), own
 
     def block(self, kernel: str) -> int:
@@ -82,7 +86,7 @@ class Case(NamedTuple):
         return block_columns(self.kv_heads, self.columns, self.head_dim, jnp.dtype(self.cache))
 
     def block_bytes(self, kernel: str) -> int:
-        """Of the keys and values of a row's block."""
+        """Bytes of the keys and values of a row's block."""
         numbers = math.ceil(self.head_dim / LANES) * LANES * jnp.dtype(self.cache).itemsize
         scale = 4 if self.cache == "int8" else 0
         return 2 * self.kv_heads * self.block(kernel) * (numbers + scale)
@@ -101,7 +105,7 @@ USES = {"1": (1.0,), "1/4": (0.25,), "1/4 - 1": (0.25, 0.5, 0.75, 1.0)}
 
 
 class Estimate(NamedTuple):
-    """Of one program on one device, in seconds."""
+    """How long one program takes on one device, in seconds."""
 
     once: float
     turn: float  # of the loop, or a step of the grid
@@ -164,7 +168,7 @@ def step_bundles(schedule: str) -> int:
 
 
 def turns(case: Case, kernel: str, shares: tuple[float, ...]) -> float:
-    """Of the loop, for rows that have these shares of their ring in use."""
+    """Turns of the loop, for rows that have these shares of their ring in use."""
     counts = np.maximum(np.resize(shares, case.rows) * case.columns, 1).astype(int)
     column, block = case.columns // 2 + 3, case.block(kernel)
     blocks = column // block - (column - counts + 1) // block + 1
@@ -173,7 +177,7 @@ def turns(case: Case, kernel: str, shares: tuple[float, ...]) -> float:
 
 
 def rows_of(topology: str, folder: Path) -> list[list[str]]:
-    """Of the table, for a chip of this kind."""
+    """Rows of the table, for a chip of this kind."""
     device = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
     mesh, found = make_mesh({"data": 1}, devices=[device]), []
     for case in CASES:
@@ -182,9 +186,9 @@ def rows_of(topology: str, folder: Path) -> list[list[str]]:
             count = {kernel: turns(case, kernel, shares) for kernel in of}
             seconds = {k: x.once + x.turn * count[k] / x.cores for k, x in of.items()}
             rows = {"dense": case.rows, "ragged": 1}
-            moved = {k: case.block_bytes(k) * rows[k] * count[k] / 1e6 for k in of}
+            read = {k: case.block_bytes(k) * rows[k] * count[k] / 1e6 for k in of}
             sizes = (case.rows, case.columns, case.kv_heads, case.group, case.cache, name)
-            numbers = [f"{seconds[k] * 1e6:.0f}" for k in of] + [f"{moved[k]:.0f}" for k in of]
+            numbers = [f"{seconds[k] * 1e6:.0f}" for k in of] + [f"{read[k]:.0f}" for k in of]
             ratio = f"{seconds['dense'] / seconds['ragged']:.1f}"
             found.append([topology.partition(":")[0], *map(str, sizes), *numbers, ratio])
     return found

@@ -1,6 +1,7 @@
 """What the noise of a population costs: forward passes and sampling, with it and without."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from rljax.training.collect.perturbation import Perturbation, perturbed
 from rljax.training.collect.population import Population
 from rljax.training.run.context import Context
 
-EPOCH = 0
+STEP = 0  # which step's noise and samples are drawn
 
 
 def time_evolution(settings: Settings, *, rank: int = 1) -> dict[str, Any]:
@@ -76,10 +77,11 @@ def _forward_seconds(
         return hidden(network, params, tokens)
 
     def low_rank(params: Params) -> Array:
-        noise = perturbation.noise(keys, jnp.int32(EPOCH), jnp.arange(members))
-        of_member = lambda noise, row: hidden(  # noqa: E731
-            perturbation.member_network, perturbed(params, noise), row[None]
-        )
+        noise = perturbation.noise(keys, jnp.int32(STEP), jnp.arange(members))
+
+        def of_member(noise: Any, row: Array) -> Array:
+            return hidden(perturbation.member_network, perturbed(params, noise), row[None])
+
         return jax.vmap(of_member)(noise, tokens)
 
     def explicit(models: Params) -> Array:
@@ -88,8 +90,7 @@ def _forward_seconds(
     calls = {"plain": (plain, params), "low_rank": (low_rank, params)}
     seconds: dict[str, float | None] = {**_interleaved(calls, settings.steps), "explicit": None}
     if _fits(params, members, context.mesh):
-        repeat = lambda x: jnp.broadcast_to(x, (members, *x.shape)).copy()  # noqa: E731
-        models = jax.tree.map(repeat, params)
+        models = jax.tree.map(lambda x: jnp.broadcast_to(x, (members, *x.shape)).copy(), params)
         seconds |= _interleaved({"explicit": (explicit, models)}, settings.steps)
     return seconds
 
@@ -97,19 +98,20 @@ def _forward_seconds(
 def _sample_seconds(
     context: Context, params: Params, perturbation: Perturbation, settings: Settings
 ) -> dict[str, float]:
-    """Of whole calls from token ids to token ids, all answers at once."""
-    greedy = TokenFilter(temperature=0.0)
-    make = lambda samples: context.make_engine(  # noqa: E731
-        samples_per_prompt=samples, max_new_tokens=settings.new_tokens, token_filter=greedy
+    """Seconds of whole calls from token ids to token ids, all answers at once."""
+    make = functools.partial(
+        context.make_engine,
+        max_new_tokens=settings.new_tokens,
+        token_filter=TokenFilter(temperature=0.0),
     )
     requests = requests_of(context, settings, Tails())._replace(max_new_tokens=None)
-    plain, single = make(settings.samples), make(1)
+    plain, single = make(samples_per_prompt=settings.samples), make(samples_per_prompt=1)
     population = Population(single, perturbation, members_per_prompt=settings.samples)
     weights, key = plain.load(params), jax.random.key(0)
     calls = {
         "plain": (lambda weights: plain.sample(weights, requests, key=key, step=0), weights),
         "low_rank": (
-            lambda weights: population.sample(weights, requests, key=key, step=EPOCH),
+            lambda weights: population.sample(weights, requests, key=key, step=STEP),
             weights,
         ),
     }

@@ -1,5 +1,7 @@
 """Floating-point operations that the model needs.
 
+Every function here returns a count of operations, and says of what.
+
 Only matrix products are counted, a multiplication and an addition as two. A product's backward pass
 counts twice its forward one, or once where one factor is a frozen matrix, which has no gradient.
 What `remat` computes again is not counted.
@@ -27,7 +29,7 @@ def projection_sides(config: ModelConfig) -> dict[str, tuple[int, int]]:
 
 
 def token_flops(config: ModelConfig) -> float:
-    """Of the trunk for one token, forward, without attention scores, vocabulary and adapters."""
+    """The trunk for one token, forward, without attention scores, vocabulary and adapters."""
     weights = sum(inputs * outputs for inputs, outputs in projection_sides(config).values())
     if config.experts:
         chosen = config.experts_per_token * 3 * config.expert_width
@@ -36,7 +38,7 @@ def token_flops(config: ModelConfig) -> float:
 
 
 def adapter_flops(config: ModelConfig) -> tuple[float, float]:
-    """Of the adapters for one token, forward: of those matrices that are trained, of the others."""
+    """The adapters for one token, forward: their trained matrices, and their other ones."""
     if config.lora is None:
         return 0.0, 0.0
     sides, rank = projection_sides(config), config.lora.rank
@@ -58,7 +60,7 @@ def attention_flops(config: ModelConfig, first: int, count: int) -> float:
 
 
 def logits_flops(config: ModelConfig) -> float:
-    """Of the output matrix for one token, forward."""
+    """The output matrix for one token, forward."""
     return 2.0 * config.width * config.vocab_size
 
 
@@ -71,7 +73,7 @@ def forward_flops(
     *,
     shared: bool,
 ) -> float:
-    """Of scoring `samples` completions for each prompt.
+    """Scoring `samples` completions for each prompt.
 
     Args:
         config: of the model.
@@ -96,7 +98,7 @@ def update_flops(
     *,
     shared: bool,
 ) -> float:
-    """Of learning once from each of the completions of `forward_flops`: forward and backward."""
+    """Learning once from each of the completions of `forward_flops`: forward and backward."""
     forward = forward_flops(config, prompts, samples, prompt_tokens, new_tokens, shared=shared)
     if config.lora is None:
         return 3 * forward
@@ -109,7 +111,7 @@ def update_flops(
 def sampling_flops(
     config: ModelConfig, prompts: int, samples: int, prompt_tokens: int, new_tokens: int
 ) -> float:
-    """Of sampling; as `forward_flops` with shared prompts, but the last token enters no layer."""
+    """Sampling: as `forward_flops` with shared prompts, but the last token enters no layer."""
     completions = prompts * samples
     last = token_flops(config) + sum(adapter_flops(config))
     last += attention_flops(config, prompt_tokens + new_tokens - 1, 1)

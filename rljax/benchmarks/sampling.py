@@ -52,7 +52,7 @@ class Tails:
             raise ValueError("--without-refill needs --tail: equal lengths need no refill.")
 
     def lengths(self, shape: tuple[int, int], most: int) -> np.ndarray | None:
-        """[B, G] i32; None where all are `most`."""
+        """Lengths [B, G] i32; None where all are `most`."""
         if not self.mean:
             return None
         drawn = np.random.default_rng(0).geometric(1 / (self.mean * most), shape)
@@ -135,11 +135,17 @@ class _Work:
         rate, bandwidth = measured_rate(model.compute_dtype), measured_bandwidth()
         median = float(np.median(seconds))
         rollouts = self.call(0)
-        sizes = (settings.prompts, settings.samples, settings.prompt_tokens, settings.new_tokens)
         full = settings.prompts * settings.samples * settings.new_tokens
-        flops = sampling_flops(model, *sizes) * self.tokens / full
-        moved = bytes_moved(model, self.weights, self.engine.config.cache_dtype, settings)
-        moved *= self.tokens / full
+        flops = sampling_flops(
+            model,
+            settings.prompts,
+            settings.samples,
+            settings.prompt_tokens,
+            settings.new_tokens,
+        )
+        flops = flops * self.tokens / full
+        traffic = bytes_moved(model, self.weights, self.engine.config.cache_dtype, settings)
+        traffic *= self.tokens / full
         slot_steps = int(rollouts.slot_steps[0]) * rows_divisor(self.engine.mesh)
         return {
             "benchmark": "sample",
@@ -154,11 +160,11 @@ class _Work:
             "load_seconds": median_seconds(lambda: jax.block_until_ready(self.reload()), 5),
             "useful_slot_steps": self.tokens / slot_steps,
             "flops": flops,
-            "bytes_moved": moved,
+            "bytes_moved": traffic,
             "bound_tokens_per_second": self.tokens * rate * devices / flops,
             "share_of_matmul_bound": flops / median / rate / devices,
-            "memory_bound_tokens_per_second": self.tokens * bandwidth * devices / moved,
-            "share_of_memory_bound": moved / median / bandwidth / devices,
+            "memory_bound_tokens_per_second": self.tokens * bandwidth * devices / traffic,
+            "share_of_memory_bound": traffic / median / bandwidth / devices,
             "logprob_error": self.logprob_error(rollouts),
             "machine": machine(devices, rate) | {"bytes_per_second": bandwidth},
         }
@@ -168,13 +174,19 @@ class _Work:
         return self.engine.load(self.params)
 
     def logprob_error(self, rollouts: Rollouts) -> dict[str, float]:
-        """Of what the sampler reports, against the trainer's own scores, over all tokens."""
+        """How far the sampler's log-probabilities are from the trainer's own, over all tokens."""
         context, (stage,) = self.context, self.context.stages
         group, length = rollouts.tokens.shape[1:]
-        repeat = lambda x: np.repeat(np.asarray(x), group, axis=0)  # noqa: E731
-        flat = lambda x: x.reshape(-1, length)  # noqa: E731
-        prompts = repeat(self.requests.prompts), repeat(self.requests.prompt_mask)
-        rows = completion_rows(*prompts, flat(rollouts.tokens), flat(rollouts.mask))
+
+        def flat(x: jax.Array) -> jax.Array:
+            return x.reshape(-1, length)
+
+        rows = completion_rows(
+            np.repeat(np.asarray(self.requests.prompts), group, axis=0),
+            np.repeat(np.asarray(self.requests.prompt_mask), group, axis=0),
+            flat(rollouts.tokens),
+            flat(rollouts.mask),
+        )
         parts = 1 if group % rows_divisor(context.mesh) else len(self.requests.prompts)
         score = context.jit_score(stage.token_filter, micro_batches=parts)
         exact = jax.device_get(score(self.params, put_rows(model_rows(rows), context.mesh)))

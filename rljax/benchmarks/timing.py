@@ -93,7 +93,7 @@ def _one_step(
 
 
 def _step_flops(work: Workload, settings: Settings) -> dict[str, float]:
-    """Of the phases of a step that run the model."""
+    """The operations of those phases of a step that run the model."""
     model, sizes, family = work.context.network.config, _sizes(settings), work.family
     scored = [model] if needs_scores(family.stage) else []
     if family.reference is not None:
@@ -109,7 +109,7 @@ def _step_flops(work: Workload, settings: Settings) -> dict[str, float]:
 
 
 def _update_flops(work: Workload, settings: Settings) -> float:
-    """Of all updates of a step."""
+    """The operations of all updates of a step."""
     batch, model = work.stage.batch, work.context.network.config
     epoch = update_flops(model, **_sizes(settings), shared=batch.share_prompts)
     return batch.epochs_per_step * epoch

@@ -52,7 +52,7 @@ class Campaign:
         return resolved_dict(self.config, (program.stage,)) | own
 
     def side_by_side(self, program: DeviceProgram, params: Params) -> SideBySide:
-        """All points, one behind the other, with all seeds each."""
+        """The runs of all points, one point after the other, each with all seeds."""
         names = self.points[0].keys()
         values = {
             name: [point[name] for point in self.points for _ in self.seeds] for name in names
@@ -72,7 +72,7 @@ def run_campaign(
     Args:
         campaign: what is run.
         folder: new, or of the same campaign.
-        params: that all runs start from.
+        params: all runs start from these.
         mesh: of `params`, one device.
         report: takes lines of progress.
 
@@ -118,7 +118,10 @@ def _states(checkpoints: Checkpoints, runs: SideBySide, done: int) -> TrainState
     if not done:
         return runs.start()
     abstract = jax.eval_shape(runs.start)
-    place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=runs.sharding)  # noqa: E731
+
+    def place(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=runs.sharding)
+
     return checkpoints.restore(done, jax.tree.map(place, abstract))[0]
 
 
@@ -134,7 +137,7 @@ def _at_start(heldout: Curves) -> Curves:
 def _extended(
     curves: Curves, train: Curves, heldout: Curves, first: int, last: int, seconds: float
 ) -> Curves:
-    """With one chunk more."""
+    """The curves with one chunk of steps more."""
     more = {
         "steps": np.array([last]),
         "seconds": np.array([seconds]),
@@ -142,9 +145,8 @@ def _extended(
         **{f"train/{name}": values for name, values in train.items()},
         **{f"heldout/{name}": values[:, None] for name, values in heldout.items()},
     }
-    join = lambda old, new: np.concatenate([old, new], axis=-1)  # noqa: E731
     return {
-        name: join(curves[name], values) if name in curves else values
+        name: np.concatenate([curves[name], values], axis=-1) if name in curves else values
         for name, values in more.items()
     }
 

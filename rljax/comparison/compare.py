@@ -86,7 +86,11 @@ def compare(asked: Comparison, console: Console | None = None) -> dict[str, Any]
     baseline = asked.baseline or found[0].label
     claims = [] if asked.sweep else claims_about(CLAIMS, found)
     written = write_comparison(
-        *(asked.workdir, found, baseline, asked.threshold, claims),
+        asked.workdir,
+        found,
+        baseline,
+        asked.threshold,
+        claims,
         title=f"{asked.task}: {len(found)} methods, {len(seeds)} seeds each",
     )
     console.print(f"table: {asked.workdir / 'table.md'}", soft_wrap=True)
@@ -94,7 +98,7 @@ def compare(asked: Comparison, console: Console | None = None) -> dict[str, Any]
 
 
 def check(asked: Comparison, seeds: int) -> None:
-    """Raises ValueError for names and numbers that cannot be."""
+    """Raises ValueError for unknown names and impossible numbers."""
     known = [name for name, row in METHODS.items() if row.family == "policy_gradient"]
     for method in asked.methods:
         if method not in known:

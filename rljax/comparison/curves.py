@@ -57,7 +57,7 @@ def logged_curve(runs: MethodRuns, name: str, colour: int) -> BandCurve:
 
 
 def shared_axes(curves: Sequence[BandCurve], *, share: bool) -> svg.Axes:
-    """Axes that hold all curves and their bands, but for a few outliers."""
+    """Axes that hold all curves and their bands, except a few outliers."""
     values = np.concatenate([edge for curve in curves for edge in curve.band])
     places = np.concatenate([curve.across for curve in curves])
     return svg.Axes(

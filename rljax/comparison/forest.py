@@ -28,7 +28,10 @@ def forest(rows: Sequence[Row], colour: Mapping[str, int]) -> str:
     # All of them, unlike in a chart of curves: an outlier here is a finding.
     margin = 0.06 * (max(edges) - min(edges)) or 0.01
     low, high = min(edges) - margin, max(edges) + margin
-    x = lambda value: NAMES + 10 + (value - low) / (high - low) * (VALUES - NAMES - 20)  # noqa: E731
+
+    def x(value: float) -> float:
+        return NAMES + 10 + (value - low) / (high - low) * (VALUES - NAMES - 20)
+
     bottom = TOP + LINE * len(shown)
     marks = svg.ticks(low, high, 4)
     pitch = marks[1] - marks[0] if len(marks) > 1 else max(abs(high), 1e-12)

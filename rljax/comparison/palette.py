@@ -11,14 +11,34 @@ INK = 8  # the colour of the baseline; the others are 0 ... 6, and 7 is the grey
 OTHERS = 7
 
 LIGHT = {
-    **dict(paper="#ffffff", ink="#1c1e22", muted="#646870", rule="#e3dfd6"),
-    **dict(c0="#014ed1", c1="#e7751a", c2="#007153", c3="#b13d8a"),
-    **dict(c4="#aa7d3e", c5="#2b98c9", c6="#5b2e88", c7="#b4b6ba", c8="#1c1e22"),
+    "paper": "#ffffff",
+    "ink": "#1c1e22",
+    "muted": "#646870",
+    "rule": "#e3dfd6",
+    "c0": "#014ed1",
+    "c1": "#e7751a",
+    "c2": "#007153",
+    "c3": "#b13d8a",
+    "c4": "#aa7d3e",
+    "c5": "#2b98c9",
+    "c6": "#5b2e88",
+    "c7": "#b4b6ba",
+    "c8": "#1c1e22",
 }
 DARK = {
-    **dict(paper="#1a1d22", ink="#e7e5df", muted="#9da1aa", rule="#2d3139"),
-    **dict(c0="#8ba5ff", c1="#ea8755", c2="#229e81", c3="#cf73b5"),
-    **dict(c4="#e2b63f", c5="#66c4ec", c6="#815db7", c7="#575b63", c8="#e7e5df"),
+    "paper": "#1a1d22",
+    "ink": "#e7e5df",
+    "muted": "#9da1aa",
+    "rule": "#2d3139",
+    "c0": "#8ba5ff",
+    "c1": "#ea8755",
+    "c2": "#229e81",
+    "c3": "#cf73b5",
+    "c4": "#e2b63f",
+    "c5": "#66c4ec",
+    "c6": "#815db7",
+    "c7": "#575b63",
+    "c8": "#e7e5df",
 }
 COLOURS = tuple(name for name in LIGHT if name.startswith("c"))
 

@@ -104,14 +104,13 @@ def _last(curve: BandCurve) -> float:
 
 def _hover_line(axes: svg.Axes, curve: BandCurve) -> dict[str, Any]:
     ys = svg.clip_finite(axes.y(curve.band.mean), svg.TOP, svg.BOTTOM)
+    points = zip(curve.band.mean, curve.band.low, curve.band.high, strict=True)
     return {
         "name": curve.name,
         "colour": curve.colour,
         "steps": curve.across.tolist(),
         # As text, since a value comes with its interval.
-        "values": [
-            _reading(*(float(edge[i]) for edge in curve.band)) for i in range(len(curve.across))
-        ],
+        "values": [_reading(float(mean), float(low), float(high)) for mean, low, high in points],
         "ys": [round(float(y), 1) if math.isfinite(y) else None for y in ys],
     }
 
@@ -226,8 +225,10 @@ def picture(rows: Sequence[Row], *, both: bool = True) -> str:
     caption = f"Mean over seeds, 95 % interval of the mean shaded; dashed: {base} (baseline)"
     caption += "; grey: all methods" if many else ""
     label = f"Held-out accuracy of {', '.join(row.runs.label for row in rows)}. {caption}."
-    clip = (svg.LEFT - 1, svg.TOP - 4, svg.RIGHT - svg.LEFT + 5, svg.BOTTOM - svg.TOP + 8)
-    box = 'x="{}" y="{}" width="{}" height="{}"'.format(*clip)
+    box = (
+        f'x="{svg.LEFT - 1}" y="{svg.TOP - 4}" width="{svg.RIGHT - svg.LEFT + 5}" '
+        f'height="{svg.BOTTOM - svg.TOP + 8}"'
+    )
     width, height = round(width) + 20, round(height) + 44
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '

@@ -240,18 +240,18 @@ def check_claim(claim: Claim, runs: Sequence[MethodRuns], threshold: float) -> T
     if claim.metric.endswith(TO_THRESHOLD) and cost in COSTS:
         effect, doubt = compare_costs(x, y, cost, threshold)
         paired, name = False, "P(cheaper)"
-        values = [cost_to_threshold(run, cost, threshold).at_least for run in (x, y)]
+        value, other = (cost_to_threshold(run, cost, threshold).at_least for run in (x, y))
         # Cheaper is a lower cost: what is 'better' here is the relation "<".
         found = statistics.verdict(effect, neutral=0.5, higher_is_better=False)
     else:
         effect, paired, doubt = compare_scores(x, y, claim.metric)
         name = "difference"
-        values = [float(scores(run, claim.metric).mean()) for run in (x, y)]
+        value, other = (float(scores(run, claim.metric).mean()) for run in (x, y))
         found = statistics.verdict(effect)
     wanted = {">": BETTER, "<": WORSE}.get(claim.relation)
     said = ALIKE if doubt or found == ALIKE else "yes" if found == wanted else "no"
     seeds = (len(x.seeds), len(y.seeds))
-    return Tested(claim, said, *values, effect, name, seeds, paired, doubt)
+    return Tested(claim, said, value, other, effect, name, seeds, paired, doubt)
 
 
 def claims_about(claims: Iterable[Claim], runs: Sequence[MethodRuns]) -> list[Claim]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
-import os
 import re
-import tempfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ class MethodRuns:
 
     Raises:
         ValueError: for a shape that does not fit, steps that do not ascend, a repeated seed, or
-            accuracies and tokens that cannot be.
+            accuracies and tokens that are impossible.
     """
 
     method: str
@@ -59,7 +58,7 @@ class MethodRuns:
     metrics: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        put = functools.partial(object.__setattr__, self)
         for name in ("seeds", "steps", "updates", "metric_steps"):
             put(name, np.asarray(getattr(self, name), dtype=np.int64))
         for name in ("accuracy", "tokens", "reward"):
@@ -106,7 +105,7 @@ def _check_values(runs: MethodRuns) -> None:
     for name in ("steps", "metric_steps"):
         if (np.diff(getattr(runs, name)) <= 0).any():
             raise ValueError(f"{runs.label}: {name} must ascend.")
-    # A comparison that fails for NaN as well.
+    # Written such that it fails for NaN, too.
     if not ((runs.accuracy >= 0) & (runs.accuracy <= 1 + ROUNDING)).all():
         raise ValueError(f"{runs.label}: accuracy must be within [0, 1], which is not so.")
     for name in ("tokens", "updates"):
@@ -137,7 +136,7 @@ def save(runs: MethodRuns, folder: Path | str) -> Path:
     arrays |= {METRIC_PREFIX + name: values for name, values in runs.metrics.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    write_bytes_atomic(path.with_suffix(".npz"), buffer.getvalue())
+    files.write_bytes_atomic(path.with_suffix(".npz"), buffer.getvalue())
     rest = {
         "method": runs.method,
         "point": runs.point,
@@ -149,26 +148,11 @@ def save(runs: MethodRuns, folder: Path | str) -> Path:
     return path
 
 
-def write_bytes_atomic(path: Path, content: bytes) -> None:
-    """Writes `content` so that a reader sees the old file or the whole new one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp's files are the owner's alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def load(path: Path | str) -> MethodRuns:
     """Reads what `save` wrote; `path` is that of the json.
 
     Raises:
-        ValueError: if a file is missing, lacks an entry, or holds values that cannot be.
+        ValueError: if a file is missing, lacks an entry, or holds impossible values.
     """
     path = Path(path)
     rest = files.read_json(path)

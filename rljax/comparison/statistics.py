@@ -103,7 +103,7 @@ class Options(NamedTuple):
 
 DEFAULT = Options()
 SHARE = Options(bounds=(0.0, 1.0))
-BAND = Options(resamples=2000)  # at each of many points, where nothing hangs on a digit
+BAND = Options(resamples=2000)  # at each of many points, where the last digit does not matter
 SHARE_BAND = BAND._replace(bounds=(0.0, 1.0))
 
 

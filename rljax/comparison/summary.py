@@ -13,7 +13,7 @@ def summarise(workdirs: Sequence[Path]) -> str:
     """Markdown of the final accuracies and claims of some comparisons, one column each.
 
     Args:
-        workdirs: that `write_comparison` wrote; the column is called by the folder.
+        workdirs: folders that `write_comparison` wrote; each gives its column its name.
 
     Raises:
         ValueError: for a folder without a finished comparison.

@@ -210,8 +210,14 @@ def claim_table(tested: Sequence[Tested]) -> tuple[list[str], list[list[str]]]:
         name = f"{claim.method} {claim.relation} {claim.other}"
         cells.append(
             [
-                *(name, claim.metric, claim.source, said),
-                *(show(one.value), show(one.other_value), effect, seeds),
+                name,
+                claim.metric,
+                claim.source,
+                said,
+                show(one.value),
+                show(one.other_value),
+                effect,
+                seeds,
             ]
         )
     return headers, cells
@@ -219,7 +225,10 @@ def claim_table(tested: Sequence[Tested]) -> tuple[list[str], list[list[str]]]:
 
 def markdown(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A table in markdown; columns of numbers are not aligned, texts are escaped."""
-    line = lambda entries: "| " + " | ".join(_escape(entry) for entry in entries) + " |"  # noqa: E731
+
+    def line(entries: Sequence[str]) -> str:
+        return "| " + " | ".join(_escape(entry) for entry in entries) + " |"
+
     return "\n".join([line(headers), "|" + " --- |" * len(headers), *map(line, cells)]) + "\n"
 
 

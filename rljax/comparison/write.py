@@ -9,7 +9,7 @@ from typing import Any
 from rljax.comparison import picture, table
 from rljax.comparison.page import page
 from rljax.comparison.results import Claim, check_claim, find_rows, notes
-from rljax.comparison.runs import MethodRuns, write_bytes_atomic
+from rljax.comparison.runs import MethodRuns
 from rljax.reporting import files
 
 TABLE, CSV, CLAIMS = "table.md", "table.csv", "claims.csv"
@@ -42,7 +42,7 @@ def write_comparison(
         "claims" (those of claims.csv), "notes" (what to mind) and "files" (names written).
 
     Raises:
-        ValueError: for labels that repeat, or a baseline, threshold or claim that cannot be.
+        ValueError: for labels that repeat, or an impossible baseline, threshold or claim.
     """
     workdir = Path(workdir)
     rows = find_rows(runs, baseline, threshold)
@@ -65,7 +65,7 @@ def write_comparison(
     for name in {CLAIMS, CURVES_PNG} - set(written):
         (workdir / name).unlink(missing_ok=True)
     if (image := picture.png(rows)) is not None:
-        write_bytes_atomic(workdir / CURVES_PNG, image)
+        files.write_bytes_atomic(workdir / CURVES_PNG, image)
         written.append(CURVES_PNG)
     return {
         "baseline": next(row.runs.label for row in rows if row.baseline),

@@ -84,7 +84,7 @@ def open_source(
         records: mappings, or for "problems" a sequence of `rljax.tasks.problem.Problem`, whose
             records have the columns prompt, reference, answer and demonstration.
         gym: keyword arguments of `rljax.tasks.reasoning_gym.ReasoningGym`, a set of problems.
-        symbols: arguments of `rljax.tasks.symbols.records.SymbolSet`, another.
+        symbols: arguments of `rljax.tasks.symbols.records.SymbolSet`, another set of problems.
         columns: columns that every record must have, with anything but null in them.
         text_columns: columns that every record must have as text; need not be in `columns` too.
         chat_columns: the same, but a list of {"role": text, "content": text} will do as well.
@@ -134,9 +134,9 @@ def _check_arguments(kind: str, given: Mapping[str, Any], path_field: str) -> No
     if given[needed] is None:
         field = path_field if needed == "path" else _argument(needed)
         raise ValueError(f"A {kind!r} source needs {needed!r} ({field}).")
-    extra = [name for name, value in given.items() if value is not None and name != needed]
-    if extra:
-        raise ValueError(f"A {kind!r} source does not read {extra} ({_argument(extra[0])}).")
+    unused = [name for name, value in given.items() if value is not None and name != needed]
+    if unused:
+        raise ValueError(f"A {kind!r} source does not read {unused} ({_argument(unused[0])}).")
 
 
 class JsonlSource(Sequence[Record]):

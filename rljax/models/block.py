@@ -11,12 +11,15 @@ from rljax.models.rotary import Rotation
 
 
 class Block(nnx.Module):
-    """Norms before each sublayer, after it, or both, by `config.norm_placement`."""
+    """One block; its norms are before each sublayer, after it, or both (`norm_placement`)."""
 
     def __init__(self, config: ModelConfig, *, layers: int, rngs: nnx.Rngs):
         before = config.norm_placement in ("pre", "both")
         after = config.norm_placement in ("post", "both")
-        norm = lambda used: RMSNorm(config, layers=layers) if used else None  # noqa: E731
+
+        def norm(used: bool) -> RMSNorm | None:
+            return RMSNorm(config, layers=layers) if used else None
+
         self.attention_norm = norm(before)
         self.attention = Attention(config, layers=layers, rngs=rngs)
         self.attention_out_norm = norm(after)

@@ -7,6 +7,7 @@ What the queries of a token attend to comes in parts (attention/partial.py):
     self     the tokens that are being computed
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ OWN_BLOCK = 64
 
 
 class Decoder(NamedTuple):
-    """A trunk whose layers are apart (Network.bind_layers)."""
+    """A trunk with one module for each layer (Network.bind_layers)."""
 
     model: Transformer
     blocks: tuple[Block, ...]
@@ -47,13 +48,14 @@ class Decoder(NamedTuple):
 
     @classmethod
     def of(cls, network: Network, unstacked: Params, slots: int) -> "Decoder":
-        """With parameters from `Network.unstack`, for sequences of up to `slots` tokens."""
+        """A decoder of parameters from `Network.unstack`, for sequences of up to `slots` tokens."""
         table = rotary(network.config, jnp.arange(slots)[None])
-        return cls(*network.bind_layers(unstacked), jax.tree.map(lambda x: x[0], table))
+        model, blocks = network.bind_layers(unstacked)
+        return cls(model, blocks, jax.tree.map(lambda x: x[0], table))
 
     @property
     def config(self) -> ModelConfig:
-        """Of the model."""
+        """The model's config."""
         return self.model.config
 
 
@@ -67,8 +69,8 @@ class PromptCache(NamedTuple):
 class Tiles(NamedTuple):
     """Rows sorted into tiles of one prompt each, so that its keys are read once for a tile.
 
-    The leading axis X is that of the shards of rows, which keep to themselves. A tile that is not
-    full repeats some row; tiles from `count` on are not used.
+    The leading axis X counts the shards of rows; a tile has rows of one shard only. A tile that is
+    not full repeats some row; tiles from `count` on are not used.
     """
 
     prompt: Array  # [X, M] i32, which prompt of the shard
@@ -81,9 +83,9 @@ class Tiles(NamedTuple):
 class Own(NamedTuple):
     """Where the tokens of rows lie in their own cache."""
 
-    column: Array  # [] i32, that of the current token
+    column: Array  # [] i32, the column of the current token
     age: Array  # [N] i32, tokens before it, in the columns before it
-    used: Array  # [] i32, columns that any row that matters has in use, the current one included
+    used: Array  # [] i32, columns in use by any row that matters, the current one included
 
 
 # (layer, q [N,S,H,h], k [N,S,K,h], v [N,S,K,h]) -> context [N,S,H,h]
@@ -96,7 +98,7 @@ def run_layers(decoder: Decoder, tokens: Array, positions: Array, attend: Attend
     x = embed(model.embedding[...], tokens, config.compute_dtype)
     x = x * jnp.asarray(config.embedding_scale, x.dtype) if config.embedding_scale != 1 else x
     x = constrain(x, "batch", None, "width")
-    look_up = lambda table: jnp.take(table, positions, axis=0, mode="clip")  # noqa: E731
+    look_up = functools.partial(jnp.take, indices=positions, axis=0, mode="clip")
     rotations = jax.tree.map(look_up, decoder.rotations)
     present = jnp.ones(tokens.shape, bool)
     for index, block in enumerate(decoder.blocks):
@@ -127,7 +129,7 @@ def decode(
         decoder: of the model.
         tokens: [N] i32.
         positions: [N] i32, in the row's own sequence.
-        prompts: B of them.
+        prompts: the caches of B prompts.
         tiles: which rows belong to which prompt; None: N / B rows each, in order.
         own: where the rows' tokens lie.
         cache: [N, K, C, h] of each layer.
@@ -160,7 +162,7 @@ def peek(
 ) -> Array:
     """Hidden states [N, k, D] of k tokens that might come next, each by itself; nothing is written.
 
-    Arguments as of `decode`, candidates [N, k] i32.
+    Arguments as in `decode`, and candidates [N, k] i32 in place of tokens.
     """
     config, count = decoder.config, candidates.shape[1]
 
@@ -210,7 +212,9 @@ def own_part(
     """
     rows, _, size, _ = cache.keys.shape
     if resolve_own_kernel(config, platform(), rows, size, cache.keys.dtype) == "ragged":
-        return ragged(q, cache, *own, config, window=window, current=current)
+        return ragged(
+            q, cache, own.column, own.age, own.used, config, window=window, current=current
+        )
     return _own_blocks(q, cache, own, config, window, current=current)
 
 
@@ -223,7 +227,7 @@ def _own_blocks(
     *,
     current: bool,
 ) -> Partial:
-    """By XLA: whole blocks of columns, from the current one back to the oldest in use."""
+    """`own_part` by XLA: whole blocks of columns, from the current one back to the oldest used."""
     size = cache.keys.shape[2]
     block = own_block(size)
 
@@ -309,19 +313,20 @@ def _tiled(
     config: ModelConfig,
     window: int,
 ) -> Partial:
-    """As `_shared` for rows in any order, some tiles at a time, as many as are in use."""
+    """`_shared` for rows in any order: some tiles at a time, as many as are in use."""
     shards, total, width = tiles.rows.shape
     turn_size = tiles.per_turn
-    split = lambda x: x.reshape(shards, -1, *x.shape[1:])  # noqa: E731
-    join = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    split = functools.partial(by_shard, shards=shards)
     q_rows, places, cache, lengths = jax.tree.map(split, (q, positions, cache, lengths))
 
     def turn(index: Array, found: Partial) -> Partial:
-        cut = lambda x: jax.lax.dynamic_slice_in_dim(x, index * turn_size, turn_size, axis=1)  # noqa: E731
+        def cut(x: Array) -> Array:
+            return jax.lax.dynamic_slice_in_dim(x, index * turn_size, turn_size, axis=1)
+
         prompt, rows = cut(tiles.prompt), cut(tiles.rows)
-        of_prompt = jax.tree.map(lambda x: join(pick(x, prompt)), (cache, lengths))
-        picked = pick(q_rows, rows), pick(places, rows)
-        part = _shared(*(join(x) for x in picked), *of_prompt, config, window)
+        keys, their_lengths = jax.tree.map(lambda x: joined(pick(x, prompt)), (cache, lengths))
+        queries, their_places = joined(pick(q_rows, rows)), joined(pick(places, rows))
+        part = _shared(queries, their_places, keys, their_lengths, config, window)
 
         def put(whole: Array, x: Array) -> Array:
             x = x.reshape(shards, turn_size, *x.shape[1:])
@@ -335,7 +340,18 @@ def _tiled(
     turns = (tiles.count + turn_size - 1) // turn_size
     found = jax.lax.fori_loop(0, turns, turn, found)
     flat = jax.tree.map(lambda x: x.reshape(shards, total * width, *x.shape[3:]), found)
-    return jax.tree.map(lambda x: join(pick(x, tiles.place)), flat)
+    return jax.tree.map(lambda x: joined(pick(x, tiles.place)), flat)
+
+
+def by_shard(x: Array, shards: int) -> Array:
+    """[X * A, ...] -> [X, A, ...]: rows, sorted by the shard that has them."""
+    # Not -1, which is undefined for an array without columns.
+    return x.reshape(shards, len(x) // shards, *x.shape[1:])
+
+
+def joined(x: Array) -> Array:
+    """The inverse of `by_shard`: [X, A, ...] -> [X * A, ...]."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def pick(x: Array, index: Array) -> Array:

@@ -5,18 +5,18 @@ from collections.abc import Callable, Collection
 
 import jax
 from jax import Array
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from rljax.models.lora import flatten, unflatten
 from rljax.models.network import Leaves, Network, Params
 from rljax.models.quantize import Quantised, quantise
-from rljax.parallel.rules import fitting
+from rljax.parallel.rules import fitting_sharding
 
 Path = tuple[str, ...]  # of a parameter
 
 
 def quantiser(network: Network, mesh: Mesh) -> Callable[[Path, Array], Array | Quantised]:
-    """A function of a parameter's path and numbers, which holds it as `config.lora.base` says.
+    """A function (path, parameter) -> the parameter in the form that `config.lora.base` names.
 
     The kernels of all projections are quantised, and deleted in full as soon as that is done.
     Embeddings, norms, biases, routers and experts keep their precision.
@@ -34,7 +34,7 @@ def quantiser(network: Network, mesh: Mesh) -> Callable[[Path, Array], Array | Q
 
 
 def quantise_base(network: Network, frozen: Params, mesh: Mesh) -> Params:
-    """`quantiser` of all parameters of a tree; only one of them is there twice at a time."""
+    """A whole tree through `quantiser`; no more than one parameter at a time is held twice."""
     held = quantiser(network, mesh)
     return unflatten({path: held(path, leaf) for path, leaf in flatten(frozen).items()})
 
@@ -42,7 +42,7 @@ def quantise_base(network: Network, frozen: Params, mesh: Mesh) -> Params:
 def quantised_in_parts(
     network: Network, mesh: Mesh, read: Callable[[Collection[Path]], Leaves]
 ) -> Params:
-    """All parameters, such that of those to quantise one at a time is there in full.
+    """All parameters; of those that are quantised, only one at a time is held in full.
 
     Args:
         network: whose parameters.
@@ -68,14 +68,12 @@ def parameter_shapes(network: Network) -> Params:
 def parameter_shardings(network: Network, mesh: Mesh) -> Params:
     """`network.shardings(mesh)`, with the quantised matrices of the base.
 
-    Codes lie as their matrix does; so do scales, along those axes on which they still divide.
+    Codes are split as their matrix is; so are scales, along the axes where that is possible.
     """
     leaves = flatten(network.shardings(mesh))
     shapes = flatten(parameter_shapes(network))
     for path in _kernels(network):
-        place = lambda leaf, spec=leaves[path].spec: NamedSharding(  # noqa: E731
-            mesh, fitting(spec, leaf.shape, mesh.shape)
-        )
+        place = functools.partial(fitting_sharding, mesh, leaves[path].spec)
         leaves[path] = jax.tree.map(place, shapes[path])
     return unflatten(leaves)
 

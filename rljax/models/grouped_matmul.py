@@ -1,8 +1,8 @@
 """Products of sorted rows with one matrix per group: row r of group g becomes x[r] @ weights[g].
 
 Two forms, chosen by the platform that is compiled for. On accelerators `jax.lax.ragged_dot`. On
-CPU, where that one multiplies every row with every matrix, a loop over blocks of rows: it does the
-work of the rows that there are, and leaves groups without rows alone.
+CPU, where that one multiplies every row with every matrix, a loop over blocks of rows: it computes
+only the rows that exist, and skips groups without rows.
 """
 
 import functools
@@ -72,7 +72,7 @@ def _whole(weights: Array, dtype: jnp.dtype, split: Split | None) -> Array:
 
 
 def _ragged_gradients(x: Array, weights: Array, sizes: Array, dy: Array) -> tuple[Array, Array]:
-    product = lambda x, weights: jax.lax.ragged_dot(x, weights, sizes)  # noqa: E731
+    product = functools.partial(jax.lax.ragged_dot, group_sizes=sizes)
     return jax.vjp(product, x, weights)[1](dy)
 
 
@@ -105,7 +105,7 @@ class _Blocks(NamedTuple):
 
 
 def _loop(x: Array, weights: Array, sizes: Array, contract: int = 1) -> Array:
-    """`contract` is the axis of the weights that meets the last one of x; 2: transposed."""
+    """x times the weights, summed over their axis `contract`; with 2 they are transposed."""
     blocks = _Blocks.of(len(x), sizes)
     padded = blocks.pad(x)
 
@@ -113,7 +113,7 @@ def _loop(x: Array, weights: Array, sizes: Array, contract: int = 1) -> Array:
         group, start = blocks.at(block)
         part = jax.lax.dynamic_slice_in_dim(padded, start, blocks.rows)
         y = jax.lax.dot_general(part, weights[group], (((1,), (contract - 1,)), ((), ())))
-        # What is wrong beyond the group is overwritten by the next block.
+        # Rows beyond the group are wrong here; the next block overwrites them.
         return jax.lax.dynamic_update_slice_in_dim(out, y, start, 0)
 
     out = jnp.zeros((len(padded), weights.shape[3 - contract]), x.dtype)

@@ -1,6 +1,6 @@
 """Values and rewards: the trunk with another head than the language model's.
 
-What counts as a token is segment_ids, never an id: rows may be padded on either side, with any id.
+`segment_ids` alone say what is a token: rows may be padded on either side, with any id.
 """
 
 import jax.numpy as jnp
@@ -33,9 +33,9 @@ def token_values(
 def sequence_rewards(
     network: Network, params: Params, tokens: Array, positions: Array, segment_ids: Array
 ) -> Array:
-    """The scores at the last token of each row, which is the last one that is no padding.
+    """The scores at the last token of each row; padding is no token.
 
-    Arguments as of `token_values`; one sequence a row.
+    Arguments as in `token_values`; one sequence a row.
 
     Returns:
         [N, O] f32; zero for a row without tokens.
@@ -58,7 +58,7 @@ def process_rewards(
 ) -> Array:
     """The scores at the ends of reasoning steps.
 
-    Arguments as of `token_values`, and
+    Arguments as in `token_values`, and
 
     Args:
         steps: [N, J] i32, slots in which the steps end; -1 fills rows with fewer than J steps.

@@ -25,17 +25,18 @@ INT8_BOUND = 127.0
 
 def empty_cache(config: ModelConfig, rows: int, columns: int, dtype: str = "") -> Cache:
     """Zeros for every layer; dtype "": the compute dtype, or "int8"."""
-    shape = (rows, config.kv_heads, columns, config.head_dim)
+    kept = jnp.int8 if dtype == "int8" else config.compute_dtype
 
-    def layer() -> KeyValues:
-        if dtype == "int8":
-            codes = lambda: constrain(jnp.zeros(shape, jnp.int8), *AXES)  # noqa: E731
-            scale = lambda: constrain(jnp.zeros(shape[:-1]), *AXES[:-1])  # noqa: E731
-            return KeyValues(codes(), codes(), scale(), scale())
-        zeros = lambda: constrain(jnp.zeros(shape, config.compute_dtype), *AXES)  # noqa: E731
-        return KeyValues(zeros(), zeros())
+    def numbers() -> Array:
+        shape = (rows, config.kv_heads, columns, config.head_dim)
+        return constrain(jnp.zeros(shape, kept), *AXES)
 
-    return tuple(layer() for _ in range(config.layers))
+    def scales() -> Array | None:
+        if dtype != "int8":
+            return None
+        return constrain(jnp.zeros((rows, config.kv_heads, columns)), *AXES[:-1])
+
+    return tuple(KeyValues(numbers(), numbers(), scales(), scales()) for _ in range(config.layers))
 
 
 @functools.cache

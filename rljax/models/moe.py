@@ -5,8 +5,8 @@ multiplies the rows sent to it and nothing else (grouped_matmul.py).
 
 Over the mesh axis "expert" the experts are split, and so are the rows of tokens. Each device
 gathers the tokens of that axis and runs its own experts on them; the results are summed and split
-again. On up to K devices an all-to-all of the pairs would send as much, and would need room for the
-worst routing.
+again. On up to K devices an all-to-all of the pairs would send as much, and would need memory for
+the worst case of routing.
 """
 
 import functools
@@ -91,9 +91,12 @@ class MixtureOfExperts(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, layers: int, rngs: nnx.Rngs):
         experts, width, hidden = config.experts, config.width, config.expert_width
-        make = lambda shape, axes, std: make_param(  # noqa: E731
-            rngs.params(), (layers, *shape), ("layers", *axes), normal(std), config
-        )
+
+        def make(shape: tuple[int, ...], axes: tuple[str, ...], std: float) -> nnx.Param:
+            return make_param(
+                rngs.params(), (layers, *shape), ("layers", *axes), normal(std), config
+            )
+
         self.config = config
         self.router = make((width, experts), ("embed", "experts"), width**-0.5)
         self.gate = make((experts, width, hidden), GATE_AXES, width**-0.5)
@@ -166,14 +169,14 @@ def _mixture(
     sizes: dict[str, int],
     token_axes: tuple[str, ...],
 ) -> tuple[Array, Routing]:
-    """One device's part: its tokens [n, s, D], its experts; `sizes` are those of the mesh axes.
+    """One device's part: its tokens [n, s, D] and its experts; `sizes`: of the mesh's axes.
 
     Where axes have size 1, or there is no mesh, nothing is communicated.
     """
     shape, split = x.shape, {axis for axis, size in sizes.items() if size > 1}
     x, present = x.reshape(-1, shape[-1]), present.reshape(-1, 1)
     choice = choose_experts(x, weights.router, weights.router_bias, config)
-    chosen = jnp.where(present, choice.experts, config.experts)  # padding: an expert beyond
+    chosen = jnp.where(present, choice.experts, config.experts)  # padding: no expert
     gates = choice.gates
     routing = Routing(
         counts=_count(chosen, config.experts).astype(jnp.float32),
@@ -183,7 +186,7 @@ def _mixture(
     if axes := tuple(axis for axis in token_axes if axis in split):
         routing = jax.lax.psum(routing, axes)
     if EXPERT in split:
-        gather = lambda array: jax.lax.all_gather(array, EXPERT, tiled=True)  # noqa: E731
+        gather = functools.partial(jax.lax.all_gather, axis_name=EXPERT, tiled=True)
         x, gates, chosen = gather(x), gather(gates), gather(chosen)
         chosen = chosen - jax.lax.axis_index(EXPERT) * len(weights.gate)
     y = _run_experts(weights, x, gates, chosen, config, split)
@@ -202,7 +205,7 @@ def _count(chosen: Array, experts: int) -> Array:
 def _run_experts(
     weights: _Weights, x: Array, gates: Array, chosen: Array, config: ModelConfig, split: set[str]
 ) -> Array:
-    """[t, D]: of each token the sum over those of its experts that are here.
+    """[t, D]: for each token, the sum over those of its experts that are on this device.
 
     Args:
         weights: of G experts.
@@ -249,7 +252,7 @@ def _sort(chosen: Array, experts: int) -> _Pairs:
     pairs = jnp.argsort(jnp.where(here, chosen, experts).reshape(-1), stable=True)
     numbers = jnp.arange(len(pairs), dtype=jnp.int32)
     rows = jnp.zeros_like(numbers).at[pairs].set(numbers, unique_indices=True)
-    # A token's choices differ, so that no more pairs than these can be of experts here.
+    # A token's choices differ: no more pairs than these can go to experts on this device.
     room = tokens * min(choices, experts)
     rows = jnp.minimum(rows, room - 1).reshape(chosen.shape)
     pairs = pairs[:room].astype(jnp.int32)
@@ -264,7 +267,7 @@ def _sort(chosen: Array, experts: int) -> _Pairs:
 def _spread(x: Array, places: _Places) -> Array:
     """[items, D] -> [R, D], each row a copy of its item.
 
-    This and `_collect` are each other's transpose; told so, neither is differentiated to a scatter.
+    This and `_collect` are each other's transpose. JAX would make scatters of their gradients.
     """
     return x[places.items]
 

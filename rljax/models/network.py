@@ -57,11 +57,14 @@ class Network:
 
         Decoding reads every layer once for each token: slices of a stack would be copied each time.
         """
-        layer = lambda index: jax.tree.map(lambda x: x[index], params["blocks"])  # noqa: E731
+
+        def layer(index: int) -> Params:
+            return jax.tree.map(lambda x: x[index], params["blocks"])
+
         return {**params, "blocks": tuple(layer(index) for index in range(self.config.layers))}
 
     def bind_layers(self, unstacked: Params) -> tuple[Transformer, tuple[Block, ...]]:
-        """The module without usable blocks of its own, and its blocks, from `unstack`."""
+        """The module, whose own blocks must not be used, and the blocks that `unstack` made."""
         blocks = unstacked["blocks"]
         model = self.bind({**unstacked, "blocks": blocks[0]})
         return model, tuple(nnx.merge(self.block_graph, layer) for layer in blocks)
@@ -88,7 +91,7 @@ class Network:
         """Some of the parameters that `init` makes, without making the others.
 
         Args:
-            key: as of `init`.
+            key: as in `init`.
             mesh: to place them on.
             paths: of the parameters in the nested dicts.
 

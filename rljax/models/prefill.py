@@ -14,7 +14,16 @@ from jax import Array
 
 from rljax.models.attention.partial import KeyValues, Partial, attend_part, context, merge
 from rljax.models.config import ModelConfig
-from rljax.models.decoding import Decoder, PromptCache, by_head, by_kv_head, chunk_part, run_layers
+from rljax.models.decoding import (
+    Decoder,
+    PromptCache,
+    by_head,
+    by_kv_head,
+    by_shard,
+    chunk_part,
+    joined,
+    run_layers,
+)
 from rljax.models.kv_cache import Cache, columns, empty_cache, stored
 
 # Columns of a chunk at most.
@@ -33,7 +42,7 @@ class _Cut(NamedTuple):
 
     @classmethod
     def of(cls, prompts: int, slots: int, shards: int, tokens: int) -> "_Cut":
-        """For chunks of about so many tokens in each shard."""
+        """A cut into chunks of about so many tokens in each shard."""
         of_shard = prompts // shards
         chunks = math.ceil(slots / CHUNK_COLUMNS)
         size = math.ceil(slots / chunks)
@@ -56,9 +65,9 @@ def prefill(
         decoder: of the model.
         prompts: [B, P] i32, padded on the left.
         lengths: [B] i32, tokens of each, at least 1.
-        shards: of the rows; divides B.
-        chunk_tokens: of each shard, computed at a time, about.
-        cache_dtype: as of `empty_cache`.
+        shards: number of shards of the rows; divides B.
+        chunk_tokens: about how many tokens of each shard are computed at a time.
+        cache_dtype: as in `empty_cache`.
 
     Returns:
         The cache, and the normed hidden states [B, D] of the last tokens.
@@ -67,8 +76,7 @@ def prefill(
     slots = prompts.shape[1]
     from_left = jnp.arange(cut.chunks * cut.columns) + slots - lengths[:, None]
     tokens = jnp.take_along_axis(prompts, jnp.minimum(from_left, slots - 1), axis=1)
-    by_shard = lambda x: x.reshape(shards, cut.prompts, *x.shape[1:])  # noqa: E731
-    tokens, lengths = by_shard(tokens), by_shard(lengths)
+    tokens, lengths = by_shard(tokens, shards), by_shard(lengths, shards)
     order = jnp.broadcast_to(jnp.arange(cut.prompts), lengths.shape)
     if cut.blocks > 1:
         order = jnp.argsort(-lengths, axis=1)
@@ -79,9 +87,8 @@ def prefill(
         return jnp.pad(x, [(0, 0), (0, fill)] + [(0, 0)] * (x.ndim - 2))
 
     def unsort(x: Array) -> Array:
-        x = x.reshape(shards, cut.blocks * cut.rows, *x.shape[1:])
-        x = jax.vmap(lambda x, place: x[place])(x, jnp.argsort(order, axis=1))
-        return x.reshape(shards * cut.prompts, *x.shape[2:])
+        x = by_shard(x, shards)
+        return joined(jax.vmap(lambda x, place: x[place])(x, jnp.argsort(order, axis=1)))
 
     cache, hidden = _all_chunks(decoder, sort(tokens), sort(lengths), cut, cache_dtype)
     if cut.blocks > 1 or cut.rows > cut.prompts:
@@ -134,17 +141,15 @@ class _Part(NamedTuple):
     def rows_of(self, x: Array) -> Array:
         """[X * B', ...] -> [X * rows, ...], the rows of the block."""
         cut = self.cut
-        x = x.reshape(cut.shards, cut.blocks * cut.rows, *x.shape[1:])
-        x = jax.lax.dynamic_slice_in_dim(x, self.block * cut.rows, cut.rows, axis=1)
-        return x.reshape(-1, *x.shape[2:])
+        x = by_shard(x, cut.shards)
+        return joined(jax.lax.dynamic_slice_in_dim(x, self.block * cut.rows, cut.rows, axis=1))
 
     def put(self, whole: Array, x: Array, start: tuple) -> Array:
-        """The inverse, for x [X * rows, ...] which begins at `start` of the axes after the rows."""
+        """The inverse: `whole` with x [X * rows, ...] written at `start` of the further axes."""
         cut = self.cut
-        split = whole.reshape(cut.shards, cut.blocks * cut.rows, *whole.shape[1:])
-        x = x.reshape(cut.shards, cut.rows, *x.shape[1:])
         at = (0, self.block * cut.rows, *start)
-        return jax.lax.dynamic_update_slice(split, x, at).reshape(whole.shape)
+        split, x = by_shard(whole, cut.shards), by_shard(x, cut.shards)
+        return joined(jax.lax.dynamic_update_slice(split, x, at))
 
 
 def _compute(
@@ -207,7 +212,7 @@ def _attend(
 
         def earlier(number: Array, found: Partial) -> Partial:
             start = number * columns_of
-            # What a shorter prompt has here is of no account: it has ended before this chunk.
+            # What a shorter prompt has here does not matter: it has ended before this chunk.
             seen = jnp.ones((1, 1, 1, columns_of), bool)
             if window:
                 near = back + part.first - start < window

@@ -108,7 +108,7 @@ def _gemma3(
     scalar: int = 256,
     long: bool = True,
 ) -> dict[str, Any]:
-    """`long`: with the context of the sizes from 4b on."""
+    """A size of Gemma 3; `long`: with the context of the sizes from 4b on."""
     return _member(
         "gemma3_text",
         vocab_size=262_208 if long else 262_144,

@@ -37,12 +37,12 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def embed(table: Array, tokens: Array, dtype: jnp.dtype) -> Array:
     """Rows of table [V, D] in `dtype`: tokens [N, S] i32 -> [N, S, D]."""
-    # Rows of tokens are split over fsdp, and so is the table's width: look up in whole rows.
+    # Both the rows of tokens and the table's width are split over fsdp: gather the table's rows.
     return constrain(table.astype(dtype), "vocab", "width")[tokens]
 
 
 def _embed_forward(table: Array, tokens: Array, dtype: jnp.dtype) -> tuple[Array, tuple]:
-    # An array without numbers tells the shape and the dtype of the table.
+    # An empty array keeps the number of rows and the dtype of the table.
     return embed(table, tokens, dtype), (tokens, jnp.zeros((table.shape[0], 0), table.dtype))
 
 
@@ -57,5 +57,5 @@ embed.defvjp(_embed_forward, _embed_backward)
 
 
 def _sum_dtype(x: Array) -> jnp.dtype:
-    """At least float32."""
+    """The dtype of a sum: that of x, but at least float32."""
     return jnp.promote_types(x.dtype, jnp.float32)

@@ -26,10 +26,22 @@ NF4_TILE = 64
 # Quantiles of the normal distribution, one for each code (arXiv:2305.14314, appendix E).
 NF4_VALUES = np.array(
     [
-        *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
-        *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
-        *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
-        *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+        -1.0,
+        -0.6961928009986877,
+        -0.5250730514526367,
+        -0.39491748809814453,
+        -0.28444138169288635,
+        -0.18477343022823334,
+        -0.09105003625154495,
+        0.0,
+        0.07958029955625534,
+        0.16093020141124725,
+        0.24611230194568634,
+        0.33791524171829224,
+        0.44070982933044434,
+        0.5626170039176941,
+        0.7229568362236023,
+        1.0,
     ],
     np.float32,
 )
@@ -58,13 +70,13 @@ class Quantised:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the matrix."""
+        """The matrix's shape."""
         halved = self.kind == "nf4"
         return (*self.codes.shape[:-1], self.codes.shape[-1] * (2 if halved else 1))
 
     @property
     def ndim(self) -> int:
-        """Of the matrix."""
+        """How many axes the matrix has."""
         return self.codes.ndim
 
     def __getitem__(self, index: Any) -> "Quantised":
@@ -82,10 +94,10 @@ class Quantised:
         return (values.astype(jnp.float32) * scale).astype(dtype)
 
     def gathered(self, axes: tuple[str, ...]) -> "Quantised":
-        """Whole over fsdp, inside jit; where no mesh is set, as it is.
+        """The matrix gathered over fsdp, inside jit; where no mesh is set, as it is.
 
-        Without this the partitioner may as well dequantise first, and gather four to eight times
-        the bytes.
+        Without this the partitioner may dequantise first, and then gather four to eight times the
+        bytes.
 
         Args:
             axes: logical names of the matrix's axes (parallel/rules.py).
@@ -94,9 +106,10 @@ class Quantised:
         if mesh.empty:
             return self
         spec = partition_spec(["width" if name == "embed" else name for name in axes])
-        pin = lambda part: jax.lax.with_sharding_constraint(  # noqa: E731
-            part, fitting(spec, part.shape, mesh.shape)
-        )
+
+        def pin(part: Array) -> Array:
+            return jax.lax.with_sharding_constraint(part, fitting(spec, part.shape, mesh.shape))
+
         return jax.tree.map(pin, self)
 
 

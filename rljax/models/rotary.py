@@ -3,9 +3,11 @@
 Sines and cosines are computed once per forward pass and shared by all layers of a kind.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -30,8 +32,8 @@ class Rotary(NamedTuple):
         """The rotation of one layer; `is_global` is a [] bool."""
         if self.local_layers is None:
             return self.global_layers
-        pairs = zip(self.global_layers, self.local_layers, strict=True)
-        return Rotation(*(jnp.where(is_global, one, other) for one, other in pairs))
+        choose = functools.partial(jnp.where, is_global)
+        return jax.tree.map(choose, self.global_layers, self.local_layers)
 
 
 def frequencies(

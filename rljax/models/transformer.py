@@ -30,9 +30,13 @@ class Transformer(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
-        vocab, width = config.padded_vocab_size, config.width
-        table = ((vocab, width), ("vocab", "embed"), normal(width**-0.5), config)
-        self.embedding = make_param(rngs.params(), *table)
+        width = config.width
+
+        def table() -> nnx.Param:
+            shape = (config.padded_vocab_size, width)
+            return make_param(rngs.params(), shape, ("vocab", "embed"), normal(width**-0.5), config)
+
+        self.embedding = table()
         self.blocks = Block(config, layers=config.layers, rngs=rngs)
         self.final_norm = RMSNorm(config)
         if config.head != "language_model":
@@ -45,7 +49,7 @@ class Transformer(nnx.Module):
                     rngs.params(), (outputs,), ("head",), constant(0.0), config
                 )
         elif not config.tied_embeddings:
-            self.output = make_param(rngs.params(), *table)
+            self.output = table()
 
     def __call__(
         self,
@@ -64,14 +68,7 @@ class Transformer(nnx.Module):
             group: of shared-prefix rows, S = P + G*T; positions of each completion continue those
                 of the prompt, segment_ids are 1 on tokens.
         """
-        attend = make_attend(self.config, positions, segment_ids, group)
-
-        def layer(block: Block, x: Array, at: _Layer) -> tuple[Array, Routing | None]:
-            seen = lambda q, k, v: attend(q, k, v, at.is_global)  # noqa: E731
-            return block(x, rope.of(at.is_global), seen, segment_ids > 0)
-
-        rope = rotary(self.config, positions)
-        x, routing = self._trunk(tokens, layer)
+        x, routing = self._trunk(tokens, self._layer(positions, segment_ids, group))
         return Encoded(self.final_norm(x), routing)
 
     def hidden_states(self, tokens: Array, positions: Array, segment_ids: Array) -> Array:
@@ -79,12 +76,10 @@ class Transformer(nnx.Module):
 
         Holds all of them at once: for comparisons and probes, not for training.
         """
-        attend = make_attend(self.config, positions, segment_ids)
-        rope = rotary(self.config, positions)
+        run = self._layer(positions, segment_ids, None)
 
         def layer(block: Block, x: Array, at: _Layer) -> tuple[Array, Array]:
-            seen = lambda q, k, v: attend(q, k, v, at.is_global)  # noqa: E731
-            left, _ = block(x, rope.of(at.is_global), seen, segment_ids > 0)
+            left, _ = run(block, x, at)
             return left, x
 
         last, entered = self._trunk(tokens, layer)
@@ -104,6 +99,19 @@ class Transformer(nnx.Module):
         """[..., D] -> [..., head_outputs] f32, of a value, reward or process-reward head."""
         scores = hidden.astype(jnp.float32) @ self.head[...].astype(jnp.float32)
         return scores + self.head_bias[...] if self.config.head_bias else scores
+
+    def _layer(self, positions: Array, segment_ids: Array, group: GroupLayout | None) -> Callable:
+        """(block, x, at) -> (x, routing): one layer on whole rows, for `_trunk`."""
+        attend = make_attend(self.config, positions, segment_ids, group)
+        rope = rotary(self.config, positions)
+
+        def layer(block: Block, x: Array, at: _Layer) -> tuple[Array, Routing | None]:
+            def seen(q: Array, k: Array, v: Array) -> Array:
+                return attend(q, k, v, at.is_global)
+
+            return block(x, rope.of(at.is_global), seen, segment_ids > 0)
+
+        return layer
 
     def _trunk(self, tokens: Array, layer: Callable) -> tuple[Array, Any]:
         """Embeds and scans `layer(block, x, at) -> (x, kept)` over the blocks; stacks `kept`."""

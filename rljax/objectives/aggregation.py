@@ -2,7 +2,7 @@
 
 Every aggregation is a table of weights, `loss = sum(weights * per_token_loss)`. The weights depend
 on the mask only and are computed once, on the global batch, before it is cut into micro-batches or
-spread over devices; averaging the means of micro-batches would weigh tokens by the luck of the cut.
+spread over devices. A mean of the means of micro-batches would depend on how the batch was cut.
 
 Names in other libraries:
 
@@ -74,8 +74,8 @@ def sequence_mean_token_scale(mask: Array, *, aggregation_length: int | None = N
 
     Args:
         mask: [N, T] bool.
-        aggregation_length: the constant, in tokens; None takes T, which makes the loss depend on
-            how far the batch is padded.
+        aggregation_length: the constant, in tokens; None takes T: the loss then depends on how far
+            the batch is padded.
 
     Returns:
         [N, T] f32 weights.

@@ -1,7 +1,7 @@
-"""Balancing the load of experts: an auxiliary loss, or a bias that is moved after the update.
+"""Balancing the load of experts: an auxiliary loss, or a bias that changes after each update.
 
-All functions work on the last axis, so that layers can be stacked before it. Counts are those of
-the whole batch: over all devices and micro-batches, without padding.
+All functions work on the last axis, so that layers can be stacked before it. Counts belong to the
+whole batch: they add up all devices and micro-batches, without padding.
 """
 
 import jax
@@ -24,7 +24,7 @@ def auxiliary_loss(
         counts: [..., E] f32, pairs sent to each expert; constant in the gradient.
         probabilities: [..., E] f32, sum over tokens of router probabilities that sum to 1.
         tokens: [...] f32, tokens routed. Without any the loss is 0.
-        alpha: its weight.
+        alpha: weight of the loss.
 
     Returns:
         [...] f32.
@@ -40,8 +40,8 @@ def bias_update(counts: Array, *, rate: float = 0.001) -> Array:
 
         rate * sign(mean(c) - c_i)        sign(0) = 0
 
-    The new bias is for the next batch: used on the one it was counted on, it would tell tokens
-    about later ones. Its sum is not 0 in general.
+    The new bias is for the next batch. Used on the batch that was counted, it would tell tokens
+    about later tokens. Its sum is not 0 in general.
 
     Args:
         counts: [..., E] f32.

@@ -1,8 +1,8 @@
 """What a run logs about its updates: weights, ratios, clipping, noise.
 
-What can be logged of every update is returned as sums (objectives/metrics.py), to be added up over
-micro-batches, devices and updates. Plain scalars want the whole batch at once. All are constants;
-rows and tokens outside the mask may hold anything.
+What can be logged for every update is returned as sums (objectives/metrics.py), to be added up over
+micro-batches, devices and updates. Functions that return plain scalars need the whole batch at
+once. All results are constants; rows and tokens outside the mask may hold anything.
 """
 
 from typing import NamedTuple
@@ -38,29 +38,29 @@ def policy_diagnostics(
     mask: Array,
     ref_logprobs: Array | None = None,
 ) -> dict[str, Metric]:
-    """What every policy-gradient method logs of its policies, whatever its loss makes of them.
+    """What every policy-gradient method logs about its policies, whatever its loss is.
 
     Args:
-        logprobs: [N, T] f32, of the policy that is updated.
-        old_logprobs: [N, T] f32, of the policy that the step started from, by the trainer.
+        logprobs: [N, T] f32, under the policy that is updated.
+        old_logprobs: [N, T] f32, under the policy that the step started from, by the trainer.
         behavior_logprobs: [N, T] f32, as the sampler reported them.
         mask: [N, T] bool.
-        ref_logprobs: [N, T] f32, of the reference, where there is one.
+        ref_logprobs: [N, T] f32, under the reference, where there is one.
 
     Returns:
-        Sums by name; names in brackets are those of what they become.
+        Sums by name; in brackets the names of the numbers that they become.
         - `ratio` (`ratio_min`, `ratio_q1`, ..., `ratio_max`): policy / old policy, token by token.
-        - `effective_sample_size`: of the weights policy / sampler, token by token.
+        - `effective_sample_size`: from the weights policy / sampler, token by token.
         - `old_policy_kl_k1`, `_k2`, `_k3` (and `_error` each): KL(old policy || policy), on samples
           of the old policy.
-        - `sampler_trainer_gap` and what else `sampler_gap` gives.
+        - `sampler_trainer_gap` and the other sums of `sampler_gap`.
         - with a reference `kl_to_start_k1`, `_k2`, `_k3` (and `_error` each): KL(policy ||
-          reference), on samples of the old policy: exact in a step's first update; and
-          `kl_to_start`, the same as its k3.
+          reference), on samples of the old policy, which are the policy's own in a step's first
+          update; and `kl_to_start`, the same as `kl_to_start_k3`.
     """
-    moved = jnp.where(mask, logprobs - old_logprobs, 0.0)
+    log_ratio = jnp.where(mask, logprobs - old_logprobs, 0.0)
     metrics = {
-        "ratio": RatioCounts(bin_counts(moved, mask)),
+        "ratio": RatioCounts(bin_counts(log_ratio, mask)),
         "effective_sample_size": weight_sums(
             jnp.exp(_clamped(sampler_log_ratio(logprobs, behavior_logprobs, mask))), mask
         ),
@@ -83,7 +83,7 @@ def _clamped(log_ratio: Array) -> Array:
 
 
 def masked_quantile(values: Array, mask: Array, quantile: float | Array) -> Array:
-    """Quantile of the True slots, linear between neighbours (the default of NumPy and PyTorch).
+    """A quantile of the True slots, linear between neighbours (the default of NumPy and PyTorch).
 
     Args:
         values: [...] f32.
@@ -115,9 +115,9 @@ def weight_sums(weights: Array, mask: Array) -> WeightSums:
 
 
 def effective_sample_size(weights: Array, mask: Array) -> Array:
-    """Share of the tokens that weights of this spread are worth: mean(w)^2 / mean(w^2).
+    """The share of the tokens that are left, in effect, by these weights: mean(w)^2 / mean(w^2).
 
-    A plain scalar. 1 for equal weights, 1/n where one of n holds everything.
+    A plain scalar: 1 for equal weights, 1/n where one of n weights is all.
 
     Args:
         weights: [N, T] f32, >= 0.
@@ -155,9 +155,9 @@ def clip_shares(
         clip_high: clip width above 1.
 
     Returns:
-        `clip_share_positive_high` and `clip_share_negative_low`, whose gradient clipping drops;
-        `clip_share_positive_low` and `clip_share_negative_high`, which moved the wrong way and keep
-        it. A single number over all would hide a side.
+        `clip_share_positive_high` and `clip_share_negative_low`: clipping drops the gradient of
+        these tokens. `clip_share_positive_low` and `clip_share_negative_high`: these have changed
+        in the wrong direction and keep their gradient.
     """
     ratio = jnp.exp(jnp.where(mask, log_ratio, 0.0))
     shares = {}
@@ -282,7 +282,7 @@ def pass_at_k(correct: Array, group_ids: Array, mask: Array, *, k: int) -> SumCo
     group = group_statistics(correct.astype(float), present, group_ids)
     wrong = jnp.round(group.size * (1.0 - group.mean))
     drawn = jnp.arange(k)
-    # The factor at drawn = wrong is 0 and settles the product; later ones must not turn it over.
+    # The factor at drawn = wrong is 0 and makes the product 0; later factors are kept from below 0.
     misses = jnp.maximum(wrong[:, None] - drawn, 0.0) / jnp.maximum(
         group.size[:, None] - drawn, 1.0
     )
@@ -292,7 +292,7 @@ def pass_at_k(correct: Array, group_ids: Array, mask: Array, *, k: int) -> SumCo
 
 
 def solved_differences(first: Array, second: Array) -> dict[str, SumCount]:
-    """Which problems one model solves and another does not; shares of all problems.
+    """Shares of the problems that two models solve: both, only one of them, or neither.
 
     Args:
         first: [B] bool, solved by the first model (by any of its k samples, say).
@@ -300,7 +300,7 @@ def solved_differences(first: Array, second: Array) -> dict[str, SumCount]:
 
     Returns:
         `solved_by_both`, `solved_by_first_only`, `solved_by_second_only`, `solved_by_neither`.
-        An equal accuracy can hide large differences both ways.
+        Two models with the same accuracy may solve different problems.
     """
     chex.assert_equal_shape([first, second])
     first, second = first.astype(bool), second.astype(bool)

@@ -11,7 +11,7 @@ the tokens of c_i with an advantage made of l, and ordinary backpropagation thro
 Shapes are [B, G]: row n = b * G + g of a flattened [N, T] array is sample g of prompt b. A group
 must stay whole: micro-batches are cut between prompts, never inside one.
 
-Other bounds (ELBO with a learned posterior, upper bounds, mixtures) are further entries of
+Other bounds (ELBO with a learned posterior, upper bounds, mixtures) would be more entries of
 `BOUNDS`.
 """
 
@@ -30,7 +30,7 @@ def log_mean_exp(values: Array, valid: Array) -> Array:
     """log of the mean of exp(values) over the valid entries of the last axis, differentiable.
 
     Args:
-        values: [..., G] f32; -900 and the like are fine, exp is taken of differences only.
+        values: [..., G] f32; -900 and the like are fine: exp is only taken of differences.
         valid: [..., G] bool.
 
     Returns:
@@ -40,7 +40,7 @@ def log_mean_exp(values: Array, valid: Array) -> Array:
     some = count > 0
     top = jax.lax.stop_gradient(jnp.where(valid, values, -jnp.inf).max(axis=-1))
     top = jnp.where(some, top, 0.0)
-    # Two `where`s: the inner one keeps invalid entries (maybe NaN) out of exp and its gradient.
+    # Two `where`s: the inner one keeps invalid entries (perhaps NaN) out of exp and its gradient.
     shifted = jnp.where(valid, values, top[..., None]) - top[..., None]
     total = jnp.where(valid, jnp.exp(shifted), 0.0).sum(axis=-1)
     value = top + jnp.log(jnp.where(some, total, 1.0)) - jnp.log(jnp.maximum(count, 1))
@@ -72,9 +72,9 @@ def single_sample(answer_logprobs: Array, valid: Array) -> tuple[Array, Array]:
         valid: [B, G] bool, samples that count.
 
     Returns:
-        The bound [B], differentiable, the mean of l over valid samples (0 if none); and the
-        advantages [B, G], constant: l_i - v_i, zero for invalid samples and for groups with fewer
-        than two valid ones.
+        The bound [B], differentiable: the mean of l over valid samples (0 if there are none). And
+        the advantages [B, G], constant: l_i - v_i, zero for invalid samples and for groups with
+        fewer than two valid ones.
     """
     chex.assert_rank(answer_logprobs, 2)
     chex.assert_equal_shape([answer_logprobs, valid])
@@ -88,8 +88,8 @@ def multi_sample(answer_logprobs: Array, valid: Array) -> tuple[Array, Array]:
     """The tighter n-sample bound E[log mean exp l] (arXiv:2503.19618, eq. 6-7).
 
     A_i = logmeanexp over all samples - logmeanexp over the others (n - 1 of them). It has the sign
-    of exp(l_i) - mean of the others' exp(l_j), is never below log((n - 1) / n), unbounded above,
-    and not zero-mean: do not re-centre it.
+    of exp(l_i) - mean of the others' exp(l_j). It is never below log((n - 1) / n) and has no upper
+    bound. Its mean is not zero: do not centre it.
 
     Args:
         answer_logprobs: [B, G] f32, l.
@@ -129,15 +129,16 @@ def normalise_advantages(
 ) -> Array:
     """clip(A / (std(A) + epsilon), -clip, clip): divides only, takes no mean away.
 
-    The paper does not say over what the deviation is taken. Here it is the population deviation
-    over the valid samples of all groups that have at least two ("batch"), or of the own group.
+    The paper does not say over which samples the deviation is taken. Here it is the population
+    deviation over the valid samples of all groups that have at least two ("batch"), or over those
+    of the sample's own group ("group").
 
     Args:
         advantages: [B, G] f32.
         valid: [B, G] bool, samples that count.
         norm_scope: "batch" or "group".
         advantage_clip: bound on the result.
-        advantage_epsilon: added to the deviation; signals below it are silenced.
+        advantage_epsilon: added to the deviation; signals far below it vanish.
 
     Returns:
         [B, G] f32, constant; zero for invalid samples, for groups with fewer than two valid ones
@@ -270,11 +271,11 @@ def evidence_loss(
         loss[b] = (1/n) sum_i [ -(A_i + A_i^format) log pi(c_i | x) + kl_weight * kl_i ]
                   - supervised_weight * bound(l[b])
 
-    log pi(c_i | x) and kl_i are sums over tokens, n the samples present. A_i acts on the tokens of
-    `reasoning_mask`, A_i^format and the KL on those of `mask`. The last term is differentiated
-    through the answer's log-probabilities: log mean exp for the multi-sample bound, the mean for
-    the single-sample one. At supervised_weight = 1 and with raw advantages the gradient is the
-    bound's, up to the factor 1/n of the multi-sample policy gradient that the authors use.
+    log pi(c_i | x) and kl_i are sums over tokens, n is the number of samples present. A_i acts on
+    the tokens of `reasoning_mask`, A_i^format and the KL on those of `mask`. The last term is
+    differentiated through the answer's log-probabilities: log mean exp for the multi-sample bound,
+    the mean for the single-sample one. With supervised_weight = 1 and raw advantages the gradient
+    is the bound's, up to the factor 1/n of the multi-sample policy gradient that the authors use.
 
     Args:
         logprobs: [N, T] f32 of the generated tokens, N = B * G, differentiated.

@@ -7,7 +7,7 @@ for a matrix with n inputs and m outputs, A [m, r] and B [n, r] of standard norm
 members 2k and 2k + 1 are a pair: they share A and B and differ in sign. g goes to an optimizer as
 if it were the gradient of a loss, so that the step of plain SGD is lr sigma sqrt(N) times the mean
 of f_i E_i: sigma is not divided out, and its norm does not depend on N. The noise of a member is
-a function of (key, epoch, number of the member) alone: wherever it is needed, it is drawn again.
+a function of (key, update, number of the member) alone: wherever it is needed, it is drawn again.
 
 Our matrices are [inputs, outputs], the paper's W transposed. What is drawn, in which order and
 from which key is as in the reference implementation (HyperscaleES, b77f7d6).
@@ -36,14 +36,15 @@ def leaf_keys(key: Array, count: int) -> Array:
     return jax.random.split(key, count)
 
 
-def direction_keys(key: Array, epoch: Array | int, members: Array, *, noise_reuse: int) -> Array:
-    """The keys of the members' noise in one leaf: fold_in(fold_in(key, e), i // 2).
+def direction_keys(key: Array, update: Array | int, members: Array, *, noise_reuse: int) -> Array:
+    """The keys of the members' noise in one leaf: fold_in(fold_in(key, w), i // 2).
 
     Args:
-        key: of the leaf, or of a layer of it.
-        epoch: [] i32, updates before this one.
+        key: key of the leaf, or of one layer of it.
+        update: [] i32, updates before this one.
         members: [N] i32, their numbers in the whole population, never in a part of it.
-        noise_reuse: k >= 1 keeps the directions for k updates (e = epoch // k), 0 for ever (e = 0).
+        noise_reuse: k >= 1 keeps the directions for k updates (w = update // k), 0 keeps them for
+            ever (w = 0).
 
     Returns:
         [N] keys; the two members of a pair have the same one.
@@ -52,9 +53,9 @@ def direction_keys(key: Array, epoch: Array | int, members: Array, *, noise_reus
         ValueError: if `noise_reuse` is negative.
     """
     check_field("noise_reuse", noise_reuse, lambda x: x >= 0, "a whole number >= 0")
-    window = jnp.asarray(epoch) // noise_reuse if noise_reuse else 0
-    of_epoch = jax.random.fold_in(key, window)
-    return jax.vmap(lambda pair: jax.random.fold_in(of_epoch, pair))(members // 2)
+    window = jnp.asarray(update) // noise_reuse if noise_reuse else 0
+    of_window = jax.random.fold_in(key, window)
+    return jax.vmap(lambda pair: jax.random.fold_in(of_window, pair))(members // 2)
 
 
 def member_signs(members: Array, unperturbed: Array | None = None) -> Array:
@@ -84,7 +85,7 @@ def low_rank_noise(
         outputs: m.
         sigma: standard deviation of an entry of the perturbation.
         rank: r.
-        dtype: in which the numbers are drawn, that of the parameter; they are scaled in float32.
+        dtype: in which the numbers are drawn: the parameter's; they are scaled in float32.
 
     Returns:
         inputs [N, n, r] and outputs [N, r, m], f32.
@@ -94,7 +95,10 @@ def low_rank_noise(
     """
     check_field("rank", rank, lambda x: x >= 1, "a whole number >= 1")
     check_field("sigma", sigma, lambda x: x >= 0, ">= 0")
-    draw = lambda key: jax.random.normal(key, (outputs + inputs, rank), dtype)  # noqa: E731
+
+    def draw(key: Array) -> Array:
+        return jax.random.normal(key, (outputs + inputs, rank), dtype)
+
     numbers = jax.vmap(draw)(keys).astype(jnp.float32)
     scale = (signs * (sigma / rank**0.5)).astype(jnp.float32)
     a = numbers[:, inputs:] * scale[:, None, None]
@@ -111,7 +115,7 @@ def full_noise(
 ) -> Array:
     """[N, *shape] f32: s_i sigma times standard normal numbers, for a vector of each member.
 
-    Arguments as of `low_rank_noise`.
+    Arguments as in `low_rank_noise`.
     """
     check_field("sigma", sigma, lambda x: x >= 0, ">= 0")
     numbers = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
@@ -120,13 +124,13 @@ def full_noise(
 
 
 def low_rank_gradient(noise: LowRank, fitness: Array, population: int) -> Array:
-    """The part of some members in g of a matrix: -(1 / sqrt(N)) sum_i f_i inputs_i outputs_i.
+    """What some members add to g of a matrix: -(1 / sqrt(N)) sum_i f_i inputs_i outputs_i.
 
     One product of [n, M r] and [M r, m], accumulated in float32: in bfloat16 the sum over a large
     population loses what the members differ in.
 
     Args:
-        noise: of M members, inputs [M, n, r] and outputs [M, r, m].
+        noise: noise of M members, inputs [M, n, r] and outputs [M, r, m].
         fitness: [M] f32; 0 leaves a member out.
         population: N, all members together.
 
@@ -172,8 +176,8 @@ def population_zscore(
 def group_mean(member_scores: Array, group_ids: Array, *, fitness_epsilon: float = 1e-5) -> Array:
     """f = (R - mean of the group) / sqrt(var R + epsilon), the variance that of all members.
 
-    With the deviation of the population a group whose members hardly differ counts little; its
-    own would blow it up.
+    Divided by the population's deviation, a group whose members hardly differ counts little;
+    divided by its own, it would be blown up.
 
     Args:
         member_scores: [N, Q] f32, of the Q prompts that each member answered; R is their mean.
@@ -202,11 +206,11 @@ def baseline_member(
     *,
     fitness_epsilon: float = 1e-8,
 ) -> Array:
-    """f = mean over prompts of (R - R_0) / (deviation + epsilon), R_0 that of unperturbed members.
+    """f = mean over prompts of (R - R_0) / (deviation + epsilon), R_0 from unperturbed members.
 
-    The variant of the paper with members that run without noise. R_0 and the deviation (divisor
-    the members of the group) belong to a prompt; over what the deviation is taken the paper does
-    not say.
+    The paper's variant with members that run without noise. R_0 and the deviation (its divisor is
+    the number of members of the group) belong to a prompt; the paper does not say over what the
+    deviation is taken.
 
     Args:
         member_scores: [N, Q] f32, of the Q prompts that each member answered.

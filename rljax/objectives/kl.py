@@ -69,8 +69,8 @@ def k3_plus(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
 
 KL_ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3, "k1_plus": k1_plus, "k3_plus": k3_plus}
 
-# Estimators whose gradient, not value, is the right one. Re-weighted to another sampling policy,
-# their weight must be a constant; the others need its gradient as well.
+# Estimators that are right in their gradient, not in their value. When they are re-weighted to
+# another sampling policy, the weight must be a constant; the others need its gradient as well.
 RIGHT_IN_GRADIENT: frozenset[Callable] = frozenset({k2, k1_plus, k3_plus})
 
 

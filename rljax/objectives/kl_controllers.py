@@ -1,7 +1,7 @@
-"""How the weight of the KL follows the KL that was measured.
+"""Controllers: how the weight of the KL follows the KL that was measured.
 
-A target means nothing without its unit. Ziegler et al. add the KL up over the tokens of a sample
-(target 6), verl averages it over them (target 0.1): with 60 tokens the two are the same.
+A target needs a unit. Ziegler et al. sum the KL over the tokens of a sample (target 6), verl takes
+the mean over them (target 0.1): with 60 tokens the two are the same.
 """
 
 import chex

@@ -1,9 +1,9 @@
 """Metrics as sums, so that they can be added up over micro-batches, devices, updates and runs.
 
 Every kind of metric is a tuple of sums and is added field by field, as `jax.tree.map` does (`a + b`
-would concatenate). What is logged of it, means, errors, quantiles or quotients, is made by
-`numbers` once everything has been added up. That works on JAX arrays in a compiled program and on
-NumPy arrays on the host alike.
+would concatenate). Once everything has been added up, `numbers` makes what is logged: means,
+errors, quantiles or quotients. It works on JAX arrays in a compiled program and on NumPy arrays on
+the host.
 """
 
 import math
@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 Number = ArrayLike  # [], of JAX or NumPy
 
 # |G|^2 of a gradient is a difference of squared norms. Where only one micro-batch has a gradient it
-# is 0 but for rounding, and a quotient by it would be any large number.
+# is 0 up to rounding, and a quotient by it would be some large number without a meaning.
 RESOLVED = 1e-6
 
 # Bins of log-ratios: one around 0, and on either side 8 for each factor of 2 from 2^-20 to 2^5.
@@ -34,12 +34,12 @@ class Metric(Protocol):
     """What every kind of metric can do."""
 
     def numbers(self, name: str) -> dict[str, Number]:
-        """What is logged of it under its name; NaN where nothing was counted."""
+        """The numbers that are logged, by their names; NaN where nothing was counted."""
         ...
 
 
 def _namespace(array: Number) -> Any:
-    """jax.numpy or numpy, whichever the array is of; jax.numpy for a plain number."""
+    """The array's own module, jax.numpy or numpy; jax.numpy for a plain number."""
     return array.__array_namespace__() if hasattr(array, "__array_namespace__") else jnp
 
 
@@ -70,9 +70,9 @@ class RowSums(NamedTuple):
 
         R = sum_i y_i / sum_i L_i,    se^2 = n / (n - 1) * sum_i (y_i - R L_i)^2 / (sum_i L_i)^2
 
-    with y_i and L_i sum and number of a row's tokens and n rows (the usual error of a ratio). The
-    square is multiplied out, so in float32 an error below about 1e-3 of the mean is not resolved.
-    A row that several epochs repeat counts each time, as if it were another sample.
+    with y_i the sum over a row's tokens, L_i their number and n rows (the usual error of a ratio).
+    The square is multiplied out, so in float32 an error below about 1e-3 of the mean is not
+    resolved. A row that several epochs repeat counts each time, as if it were another sample.
     """
 
     total: Array  # [] f32, of y
@@ -99,14 +99,14 @@ class RowSums(NamedTuple):
 
 
 class WeightSums(NamedTuple):
-    """Effective sample size: mean(w)^2 / mean(w^2), the share that weights w leave of n."""
+    """Effective sample size: mean(w)^2 / mean(w^2), the share of n tokens that weights w leave."""
 
     total: Array  # [] f32, of w >= 0
     square: Array  # [] f32, of w^2
     count: Array  # [] f32, n
 
     def share(self) -> Array:
-        """[] f32 in [0, 1]: 1 for equal weights, 1 / n where one holds everything, 0 for none."""
+        """[] f32 in [0, 1]: 1 for equal weights, 1 / n where one weight is all, 0 without any."""
         return _quotient(self.total**2, self.square * self.count, 0.0)
 
     def numbers(self, name: str) -> dict[str, Number]:
@@ -118,9 +118,9 @@ class WeightSums(NamedTuple):
 class RatioCounts(NamedTuple):
     """A histogram of log-ratios, for extremes and quantiles of ratios.
 
-    These are not sums, but counts of bins are. A bin is 9 % of its log-ratio wide, so that is how
-    far a log-ratio may be off: a ratio of 1.2 by 0.02 at most, one of 20 by a third. Beyond
-    exp(+-32) ratios are not told apart, and neither are those nearer to 1 than 1e-6.
+    Extremes and quantiles cannot be added up, but counts of bins can. A bin is 9 % of its log-ratio
+    wide, and a log-ratio may be off by as much: a ratio of 1.2 by 0.02 at most, a ratio of 20 by a
+    third. All ratios beyond exp(+-32) look the same, and so do all that are nearer to 1 than 1e-6.
     """
 
     counts: Array  # [BINS] f32
@@ -133,7 +133,7 @@ class RatioCounts(NamedTuple):
 
 
 class GapCounts(NamedTuple):
-    """A histogram of absolute log-ratios, for the largest; as exact as `RatioCounts`."""
+    """A histogram of absolute log-ratios, for the largest ones; as exact as `RatioCounts`."""
 
     counts: Array  # [BINS] f32
 
@@ -146,8 +146,8 @@ class GapCounts(NamedTuple):
 class GradientNoise(NamedTuple):
     """What micro-batches say about the gradient (arXiv:1812.06162, appendix A.1).
 
-    Both estimates are unbiased; their quotient, the noise scale, is not: it is taken of their means
-    over all that was added up.
+    Both estimates are unbiased. Their quotient, the noise scale, is not: so it is the quotient of
+    their means over everything that was added up.
     """
 
     squared_norm: Array  # [] f32, |G|^2 of the true gradient; may be negative
@@ -157,7 +157,8 @@ class GradientNoise(NamedTuple):
     def numbers(self, name: str) -> dict[str, Number]:
         """`NAME_signal` |G|^2, `NAME_variance` tr S and `NAME_noise_scale` tr S / |G|^2.
 
-        The scale is in sequences; NaN where |G|^2 is not told from 0: below `RESOLVED` tr S.
+        The scale is in sequences. It is NaN where |G|^2 cannot be told from 0: below `RESOLVED`
+        tr S.
         """
         trace = self.covariance_trace
         signal = self.squared_norm - RESOLVED * _namespace(trace).maximum(trace, 0.0)
@@ -170,7 +171,7 @@ class GradientNoise(NamedTuple):
 
 
 def masked(values: Array, mask: Array) -> SumCount:
-    """Sum of `values` where `mask` is True, and how many those are.
+    """The sum of `values` where `mask` is True, and the number of these values.
 
     Args:
         values: [...] any numeric or bool type; gradients are blocked.
@@ -189,7 +190,7 @@ def row_sums(values: Array, mask: Array) -> RowSums:
 
     Args:
         values: [N, T] f32; gradients are blocked.
-        mask: [N, T] bool; rows without True are not there.
+        mask: [N, T] bool; rows without True are not counted.
     """
     sums = jnp.where(mask, jax.lax.stop_gradient(values), 0.0).sum(axis=-1)
     lengths = mask.sum(axis=-1).astype(sums.dtype)
@@ -204,15 +205,15 @@ def row_sums(values: Array, mask: Array) -> RowSums:
 
 
 def bin_counts(log_ratio: Array, mask: Array) -> Array:
-    """Histogram of the True slots in bins whose width grows with the distance from 0.
+    """A histogram of the True slots, in bins whose width grows with the distance from 0.
 
     Args:
         log_ratio: [...] f32; gradients are blocked.
         mask: [...] bool, the same shape.
 
     Returns:
-        [BINS] f32; bin `SIDE` holds what is nearer to 0 than 2^-20, infinities are in the outermost
-        bins and NaN is not counted.
+        [BINS] f32; bin `SIDE` holds what is nearer to 0 than 2^-20, the outermost bins hold
+        infinities, and NaN is not counted.
     """
     log_ratio = jax.lax.stop_gradient(log_ratio)
     kept = mask & ~jnp.isnan(log_ratio)
@@ -225,7 +226,7 @@ def bin_counts(log_ratio: Array, mask: Array) -> Array:
 
 
 def quantile(counts: Number, q: float) -> Number:
-    """Quantile of what `bin_counts` counted, spread evenly over its bin.
+    """A quantile of what `bin_counts` counted; the counts of a bin are spread evenly over it.
 
     Args:
         counts: [BINS].

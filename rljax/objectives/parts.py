@@ -5,8 +5,8 @@ Whoever calls a part holds its arrays in a mapping from names; the table of name
 `objectives/arrays.py`. A critic, a greedy rollout or a reference policy is needed exactly
 where a chosen part names `values`, `greedy_scores` or `ref_logprobs`.
 
-Keyword-only arguments are config fields with their defaults and types. A field may be traced, for
-runs that differ in a number are compiled together: parts therefore never branch on one.
+Keyword-only arguments are config fields with their defaults and types. A number among them may be
+traced, since runs that differ in a number are compiled together: parts never branch on it.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ def fields_of(function: Callable, *, leave_out: tuple[str, ...] = ()) -> dict[st
 
 
 def documented(function: Callable, name: str) -> str:
-    """What the docstring's `Args` say of an argument, on one line; "" where they say nothing."""
+    """What the docstring's `Args` say about an argument, on one line; "" if they say nothing."""
     lines = inspect.cleandoc(function.__doc__ or "").splitlines()
     if "Args:" not in lines:
         return ""
@@ -60,10 +60,10 @@ def inputs_of(function: Callable) -> tuple[str, ...]:
 
 
 def apply(function: Callable, arrays: Mapping[str, Array]) -> Any:
-    """Calls a part on the arrays that it names.
+    """Calls a part with the arrays that it names.
 
     Raises:
-        ValueError: for an array that is not there.
+        ValueError: for an array that is not in `arrays`.
     """
     names = inputs_of(function)
     missing = [name for name in names if name not in arrays]
@@ -79,10 +79,10 @@ def check_field(name: str, value: Any, fits: Callable[[Any], bool], allowed: str
     """Raises ValueError unless a field's value fits. A traced value was checked before.
 
     Args:
-        name: of the field.
-        value: given.
-        fits: whether it is allowed; not called for None, which switches a field off.
-        allowed: in words, for the error.
+        name: the field's name.
+        value: the field's value.
+        fits: whether a value is allowed; not called for None, which switches a field off.
+        allowed: what is allowed, in words, for the error.
     """
     if value is None or isinstance(value, jax.core.Tracer):
         return

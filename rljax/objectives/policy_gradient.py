@@ -32,19 +32,19 @@ def policy_gradient_loss(
         loss = correction * surrogate(log_ratio, A) + kl_weight * kl - entropy_weight * entropy
 
     Args:
-        arrays: by name (`rljax/objectives/__init__.py`): `logprobs` and `entropy`, which are
-            differentiated, `mask`, and what the parts name, `old_logprobs` and `advantages` say.
-            `ref_logprobs` with `kl`. `correction` [N, T] f32, where it is there, is a constant
-            factor of the surrogate.
+        arrays: by name (`objectives/arrays.py`): `logprobs` and `entropy`, which are
+            differentiated; `mask`; what the parts name, such as `old_logprobs` and `advantages`;
+            `ref_logprobs` with `kl`; and perhaps `correction` [N, T] f32, a constant factor of the
+            surrogate.
         ratio: a value of `RATIOS`.
         surrogate: a value of `SURROGATES`, its config fields bound with `functools.partial`.
         kl: a value of `KL_ESTIMATORS` for a KL term in the loss, or None.
         kl_weight: factor of the KL term.
         kl_importance_weighted: multiply the KL term by the ratio, for several updates per rollout:
-            the samples are then from the old policy and the KL is still the current policy's. The
-            ratio is a constant for estimators that are right in gradient (k2, k1_plus, k3_plus)
-            and differentiated for those that are right in value (k1, k3; TRL's
-            use_bias_correction_kl), which gives grad KL(policy || ref) in both cases.
+            the samples are then the old policy's, and the KL is the current policy's. The ratio is
+            a constant for estimators that are right in gradient (k2, k1_plus, k3_plus), and
+            differentiated for those that are right in value (k1, k3; TRL's
+            use_bias_correction_kl). Both give grad KL(policy || ref).
         entropy_weight: factor of the entropy bonus.
 
     Returns:

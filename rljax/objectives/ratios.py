@@ -1,9 +1,9 @@
 """The denominator of the importance ratio: which policy the samples are compared with.
 
 Each part returns the log of policy / denominator, [N, T]. A ratio per sequence or per segment has
-its value on every token that it covers, and each of these tokens carries the gradient of its own
-log-probability: with equal weights for the tokens of a sequence that is the gradient of the
-sequence's ratio, and tokens may still differ in advantage (GSPO-token, arXiv:2507.18071).
+its value on every token that it covers, and each of these tokens has the gradient of its own
+log-probability. With equal weights for the tokens of a sequence, their sum is the gradient of the
+sequence's ratio; and tokens may still differ in advantage (GSPO-token, arXiv:2507.18071).
 """
 
 import chex

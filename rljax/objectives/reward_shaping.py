@@ -15,7 +15,7 @@ from rljax.objectives.parts import check_field
 
 
 def none(scores: Array) -> Array:
-    """As the verifier gave them. [N] f32."""
+    """The scores as the verifier gave them. [N] f32."""
     return jax.lax.stop_gradient(scores)
 
 
@@ -33,7 +33,7 @@ def soft_overlong(
     Args:
         scores: [N] f32.
         mask: [N, T] bool; its True slots are the length L.
-        overlong_length: tokens from which on the overlong penalty is 1.
+        overlong_length: length in tokens at which the overlong penalty is 1.
         overlong_buffer: tokens before `overlong_length` over which the penalty grows.
 
     Returns:
@@ -52,10 +52,10 @@ def soft_overlong(
 
 
 def truncation(scores: Array, finished: Array) -> Array:
-    """Score of a sample that ended by itself, 0 for one that was cut off (DLER, arXiv:2510.15110).
+    """The score of a sample that ended by itself, 0 for one that was cut off (DLER, 2510.15110).
 
-    The limit is the sampler's. An end token in the very last slot is an end: `finished` says so,
-    the length does not.
+    The limit is the sampler's. A sample with its end token in the very last slot has ended by
+    itself: `finished` says so, its length does not.
 
     Args:
         scores: [N] f32.
@@ -80,9 +80,10 @@ def difficulty_truncation(
 ) -> Array:
     """`truncation` with a shorter limit for easier prompts (DA-DLER, arXiv:2510.15110).
 
-    Sampled with the longest limit. The share p of a prompt's samples that are right and finished
-    under it chooses the limit: the first length up to the first threshold, the second one above
-    it, and so on. A sample within its prompt's limit keeps its score, others get 0.
+    Samples are drawn with the longest limit. The share p of a prompt's samples that are right and
+    finished under it chooses the prompt's limit: the first length if p is at most the first
+    threshold, the second length above it, and so on. A sample within its prompt's limit keeps its
+    score, others get 0.
 
     Args:
         scores: [N] f32.
@@ -128,8 +129,8 @@ def difficulty_truncation(
 def negative_entropy(mask: Array, old_entropy: Array) -> Array:
     """-(mean token entropy of the old policy), in nats (TokenBuncher, arXiv:2508.20697).
 
-    Makes the policy deterministic on the prompts that it is trained on. A reward: no gradient
-    flows through the entropy. The entropy is that of the whole vocabulary at temperature 1.
+    It makes the policy deterministic on the prompts that it is trained on. It is a reward: no
+    gradient flows through the entropy, which is taken over the whole vocabulary at temperature 1.
 
     Args:
         mask: [N, T] bool.

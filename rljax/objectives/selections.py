@@ -1,13 +1,13 @@
 """Which sampled tokens, rows and groups are trained on.
 
 A *selection* narrows the mask that the loss sees: named arrays -> kept [N, T] bool, a constant. It
-is taken after the advantages, whose statistics stay those of the whole batch. The aggregation
-divides by what is left, except after the selections of `FULL_DENOMINATOR`, whose source divides by
+comes after the advantages, whose statistics are still those of the whole batch. The aggregation
+divides by what is left, except after the selections of `FULL_DENOMINATOR`, whose papers divide by
 the tokens of the mask before. An empty selection is no update.
 
-A *group filter* decides which prompts' samples form the batch at all, before the advantages:
-(scores or correct, group_ids, mask) -> keep [N] bool. Filter on the task's own measure, not on a
-shaped reward, and drop whole groups only.
+A *group filter* decides whose samples are in the batch at all, before the advantages: (scores or
+correct, group_ids, mask) -> keep [N] bool. It reads the task's own measure, not a shaped reward,
+and drops whole groups only.
 """
 
 import chex
@@ -22,7 +22,7 @@ from rljax.objectives.parts import check_field
 
 SHARE = (lambda x: 0 < x <= 1, "in (0, 1]")
 
-# Keeps 0.2 * 15 tokens at 3, where the product of float32 numbers may be a little above.
+# Makes 0.2 * 15 tokens 3, although the product of float32 numbers may be a little more.
 ROUNDING = 1e-6
 
 
@@ -97,9 +97,9 @@ def second_moment(
 ) -> Array:
     """M2PO's mask: drops the tokens furthest from the sampler until the mean square is small.
 
-    Of all tokens of the batch, sorted by (log old - log behavior)^2, the most are kept whose mean
-    is below the threshold, and at least one (AReaL's code of M2PO). Where the mean of all is below
-    it, all are kept. The loss is divided by the tokens that are left.
+    The tokens of the batch are sorted by (log old - log behavior)^2. As many of the smallest are
+    kept as have a mean below the threshold, and at least one (AReaL's code of M2PO). The loss is
+    divided by the tokens that are left.
 
     Args:
         mask: [N, T] bool.
@@ -138,11 +138,11 @@ def d3s(
 ) -> Array:
     """Dynamic dual-level down-sampling (D3S, arXiv:2509.22115).
 
-    First the rows, of the whole batch, whose advantages have the largest population variance; then,
-    of all their tokens, the share with the largest |A| * entropy. Both shares move linearly over
-    the stage, x = (1 - progress) * first + progress * last. The best set of rows consists of the
-    a largest and n - a smallest advantages, so that one sort and prefix sums find it. Advantages
-    are not normalised again: that would undo the selection.
+    First it selects the rows of the batch whose advantages have the largest population variance.
+    Then it selects, from all their tokens, the share with the largest |A| * entropy. Both shares
+    change linearly over the stage, x = (1 - progress) * first + progress * last. The best n rows
+    are the a largest and the n - a smallest advantages for some a, so that one sort and prefix sums
+    find them. Advantages are not normalised again: that would undo the selection.
 
     Args:
         mask: [N, T] bool.
@@ -215,7 +215,7 @@ def most_varied_rows(values: Array, present: Array, count: Array) -> Array:
 
 
 def _ranks(values: Array) -> Array:
-    """[n] -> [n] i32, place of each value in ascending order; of equal ones the first is lower."""
+    """[n] -> [n] i32, place of each value in ascending order; equal values keep their order."""
     order = jnp.argsort(values, stable=True)
     return jnp.zeros(values.size, int).at[order].set(jnp.arange(values.size))
 
@@ -297,14 +297,14 @@ def accuracy_range(
     accuracy_low: float = 0.2,
     accuracy_high: float = 0.8,
 ) -> Array:
-    """Groups of a middle difficulty: accuracy within [low, high] (PRIME, arXiv:2502.01456).
+    """Groups of medium difficulty: accuracy within [low, high] (PRIME, arXiv:2502.01456).
 
     Args:
         correct: [N] bool.
         group_ids: [N] i32.
         mask: [N, T] bool.
         accuracy_low: lowest share of right samples that is kept.
-        accuracy_high: highest.
+        accuracy_high: highest share of right samples that is kept.
 
     Returns:
         [N] bool.

@@ -43,7 +43,7 @@ def token_noiser(
         loss = -(1 - share) * log p(token) - share * sum_y z_y log p(y)
         z = noise, 0 at the token, divided by its sum
 
-    What is left of the probability goes to random tokens: raising the entropy later yields noise.
+    The rest of the probability goes to random tokens: whoever raises the entropy later gets noise.
 
     Args:
         logits: [N, T, V] f32, differentiated; slot t predicts `tokens[:, t]`.
@@ -80,7 +80,7 @@ def token_noiser(
 def entropy_loss(logits: Array, mask: Array) -> tuple[Array, dict[str, SumCount]]:
     """Entropy of the next-token distribution, to be made small (TokenBuncher's code).
 
-    Unlike an entropy that is rewarded, this one is differentiated.
+    This entropy is differentiated; one that is used as a reward is not.
 
     Args:
         logits: [N, T, V] f32, differentiated.
@@ -99,5 +99,5 @@ def entropy_loss(logits: Array, mask: Array) -> tuple[Array, dict[str, SumCount]
 
 
 def _log_softmax(logits: Array, mask: Array) -> Array:
-    """[N, T, V] log-probabilities; of logits 0 outside the mask."""
+    """[N, T, V] log-probabilities; outside the mask those of equal logits."""
     return jax.nn.log_softmax(jnp.where(mask[..., None], logits, 0.0), axis=-1)

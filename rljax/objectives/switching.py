@@ -15,12 +15,12 @@ def switched_rows(
 ) -> Array:
     """Which rows a step trains on: samples, or a demonstration (HPT, arXiv:2509.04419).
 
-    With P the share of right samples of a prompt: P <= threshold trains on the demonstration only,
-    P > threshold on the samples only. A threshold below 0 is pure reinforcement learning, 1 is pure
-    supervised learning. A prompt without a demonstration keeps its samples.
+    P is the share of right samples of a prompt. Where P <= threshold, only the demonstration is
+    trained on; where P > threshold, only the samples are. A threshold below 0 is pure reinforcement
+    learning, 1 is pure supervised learning. A prompt without a demonstration keeps its samples.
 
     Args:
-        correct: [N] bool; not read of demonstrations.
+        correct: [N] bool; not read on demonstrations.
         mask: [N, T] bool, tokens of all samples and demonstrations, before anything narrows it.
         group_ids: [N] i32.
         demonstration: [N] bool.

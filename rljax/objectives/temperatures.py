@@ -1,4 +1,4 @@
-"""Temperatures that samples are drawn at, as they follow from the step before."""
+"""The temperatures at which samples are drawn, computed from the step before."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from jax import Array
 from rljax.objectives.batch_inputs.entropy_level import entropy_statistics
 from rljax.objectives.parts import check_field
 
-# No temperature of the unscaled form is below a tenth of T0; the paper sets no bound.
+# The unscaled form never goes below a tenth of T0; the paper sets no bound.
 UNSCALED_LIMIT = 0.9
 
 
@@ -24,8 +24,8 @@ def by_entropy(
 
         T = T0 (1 + slope h)
 
-    h is the level of the token's log-entropy, in [-1, 1], against those of this step: see
-    `entropy_level` (objectives/batch_inputs). Log-probabilities for training stay those at T0.
+    h in [-1, 1] is the level of the token's log-entropy among those of this step: see
+    `entropy_level` (objectives/batch_inputs). Training still reads log-probabilities at T0.
 
     Args:
         old_entropy: [N, T] f32, nats, of this step's samples.

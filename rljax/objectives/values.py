@@ -1,7 +1,7 @@
 """Learning a value function: targets from rewards, and the loss against them.
 
 A part of `VALUE_TARGETS` returns the targets [N, T] and the slots that the critic learns from
-[N, T]. Its lambda is not the policy's: long samples want lambda 1 here (VC-PPO, arXiv:2503.01491).
+[N, T]. Its lambda is not the policy's: long samples need lambda 1 here (VC-PPO, arXiv:2503.01491).
 Targets are computed from raw advantages, never from whitened ones.
 """
 
@@ -17,8 +17,8 @@ from rljax.objectives.credit.macro_gae import macro_returns
 from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
 
-# Returns whose variance is below this share of their mean square do not vary: in float32 the
-# difference of two sums cannot tell.
+# Returns whose variance is below this share of their mean square count as equal: the variance is a
+# difference of two float32 sums.
 NO_VARIANCE = 1e-6
 
 
@@ -62,10 +62,10 @@ def lambda_returns(
     value_lambda: float = 1.0,
     truncation: str = "terminal",
 ) -> tuple[Array, Array]:
-    """TD(lambda) returns with a lambda of their own (VC-PPO, arXiv:2503.01491, section 4.2).
+    """TD(lambda) returns whose lambda is not the policy's (VC-PPO, arXiv:2503.01491, section 4.2).
 
-    With `hold` and `drop` the critic learns from rows that ended by themselves only, as in T-PPO
-    (arXiv:2506.15050): the target of a cut-off row would be the critic itself.
+    With `hold` and `drop` the critic learns only from rows that ended by themselves, as in T-PPO
+    (arXiv:2506.15050): the target of a cut-off row would come from the critic itself.
 
     Args:
         token_rewards: [N, T] f32; an outcome is on the last True slot.
@@ -173,21 +173,21 @@ def critic_loss(
         clipped = V_old + clip(V - V_old, -value_clip, value_clip)
         loss    = max((V - return)^2, (clipped - return)^2) / 2
 
-    A step further than `value_clip` in the right direction has no gradient: with returns of scale
-    10 a clip of 0.2 freezes the critic.
+    A value that is already more than `value_clip` nearer to its return has no gradient. With
+    returns of scale 10, a clip of 0.2 nearly freezes the critic.
 
     Args:
-        new_values: [N, T] f32, of the critic that is trained, differentiated.
-        values: [N, T] f32, of the critic of the step's start.
+        new_values: [N, T] f32, from the critic that is trained, differentiated.
+        values: [N, T] f32, from the critic at the step's start.
         returns: [N, T] f32, from a part of `VALUE_TARGETS`.
         value_mask: [N, T] bool, from the same part.
-        value_clip: how far a value may move in one step, in units of the returns (0.5 in verl and
+        value_clip: how far a value may change in one step, in units of the returns (0.5 in verl and
             OpenRLHF, 0.2 in tunix and MA-RLHF); None for off.
 
     Returns:
-        [N, T] loss, zero outside the mask, and metrics over tokens: those of `value_loss`,
+        [N, T] loss, zero outside the mask, and metrics over tokens: those of `value_loss`;
         `return_square` and `value_residual` (V - return), from which `explained_variance` is
-        computed once they are added up, and with a clip `value_clip_share`, where the clipped
+        computed once they are added up; and with a clip `value_clip_share`, tokens whose clipped
         square is the larger.
 
     Raises:
@@ -201,7 +201,7 @@ def critic_loss(
     if value_clip is None:
         return loss, metrics
     old = jax.lax.stop_gradient(values)
-    # Not old + clip(V - old): rounding would move values that are inside.
+    # Not old + clip(V - old): rounding would change values that are inside.
     near = jnp.clip(new_values, old - value_clip, old + value_clip)
     clipped, _ = value_loss(near, returns, value_mask)
     stopped = clipped > loss
@@ -214,11 +214,11 @@ def explained_variance(metrics: Mapping[str, SumCount]) -> Array:
     """1 - Var(return - V) / Var(return), from sums over the whole batch.
 
     Args:
-        metrics: of `critic_loss`, added up over micro-batches and devices.
+        metrics: from `critic_loss`, added up over micro-batches and devices.
 
     Returns:
-        [] f32: 1 for a perfect critic up to a constant, 0 for a constant one, negative for worse;
-        0 where the returns do not vary.
+        [] f32: 1 for a critic that is right up to a constant, 0 for a constant critic, negative for
+        a worse one; 0 where the returns do not vary.
     """
     square = metrics["return_square"].mean()
     variance = square - metrics["return"].mean() ** 2

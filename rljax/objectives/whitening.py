@@ -19,7 +19,7 @@ def whiten(
     Args:
         values: [...] f32; masked slots may hold anything, NaN included.
         mask: [...] bool.
-        shift_mean: False adds the mean back: only the scale changes.
+        shift_mean: False keeps the mean: only the scale changes.
         unbiased: divisor n - 1, with n the number of True slots; else n.
         epsilon: added to the variance.
 

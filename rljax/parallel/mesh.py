@@ -6,7 +6,7 @@
     context  slots of rows, and heads inside attention
     tensor   heads, hidden units and the vocabulary
 
-Neighbours talk most on the last axes, which devices that are near each other share.
+Devices exchange most along the last axes, along which they are near each other.
 """
 
 import math

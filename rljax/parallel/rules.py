@@ -8,7 +8,7 @@ Context parallelism splits the slots of rows over `context` in everything that w
 Attention needs whole rows: there, the heads are split over `tensor` and `context` instead, and the
 change from slots to heads and back is an all-to-all (arXiv:2309.14509). Each device then holds
 S / context slots of all heads, or S slots of heads / context heads: the same memory, and any kernel
-serves. Its limit, that heads must divide by tensor * context, is that of `check_context`.
+serves. Its limit is that heads must divide by tensor * context (`check_context`).
 """
 
 import math
@@ -69,6 +69,11 @@ def fitting(
     return PartitionSpec(*(names if divides(size, names) else None for size, names in pairs))
 
 
+def fitting_sharding(mesh: Mesh, spec: PartitionSpec, leaf: Any) -> NamedSharding:
+    """The sharding by `spec` on this mesh, as far as it fits an array, or its shape."""
+    return NamedSharding(mesh, fitting(spec, leaf.shape, mesh.shape))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of batch arrays [rows, ...]: rows over the axes of "batch", the rest replicated."""
     return named_sharding(mesh, ("batch",))
@@ -95,7 +100,7 @@ def check_row_length(mesh_shape: Mapping[str, int], slots: int, field: str) -> N
 
     Args:
         mesh_shape: axis -> size.
-        slots: S of the rows of a forward pass that is trained or scores.
+        slots: S, of rows that are trained on or scored.
         field: what sets their length, for the message.
     """
     context = mesh_shape.get("context", 1)

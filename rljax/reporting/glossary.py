@@ -50,7 +50,7 @@ OF_UPDATES: dict[str, Metric] = {
     ),
     "gradient_variance": Metric(
         "Gradient variance",
-        "Of one sequence's gradient, summed over all parameters; seen between micro-batches.",
+        "Variance of one sequence's gradient, all parameters together, from the micro-batches.",
     ),
     "gradient_signal": Metric(
         "Gradient signal", "Squared norm of the gradient without its noise; may be negative."
@@ -71,13 +71,13 @@ OF_UPDATES: dict[str, Metric] = {
     **_kl_estimates("kl_to_start", "KL to the reference", "From the reference, per token"),
     "ratio_mean": Metric("Mean ratio", "Mean importance ratio; 1 on-policy."),
     "ratio_min": Metric(
-        "Smallest ratio", "Of the policy to the step's start, of all tokens.", family=RATIOS
+        "Smallest ratio", "Policy / step's start, the smallest of all tokens.", family=RATIOS
     ),
     "ratio_q1": Metric("Ratio, 1 %", "1 % of the tokens have a smaller one.", family=RATIOS),
     "ratio_q50": Metric("Median ratio", "Half of the tokens have a smaller one.", family=RATIOS),
     "ratio_q99": Metric("Ratio, 99 %", "1 % of the tokens have a larger one.", family=RATIOS),
     "ratio_max": Metric(
-        "Largest ratio", "Of the policy to the step's start, of all tokens.", family=RATIOS
+        "Largest ratio", "Policy / step's start, the largest of all tokens.", family=RATIOS
     ),
     "dual_clip_share": Metric("Dual-clipped", "Share of tokens stopped by the dual clip."),
     "clip_share_positive_low": Metric(
@@ -109,7 +109,7 @@ OF_UPDATES: dict[str, Metric] = {
     ),
     "sampler_trainer_k1": Metric(
         "Sampler / trainer KL, k1",
-        "Of the sampler to the trainer, mean log-ratio per token, in nats.",
+        "Mean log-ratio of sampler to trainer per token, in nats.",
     ),
     "sampler_trainer_k3": Metric(
         "Sampler / trainer KL, k3", "The same by the estimator that is never negative, in nats."
@@ -181,7 +181,7 @@ METRICS: dict[str, Metric] = {
     "population_deviation": Metric(
         "Deviation of scores", "Between perturbed policies, before the update."
     ),
-    "nll": Metric("Negative log-likelihood", "Of the demonstrated tokens, nats per token."),
+    "nll": Metric("Negative log-likelihood", "Nats per demonstrated token."),
     "kl": Metric("KL term", "The KL estimate that the loss penalises, per token."),
     "balance_loss": Metric(
         "Balance loss", "Load-balancing loss of the experts before its weight; 1 at even load."

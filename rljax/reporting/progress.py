@@ -102,9 +102,9 @@ class Progress:
 
         One call may stand for several steps; each then counts with its share of the time.
         """
-        now, finished = time.monotonic(), step - self._step
-        if finished > 0:
-            self._step_seconds.extend([(now - self._updated) / finished] * finished)
+        now, steps = time.monotonic(), step - self._step
+        if steps > 0:
+            self._step_seconds.extend([(now - self._updated) / steps] * steps)
             self._updated, self._step = now, step
         self._metrics.update(metrics)
         if self._live is None:

@@ -51,7 +51,7 @@ class Run:
     rollout_paths: dict[str, list[Path]]  # by stage, ascending steps
 
     @property
-    def finished(self) -> bool:
+    def complete(self) -> bool:
         return bool(self.summary)
 
 

@@ -100,7 +100,7 @@ def headline(runs: Sequence[Run]) -> str:
 def _accuracy(run: Run, moment: str) -> float | None:
     """The held-out accuracy of the summary; while it is missing, the first or last one logged."""
     found = files.number(run.summary.get(f"heldout_accuracy_{moment}"))
-    if found is not None or run.finished:
+    if found is not None or run.complete:
         return found
     curves = [
         s.heldout["accuracy_greedy"] for s in run.stages.values() if "accuracy_greedy" in s.heldout
@@ -163,7 +163,7 @@ def _headline_table(runs: Sequence[Run]) -> str:
 
 
 def badge(run: Run) -> str:
-    return "" if run.finished else " <span class='badge running'>not finished</span>"
+    return "" if run.complete else " <span class='badge running'>not finished</span>"
 
 
 def stage_names(runs: Sequence[Run]) -> list[str]:

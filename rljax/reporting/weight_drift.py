@@ -1,4 +1,4 @@
-"""Where training has moved the weights: a checkpoint compared with the one that it started from.
+"""Which weights training has changed: a checkpoint compared with the one that it started from.
 
 NumPy only, in float64; one matrix [m, n] at a time. Definitions of Zhu et al. 2025, "The Path Not
 Taken", arXiv:2511.08567. A *changed* weight is one whose bfloat16 value differs: with values that
@@ -62,7 +62,13 @@ def jaccard(first: ArrayLike, second: ArrayLike) -> float:
 
 def jaccard_by_chance(first: ArrayLike, second: ArrayLike) -> float:
     """What `jaccard` would be of independent masks with these densities: pq / (p + q - pq)."""
-    p, q = float(np.mean(np.asarray(first, bool))), float(np.mean(np.asarray(second, bool)))
+    return _chance(
+        float(np.mean(np.asarray(first, bool))), float(np.mean(np.asarray(second, bool)))
+    )
+
+
+def _chance(p: float, q: float) -> float:
+    """`jaccard_by_chance`, from the two densities."""
     return p * q / (p + q - p * q) if p + q > 0 else 1.0
 
 
@@ -86,7 +92,7 @@ class Decomposition(NamedTuple):
 
     @classmethod
     def of(cls, weights: ArrayLike) -> "Decomposition":
-        """Of a matrix [m, n], r = min(m, n)."""
+        """The decomposition of a matrix [m, n], r = min(m, n)."""
         return cls(*np.linalg.svd(np.asarray(weights, np.float64), full_matrices=False))
 
 
@@ -111,14 +117,14 @@ def largest_angle(cosines: tuple[np.ndarray, np.ndarray]) -> float:
 
 def spectral_drift(base: Decomposition, trained: Decomposition) -> float:
     """||s+ - s0|| / ||s0|| of the sorted singular values; 0 for two zero matrices."""
-    moved, size = np.linalg.norm(trained.sizes - base.sizes), np.linalg.norm(base.sizes)
+    distance, size = np.linalg.norm(trained.sizes - base.sizes), np.linalg.norm(base.sizes)
     if size == 0:
-        return 0.0 if moved == 0 else np.inf
-    return float(moved / size)
+        return 0.0 if distance == 0 else np.inf
+    return float(distance / size)
 
 
 def stable_rank(update: ArrayLike) -> float:
-    """||D||_F^2 / ||D||_2^2 of an update; 0 where nothing has moved."""
+    """||D||_F^2 / ||D||_2^2 of an update D; 0 where D is 0."""
     sizes = np.linalg.svd(np.asarray(update, np.float64), compute_uv=False)
     return float((sizes**2).sum() / sizes[0] ** 2) if sizes.size and sizes[0] > 0 else 0.0
 
@@ -150,7 +156,7 @@ def sparse_training_mask(
     """Weights that sparse RL trains: of low magnitude, or not principal (about 70 % at alpha 0.5).
 
     Multiply the gradient with it, and the optimizer's update, weight decay included. By its
-    complement nothing is learned that dense training learns; training the principal ones alone is
+    complement alone nothing is learned that dense training learns; training the principal ones is
     the paper's worst case.
 
     Args:
@@ -180,7 +186,7 @@ def overlap(mask: ArrayLike, changed: ArrayLike) -> Overlap:
 
 
 class MatrixDrift(NamedTuple):
-    """All numbers of one matrix."""
+    """What is measured on one matrix."""
 
     shape: tuple[int, int]
     sparsity: float
@@ -274,8 +280,7 @@ def checkpoint_drift(
         base: name -> tensor. Stacked layers and fused projections have to be split before.
         trained: the same names and shapes.
         other: of another run from the same base.
-        excluded: names without matrix numbers, and why: embeddings, which are tied or no
-            projections. Whatever is no matrix is added.
+        excluded: names without matrix numbers, and why. Tensors that are no matrices are added.
         rank: see `matrix_drift`.
         alpha: see `matrix_drift`.
         tolerance: see `matrix_drift`.
@@ -289,23 +294,30 @@ def checkpoint_drift(
     matrices: dict[str, MatrixDrift] = {}
     excluded, changes = dict(excluded or {}), _Changes(len(runs))
     for name in base:
-        before, *after = (_values(tensors[name]) for tensors in (base, *runs))
+        before, after = _values(base[name]), [_values(run[name]) for run in runs]
         if before.ndim != 2:
             excluded[name] = f"no matrix but {before.ndim}-dimensional"
         try:
             changes.add(before, after, tolerance)
             if name not in excluded:
                 matrices[name] = matrix_drift(
-                    before, *after[:1], other=after[1] if after[1:] else None,
-                    rank=rank, alpha=alpha, tolerance=tolerance,
-                )  # fmt: skip
+                    before,
+                    after[0],
+                    other=None if other is None else after[1],
+                    rank=rank,
+                    alpha=alpha,
+                    tolerance=tolerance,
+                )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+    sparsity, overlap, by_chance = changes.numbers()
     return CheckpointDrift(
         matrices,
         {name: reason for name, reason in excluded.items() if name in base},
         changes.parameters,
-        *changes.numbers(),
+        sparsity,
+        overlap,
+        by_chance,
     )
 
 
@@ -330,8 +342,7 @@ class _Changes:
         if len(share) < 2:
             return 1.0 - float(share[0]), None, None
         p, q = map(float, share)
-        chance = p * q / (p + q - p * q) if p + q > 0 else 1.0
-        return 1.0 - p, self.both / self.either if self.either else 1.0, chance
+        return 1.0 - p, self.both / self.either if self.either else 1.0, _chance(p, q)
 
 
 def _check_names(base: Mapping[str, ArrayLike], run: Mapping[str, ArrayLike]) -> None:

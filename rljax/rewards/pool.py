@@ -298,7 +298,7 @@ class _Worker:
 
 
 def _environment() -> dict[str, str]:
-    """The trainer's own, such that every worker computes alike and takes one core."""
+    """The trainer's environment, changed: every worker computes alike and takes one core."""
     root = str(Path(__file__).resolve().parents[2])
     return {
         **os.environ,

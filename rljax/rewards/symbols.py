@@ -30,7 +30,7 @@ def symbols(
             "symbols" or "byte".
 
     Raises:
-        ValueError: if the reference is none of a symbol task.
+        ValueError: if the reference is not that of a symbol task.
     """
     reference = json.loads(reference) if isinstance(reference, str) else reference
     if not isinstance(reference, Mapping) or not {"task", "facts"} <= set(reference):

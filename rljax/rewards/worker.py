@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 class _TimeUp(BaseException):
-    """Not an Exception, so that a reward's own `except Exception` lets it pass."""
+    """The time is up. No Exception, so that a reward's own `except Exception` lets it pass."""
 
 
 class Timer:

@@ -66,7 +66,7 @@ class TokenAutomaton:
         return self.transitions[state] >= 0 if self.restricts else None
 
     def advance(self, state: Array, tokens: Array) -> Array:
-        """A forbidden token, such as the padding of a row that has ended, leaves the state."""
+        """The next states. A forbidden token, such as padding after the end, changes nothing."""
         following = self.transitions[state, tokens].astype(jnp.int32)
         return jnp.where(following < 0, state, following)
 
@@ -75,7 +75,7 @@ class TokenAutomaton:
 
 
 def allowed_tokens_automaton(tokens: Iterable[int], vocab_size: int) -> TokenAutomaton:
-    """Only these tokens, in any order. It ends no row: give eos, too, unless rows shall be full.
+    """Allows only these tokens, in any order. It ends no row: include eos, or rows become full.
 
     Args:
         tokens: ids in 0..V-1.

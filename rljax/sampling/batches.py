@@ -12,7 +12,7 @@ from rljax.sampling.request import Requests
 
 
 class Prompt(NamedTuple):
-    """One prompt and what is wanted of it."""
+    """One prompt and what is asked for it."""
 
     tokens: tuple[int, ...]
     options: SamplingOptions
@@ -62,7 +62,11 @@ def make_requests(prompts: Sequence[Prompt], rows: int, shards: int) -> tuple[Re
     filler = Prompt(first.tokens[:1], options, 0, 0, tuple(range(group)))
     dealt = np.arange(rows).reshape(-1, shards).T.ravel()
     ordered = [prompts[i] if i < len(prompts) else filler for i in dealt]
-    each = lambda values, kind: np.repeat(np.array(values, kind)[:, None], group, axis=1)  # noqa: E731
+
+    def each(values: list, kind: type) -> np.ndarray:
+        """[B] values of prompts -> [B, G], the same for all samples."""
+        return np.repeat(np.array(values, kind)[:, None], group, axis=1)
+
     tokens, mask = _left_padded(ordered)
     of_options = [prompt.options for prompt in ordered]
     follows = first.options.entropy_temperature is not None

@@ -173,7 +173,7 @@ def needed_bytes(
     """Bytes that a sampling program holds on all devices together, by what they are for.
 
     Args:
-        models: of the policy and of a guide's further models.
+        models: configs of the policy and of the guide's models.
         config: of the sampler.
         prompts: B.
         slots: P.
@@ -182,9 +182,10 @@ def needed_bytes(
     sizes = Sizes.of(config, prompts, shards)
     rows = sizes.width * shards
     vocab = models[0].padded_vocab_size
-    caches = lambda rows, columns: sum(  # noqa: E731
-        cache_bytes(model, rows, columns, config.cache_dtype) for model in models
-    )
+
+    def caches(rows: int, columns: int) -> int:
+        return sum(cache_bytes(model, rows, columns, config.cache_dtype) for model in models)
+
     penalties = 5 * rows * vocab if config.penalties.active else 0
     return {
         "cache of the prompts": caches(prompts, slots),
@@ -205,7 +206,7 @@ def check_memory(
 ) -> None:
     """Raises ValueError where caches and logits are larger than the devices' memory.
 
-    Arguments as of `needed_bytes`, and
+    Arguments as in `needed_bytes`, and
 
     Args:
         mesh: of the sampler; its axes of rows and `tensor` divide what is needed.

@@ -105,7 +105,7 @@ def choose(
         keys: [N] keys, one for this step of each row.
         token_filter: bias, temperature and truncation.
         temperature: [N] f32, instead of the filter's; rows with 0 take their likeliest token.
-        slopes: [N, 4] f32, by which it follows the entropy (`sloped_temperature`).
+        slopes: [N, 4] f32, how the temperature follows the entropy (`sloped_temperature`).
         allowed: [N, V] bool, what may come next.
         top_k: alternatives of the raw model that are returned.
 
@@ -127,7 +127,7 @@ def choose(
         zeros = jnp.zeros(tokens.shape)
         logprobs, spread = zeros, zeros
     else:
-        # A greedy row is drawn at temperature 1, and then not: its division must not be by 0.
+        # A greedy row is drawn at temperature 1, and the draw is not used: nothing is divided by 0.
         divisor = None if own is None else jnp.where(own > 0, own, 1.0)
         log_p = log_distribution(logits, token_filter, temperature=divisor)
         tokens = draw(log_p, keys)
@@ -138,7 +138,7 @@ def choose(
             tokens = jnp.where(greedy, best, tokens)
             logprobs, spread = (jnp.where(greedy, 0.0, x) for x in (logprobs, spread))
     if allowed is not None and token_filter.forbidden_tokens:
-        # Where all that is allowed is forbidden, anything was as likely as anything else.
+        # Where every allowed token is forbidden by the filter, all tokens were equally likely.
         fits = jnp.take_along_axis(allowed, tokens[:, None], axis=1)[:, 0]
         tokens = jnp.where(fits, tokens, first_largest(allowed.astype(jnp.float32)))
     plain = not changed and token_filter.plain and own is None and not token_filter.greedy
@@ -150,11 +150,20 @@ def choose(
         divisor = jnp.where(used > 0, used, 1.0)[:, None]
         tempered = log_softmax_at(model_logits / divisor, tokens)
         tempered = jnp.where(used > 0, tempered, 0.0)
-    top = (None, None)
+    top_logprobs = top_tokens = None
     if top_k:
-        values, places = jax.lax.top_k(model_logits, top_k)
-        top = values - jax.nn.logsumexp(model_logits, axis=-1, keepdims=True), places
-    return Choice(tokens, logprobs, model_logprobs, tempered, spread, used, *top)
+        values, top_tokens = jax.lax.top_k(model_logits, top_k)
+        top_logprobs = values - jax.nn.logsumexp(model_logits, axis=-1, keepdims=True)
+    return Choice(
+        tokens=tokens,
+        logprobs=logprobs,
+        model_logprobs=model_logprobs,
+        tempered_logprobs=tempered,
+        entropy=spread,
+        temperature=used,
+        top_logprobs=top_logprobs,
+        top_tokens=top_tokens,
+    )
 
 
 def log_softmax_at(logits: Array, tokens: Array) -> Array:
@@ -174,7 +183,7 @@ def draw(log_p: Array, keys: Array) -> Array:
     rows, vocab = log_p.shape
     size = block_size(vocab)
     blocks = -(-vocab // size)
-    # So many that the shards of a vocabulary hold whole blocks: none is gathered.
+    # As many as make the shards of a vocabulary hold whole blocks: none is gathered.
     filled = -(-blocks // BLOCKS_MULTIPLE) * BLOCKS_MULTIPLE
     padded = jnp.pad(log_p, ((0, 0), (0, filled * size - vocab)), constant_values=EXCLUDED)
     padded = padded.reshape(rows, filled, size)

@@ -14,8 +14,13 @@ LIMITS = ("length", "paused")
 
 # What a completion has for each of its tokens.
 PER_TOKEN = (
-    *("logprobs", "model_logprobs", "tempered_logprobs", "entropy", "temperature"),
-    *("top_logprobs", "top_tokens"),
+    "logprobs",
+    "model_logprobs",
+    "tempered_logprobs",
+    "entropy",
+    "temperature",
+    "top_logprobs",
+    "top_tokens",
 )
 
 

@@ -9,6 +9,7 @@ confident ones; a committed token never changes. Two blocks of two positions, on
 """
 
 import enum
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -108,8 +109,8 @@ def decode_blocks(denoise: Denoiser, rows: Rows, config: DiffusionConfig) -> Dec
     """Fills the canvas of every row, the blocks from left to right.
 
     Each step draws a token for every position of the block and commits, of the open ones, the k
-    with the highest confidence (`num_transfer`; ties: the leftmost). Noise is that of the row's
-    key, the step and the position, so that nothing else decides over a draw.
+    with the highest confidence (`num_transfer`; ties: the leftmost). The noise depends on the
+    row's key, the step and the position, and on nothing else.
 
     The loop ends when every row has a stop token with nothing open before it, or is full. What is
     left open then is behind a stop token: the completions are those of all `config.steps` steps.
@@ -152,9 +153,11 @@ def _one_step(denoise: Denoiser, rows: Rows, state: _State, config: DiffusionCon
     logits = denoise(canvas, rows.prompts.shape[1] + start)
     draws = _draw(logits, rows, state.step, places, config)
 
-    cut = lambda x: jax.lax.dynamic_slice_in_dim(x, start, config.block_tokens, axis=1)  # noqa: E731
+    def cut(x: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(x, start, config.block_tokens, axis=1)
+
     still_open = (cut(state.decoded.commit_step) < 0) & (places < rows.max_new_tokens[:, None])
-    # Of a whole row always K; a row with a lower limit may have a shorter block, or none.
+    # A whole row always has K positions; one with a lower limit may have a shorter block, or none.
     in_block = jnp.clip(rows.max_new_tokens - start, 0, config.block_tokens)
     count = jnp.take(num_transfer(in_block, config.steps_per_block), step_of_block, axis=-1)
     chosen = _most_confident(jnp.where(still_open, draws.confidence, -jnp.inf), count) & still_open
@@ -212,7 +215,7 @@ def _draw(logits: Array, rows: Rows, step: Array, places: Array, config: Diffusi
         rows: keys, temperatures and limits.
         step: [] i32, over all blocks.
         places: [K] i32, positions of the completion.
-        config: as everywhere.
+        config: of the sampler.
     """
     vocabulary = jnp.arange(logits.shape[-1], dtype=jnp.int32)
     model = logits.astype(jnp.float32)
@@ -224,7 +227,7 @@ def _draw(logits: Array, rows: Rows, step: Array, places: Array, config: Diffusi
         forbidden = (places < rows.min_new_tokens[:, None])[..., None] & is_stop
     legal = jnp.where(forbidden, EXCLUDED, model)
 
-    keys_of = lambda draw: _position_keys(rows.keys, step, places, draw)  # noqa: E731
+    keys_of = functools.partial(_position_keys, rows.keys, step, places)
     if rows.temperature is None:
         tokens = jnp.argmax(legal, axis=-1).astype(jnp.int32)
         certain = jnp.zeros(tokens.shape, jnp.float32)
@@ -237,8 +240,8 @@ def _draw(logits: Array, rows: Rows, step: Array, places: Array, config: Diffusi
     else:
         if config.stop_confidence == "excluded":
             legal = jnp.where(is_stop, EXCLUDED, legal)
-        # The logarithm: probabilities near 1 would round to ties. That of a stop token which is
-        # excluded is finite, above the -inf of positions that cannot be committed.
+        # The logarithm: probabilities near 1 would round to ties. An excluded stop token has a
+        # finite one, above the -inf of positions that cannot be committed.
         confidence = _logprobs(legal, tokens)
         if config.stop_confidence == "zero":
             confidence = jnp.where(_is_stop(tokens, config), EXCLUDED, confidence)
@@ -265,10 +268,12 @@ def _draw_tempered(
     legal = jnp.where(forbidden, EXCLUDED, tempered)
     log_probabilities = jax.nn.log_softmax(legal, axis=-1)
     # Coarse noise has no tail, which makes samples colder than they should be (arXiv:2409.02908).
-    gumbel = lambda key: jax.random.gumbel(key, model.shape[-1:], jnp.float32, mode="high")  # noqa: E731
+    gumbel = functools.partial(
+        jax.random.gumbel, shape=model.shape[-1:], dtype=jnp.float32, mode="high"
+    )
     noisy = log_probabilities + jax.vmap(jax.vmap(gumbel))(keys)
     tokens = jnp.argmax(jnp.where(greedy[..., None], legal, noisy), axis=-1).astype(jnp.int32)
-    certain_or = lambda x: jnp.where(greedy, 0.0, x)  # noqa: E731
+    certain_or = functools.partial(jnp.where, greedy, 0.0)
     return tokens, dict(
         logprobs=certain_or(take(log_probabilities, tokens)),
         entropy=certain_or(entropy(log_probabilities)),
@@ -331,7 +336,7 @@ def make_diffusion_sampler(network: Network, config: DiffusionConfig) -> Diffusi
 
         requests: without `continued`: what a canvas holds depends on its whole length, so that a
             completion cannot be sampled in parts. `max_new_tokens` cuts the canvas of a row: the
-            model sees no mask beyond it. A block that it cuts spreads what is left over its steps.
+            model sees no mask beyond it. A block that is cut fills fewer positions in its steps.
             Before `min_new_tokens` positions no stop token is drawn. `temperature` replaces the
             config's; must be >= 0.
         key: of a stream (sampling/keys.py); step: [] i32, of the whole run.
@@ -341,7 +346,7 @@ def make_diffusion_sampler(network: Network, config: DiffusionConfig) -> Diffusi
     rounding of the logits.
 
     The mask covers everything up to and including the first stop token. Log-probabilities are those
-    of the denoising policy, NOT a likelihood of the sequence: that of each token under the
+    of the denoising policy, NOT a likelihood of the sequence: each token has its own, under the
     distribution it was drawn from, given the canvas of the step that committed it.
 
         logprobs           tempered; without the mask token (`forbid_mask_token`) and, before
@@ -397,8 +402,12 @@ def _rows(
 
     # A bidirectional prompt sees its completion: its G samples share no hidden state, and each
     # carries the prompt through every forward pass.
-    repeat = lambda x: constrain(jnp.repeat(x, g, axis=0), "batch", None)  # noqa: E731
-    flat = lambda x: None if x is None else x.reshape(b * g)  # noqa: E731
+    def repeat(x: Array) -> Array:
+        return constrain(jnp.repeat(x, g, axis=0), "batch", None)
+
+    def flat(x: Array | None) -> Array | None:
+        return None if x is None else x.reshape(b * g)
+
     temperature = requests.temperature
     if temperature is None and config.temperature > 0:
         temperature = jnp.full((b, g), config.temperature, jnp.float32)
@@ -427,18 +436,24 @@ def _rollouts(decoded: Decoded, rows: Rows, config: DiffusionConfig) -> Rollouts
     temperature = rows.temperature
     if temperature is None:
         temperature = jnp.zeros(len(mask), jnp.float32)
-    shaped = lambda x: x.reshape(-1, g, *x.shape[1:])  # noqa: E731
-    kept = lambda x: shaped(jnp.where(mask, x, 0.0))  # noqa: E731
+
+    def by_prompt(x: Array) -> Array:
+        """[N, ...] -> [B, G, ...]."""
+        return x.reshape(-1, g, *x.shape[1:])
+
+    def kept(x: Array) -> Array:
+        return by_prompt(jnp.where(mask, x, 0.0))
+
     stopped = stops.any(axis=-1)
     return Rollouts(
-        tokens=shaped(jnp.where(mask, decoded.tokens, config.pad_token)),
-        mask=shaped(mask),
+        tokens=by_prompt(jnp.where(mask, decoded.tokens, config.pad_token)),
+        mask=by_prompt(mask),
         logprobs=kept(decoded.logprobs),
         model_logprobs=kept(decoded.model_logprobs),
         tempered_logprobs=kept(decoded.tempered_logprobs),
         entropy=kept(decoded.entropy),
         temperature=kept(temperature[:, None]),
-        stop_reason=shaped(
+        stop_reason=by_prompt(
             jnp.where(stopped, StopReason.STOP_TOKEN, StopReason.LENGTH).astype(jnp.int32)
         ),
         slot_steps=jnp.full(len(mask) // g, len(mask) // row_shards() * decoded.passes),

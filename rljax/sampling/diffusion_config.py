@@ -1,4 +1,4 @@
-"""The options of masked-diffusion decoding, and which of their combinations can be."""
+"""The options of masked-diffusion decoding, and which of their combinations are possible."""
 
 import dataclasses
 import math
@@ -107,7 +107,7 @@ class DiffusionConfig:
 
     @property
     def token_filter(self) -> TokenFilter:
-        """That of tokens that are drawn: a temperature and nothing else."""
+        """The filter of tokens that are drawn: a temperature and nothing else."""
         return TokenFilter(temperature=self.temperature)
 
     def check_network(self, network: Network) -> None:

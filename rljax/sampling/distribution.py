@@ -19,7 +19,7 @@ EXCLUDED = -1e30
 # No biased logit, divided by a temperature, comes near EXCLUDED or overflows.
 LARGEST_BIAS = 1e15
 
-# Under the logarithm of an entropy; as in HAPO's sampler.
+# Added to an entropy before its logarithm is taken; as in HAPO's sampler.
 SMALLEST_ENTROPY = 1e-6
 
 _FIELD = "config.<stage>.sampling"
@@ -79,8 +79,8 @@ class TokenFilter:
         min_p: keep tokens with probability >= min_p times the largest (arXiv:2407.01082).
         logit_bias: pairs (token, what is added to its logit).
         forbidden_tokens: never sampled, whatever their bias.
-        entropy_temperature: makes `temperature` the highest of temperatures that follow from the
-            entropy of the raw model in every step.
+        entropy_temperature: the temperature of each step follows from the entropy of the raw model;
+            `temperature` is the highest one.
     """
 
     temperature: float = 1.0
@@ -193,7 +193,7 @@ def step_temperature(logits: Array, token_filter: TokenFilter) -> Array:
 
     Args:
         logits: [..., V] raw logits of the model, before any bias.
-        token_filter: `entropy_temperature` makes of their entropy a temperature.
+        token_filter: its `entropy_temperature` turns their entropy into a temperature.
 
     Returns:
         [...] f32
@@ -235,7 +235,7 @@ def divisor(
 
     Args:
         logits: [..., V] raw logits of the model.
-        token_filter: says it, unless `temperature` does.
+        token_filter: has the temperature, unless `temperature` is given.
         temperature: [...] f32. Slots with 0 get 1, so that nothing of theirs is infinite.
     """
     if temperature is None:

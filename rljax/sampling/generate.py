@@ -41,7 +41,7 @@ class Call(NamedTuple):
     engine: Engine
     seed: int
     members: Sequence[int]  # which prompts of the generator's call
-    rows: int  # that the program has for them
+    rows: int  # of the program
 
 
 class Generator:
@@ -74,7 +74,7 @@ class Generator:
 
         Args:
             network: a causal language model.
-            params: of it; see `load`.
+            params: of the network; see `load`.
             tokenizer: of the model.
             mesh: of the sampler.
             weights: their precision: "" as they are, "bfloat16", or "int8".
@@ -152,7 +152,7 @@ class Generator:
     ) -> Iterator[list[list[Completion]]]:
         """The same completions as `generate`, as soon as a batch of prompts is done.
 
-        Arguments as of `generate`, all checked before the first batch, and
+        Arguments as in `generate`, all checked before the first batch, and
 
         Args:
             batch_prompts: prompts of a batch, by default the generator's.
@@ -247,7 +247,7 @@ class Generator:
         return tuple(map(int, tokens))
 
     def _engine(self, static: SamplingOptions, room: int) -> Engine:
-        """For `SamplingOptions.static` and up to `room` new tokens; nothing is compiled.
+        """The engine for `SamplingOptions.static` and up to `room` new tokens; compiles nothing.
 
         Raises:
             ValueError: for options that do not fit the model or the tokenizer.
@@ -311,9 +311,10 @@ class Generator:
         return plans
 
     def _check_memory(self, calls: Sequence[Call], prompts: Sequence[Prompt]) -> None:
-        longest = lambda call: max(  # noqa: E731
-            len(prompts[place].tokens) + prompts[place].continued for place in call.members
-        )
+        def longest(call: Call) -> int:
+            members = (prompts[place] for place in call.members)
+            return max(len(prompt.tokens) + prompt.continued for prompt in members)
+
         shapes = {(call.engine.config, call.rows, bucket(longest(call))) for call in calls}
         models, shards = [self.network.config], rows_divisor(self.mesh)
         with own_names():
@@ -334,7 +335,7 @@ class Generator:
             rollouts = call.engine.sample(self._weights, requests, key=noise(call.seed), step=0)
             for place, prompt, row in zip(call.members, members, rows, strict=True):
                 of_prompt = jax.tree.map(lambda x, row=row: x[row], rollouts)
-                origin = Origin(*prompt[:4], 0)
+                origin = Origin(prompt.tokens, prompt.options, prompt.seed, prompt.prompt_id, 0)
                 found[place] = [
                     complete(
                         of_prompt,
@@ -349,7 +350,7 @@ class Generator:
 
 
 def noise(seed: int) -> Array:
-    """The key of a call: that of a run's evaluations, whose noise is not that of its training."""
+    """The key of a call, as in a run's evaluations; training has other noise."""
     return purpose_key(seed, Purpose.HELDOUT_SAMPLES)
 
 

@@ -88,7 +88,10 @@ class ClassSums(NamedTuple):
 
     def add(self, desired_logits: Array, undesired_logits: Array, tokens: Array) -> "ClassSums":
         """The sums after tokens [N] i32, given the [N, V] f32 logits that they came from."""
-        taken = lambda logits: take(jax.nn.log_softmax(logits, axis=-1), tokens)  # noqa: E731
+
+        def taken(logits: Array) -> Array:
+            return take(jax.nn.log_softmax(logits, axis=-1), tokens)
+
         return ClassSums(
             desired=self.desired + taken(desired_logits).astype(self.desired.dtype),
             undesired=self.undesired + taken(undesired_logits).astype(self.undesired.dtype),
@@ -120,7 +123,10 @@ def desired_logprobs(
         [N, V] f32, < 0.
     """
     tokens = (sums.tokens + 1)[:, None]
-    mean = lambda logits, total: (total[:, None] + jax.nn.log_softmax(logits, axis=-1)) / tokens  # noqa: E731
+
+    def mean(logits: Array, total: Array) -> Array:
+        return (total[:, None] + jax.nn.log_softmax(logits, axis=-1)) / tokens
+
     desired = scale * mean(desired_logits, sums.desired) + biases[0]
     undesired = scale * mean(undesired_logits, sums.undesired) + biases[1]
     return jax.nn.log_sigmoid(desired - undesired)

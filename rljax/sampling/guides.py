@@ -12,7 +12,7 @@ is a function in `guide_rules.py` and a thin class here that holds its hyper-par
 | `Combined` | yours | anything | policy, others |
 
 All models share one vocabulary. Logits are finite, [N, V] f32. Log-probabilities under the policy
-alone and under the guided distribution differ: who uses them for training must say which.
+alone and under the guided distribution differ: code that trains on them must say which it uses.
 """
 
 import math
@@ -109,7 +109,7 @@ class _Guide:
             )
 
     def _language_models(self, logits: Sequence[Array]) -> list[Array]:
-        """The logits, if they are as many as the language models and of one shape."""
+        """The logits, checked: one array for each language model, all of one shape."""
         expected = self.heads.count("language_model")
         shapes = {array.shape for array in logits}
         if len(logits) != expected or len(shapes) != 1:
@@ -183,7 +183,7 @@ class RewardGuided(_Guide):
 
 
 class DiscriminatorState(NamedTuple):
-    """Of the completion so far; the prompt is not scored unless the sums start with it."""
+    """What is known of the completion so far; the prompt counts only if the sums start with it."""
 
     sums: ClassSums
     seen: Array  # [N, vocabulary_size] bool, tokens chosen so far

@@ -3,12 +3,14 @@
 R = B * G requests of each of X shards; request b * G + g is sample g of prompt b of the shard.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.models.decoding import by_shard
 from rljax.sampling.choose import Occurrences
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.constraints import Constraint
@@ -17,7 +19,7 @@ from rljax.sampling.request import Requests
 
 
 class Jobs(NamedTuple):
-    """Of one request each; see `Requests`."""
+    """What each request asks for; see `Requests`."""
 
     prompt: Array  # i32, of the shard
     key: Array
@@ -30,7 +32,7 @@ class Jobs(NamedTuple):
 
 
 class Starts(NamedTuple):
-    """Of one prompt each, [X, B, ...]: how its rows begin."""
+    """How the rows of each prompt begin, [X, B, ...]."""
 
     hidden: tuple[Array, ...]  # [D] of each model
     watched: tuple  # states of stop strings and constraint, () where there are none
@@ -44,22 +46,29 @@ def make_jobs(
     """The jobs of B prompts, in order."""
     prompts, group = len(requests.prompts), config.samples_per_prompt
     samples = group if requests.sample_ids is None else requests.sample_ids
-    shape = lambda x: (shards, -1, *x.shape[1:])  # noqa: E731
-    every = lambda x: jnp.repeat(x, group, axis=0).reshape(shape(x))  # noqa: E731
-    each = lambda x: None if x is None else x.reshape(shards, -1)  # noqa: E731
+
+    def of_prompts(x: Array) -> Array:
+        """[B, ...] -> [X, R, ...], the same for all samples of a prompt."""
+        return by_shard(jnp.repeat(x, group, axis=0), shards)
+
+    def of_samples(x: Array | None) -> Array | None:
+        """[B, G] -> [X, R]."""
+        return None if x is None else x.reshape(shards, -1)
+
     continued = requests.continued
-    continued = every(jnp.zeros(prompts, jnp.int32) if continued is None else continued)
-    most = each(requests.max_new_tokens)
+    continued = of_prompts(jnp.zeros(prompts, jnp.int32) if continued is None else continued)
+    slopes = requests.temperature_slopes
+    most = of_samples(requests.max_new_tokens)
     if most is None:
         most = continued + config.max_new_tokens
     return Jobs(
-        prompt=every(jnp.arange(prompts) % (prompts // shards)),
-        key=each(row_keys(key, step, requests.prompt_ids, samples)),
-        length=every(requests.prompt_mask.sum(axis=1)),
+        prompt=of_prompts(jnp.arange(prompts) % (prompts // shards)),
+        key=of_samples(row_keys(key, step, requests.prompt_ids, samples)),
+        length=of_prompts(requests.prompt_mask.sum(axis=1)),
         continued=continued,
-        temperature=each(requests.temperature),
-        slopes=None if requests.temperature_slopes is None else every(requests.temperature_slopes),
-        least=each(requests.min_new_tokens),
+        temperature=of_samples(requests.temperature),
+        slopes=None if slopes is None else of_prompts(slopes),
+        least=of_samples(requests.min_new_tokens),
         most=most,
     )
 
@@ -76,10 +85,8 @@ def make_starts(
     """How the rows of B prompts begin: continued completions have been watched already."""
     watched = tuple(_watch(watcher, requests) for watcher in watchers)
     seen = _occurrences(requests, vocab_size) if config.penalties.active else None
-    # Not -1: a guide's state may have no columns.
-    by_shard = lambda x: x.reshape(shards, len(x) // shards, *x.shape[1:])  # noqa: E731
     starts = Starts(hidden, watched, guide_state, seen)
-    return jax.tree.map(by_shard, starts)
+    return jax.tree.map(functools.partial(by_shard, shards=shards), starts)
 
 
 def _completion_mask(requests: Requests) -> Array:
@@ -107,7 +114,7 @@ def _watch(watcher: Constraint | None, requests: Requests) -> Any:
 def advance_and_look(watcher: Constraint, state: Any, tokens: Array) -> tuple[Any, Array]:
     """The state after tokens [N], and whether it is final, [N] bool.
 
-    A row that goes on all the same (it is shorter than it has to be) begins anew.
+    A final row that must go on, because it is still too short, begins anew.
     """
     state = watcher.advance(state, tokens)
     final = watcher.finished(state)
@@ -124,7 +131,7 @@ def where_rows(rows: Array, one: Any, other: Any) -> Any:
 
 
 def _occurrences(requests: Requests, vocab_size: int) -> Occurrences:
-    """Of prompt and continued tokens [B, V]."""
+    """Which tokens the prompts and the continued completions hold, [B, V]."""
     rows = jnp.arange(len(requests.prompts))[:, None]
     own = requests.prompt_mask
     if requests.continued is not None:

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from rljax.sampling.choose import Penalties
 from rljax.sampling.distribution import EntropyTemperature, TokenFilter
 
-# Where the settings of a training run are called otherwise: in errors, the first that matches.
+# What the settings of a training run are called: errors use the first one that matches.
 NAMES = {
     r"config\.<stage>\.sampling\.stop_strings": "SamplingOptions.stop",
     r"config\.<stage>\.sampling": "SamplingOptions",
@@ -93,9 +93,9 @@ class SamplingOptions:
         )
 
     def static(self, samples: int) -> "SamplingOptions":
-        """What of it is compiled into a program for `samples` completions of each prompt.
+        """The options that are compiled into a program for `samples` completions of each prompt.
 
-        Everything else, which each row brings along, has its default.
+        Everything else is given with each row, and has its default here.
         """
         follows = self.entropy_temperature is not None
         return dataclasses.replace(
@@ -161,7 +161,7 @@ def check_integer(value: object, lowest: int, field: str) -> None:
 
 @contextlib.contextmanager
 def own_names() -> Iterator[None]:
-    """Errors within name fields of `SamplingOptions` and `Generator`, not those of a config."""
+    """Inside, errors name fields of `SamplingOptions` and `Generator`, not those of a config."""
     try:
         yield
     except ValueError as error:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.models.decoding import pick
+from rljax.models.decoding import by_shard, joined, pick
 from rljax.parallel.rules import constrain
 from rljax.sampling.jobs import where_rows
 from rljax.sampling.request import Rollouts
@@ -61,8 +61,8 @@ def _phases(program: Program, state: State, widths: tuple[int, ...]) -> Results:
     sizes = program.sizes
     for width, following in zip(widths, (*widths[1:], 0), strict=True):
         if width < widths[0]:
-            # Also where no row is left: the branches of a condition would keep the wide caches
-            # beside the narrow ones, while here one layer after the other is given back.
+            # Also where no row is left: a condition's branches would keep the wide caches beside
+            # the narrow ones, while here one layer after the other is freed.
             state = _narrow(state, sizes.shards, width)
         in_order = width == sizes.width and not sizes.refills
         state = _phase(program, state, width, following, in_order)
@@ -77,15 +77,15 @@ def _phase(program: Program, state: State, width: int, following: int, in_order:
         program: what is run.
         state: with `width` slots a shard.
         following: slots of the next phase.
-        in_order: whether slot b * G + g holds sample g of prompt b, and will.
+        in_order: whether slot b * G + g holds sample g of prompt b, now and later.
     """
     config, sizes = program.config, program.sizes
     steps = config.refill_every if sizes.refills else config.max_new_tokens
-    by_shard = lambda x: x.reshape(sizes.shards, width)  # noqa: E731
 
     def busy(state: State) -> Array:
         queue = state.head.min() < sizes.requests
-        return queue | (by_shard(state.slots.running).sum(axis=1).max() > following)
+        running = by_shard(state.slots.running, sizes.shards)
+        return queue | (running.sum(axis=1).max() > following)
 
     def decoding(state: State) -> Array:
         """Whether some row needs more than one token."""
@@ -96,10 +96,10 @@ def _phase(program: Program, state: State, width: int, following: int, in_order:
         state = _refill(program, _collect_ended(program, state))
         tiles = None
         if not in_order:
-            slots = state.slots
             width_of_tile = tile_width(config.samples_per_prompt, width)
-            active = by_shard(slots.running)
-            tiles = make_tiles(by_shard(slots.job.prompt), active, width_of_tile)
+            active = by_shard(state.slots.running, sizes.shards)
+            prompt = by_shard(state.slots.job.prompt, sizes.shards)
+            tiles = make_tiles(prompt, active, width_of_tile)
 
         def goes_on(carry: tuple[Array, State]) -> Array:
             done, state = carry
@@ -110,7 +110,7 @@ def _phase(program: Program, state: State, width: int, following: int, in_order:
             return done + 1, decode_chosen(program, choose_tokens(program, state, tiles), tiles)
 
         _, state = jax.lax.while_loop(goes_on, step, (jnp.int32(0), state))
-        # What ends with its next token in any case need not be decoded for it.
+        # A row whose next token is certainly its last need not be decoded any more.
         return choose_last(program, state, ~decoding(state), tiles)
 
     return jax.lax.while_loop(busy, segment, state)
@@ -119,18 +119,15 @@ def _phase(program: Program, state: State, width: int, following: int, in_order:
 def _refill(program: Program, state: State) -> State:
     """Gives free slots the next requests."""
     sizes, slots = program.sizes, state.slots
-    by_shard = lambda x: x.reshape(sizes.shards, -1, *x.shape[1:])  # noqa: E731
-    flat = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])  # noqa: E731
-    request, new, head = assign(by_shard(slots.request), state.head, sizes.requests)
+    split = functools.partial(by_shard, shards=sizes.shards)
+    request, new, head = assign(split(slots.request), state.head, sizes.requests)
     job = jax.tree.map(lambda x: pick(x, jnp.maximum(request, 0)), program.jobs)
-    begins = jax.tree.map(lambda x: flat(pick(x, job.prompt)), program.starts)
-    lengths = tuple(
-        flat(pick(by_shard(prompts.lengths), job.prompt)) for prompts in program.prompts
-    )
-    new = flat(new)
+    begins = jax.tree.map(lambda x: joined(pick(x, job.prompt)), program.starts)
+    lengths = tuple(joined(pick(split(prompts.lengths), job.prompt)) for prompts in program.prompts)
+    new = joined(new)
     fresh = Slots(
-        request=flat(request),
-        job=jax.tree.map(flat, job),
+        request=joined(request),
+        job=jax.tree.map(joined, job),
         lengths=lengths,
         age=jnp.zeros_like(slots.age),
         taken=jnp.zeros_like(slots.taken),
@@ -160,27 +157,29 @@ def _collect_ended(program: Program, state: State) -> State:
 def _write(program: Program, state: State, ended: Array) -> Results:
     """The results with those of the ended rows."""
     sizes, slots, results = program.sizes, state.slots, state.results
-    by_shard = lambda x: x.reshape(sizes.shards, -1, *x.shape[1:])  # noqa: E731
-    request = by_shard(slots.request)
-    place = ring_columns(by_shard(slots.start), program.config.max_new_tokens, sizes.columns)
+    split = functools.partial(by_shard, shards=sizes.shards)
+    request = split(slots.request)
+    place = ring_columns(split(slots.start), program.config.max_new_tokens, sizes.columns)
     tokens = jax.tree.map(
-        lambda whole, ring: collect(whole, by_shard(ring), request, place, by_shard(ended)),
+        lambda whole, ring: collect(whole, split(ring), request, place, split(ended)),
         results.tokens,
         state.ring,
     )
-    at = jnp.where(by_shard(ended), request, sizes.requests)
+    at = jnp.where(split(ended), request, sizes.requests)
     put = jax.vmap(lambda whole, at, x: whole.at[at].set(x))
     return results._replace(
         tokens=tokens,
-        lengths=put(results.lengths, at, by_shard(slots.taken)),
-        reasons=put(results.reasons, at, by_shard(slots.reason)),
+        lengths=put(results.lengths, at, split(slots.taken)),
+        reasons=put(results.reasons, at, split(slots.reason)),
     )
 
 
 def _narrow(state: State, shards: int, width: int) -> State:
     """Keeps `width` slots of each shard, among them all that are running."""
-    by_shard = lambda x: x.reshape(shards, len(x) // shards, *x.shape[1:])  # noqa: E731
-    kept = narrowed(by_shard(state.slots.running), width)
-    move = lambda x: pick(by_shard(x), kept).reshape(shards * width, *x.shape[1:])  # noqa: E731
-    moved = jax.tree.map(move, (state.slots, state.caches, state.ring))
-    return state._replace(slots=moved[0], caches=moved[1], ring=moved[2])
+    kept = narrowed(by_shard(state.slots.running, shards), width)
+
+    def keep(x: Array) -> Array:
+        return joined(pick(by_shard(x, shards), kept))
+
+    slots, caches, ring = jax.tree.map(keep, (state.slots, state.caches, state.ring))
+    return state._replace(slots=slots, caches=caches, ring=ring)

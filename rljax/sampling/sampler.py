@@ -53,7 +53,7 @@ def make_sampler(
         network: of the policy.
         config: static settings.
         guide: combines the logits of several models (guides.py).
-        guide_networks: those of the models 1, 2, ... of the guide.
+        guide_networks: of the guide's models 1, 2, ...
 
     Returns:
         sample(params, requests, key, step, guide_models=(), stop_strings=None, constraint=None)
@@ -153,7 +153,7 @@ def _compute_prompts(
 
 
 def _guide_state(guide: Guide | None, requests: Requests) -> Any:
-    """[B, ...] as the rows of each prompt begin.
+    """The guide's state [B, ...] with which the rows of each prompt begin.
 
     Raises:
         ValueError: for continued completions, whose tokens the guide has not seen.

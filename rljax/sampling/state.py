@@ -81,7 +81,7 @@ class Slots(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Of every request, and one more for what is not wanted."""
+    """What every request has got, and one place more for what is not wanted."""
 
     tokens: Choice  # [X, R + 1, T, ...]
     lengths: Array  # [X, R + 1] i32
@@ -105,7 +105,10 @@ def empty_state(program: Program) -> State:
     sizes, config = program.sizes, program.config
     rows, shards = sizes.shards * sizes.width, sizes.shards
     zeros = jnp.zeros(rows, jnp.int32)
-    first = lambda x: x[0][zeros]  # noqa: E731
+
+    def first(x: Array) -> Array:
+        return x[0][zeros]
+
     slots = Slots(
         request=zeros - 1,
         job=jax.tree.map(first, program.jobs),
@@ -137,18 +140,32 @@ def empty_state(program: Program) -> State:
 
 
 def _choices(config: SamplingConfig, shape: tuple[int, ...]) -> Choice:
-    number = lambda: constrain(jnp.zeros(shape), "batch", *[None] * (len(shape) - 1))  # noqa: E731
-    tokens = lambda *rest: jnp.zeros((*shape, *rest), jnp.int32)  # noqa: E731
+    """Zeros for the fields of `Choice`, [*shape] or [*shape, k]."""
+
+    def numbers() -> Array:
+        return constrain(jnp.zeros(shape), "batch", *[None] * (len(shape) - 1))
+
     k = config.top_logprobs
-    top = (jnp.zeros((*shape, k)), tokens(k)) if k else (None, None)
-    return Choice(tokens(), number(), number(), number(), number(), number(), *top)
+    return Choice(
+        tokens=jnp.zeros(shape, jnp.int32),
+        logprobs=numbers(),
+        model_logprobs=numbers(),
+        tempered_logprobs=numbers(),
+        entropy=numbers(),
+        temperature=numbers(),
+        top_logprobs=jnp.zeros((*shape, k)) if k else None,
+        top_tokens=jnp.zeros((*shape, k), jnp.int32) if k else None,
+    )
 
 
 def rollouts_of(program: Program, results: Results) -> Rollouts:
     """Results in the order of the requests, cleared after the end of each row."""
     config, sizes = program.config, program.sizes
     shape = (sizes.shards * sizes.prompts, config.samples_per_prompt)
-    in_order = lambda x: x[:, : sizes.requests].reshape(*shape, *x.shape[2:])  # noqa: E731
+
+    def in_order(x: Array) -> Array:
+        return x[:, : sizes.requests].reshape(*shape, *x.shape[2:])
+
     found: Choice = jax.tree.map(in_order, results.tokens)
     mask = jnp.arange(config.max_new_tokens) < in_order(results.lengths)[..., None]
 

@@ -74,8 +74,11 @@ def _words(strings: Sequence[str]) -> list[bytes]:
                 f"A stop string must be valid UTF-8 without U+FFFD, got {text!r} ({FIELD})."
             )
     words = dict.fromkeys(text.encode("utf-8") for text in strings)
-    # Whoever contains another stop string is completed no earlier than that one.
-    contains = lambda word: any(other in word for other in words if other != word)  # noqa: E731
+
+    # A stop string that contains another one is never completed before that one.
+    def contains(word: bytes) -> bool:
+        return any(other in word for other in words if other != word)
+
     return [word for word in words if not contains(word)]
 
 

@@ -5,6 +5,8 @@ them once for every token, so it wants layers apart, few bytes, and nothing to g
 """
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network, Params
 from rljax.models.quantize import Quantised, quantise
-from rljax.parallel.rules import fitting, partition_spec
+from rljax.parallel.rules import fitting_sharding, partition_spec
 
 PRECISIONS = ("", "bfloat16", "int8")
 
@@ -53,20 +55,27 @@ def sampling_weights(
         precision: of the copy.
         apart: whether layers are apart (`Network.unstack`), as decoding wants them.
     """
-    is_matrix = lambda leaf: isinstance(leaf, Quantised)  # noqa: E731
     if precision == "bfloat16":
-        to_bfloat16 = lambda x: x if is_matrix(x) else x.astype(jnp.bfloat16)  # noqa: E731
-        params = jax.tree.map(to_bfloat16, params, is_leaf=is_matrix)
+        params = jax.tree.map(_in_bfloat16, params, is_leaf=_is_quantised)
     if precision == "int8":
-        blocks = jax.tree_util.tree_map_with_path(_in_int8, params["blocks"], is_leaf=is_matrix)
+        blocks = jax.tree_util.tree_map_with_path(_in_int8, params["blocks"], is_leaf=_is_quantised)
         params = {**params, "blocks": blocks}
     return network.unstack(params) if apart else params
+
+
+def _is_quantised(leaf: Any) -> bool:
+    return isinstance(leaf, Quantised)
+
+
+def _in_bfloat16(leaf: jax.Array | Quantised) -> jax.Array | Quantised:
+    """An array in bfloat16; a quantised matrix as it is."""
+    return leaf if _is_quantised(leaf) else leaf.astype(jnp.bfloat16)
 
 
 def _in_int8(path: tuple, leaf: jax.Array | Quantised) -> jax.Array | Quantised:
     """The stacked matrix of a projection in int8, anything else as it is."""
     names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
-    if isinstance(leaf, Quantised) or names[-1] != "kernel":
+    if _is_quantised(leaf) or names[-1] != "kernel":
         return leaf
     return quantise(leaf, 2 if names[-2] == "out" else 1, "int8")
 
@@ -84,8 +93,7 @@ def weight_shardings(network: Network, weights: Params, mesh: Mesh, *, gather: b
 
     def place(axes: tuple[str, ...], leaf: jax.Array | Quantised) -> NamedSharding | Quantised:
         spec = partition_spec([whole_axis.get(axis, axis) for axis in axes])
-        fit = lambda part: NamedSharding(mesh, fitting(spec, part.shape, mesh.shape))  # noqa: E731
-        return jax.tree.map(fit, leaf)
+        return jax.tree.map(functools.partial(fitting_sharding, mesh, spec), leaf)
 
     def tree(axes: Params, leaves: Params, skip: int) -> Params:
         return jax.tree.map(

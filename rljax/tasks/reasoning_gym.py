@@ -253,8 +253,8 @@ def score(answer: str | None, reference: Mapping[str, Any]) -> float:
         reference: task, parameters, entry and gold answer.
 
     Raises:
-        Exception: whatever the scorer raises if it fails on the gold answer too, or there is none:
-            then not the model's text is at fault.
+        Exception: whatever the scorer raises, if it fails on the gold answer too, or there is no
+            gold answer: then the model's text is not at fault.
     """
     parameters = json.dumps(reference.get("parameters") or {}, sort_keys=True)
     scorer = _scorer(reference["task"], parameters)

@@ -20,7 +20,9 @@ def settings(*words: str) -> workload.Settings:
 
 @pytest.fixture(autouse=True)
 def one_device_benchmarks(monkeypatch):
-    one = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])  # noqa: E731
+    def one(sizes):
+        return make_mesh(sizes, devices=jax.devices()[:1])
+
     monkeypatch.setattr(workload, "make_mesh", one)
 
 
@@ -88,7 +90,10 @@ def test_layouts_do_not_share_the_device(monkeypatch):
 )
 def test_what_training_refuses_is_refused(word, message, monkeypatch):
     if "mesh" in word:
-        two = lambda sizes: make_mesh(sizes, devices=jax.devices()[:2])  # noqa: E731
+
+        def two(sizes):
+            return make_mesh(sizes, devices=jax.devices()[:2])
+
         monkeypatch.setattr(workload, "make_mesh", two)
     words = ["--config.model.lora.kind=lora_sb"] if "rank" in word else []
     with pytest.raises(ValueError, match=message):

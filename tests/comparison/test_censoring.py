@@ -66,7 +66,9 @@ def test_a_median_that_ignored_censored_seeds_would_be_too_low():
     ],
 )
 def test_comparing_two_runs(x, y, score):
-    make = lambda run: Reached(np.array([float(run[0])]), np.array([run[1]]))  # noqa: E731
+    def make(run):
+        return Reached(np.array([float(run[0])]), np.array([run[1]]))
+
     assert cheaper(make(x), make(y)).tolist() == [[score]]
     assert cheaper(make(y), make(x)).tolist() == [[1 - score]]
 

@@ -118,9 +118,12 @@ def test_claims_about_costs_count_censored_runs(make_runs):
     fast = make_runs("fast", np.full(8, 1.0))  # at step 10
     slow = make_runs("slow", np.full(8, 0.6))  # at step 20
     never = make_runs("never", np.full(8, 0.4))
-    claim = lambda a, relation, b: results.check_claim(  # noqa: E731
-        Claim(a, relation, b, "tokens_to_threshold", ""), [fast, slow, never], 0.5
-    )
+
+    def claim(a, relation, b):
+        return results.check_claim(
+            Claim(a, relation, b, "tokens_to_threshold", ""), [fast, slow, never], 0.5
+        )
+
     assert claim("fast", "<", "slow").verdict == "yes" and claim("fast", ">", "slow").verdict == (
         "no"
     )

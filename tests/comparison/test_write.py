@@ -72,7 +72,11 @@ def test_files_and_what_is_returned(write, monkeypatch):
     found, folder, _ = write(claims=CLAIMS)
     assert sorted(file.name for file in folder.iterdir()) == sorted(found["files"])
     assert set(found["files"]) == {
-        *("table.md", "table.csv", "claims.csv", "curves.svg", "report.html")
+        "table.md",
+        "table.csv",
+        "claims.csv",
+        "curves.svg",
+        "report.html",
     }
     assert found["baseline"] == "grpo" and found["claims"][0]["verdict"] == "yes"
     with open(folder / "table.csv", encoding="utf-8", newline="") as file:
@@ -87,7 +91,9 @@ def test_files_and_what_is_returned(write, monkeypatch):
 
 
 def test_the_same_runs_give_the_same_bytes(write):
-    read = lambda folder, names: [(folder / name).read_bytes() for name in names]  # noqa: E731
+    def read(folder, names):
+        return [(folder / name).read_bytes() for name in names]
+
     found, folder, _ = write()
     first = read(folder, found["files"])
     found, folder, _ = write()

@@ -22,7 +22,10 @@ def bench(monkeypatch):
     spec = importlib.util.spec_from_file_location("bench_command", ROOT / "launch/bench.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    one = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])  # noqa: E731
+
+    def one(sizes):
+        return make_mesh(sizes, devices=jax.devices()[:1])
+
     monkeypatch.setattr(workload, "make_mesh", one)
     return module
 

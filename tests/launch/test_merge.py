@@ -67,8 +67,12 @@ def folders(models, tmp_path):
 
 
 def assert_same(found, expected, vocabulary):
-    cut = lambda tree: {**tree, "embedding": tree["embedding"][:vocabulary]}  # noqa: E731
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)  # noqa: E731
+    def cut(tree):
+        return {**tree, "embedding": tree["embedding"][:vocabulary]}
+
+    def close(a, b):
+        return np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
     jax.tree.map(close, cut(found), cut(expected))
 
 

@@ -46,7 +46,10 @@ def configure(kv_heads=K, group=R, **changes):
 
 def rows(kv_heads=K, group=R, count=N, columns=C):
     rng = np.random.default_rng(0)
-    of = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+
+    def of(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
     heads = (count, kv_heads)
     return of(*heads, group, h), KeyValues(of(*heads, columns, h), of(*heads, columns, h))
 
@@ -138,7 +141,10 @@ def test_blocks_in_use_are_listed_from_new_to_old_and_shared_by_two_cores():
     assert (entries % 4).tolist() == [2, 2, 1, 2, 1, 0, 3]
     assert todo.bounds.tolist() == [0, 3, 7] and todo.steps == 4
     # The first part is one step shorter and stays where it is: the next row is the other core's.
-    of_steps = lambda part: [int(_entry(part, step, *todo[:2])) for step in range(4)]  # noqa: E731
+
+    def of_steps(part):
+        return [int(_entry(part, step, *todo[:2])) for step in range(4)]
+
     assert of_steps(0) == [*entries[:3], entries[2]] and of_steps(1) == entries[3:].tolist()
 
 

@@ -67,7 +67,10 @@ def test_values_and_gradients_equal_dense_attention(case):
 def test_split_over_rows_and_heads_it_equals_one_device():
     config = configure()
     segments, _ = packed_rows()
-    attend = lambda q, k, v: splash(q, k, v, segments, config, window=0, interpret=True)  # noqa: E731
+
+    def attend(q, k, v):
+        return splash(q, k, v, segments, config, window=0, interpret=True)
+
     expected = value_and_gradients(attend)
     with jax.set_mesh(make_mesh({"fsdp": 2, "tensor": 2}, devices=jax.devices()[:4])):
         found = value_and_gradients(attend)

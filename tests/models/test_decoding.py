@@ -233,7 +233,10 @@ def test_the_cache_does_not_depend_on_chunks_padding_or_neighbours(monkeypatch):
     def run(tokens, lengths, chunk_columns, chunk_tokens):
         monkeypatch.setattr(prefill, "CHUNK_COLUMNS", chunk_columns)
         chunks = functools.partial(prefill.prefill, shards=1, chunk_tokens=chunk_tokens)
-        decoder = lambda params: decoder_of(network, params)  # noqa: E731
+
+        def decoder(params):
+            return decoder_of(network, params)
+
         return quick_jit(lambda p, *given: chunks(decoder(p), *given))(
             params_of(network), tokens, lengths
         )

@@ -64,7 +64,10 @@ def test_values_and_gradients_match_row_by_row_products(sizes, form, monkeypatch
 def test_weights_in_float32_are_multiplied_in_the_dtype_of_the_rows():
     x, weights, dy, _ = case(SIZES["full"])
     x, weights = jnp.asarray(x, jnp.bfloat16), jnp.asarray(weights, jnp.float32)
-    run = lambda x, w: grouped_matmul(x, w, jnp.array(SIZES["full"]), None)  # noqa: E731
+
+    def run(x, w):
+        return grouped_matmul(x, w, jnp.array(SIZES["full"]), None)
+
     y, pull = jax.vjp(run, x, weights)
     dx, dw = pull(jnp.asarray(dy, jnp.bfloat16))
     assert (y.dtype, dx.dtype, dw.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)

@@ -57,7 +57,10 @@ def test_leaves_of_each_kind(tiny_network):
         network = tiny_network(lora=lora, head="value", head_bias=True)
         state, frozen = split_frozen(network.shapes)
         optimised, held = split_held(state)
-        names = lambda tree: {path[-1] for path in flatten(tree)}  # noqa: E731
+
+        def names(tree):
+            return {path[-1] for path in flatten(tree)}
+
         assert names(optimised) == trained | {"head", "head_bias"}
         assert names(held) == (set() if kind == "lora" else {"lora_a", "lora_b"})
         assert names(frozen) == {"embedding", "kernel", "scale"}
@@ -92,9 +95,10 @@ def test_zero_adapters_change_no_bit_and_share_the_base(kind, tiny_network, one_
     assert adapters_are_zero(params) and not adapters_are_zero(drawn(network, one_device))
     jax.tree.map(np.testing.assert_array_equal, base, fresh)
     np.testing.assert_array_equal(logits(network, params), logits(bare, base))
-    pointers = lambda tree: {  # noqa: E731
-        path: leaf.unsafe_buffer_pointer() for path, leaf in flatten(tree).items()
-    }
+
+    def pointers(tree):
+        return {path: leaf.unsafe_buffer_pointer() for path, leaf in flatten(tree).items()}
+
     assert pointers(base).items() <= pointers(params).items()
 
 
@@ -184,11 +188,17 @@ def test_a_step_on_r_is_the_projected_gradient(gradient):
     rng = np.random.default_rng(1)
     w = jnp.asarray(rng.normal(size=(1, 12, 20)))
     x, y = jnp.asarray(rng.normal(size=(30, 12))), jnp.asarray(rng.normal(size=(30, 20)))
-    loss = lambda w: jnp.sum((x @ w[0] - y) ** 2)  # noqa: E731
+
+    def loss(w):
+        return jnp.sum((x @ w[0] - y) ** 2)
+
     for rank in (3, 12):
         leaves = silver_bullet(gradient.reshape(12, 20), 1, rank, step_size=1e-3, scale=1.0)
         a, b, r = (leaves[f"lora_{name}"][None] for name in "abr")
-        of_r = lambda r, a=a, b=b: merged_kernel(w, a, b, r, scale=1.0)  # noqa: E731
+
+        def of_r(r, a=a, b=b):
+            return merged_kernel(w, a, b, r, scale=1.0)
+
         moved = of_r(r - 0.1 * jax.grad(lambda r, of_r=of_r: loss(of_r(r)))(r))
         g = np.asarray(jax.grad(loss)(of_r(r)))[0]
         projected = a[0] @ a[0].T @ g @ b[0].T @ b[0]
@@ -203,7 +213,10 @@ def test_full_rank_is_full_fine_tuning(gradient):
     square = gradient.reshape(12, 20)[:, :12]
     w = jnp.asarray(rng.normal(size=(1, 12, 12)))
     x, y = jnp.asarray(rng.normal(size=(30, 12))), jnp.asarray(rng.normal(size=(30, 12)))
-    loss = lambda w: jnp.mean((x @ w[0] - y) ** 2)  # noqa: E731
+
+    def loss(w):
+        return jnp.mean((x @ w[0] - y) ** 2)
+
     leaves = silver_bullet(square, 1, 12, step_size=1e-3, scale=1.0)
     a, b, r = (leaves[f"lora_{name}"][None] for name in "abr")
     full = merged_kernel(w, a, b, r, scale=1.0)

@@ -19,7 +19,10 @@ def models():
     sizes = dict(layers=2, width=8, heads=2, kv_heads=1, head_dim=4, mlp_width=12)
     network = Network.create(ModelConfig(vocab_size=VOCABULARY, **sizes))
     rng = np.random.default_rng(0)
-    draw = lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)  # noqa: E731
+
+    def draw(leaf):
+        return jnp.asarray(rng.normal(size=leaf.shape), jnp.float32)
+
     base, change = (jax.tree.map(draw, network.shapes) for _ in range(2))
     trained = jax.tree.map(lambda a, b: a + 0.1 * b, base, change)
     trained["embedding"] = trained["embedding"].at[VOCABULARY:].add(100.0)
@@ -35,7 +38,10 @@ PATHS = [("blocks", "mlp", "gate", "kernel"), ("blocks", "mlp_norm", "scale"), (
 
 def test_all_of_it_is_the_trained_model_and_none_of_it_the_base(models):
     network, base, trained = models
-    same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)  # noqa: E731
+
+    def same(a, b):
+        return jax.tree.map(np.testing.assert_array_equal, a, b)
+
     whole = merge(network, base, trained, keep=1.0, scale=1.0)
     expected = dict(trained)
     padding = base["embedding"][VOCABULARY:]

@@ -66,8 +66,13 @@ def reference(config, params, x, present):
     x = np.asarray(x, np.float64)
     out, counts = np.zeros_like(x), np.zeros(config.experts)
     probabilities = np.zeros(config.experts)
-    silu = lambda v: v / (1 + np.exp(-v))  # noqa: E731
-    gelu = lambda v: 0.5 * v * (1 + np.tanh(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3)))  # noqa: E731
+
+    def silu(v):
+        return v / (1 + np.exp(-v))
+
+    def gelu(v):
+        return 0.5 * v * (1 + np.tanh(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3)))
+
     activation = silu if config.activation == "silu" else gelu
     for place in zip(*np.nonzero(np.asarray(present)), strict=True):
         token = x[place]
@@ -304,7 +309,10 @@ def test_no_device_keeps_a_whole_copy_of_the_experts():
             name: jax.device_put(leaf, jax.NamedSharding(mesh, partition_spec(AXES[name])))
             for name, leaf in params.items()
         }
-        run = lambda params, x: nnx.merge(graph, params)(x, present)[0]  # noqa: E731
+
+        def run(params, x):
+            return nnx.merge(graph, params)(x, present)[0]
+
         pull = jax.jit(lambda params, x: jax.vjp(run, params, x)[1])(placed, x)
         kept = [leaf for leaf in jax.tree.leaves(pull) if getattr(leaf, "ndim", 0) == 3]
     matrices = [leaf for leaf in kept if leaf.size == params["gate"].size]
@@ -344,7 +352,10 @@ def test_sampler_and_trainer_give_the_same_logprobs(sizes):
                 np.int32(0),
             )
         )
-        flat = lambda array: array.reshape(8, -1)  # noqa: E731
+
+        def flat(array):
+            return array.reshape(8, -1)
+
         rows = completion_rows(
             np.repeat(prompts, 2, axis=0),
             np.repeat(mask, 2, axis=0),

@@ -50,13 +50,17 @@ def report(f, tokens):
 
 # One product of a chip, as this compiler counts it: some count every row with every expert.
 one = SingleDeviceSharding(topology.devices[0])
-part = lambda dtype, *sizes: jax.ShapeDtypeStruct(sizes, dtype, sharding=one)
+def part(dtype, *sizes):
+    return jax.ShapeDtypeStruct(sizes, dtype, sharding=one)
+
 product = jax.jit(jax.lax.ragged_dot).lower(
     part(jnp.bfloat16, 8 * 512 * 4, 512), part(jnp.bfloat16, 8, 512, 128), part(jnp.int32, 8)
 ).compile().cost_analysis()["flops"]
 
 with jax.set_mesh(mesh):
-    shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=rows)
+    def shape(*sizes):
+        return jax.ShapeDtypeStruct(sizes, jnp.int32, sharding=rows)
+
     print(json.dumps({
         "update": report(jax.grad(loss), shape(16, 512)), "decode": report(decode, shape(16)),
         "parameters": network.parameter_count, "product": product,

@@ -82,9 +82,12 @@ def test_initial_deviations_and_independent_layers(tiny_network, one_device):
 def test_large_parameters_hold_the_same_numbers_as_small_ones(tiny_network, monkeypatch):
     # Drawn flat or by axes: the size decides about compile time only, never about values.
     config = tiny_network().config
-    draw = lambda key: layers.make_param(  # noqa: E731
-        key, (2, 16, 4, 8), ("layers", "embed", "heads", "head_dim"), layers.normal(0.1), config
-    )[...]
+
+    def draw(key):
+        return layers.make_param(
+            key, (2, 16, 4, 8), ("layers", "embed", "heads", "head_dim"), layers.normal(0.1), config
+        )[...]
+
     flat = draw(jax.random.key(3))
     monkeypatch.setattr(layers, "FLAT_DRAW_SIZE", 0)
     np.testing.assert_array_equal(flat, draw(jax.random.key(3)))

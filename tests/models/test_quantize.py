@@ -39,7 +39,7 @@ def made(tiny_network, base, mesh, **changes):
 
 
 def bytes_of(tree):
-    """Of all arrays, or shapes."""
+    """How many bytes all arrays, or shapes, of a tree take."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
@@ -103,9 +103,10 @@ def test_an_odd_last_axis_has_no_nf4():
 def test_size_and_error_of_the_logits(base, share, error, tiny_network, one_device):
     """Bytes of the matrices beside float32, and the error over the deviation of the logits."""
     network, state, frozen, whole = made(tiny_network, base, one_device)
-    matrices = lambda tree: {  # noqa: E731
-        path: leaf for path, leaf in flatten(tree).items() if path[-1] == "kernel"
-    }
+
+    def matrices(tree):
+        return {path: leaf for path, leaf in flatten(tree).items() if path[-1] == "kernel"}
+
     assert bytes_of(matrices(frozen)) < share * bytes_of(matrices(whole))
     exact, found = (logits(network, combine(state, tree)) for tree in (whole, frozen))
     relative = jnp.sqrt(jnp.mean((exact - found) ** 2)) / jnp.std(exact)
@@ -120,7 +121,10 @@ def test_gradients_reach_adapters_through_the_dequantised_matrices(base, tiny_ne
     network, state, frozen, _ = made(tiny_network, base, one_device, remat="none")
     whole = dense(frozen)
     state = jax.tree.map(lambda leaf: leaf + 0.1, state)
-    loss = lambda state, base: jnp.sum(logits(network, combine(state, base)) ** 2)  # noqa: E731
+
+    def loss(state, base):
+        return jnp.sum(logits(network, combine(state, base)) ** 2)
+
     gradient = jax.jit(jax.grad(loss))
     found, expected = (gradient(state, tree) for tree in (frozen, whole))
     jax.tree.map(
@@ -136,7 +140,10 @@ def test_the_backward_pass_keeps_no_dequantised_model(remat, tiny_network):
     for base in ("full", "nf4"):
         network = tiny_network(**sizes, lora=LoRAConfig(rank=4, alpha=8, base=base))
         state, frozen = split_frozen(parameter_shapes(network))
-        loss = lambda s, f, network=network: jnp.sum(logits(network, combine(s, f)) ** 2)  # noqa: E731
+
+        def loss(s, f, network=network):
+            return jnp.sum(logits(network, combine(s, f)) ** 2)
+
         program = jax.jit(jax.grad(loss)).lower(state, frozen).compile()
         temporary[base] = program.memory_analysis().temp_size_in_bytes
     matrices = bytes_of(drop_adapters(network.shapes))
@@ -190,10 +197,16 @@ def test_quantising_stays_within_the_shards_and_a_layer(kind, axes, mesh_4x2):
 def test_codes_are_gathered_and_not_what_they_stand_for(base, tiny_network, mesh_4x2):
     sizes = dict(width=256, heads=8, kv_heads=4, head_dim=64, mlp_width=512)
     network = tiny_network(**SIZES | sizes, lora=LoRAConfig(rank=4, alpha=8, base=base))
-    place = lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at)  # noqa: E731
+
+    def place(leaf, at):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at)
+
     params = jax.tree.map(place, parameter_shapes(network), parameter_shardings(network, mesh_4x2))
     state, frozen = split_frozen(params)
-    loss = lambda s, f: jnp.sum(logits(network, combine(s, f)) ** 2)  # noqa: E731
+
+    def loss(s, f):
+        return jnp.sum(logits(network, combine(s, f)) ** 2)
+
     with jax.set_mesh(mesh_4x2):
         program = jax.jit(jax.grad(loss)).lower(state, frozen).compile()
     smallest = 256 * 4 * 64 // 2  # of a kernel, on a device that shares it over `tensor`

@@ -161,9 +161,9 @@ def test_scores_depend_on_the_distance_only():
     q, k = random_heads((1, 1, 1, 8), 1), random_heads((1, 1, 1, 8), 2)
 
     def score(at, seen):
-        turn = lambda x, p: rotate(  # noqa: E731
-            jnp.asarray(x), rotary(config, jnp.array([[p]])).global_layers
-        )
+        def turn(x, p):
+            return rotate(jnp.asarray(x), rotary(config, jnp.array([[p]])).global_layers)
+
         return float((turn(q, at) * turn(k, seen)).sum())
 
     assert score(9, 4) == pytest.approx(score(105, 100), abs=1e-4)

@@ -199,7 +199,10 @@ def test_logits_and_hidden_states_equal_a_float64_loop(tiny_network, one_device,
 def test_query_heads_share_key_heads_in_order(tiny_network, one_device, kv_heads):
     network = tiny_network(kv_heads=kv_heads)
     params = make_params(network, one_device)
-    repeat = lambda leaf: jnp.repeat(leaf, 4 // kv_heads, axis=2)  # noqa: E731
+
+    def repeat(leaf):
+        return jnp.repeat(leaf, 4 // kv_heads, axis=2)
+
     attention = dict(params["blocks"]["attention"])
     attention |= {name: {"kernel": repeat(attention[name]["kernel"])} for name in ("key", "value")}
     repeated = {**params, "blocks": {**params["blocks"], "attention": attention}}
@@ -309,7 +312,10 @@ def test_row_without_any_token_is_finite_and_has_finite_gradient(tiny_network, o
     network = tiny_network()
     params = make_params(network, one_device)
     nothing = np.zeros((2, 4), int)
-    total = lambda params: logits_of(network, params, nothing, nothing, nothing).sum()  # noqa: E731
+
+    def total(params):
+        return logits_of(network, params, nothing, nothing, nothing).sum()
+
     value, gradient = jax.jit(jax.value_and_grad(total))(params)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

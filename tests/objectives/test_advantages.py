@@ -74,7 +74,7 @@ def padded(arrays, rows=9, slots=6, garbage=np.inf):
 
 
 def advantages(name, arrays, **fields):
-    """Of the padded batch: one shape for all tests, compiled once for each part."""
+    """Advantages [N, T], from a padded batch: one shape for all tests, so a part compiles once."""
     part, more = jitted(name, tuple(fields.items())), padded(arrays)
     n, t = arrays["mask"].shape
     return np.asarray(part(*(more[key] for key in inputs_of(ADVANTAGES[name]))))[:n, :t]
@@ -147,7 +147,10 @@ def test_best_rows_that_tie_and_rows_that_are_not_best_get_nothing():
 
 # Token whitening, virtual samples, rewards of the tail and weights of right rows do not vanish.
 VANISHING = NEEDS_GROUPS - {
-    *("reinforce_plus_plus_baseline", "group_zscore_virtual", "optimal_token_baseline", "budgeted"),
+    "reinforce_plus_plus_baseline",
+    "group_zscore_virtual",
+    "optimal_token_baseline",
+    "budgeted",
 }
 
 

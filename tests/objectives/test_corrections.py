@@ -216,7 +216,10 @@ def decoupled(logprobs, given, advantages, **parts):
 @pytest.fixture
 def policies():
     rng = np.random.default_rng(0)
-    draw = lambda scale=1.0: jnp.asarray(-1.5 + scale * rng.normal(size=MASK.shape))  # noqa: E731
+
+    def draw(scale=1.0):
+        return jnp.asarray(-1.5 + scale * rng.normal(size=MASK.shape))
+
     given = dict(old_logprobs=draw(), behavior_logprobs=draw(), mask=jnp.asarray(MASK))
     return draw(), given, draw()
 
@@ -329,7 +332,10 @@ def test_proximal_policy_is_a_constant_without_padding():
     mask = jnp.array([[True, False]])
     args = jnp.array([[-2.0, NAN]]), jnp.array([[-1.0, INF]]), jnp.zeros((1, 2), int), 2, mask
     np.testing.assert_allclose(proximal_logprobs(*args), [[-1.5, 0.0]], rtol=1e-6)
-    total = lambda current: proximal_logprobs(args[0], current, *args[2:]).sum()  # noqa: E731
+
+    def total(current):
+        return proximal_logprobs(args[0], current, *args[2:]).sum()
+
     assert not jax.grad(total)(args[1]).any()
 
 

@@ -134,7 +134,7 @@ def test_gap_of_sampler_and_trainer():
 
 
 def noise_of(gradients, sequences):
-    """Of micro-batch gradients [M, P]."""
+    """The estimate from micro-batch gradients [M, P]."""
     m, mean = len(gradients), gradients.mean(0)
     squares = jnp.asarray(((gradients / m) ** 2).sum())
     return gradient_noise(squares, (mean**2).sum(), micro_batches=m, sequences=sequences)

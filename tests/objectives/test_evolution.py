@@ -93,7 +93,10 @@ def test_the_update_is_the_weighed_sum_of_the_perturbations():
     noise = noise_of(range(12))
     expected = -np.einsum("i,inm->nm", fitness.astype(np.float64), explicit(noise)) / np.sqrt(12)
     whole = low_rank_gradient(noise, jnp.asarray(fitness), 12)
-    cut = lambda part: jax.tree.map(lambda x: x[part], noise)  # noqa: E731
+
+    def cut(part):
+        return jax.tree.map(lambda x: x[part], noise)
+
     parts = [
         low_rank_gradient(cut(part), jnp.asarray(fitness[part]), 12)
         for part in (slice(0, 5), slice(5, 12))

@@ -66,7 +66,10 @@ def test_what_is_dropped(policy, sampler, advantage, kept):
 def test_metrics_of_dropped_and_kept():
     policy, sampler = [0.8, 0.4, 0.5, 0.5], [0.4, 0.8, 0.25, 0.5]
     _, _, metrics = evaluate("probability_gap", policy, sampler, [1, -1, 1, 1], mask=[1, 1, 1, 0])
-    k3 = lambda r: r - 1 - np.log(r)  # noqa: E731
+
+    def k3(r):
+        return r - 1 - np.log(r)
+
     found = {name: float(m.mean()) for name, m in metrics.items()}
     assert found["dropped_share"] == pytest.approx(1.0)
     assert found["dropped_positive_share"] == pytest.approx(2 / 3)

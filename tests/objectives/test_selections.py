@@ -34,7 +34,10 @@ def select(option, arrays, **fields):
 
 def random_arrays(seed=0):
     rng = np.random.default_rng(seed)
-    draw = lambda: padded(rng.normal(size=MASK.shape))  # noqa: E731
+
+    def draw():
+        return padded(rng.normal(size=MASK.shape))
+
     rows = np.round(rng.normal(size=(len(MASK), 1)), 3)
     return {
         "old_logprobs": -jnp.abs(draw()),

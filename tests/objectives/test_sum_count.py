@@ -88,7 +88,9 @@ def test_a_mean_knows_its_error_after_it_was_added_up():
 
 
 def test_equal_weights_are_worth_all_samples_and_one_alone_is_worth_one():
-    share = lambda *sums: float(WeightSums(*map(jnp.float32, sums)).numbers("x")["x"])  # noqa: E731
+    def share(*sums):
+        return float(WeightSums(*map(jnp.float32, sums)).numbers("x")["x"])
+
     assert (share(8.0, 16.0, 4), share(2.0, 4.0, 4), share(0.0, 0.0, 4)) == (1.0, 0.25, 0.0)
     assert np.isnan(share(0.0, 0.0, 0))
 

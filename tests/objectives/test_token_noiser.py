@@ -41,7 +41,10 @@ def test_without_noise_it_is_the_likelihood():
 
 def test_the_target_gets_no_noise():
     """With all the weight on noise, raising the target's logit raises the loss."""
-    loss = lambda x: token_noiser(x, TOKENS, MASK, NOISE, noise_share=1.0)[0].sum()  # noqa: E731
+
+    def loss(x):
+        return token_noiser(x, TOKENS, MASK, NOISE, noise_share=1.0)[0].sum()
+
     slope = jax.grad(loss)(LOGITS)
     p = jax.nn.softmax(LOGITS)
     np.testing.assert_allclose(slope[0, 0, 2], p[0, 0, 2], rtol=1e-5)

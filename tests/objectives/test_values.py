@@ -50,7 +50,10 @@ def test_against_the_weighted_mixture_of_n_step_returns():
         left = 6 - t
         short = sum((1 - lam) * lam ** (n - 1) * n_step(t, n) for n in range(1, left))
         expected.append(short + lam ** (left - 1) * n_step(t, left))
-    one_row = lambda x: jnp.asarray(x, jnp.float32)[None]  # noqa: E731
+
+    def one_row(x):
+        return jnp.asarray(x, jnp.float32)[None]
+
     returns = td_lambda_returns(
         one_row(values), one_row(rewards), jnp.ones((1, 6), bool), gamma=gamma, lam=lam
     )
@@ -60,7 +63,10 @@ def test_against_the_weighted_mixture_of_n_step_returns():
 def test_masked_slots_are_skipped_wherever_they_are_and_may_hold_nan():
     """A hole in the middle and padding on the left give what the compact row gives."""
     slots = np.array([1, 2, 5])
-    spread = lambda x: jnp.full((1, 7), jnp.nan).at[0, slots].set(x[0, :3])  # noqa: E731
+
+    def spread(x):
+        return jnp.full((1, 7), jnp.nan).at[0, slots].set(x[0, :3])
+
     mask = jnp.zeros((1, 7), bool).at[0, slots].set(True)
     returns = td_lambda_returns(spread(VALUES), spread(REWARDS), mask, gamma=0.9, lam=0.8)
     compact = td_lambda_returns(VALUES, REWARDS, MASK, gamma=0.9, lam=0.8)
@@ -78,7 +84,9 @@ def test_exact_values_are_a_fixed_point():
 
 
 def test_returns_are_constants():
-    total = lambda v, r: td_lambda_returns(v, r, MASK).sum()  # noqa: E731
+    def total(v, r):
+        return td_lambda_returns(v, r, MASK).sum()
+
     for gradient in jax.grad(total, (0, 1))(VALUES, REWARDS):
         np.testing.assert_array_equal(gradient, 0.0)
 
@@ -168,7 +176,10 @@ def test_targets_of_cut_off_rows_go_on_with_the_last_value():
 )
 def test_clipped_value_loss(new, returns, loss, gradient, stopped):
     one = jnp.ones((1, 1))
-    total = lambda v: critic_loss(v * one, 0 * one, returns * one, one > 0)[0].sum()  # noqa: E731
+
+    def total(v):
+        return critic_loss(v * one, 0 * one, returns * one, one > 0)[0].sum()
+
     np.testing.assert_allclose(
         jax.value_and_grad(total)(new), [loss, gradient], rtol=1e-5, atol=1e-6
     )
@@ -182,8 +193,13 @@ def test_no_clip_is_the_plain_loss_and_junk_stays_outside():
     loss, metrics = critic_loss(new, old, returns, MASK, value_clip=None)
     np.testing.assert_array_equal(loss, value_loss(new, returns, MASK)[0])
     assert "value_clip_share" not in metrics
-    wide = lambda v: critic_loss(v, old, returns, MASK, value_clip=1e6)[0].sum()  # noqa: E731
-    plain = lambda v: value_loss(v, returns, MASK)[0].sum()  # noqa: E731
+
+    def wide(v):
+        return critic_loss(v, old, returns, MASK, value_clip=1e6)[0].sum()
+
+    def plain(v):
+        return value_loss(v, returns, MASK)[0].sum()
+
     np.testing.assert_array_equal(jax.grad(wide)(new), jax.grad(plain)(new))
     assert np.isfinite(jax.grad(wide)(new)).all()
 

@@ -111,7 +111,7 @@ def make_workdir(
     top: float = 0.92,
     prompts: int = 6,
     learning_rate: float = 3e-4,
-    finished: bool = True,
+    complete: bool = True,
 ) -> Path:
     """Writes a fake run of a supervised and an online stage into `folder`."""
     rng = np.random.default_rng(seed)
@@ -149,7 +149,7 @@ def make_workdir(
     versions = {"python": "3.12.4", "jax": "0.10.2", "flax": "0.12.8", "optax": "0.2.8"}
     environment = {"config_hash": f"{seed:08x}c0ffee", "versions": versions, "devices": ["cpu:0"]}
     write_json_atomic(folder / "run.json", environment)
-    if finished:
+    if complete:
         stages = {
             "warmup": {"steps": warmup, "loss": 0.35},
             "grpo": {"steps": steps, "reward": top},

@@ -143,7 +143,7 @@ def test_nasty_names_and_configs_stay_text(tmp_path):
 
 def test_comparing_runs_shows_only_the_fields_that_differ(workdir, tmp_path):
     other = make_workdir(
-        tmp_path / "b" / "quickstart", seed=1, learning_rate=1e-3, finished=False, steps=60
+        tmp_path / "b" / "quickstart", seed=1, learning_rate=1e-3, complete=False, steps=60
     )
     page = draw([workdir, other], tmp_path / "report.html")
     at = page.texts.index("What differs")
@@ -164,7 +164,7 @@ def test_comparing_runs_shows_only_the_fields_that_differ(workdir, tmp_path):
 
 
 def test_a_run_that_is_still_running(workdir, tmp_path):
-    folder = make_workdir(tmp_path / "running", steps=30, finished=False)
+    folder = make_workdir(tmp_path / "running", steps=30, complete=False)
     path = folder / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-9])
     assert "not finished" in draw([folder], folder / "report.html").texts

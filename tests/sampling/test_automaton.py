@@ -90,7 +90,10 @@ def test_jit_vmap_and_one_compilation_for_tables_of_one_shape():
     @jax.jit
     def run(automaton, tokens):
         traces.append(1)
-        step = lambda state, row: (jax.vmap(automaton.advance)(state, row),) * 2  # noqa: E731
+
+        def step(state, row):
+            return (jax.vmap(automaton.advance)(state, row),) * 2
+
         start = automaton.start(20).reshape(4, 5)
         states = jax.lax.scan(step, start, tokens)[1]
         return states, jax.vmap(automaton.allowed)(states[-1])

@@ -45,8 +45,13 @@ def test_draw_equals_its_restatement(vocabulary):
     log_p = np.asarray(jax.nn.log_softmax(logits))
     keys = keys_of(200)
     found = jax.jit(draw)(log_p, keys)
-    noise = lambda row, n: np.float64(jax.random.gumbel(keys[row], (n,)))  # noqa: E731
-    excluded = lambda x: np.where(x < EXCLUDED / 2, -np.inf, np.float64(x))  # noqa: E731
+
+    def noise(row, n):
+        return np.float64(jax.random.gumbel(keys[row], (n,)))
+
+    def excluded(x):
+        return np.where(x < EXCLUDED / 2, -np.inf, np.float64(x))
+
     for row in range(0, 200, 1 if vocabulary == 13 else 20):
         token, margin = reference.drawn(excluded(log_p[row]), functools.partial(noise, row))
         assert found[row] == token or margin < reference.CLOSE

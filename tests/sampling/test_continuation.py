@@ -28,7 +28,10 @@ def flattened(requests):
     """The same requests with a prompt of its own for each sample: [B * G, 1]."""
     rows = np.repeat(np.arange(len(requests.prompts)), GROUP)
     samples = np.tile(np.arange(GROUP, dtype=np.int32), len(requests.prompts))[:, None]
-    one = lambda x: None if x is None else x.reshape(-1, 1)  # noqa: E731
+
+    def one(x):
+        return None if x is None else x.reshape(-1, 1)
+
     return requests._replace(
         prompts=requests.prompts[rows],
         prompt_mask=requests.prompt_mask[rows],

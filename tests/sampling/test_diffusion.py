@@ -228,9 +228,12 @@ def test_sampler_equals_a_plain_loop(network, params, fields, limits):
     rollouts = sample(network, params, config, requests)
     forward = functools.partial(jit_forward(network), params)
     t = config.max_new_tokens
-    per_sample = lambda name, default: np.broadcast_to(  # noqa: E731
-        default if limits.get(name) is None else limits[name], (len(LENGTHS), 2)
-    )
+
+    def per_sample(name, default):
+        return np.broadcast_to(
+            default if limits.get(name) is None else limits[name], (len(LENGTHS), 2)
+        )
+
     temperatures = per_sample("temperature", config.temperature)
     step_key = jax.random.fold_in(KEY, STEP)
     for b, g in itertools.product(range(len(LENGTHS)), range(2)):
@@ -316,7 +319,10 @@ def test_frequencies_match_exact_enumeration(temperature, remasking):
     n = len(decoded.tokens)
     counts = np.zeros((3, 3))
     np.add.at(counts, tuple(decoded.tokens.T), 1)
-    p_value = lambda exact: stats.chisquare(counts.ravel(), n * exact.ravel()).pvalue  # noqa: E731
+
+    def p_value(exact):
+        return stats.chisquare(counts.ravel(), n * exact.ravel()).pvalue
+
     exact = enumerated(temperature, remasking)
     np.testing.assert_allclose(exact.sum(), 1, rtol=1e-12)
     assert p_value(exact) > 1e-3

@@ -66,7 +66,9 @@ STOPS = (2, 9)
 
 
 def random_static(rng: np.random.Generator, shards: int = 1) -> Static:
-    one_in = lambda n: bool(rng.random() < 1 / n)  # noqa: E731
+    def one_in(n):
+        return bool(rng.random() < 1 / n)
+
     wanted = dict(
         temperature=one_in(3),
         min_new_tokens=one_in(3),
@@ -117,7 +119,10 @@ def random_requests(rng: np.random.Generator, static: Static) -> Requests:
         sample_ids=rng.integers(0, 1000, shape),
         continued=continued,
     )
-    ints = lambda x: x if x.dtype == np.float32 else x.astype(np.int32)  # noqa: E731
+
+    def ints(x):
+        return x if x.dtype == np.float32 else x.astype(np.int32)
+
     return Requests(
         rng.integers(0, VOCABULARY, (prompts, static.slots)).astype(np.int32),
         np.arange(static.slots) >= static.slots - lengths[:, None],

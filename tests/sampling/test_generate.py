@@ -43,7 +43,7 @@ def generator(parts, one_device) -> Generator:
 
 @pytest.fixture(scope="module")
 def base(generator) -> list[list[Completion]]:
-    """Of all prompts with the same options."""
+    """Completions of all prompts with the same options."""
     return generator.generate(PROMPTS, options_of())
 
 
@@ -152,7 +152,10 @@ def test_resumed_completions_equal_longer_ones(generator):
         logit_bias={EOS: -0.5},
         min_new_tokens=6,
     )
-    flat = lambda found: [each for completions in found for each in completions]  # noqa: E731
+
+    def flat(found):
+        return [each for completions in found for each in completions]
+
     longer = dataclasses.replace(options, max_new_tokens=16)
     whole = flat(generator.generate(prompts, longer))
     first = flat(generator.generate(prompts, dataclasses.replace(options, max_new_tokens=6)))
@@ -365,9 +368,10 @@ def test_nothing_is_compiled_for_bad_input(
 
 def test_impossible_generators(parts, tiny_network, one_device):
     network, params = parts
-    make = lambda network=network, tokenizer=None, **fields: Generator(  # noqa: E731
-        network, params, tokenizer or ByteTokenizer(), one_device, **fields
-    )
+
+    def make(network=network, tokenizer=None, **fields):
+        return Generator(network, params, tokenizer or ByteTokenizer(), one_device, **fields)
+
     for fields, message in (
         (dict(network=tiny_network()), "The tokenizer has 259 tokens, the model 13"),
         (dict(network=tiny_network(causal=False)), "causal=False"),

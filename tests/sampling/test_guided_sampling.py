@@ -80,7 +80,7 @@ def test_values_of_the_likeliest_tokens_are_looked_ahead():
 
 
 def class_prompts(requests):
-    """Those of the two classes: the code 11 or 12 before the policy's, one with another end."""
+    """Prompts of two classes: the code 11 or 12 before the policy's; one has another end."""
     models = []
     for code in (11, 12):
         prompts = np.concatenate([np.full((4, 1), code), requests.prompts], axis=1)
@@ -165,7 +165,10 @@ def test_the_engine_fills_up_the_prompts_of_a_guides_models():
     models = tuple(GuideModel(params, *model) for model in class_prompts(every))
     expected = sampled(GEDI, (ARM, ARM), models, every)
     three = every._replace(**{name: getattr(every, name)[:3] for name in every._fields[:3]})
-    wide = lambda x: np.pad(x[:3], ((0, 0), (20, 0)))  # noqa: E731
+
+    def wide(x):
+        return np.pad(x[:3], ((0, 0), (20, 0)))
+
     mesh = make_mesh({"data": 8})
     engine = quick_engine(network, CONFIG, mesh, guide=GEDI, guide_networks=(ARM, ARM))
     weights = engine.load(params_of(network))

@@ -431,7 +431,10 @@ def test_several_experts_against_enumeration():
     large, small, experts = drawn(0), drawn(1), [drawn(2), drawn(3), 0.5 * drawn(4)]
     alphas = (0.0, 0.4, 0.8, 1.2)
     fusion = fused_logits(large, small, experts, alphas=alphas)
-    kl = lambda p, q: (np.exp(p) * (p - q)).sum(axis=-1)  # noqa: E731
+
+    def kl(p, q):
+        return (np.exp(p) * (p - q)).sum(axis=-1)
+
     p, q, others = log_softmax(large), log_softmax(small), [log_softmax(e) for e in experts]
     objective = np.empty((len(alphas), len(experts), ROWS))
     for (a, alpha), e in itertools.product(enumerate(alphas), range(len(experts))):

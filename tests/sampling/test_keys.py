@@ -20,9 +20,12 @@ def test_all_addresses_have_different_keys():
 
 def test_keys_follow_the_address_not_the_place_in_the_batch():
     key = purpose_key(1, Purpose.ROLLOUTS)
-    data = lambda ids, samples: np.asarray(  # noqa: E731
-        jax.random.key_data(row_keys(key, 5, jnp.array(ids), samples))
-    ).reshape(len(ids), samples, -1)
+
+    def data(ids, samples):
+        return np.asarray(jax.random.key_data(row_keys(key, 5, jnp.array(ids), samples))).reshape(
+            len(ids), samples, -1
+        )
+
     few, many = data([7, 3], 2), data([1, 3, 9, 7], 5)
     np.testing.assert_array_equal(few[0], many[3, :2])
     np.testing.assert_array_equal(few[1], many[1, :2])

@@ -36,7 +36,10 @@ weights = jax.tree.map(
     lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
     jax.eval_shape(engine.prepared, network.shapes), engine.shardings(network.shapes))
 rows, whole = batch_sharding(mesh), replicated(mesh)
-of = lambda dtype, *shape: jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+
+def of(dtype, *shape):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+
 requests = Requests(of(jnp.int32, 64, 400), of(bool, 64, 400), of(jnp.int32, 64))
 key = jax.eval_shape(lambda: jax.random.key(0))
 key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)

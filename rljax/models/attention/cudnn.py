@@ -12,8 +12,8 @@ def cudnn(q: Array, k: Array, v: Array, mask: Array, config: ModelConfig) -> Arr
     """q [N,S,H,h], k and v [N,S,K,h], mask [N,1,S,S] -> [N,S,H,h].
 
     Padding, segments and windows travel in the mask, which cuDNN reads as a bias [N,1,S,S] in
-    bfloat16; scores and weights [N,H,S,S] are never held. Causality is told apart, so that the
-    blocks after the diagonal are skipped.
+    bfloat16; scores and weights [N,H,S,S] are never held. Causality is passed separately, so that
+    the blocks after the diagonal are skipped.
     """
     return jax.nn.dot_product_attention(
         q,

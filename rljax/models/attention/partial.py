@@ -16,7 +16,7 @@ from jax import Array
 from rljax.models.attention.dense import soft_cap
 from rljax.models.config import ModelConfig
 
-# Of a query that sees no key: far below any score, and finite.
+# The largest score of a query that sees no key: far below any score, and finite.
 NOTHING = -1e30
 
 
@@ -71,7 +71,7 @@ def nothing(like: Array) -> Partial:
 
 
 def merge(one: Partial, other: Partial) -> Partial:
-    """The part over the keys of both."""
+    """The part over the keys of both parts."""
     top = jnp.maximum(one.top, other.top)
     scales = [jnp.exp(part.top - top) for part in (one, other)]
     total = one.total * scales[0] + other.total * scales[1]

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import PartitionSpec
 
 from rljax.models.attention.dense import soft_cap
 from rljax.models.attention.partial import NOTHING, KeyValues, Partial
@@ -42,7 +43,7 @@ from rljax.parallel.rules import partition_spec, row_shards
 # bookkeeping of a step takes; the most hides the latency of memory. In between: a quarter of a row.
 LEAST_BYTES, MOST_BYTES = 128 * 1024, 640 * 1024
 LANES = 128
-# Entries of the list of blocks at most: it lies in scalar memory, of which a core has 1 MiB.
+# Largest length of the list of blocks: it lies in scalar memory, of which a core has 1 MiB.
 MOST_BLOCKS = 64 * 1024
 
 
@@ -63,10 +64,10 @@ def ragged(
     Args:
         q: [N, K, R, h], queries of each row and key-value head.
         cache: [N, K, C, h] of one layer.
-        column: [] i32, that of the current token.
+        column: [] i32, the column of the current token.
         age: [N] i32, tokens of the row before it, in the columns before it.
-        used: [] i32, columns that any row that matters has in use, the current one included. Rows
-            that are older see no more than these.
+        used: [] i32, columns in use by any row that matters, the current one included. Rows that
+            are older see no more than these.
         config: for the scale of the scores and their soft-cap.
         window: columns that a query sees at most, the current one included; 0: all.
         current: whether the current column holds the token itself, else nothing yet.
@@ -82,22 +83,26 @@ def ragged(
     )
     if jax.sharding.get_abstract_mesh().empty:
         return kernel(q, cache, column, age, used)
-    by_head = lambda x: partition_spec(("batch", "kv_heads", *[None] * (x.ndim - 2)))  # noqa: E731
     whole = partition_spec(())
     of_query = partition_spec(("batch", "kv_heads", None))
-    # The kernel's outputs carry no types of the mesh's axes, which is all that is unchecked.
+    # check_vma: the kernel's outputs do not say over which axes of the mesh they vary.
     return jax.shard_map(
         kernel,
         in_specs=(
-            by_head(q),
-            jax.tree.map(by_head, cache),
+            _head_spec(q),
+            jax.tree.map(_head_spec, cache),
             whole,
             partition_spec(("batch",)),
             whole,
         ),
-        out_specs=Partial(of_query, of_query, by_head(q)),
+        out_specs=Partial(of_query, of_query, _head_spec(q)),
         check_vma=False,
     )(q, cache, column, age, used)
+
+
+def _head_spec(x: Array) -> PartitionSpec:
+    """How x [N, K, ...] is split: by rows and key-value heads."""
+    return partition_spec(("batch", "kv_heads", *[None] * (x.ndim - 2)))
 
 
 def resolve_own_kernel(
@@ -134,7 +139,7 @@ def resolve_own_kernel(
                        1/4      6706     2972    2798     1006
            8       64  1          16       13      15       17
 
-    They are expectations: nothing here has been timed on a TPU.
+    These figures are estimates: nothing here has been timed on a TPU.
 
     Args:
         config: of the model.
@@ -196,7 +201,7 @@ def block_columns(heads: int, columns: int, head_dim: int, dtype: jnp.dtype) -> 
 
 
 class _Shape(NamedTuple):
-    """All static."""
+    """The sizes of a call, all static."""
 
     rows: int
     heads: int  # K
@@ -222,7 +227,7 @@ class _List(NamedTuple):
 
 
 def _list(shape: _Shape, column: Array, reach: Array) -> _List:
-    """For rows that see `reach` [N] columns, the current one included."""
+    """The blocks in use where rows see `reach` [N] columns, the current one included."""
     newest = column // shape.block
     oldest = (column - reach + 1) // shape.block
     # Where the ring is full its oldest column may lie in the newest block.
@@ -267,7 +272,8 @@ def _on_one_device(
     leaves = [leaf for leaf in cache if leaf is not None]
     queries, numbers, of_cache = _blocks(shape, len(leaves))
     together = shape.heads * shape.queries
-    out = lambda last: jax.ShapeDtypeStruct((shape.rows, together, last), jnp.float32)  # noqa: E731
+    number = jax.ShapeDtypeStruct((shape.rows, together, 1), jnp.float32)
+    mix = jax.ShapeDtypeStruct((shape.rows, together, shape.head_dim), jnp.float32)
     top, total, mixed = pl.pallas_call(
         kernel,
         grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -276,7 +282,7 @@ def _on_one_device(
             in_specs=[queries, *of_cache],
             out_specs=[numbers, numbers, queries],
         ),
-        out_shape=[out(1), out(1), out(shape.head_dim)],
+        out_shape=[number, number, mix],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         cost_estimate=_cost(shape, q, leaves),
         interpret=interpret,
@@ -289,8 +295,8 @@ def _on_one_device(
         q.reshape(shape.rows, together, shape.head_dim),
         *(leaves if interpret else map(_in_place, leaves)),
     )
-    apart = lambda x: x.reshape(*q.shape[:3], *x.shape[2:])  # noqa: E731
-    return Partial(apart(top[..., 0]), apart(total[..., 0]), apart(mixed))
+    by_query = q.shape[:3]
+    return Partial(top.reshape(by_query), total.reshape(by_query), mixed.reshape(q.shape))
 
 
 def _blocks(shape: _Shape, leaves: int) -> tuple[pl.BlockSpec, pl.BlockSpec, list[pl.BlockSpec]]:
@@ -317,7 +323,7 @@ def _in_place(x: Array) -> Array:
 
 
 def _cost(shape: _Shape, q: Array, leaves: list[Array]) -> pl.CostEstimate:
-    """Of full rings: how much of them is in use is not known to the compiler."""
+    """The cost for full rings: the compiler does not know how much of them is in use."""
     scores = shape.rows * shape.heads * shape.queries * shape.columns
     return pl.CostEstimate(
         # As computed, every query with the keys of every head.
@@ -329,7 +335,7 @@ def _cost(shape: _Shape, q: Array, leaves: list[Array]) -> pl.CostEstimate:
 
 
 def _entry(part: Array, step: Array, entries: Array, bounds: Array, *_: Array) -> Array:
-    """What a step is about; beyond the end of a part its last entry, so that nothing is read."""
+    """The entry of a step; beyond the end of a part its last one, so that nothing new is read."""
     return entries[jnp.minimum(bounds[part] + step, bounds[part + 1] - 1)]
 
 
@@ -371,7 +377,7 @@ def _kernel(entries, bounds, column, farthest, q, keys, values, *rest, shape, **
 
 
 def _by_head(x, keys, scales, shape, contract):
-    """x [K * R, ...] times the matrix [C, h] of each row's head, over the matrix's axis given."""
+    """x [K * R, ...] times the matrix [C, h] of each row's head, summed over axis `contract`."""
     of_head = _head_of_query(shape)
     found = None
     for head in range(shape.heads):
@@ -386,7 +392,7 @@ def _by_head(x, keys, scales, shape, contract):
 
 
 def _of_queries(scales, shape):
-    """[K, C] -> [K * R, C]"""
+    """[K, C] of each head -> [K * R, C] of each query."""
     of_head = _head_of_query(shape)
     found = scales[:1]
     for head in range(1, shape.heads):
@@ -395,6 +401,6 @@ def _of_queries(scales, shape):
 
 
 def _head_of_query(shape):
-    """[K * R, 1] i32"""
+    """The head of each query, [K * R, 1] i32."""
     places = jax.lax.broadcasted_iota(jnp.int32, (shape.heads * shape.queries, 1), 0)
     return jax.lax.div(places, shape.queries)

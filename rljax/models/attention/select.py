@@ -8,6 +8,7 @@
 Shared-prefix rows are always computed by XLA, in two blocks of scores (group.py).
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -17,7 +18,7 @@ from jax import Array
 
 from rljax.models.attention.cudnn import cudnn, what_cudnn_cannot
 from rljax.models.attention.dense import dense
-from rljax.models.attention.group import GroupLayout, GroupMasks, group_dense, group_masks
+from rljax.models.attention.group import GroupLayout, group_dense, group_masks
 from rljax.models.attention.splash import splash
 from rljax.models.attention.visibility import attention_mask
 from rljax.models.config import ModelConfig
@@ -150,15 +151,14 @@ def _group(
     config: ModelConfig, positions: Array, segment_ids: Array, group: GroupLayout
 ) -> LayerAttend:
     check_group(config)
-    mask_of = lambda window: group_masks(group, positions, segment_ids, window)  # noqa: E731
+    mask_of = functools.partial(group_masks, group, positions, segment_ids)
     everything = mask_of(0)
     near = mask_of(config.sliding_window) if config.sliding_window else everything
 
     def attend(q: Array, k: Array, v: Array, is_global: Array) -> Array:
         masks = everything
         if config.sliding_window:
-            pairs = zip(everything, near, strict=True)
-            masks = GroupMasks(*(jnp.where(is_global, far, local) for far, local in pairs))
+            masks = jax.tree.map(functools.partial(jnp.where, is_global), everything, near)
         scale, softcap = config.score_scale, config.attention_softcap
         return group_dense(q, k, v, group, masks, scale=scale, softcap=softcap)
 
@@ -171,10 +171,15 @@ def _over_heads(attend: LayerAttend, config: ModelConfig) -> LayerAttend:
     # Key-value heads are repeated where there are too few for every device to hold one.
     shared = math.lcm(config.kv_heads, shape["tensor"] * shape["context"]) // config.kv_heads
 
+    def by_slots(x: Array) -> Array:
+        return constrain(x, "batch", "sequence", "heads", None)
+
+    def by_heads(x: Array) -> Array:
+        return constrain(x, "batch", None, "attention_heads", None)
+
     def attend_by_heads(q: Array, k: Array, v: Array, is_global: Array) -> Array:
-        split = lambda x: constrain(x, "batch", "sequence", "heads", None)  # noqa: E731
-        whole = lambda x: constrain(x, "batch", None, "attention_heads", None)  # noqa: E731
         k, v = (jnp.repeat(x, shared, axis=2) if shared > 1 else x for x in (k, v))
-        return split(whole(attend(*(whole(split(x)) for x in (q, k, v)), is_global)))
+        q, k, v = (by_heads(by_slots(x)) for x in (q, k, v))
+        return by_slots(by_heads(attend(q, k, v, is_global)))
 
     return attend_by_heads

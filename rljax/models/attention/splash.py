@@ -57,7 +57,7 @@ def splash(
     if jax.sharding.get_abstract_mesh().empty:
         return kernel(q, k, v, segment_ids)
     heads = partition_spec(("batch", None, "attention_heads", None))
-    # The kernels' outputs carry no types of the mesh's axes, which is all that is unchecked.
+    # check_vma: the kernels' outputs do not say over which axes of the mesh they vary.
     return jax.shard_map(
         kernel,
         in_specs=(heads, heads, heads, partition_spec(("batch", None))),
@@ -77,22 +77,23 @@ def _on_one_device(
     softcap: float,
     interpret: bool,
 ) -> Array:
-    length = q.shape[1]
+    _, length, heads, _ = q.shape
     slots = math.ceil(length / LANES) * LANES
-    pad = lambda x: jnp.pad(x, [(0, 0), (0, slots - length)] + [(0, 0)] * (x.ndim - 2))  # noqa: E731
+
+    def pad(x: Array) -> Array:
+        return jnp.pad(x, [(0, 0), (0, slots - length)] + [(0, 0)] * (x.ndim - 2))
+
     block = next(size for size in BLOCKS if slots % size == 0)
     sizes = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
     attend = kernels.make_splash_mha_single_device(
-        kernels.MultiHeadMask([_mask(slots, causal, window)] * q.shape[2]),
+        kernels.MultiHeadMask([_mask(slots, causal, window)] * heads),
         block_sizes=kernels.BlockSizes(**dict.fromkeys(sizes, block)),
         attn_logits_soft_cap=softcap or None,
         interpret=interpret,
     )
     segments = pad(segment_ids)
-    by_heads = lambda x: pad(x).swapaxes(1, 2)  # noqa: E731
-    mixed = jax.vmap(attend)(
-        by_heads(q), by_heads(k), by_heads(v), kernels.SegmentIds(segments, segments)
-    )
+    q, k, v = (pad(x).swapaxes(1, 2) for x in (q, k, v))
+    mixed = jax.vmap(attend)(q, k, v, kernels.SegmentIds(segments, segments))
     return mixed.swapaxes(1, 2)[:, :length]
 
 

@@ -1,8 +1,8 @@
 """The families of published checkpoints: config.json <-> ModelConfig.
 
 A family is data: the ModelConfig fields that all its members share, the keys of config.json that
-hold the others, what transformers assumes for keys that are missing, and the values that an option
-may have which this trunk does not know. `names.py` has the names of the tensors.
+hold the others, what transformers assumes for keys that are missing, and, for options that this
+trunk lacks, the values at which they change nothing. `names.py` has the names of the tensors.
 """
 
 import dataclasses
@@ -390,7 +390,7 @@ def _read_head(values: dict[str, Any], family: Family) -> dict[str, Any]:
 
 
 def config_values(config: ModelConfig, family: Family) -> dict[str, Any]:
-    """A ModelConfig -> config.json in the words of a family; whether it fits, `misfits` tells."""
+    """A ModelConfig -> config.json in the words of a family; `misfits` tells whether it fits."""
     names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     values = family.constants | {key: getattr(config, field) for field, key in family.keys.items()}
     values[family.keys["activation"]] = names[config.activation]

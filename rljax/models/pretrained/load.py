@@ -21,14 +21,14 @@ from rljax.models.pretrained.tensor_files import DTYPES, StoredTensor, copy, sto
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 
-# How many of the tensors that are wrong an error names.
+# How many wrong tensors an error names at most.
 LISTED = 20
 
 # Leaves that no published checkpoint holds: adapters, and the bias by which experts are balanced.
 OURS_ONLY = ("lora_a", "lora_b", "lora_r", "router_bias")
 HEAD = ("head", "head_bias")
 
-# Where the host is the device, XLA takes memory as it is if it begins at a multiple of this.
+# Where the host is the device, XLA does not copy memory that begins at a multiple of this.
 ALIGNMENT = 64
 
 ParamPath = tuple[str, ...]  # of a parameter

@@ -1,7 +1,7 @@
 """The names and layouts of the tensors in published checkpoints.
 
-Left the path of our parameter, right the tensor in the file; {} stands for the layer, then for the
-expert: these are the leading axes of our stacked parameter.
+In the tables, left is the path of our parameter, right the tensor in the file; {} stands for the
+layer, then for the expert: these are the leading axes of our stacked parameter.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ class Layout:
     """How one of our parameters lies in files.
 
     Attributes:
-        name: of the tensor, with a {} for each leading axis of ours that the file has apart.
-        kind: of what then remains of our shape: "rows" [V', D] is [V, D], "flat" [...] is [n],
+        name: of the tensor; a {} for each leading axis that the file splits into separate tensors.
+        kind: how the file has the rest of our shape: "rows" [V', D] is [V, D], "flat" [...] is [n],
             "linear" [*inputs, *outputs] is the transpose [outputs, inputs].
-        inputs: how many axes are inputs, of a linear map.
+        inputs: how many axes of a linear map are inputs.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Layout:
 
     @property
     def stacked(self) -> int:
-        """Leading axes of ours that the file has as tensors of their own."""
+        """How many of our leading axes are separate tensors in the file."""
         return self.name.count("{}")
 
     def file_shape(self, shape: tuple[int, ...], config: ModelConfig) -> tuple[int, ...]:
-        """Of one tensor in the file, for our whole shape."""
+        """The shape of one tensor in the file, for our whole shape."""
         shape = shape[self.stacked :]
         if self.kind == "rows":
             return (config.vocab_size, *shape[1:])
@@ -56,7 +56,7 @@ class Layout:
         return (_merged(parts[self.inputs :], shape[self.inputs :]), inputs)
 
     def in_file_order(self, array: np.ndarray) -> np.ndarray:
-        """Ours, or a part of it, without the stacked axes; of a contiguous array a view."""
+        """A part of ours without the stacked axes, as the file has it; a view where possible."""
         if self.kind == "rows":
             return array
         if self.kind == "flat":
@@ -65,7 +65,7 @@ class Layout:
 
 
 def _merged(parts: tuple[slice, ...], shape: tuple[int, ...]) -> slice:
-    """The part of merged axes: only the first of them may be cut."""
+    """The part where several axes become one: only the first of them may be cut."""
     if any(part != slice(0, size) for part, size in zip(parts[1:], shape[1:], strict=True)):
         raise NotImplementedError(f"Only the first of the axes {shape} may be split, got {parts}.")
     inner = math.prod(shape[1:])

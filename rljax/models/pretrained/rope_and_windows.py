@@ -27,7 +27,7 @@ SCALINGS = {
         "attention_factor": "attention_factor",
     },
 }
-# Keys that say nothing about a scaling, or something only at another value than these.
+# Keys that say nothing about a scaling, or nothing at these values.
 NEUTRAL = {"partial_rotary_factor": (1, None), "truncate": (True, None)}
 NOT_SCALING = ("type", "rope_type", "rope_theta", "mscale", "mscale_all_dim", *NEUTRAL)
 
@@ -72,7 +72,7 @@ def read_rope(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _over(base: float | None, parameters: dict[str, Any] | None) -> dict[str, Any]:
-    """The parameters of a kind of layers, over the base from outside of them."""
+    """The parameters of a kind of layers; without a base of their own they have `base`."""
     return {"rope_theta": base} | without_nulls(parameters or {})
 
 
@@ -151,7 +151,10 @@ def read_window(values: dict[str, Any], layers: int) -> dict[str, int]:
 def _default_kinds(values: dict[str, Any], layers: int) -> list[str]:
     every = values.get("sliding_window_pattern") or 0
     first = values.get("max_window_layers") or 0  # the layers from this one on have a window
-    full = lambda index: index < first or (every and (index + 1) % every == 0)  # noqa: E731
+
+    def full(index: int) -> bool:
+        return index < first or (every > 0 and (index + 1) % every == 0)
+
     return ["full_attention" if full(index) else "sliding_attention" for index in range(layers)]
 
 

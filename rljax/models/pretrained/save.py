@@ -109,7 +109,7 @@ def save_pretrained(
                 shapes = {piece.name: piece.shape for piece in members}
                 write_file(partial / name, shapes, tensors, FORMATS[dtype])
             else:
-                collections.deque(tensors, maxlen=0)  # keeps nothing
+                collections.deque(tensors, maxlen=0)  # runs through them, keeps none
         if writes:
             _write_rest(partial, values, files, _carried(source, tokenizer or source))
             partial.rename(folder)
@@ -142,7 +142,7 @@ def _config_json(config: ModelConfig, source: Path | None) -> tuple[Family, dict
     reasons = misfits(config, family)
     if reasons:
         raise ValueError(f"This model is not of the family of {source}: {'; '.join(reasons)}.")
-    if "text_config" in values:  # a vision tower stays behind
+    if "text_config" in values:  # a vision tower is not written
         values = values["text_config"] | {key: values[key] for key in TOKENS if key in values}
     kept = {key: value for key, value in values.items() if key not in REPLACED}
     return family, kept | config_values(config, family)
@@ -193,7 +193,7 @@ def _fetcher(params: Params, names: dict[str, Layout]) -> Callable[[Piece], np.n
 
     def fetch(piece: Piece) -> np.ndarray:
         array = layer(piece.path, piece.index[:1])[piece.index[1:]]
-        # The rows that pad the vocabulary stay behind.
+        # The rows that pad the vocabulary are not written.
         return names[".".join(piece.path)].in_file_order(array)[: piece.shape[0]]
 
     return fetch

@@ -5,7 +5,7 @@ advantages [N, T]. The *score* of a row is the sum of its token rewards inside t
 parts give every token of a row the same value. They run on the whole batch, before rows are
 shuffled, split or sharded; groups are found through `group_ids`, never through the order of rows.
 
-Rows without a single True in the mask are not there: they get 0 and enter no statistic. To train
+Rows without a single True in the mask count as absent: they get 0 and enter no statistic. To train
 on fewer tokens than were scored (for example to leave truncated rows out of the loss but inside
 their group's mean), compute advantages with the full mask and aggregate with the narrower one.
 
@@ -84,8 +84,8 @@ ADVANTAGES = {**_UNGROUPED, **_GROUPED, **_CREDIT}
 # Parts whose baseline is the prompt's other samples: at least two samples per prompt.
 NEEDS_GROUPS = frozenset(_GROUPED)
 
-# Parts with a state: they take it as the last positional argument, and the function here moves
-# it on after use. Its keyword-only arguments are config fields of the part as well.
+# Parts with a state: they take it as the last positional argument, and the function here computes
+# the next state. Its keyword-only arguments are config fields of the part as well.
 BASELINE_UPDATES = {"ema": update_ema_baseline}
 
 __all__ = ["ADVANTAGES", "BASELINE_UPDATES", "NEEDS_GROUPS", "keep_sign", "update_ema_baseline"]

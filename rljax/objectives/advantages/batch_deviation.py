@@ -18,8 +18,8 @@ def group_mean_batch_deviation(
     """A = (score - group mean) / (deviation of all scores + epsilon) (Lite PPO, arXiv:2508.08221).
 
     The deviation is the unbiased one of the batch's raw scores, one for each non-empty row, not
-    of the centred ones: groups that hardly differ within themselves are not blown up. TRL calls
-    this `scale_rewards="batch"`.
+    that of the centred scores: a group whose scores hardly differ is not blown up. TRL calls this
+    `scale_rewards="batch"`.
 
     Args:
         token_rewards: [N, T] f32.
@@ -29,7 +29,7 @@ def group_mean_batch_deviation(
 
     Returns:
         [N, T] f32, constant, zero outside the mask; exactly 0 where all scores of a group agree,
-        which those of a group of one do.
+        as in a group of one.
 
     Raises:
         ValueError: if `advantage_epsilon` is negative.

@@ -19,7 +19,7 @@ LARGEST_WEIGHT = 1e6
 
 
 class BetaParameters(NamedTuple):
-    """Of the density that advantages are divided by; scalars."""
+    """The parameters of the density that advantages are divided by; scalars."""
 
     alpha: Array
     beta: Array
@@ -37,8 +37,8 @@ def normalising_beta(rates: Array, weights: Array) -> BetaParameters:
 
     Args:
         rates: [N] f32, success rate of each row's prompt, in [0, 1].
-        weights: [N] f32, share of the row in its prompt: those of a prompt's rows add up to 1,
-            and rows that are not there weigh 0.
+        weights: [N] f32, share of the row in its prompt: the weights of a prompt's rows add up to
+            1, and empty rows weigh 0.
 
     Returns:
         alpha = beta = 1 for fewer than two prompts and where all rates agree.
@@ -108,8 +108,8 @@ def bnpo(
 
     f is fitted to the success rates of the batch's prompts (`normalising_beta`) and 1 / f is cut
     at 1e6. f = 1 is REINFORCE with the group's mean, Beta(3/2, 3/2) is pi / 8 times GRPO with the
-    biased deviation. The weights 1 / f have no unit mean: log mean |A| before comparing learning
-    rates. (TRL's loss type "bnpo" is a plain token mean and has nothing to do with it.)
+    biased deviation. The mean of the weights 1 / f is not 1: log mean |A| before you compare
+    learning rates. (TRL's loss type "bnpo" is another thing: a plain token mean.)
 
     Args:
         token_rewards: [N, T] f32.
@@ -143,8 +143,8 @@ def mean_over_components(
 ) -> Array:
     """The mean of the advantages of each component of the reward (BNPO's decomposition).
 
-    Every component, accuracy and format say, has statistics of its own; plain advantages are
-    those of the sum. Pass the components that count: one that is always 0 halves the rest.
+    Every component (accuracy and format, say) has statistics of its own; plain advantages have
+    the statistics of the sum. Leave out a component that is always 0: it still counts in the mean.
 
     Args:
         part: token_rewards, mask and group_ids to advantages, its fields bound.

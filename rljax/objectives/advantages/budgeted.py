@@ -48,12 +48,12 @@ def budgeted_choice(
     Ties between modes go to the short one, ties between prompts to the smaller group id.
 
     Args:
-        scores: [N] f32, >= 0 where right; those of wrong rows count as 0.
-        present: [N] bool, rows that are there.
+        scores: [N] f32, >= 0 where right; the scores of wrong rows count as 0.
+        present: [N] bool, rows that are not empty.
         group_ids: [N] i32.
         lengths: [N] tokens.
         correct: [N] bool.
-        long_from: tokens from which on a sample counts as long.
+        long_from: least number of tokens of a long sample.
         budget: largest share of prompts with the long mode.
         gain: "best" or "mean" reward of a mode's samples.
 
@@ -67,12 +67,12 @@ def budgeted_choice(
     gains = _mode_values(rewards, present & is_long, segment, gain) - _mode_values(
         rewards, present & ~is_long, segment, gain
     )
-    there = jax.ops.segment_max(present.astype(jnp.int32), segment, n) > 0
-    order = jnp.argsort(jnp.where(there, -gains, jnp.inf), stable=True)
+    has_rows = jax.ops.segment_max(present.astype(jnp.int32), segment, n) > 0
+    order = jnp.argsort(jnp.where(has_rows, -gains, jnp.inf), stable=True)
     place = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32))
     # 0.29 * 100 is 28.999999: the slack is far below one prompt.
-    allowed = jnp.floor(budget * there.sum() + 1e-4)
-    extended = (there & (gains > 0) & (place < allowed))[segment]
+    allowed = jnp.floor(budget * has_rows.sum() + 1e-4)
+    extended = (has_rows & (gains > 0) & (place < allowed))[segment]
     return Choice(present & correct & (is_long == extended), extended)
 
 
@@ -86,7 +86,7 @@ def budgeted(
     long_budget: float = 0.25,
     long_gain: str = "best",
 ) -> Array:
-    """Weighted maximum likelihood on own right samples, long ones within a budget (IBPO).
+    """Weighted likelihood of the policy's right samples, long ones within a budget (IBPO).
 
     arXiv:2501.17974 maximises the reward subject to a bound on the fraction of long responses.
     Over the batch, each prompt gets one mode (`budgeted_choice`), and its right samples of that
@@ -101,7 +101,7 @@ def budgeted(
         mask: [N, T] bool; its True slots are a row's length.
         group_ids: [N] i32, equal for the samples of one prompt.
         correct: [N] bool.
-        long_from: tokens from which on a sample counts as long.
+        long_from: least number of tokens of a long sample.
         long_budget: largest share of the batch's prompts that get the long mode, in [0, 1];
             rounded down to whole prompts.
         long_gain: what a mode is worth to a prompt: the "best" reward of its samples, or their

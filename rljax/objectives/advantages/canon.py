@@ -30,7 +30,7 @@ class Halves(NamedTuple):
 def group_ranks(metric: Array, present: Array, segment: Array) -> Array:
     """Rank of each row within its group, ascending: [N] i32.
 
-    Equal values keep the order of the rows, and rows that are not there come last.
+    Equal values keep the order of the rows, and empty rows come last.
     """
     n = metric.shape[0]
     order = jnp.lexsort((jnp.where(present, metric, 0.0), ~present, segment))
@@ -39,7 +39,7 @@ def group_ranks(metric: Array, present: Array, segment: Array) -> Array:
 
 
 def halves(scores: Array, present: Array, group_ids: Array, metric: Array) -> Halves:
-    """Splits each group of n rows into the floor(n / 2) rows of least metric and the others."""
+    """Splits each group of n rows: floor(n / 2) rows with the smallest metric, and the others."""
     group = group_statistics(scores, present, group_ids)
     ranks = group_ranks(metric, present, group.segment)
     high = ranks >= jnp.floor(group.size / 2)
@@ -110,17 +110,18 @@ def canon_length(
         intra = score - M of the own half       which sample is better, given the direction?
         A = (w * inter + (1 - w) * intra) / divisor
 
-    w = 1/2 with equal halves is Dr. GRPO. Efficiency: with scale s < 1, rows of the discouraged
-    half have s * score - M of the other in `inter`, and rows of the other half score - s * M, so
-    that a reward is worth less there. Then right groups are trained on even when all agree.
+    w = 1/2 with equal halves is Dr. GRPO. For shorter answers: with a scale s < 1, `inter` is
+    s * score - M of the other half in the discouraged half, and score - s * M of the other half
+    elsewhere. A reward is worth less in the discouraged half, so that a group is trained on even
+    when all its samples are right.
 
     Args:
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
         step: [] i32, steps done; read by the schedules in time.
-        inter_schedule: of w: "constant", "accuracy", "inaccuracy", "intra_first" or "inter_first"
-            (`canon_schedule.py`).
+        inter_schedule: how w changes: "constant", "accuracy", "inaccuracy", "intra_first" or
+            "inter_first" (`canon_schedule.py`).
         inter_weight: weight w of the comparison between halves where it is constant, in [0, 1]; the
             paper's mu.
         inter_steps: steps of the schedules of w in time, warm-up included.
@@ -190,11 +191,11 @@ def canon_entropy(
         step: [] i32, steps done.
         inter_schedule: as in `canon_length`, like all fields below.
         inter_weight: the paper's mu.
-        inter_steps: of the schedules in time.
-        inter_warmup: of the schedules in time.
-        inter_cycles: of the schedules in time.
-        intra_high: of the schedules in time.
-        intra_low: of the schedules in time.
+        inter_steps: all steps of a schedule in time.
+        inter_warmup: its steps of warm-up.
+        inter_cycles: its cosine cycles.
+        intra_high: upper end of 1 - w in a cycle.
+        intra_low: lower end of 1 - w in a cycle.
         discouraged: "high" as in the paper; the authors' code discourages "low" with this metric.
         discouraged_scale: the paper's alpha.
         advantage_divisor: the largest length of a completion, or 1.
@@ -242,7 +243,7 @@ def canon_order(
     intra_low: float = 0.0,
     advantage_divisor: float = 1.0,
 ) -> Array:
-    """`canon_length` with halves by the order of rows: the control without a meaning.
+    """`canon_length` with halves by the order of rows, which means nothing: a control experiment.
 
     Args:
         token_rewards: [N, T] f32.
@@ -251,11 +252,11 @@ def canon_order(
         step: [] i32, steps done.
         inter_schedule: as in `canon_length`, like all fields below.
         inter_weight: the paper's mu.
-        inter_steps: of the schedules in time.
-        inter_warmup: of the schedules in time.
-        inter_cycles: of the schedules in time.
-        intra_high: of the schedules in time.
-        intra_low: of the schedules in time.
+        inter_steps: all steps of a schedule in time.
+        inter_warmup: its steps of warm-up.
+        inter_cycles: its cosine cycles.
+        intra_high: upper end of 1 - w in a cycle.
+        intra_low: lower end of 1 - w in a cycle.
         advantage_divisor: the largest length of a completion, or 1.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How the comparison within a half is weighted against that between halves, over training."""
+"""The weights of the two comparisons, within a half and between halves, over training."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def intra_weight(
     Args:
         step: [] i32, steps done.
         accuracy: [] f32, mean score of the batch; clipped to [0, 1].
-        inter_schedule: one of the above.
+        inter_schedule: one of `SCHEDULES`.
         inter_weight: w of the constant schedule, in [0, 1].
         inter_steps: all steps of a schedule in time.
         inter_warmup: steps of its warm-up, >= 1.

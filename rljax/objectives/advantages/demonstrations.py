@@ -16,7 +16,7 @@ from rljax.objectives.parts import check_field
 
 
 def _spread_to_group(values: Array, holds: Array, segment: Array) -> Array:
-    """The value that the rows marked by `holds` share, at all rows of their group; 0 without."""
+    """The value that the rows marked by `holds` share, given to their whole group; else 0."""
     largest = group_max(jnp.where(holds, values, -jnp.inf), segment)
     return jnp.where(jnp.isfinite(largest), largest, 0.0)
 
@@ -30,10 +30,10 @@ def group_mean_sampled(
     divide_by_deviation: bool = False,
     advantage_epsilon: float = 1e-6,
 ) -> Array:
-    """Score - mean of the group's samples, demonstrations left out of it (HPT, arXiv:2509.04419).
+    """Score - mean score of the group's samples, without demonstrations (HPT, arXiv:2509.04419).
 
-    Statistics are those of rows that the policy sampled; demonstrations are compared with them.
-    Where no demonstration is there, this is `group_mean`, or `group_zscore`.
+    The statistics come from the rows that the policy sampled; demonstrations are compared with
+    them. Without demonstrations this is `group_mean`, or `group_zscore`.
 
     Args:
         token_rewards: [N, T] f32.

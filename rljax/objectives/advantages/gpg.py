@@ -32,8 +32,8 @@ def gpg(
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
-        rescale: alpha: "informative_rows" for N / (N - M); "nonzero_scores" for verl's, N over the
-            number of rows whose raw score is not 0; "none" for 1.
+        rescale: what alpha is: "informative_rows" for N / (N - M); "nonzero_scores" for N over the
+            number of rows whose raw score is not 0, as in verl; "none" for 1.
         f_norm: what the advantages are divided by, > 0.
 
     Returns:

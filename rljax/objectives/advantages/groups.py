@@ -20,7 +20,7 @@ class Groups(NamedTuple):
 
 
 def scores_of(token_rewards: Array, mask: Array, group_ids: Array | None = None) -> tuple:
-    """Scores [N] without gradient, and which rows are not empty [N]."""
+    """The scores [N] without gradient, and which rows are not empty [N]."""
     chex.assert_rank(token_rewards, 2)
     chex.assert_equal_shape([token_rewards, mask])
     if group_ids is not None:
@@ -30,6 +30,7 @@ def scores_of(token_rewards: Array, mask: Array, group_ids: Array | None = None)
 
 
 def group_statistics(scores: Array, present: Array, group_ids: Array) -> Groups:
+    """Size, mean and agreement of each row's group, over the rows that are `present` ([N] each)."""
     n = scores.shape[0]
     # Arbitrary ids become 0 .. N-1; `size=n` keeps the shape static under jit.
     _, segment = jnp.unique(group_ids, return_inverse=True, size=n)
@@ -70,6 +71,7 @@ def group_deviation(scores: Array, present: Array, group: Groups) -> Array:
 
 
 def broadcast(row_values: Array, mask: Array) -> Array:
+    """Gives every token of a row the row's value: [N] -> [N, T], constant, 0 outside the mask."""
     return jnp.where(mask, jax.lax.stop_gradient(row_values)[:, None], 0.0)
 
 

@@ -21,21 +21,22 @@ def group_zscore_virtual(
     virtual_score: float = 1.0,
     advantage_epsilon: float = 1e-6,
 ) -> Array:
-    """(score - m) / (s + epsilon) with V best samples in m and s only (NGRPO, arXiv:2509.18851).
+    """(score - m) / (s + epsilon), V virtual best samples in m and s (NGRPO, arXiv:2509.18851).
 
         m = (sum of scores + V * best) / (G + V)
         s = unbiased deviation of the G + V values, divisor G + V - 1
 
-    A group without a single right sample then has negative advantages, -1 / sqrt(G + 1) each for
-    V = 1, instead of none. The deviation follows the authors' code; eq. 6 as printed divides by
-    G + 1. V = 0 is the group z-score.
+    A group without a right sample then has negative advantages instead of zeros: for V = 1 each is
+    -1 / sqrt(G + 1). The deviation follows the authors' code; eq. 6 as printed divides by G + 1.
+    V = 0 is the group z-score.
 
     Args:
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
         virtual_samples: best samples that are added to the statistics of each group, V >= 0.
-        virtual_score: of the virtual samples; the largest that a sample can get, after shaping.
+        virtual_score: score of the virtual samples; the largest that a sample can get, after
+            shaping.
         advantage_epsilon: added to the deviation.
 
     Returns:

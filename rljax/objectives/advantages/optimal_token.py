@@ -1,4 +1,4 @@
-"""The baseline of each slot that leaves the least variance."""
+"""A baseline for each slot: the one that leaves the least variance."""
 
 import chex
 import jax
@@ -32,10 +32,10 @@ def optimal_token_baseline(
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
-        old_logprobs: [N, T] f32, of the tokens under the policy that sampled.
+        old_logprobs: [N, T] f32, log-probabilities of the tokens under the policy that sampled.
         old_collision: [N, T] f32, sum of squared probabilities of that policy's next token.
-        zero_tail: no baseline in slots that a single row of the group has reached: its own
-            reward would be its baseline.
+        zero_tail: no baseline in slots that only one row of the group has reached: its own reward
+            would be its baseline.
         baseline_epsilon: added to the sum of weights, >= 0.
 
     Returns:
@@ -57,7 +57,7 @@ def optimal_token_baseline(
     total = group_sum(energy, group.segment) + baseline_epsilon
     weighted = group_sum(energy * returns, group.segment)
     baseline = jnp.where(total > 0, weighted / jnp.where(total > 0, total, 1.0), 0.0)
-    compared = (group.size > 1)[:, None]
+    has_baseline = (group.size > 1)[:, None]
     if zero_tail:
-        compared &= group_sum(mask.astype(scores.dtype), group.segment) > 1
-    return jnp.where(mask, returns - jnp.where(compared, baseline, 0.0), 0.0)
+        has_baseline &= group_sum(mask.astype(scores.dtype), group.segment) > 1
+    return jnp.where(mask, returns - jnp.where(has_baseline, baseline, 0.0), 0.0)

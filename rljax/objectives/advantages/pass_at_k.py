@@ -1,4 +1,4 @@
-"""The advantage of the best sample of a group only."""
+"""An advantage for the best sample of a group, and for no other."""
 
 import jax.numpy as jnp
 from jax import Array
@@ -24,8 +24,9 @@ def pass_at_k(
 ) -> Array:
     """Best score - second best for the best row of a group, 0 for all others (arXiv:2503.19595).
 
-    The group's maximum is its reward (pass@k with k = the samples of a prompt), and this is how
-    much of it would be lost without the row. Two best rows that tie lose nothing: all get 0.
+    The group's maximum is its reward (pass@k with k = the samples of a prompt), and the advantage
+    is how much of it would be lost without the row. Where two best rows tie, nothing would be lost:
+    all get 0.
 
     Args:
         token_rewards: [N, T] f32.

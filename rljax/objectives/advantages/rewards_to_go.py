@@ -43,7 +43,7 @@ def reinforce_plus_plus(
 ) -> Array:
     """Discounted rewards-to-go, whitened over all tokens of the batch (arXiv:2501.03262).
 
-    Token rewards are the outcome on the last token plus, in the paper, -beta * k1 on every token
+    The paper's token rewards are the outcome on the last token and -beta * k1 on every token
     (`kl_placement="reward"`).
 
     Args:

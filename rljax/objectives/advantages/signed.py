@@ -1,4 +1,4 @@
-"""Learning from right samples, from wrong ones, or from both with weights of their own."""
+"""Learning from right samples, from wrong samples, or from both, each with its own weight."""
 
 import chex
 import jax
@@ -24,9 +24,9 @@ def signed_outcome(
         A = positive_weight * score         of a right row
         A = negative_weight * (score - 1)   of a wrong row
 
-    With scores of 1 and 0, weights (1, 0) are positive sample reinforcement (PSR), (0, 1) negative
-    (NSR) and (0.1, 1) weighted REINFORCE. Groups whose samples all agree are trained on, so keep
-    them in the batch.
+    With scores of 1 and 0, the weights (1, 0) are positive sample reinforcement (PSR), (0, 1)
+    negative sample reinforcement (NSR) and (0.1, 1) weighted REINFORCE. Groups whose samples all
+    agree are trained on too: keep them in the batch.
 
     Args:
         token_rewards: [N, T] f32, whose sum over a row is 1 where it is right, else 0.
@@ -51,11 +51,11 @@ def signed_outcome(
 
 
 def keep_sign(advantages: Array, sign: str) -> Array:
-    """Drops advantages of the other sign, after all statistics (GRPO-N, arXiv:2510.04028).
+    """Drops the advantages of the other sign, after all statistics (GRPO-N, arXiv:2510.04028).
 
-    "negative" is relative negative training, A <- min(A, 0): only what is worse than its group is
-    pushed down. The rows that are dropped stay in the mask, so that the divisor of the loss and
-    with it the loss of the others does not change.
+    "negative" is relative negative training, A <- min(A, 0): what is worse than its group is pushed
+    down, nothing is pushed up. The dropped rows stay in the mask: the divisor of the loss, and so
+    the loss of the other rows, does not change.
 
     Args:
         advantages: [N, T] f32.

@@ -24,20 +24,20 @@ def group_token_zscore(
 ) -> Array:
     """Z-score with mean and biased deviation over a group's tokens (HAPO, arXiv:2509.16591, B).
 
-    Every token has its row's score, so that long rows weigh more. A group in which an advantage
-    reaches `fallback_size` takes `group_zscore` instead, whole: a short row against long ones has
-    a tiny deviation to be divided by.
+    Every token has its row's score, so that long rows weigh more. If one advantage of a group
+    reaches `fallback_size`, the whole group takes `group_zscore` instead: a short row among long
+    ones would be divided by a tiny deviation.
 
     Args:
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
         advantage_epsilon: added to the deviation.
-        fallback_size: size |A| of a token from which on the group falls back, > 0.
+        fallback_size: least |A| of a token at which the group falls back, > 0.
 
     Returns:
         [N, T] f32, constant, zero outside the mask; exactly 0 where all scores of a group agree,
-        which those of a group of one do.
+        as in a group of one.
 
     Raises:
         ValueError: if `advantage_epsilon` is negative or `fallback_size` not positive.

@@ -46,18 +46,18 @@ def reinforce_plus_plus_baseline(
 
         a = score - group mean;   A = (a - mean a) / sqrt(var a + epsilon)
 
-    The group divides by no deviation of its own, whose noise would bias the estimate under a
-    length limit (DLER, arXiv:2510.15110). Over tokens, a long row counts more in mean and
-    variance, so that the mean of `a` is not 0 and rows of a homogeneous group get the same small
-    advantage, which is not 0: drop such groups before, or whiten over samples.
+    A group is not divided by its own deviation, whose noise would bias the estimate under a length
+    limit (DLER, arXiv:2510.15110). Over tokens, a long row counts more in mean and variance. So the
+    mean of `a` is not 0, and all rows of a homogeneous group get one small advantage that is not 0:
+    drop such groups before, or whiten over samples.
 
     Args:
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt. A group of one keeps its score.
-        scores: [N] f32, before a KL was taken out of the rewards; read by the boost only.
-        whiten_over: "tokens" (verl and the code of DLER), every True slot counts once; "samples"
-            (the paper of DLER), every non-empty row counts once.
+        scores: [N] f32, before a KL was taken out of the rewards; only the boost reads them.
+        whiten_over: "tokens": every True slot counts once (verl and the code of DLER); "samples":
+            every non-empty row counts once (the paper of DLER).
         whiten_epsilon: added to the variance.
         correct_boost: added afterwards to the tokens of right rows. 0.1 in the script of DLER, not
             in its paper.

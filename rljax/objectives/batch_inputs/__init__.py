@@ -5,8 +5,8 @@ named arrays, [N, T]; its name is the name of the argument by which a surrogate 
 
 `TOKEN_WEIGHTS`: a constant factor [N, T] of the surrogate's loss, chosen like any other part.
 
-Both run before the batch is cut into micro-batches, which therefore cannot change the result: a
-quantile, a largest value or a mean over the tokens of a micro-batch would be another one.
+Both run before the batch is cut into micro-batches, so that the cut cannot change the result: the
+quantile, the largest value or the mean over the tokens of a micro-batch would be another number.
 """
 
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tokens whose advantage and log-probability covary: they are what lowers the entropy.
+"""Tokens whose advantage and log-probability covary: these tokens lower the entropy.
 
 Both methods of "The Entropy Mechanism of RL for Reasoning Language Models" (arXiv:2505.22617).
 """
@@ -87,7 +87,7 @@ def clip_cov(
         old_logprobs: [N, T] f32, denominator of the token ratio.
         advantages: [N, T] f32.
         mask: [N, T] bool.
-        noise: [N, T] f32, uniform and fresh: the tokens with the lowest are chosen.
+        noise: [N, T] f32, uniform and fresh: the tokens with the lowest numbers are chosen.
         clip_low: clip width below a ratio of 1.
         clip_high: clip width above a ratio of 1.
         covariance_share: share of the tokens that are treated, by their covariance.

@@ -6,8 +6,8 @@ samples P and the wrong ones W of prompt q, and Q prompts in the batch, valid or
     J = 1/Q sum_q mean_P [ s(o) - tau * log mean_W exp(s(o') / tau) ]     (DisCO)
     J = 1/Q sum_q [ mean_P s - mean_W s ]                                 (DisCO-b, tau -> infinity)
 
-A prompt is valid with samples of both kinds. A sample is right if its score is exactly 1 and wrong
-if it is exactly 0; any other is ignored, so that scores have to be thresholded before.
+A prompt is valid if it has samples of both kinds. A sample is right if its score is exactly 1 and
+wrong if it is exactly 0. Any other score is ignored: turn scores into 0 and 1 before.
 """
 
 from typing import NamedTuple
@@ -104,7 +104,7 @@ def score_weights(
         advantages: [N, T] f32: the sample's score on each of its tokens, 1 or 0.
         mask: [N, T] bool.
         group_ids: [N] i32.
-        disco_score: of a sample: mean log_likelihood of its tokens, or mean ratio.
+        disco_score: score of a sample: mean log_likelihood of its tokens, or mean ratio.
         disco_temperature: tau: the smaller, the more the likeliest wrong sample counts (10 with
             log_likelihood, 1 with ratio); None weighs wrong samples alike (DisCO-b).
 
@@ -145,7 +145,7 @@ def kl_pressure(
         current_logprobs: [N, T] f32, before the update.
         old_logprobs: [N, T] f32.
         mask: [N, T] bool.
-        hinge_estimator: of KL(old || policy): k1 or k3.
+        hinge_estimator: estimator of KL(old || policy): k1 or k3.
         hinge_weight: beta, factor of the squared hinge.
         hinge_margin: delta, KL per token that is free.
 
@@ -177,7 +177,7 @@ def disco_objective(
 ) -> SumCount:
     """The value of J, to be logged: the loss of the surrogate has its gradient, not its value.
 
-    Arguments as `score_weights`.
+    Arguments as in `score_weights`.
 
     Returns:
         `SumCount` of the valid prompts' J_q and the number of all prompts.

@@ -18,7 +18,7 @@ def entropy_change(
     advantages: Array,
     mask: Array,
 ) -> Array:
-    """Omega: what a step on one token does to the entropy there, negated and approximate.
+    """Omega: by how much a step on one token lowers the entropy there, approximately.
 
         Omega = A / p_old * p * (1 - p) * (log p + H)
 
@@ -48,7 +48,7 @@ def entropy_change(
 def exact_entropy_change(
     logits: Array, tokens: Array, advantages: Array, old_logprobs: Array
 ) -> Array:
-    """First-order change of the entropy by a gradient step of size 1 on the logits of a softmax.
+    """The first-order change of the entropy by a gradient step of size 1 on the logits.
 
         dH = -A * p / p_old * [p (log p + H) - sum_j p_j^2 (log p_j + H)]
 
@@ -90,7 +90,7 @@ def steer_linear(
 
         w = high - (u - min u) * (high - low) / (max u - min u)
 
-    Mind that most u are near 0: the mean weight is then near `steer_high`, not 1.
+    Most u are near 0: the mean weight is then near `steer_high`, not 1.
 
     Args:
         current_logprobs: [N, T] f32, before the update.
@@ -102,7 +102,7 @@ def steer_linear(
         steer_high: weight of the token with the smallest change of entropy.
 
     Returns:
-        [N, T] f32, constant, 0 outside the mask; the mean of both ends where all changes agree.
+        [N, T] f32, constant, 0 outside the mask; (low + high) / 2 where all changes agree.
 
     Raises:
         ValueError: if a weight is negative.
@@ -138,8 +138,8 @@ def steer_exponential(
         advantages: [N, T] f32.
         mask: [N, T] bool.
         steer_low: weight of the token with the largest change of entropy.
-        steer_scale_floor: change up to which all weights stay near 1; 0 is the paper's form, the
-            floor is in the authors' code only.
+        steer_scale_floor: least scale of u: where all changes are far below it, all weights stay
+            near 1. 0 is the paper's form; only the authors' code has the floor.
 
     Returns:
         [N, T] f32 in [steer_low, 1], constant, 0 outside the mask.

@@ -15,7 +15,7 @@ SMALLEST_VARIANCE = 1e-8
 
 
 class EntropyStatistics(NamedTuple):
-    """Of the log-entropies of a batch, all [] f32. Zeros: nothing is known, every level is 0."""
+    """Statistics of a batch's log-entropies, all [] f32. If all are zero, every level is 0."""
 
     pivot: Array  # a quantile
     spread: Array  # root of the mean squared distance from the pivot
@@ -32,7 +32,8 @@ def entropy_statistics(
         entropy: [N, T] f32, nats.
         mask: [N, T] bool.
         entropy_pivot: quantile whose level is 0, in [0, 1].
-        entropy_floor: smallest entropy before the logarithm, > 0; tokens at it dominate the spread.
+        entropy_floor: smallest entropy before the logarithm, > 0; tokens at the floor dominate the
+            spread.
 
     Returns:
         `EntropyStatistics`, constant; zeros for an all-False mask.

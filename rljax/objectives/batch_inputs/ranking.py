@@ -10,10 +10,10 @@ def lowest(keys: Array, candidates: Array, count: Array | int) -> Array:
     """The `count` candidates with the lowest keys.
 
     Of equal keys the one that comes first in memory is taken, so that exactly
-    min(count, number of candidates) are.
+    min(count, number of candidates) tokens are taken.
 
     Args:
-        keys: [N, T] f32; of other tokens they may hold anything.
+        keys: [N, T] f32; tokens that are no candidates may hold anything.
         candidates: [N, T] bool.
         count: [] how many, may be traced.
 
@@ -29,7 +29,7 @@ def lowest(keys: Array, candidates: Array, count: Array | int) -> Array:
 
 
 def highest(keys: Array, candidates: Array, count: Array | int) -> Array:
-    """The `count` candidates with the highest keys; arguments as `lowest`."""
+    """The `count` candidates with the highest keys; arguments as in `lowest`."""
     return lowest(-keys, candidates, count)
 
 

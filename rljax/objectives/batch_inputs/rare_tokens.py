@@ -29,8 +29,8 @@ def rare_negatives(
         advantages: [N, T] f32.
         mask: [N, T] bool.
         rare_share: share of tokens that count as rare (0.01 for 14B, 0.005 for 32B).
-        rare_among: negatives: the share of the tokens with A < 0, which is the authors' code; all:
-            of all tokens, of which those with A < 0 are taken (the paper's quantile).
+        rare_among: negatives: the share is taken of the tokens with A < 0 (the authors' code); all:
+            it is taken of all tokens, and then those with A < 0 are kept (the paper's quantile).
 
     Returns:
         [N, T] bool: int(tokens * share) of them; none if that is less than two.
@@ -117,10 +117,10 @@ def without_noise(
 ) -> Array:
     """The min_p proxy of chosen tokens from a scoring pass with the token filter min_p.
 
-    Such a pass keeps every chosen token, whatever its probability, for it is made for tokens that
-    were sampled: a token of the tail would look likelier than it was, and be pulled up. Here it
-    gets its -1e4. Both inputs have one normaliser, so that their difference decides; a token that
-    is kept anyway does not change it.
+    Such a pass is made for tokens that were sampled: it keeps every chosen token, whatever its
+    probability. A token of the tail would look likelier than it was, and be pulled up. Here it gets
+    its -1e4. Both inputs have the same normaliser, so their difference decides which token belongs
+    to the tail.
 
     Args:
         logprobs: [...] f32, of the chosen tokens, scored with min_p = `proxy_threshold`.

@@ -22,8 +22,8 @@ def srft(
         demonstrations: srft_demonstration * exp(-H)
         sampled rows:   srft_right * exp(H) where A > 0, else 1
 
-    With advantages of 1 for demonstrations and right samples and -1 for wrong ones these are the
-    advantages of the method: a group baseline is not used.
+    The method's advantage is this weight times 1 for demonstrations and right samples, and times
+    -1 for wrong samples. It has no group baseline.
 
     Args:
         current_entropy: [N, T] f32, nats, before the update.

@@ -8,11 +8,12 @@ parts answer, each with weights for the surrogate [N, T], what is kept [N, T] an
     REJECTIONS    weights of 0 or 1: tokens and sequences that differ too much
 
 They combine as a product. **The aggregation's weights come from the mask before the rejection**, as
-in AReaL: dividing by the tokens that are left would make the gradient of the others larger, the
-more are rejected. (What narrows the batch itself, denominators included, is a selection.)
+in AReaL: a loss divided by the tokens that are left would give these a larger gradient, the more
+tokens are rejected. (What narrows the batch itself, denominators included, is a selection.)
 
-Three policies: the ratio is current / old, the weight old / behavior. Two policies: take the ratio
-against `behavior_logprobs` and no weight. Both at once would count the difference twice.
+With three policies the ratio is current / old and the weight is old / behavior. With two policies
+the ratio is taken against `behavior_logprobs`, and there is no weight. Both at once would count the
+difference twice.
 """
 
 from collections.abc import Callable, Mapping

@@ -11,16 +11,16 @@ from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
 from rljax.objectives.ratios import LOG_RATIO_CLAMP
 
-# What one weight belongs to: a token, a sequence (product of its ratios), or a sequence by the
-# geometric mean of its ratios.
+# What has a weight of its own: a token; a sequence, by the product of its ratios; or a sequence, by
+# the geometric mean of its ratios.
 LEVELS = ("token", "sequence", "geometric")
 
-# Below this a mean weight is no divisor (verl).
+# A mean weight below this is not divided by (verl).
 SMALLEST_MEAN = 1e-8
 
 
 class Corrected(NamedTuple):
-    """What the difference of sampler and trainer means for each token."""
+    """What follows for each token from the difference of sampler and trainer."""
 
     weights: Array  # [N, T] f32, constant factor of the surrogate; 0 where not kept
     kept: Array  # [N, T] bool, within the mask
@@ -62,8 +62,9 @@ def truncated(
 ) -> Corrected:
     """Truncated importance sampling: w = clip(trainer / sampler, floor, cap).
 
-    A biased weight of bounded variance. TIS of verl and tunix is the token level with cap 2, the
-    clamp of AReaL the token or the geometric level (arXiv:2505.24298: w = pi_prox / pi_behavior).
+    The weight is biased, but its variance is bounded. TIS of verl and tunix is the token level with
+    cap 2; AReaL's clamp is the token or the geometric level (arXiv:2505.24298, w = pi_prox /
+    pi_behavior).
 
     Args:
         old_logprobs: [N, T] f32.
@@ -74,12 +75,12 @@ def truncated(
         correction_cap: highest weight, or None.
         correction_floor: lowest weight, or None.
         correction_normalised: divide by the mean weight of the batch: over tokens at the token
-            level, over rows else. Needs the whole batch at once.
+            level, else over rows. Needs the whole batch at once.
 
     Returns:
-        Weights, 0 outside the mask; all of the mask is kept; and metrics over tokens:
-        `correction_weight`, and for bounds that are set `correction_share_high` and
-        `correction_share_low`, what lies beyond.
+        Weights, 0 outside the mask; the whole mask as kept; and metrics over tokens:
+        `correction_weight`, and for each bound that is set the share beyond it,
+        `correction_share_high` or `correction_share_low`.
 
     Raises:
         ValueError: for an unknown level, a cap that is not positive, or a floor below 0 or above
@@ -104,7 +105,7 @@ def zeroed(
     correction_floor: float | None = None,
     correction_normalised: bool = False,
 ) -> Corrected:
-    """Importance weights that are 0, not cut, beyond the bounds (IcePop; TRL's masks).
+    """Importance weights that become 0 beyond the bounds, where `truncated` cuts (IcePop; TRL).
 
         w = r  if floor <= r <= cap  else 0,     r = trainer / sampler
 
@@ -120,10 +121,10 @@ def zeroed(
         correction_normalised: see `truncated`; zeros count in the mean.
 
     Returns:
-        As `truncated`, but kept is what lies within the bounds.
+        As in `truncated`, but only what lies within the bounds is kept.
 
     Raises:
-        ValueError: as `truncated`.
+        ValueError: as in `truncated`.
     """
     weights, high, low, metrics = _weights(
         old_logprobs, behavior_logprobs, mask, correction_level, correction_cap, correction_floor
@@ -142,7 +143,7 @@ def _weights(
     cap: float | None,
     floor: float | None,
 ) -> tuple[Array, Array, Array, dict[str, SumCount]]:
-    """Ratios [N, T], which are above the cap and below the floor, and the metrics of these."""
+    """Ratios, where they are above the cap, where below the floor (all [N, T]), and metrics."""
     check_field("correction_level", level, lambda x: x in LEVELS, f"one of {', '.join(LEVELS)}")
     check_field("correction_cap", cap, lambda x: x > 0, "> 0, or None for no cap")
     known_cap = None if isinstance(cap, jax.core.Tracer) else cap
@@ -168,10 +169,10 @@ def _weights(
 
 
 def _finish(weights: Array, mask: Array, level: str, normalised: bool) -> Array:
-    """[N, T] constant, 0 outside the mask, and divided by the batch's mean if asked for."""
+    """[N, T] constant, 0 outside the mask; `normalised`: divided by the batch's mean."""
     weights = jnp.where(mask, weights, 0.0)
     if normalised:
-        # A weight of a row is the same on all of its tokens: its largest one.
+        # A row's weight is the same on all of its tokens, so it is their largest.
         each = masked(weights, mask) if level == "token" else _over_rows(weights, mask)
         mean = each.mean()
         divisor = jnp.where(mean > SMALLEST_MEAN, mean, 1.0)

@@ -19,13 +19,13 @@ def proximal_logprobs(
     *,
     interpolation: str = "log_linear",
 ) -> Array:
-    """Log-probabilities under the parameters before this batch, between sampler's and current ones.
+    """Log-probabilities before this batch, estimated between the sampler's and the current ones.
 
         log prox = log mu + alpha (log theta - log mu),    alpha = (v - 1 - v_mu) / (v - v_mu)
 
-    where v is the version now being made and v_mu the one that sampled the token (arXiv:2505.24298,
-    code). A token of the version right before, v_mu = v - 1, keeps mu; so does one that is not
-    older than v, and one that nobody sampled (v_mu < 0).
+    where v is the version that is being made and v_mu the version that sampled the token
+    (arXiv:2505.24298, code). Three kinds of tokens keep mu: those of the version right before,
+    v_mu = v - 1; those that are not older than v; and those that nobody sampled (v_mu < 0).
 
     Args:
         behavior_logprobs: [N, T] f32, mu, as the sampler reported them.
@@ -34,7 +34,7 @@ def proximal_logprobs(
             for tokens that were not sampled.
         version: [] i32, v.
         mask: [N, T] bool.
-        interpolation: "log_linear" as above; "linear" takes the mean of probabilities instead of
+        interpolation: "log_linear" is the equation above; "linear" mixes probabilities instead of
             their logs; "behavior" keeps mu.
 
     Returns:

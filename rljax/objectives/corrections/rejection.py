@@ -1,8 +1,8 @@
 """Tokens and sequences on which sampler and trainer differ too much to be trained on.
 
-Statistics of the log-ratio x = log trainer - log sampler, and what their bounds bound:
+Statistics of the log-ratio x = log trainer - log sampler, and what their bounds are bounds of:
 
-| statistic | of a token | bounds |
+| statistic | value for a token | the bounds are |
 | --- | --- | --- |
 | `ratio` | x | of trainer / sampler = exp(x), compared in log space (AReaL) |
 | `k1` | -x | of sampler / trainer = exp(-x), compared in log space (verl) |
@@ -47,13 +47,13 @@ def tokens(
         old_logprobs: [N, T] f32.
         behavior_logprobs: [N, T] f32; what is not finite counts as a ratio of 1.
         mask: [N, T] bool; the aggregation's weights come from this mask, not from what is kept.
-        reject_token_statistic: "ratio", "k1", "k2" or "k3", see the head of this file.
+        reject_token_statistic: "ratio", "k1", "k2" or "k3"; the head of this file explains them.
         reject_token_low: lowest value that is kept, or None; 0 is right for k2 and k3.
         reject_token_high: highest value that is kept, or None.
 
     Returns:
-        What is kept, and the metrics `rejected_share` (of tokens) and `rejected_sequence_share` (of
-        rows, those with nothing left).
+        What is kept, and the metrics `rejected_share` (of tokens) and `rejected_sequence_share`
+        (rows with nothing left).
 
     Raises:
         ValueError: for an unknown statistic, a negative bound, or bounds that cross.
@@ -75,10 +75,10 @@ def sequences(
     reject_sequence_low: float | None = 0.5,
     reject_sequence_high: float | None = 2.0,
 ) -> Corrected:
-    """A sequence outside the bounds is not trained on, all of its tokens.
+    """A sequence outside the bounds is not trained on: none of its tokens.
 
-    With k1, "sum" bounds the ratio of the whole sequence (the rejection of sequence MIS) and "mean"
-    the geometric mean of its ratios (Geo-RS), which does not grow with the length.
+    With k1, "sum" bounds the ratio of the whole sequence (the rejection of sequence MIS). "mean"
+    bounds the geometric mean of its ratios (Geo-RS), which does not grow with the length.
 
     Args:
         old_logprobs: [N, T] f32.
@@ -90,7 +90,7 @@ def sequences(
         reject_sequence_high: highest value that is kept, or None.
 
     Returns:
-        As `tokens`.
+        As in `tokens`.
 
     Raises:
         ValueError: for an unknown statistic or reduction, a negative bound, or bounds that cross.
@@ -123,7 +123,7 @@ def tokens_and_sequences(
     reject_sequence_low: float | None = None,
     reject_sequence_high: float | None = 0.2,
 ) -> Corrected:
-    """Both: what `tokens` and `sequences` keep, each judged on all of the mask.
+    """Keeps what both `tokens` and `sequences` keep, each of them judged on the whole mask.
 
     Args:
         old_logprobs: [N, T] f32.
@@ -138,17 +138,20 @@ def tokens_and_sequences(
         reject_sequence_high: see `sequences`.
 
     Returns:
-        As `tokens`.
+        As in `tokens`.
     """
-    arrays = old_logprobs, behavior_logprobs, mask
     first = tokens(
-        *arrays,
+        old_logprobs,
+        behavior_logprobs,
+        mask,
         reject_token_statistic=reject_token_statistic,
         reject_token_low=reject_token_low,
         reject_token_high=reject_token_high,
     )
     second = sequences(
-        *arrays,
+        old_logprobs,
+        behavior_logprobs,
+        mask,
         reject_sequence_statistic=reject_sequence_statistic,
         reject_sequence_reduction=reject_sequence_reduction,
         reject_sequence_low=reject_sequence_low,
@@ -169,8 +172,8 @@ def off_policy(
 
         kept = A >= 0  or  mean over the row of (log sampler - log current) <= reject_divergence
 
-    A sequence that the policy has already moved away from is not pushed down any further. The
-    policy here is the one before the update, so that both kinds of staleness count.
+    A sequence that the policy has already moved away from is not pushed down any further. `current`
+    is the policy before the update, so that both kinds of staleness count.
 
     Args:
         current_logprobs: [N, T] f32, before the update.

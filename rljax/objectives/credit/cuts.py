@@ -1,10 +1,10 @@
-"""At which states of a sample the value is estimated by rollouts (SPO, VinePPO).
+"""The states of a sample whose value is estimated by rollouts (SPO, VinePPO).
 
 A cut is marked on the first token *after* the state: True on slot t says "estimate the state before
 token t, continue from the tokens before it", and token t belongs to the segment that begins there.
 SPO's papers and code number the same state by the token before it (t - 1; -1 is the prompt). A cut
-on the first token is the state after the prompt. Where nothing is cut before the first token the
-segment that begins there has no estimate.
+on the first token is the state after the prompt. Without a cut there, the segment that begins with
+the first token has no estimate.
 
 `CUTS` holds the rules; the parts of the same names in `SEGMENTATIONS` number the segments between
 the cuts.
@@ -21,7 +21,7 @@ from rljax.objectives.parts import check_field
 def uncertain_cuts(
     mask: Array, old_logprobs: Array, *, cut_threshold: float = 0.9, cut_interval: int = 5
 ) -> Array:
-    """Before every `cut_interval`-th uncertain token, the first one included (SPO-chain).
+    """Cuts before every `cut_interval`-th uncertain token, the first one included (SPO-chain).
 
     A token is uncertain where the policy gave it less than `cut_threshold` (arXiv:2505.23564).
 
@@ -45,7 +45,7 @@ def uncertain_cuts(
 
 
 def spaced_cuts(mask: Array, *, cut_spacing: int = 30) -> Array:
-    """Before every `cut_spacing`-th token, the first one included (the naive variant of SPO).
+    """Cuts before every `cut_spacing`-th token, the first one included (SPO's naive variant).
 
     Args:
         mask: [N, T] bool.
@@ -62,7 +62,7 @@ def spaced_cuts(mask: Array, *, cut_spacing: int = 30) -> Array:
 
 
 def step_cuts(mask: Array, tokens: Array, *, step_end_tokens: tuple = (10,)) -> Array:
-    """Before each step of a solution: its first token, and what follows an end of a step (VinePPO).
+    """Cuts before each step of a solution: the first token, and each one after a step (VinePPO).
 
     Args:
         mask: [N, T] bool.

@@ -1,7 +1,7 @@
 """Generalised advantage estimation over tokens, with a critic.
 
-What the state after the last token is worth depends on why the row ended. A row that ended by
-itself (`finished`) is terminal: 0. For a row that was cut off there is a choice:
+The value of the state after the last token depends on why the row ended. If it ended by itself
+(`finished`), the state is terminal: 0. For a row that was cut off there is a choice:
 
 | truncation | value after the last token | for |
 | --- | --- | --- |
@@ -47,8 +47,8 @@ def generalized_advantages(
         delta[t] = r[t] + gamma * V[t+1] - V[t]
         A[t]     = delta[t] + gamma * lambda * A[t+1]
 
-    t + 1 is the next True slot: value and advantage are carried across a hole (the output of a
-    tool, say) and across padding on either side. After the last True slot V is `last_values`.
+    t + 1 is the next True slot: holes (the output of a tool, say) and padding on either side are
+    skipped. After the last True slot V is `last_values`.
 
     Args:
         token_rewards: [N, T], any numeric type.
@@ -205,8 +205,8 @@ def length_adaptive_lambda(
     Args:
         lengths: [N] i32, tokens of each row; 0 counts as 1.
         length_alpha: share of a row over which credit is spread.
-        clip: to [0, 1]. The equation alone is negative for rows shorter than 1 / alpha, which the
-            paper does not say anything about.
+        clip: clips lambda to [0, 1]. The equation alone is negative for rows shorter than
+            1 / alpha; the paper says nothing about them.
 
     Returns:
         [N] f32.

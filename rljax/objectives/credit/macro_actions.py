@@ -1,9 +1,9 @@
 """Where one macro action ends and the next begins (MA-RLHF, arXiv:2410.02743, section 3.2).
 
 Each rule returns segment numbers [N, T]. They are counted over True slots only. As in the authors'
-code the last token of a row is a macro action of its own, which keeps the outcome on it from being
-averaged; `last_alone=False` lets it belong to the stretch before it, so that a long enough n-gram
-is the whole row (a bandit). Rules that need text (the parse of a sentence) come in as boundaries
+code, the last token of a row is a macro action of its own: the outcome on it is then not averaged.
+With `last_alone=False` it belongs to the macro action before it, so that a long enough n-gram is
+the whole row (a bandit). Rules that need text (the parse of a sentence) come in as boundaries
 through `slots.segments_from_starts`.
 """
 
@@ -25,7 +25,7 @@ def _numbered(starts: Array, mask: Array, last_alone: bool) -> Array:
 
 
 def ngrams(mask: Array, *, ngram: int = 5, last_alone: bool = True) -> Array:
-    """Macro actions of `ngram` tokens. 1 is a token each.
+    """Macro actions of `ngram` tokens; with 1 each token is a macro action.
 
     Args:
         mask: [N, T] bool.
@@ -47,7 +47,7 @@ def random_ngrams(
 ) -> Array:
     """Macro actions of random length: a shuffled list of 1, 2, 3, 5 and 10 tokens.
 
-    The list holds each length `ngram_repeats` times; the tokens that are left when it is used up
+    The list holds each length `ngram_repeats` times. When it is used up, the tokens that are left
     are one macro action. Lengths are drawn without replacement, which is a uniform shuffle.
 
     Args:
@@ -89,8 +89,8 @@ def random_ngrams(
 def falling_perplexity(mask: Array, ref_logprobs: Array, *, last_alone: bool = True) -> Array:
     """A macro action begins at a token whose successor is less likely than itself.
 
-    With p the perplexity exp(-ref_logprobs) of a token: a boundary at i where p[i+1] > p[i]. It is
-    the reference's, so that boundaries do not move during training.
+    With p the perplexity exp(-ref_logprobs) of a token, a boundary is at i where p[i+1] > p[i]. The
+    perplexity is the reference's, so that boundaries do not change during training.
 
     Args:
         mask: [N, T] bool.

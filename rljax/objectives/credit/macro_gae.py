@@ -1,5 +1,6 @@
 """GAE over macro actions (MA-RLHF, arXiv:2410.02743): one advantage for all tokens of a segment."""
 
+import functools
 from typing import NamedTuple
 
 import chex
@@ -16,7 +17,7 @@ MACRO_WEIGHTS = ("equal", "unit", "position")
 
 
 class MacroActions(NamedTuple):
-    """Segments of a row as steps, all [N, T]: slot j is segment j, T are enough for any row."""
+    """Segments of a row as steps, all [N, T]: slot j is segment j; a row has at most T of them."""
 
     rewards: Array  # f32
     values: Array  # f32, of the segment
@@ -28,23 +29,23 @@ def segment_totals(values: Array, mask: Array, segment_ids: Array) -> Array:
     slots = mask.shape[-1]
     # Numbers outside [0, T) are dropped by the sum.
     ids = jnp.where(mask, segment_ids, slots)
-    one_row = lambda x, i: jax.ops.segment_sum(x, i, num_segments=slots)  # noqa: E731
-    return jax.vmap(one_row)(jnp.where(mask, values, 0), ids)
+    sums_of_row = functools.partial(jax.ops.segment_sum, num_segments=slots)
+    return jax.vmap(sums_of_row)(jnp.where(mask, values, 0), ids)
 
 
 def of_token(by_segment: Array, mask: Array, segment_ids: Array) -> Array:
-    """What belongs to each token's segment. [N, T] by segment number -> [N, T], 0 outside."""
+    """The value of each token's segment. [N, T] by segment number -> [N, T], 0 outside."""
     ids = jnp.clip(segment_ids, 0, mask.shape[-1] - 1)
     return jnp.where(mask, jnp.take_along_axis(by_segment, ids, axis=-1), 0)
 
 
 def position_in_segment(mask: Array, segment_ids: Array) -> tuple[Array, Array]:
-    """Of each token: its number within its segment, from 0, and the segment's length, [N, T]."""
+    """Each token's number within its segment, from 0, and the segment's length, [N, T] each."""
     slots = mask.shape[-1]
     own = ranks(mask)
     ids = jnp.where(mask, segment_ids, slots)
-    one_row = lambda x, i: jax.ops.segment_min(x, i, num_segments=slots)  # noqa: E731
-    first = of_token(jax.vmap(one_row)(own, ids), mask, segment_ids)
+    least_of_row = functools.partial(jax.ops.segment_min, num_segments=slots)
+    first = of_token(jax.vmap(least_of_row)(own, ids), mask, segment_ids)
     lengths = segment_totals(jnp.ones_like(own), mask, segment_ids)
     return own - first, of_token(lengths, mask, segment_ids)
 
@@ -75,8 +76,8 @@ def macro_actions(
         X[j] = sum_k sigma[k] * x[k]
 
     `equal`: 1 / length; `unit`: the last token alone; `position`: proportional to 1 / (k + 1), k
-    from 0. The reward of the row's last token holds the outcome and is added whole, never averaged,
-    however long the segment is that it ends.
+    from 0. The reward of the row's last token holds the outcome: it is added whole, never averaged,
+    however long its segment is.
 
     Args:
         token_rewards: [N, T] f32.
@@ -95,7 +96,10 @@ def macro_actions(
     chex.assert_equal_shape([token_rewards, values, mask, segment_ids])
     weights = _token_weights(mask, segment_ids, macro_weights)
     outcome = jnp.where(last_slot(mask), 1.0, weights)
-    clean = lambda x: jax.lax.stop_gradient(jnp.where(mask, x, 0.0))  # noqa: E731
+
+    def clean(x: Array) -> Array:
+        return jax.lax.stop_gradient(jnp.where(mask, x, 0.0))
+
     return MacroActions(
         segment_totals(outcome * clean(token_rewards), mask, segment_ids),
         segment_totals(weights * clean(values), mask, segment_ids),
@@ -117,8 +121,8 @@ def macro_gae(
 ) -> Array:
     """GAE over segments; every token takes the advantage of its segment (arXiv:2410.02743).
 
-    A row is terminal after its last token. The paper does not whiten; to compare with `gae`, whiten
-    both or neither.
+    The state after a row's last token is terminal. The paper does not whiten; to compare with
+    `gae`, whiten both or neither.
 
     Args:
         token_rewards: [N, T] f32; an outcome is on the last True slot.
@@ -140,7 +144,9 @@ def macro_gae(
     check_unit(gamma=gamma, gae_lambda=gae_lambda)
     check_field("whiten_epsilon", whiten_epsilon, lambda x: x >= 0, ">= 0")
     steps = macro_actions(token_rewards, values, mask, segment_ids, macro_weights=macro_weights)
-    advantages = generalized_advantages(*steps, gamma=gamma, gae_lambda=gae_lambda)
+    advantages = generalized_advantages(
+        steps.rewards, steps.values, steps.mask, gamma=gamma, gae_lambda=gae_lambda
+    )
     advantages = of_token(advantages, mask, segment_ids)
     return whiten(advantages, mask, epsilon=whiten_epsilon) if whiten_advantages else advantages
 
@@ -163,7 +169,7 @@ def macro_returns(
         mask: [N, T] bool.
         segment_ids: [N, T] i32, macro action of each token.
         gamma: discount per macro action, in [0, 1].
-        value_lambda: lambda of the critic's targets, in [0, 1]; the policy's in the paper.
+        value_lambda: lambda of the critic's targets, in [0, 1]; in the paper it is the policy's.
         macro_weights: weights of the tokens of a macro action: equal, unit or position.
 
     Returns:
@@ -174,5 +180,7 @@ def macro_returns(
     """
     check_unit(gamma=gamma, value_lambda=value_lambda)
     steps = macro_actions(token_rewards, values, mask, segment_ids, macro_weights=macro_weights)
-    advantages = generalized_advantages(*steps, gamma=gamma, gae_lambda=value_lambda)
+    advantages = generalized_advantages(
+        steps.rewards, steps.values, steps.mask, gamma=gamma, gae_lambda=value_lambda
+    )
     return of_token(advantages + steps.values, mask, segment_ids), mask

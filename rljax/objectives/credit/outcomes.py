@@ -1,4 +1,4 @@
-"""From the score of a whole sample to rewards of its tokens, as PPO with a reward model does it.
+"""The score of a whole sample becomes rewards of its tokens, as in PPO with a reward model.
 
 The order matters: clip the score, punish a missing end, place it on the last token, then take the
 KL out (`policy_gradient.kl_in_reward`), then whiten. A clip after the KL would clip the KL.
@@ -27,8 +27,8 @@ def bounded_scores(
         scores: [N] f32.
         finished: [N] bool, ended by itself.
         reward_clip: scores are clipped to +- this (2.5 in MA-RLHF); None for off.
-        missing_end_score: score of a sample that was cut off, whatever the reward model says of it
-            (-1 in arXiv:1909.08593's code); not clipped; None for off.
+        missing_end_score: score of a sample that was cut off, instead of the reward model's (-1 in
+            arXiv:1909.08593's code); not clipped; None for off.
 
     Returns:
         [N] f32.

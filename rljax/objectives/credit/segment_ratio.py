@@ -16,9 +16,9 @@ def segment(logprobs: Array, old_logprobs: Array, mask: Array, segment_ids: Arra
 
         log_ratio[t] = sum over the tokens of t's segment of logprobs - sg(old_logprobs)
 
-    The value is the segment's on each of its tokens; the gradient on a token is that of its own
-    log-probability. Summed over the segment that is the gradient of one clipped term per macro
-    action. The released code uses the ratio of each token instead.
+    Each token has the value of its segment and the gradient of its own log-probability. Summed over
+    the segment, this is the gradient of one clipped term per macro action. The released code uses
+    the ratio of each token instead.
 
     Args:
         logprobs: [N, T] f32, differentiated.

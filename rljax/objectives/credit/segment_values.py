@@ -21,7 +21,7 @@ def monte_carlo_values(
     """Value of a state: the mean score of continuations sampled from it (arXiv:2410.01679, eq. 5).
 
     Args:
-        rollout_scores: [..., K] f32, of K continuations of each state (9 in both papers).
+        rollout_scores: [..., K] f32, scores of K continuations of each state (9 in both papers).
         rollout_finished: [..., K] bool, ended by themselves.
         rollout_mask: [..., K] bool, False where there is no such continuation.
         unfinished_score: score of a continuation that was cut off (0 in SPO); None keeps its own.
@@ -53,7 +53,7 @@ def segment_values(
         start[j] = V of the state before the segment's first token
         end[j]   = rewards of segment j + start[j + 1],   with start = 0 after the last segment
 
-    so that with an outcome on the last token the last segment ends at the score.
+    so that with an outcome on the last token the end of the last segment is the score.
 
     Args:
         state_values: [N, T] f32, value of the state before each token, NaN where it was not
@@ -61,8 +61,9 @@ def segment_values(
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
         segment_ids: [N, T] i32, from 0 in each row, along the row.
-        fill_values: missing starts take the segment's end, from the back (VinePPO beyond its cap):
-            the segment has advantage 0 and its reward reaches the segment before it.
+        fill_values: a missing start takes the end of its segment, from the last segment to the
+            first (VinePPO beyond its cap): the segment has advantage 0, and its reward reaches the
+            segment before it.
 
     Returns:
         start and end, [N, T] f32, constant; NaN where not known, 0 outside the mask.
@@ -91,7 +92,7 @@ def segment_values(
 def probability_mask(
     mask: Array, old_logprobs: Array, *, probability_threshold: float = 0.9
 ) -> Array:
-    """Leaves out tokens that the policy was sure of (SPO's probability mask, arXiv:2505.23564).
+    """The mask without tokens that the policy was sure of (SPO's, arXiv:2505.23564).
 
     Args:
         mask: [N, T] bool.

@@ -12,7 +12,7 @@ def ranks(mask: Array) -> Array:
         mask: [N, T] bool.
 
     Returns:
-        [N, T] i32; False slots take the rank of the True slot before them, -1 before the first.
+        [N, T] i32; False slots take the rank of the True slot before them, or -1 if there is none.
         Mask 0 1 1 0 1 gives -1 0 1 1 2.
     """
     return jnp.cumsum(mask.astype(jnp.int32), axis=-1) - 1
@@ -29,7 +29,7 @@ def at_last_slot(values: Array, mask: Array) -> Array:
 
 
 def next_true(values: Array, mask: Array, end: float) -> Array:
-    """What stands on the next True slot.
+    """The value on the next True slot.
 
     Args:
         values: [N, T].

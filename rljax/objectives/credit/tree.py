@@ -18,7 +18,7 @@ EDGE_STYLES = ("rloo", "grpo")
 
 
 class NodeValues(NamedTuple):
-    """All [M]; 0 and False on nodes that are not there."""
+    """What is known of each node, all [M]; 0 and False on nodes that are not present."""
 
     values: Array  # f32
     child_deviations: Array  # f32, biased standard deviation of the children's values
@@ -26,7 +26,7 @@ class NodeValues(NamedTuple):
 
 
 def _edges(parents: Array, present: Array) -> Array:
-    """[M] bool, nodes with an edge from a parent that is there."""
+    """[M] bool, nodes with an edge from a parent that is present."""
     inside = (parents >= 0) & (parents < parents.shape[0])
     return present & inside & present[jnp.where(inside, parents, 0)]
 
@@ -47,7 +47,11 @@ def node_values(leaf_rewards: Array, parents: Array, present: Array) -> NodeValu
     nodes = parents.shape[0]
     edges = _edges(parents, present)
     upward = jnp.where(edges, parents, nodes)  # out of range: dropped by the sums
-    up = lambda x: jax.ops.segment_sum(jnp.where(edges, x, 0), upward, nodes)  # noqa: E731
+
+    def up(x: Array) -> Array:
+        """Sums over the children of each node."""
+        return jax.ops.segment_sum(jnp.where(edges, x, 0), upward, nodes)
+
     children = up(jnp.ones(nodes, jnp.int32))
     leaves = present & (children == 0)
     counts = jnp.maximum(children, 1)
@@ -82,7 +86,7 @@ def edge_advantages(
     V(parent) is the mean of all its children, the node itself included.
 
     Args:
-        nodes: of `node_values`.
+        nodes: from `node_values`.
         parents: [M] i32, -1 for a root.
         present: [M] bool.
         edge_style: `rloo` or `grpo`.
@@ -90,8 +94,7 @@ def edge_advantages(
 
     Returns:
         [M] f32 advantages of the edge into each node, constant, 0 for roots; and [M] bool, the
-        edges that are trained on: those with an advantage other than 0. Siblings of equal value
-        have exactly 0.
+        edges that are trained on, whose advantage is not 0. Siblings of equal value have exactly 0.
 
     Raises:
         ValueError: for another `edge_style` or a negative `edge_epsilon`.

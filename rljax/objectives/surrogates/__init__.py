@@ -1,9 +1,9 @@
 """From ratio and advantage to a per-token loss. Clipping lives here.
 
 A surrogate returns the loss [N, T], zero outside the mask, and its metrics. It looks at one token
-at a time, or at one row: what depends on the whole batch of an update (which tokens have the
-highest covariance, say) is an array that it names, computed beforehand by the function of that name
-in `objectives/batch_inputs/`.
+at a time, or at one row. What depends on the whole batch of an update (which tokens have the
+highest covariance, say) is an array that it names; the function of that name in
+`objectives/batch_inputs/` computes it beforehand.
 """
 
 from rljax.objectives.surrogates.cispo import cispo

@@ -26,7 +26,7 @@ def cispo(
     (arXiv:2509.19128), whose cap is 1 + clip_high.
 
     Args:
-        log_ratio: [N, T] f32, its value only.
+        log_ratio: [N, T] f32; only its value is read.
         logprobs: [N, T] f32, differentiated.
         advantages: [N, T] f32, constant.
         mask: [N, T] bool.

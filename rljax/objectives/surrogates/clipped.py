@@ -88,10 +88,10 @@ def clipped_tokens(
 ) -> Array:
     """Which tokens' gradient the clipped surrogate drops.
 
-    A token is dropped when it has already moved far enough in the direction that its advantage
-    asks for: A > 0 and ratio > 1 + clip_high, or A < 0 and ratio < 1 - clip_low. With `dual_clip`
-    also A < 0 and ratio > dual_clip. At ratio 0.5 with A = -1 the gradient is 0, at ratio 2 with
-    A = -1 it is not.
+    A token is dropped when its ratio is already far enough in the direction of its advantage:
+    A > 0 and ratio > 1 + clip_high, or A < 0 and ratio < 1 - clip_low. With `dual_clip` also A < 0
+    and ratio > dual_clip. At ratio 0.5 with A = -1 the gradient is 0, at ratio 2 with A = -1 it is
+    not.
 
     Args:
         log_ratio: [N, T] f32, log of policy / denominator.
@@ -141,7 +141,7 @@ def clipped(
     Returns:
         [N, T] loss, zero outside the mask, and the metrics `clip_share_low` (A < 0, stopped below
         1 - clip_low), `clip_share_high` (A > 0, stopped above 1 + clip_high), `ratio_mean` and,
-        with `dual_clip`, `dual_clip_share`; shares are of masked-in tokens.
+        with `dual_clip`, `dual_clip_share`; all are shares of the tokens inside the mask.
 
     Raises:
         ValueError: if a clip width is negative or `dual_clip` is not above 1.

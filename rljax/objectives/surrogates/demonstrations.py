@@ -1,4 +1,4 @@
-"""Rows that were not sampled: nobody's probability stands in the denominator."""
+"""Rows that were not sampled: their ratio has no sampling probability as its denominator."""
 
 import jax.numpy as jnp
 from jax import Array

@@ -23,7 +23,7 @@ def check_disco(disco_score: str, hinge_estimator: str = "k1") -> None:
 
 
 def token_score(log_ratio: Array, logprobs: Array, disco_score: str) -> Array:
-    """What a sample's score is the token mean of: log-probability or ratio. [N, T] f32."""
+    """The score of each token, log-probability or ratio; its mean is the sample's. [N, T] f32."""
     return logprobs if disco_score == "log_likelihood" else jnp.exp(log_ratio)
 
 
@@ -51,9 +51,9 @@ def disco(
 
         loss = -score_weights * s + kl_pressure * k,   s = logprobs, or the token's ratio
 
-    Linear, given two constants of the whole batch: summed over its tokens (`token_sum`) the
-    gradient is that of -J + beta / 2 * max(K - delta, 0)^2, with J and K as in `batch_inputs`. The
-    value of the sum is not: see `disco_objective` there.
+    The loss is linear in s and k, given two constants of the whole batch. Summed over the batch's
+    tokens (`token_sum`) it has the gradient of -J + beta / 2 * max(K - delta, 0)^2, with J and K as
+    in `batch_inputs`, but not its value: see `disco_objective` there.
 
     Args:
         log_ratio: [N, T] f32, of single tokens (`token`), differentiated.
@@ -61,8 +61,8 @@ def disco(
         mask: [N, T] bool.
         score_weights: [N, T] f32, signed weight of each token's score, 1 / L included.
         kl_pressure: [N, T] f32, slope of the hinge divided by the batch's number of tokens.
-        disco_score: of a sample: mean log_likelihood of its tokens, or mean ratio.
-        hinge_estimator: of KL(old || policy): k1 or k3.
+        disco_score: score of a sample: mean log_likelihood of its tokens, or mean ratio.
+        hinge_estimator: estimator of KL(old || policy): k1 or k3.
 
     Returns:
         [N, T] loss, zero outside the mask, and the metrics `hinge_active` (1 while the constraint

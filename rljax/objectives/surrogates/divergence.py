@@ -1,4 +1,4 @@
-"""Tokens are dropped by how far their probability moved, not by their ratio."""
+"""Tokens are dropped by the change of their probability, not by their ratio."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def _masked_weight(
     keep: Array,
     ratio_cap: float,
 ) -> tuple[Array, dict[str, SumCount]]:
-    """-keep * sg(min(r, ratio_cap)) * A * logprobs, of inputs that are cleaned."""
+    """-keep * sg(min(r, ratio_cap)) * A * logprobs, from inputs that are cleaned."""
     check_field("ratio_cap", ratio_cap, lambda x: x > 0, "> 0")
     ratio = jnp.exp(jax.lax.stop_gradient(log_ratio))
     loss = -jnp.where(keep, jnp.minimum(ratio, ratio_cap), 0.0) * advantages * logprobs
@@ -25,7 +25,7 @@ def _masked_weight(
 
 
 def _probabilities(logprobs: Array, old_logprobs: Array, mask: Array) -> tuple[Array, Array]:
-    """Of the taken token, under the policy and the old one; 1 outside the mask."""
+    """The taken token's probability under the policy and the old one; 1 outside the mask."""
     old = jnp.where(mask, old_logprobs, 0.0)
     return jnp.exp(jax.lax.stop_gradient(logprobs)), jnp.exp(jax.lax.stop_gradient(old))
 
@@ -52,16 +52,16 @@ def dppo_tv(
         loss = -keep * sg(min(r, ratio_cap)) * A * logprobs,   p = exp(logprobs)
         keep: p - p_old <= divergence_high where A > 0, p - p_old >= -divergence_low elsewhere
 
-    A rare token may change its ratio a lot, for its probability hardly moves.
+    The ratio of a rare token may change a lot, since its probability hardly changes.
 
     Args:
-        log_ratio: [N, T] f32, its value only.
+        log_ratio: [N, T] f32; only its value is read.
         logprobs: [N, T] f32, differentiated.
         advantages: [N, T] f32, constant.
         mask: [N, T] bool.
         old_logprobs: [N, T] f32, constant.
-        divergence_low: largest divergence of a token that moved down and shall.
-        divergence_high: largest divergence of a token that moved up and shall.
+        divergence_low: largest divergence of a token that fell where its advantage is not positive.
+        divergence_high: largest divergence of a token that rose where its advantage is positive.
         ratio_cap: cap on the ratio.
 
     Returns:
@@ -96,13 +96,13 @@ def dppo_kl(
               kl <= divergence_low or p >= p_old elsewhere
 
     Args:
-        log_ratio: [N, T] f32, its value only.
+        log_ratio: [N, T] f32; only its value is read.
         logprobs: [N, T] f32, differentiated.
         advantages: [N, T] f32, constant.
         mask: [N, T] bool.
         old_logprobs: [N, T] f32, constant.
-        divergence_low: largest divergence of a token that moved down and shall.
-        divergence_high: largest divergence of a token that moved up and shall.
+        divergence_low: largest divergence of a token that fell where its advantage is not positive.
+        divergence_high: largest divergence of a token that rose where its advantage is positive.
         ratio_cap: cap on the ratio.
 
     Returns:
@@ -122,7 +122,7 @@ def dppo_kl(
 
 
 def _binary_kl(old: Array, new: Array) -> Array:
-    """KL of two coins; 0 log 0 counts as 0, and a certain old token costs infinity to leave."""
+    """KL of two coins; 0 log 0 counts as 0; infinite if the new coin cannot do what the old did."""
     rest_old, rest_new = 1.0 - old, 1.0 - new
     heads = jax.scipy.special.rel_entr(old, new)
     return heads + jax.scipy.special.rel_entr(rest_old, rest_new)

@@ -26,7 +26,7 @@ def geometric_mean(
     `sequence_mean_token_mean` each row counts once. A[n] is the mean advantage of the row's tokens.
 
     Args:
-        log_ratio: [N, T] f32, of single tokens (`token`), differentiated.
+        log_ratio: [N, T] f32, the ratio of single tokens (`token`), differentiated.
         logprobs: [N, T] f32; not read.
         advantages: [N, T] f32, constant, the same for all tokens of a row.
         mask: [N, T] bool.
@@ -36,7 +36,7 @@ def geometric_mean(
     Returns:
         [N, T] loss, zero outside the mask, and metrics: `clip_share_low` and `clip_share_high`
         (tokens without gradient), `outside_share_positive` and `outside_share_negative` (tokens
-        with A > 0 or A < 0 beyond either width; verl's clip fractions) and `ratio_mean`, of rows.
+        with A > 0 or A < 0 beyond either width; verl's clip fractions) and `ratio_mean` of rows.
 
     Raises:
         ValueError: if a clip width is negative.

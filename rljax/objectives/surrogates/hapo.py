@@ -1,4 +1,4 @@
-"""Clip range and advantage of every token by its entropy."""
+"""Clip ranges and advantages that depend on the entropy of each token."""
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,12 @@ from rljax.objectives.surrogates.inputs import cleaned
 def adaptive_clip(
     entropy_level: Array, *, clip_low: float, clip_high: float, entropy_clip: float
 ) -> tuple[Array, Array]:
-    """Clip widths by entropy (HAPO, arXiv:2509.16591, part D).
+    """Clip widths that depend on entropy (HAPO, arXiv:2509.16591, part D).
 
         low = clip_low * (1 - entropy_clip * h)   where h <= 0, else clip_low
         high = clip_high * (1 + entropy_clip * h) where h > 0,  else clip_high
 
-    Tokens of low entropy may be pushed down further, tokens of high entropy up further.
+    A token of low entropy may fall further, a token of high entropy may rise further.
 
     Args:
         entropy_level: [N, T] f32 in [-1, 1].
@@ -43,9 +43,9 @@ def redistributed(
     *,
     entropy_advantage: float,
 ) -> Array:
-    """Advantages by entropy (HAPO, arXiv:2509.16591, part C).
+    """Advantages that depend on entropy (HAPO, arXiv:2509.16591, part C).
 
-        A * (1 + entropy_advantage * h)  where h > 0 and the token is moving,
+        A * (1 + entropy_advantage * h)  where h > 0 and the ratio is not neutral,
                                          or h <= 0 and it is neutral; A elsewhere
         neutral: 1 - low / 2 < ratio < 1 + high / 2
 
@@ -102,7 +102,7 @@ def hapo(
 
     Raises:
         ValueError: if a clip width is negative, `dual_clip` is not above 1, or one of the two
-            slopes is not in [0, 1] (beyond, a width or an advantage would change its sign).
+            slopes is not in [0, 1] (outside, a width or an advantage would change its sign).
     """
     check_clips(clip_low, clip_high, dual_clip)
     for name, slope in {

@@ -9,10 +9,10 @@ from jax import Array
 def cleaned(
     log_ratio: Array, logprobs: Array, advantages: Array, mask: Array
 ) -> tuple[Array, Array, Array]:
-    """The first three with 0 outside the mask, advantages without gradient; shapes are checked.
+    """The first three arrays with 0 outside the mask, advantages without gradient; checks shapes.
 
-    Masked slots may hold NaN or infinity: they are replaced before anything is computed from them,
-    for 0 * inf would be NaN in the backward pass.
+    Masked slots may hold NaN or infinity. They are replaced before anything is computed from them:
+    0 * inf would be NaN in the backward pass.
     """
     chex.assert_rank(logprobs, 2)
     chex.assert_equal_shape([log_ratio, logprobs, advantages, mask])

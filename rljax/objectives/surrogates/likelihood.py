@@ -1,4 +1,4 @@
-"""Surrogates without a bound: of the log-probability itself, or of the ratio."""
+"""Surrogates that nothing bounds: the log-probability itself, or the ratio."""
 
 import jax.numpy as jnp
 from jax import Array

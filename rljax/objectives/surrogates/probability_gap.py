@@ -1,14 +1,14 @@
 """Surrogates against the sampler's policy that drop tokens by a difference of probabilities.
 
-prime-rl's losses (arXiv:2505.07291, code). A ratio of 2 between probabilities of 1e-6 and 2e-6 is
-no sign of trouble, one between 0.4 and 0.8 is: the trust region is in p_policy - p_sampler. The
-ratio is differentiated and never clipped, and a quadratic term pulls every token, dropped or not,
-back to the sampler:
+prime-rl's losses (arXiv:2505.07291, code). A ratio of 2 between probabilities of 1e-6 and 2e-6 does
+no harm, a ratio of 2 between 0.4 and 0.8 does: so the trust region is a bound on
+p_policy - p_sampler. The ratio is differentiated and never clipped, and a quadratic term pulls
+every token, dropped or not, back to the sampler:
 
     loss = -keep * A * exp(x) + mismatch_weight * x^2,     x = logprobs - behavior_logprobs
 
-All of them compare with the sampler itself. The `log_ratio` that they are given must be the one
-against `behavior_logprobs`, and no correction is multiplied on top: it would count twice.
+All of them compare with the sampler itself: their `log_ratio` must be the one against
+`behavior_logprobs`. No correction is multiplied with them: the difference would count twice.
 """
 
 import chex
@@ -35,7 +35,7 @@ def probability_gap(
     mismatch_weight: float = 1e-3,
     policy_weight: float = 1.0,
 ) -> Losses:
-    """Drops a token that has moved too far the way its advantage asks for (prime-rl's default).
+    """Drops a token that has gone too far in its advantage's direction (prime-rl's default).
 
         keep = not (A > 0 and d > probability_high) and not (A <= 0 and d < -probability_low)
         d    = exp(logprobs) - exp(behavior_logprobs)
@@ -50,7 +50,7 @@ def probability_gap(
         probability_low: largest fall of a token with A <= 0.
         probability_high: largest rise of a token with A > 0.
         mismatch_weight: factor of x^2.
-        policy_weight: factor of the first term; the choice of `keep` does not see it.
+        policy_weight: factor of the first term; `keep` does not depend on it.
 
     Returns:
         [N, T] loss, zero outside the mask, and metrics over tokens: `dropped_share`,
@@ -87,7 +87,7 @@ def probability_gap_both(
     probability_bound: float = 0.1,
     mismatch_weight: float = 1e-3,
 ) -> Losses:
-    """The same with a bound that does not ask for the advantage's sign (prime-rl's IPO variant).
+    """As `probability_gap`, with one bound for both signs of the advantage (prime-rl's IPO).
 
         keep = |exp(logprobs) - exp(behavior_logprobs)| <= probability_bound
 
@@ -102,7 +102,7 @@ def probability_gap_both(
 
     Returns:
         [N, T] loss, zero outside the mask, and `dropped_share`, `mismatch_kl_dropped` and
-        `mismatch_kl_kept`, as `probability_gap`.
+        `mismatch_kl_kept`, as in `probability_gap`.
 
     Raises:
         ValueError: for a bound outside of [0, 1] or a negative weight.
@@ -123,11 +123,12 @@ def reference_distillation(
     probability_low: float = 0.2,
     mismatch_weight: float = 1e-3,
 ) -> Losses:
-    """On-policy distillation: the advantage is how much more the reference likes the token.
+    """On-policy distillation: the advantage is how much likelier the token is to the reference.
 
         A = sg(ref_logprobs - logprobs),     keep = d >= -probability_low
 
-    In expectation over own samples this is a step down KL(policy || reference) (prime-rl `ref_kl`).
+    In expectation over the policy's samples this is a step that lowers KL(policy || reference)
+    (prime-rl `ref_kl`).
 
     Args:
         log_ratio: [N, T] f32, log of policy / sampler, differentiated.
@@ -181,7 +182,7 @@ def _loss(
     loss = (
         -policy_weight * jnp.where(kept, advantages * ratio, 0.0) + mismatch_weight * log_ratio**2
     )
-    # Below the sampler's resolution exp(x) - x - 1 cancels; expm1 keeps its digits.
+    # For small x, exp(x) - x - 1 would lose its digits; expm1 keeps them.
     mismatch = jnp.expm1(log_ratio) - log_ratio
     return loss, {
         "dropped_share": masked(dropped, mask),

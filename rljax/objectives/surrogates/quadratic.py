@@ -15,7 +15,7 @@ def dro(
     *,
     quadratic_weight: float = 0.5,
 ) -> tuple[Array, dict[str, SumCount]]:
-    """Policy gradient with a quadratic trust region (as DRO, arXiv:2405.19107, per token).
+    """Policy gradient with a quadratic penalty (DRO, arXiv:2405.19107, here for each token).
 
         loss = -A * logprobs + quadratic_weight / 2 * log_ratio^2
 

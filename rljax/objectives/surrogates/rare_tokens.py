@@ -28,17 +28,18 @@ def lp_reg(
         loss = -A * r + proxy_weight * k3(logprobs, proxy_logprobs)   on the tokens pulled
         loss = max(-A * r, -A * clip(r, 1 - clip_low, 1 + clip_high)) elsewhere
 
-    A token is pulled where it is one of `rare_negatives` and less likely than under the proxy: the
-    old policy, its tail cut off as noise and the rest renormalised. A token of the tail has no
-    probability there and is never pulled. The paper's KL runs over the vocabulary; k3 is its
-    estimate from the sampled token, with the gradient (1 - proxy / policy) * grad logprobs.
+    A token is pulled if it is one of `rare_negatives` and is less likely than under the proxy. The
+    proxy is the old policy without its tail, which counts as noise; the rest is renormalised. A
+    token of the tail has no probability there and is never pulled. The paper's KL runs over the
+    vocabulary; k3 is its estimate from the sampled token, with the gradient (1 - proxy / policy) *
+    grad logprobs.
 
     Args:
         log_ratio: [N, T] f32, differentiated.
         logprobs: [N, T] f32, differentiated.
         advantages: [N, T] f32, constant.
         mask: [N, T] bool.
-        proxy_logprobs: [N, T] f32, of the sampled tokens under the proxy; -inf or very low in the
+        proxy_logprobs: [N, T] f32, the sampled tokens under the proxy; -inf or very low in the
             tail; constant.
         rare_negatives: [N, T] bool, of the whole batch (`batch_inputs`).
         clip_low: clip width below a ratio of 1.

@@ -36,7 +36,7 @@ def vespo(
     with power k and rate l by the sign of A. phi has its largest value at w = k / l.
 
     Args:
-        log_ratio: [N, T] f32, of single tokens (`token`); its value only.
+        log_ratio: [N, T] f32, the ratio of single tokens (`token`); only its value is read.
         logprobs: [N, T] f32, differentiated.
         advantages: [N, T] f32, constant.
         mask: [N, T] bool.

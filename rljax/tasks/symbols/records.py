@@ -24,7 +24,7 @@ class SymbolSet(Sequence[Problem]):
         split: "train" or "heldout".
 
     Raises:
-        ValueError: as `make_task` and `SymbolTask.generate`.
+        ValueError: where `make_task` or `SymbolTask.generate` raises it.
     """
 
     def __init__(self, task: str | Mapping[str, Any], *, seed: int, size: int, split: str) -> None:

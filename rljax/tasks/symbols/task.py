@@ -81,7 +81,7 @@ class SymbolTask(abc.ABC):
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """Of the table TASKS."""
+        """The task's name in the table TASKS."""
 
     @property
     @abc.abstractmethod
@@ -170,7 +170,7 @@ def _stack(values: list[Any]) -> np.ndarray:
 
 
 def check_range(task: str, name: str, value: Any, low: float, high: float) -> None:
-    """Raises ValueError unless low <= value <= high; between whole limits, for a fraction too."""
+    """Raises ValueError unless low <= value <= high, and is whole where both limits are."""
     whole = isinstance(low, int) and isinstance(high, int)
     kinds = int if whole else int | float
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:

@@ -210,7 +210,7 @@ def loss_of(scores: torch.Tensor, rows: dict[str, np.ndarray]) -> torch.Tensor:
 
 
 def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Of every weight, by the name it has in files: experts one by one."""
+    """The gradient of every weight, by the name it has in files: experts one by one."""
     found = {}
     for name, parameter in model.named_parameters():
         stem, _, last = name.rpartition(".")

@@ -14,7 +14,10 @@ def batch():
     keys = jax.random.split(jax.random.key(4), 5)
     mask = jax.random.bernoulli(keys[0], 0.7, (N, T)).at[1].set(False)
     logprobs = -3 * jax.random.uniform(keys[1], (N, T))
-    spoil = lambda x: jnp.where(mask, x, jnp.nan)  # noqa: E731
+
+    def spoil(x):
+        return jnp.where(mask, x, jnp.nan)
+
     return dict(
         current_logprobs=spoil(logprobs),
         old_logprobs=spoil(logprobs + 0.3 * jax.random.normal(keys[2], (N, T))),

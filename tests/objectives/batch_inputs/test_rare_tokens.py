@@ -143,5 +143,8 @@ def test_a_scoring_pass_with_the_filter_gives_the_proxy():
 def test_on_policy_the_whole_policy_as_proxy_pulls_nothing():
     logprobs, _, advantages, mask = batch()
     rare = RARE(logprobs, advantages, mask, rare_share=1.0)
-    grad = lambda w: jax.grad(lambda lp: lp_reg(lp, rare, logprobs, proxy_weight=w).sum())  # noqa: E731
+
+    def grad(w):
+        return jax.grad(lambda lp: lp_reg(lp, rare, logprobs, proxy_weight=w).sum())
+
     np.testing.assert_array_equal(grad(1.0)(logprobs), grad(0.0)(logprobs))

@@ -38,8 +38,13 @@ def reference(rewards, values, last_value, gamma, lam):
 @pytest.mark.parametrize("truncation", ["terminal", "hold"])
 def test_every_row_is_the_sum_of_its_td_errors_on_true_slots(gamma, lam, truncation):
     got = gae(
-        *(REWARDS, VALUES, MASK, FINISHED),
-        **dict(gamma=gamma, gae_lambda=lam, truncation=truncation),
+        REWARDS,
+        VALUES,
+        MASK,
+        FINISHED,
+        gamma=gamma,
+        gae_lambda=lam,
+        truncation=truncation,
         **RAW,
     )
     for row in range(4):
@@ -72,7 +77,10 @@ def test_padding_order_of_rows_and_junk_change_nothing(whiten):
         REWARDS[order], VALUES[order], MASK[order], FINISHED[order], whiten_advantages=whiten
     )
     np.testing.assert_allclose(shuffled, expected[order], rtol=1e-5, atol=1e-6)
-    pad = lambda x, fill: jnp.pad(x, ((0, 0), (2, 3)), constant_values=fill)  # noqa: E731
+
+    def pad(x, fill):
+        return jnp.pad(x, ((0, 0), (2, 3)), constant_values=fill)
+
     junk = [jnp.where(MASK, x, jnp.nan) for x in (REWARDS, VALUES)]
     padded = gae(
         *(pad(x, jnp.inf) for x in junk), pad(MASK, False), FINISHED, whiten_advantages=whiten

@@ -88,7 +88,10 @@ def test_the_outcome_survives_padding_and_padding_changes_nothing():
     outcome = jnp.zeros((1, 7)).at[0, 6].set(2.5)
     mask = jnp.ones((1, 7), bool)
     expected = macro_gae(outcome, VALUES[:1], mask, ngrams(mask, ngram=3))
-    pad = lambda x, fill: jnp.pad(x, ((0, 0), (2, 4)), constant_values=fill)  # noqa: E731
+
+    def pad(x, fill):
+        return jnp.pad(x, ((0, 0), (2, 4)), constant_values=fill)
+
     padded = pad(mask, False)
     got = macro_gae(
         pad(outcome, jnp.nan), pad(VALUES[:1], jnp.inf), padded, ngrams(padded, ngram=3)

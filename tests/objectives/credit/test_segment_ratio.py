@@ -38,7 +38,10 @@ def test_gradient_is_that_of_one_term_per_macro_action():
 
 def test_a_segment_per_token_is_the_token_ratio():
     ids = jnp.broadcast_to(jnp.arange(5), (2, 5))
-    pull = lambda f: jax.vjp(f, LOGPROBS)  # noqa: E731
+
+    def pull(f):
+        return jax.vjp(f, LOGPROBS)
+
     (ours, backward), (theirs, reference) = (
         pull(lambda x: segment(x, OLD, MASK, ids)),
         pull(lambda x: token(x, OLD, MASK)),

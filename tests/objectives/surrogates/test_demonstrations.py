@@ -11,7 +11,10 @@ from rljax.objectives.surrogates import shaped_likelihood
 def test_the_shaped_likelihood_has_the_published_gradient(probability):
     """LUFFY: weight 0.1 p / (p + 0.1)^2 on the gradient of the log-probability."""
     one = jnp.ones((1, 1))
-    loss = lambda lp: shaped_likelihood(lp * one, 2.0 * one, one.astype(bool))[0].sum()  # noqa: E731
+
+    def loss(lp):
+        return shaped_likelihood(lp * one, 2.0 * one, one.astype(bool))[0].sum()
+
     value, slope = jax.value_and_grad(loss)(jnp.log(probability))
     np.testing.assert_allclose(value, -2 * probability / (probability + 0.1), rtol=1e-5)
     expected = -2 * 0.1 * probability / (probability + 0.1) ** 2
