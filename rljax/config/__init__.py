@@ -2,8 +2,15 @@
 
 schema.py    every field: default, meaning, allowed values
 load.py      --config=FILE[:ARG], --config.a.b=value, `:smoke`
+validate.py  a whole config, checked and resolved; calls the five below
+ranges.py    what one field alone may be
+data.py      fields that a source of data reads
+resolve.py   a stage with every value filled in; fields that nothing reads
+batch.py     batch arithmetic
+checks.py    combinations that cannot work; policy_gradient.py has those of that family
+stage.py     a resolved stage
+mesh.py      whether batches and rows divide over a mesh
 model.py     the model section as a ModelConfig: preset, checkpoint, or a small default
 runs.py      what the folder of a run says
-validate.py  what one field cannot know: stages, batch arithmetic, fields that nothing reads
 identity.py  hash, differing fields, versions and devices
 """

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 
 from rljax.config.schema import Field, Section, check_stages, schema_for
 from rljax.errors import unknown_name
-from rljax.registry import METHODS, ONLINE_FAMILIES, Method
+from rljax.registry import FAMILIES, METHODS, Method
 
 SMOKE = "smoke"
 
@@ -86,7 +86,7 @@ def _shorten_batch(section: ConfigDict) -> None:
     batch, row = section.batch, METHODS.get(section.method)
     given = (batch.prompts_per_step, batch.samples_per_prompt, batch.sequences_per_update)
     update = 16
-    if row is not None and row.family in ONLINE_FAMILIES:
+    if row is not None and FAMILIES[row.family].online:
         several = None not in given and given[0] * given[1] > given[2]
         batch.prompts_per_step = min(given[0] or 8, 8)
         batch.samples_per_prompt = min(given[1] or 4, 4)

@@ -9,10 +9,10 @@ from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
 from rljax.objectives.parts import fields_of, inputs_of
 from rljax.objectives.surrogates import SURROGATES
-from rljax.registry import FAMILIES
+from rljax.registry.families.policy_gradient import POLICY_GRADIENT
 
 # Fields of samples from prefixes.
-OF_PREFIXES = FAMILIES["policy_gradient"].fields["advantage=segment_difference"]
+OF_PREFIXES = POLICY_GRADIENT.fields["advantage=segment_difference"]
 
 # What a response that is still being written rules out: option that is left, and why.
 WITH_WINDOWS = {

@@ -1,7 +1,7 @@
 """Every config field with its default and its meaning. A config file sets only what differs.
 
 A default of None in a stage means "what the method or the family says"; such a field may be set
-only where the chosen method reads it (config/validate.py).
+only where the chosen method reads it (config/resolve.py).
 """
 
 import dataclasses
@@ -310,7 +310,9 @@ STAGE_DATA: Section = {
         None,
         "problems (config.data), jsonl, parquet, or sampled_pairs",
         value_type=str,
-        choices=("problems", "jsonl", "parquet", "sampled_pairs"),
+        choices=tuple(
+            dict.fromkeys(name for family in FAMILIES.values() for name in family.sources)
+        ),
     ),
     "path": Field(None, "jsonl, parquet: the file", value_type=str),
     "limit": Field(

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from rljax.registry import ONLINE_FAMILIES, Objective
+from rljax.registry import Objective
 from rljax.sampling.distribution import TokenFilter
 
 
@@ -65,7 +65,12 @@ class Stage:
     @property
     def online(self) -> bool:
         """Whether the stage samples its own training data in every step."""
-        return self.objective.family in ONLINE_FAMILIES
+        return self.objective.description.online
+
+    def sequences_together(self, *, shared: bool) -> int:
+        """How many sequences stay together: in a batch, or in a row that shares its prompt."""
+        together = self.objective.description.together
+        return together.size(self.batch.rows_per_prompt, shared=shared)
 
     @property
     def needs_reference(self) -> bool:

@@ -3,19 +3,19 @@
 To add one: write the part that is new (a function in a table of `rljax/objectives/`, its
 keyword-only arguments are its config fields) and add a row to a file in `methods/`.
 `python launch/methods.py` prints the table; a config picks a row with `config.<stage>.method` and
-may change any part or field of it with `config.<stage>.objective`.
+may change any part or field of it with `config.<stage>.objective`. What the methods of a family
+have in common, and how to add a family: `families/`.
 
 | file | what it holds |
 | --- | --- |
 | `method.py` | what a row is |
-| `families.py` | the families: choices, fields, defaults |
+| `families/` | the families: one record each |
 | `methods/` | the rows |
-| `fields.py` | documentation and limits of fields |
 | `objective.py` | a row with a config's changes, resolved and checked |
 | `table.py` | the table as text |
 """
 
-from rljax.registry.families import FAMILIES, ONLINE_FAMILIES, Family
+from rljax.registry.families import FAMILIES, Family, Reads, Together
 from rljax.registry.method import Method
 from rljax.registry.methods import METHODS
 from rljax.registry.objective import (
@@ -30,10 +30,11 @@ from rljax.registry.table import method_table
 __all__ = [
     "FAMILIES",
     "METHODS",
-    "ONLINE_FAMILIES",
     "Family",
     "Method",
     "Objective",
+    "Reads",
+    "Together",
     "field_doc",
     "method_table",
     "objective_fields",

@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rljax.errors import unknown_name
-from rljax.objectives.advantages import BASELINE_UPDATES
-from rljax.objectives.batch_inputs import BATCH_INPUTS
 from rljax.objectives.kl import KL_ESTIMATORS
 from rljax.objectives.parts import Field, documented, fields_of, inputs_of
 from rljax.objectives.policy_gradient import is_zero
-from rljax.objectives.values import critic_loss
-from rljax.registry.families import FAMILIES
-from rljax.registry.fields import FIELD_DOCS, LIMITS
+from rljax.registry.families import FAMILIES, Family
+from rljax.registry.families.limits import Limit
 from rljax.registry.method import Method
 from rljax.registry.methods import METHODS
+
+NUMBER = Limit(lambda x: True, "a finite number")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +27,14 @@ class Objective:
     choices: Mapping[str, str]
     values: Mapping[str, Any]
 
+    @property
+    def description(self) -> Family:
+        """The record of its family."""
+        return FAMILIES[self.family]
+
     def part(self, choice: str) -> Callable:
         """The chosen function with its fields bound."""
-        return self.bind(FAMILIES[self.family].choices[choice][self.choices[choice]])
+        return self.bind(self.description.choices[choice][self.choices[choice]])
 
     def bind(self, function: Callable) -> Callable:
         """A function with the values of its fields."""
@@ -51,9 +55,8 @@ class Objective:
     @functools.cached_property
     def batch_inputs(self) -> dict[str, Callable]:
         """Functions of the whole batch of an update, fields bound, by the array they compute."""
-        return {
-            name: self.bind(part) for name, part in self.functions.items() if name in BATCH_INPUTS
-        }
+        known = self.description.batch_inputs
+        return {name: self.bind(part) for name, part in self.functions.items() if name in known}
 
     @property
     def kl(self) -> Callable | None:
@@ -65,65 +68,68 @@ class Objective:
     def needs_reference(self) -> bool:
         """Whether the frozen reference policy enters the loss or the reward."""
         named = "ref_logprobs" in self.inputs
-        return self.family == "preference" or self.kl is not None or named
+        return self.description.always_reference or self.kl is not None or named
 
     def as_dict(self) -> dict[str, Any]:
         """Choices and values, as saved with the resolved config."""
         return {**self.choices, **self.values}
 
 
+def options(choices: Mapping[str, str]) -> list[str]:
+    """Choices as records write them: "choice=option"."""
+    return [f"{choice}={option}" for choice, option in choices.items()]
+
+
 def chosen_functions(family: str, choices: Mapping[str, str]) -> dict[str, Callable]:
     """Every function that these choices call.
 
-    A surrogate that names an array of `BATCH_INPUTS` brings in the function that computes it.
+    A part that names an array of `Family.batch_inputs` brings in the function that computes it.
     """
+    record = FAMILIES[family]
     functions: dict[str, Callable] = {}
     for choice, option in choices.items():
-        function = FAMILIES[family].choices[choice][option]
+        function = record.choices[choice][option]
         functions |= {} if function is None else {choice: function}
-    if choices.get("advantage") in BASELINE_UPDATES:
-        functions["baseline"] = BASELINE_UPDATES[choices["advantage"]]
-    if choices.get("value_target", "none") != "none":
-        functions["critic"] = critic_loss
+    for chosen in options(choices):
+        functions |= record.functions.get(chosen, {})
     read = {name for function in functions.values() for name in inputs_of(function)}
-    return functions | {name: part for name, part in BATCH_INPUTS.items() if name in read}
+    return functions | {name: part for name, part in record.batch_inputs.items() if name in read}
 
 
 def all_functions(family: str) -> list[Callable]:
     """Every function that some choice of a family calls."""
-    tables = [*FAMILIES[family].choices.values()]
-    if family == "policy_gradient":
-        tables += [BASELINE_UPDATES, BATCH_INPUTS, {"critic": critic_loss}]
+    record = FAMILIES[family]
+    tables = [*record.choices.values(), *record.functions.values(), record.batch_inputs]
     return [part for table in tables for part in table.values() if part is not None]
 
 
 def objective_fields(family: str) -> dict[str, Field]:
     """Every choice and field that some option of the family reads."""
-    description = FAMILIES[family]
-    fields = {choice: Field(None, str) for choice in description.choices}
+    record = FAMILIES[family]
+    fields = {choice: Field(None, str) for choice in record.choices}
     for function in all_functions(family):
         fields |= fields_of(function)
-    for group in description.fields.values():
+    for group in record.fields.values():
         fields |= group
     return fields
 
 
 def field_doc(family: str, name: str) -> str:
-    """What a choice or field means: from `FIELD_DOCS`, or the docstring of a part that reads it."""
-    if name in FIELD_DOCS:
-        return FIELD_DOCS[name]
+    """What a choice or field means: from the family's record, or a part that reads it."""
+    if name in FAMILIES[family].docs:
+        return FAMILIES[family].docs[name]
     readers = (part for part in all_functions(family) if name in fields_of(part))
     return next((doc for part in readers if (doc := documented(part, name))), "")
 
 
 def read_fields(family: str, choices: Mapping[str, str]) -> dict[str, Field]:
     """The fields that these choices read."""
-    description = FAMILIES[family]
-    fields = dict(description.fields.get("", {}))
+    record = FAMILIES[family]
+    fields = dict(record.fields.get("", {}))
     for function in chosen_functions(family, choices).values():
         fields |= fields_of(function)
-    for choice, option in choices.items():
-        fields |= description.fields.get(f"{choice}={option}", {})
+    for chosen in options(choices):
+        fields |= record.fields.get(chosen, {})
     return fields
 
 
@@ -143,7 +149,6 @@ def resolve_objective(
     if method not in METHODS:
         raise unknown_name("method", method, METHODS, f"{where}.method")
     row = METHODS[method]
-    description = FAMILIES[row.family]
     overrides = {name: value for name, value in overrides.items() if value is not None}
     known = objective_fields(row.family)
     for name in overrides:
@@ -151,12 +156,7 @@ def resolve_objective(
             raise unknown_name(
                 f"field of the {row.family} family", name, known, f"{where}.objective"
             )
-    choices = {}
-    for choice, table in description.choices.items():
-        option = overrides.get(choice, row.parts.get(choice, description.defaults.get(choice)))
-        if option not in table:
-            raise unknown_name(choice, option, table, f"{where}.objective.{choice}")
-        choices[choice] = option
+    choices = _choices(row, overrides, where)
     read = read_fields(row.family, choices)
     unread = sorted(set(overrides) - set(choices) - set(read))
     if unread:
@@ -169,12 +169,30 @@ def resolve_objective(
         name: value for name, value in row.parts.items() if name in read
     }
     values = preset | {name: value for name, value in overrides.items() if name in read}
+    _check_values(FAMILIES[row.family], values, where)
+    return Objective(row, row.family, choices, values)
+
+
+def _choices(row: Method, overrides: Mapping[str, Any], where: str) -> dict[str, str]:
+    """What the config says, else the method's row, else the family."""
+    record = FAMILIES[row.family]
+    choices = {}
+    for choice, table in record.choices.items():
+        option = overrides.get(choice, row.parts.get(choice, record.defaults.get(choice)))
+        if option not in table:
+            raise unknown_name(choice, option, table, f"{where}.objective.{choice}")
+        choices[choice] = option
+    return choices
+
+
+def _check_values(record: Family, values: Mapping[str, Any], where: str) -> None:
     if values.get("kl_estimator", "k1") not in KL_ESTIMATORS:
         name = values["kl_estimator"]
         raise unknown_name("kl_estimator", name, KL_ESTIMATORS, f"{where}.objective.kl_estimator")
     for name, value in values.items():
-        fits, allowed = LIMITS.get(name, (lambda _: True, "a finite number"))
+        limit = record.limits.get(name, NUMBER)
         finite = not isinstance(value, float) or math.isfinite(value)
-        if value is not None and not (finite and fits(value)):
-            raise ValueError(f"{name} must be {allowed}, got {value!r} ({where}.objective.{name}).")
-    return Objective(row, row.family, choices, values)
+        if value is not None and not (finite and limit.fits(value)):
+            raise ValueError(
+                f"{name} must be {limit.words}, got {value!r} ({where}.objective.{name})."
+            )

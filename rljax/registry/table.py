@@ -85,9 +85,9 @@ def kinds(family: str | None = None) -> list[Kind]:
     }
     by_file: dict[Any, list[Method]] = {}
     for method in METHODS.values():
-        if family in (None, method.family):
-            by_file.setdefault(files[method.name], []).append(method)
-    return [_kind(module, rows) for module, rows in by_file.items()]
+        by_file.setdefault(files[method.name], []).append(method)
+    found = [_kind(module, rows) for module, rows in by_file.items()]
+    return [kind for kind in found if family is None or kind.family == family]
 
 
 def _kind(module: Any, rows: list[Method]) -> Kind:

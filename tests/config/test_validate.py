@@ -6,13 +6,9 @@ import jax
 import pytest
 
 from rljax.config.load import apply_overrides, complete, load_config
-from rljax.config.validate import (
-    BatchSizes,
-    check_mesh,
-    check_row_lengths,
-    resolved_dict,
-    validate,
-)
+from rljax.config.mesh import check_mesh, check_row_lengths
+from rljax.config.stage import BatchSizes
+from rljax.config.validate import resolved_dict, validate
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted(ROOT.joinpath("configs").rglob("*.py"))
@@ -76,9 +72,9 @@ def test_batch_fields_of_each_family(stage, words, expected):
         ("grpo", ("batch.sequences_per_micro_batch=3",), "micro_batch=3 does not divide"),
         ("dpo", ("batch.sequences_per_update=15",), "multiple of 2: a pair is two"),
         ("jepo", ("batch.sequences_per_micro_batch=4",), "multiple of 8: a group stays whole"),
-        ("grpo", ("batch.samples_per_prompt=1",), r"baseline over the group \(group_zscore\)"),
-        ("rloo", ("batch.samples_per_prompt=1",), "group_leave_one_out.*at least 2"),
-        ("jepo", ("batch.samples_per_prompt=1",), "bound 'multi_sample'.*at least 2"),
+        ("grpo", ("batch.samples_per_prompt=1",), r"over the group \(advantage='group_zscore'\)"),
+        ("rloo", ("batch.samples_per_prompt=1",), "advantage='group_leave_one_out'.*at least 2"),
+        ("jepo", ("batch.samples_per_prompt=1",), "bound='multi_sample'.*at least 2"),
         ("grpo", ("batch.prompts_per_step=0",), "must be >= 1, got 0"),
         ("grpo", ("steps=0",), "config.grpo.steps must be >= 1"),
         ("grpo", ("sampling.temperature=0",), "temperature=0 gives the same sample"),

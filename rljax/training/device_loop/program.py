@@ -82,7 +82,7 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"kind={config.data.kind!r} has rewards of texts; the device loop runs tasks with a "
             "verifier in JAX, kind='symbols' (config.data.kind)."
         )
-    if len(stages) != 1 or stages[0].objective.family != "policy_gradient":
+    if len(stages) != 1 or not stages[0].objective.description.device_loop:
         raise ValueError(
             f"The device loop runs one stage of policy gradients, got {len(stages)}: "
             f"{', '.join(stage.objective.method.name for stage in stages)}; start from the "

@@ -9,9 +9,10 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from rljax.config.mesh import check_mesh, check_row_lengths
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
-from rljax.config.validate import check_mesh, check_row_lengths, plain, resolved_dict
+from rljax.config.validate import plain, resolved_dict
 from rljax.data.chat import PlainTemplate, render_chat
 from rljax.data.sources import ProblemSource, open_source
 from rljax.data.tokenizers import Tokenizer, check_round_trip, load_tokenizer

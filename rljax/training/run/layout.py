@@ -8,7 +8,6 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rljax.config.stage import Stage
-from rljax.config.validate import group_size
 from rljax.models.attention import check_group, platform, resolve_kernel
 from rljax.models.config import ModelConfig
 from rljax.parallel.rules import rows_divisor
@@ -36,8 +35,7 @@ def choose_layouts(
         if batch.share_prompts and config[stage.name].batch.share_prompts:
             check_group(model)
         elif batch.share_prompts:
-            group = group_size(stage.objective.family, batch.samples_per_prompt, shared=True)
-            groups = batch.sequences_per_micro_batch // group
+            groups = batch.sequences_per_micro_batch // stage.sequences_together(shared=True)
             fits = groups % rows_divisor(mesh) == 0 and not fused
             batch = dataclasses.replace(batch, share_prompts=fits)
         chosen.append(dataclasses.replace(stage, batch=batch))

@@ -1,0 +1,55 @@
+"""Combinations that cannot work, refused before anything runs: those of every family, and `CHECKS`.
+
+A family names the checks of its own in its record (rljax/registry/families/).
+"""
+
+from collections.abc import Callable
+
+from rljax.config.data import check_source
+from rljax.config.policy_gradient import check_policy_gradient
+from rljax.config.stage import Stage
+from rljax.objectives.kl import warn_if_useless
+
+
+def check_combinations(stage: Stage, where: str) -> None:
+    """Raises ValueError for settings of a stage that do not go together, naming the fields.
+
+    Args:
+        stage: resolved.
+        where: its path in the config.
+    """
+    choices, record = stage.objective.choices, stage.objective.description
+    if choices.get("kl_placement") == "loss":
+        warn_if_useless(stage.objective.values["kl_estimator"])
+    for choice, grouped in record.group_baselines.items():
+        if choices[choice] in grouped and stage.batch.samples_per_prompt < 2:
+            raise ValueError(
+                f"samples_per_prompt={stage.batch.samples_per_prompt} with a baseline over the "
+                f"group ({choice}={choices[choice]!r}): at least 2 are needed "
+                f"({where}.batch.samples_per_prompt, {where}.objective.{choice})."
+            )
+    if stage.online and stage.token_filter.greedy:
+        raise ValueError(
+            "temperature=0 gives the same sample G times and no density to train on; it must be "
+            f"> 0 ({where}.sampling.temperature)."
+        )
+    for name in record.checks:
+        CHECKS[name](stage, where)
+    if record.sources:
+        check_source(stage, f"{where}.data")
+
+
+def samples_fit_pairs(stage: Stage, where: str) -> None:
+    """Raises ValueError if completions that a stage samples for its pairs could be too long."""
+    longest = stage.data["max_completion_tokens"]
+    if stage.data["source"] == "sampled_pairs" and longest < stage.max_new_tokens:
+        raise ValueError(
+            f"max_completion_tokens={longest} is too small for samples of max_new_tokens="
+            f"{stage.max_new_tokens} ({where}.data.max_completion_tokens)."
+        )
+
+
+CHECKS: dict[str, Callable[[Stage, str], None]] = {
+    "policy_gradient": check_policy_gradient,
+    "samples_fit_pairs": samples_fit_pairs,
+}

@@ -1,0 +1,63 @@
+"""Where problems and a stage's own data come from: fields that each source reads."""
+
+from ml_collections import ConfigDict
+
+from rljax.config.schema import DATA
+from rljax.config.stage import Stage
+
+GYM_FIELDS = (
+    "tasks",
+    "prompt_pattern",
+    "answer_template",
+    "train_seed",
+    "heldout_seed",
+    "train_size",
+    "worked_share",
+)
+SYMBOL_FIELDS = ("tasks", "train_seed", "heldout_seed", "train_size")  # tasks have their own
+FILE_FIELDS = ("path", "heldout_path", "prompt_column", "reference_column")
+
+# Kind of problems -> the fields of config.data that only some kinds read.
+KIND_FIELDS = {
+    "reasoning_gym": GYM_FIELDS,
+    "symbols": SYMBOL_FIELDS,
+    "jsonl": FILE_FIELDS,
+    "parquet": FILE_FIELDS,
+}
+FILE_SOURCES = ("jsonl", "parquet")
+
+
+def check_data(data: ConfigDict) -> None:
+    """Refuses fields that problems of this kind never read, where they are not the default."""
+    some = dict.fromkeys(name for fields in KIND_FIELDS.values() for name in fields)
+    unread = [name for name in some if name not in KIND_FIELDS[data.kind]]
+    for name in unread:
+        if data[name] != DATA[name].default:
+            raise ValueError(
+                f"config.data.{name}={data[name]!r} is never read with kind={data.kind!r}; fields "
+                f"that are: {', '.join(sorted(set(DATA) - set(unread)))} (config.data.{name})."
+            )
+
+
+def check_source(stage: Stage, where: str) -> None:
+    """Raises ValueError unless the family can read the stage's source and files have a name.
+
+    Args:
+        stage: of a family with a choice of sources.
+        where: path of the section `data` of the stage.
+    """
+    source, path = stage.data["source"], stage.data["path"]
+    known = stage.objective.description.sources
+    if source not in known:
+        raise ValueError(
+            f"Method {stage.objective.method.name!r} cannot read source={source!r}; known: "
+            f"{', '.join(map(repr, known))} ({where}.source)."
+        )
+    from_file = source in FILE_SOURCES
+    if from_file and not path:
+        raise ValueError(f"A {source!r} source needs a file ({where}.path).")
+    if path and not from_file:
+        raise ValueError(
+            f"{where}.path={path!r} is never read with source={source!r}; set source='jsonl' or "
+            f"'parquet' ({where}.source, {where}.path)."
+        )

@@ -1,0 +1,60 @@
+"""Learning from reference answers: a bound on their likelihood behind sampled thoughts."""
+
+from rljax.objectives.evidence import BOUNDS, NORM_SCOPES, evidence_advantages, evidence_loss
+from rljax.objectives.parts import Field, fields_of
+from rljax.registry.families.description import Family, Reads, Together
+from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, Limit, one_of
+from rljax.registry.families.shared import (
+    ADVANTAGE_EPSILON_DOC,
+    KL_DOCS,
+    KL_LIMITS,
+    ROLLOUT_BATCH,
+    SUPERVISED_WEIGHT_DOC,
+    kl_fields,
+)
+
+EVIDENCE = Family(
+    name="evidence",
+    data="prompts with a reference answer, no verifier",
+    online=True,
+    choices={"bound": BOUNDS, "kl_placement": {"none": None, "loss": None}},
+    defaults={"kl_placement": "none"},
+    fields={
+        "": {
+            "answer_phrase": Field("<answer>", str),
+            "answer_end": Field("</answer>", str),
+            **fields_of(evidence_advantages, leave_out=("bound",)),
+            **fields_of(evidence_loss, leave_out=("bound", "kl", "kl_weight")),
+        },
+        "kl_placement=loss": kl_fields("k3_plus", 1e-3),
+    },
+    docs={
+        "bound": "lower bound on the answer's log-likelihood (objectives/evidence.py)",
+        "answer_phrase": "ends the chain of thought; the reference answer is appended after it",
+        "answer_end": "text between the reference answer and eos",
+        "norm_scope": "deviation of the advantages over the batch or over each group",
+        "advantage_epsilon": ADVANTAGE_EPSILON_DOC,
+        "advantage_clip": "bound on the normalised advantages",
+        "format_penalty": "lost by a sample without the answer phrase",
+        "supervised_weight": SUPERVISED_WEIGHT_DOC,
+        **KL_DOCS,
+    },
+    limits={
+        "answer_phrase": Limit(bool, "a text that is not empty"),
+        "norm_scope": one_of(NORM_SCOPES),
+        "advantage_epsilon": NOT_NEGATIVE,
+        "advantage_clip": POSITIVE,
+        "format_penalty": NOT_NEGATIVE,
+        "supervised_weight": NOT_NEGATIVE,
+        **KL_LIMITS,
+    },
+    reads=Reads(
+        stage={"reference_kl": False},
+        batch=ROLLOUT_BATCH,
+        sampling={"max_new_tokens": 64},
+        data={"max_answer_tokens": 16},
+    ),
+    together=Together(in_batch=None, in_row=None, reason="a group stays whole"),
+    completion_slots=("sampling.max_new_tokens", "data.max_answer_tokens"),
+    group_baselines={"bound": frozenset(BOUNDS)},
+)

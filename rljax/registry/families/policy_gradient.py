@@ -1,0 +1,207 @@
+"""Learning from a verifier: samples of a prompt are scored and compared."""
+
+from rljax.objectives.advantages import ADVANTAGES, BASELINE_UPDATES, NEEDS_GROUPS
+from rljax.objectives.aggregation import AGGREGATIONS
+from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
+from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
+from rljax.objectives.credit import SEGMENTATIONS
+from rljax.objectives.credit.tree import EDGE_STYLES, edge_advantages
+from rljax.objectives.kl_controllers import KL_CONTROLLERS, KL_UNITS
+from rljax.objectives.parts import Field, fields_of
+from rljax.objectives.ratios import RATIOS
+from rljax.objectives.reward_shaping import REWARD_SHAPINGS
+from rljax.objectives.selections import GROUP_FILTERS, SELECTIONS
+from rljax.objectives.surrogates import SURROGATES
+from rljax.objectives.temperatures import TEMPERATURES
+from rljax.objectives.values import VALUE_TARGETS, critic_loss
+from rljax.registry.families.description import Family, Reads, Together
+from rljax.registry.families.limits import COUNT, NOT_NEGATIVE, SHARE, Limit, one_of
+from rljax.registry.families.shared import (
+    ADVANTAGE_EPSILON_DOC,
+    AGGREGATION_DOCS,
+    AGGREGATION_LIMITS,
+    KL_DOCS,
+    KL_LIMITS,
+    ROLLOUT_BATCH,
+    SAMPLING,
+    SUPERVISED_WEIGHT_DOC,
+    kl_fields,
+)
+
+_CHOICES = {
+    "rollouts": {"whole": None, "windows": None, "tree": None},
+    "sampling_temperature": TEMPERATURES,
+    "reward_shaping": REWARD_SHAPINGS,
+    "group_filter": GROUP_FILTERS,
+    "segmentation": SEGMENTATIONS,
+    "advantage": ADVANTAGES,
+    "value_target": {"none": None, **VALUE_TARGETS},
+    "ratio": RATIOS,
+    "denominator": {"old": None, "behavior": None},
+    "surrogate": SURROGATES,
+    "token_weight": TOKEN_WEIGHTS,
+    "correction": CORRECTIONS,
+    "rejection": REJECTIONS,
+    "selection": SELECTIONS,
+    "aggregation": AGGREGATIONS,
+    "kl_placement": {"none": None, "loss": None, "reward": None},
+    "kl_controller": KL_CONTROLLERS,
+    "demonstrations": {"none": None, "switch": None, "in_group": None},
+}
+
+_DEFAULTS = {
+    "rollouts": "whole",
+    "sampling_temperature": "constant",
+    "reward_shaping": "none",
+    "value_target": "none",
+    "group_filter": "none",
+    "segmentation": "none",
+    "denominator": "old",
+    "token_weight": "none",
+    "correction": "none",
+    "rejection": "none",
+    "selection": "none",
+    "aggregation": "token_mean",
+    "kl_placement": "none",
+    "kl_controller": "fixed",
+    "demonstrations": "none",
+}
+
+_FIELDS = {
+    "": {
+        "entropy_weight": Field(0.0, float),
+        "advantage_sign": Field("both", str),
+        "likelihood_weight": Field(0.0, float),
+    },
+    **{
+        f"group_filter={option}": {"filter_rounds": Field(10, int)}
+        for option in GROUP_FILTERS
+        if option != "none"
+    },
+    "kl_controller=adaptive": {"kl_unit": Field("sequence_sum", str)},
+    "demonstrations=switch": {
+        "switch_threshold": Field(0.0, float),
+        "supervised_weight": Field(1.0, float),
+    },
+    "demonstrations=in_group": {"shaping": Field(0.1, float)},
+    "advantage=segment_difference": {
+        "value_samples": Field(9, int),
+        "cut_limit": Field(8, int),
+        "fill_values": Field(False, bool),
+        "unfinished_score": Field(0.0, float),
+    },
+    "rollouts=windows": {"window_tokens": Field(32, int)},
+    "rollouts=tree": {
+        "branching": Field((6, 6, 6), tuple),
+        "segment_tokens": Field(30, int),
+        **fields_of(edge_advantages),
+    },
+    "surrogate=lp_reg": {"proxy_threshold": Field(0.02, float)},
+    "kl_placement=loss": kl_fields("k3_plus", 0.0) | {"kl_importance_weighted": Field(False, bool)},
+    "kl_placement=reward": kl_fields("k1", 0.0),
+}
+
+_DOCS = {
+    "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
+    "window_tokens": "new tokens of a response in one step, at most; it goes on in the next one",
+    "branching": "samples of each node, level by level; their product is samples_per_prompt",
+    "segment_tokens": "new tokens of a node of the tree; nodes of the last level go to the end",
+    "edge_style": "rloo: V(child) - V(node); grpo: divided by the deviation of the children",
+    "edge_epsilon": "added to the deviation of edge_style=grpo",
+    "sampling_temperature": "constant, or by_entropy: of each token (objectives/temperatures.py)",
+    "reward_shaping": "what is done to scores first (objectives/reward_shaping.py)",
+    "group_filter": "groups trained on; others are sampled again (objectives/selections.py)",
+    "filter_rounds": "with group_filter: times that prompts are sampled in a step, at most",
+    "segmentation": "how a completion is cut into segments (objectives/credit/)",
+    "advantage": "how rewards become advantages (objectives/advantages/)",
+    "advantage_epsilon": ADVANTAGE_EPSILON_DOC,
+    "advantage_sign": "both, or negative / positive: the other advantages become 0",
+    "ema_decay": "weight of the past in the moving average of rewards",
+    "value_target": "what a critic learns (objectives/values.py)",
+    "value_samples": "continuations of each state whose value is their mean score (SPO, VinePPO)",
+    "cut_limit": "cuts of a completion that are sampled from, at most; the first ones",
+    "fill_values": "segments that begin beyond cut_limit have no advantage (VinePPO); else they "
+    "belong to the segment before them",
+    "unfinished_score": "score of a sample that was cut off, in values of states and segments",
+    "ratio": "policy in the denominator of the importance ratio (objectives/ratios.py)",
+    "denominator": "old: the policy that the step started from; behavior: as the sampler reported",
+    "surrogate": "ratio and advantage to per-token loss (objectives/surrogates/)",
+    "clip_low": "clip width below a ratio of 1",
+    "clip_high": "clip width above a ratio of 1",
+    "dual_clip": "cap on the ratio where the advantage is negative",
+    "proxy_threshold": "tokens less likely than this share of the likeliest one are noise",
+    "token_weight": "factor of each token's surrogate (objectives/batch_inputs/)",
+    "correction": "for a sampler that is not quite the trainer (objectives/corrections/)",
+    "rejection": "tokens and samples whose sampler was too far off (objectives/corrections/)",
+    "selection": "which sampled tokens are trained on (objectives/selections.py)",
+    "entropy_weight": "factor of the entropy bonus",
+    "likelihood_weight": "factor of the negative log-likelihood of right samples, mean over tokens",
+    **AGGREGATION_DOCS,
+    **KL_DOCS,
+    "kl_importance_weighted": "multiply the KL term by the ratio, for several updates per step",
+    "kl_controller": "fixed, or adaptive: the weight follows the KL that was measured",
+    "kl_unit": "of kl_target: sequence_sum or token_mean (objectives/kl_controllers.py)",
+    "demonstrations": "none; switch: instead of the samples of a prompt that is not solved (HPT); "
+    "in_group: one more sample of each prompt (LUFFY)",
+    "switch_threshold": "share of right samples up to which a prompt counts as not solved",
+    "supervised_weight": SUPERVISED_WEIGHT_DOC,
+    "shaping": "c of p / (p + c), by which demonstrations in the group are weighted",
+}
+
+_LIMITS = {
+    "window_tokens": COUNT,
+    "branching": Limit(
+        lambda x: len(x) and all(isinstance(n, int) and n >= 2 for n in x),
+        "one or more whole numbers >= 2: an only child has no advantage",
+    ),
+    "segment_tokens": COUNT,
+    "edge_style": one_of(EDGE_STYLES),
+    "edge_epsilon": NOT_NEGATIVE,
+    "filter_rounds": COUNT,
+    "advantage_epsilon": NOT_NEGATIVE,
+    "ema_decay": SHARE,
+    "value_samples": COUNT,
+    "cut_limit": COUNT,
+    "clip_low": NOT_NEGATIVE,
+    "clip_high": NOT_NEGATIVE,
+    "dual_clip": Limit(lambda x: x > 1, "> 1"),
+    "proxy_threshold": SHARE,
+    "likelihood_weight": NOT_NEGATIVE,
+    **AGGREGATION_LIMITS,
+    **KL_LIMITS,
+    "kl_unit": one_of(KL_UNITS),
+    "supervised_weight": NOT_NEGATIVE,
+}
+
+# A second network, which learns what states are worth.
+_CRITIC = {"trunk": "separate", "learning_rate": 1e-3, "clip_norm": 1.0, "warmup_updates": 0}
+
+POLICY_GRADIENT = Family(
+    name="policy_gradient",
+    data="prompts with a verifier",
+    online=True,
+    choices=_CHOICES,
+    defaults=_DEFAULTS,
+    fields=_FIELDS,
+    functions={
+        **{f"advantage={name}": {"baseline": move} for name, move in BASELINE_UPDATES.items()},
+        **{f"value_target={name}": {"critic": critic_loss} for name in VALUE_TARGETS},
+    },
+    batch_inputs=BATCH_INPUTS,
+    docs=_DOCS,
+    limits=_LIMITS,
+    reads=Reads(
+        stage={"reference_kl": False},
+        batch={**ROLLOUT_BATCH, "epochs_per_step": 1, "sequences_per_update": 0},
+        sampling=SAMPLING,
+    ),
+    adds={
+        **{f"value_target={name}": Reads(critic=_CRITIC) for name in VALUE_TARGETS},
+        # The samples of a prompt are not written together.
+        "rollouts=windows": Reads(batch={"share_prompts": False}),
+    },
+    together=Together(in_batch=1, in_row=None),
+    group_baselines={"advantage": NEEDS_GROUPS},
+    device_loop=True,
+    checks=("policy_gradient",),
+)

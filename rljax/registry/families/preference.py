@@ -1,0 +1,44 @@
+"""Learning from pairs: a chosen and a rejected completion of each prompt."""
+
+from rljax.objectives.preference import LINKS, SCORES
+from rljax.registry.families.description import Family, Reads, Together
+from rljax.registry.families.limits import POSITIVE, Limit
+from rljax.registry.families.shared import SAMPLING
+
+# A stage that samples and ranks its own pairs, once, before it begins.
+_SAMPLED_PAIRS = Reads(
+    batch={"samples_per_prompt": 8},
+    sampling=SAMPLING,
+    data={"pair_prompts": 256, "placeholder_pairs": False},
+)
+
+PREFERENCE = Family(
+    name="preference",
+    data="pairs (prompt, chosen, rejected)",
+    online=False,
+    choices={"score": SCORES, "link": LINKS},
+    defaults={"score": "log_ratio"},
+    docs={
+        "score": "log-probabilities to the score of a side (objectives/preference.py)",
+        "link": "margin of scores to loss (objectives/preference.py)",
+        "beta": "inverse temperature of the preference model, factor of the margin",
+        "label_smoothing": "assumed share of flipped labels, in [0, 0.5)",
+    },
+    limits={
+        "beta": POSITIVE,
+        "label_smoothing": Limit(lambda x: 0 <= x < 0.5, "in [0, 0.5)"),
+    },
+    reads=Reads(
+        batch={
+            "sequences_per_update": 32,
+            "sequences_per_micro_batch": 0,
+            "share_prompts": None,
+        },
+        data={"source": "jsonl", "path": "", "max_completion_tokens": 64},
+    ),
+    sources={"jsonl": Reads(), "parquet": Reads(), "sampled_pairs": _SAMPLED_PAIRS},
+    together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
+    completion_slots=("data.max_completion_tokens",),
+    always_reference=True,
+    checks=("samples_fit_pairs",),
+)

@@ -1,0 +1,47 @@
+"""What several families have in common."""
+
+from rljax.objectives.parts import Field
+from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, Limit
+
+# What a stage samples from.
+SAMPLING = {
+    "max_new_tokens": 64,
+    "stop_strings": (),
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "entropy_theta": 0.0,
+    "logit_bias": (),
+    "forbidden_tokens": (),
+}
+
+# A step of rollouts.
+ROLLOUT_BATCH = {
+    "prompts_per_step": 16,
+    "samples_per_prompt": 8,
+    "sequences_per_micro_batch": 0,
+    "share_prompts": None,
+}
+
+# A KL to the stage's start in the loss. Estimator and weight differ from family to family.
+KL_DOCS = {
+    "kl_placement": "where a KL to the stage's start enters: none, loss, reward",
+    "kl_estimator": "k1, k2, k3, k1_plus, k3_plus (objectives/kl.py)",
+    "kl_weight": "factor of the KL term; 0 needs no reference policy",
+}
+KL_LIMITS = {"kl_weight": NOT_NEGATIVE}
+
+AGGREGATION_DOCS = {
+    "aggregation": "per-token losses to one number (objectives/aggregation.py)",
+    "aggregation_length": "tokens that sequence_mean_token_scale divides by; default: T",
+}
+AGGREGATION_LIMITS = {"aggregation_length": Limit(POSITIVE.fits, "a positive number of tokens")}
+
+ADVANTAGE_EPSILON_DOC = "added to the deviation that advantages are divided by"
+SUPERVISED_WEIGHT_DOC = "factor of the likelihood of the reference answer, or of demonstrations"
+
+
+def kl_fields(estimator: str, weight: float) -> dict[str, Field]:
+    """The fields of a KL term, with their defaults."""
+    return {"kl_estimator": Field(estimator, str), "kl_weight": Field(weight, float)}

@@ -1,0 +1,22 @@
+"""Learning from demonstrations: their likelihood."""
+
+from rljax.objectives.aggregation import AGGREGATIONS
+from rljax.registry.families.description import Family, Reads
+from rljax.registry.families.shared import AGGREGATION_DOCS, AGGREGATION_LIMITS
+
+SUPERVISED = Family(
+    name="supervised",
+    data="demonstrations (prompt, completion)",
+    online=False,
+    choices={"aggregation": AGGREGATIONS},
+    defaults={"aggregation": "token_mean"},
+    docs=AGGREGATION_DOCS,
+    limits=AGGREGATION_LIMITS,
+    reads=Reads(
+        batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
+        data={"source": "problems", "path": "", "limit": 0, "row_tokens": 256, "packed": True},
+    ),
+    sources={"problems": Reads(), "jsonl": Reads(), "parquet": Reads()},
+    completion_slots=(),
+    row_slots="data.row_tokens",
+)
