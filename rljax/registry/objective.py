@@ -8,6 +8,7 @@ from typing import Any
 
 from rljax.errors import unknown_name
 from rljax.objectives.advantages import BASELINE_UPDATES
+from rljax.objectives.arrays import OF_REFERENCE
 from rljax.objectives.batch_inputs import BATCH_INPUTS
 from rljax.objectives.kl import KL_ESTIMATORS
 from rljax.objectives.parts import Field, documented, fields_of, inputs_of
@@ -63,9 +64,8 @@ class Objective:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the frozen reference policy enters the loss or the reward."""
-        named = "ref_logprobs" in self.inputs
-        return self.family == "preference" or self.kl is not None or named
+        """Whether the frozen reference policy enters the loss or the reward: a part names it."""
+        return self.kl is not None or not OF_REFERENCE.isdisjoint(self.inputs)
 
     def as_dict(self) -> dict[str, Any]:
         """Choices and values, as saved with the resolved config."""

@@ -17,6 +17,11 @@ from rljax.training.run.context import Context
 PROMPTS_PER_BATCH = 64
 
 
+def pairs_file(context: Context, stage: Stage) -> Path:
+    """Where the sampled pairs of a stage are kept: WORKDIR/pairs/STAGE.jsonl."""
+    return context.workdir / "pairs" / f"{stage.name}.jsonl"
+
+
 def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     """Samples, verifies and writes WORKDIR/pairs/STAGE.jsonl, unless it is already there.
 
@@ -30,7 +35,7 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     Raises:
         ValueError: if no prompt gives a pair.
     """
-    path = context.workdir / "pairs" / f"{stage.name}.jsonl"
+    path = pairs_file(context, stage)
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
