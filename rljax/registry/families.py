@@ -40,6 +40,9 @@ class Family:
     defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+# Training has the functions (training/update/likelihood.py).
+_LIKELIHOODS = {"autoregressive": None}
+
 _KL = {
     "kl_placement=loss": {
         "kl_estimator": Field("k3_plus", str),
@@ -70,6 +73,7 @@ _POLICY_GRADIENT = Family(
         "rejection": REJECTIONS,
         "selection": SELECTIONS,
         "aggregation": AGGREGATIONS,
+        "likelihood": _LIKELIHOODS,
         "kl_placement": {"none": None, "loss": None, "reward": None},
         "kl_controller": KL_CONTROLLERS,
         "demonstrations": {"none": None, "switch": None, "in_group": None},
@@ -119,6 +123,7 @@ _POLICY_GRADIENT = Family(
         "rejection": "none",
         "selection": "none",
         "aggregation": "token_mean",
+        "likelihood": "autoregressive",
         "kl_placement": "none",
         "kl_controller": "fixed",
         "demonstrations": "none",
@@ -128,20 +133,24 @@ _POLICY_GRADIENT = Family(
 FAMILIES: dict[str, Family] = {
     "supervised": Family(
         data="demonstrations (prompt, completion)",
-        choices={"aggregation": AGGREGATIONS},
+        choices={"aggregation": AGGREGATIONS, "likelihood": _LIKELIHOODS},
         fields={},
-        defaults={"aggregation": "token_mean"},
+        defaults={"aggregation": "token_mean", "likelihood": "autoregressive"},
     ),
     "policy_gradient": _POLICY_GRADIENT,
     "preference": Family(
         data="pairs (prompt, chosen, rejected)",
-        choices={"score": SCORES, "link": LINKS},
+        choices={"score": SCORES, "link": LINKS, "likelihood": _LIKELIHOODS},
         fields={},
-        defaults={"score": "log_ratio"},
+        defaults={"score": "log_ratio", "likelihood": "autoregressive"},
     ),
     "evidence": Family(
         data="prompts with a reference answer, no verifier",
-        choices={"bound": BOUNDS, "kl_placement": {"none": None, "loss": None}},
+        choices={
+            "bound": BOUNDS,
+            "likelihood": _LIKELIHOODS,
+            "kl_placement": {"none": None, "loss": None},
+        },
         fields={
             "": {
                 "answer_phrase": Field("<answer>", str),
@@ -154,7 +163,7 @@ FAMILIES: dict[str, Family] = {
                 "kl_weight": Field(1e-3, float),
             },
         },
-        defaults={"kl_placement": "none"},
+        defaults={"likelihood": "autoregressive", "kl_placement": "none"},
     ),
     "evolution": Family(
         data="prompts with a verifier; no gradient",

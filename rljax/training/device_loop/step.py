@@ -24,6 +24,7 @@ from rljax.training.learner.loss import PolicyLoss
 from rljax.training.learner.needs import running_statistics, with_schedule
 from rljax.training.learner.scoring import make_scores, make_values, needs_scores
 from rljax.training.learner.update import make_policy_update
+from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import make_score
 from rljax.training.update.optimizers import build_critic_optimizer, build_optimizer
 from rljax.training.update.rows import per_sample, rollout_rows
@@ -172,7 +173,12 @@ def _scored(
     batch, scored = pieces.stage.batch, {}
     parts = batch.sequences_per_step // batch.sequences_per_micro_batch
     if reference is not None:
-        score = make_score(program.network, pieces.stage.token_filter, micro_batches=parts)
+        score = make_score(
+            program.network,
+            pieces.stage.token_filter,
+            micro_batches=parts,
+            likelihood=likelihood_of(pieces.stage),
+        )
         scored["ref_logprobs"] = score(reference, inputs)
     if needs_scores(pieces.stage):
         scored |= make_scores(program.network, pieces.stage)(state.params, inputs)

@@ -34,6 +34,7 @@ from rljax.training.learner.needs import running_statistics, with_schedule
 from rljax.training.learner.scoring import make_scores, make_values, needs_scores
 from rljax.training.learner.update import make_policy_update
 from rljax.training.run.context import Context, checked_count
+from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.metrics import finished
 from rljax.training.update.optimizers import build_critic_optimizer
 from rljax.training.update.rows import Rows, per_sample, rollout_rows, take_rows
@@ -77,7 +78,9 @@ class PolicyGradient(Family):
         self.loss = PolicyLoss(context.network, stage)
         self.critic = make_critic(context, stage)
         whole = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
-        self.score = context.jit_statistics(stage.token_filter, micro_batches=whole)
+        self.score = context.jit_statistics(
+            stage.token_filter, micro_batches=whole, likelihood=likelihood_of(stage)
+        )
         self.scores = context.jit_with_params(
             lambda network: make_scores(network, stage), batch_sharding(context.mesh)
         )

@@ -27,9 +27,11 @@ from rljax.training.collect.pairs import pairs_file, sample_pairs
 from rljax.training.families import Experience, Family
 from rljax.training.run.context import Context, Record
 from rljax.training.update.balancing import balance_loss
-from rljax.training.update.logprobs import completion_statistics, model_rows
+from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs, rollout_rows
 from rljax.training.update.state import TrainState
+from rljax.training.update.token_statistics import token_arrays
 from rljax.training.update.train_step import Batch, Metrics
 
 # Columns of a record, in the order of the sides; the first one is preferred.
@@ -49,7 +51,10 @@ class Preference(Family):
         self.context, self.stage, self.reference = context, stage, reference
         self.pairs_per_update = stage.batch.sequences_per_update // len(SIDES)
         self._pairs = None  # opened, or sampled, when they are first needed
-        self.score = context.jit_score(TokenFilter(), micro_batches=stage.batch.micro_batches)
+        self.likelihood = likelihood_of(stage)
+        self.score = context.jit_score(
+            TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
+        )
         objective = stage.objective
         self.loss = functools.partial(
             preference_loss,
@@ -74,10 +79,10 @@ class Preference(Family):
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/preference.py)."""
         network, mask = self.context.network, batch["mask"]
-        statistics = completion_statistics(network, params, model_inputs(batch), TokenFilter())
+        statistics = self.likelihood(network, params, model_inputs(batch), TokenFilter())
         arrays = {name: array for name, array in batch.items() if name in PREFERENCE_ARRAYS}
-        for name in ("logprobs", "entropy", "greedy"):
-            arrays[name] = getattr(statistics, name).reshape(mask.shape)
+        for name, array in token_arrays(statistics).items():
+            arrays[name] = array.reshape(mask.shape)
         loss, metrics = self.loss(arrays)
         chosen = mask & (jnp.arange(mask.shape[1]) == 0)[:, None]
         metrics["token_accuracy"] = masked(arrays["greedy"], chosen)
