@@ -227,6 +227,10 @@ EXPECTED = {
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"demonstrations": "in_group", "shaping": 0.1},
     "dpo": {"score": "log_ratio", "link": "logistic", "beta": 0.1, "label_smoothing": 0.0},
+    "simpo": {"score": "mean_log_likelihood", "link": "logistic_with_margin", "beta": 2.0}
+    | {"target_margin": 1.0, "label_smoothing": 0.0},
+    "genarm": {"score": "log_likelihood", "link": "logistic_with_margin", "beta": 0.05}
+    | {"target_margin": 0.0, "label_smoothing": 0.0},
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "eggroll": {"fitness": "group_mean", "fitness_epsilon": 1e-5, "sigma": 1e-3, "rank": 1}

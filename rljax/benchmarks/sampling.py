@@ -27,6 +27,7 @@ from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests, Rollouts
 from rljax.training.run.context import Context
+from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import completion_rows
 
@@ -188,7 +189,9 @@ class _Work:
             flat(rollouts.mask),
         )
         parts = 1 if group % rows_divisor(context.mesh) else len(self.requests.prompts)
-        score = context.jit_score(stage.token_filter, micro_batches=parts)
+        score = context.jit_score(
+            stage.token_filter, micro_batches=parts, likelihood=likelihood_of(stage)
+        )
         exact = jax.device_get(score(self.params, put_rows(model_rows(rows), context.mesh)))
         gap = np.abs(exact - flat(rollouts.logprobs))[flat(rollouts.mask)]
         return {"mean": float(gap.mean()), "max": float(gap.max())}

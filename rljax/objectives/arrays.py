@@ -1,8 +1,8 @@
-"""The arrays of the policy-gradient family, by name: what parts read, and where it comes from.
+"""The arrays that parts read by name, and where they come from: `ARRAYS`, `PREFERENCE_ARRAYS`.
 
-N = B * G rows, one for each completion; T completion slots. "step" arrays are constants of the step
-that sampled them, "batch" arrays those of one optimizer update, "loss" arrays exist inside the loss
-only and are differentiated.
+N = B * G rows, one for each completion; T completion slots; K sides of each of B pairs. "step"
+arrays are constants of the step that sampled or read them, "batch" arrays those of one optimizer
+update, "loss" arrays exist inside the loss only and are differentiated.
 """
 
 from typing import NamedTuple
@@ -14,12 +14,13 @@ import jax.numpy as jnp
 class Described(NamedTuple):
     """Of an array."""
 
-    axes: str  # "NT", "N" or "" for a scalar
+    axes: str  # "NT", "N" or "" for a scalar; "BKT", "BK" or "B" of preferences
     dtype: type
     level: str  # "step", "batch" or "loss"
     meaning: str
 
 
+# Those of the policy-gradient family.
 ARRAYS: dict[str, Described] = {
     "mask": Described("NT", bool, "step", "True on tokens that were sampled and are trained on"),
     "tokens": Described("NT", int, "step", "the sampled tokens"),
@@ -66,6 +67,23 @@ ARRAYS: dict[str, Described] = {
     "new_values": Described("NT", float, "loss", "of the critic that learns"),
     "log_ratio": Described("NT", float, "loss", "log of policy / denominator (ratios.py)"),
 }
+
+# Those of the preference family; the chosen completion is side 0.
+PREFERENCE_ARRAYS: dict[str, Described] = {
+    "mask": Described("BKT", bool, "step", "True on the tokens of the completion"),
+    "ref_logprobs": Described("BKT", float, "step", "under the frozen reference"),
+    "ref_sequence_logprobs": Described("BK", float, "step", "sum over the completion's tokens"),
+    "logprobs": Described("BKT", float, "loss", "of the tokens under the policy"),
+    "entropy": Described("BKT", float, "loss", "of the policy"),
+    "greedy": Described("BKT", bool, "loss", "the token is the policy's likeliest one"),
+    "sequence_logprobs": Described("BK", float, "loss", "sum over the completion's tokens"),
+    "lengths": Described("BK", float, "loss", "tokens of the completion, at least 1"),
+    "side_scores": Described("BK", float, "loss", "what the score makes of each side"),
+    "margins": Described("B", float, "loss", "score of side 0 minus that of side 1, of two sides"),
+}
+
+# A stage keeps a reference policy, and scores with it, where a part names one of these.
+OF_REFERENCE = frozenset({"ref_logprobs", "ref_sequence_logprobs"})
 
 
 def abstract(name: str, rows: int = 4, slots: int = 3) -> jax.ShapeDtypeStruct:

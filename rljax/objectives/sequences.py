@@ -9,12 +9,11 @@ def sequence_logprobs(logprobs: Array, mask: Array) -> Array:
     """Log-probability of each whole sequence: the sum over its tokens, never an average.
 
     Args:
-        logprobs: [N, T] f32, log-probability of the taken token.
-        mask: [N, T] bool, True where a token belongs to the sequence.
+        logprobs: [..., T] f32, log-probability of the taken token.
+        mask: [..., T] bool, True where a token belongs to the sequence.
 
     Returns:
-        [N] f32; 0 for a row without tokens. Masked slots may hold anything, NaN included.
+        [...] f32; 0 for a row without tokens. Masked slots may hold anything, NaN included.
     """
-    chex.assert_rank(logprobs, 2)
     chex.assert_equal_shape([logprobs, mask])
     return jnp.where(mask, logprobs, 0.0).sum(axis=-1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rljax.errors import unknown_name
+from rljax.objectives.arrays import OF_REFERENCE
 from rljax.objectives.kl import KL_ESTIMATORS
 from rljax.objectives.parts import Field, documented, fields_of, inputs_of
 from rljax.objectives.policy_gradient import is_zero
@@ -66,9 +67,8 @@ class Objective:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the frozen reference policy enters the loss or the reward."""
-        named = "ref_logprobs" in self.inputs
-        return self.description.always_reference or self.kl is not None or named
+        """Whether the frozen reference policy enters the loss or the reward: a part names it."""
+        return self.kl is not None or not OF_REFERENCE.isdisjoint(self.inputs)
 
     def as_dict(self) -> dict[str, Any]:
         """Choices and values, as saved with the resolved config."""

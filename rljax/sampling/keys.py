@@ -16,6 +16,8 @@ class Purpose(enum.IntEnum):
     PAIRS = 3
     ROUNDING = 4
     SELECTION = 5  # of tokens, by parts that choose at random
+    POPULATION = 6  # what perturbs the members of a population
+    LIKELIHOOD = 7  # masks of likelihood estimators that draw them
 
 
 def purpose_key(seed: int, purpose: Purpose) -> Array:

@@ -39,7 +39,7 @@ PASSING = {
     "disco": 22,
     "dler": 2,
     "dllm-tasks": 6,
-    "dpo-family": 4,
+    "dpo-family": 6,
     "dynamic-logits-fusion": 2,
     "eggroll": 9,
     "gedi": 3,

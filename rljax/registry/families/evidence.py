@@ -8,6 +8,8 @@ from rljax.registry.families.shared import (
     ADVANTAGE_EPSILON_DOC,
     KL_DOCS,
     KL_LIMITS,
+    LIKELIHOOD_DOCS,
+    LIKELIHOODS,
     ROLLOUT_BATCH,
     SUPERVISED_WEIGHT_DOC,
     kl_fields,
@@ -17,8 +19,12 @@ EVIDENCE = Family(
     name="evidence",
     data="prompts with a reference answer, no verifier",
     online=True,
-    choices={"bound": BOUNDS, "kl_placement": {"none": None, "loss": None}},
-    defaults={"kl_placement": "none"},
+    choices={
+        "bound": BOUNDS,
+        "likelihood": LIKELIHOODS,
+        "kl_placement": {"none": None, "loss": None},
+    },
+    defaults={"likelihood": "autoregressive", "kl_placement": "none"},
     fields={
         "": {
             "answer_phrase": Field("<answer>", str),
@@ -38,6 +44,7 @@ EVIDENCE = Family(
         "format_penalty": "lost by a sample without the answer phrase",
         "supervised_weight": SUPERVISED_WEIGHT_DOC,
         **KL_DOCS,
+        **LIKELIHOOD_DOCS,
     },
     limits={
         "answer_phrase": Limit(bool, "a text that is not empty"),

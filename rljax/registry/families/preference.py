@@ -3,7 +3,7 @@
 from rljax.objectives.preference import LINKS, SCORES
 from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.limits import POSITIVE, Limit
-from rljax.registry.families.shared import SAMPLING
+from rljax.registry.families.shared import LIKELIHOOD_DOCS, LIKELIHOODS, SAMPLING
 
 # A stage that samples and ranks its own pairs, once, before it begins.
 _SAMPLED_PAIRS = Reads(
@@ -16,11 +16,12 @@ PREFERENCE = Family(
     name="preference",
     data="pairs (prompt, chosen, rejected)",
     online=False,
-    choices={"score": SCORES, "link": LINKS},
-    defaults={"score": "log_ratio"},
+    choices={"score": SCORES, "link": LINKS, "likelihood": LIKELIHOODS},
+    defaults={"score": "log_ratio", "likelihood": "autoregressive"},
     docs={
-        "score": "log-probabilities to the score of a side (objectives/preference.py)",
-        "link": "margin of scores to loss (objectives/preference.py)",
+        "score": "what is known of a side to its score (objectives/preference.py)",
+        "link": "scores of the sides, or their margin, to loss (objectives/preference.py)",
+        **LIKELIHOOD_DOCS,
         "beta": "inverse temperature of the preference model, factor of the margin",
         "label_smoothing": "assumed share of flipped labels, in [0, 0.5)",
     },
@@ -39,6 +40,5 @@ PREFERENCE = Family(
     sources={"jsonl": Reads(), "parquet": Reads(), "sampled_pairs": _SAMPLED_PAIRS},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
     completion_slots=("data.max_completion_tokens",),
-    always_reference=True,
     checks=("samples_fit_pairs",),
 )

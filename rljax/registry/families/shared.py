@@ -32,6 +32,10 @@ KL_DOCS = {
 }
 KL_LIMITS = {"kl_weight": NOT_NEGATIVE}
 
+# Estimators of log-probabilities; training has the functions (training/update/likelihood.py).
+LIKELIHOODS = {"autoregressive": None}
+LIKELIHOOD_DOCS = {"likelihood": "estimator of log-probabilities (training/update/likelihood.py)"}
+
 AGGREGATION_DOCS = {
     "aggregation": "per-token losses to one number (objectives/aggregation.py)",
     "aggregation_length": "tokens that sequence_mean_token_scale divides by; default: T",

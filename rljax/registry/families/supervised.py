@@ -2,15 +2,20 @@
 
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.registry.families.description import Family, Reads
-from rljax.registry.families.shared import AGGREGATION_DOCS, AGGREGATION_LIMITS
+from rljax.registry.families.shared import (
+    AGGREGATION_DOCS,
+    AGGREGATION_LIMITS,
+    LIKELIHOOD_DOCS,
+    LIKELIHOODS,
+)
 
 SUPERVISED = Family(
     name="supervised",
     data="demonstrations (prompt, completion)",
     online=False,
-    choices={"aggregation": AGGREGATIONS},
-    defaults={"aggregation": "token_mean"},
-    docs=AGGREGATION_DOCS,
+    choices={"aggregation": AGGREGATIONS, "likelihood": LIKELIHOODS},
+    defaults={"aggregation": "token_mean", "likelihood": "autoregressive"},
+    docs=AGGREGATION_DOCS | LIKELIHOOD_DOCS,
     limits=AGGREGATION_LIMITS,
     reads=Reads(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},

@@ -1,20 +1,103 @@
-"""Preference pairs from the policy's own samples: a right and a wrong one for each prompt."""
+"""Preference pairs: from a file, or a right and a wrong one of the policy's own samples."""
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from rljax.config.stage import Stage
+from rljax.data.sources import open_source
 from rljax.data.tokenizers import Tokenizer
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.experience import Experience, Policy
+from rljax.training.collect.prompts import ShuffledPrompts, State
 from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
-from rljax.training.run.context import Context
+from rljax.training.run.context import Context, Record
+
+# Columns of a record, in the order of the sides; the first one is preferred.
+SIDES = ("chosen", "rejected")
 
 # Prompts sampled at once.
 PROMPTS_PER_BATCH = 64
+
+
+class PairSource:
+    """Experience that is read: the pairs of a step, in an order that follows from the seed.
+
+    Where no file is given, the policy that the stage starts from samples the pairs before the first
+    step.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        stage: Stage,
+        reference: Params | None,
+        records: Sequence | None = None,
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            context: of the run.
+            stage: of pairs.
+            reference: all parameters that the stage starts from, where they are kept.
+            records: the pairs; by default those that the stage names.
+        """
+        self.context, self.stage, self.reference = context, stage, reference
+        self.per_step = stage.batch.sequences_per_update // len(SIDES)
+        self.pairs = None if records is None else self._shuffled(records)
+
+    def first_state(self) -> State:
+        """Nothing taken yet."""
+        return {"taken": np.int64(0)}
+
+    def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:
+        """The pairs of a step.
+
+        Raises:
+            ValueError: if sampled pairs were lost, and the policy that sampled them with them.
+        """
+        if self.pairs is None:
+            source, path = self.stage.data["source"], self.stage.data["path"]
+            if source == "sampled_pairs":
+                source, path = "jsonl", self._sampled_file(policy, step)
+            self.pairs = self._shuffled(open_pairs(self.stage, source, path))
+        taken, state = self.pairs.take(state, step, self.per_step)
+        return Experience(taken.records), state
+
+    def _shuffled(self, records: Sequence[Record]) -> ShuffledPrompts:
+        return ShuffledPrompts(records, seed=self.context.config.seed)
+
+    def _sampled_file(self, policy: Policy, step: int) -> Path:
+        path = pairs_file(self.context, self.stage)
+        if self.reference is None and step > 1 and not path.exists():
+            raise ValueError(
+                f"{path} is gone, and the policy that sampled it has moved on to step {step}: put "
+                f"the file back, or start in a new workdir (config.{self.stage.name}.data.source)."
+            )
+        params = policy.params if self.reference is None else self.reference
+        return sample_pairs(self.context, self.stage, params)
+
+
+def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:
+    """The file of a stage's pairs."""
+    return open_source(
+        kind,
+        path=path,
+        chat_columns=("prompt",),
+        text_columns=("chosen", "rejected"),
+        path_field=f"config.{stage.name}.data.path",
+    )
+
+
+def pairs_file(context: Context, stage: Stage) -> Path:
+    """Where the sampled pairs of a stage are kept: WORKDIR/pairs/STAGE.jsonl."""
+    return context.workdir / "pairs" / f"{stage.name}.jsonl"
 
 
 def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
@@ -30,7 +113,7 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     Raises:
         ValueError: if no prompt gives a pair.
     """
-    path = context.workdir / "pairs" / f"{stage.name}.jsonl"
+    path = pairs_file(context, stage)
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

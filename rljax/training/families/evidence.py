@@ -41,7 +41,8 @@ from rljax.training.collect.sources import shuffled_problems
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context, Record, checked_count
 from rljax.training.update.balancing import balance_loss
-from rljax.training.update.logprobs import completion_statistics, model_rows
+from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import (
     Rows,
     lead_with_prompts,
@@ -83,7 +84,10 @@ class Evidence(Family):
             WholeRollouts(context, engine, key=key, first_step=first_step),
             prompts_per_step=stage.batch.prompts_per_step,
         )
-        self.score = context.jit_score(TokenFilter(), micro_batches=stage.batch.micro_batches)
+        self.likelihood = likelihood_of(stage)
+        self.score = context.jit_score(
+            TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
+        )
         self.bound = objective.part("bound")
         settings = fields_of(evidence_advantages, leave_out=("bound",))
         self.advantages = jax.jit(
@@ -103,7 +107,7 @@ class Evidence(Family):
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The evidence loss of whole groups (objectives/evidence.py)."""
         groups, network = batch["present"].shape, self.context.network
-        statistics = completion_statistics(network, params, model_inputs(batch), TokenFilter())
+        statistics = self.likelihood(network, params, model_inputs(batch), TokenFilter())
         logprobs, entropy = per_sample(statistics.logprobs), per_sample(statistics.entropy)
         thought, answer = per_sample(batch["thought_mask"]), per_sample(batch["answer_mask"])
         answer_logprobs = sequence_logprobs(logprobs, answer).reshape(groups)

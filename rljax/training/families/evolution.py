@@ -39,9 +39,6 @@ from rljax.training.run.context import Context
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics, jit_update, optimizer_step
 
-# The noise is a stream of its own: no step has this number.
-NOISE_STREAM = 2**31 - 1
-
 Update = Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]
 
 
@@ -64,8 +61,7 @@ class Evolution(Family):
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.first_step = context, stage, first_step
-        rollouts = purpose_key(context.config.seed, Purpose.ROLLOUTS)
-        self.key = jax.random.fold_in(rollouts, NOISE_STREAM)
+        self.key = purpose_key(context.config.seed, Purpose.POPULATION)
         self.perturbation = make_perturbation(context, stage)
         engine = context.make_engine(
             samples_per_prompt=1,

@@ -32,6 +32,7 @@ from rljax.training.learner.learner import Learner, running_of
 from rljax.training.learner.needs import running_statistics
 from rljax.training.learner.scoring import make_scores
 from rljax.training.run.context import Context, checked_count
+from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.metrics import finished
 from rljax.training.update.rows import Rows, per_sample, take_rows
 from rljax.training.update.state import Extra, TrainState
@@ -57,6 +58,7 @@ class PolicyGradient(Family):
         self.context, self.stage, self.reference = context, stage, reference
         self.objective = stage.objective
         self.first_step = first_step  # steps of earlier stages: noise is drawn by run, not by stage
+        self.likelihood = likelihood_of(stage)
         self.learner = compiled_learner(context, stage)
         self.noise_key = purpose_key(context.config.seed, Purpose.SELECTION)
         self.source = policy_gradient_source(context, stage, self.learner, first_step)
@@ -143,7 +145,9 @@ class PolicyGradient(Family):
     def _statistics(self) -> Callable:
         batch = self.stage.batch
         parts = batch.sequences_per_step // batch.sequences_per_micro_batch
-        return self.context.jit_statistics(self.stage.token_filter, micro_batches=parts)
+        return self.context.jit_statistics(
+            self.stage.token_filter, micro_batches=parts, likelihood=self.likelihood
+        )
 
     def score(self, params: Params, rows: Batch) -> Array:
         """Log-probabilities of a step's tokens under any parameters of the policy."""
@@ -220,7 +224,9 @@ def compiled_learner(context: Context, stage: Stage) -> Learner:
     return dataclasses.replace(
         learner,
         scores=context.jit_with_params(lambda network: make_scores(network, stage), rows),
-        reference_logprobs=context.jit_score(stage.token_filter, micro_batches=parts),
+        reference_logprobs=context.jit_score(
+            stage.token_filter, micro_batches=parts, likelihood=likelihood_of(stage)
+        ),
         values=values,
         compare=jax.jit(learner.compare, static_argnums=4),
     )

@@ -1,8 +1,10 @@
-"""Preference stages: pairs (prompt, chosen, rejected) from disk, a frozen reference policy."""
+"""Preference stages: pairs (prompt, chosen, rejected) from disk.
+
+A frozen reference policy is there where the objective's parts name its log-probabilities.
+"""
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,52 +13,52 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.data.encode import encode_completions, encode_prompts
-from rljax.data.sources import open_source
 from rljax.models.network import Params
+from rljax.objectives.arrays import PREFERENCE_ARRAYS
 from rljax.objectives.metrics import masked
-from rljax.objectives.preference import preference_loss
-from rljax.objectives.sequences import sequence_logprobs
+from rljax.objectives.parts import fields_of
+from rljax.objectives.preference import METRICS, preference_loss
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.collect.experience import Experience, RecordsFromDisk
-from rljax.training.collect.pairs import sample_pairs
-from rljax.training.collect.prompts import ShuffledPrompts
+from rljax.training.collect.experience import Experience
+from rljax.training.collect.pairs import SIDES, PairSource, open_pairs
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context, Record
 from rljax.training.update.balancing import balance_loss
-from rljax.training.update.logprobs import completion_statistics, model_rows
-from rljax.training.update.rows import (
-    Rows,
-    lead_with_prompts,
-    model_inputs,
-    per_sample,
-    rollout_rows,
-)
+from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.logprobs import model_rows
+from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs, rollout_rows
 from rljax.training.update.state import TrainState
+from rljax.training.update.token_statistics import token_arrays
 from rljax.training.update.train_step import Batch, Metrics
 
 
 class Preference(Family):
-    """DPO and its relatives. The leading axis of a batch is the pair; sample 0 of it is chosen."""
+    """DPO and its relatives. The leading axis of a batch is the pair; side 0 of it is chosen.
+
+    What the loss reads of a batch is there by name (`PREFERENCE_ARRAYS`), with the axes [B, 2, T]
+    or [B, 2].
+    """
 
     def __init__(
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
-        source, path = stage.data["source"], stage.data["path"]
-        if source == "sampled_pairs":
-            source, path = "jsonl", sample_pairs(context, stage, reference)
-        pairs = ShuffledPrompts(open_pairs(stage, source, path), seed=context.config.seed)
-        self.source = RecordsFromDisk(pairs, stage.batch.sequences_per_update // 2)
-        self.score = context.jit_score(TokenFilter(), micro_batches=stage.batch.micro_batches)
+        self.source = PairSource(context, stage, reference)
+        self.likelihood = likelihood_of(stage)
+        self.score = context.jit_score(
+            TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
+        )
         objective = stage.objective
-        link = objective.part("link")
-        fields = {name: value for name, value in link.keywords.items() if name != "beta"}
         self.loss = functools.partial(
             preference_loss,
             score=objective.part("score"),
-            link=functools.partial(link.func, **fields),
-            beta=objective.values["beta"],
+            link=objective.part("link"),
+            metrics=[
+                objective.bind(metric)
+                for metric in METRICS
+                if fields_of(metric).keys() <= objective.values.keys()
+            ],
         )
 
     @staticmethod
@@ -71,13 +73,14 @@ class Preference(Family):
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/preference.py)."""
         network, mask = self.context.network, batch["mask"]
-        statistics = completion_statistics(network, params, model_inputs(batch), TokenFilter())
-        sums = sequence_logprobs(per_sample(statistics.logprobs), per_sample(mask)).reshape(-1, 2)
-        reference = batch["ref_sums"]
-        loss, metrics = self.loss(sums[:, 0], sums[:, 1], reference[:, 0], reference[:, 1])
-        chosen = mask & jnp.array([True, False])[:, None]
-        metrics["token_accuracy"] = masked(statistics.greedy.reshape(mask.shape), chosen)
-        metrics["entropy"] = masked(statistics.entropy.reshape(mask.shape), mask)
+        statistics = self.likelihood(network, params, model_inputs(batch), TokenFilter())
+        arrays = {name: array for name, array in batch.items() if name in PREFERENCE_ARRAYS}
+        for name, array in token_arrays(statistics).items():
+            arrays[name] = array.reshape(mask.shape)
+        loss, metrics = self.loss(arrays)
+        chosen = mask & (jnp.arange(mask.shape[1]) == 0)[:, None]
+        metrics["token_accuracy"] = masked(arrays["greedy"], chosen)
+        metrics["entropy"] = masked(arrays["entropy"], mask)
         balance, balance_metrics = balance_loss(
             network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
         )
@@ -86,28 +89,26 @@ class Preference(Family):
     def batches(
         self, state: TrainState, experience: Experience, step: int
     ) -> tuple[TrainState, StepBatches]:
-        """The pairs of one update, with their log-probabilities under the reference."""
+        """The pairs of one update; where the objective needs it, with what the reference says."""
         rows = pair_rows(self.context, self.stage, experience.records)
-        placed = put_rows(model_rows(rows), self.context.mesh)
-        ref_logprobs = jax.device_get(self.score(self.reference, placed))
         tokens = int(rows["mask"].sum())
-        batch = lead_with_prompts(rows, 2)
-        batch["ref_sums"] = np.where(rows["mask"], ref_logprobs, 0.0).sum(axis=-1).reshape(-1, 2)
+        batch = lead_with_prompts(rows, len(SIDES)) | self.reference_arrays(rows)
         # A pair with an empty side says nothing about the other: it is not counted.
-        usable = rows["mask"].any(axis=-1).reshape(-1, 2).all(axis=1)
+        usable = rows["mask"].any(axis=-1).reshape(-1, len(SIDES)).all(axis=1)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
         return state, StepBatches([batch], {}, {}, tokens)
 
-
-def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:
-    """The file of a stage's pairs."""
-    return open_source(
-        kind,
-        path=path,
-        chat_columns=("prompt",),
-        text_columns=("chosen", "rejected"),
-        path_field=f"config.{stage.name}.data.path",
-    )
+    def reference_arrays(self, rows: Rows) -> Rows:
+        """What the frozen reference says of the sides, on the host; {} without one."""
+        if self.reference is None:
+            return {}
+        placed = put_rows(model_rows(rows), self.context.mesh)
+        logprobs = jax.device_get(self.score(self.reference, placed))
+        sums = np.where(rows["mask"], logprobs, 0.0).sum(axis=-1)
+        arrays = {"ref_sequence_logprobs": sums.reshape(-1, len(SIDES))}
+        if "ref_logprobs" in self.stage.objective.inputs:
+            arrays["ref_logprobs"] = logprobs.reshape(-1, len(SIDES), logprobs.shape[-1])
+        return arrays
 
 
 def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows:

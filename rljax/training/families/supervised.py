@@ -19,7 +19,7 @@ from rljax.training.collect.experience import Experience
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context, checked_count
 from rljax.training.update.balancing import balance_loss
-from rljax.training.update.logprobs import completion_statistics
+from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.rows import Rows
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics
@@ -38,6 +38,7 @@ class Supervised(Family):
         self.tokenizer = context.tokenizer
         self.batch = stage.batch
         self.row_tokens = stage.data["row_tokens"]
+        self.likelihood = likelihood_of(stage)
         self.weigh = jax.jit(stage.objective.part("aggregation"))
         self.examples = read_demonstrations(context, stage)
         epochs = PackedEpochs(
@@ -64,7 +65,7 @@ class Supervised(Family):
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Weighted negative log-likelihood of the demonstrated tokens."""
-        statistics = completion_statistics(self.network, params, batch, TokenFilter())
+        statistics = self.likelihood(self.network, params, batch, TokenFilter())
         loss, metrics = nll(statistics.logprobs, batch["mask"])
         metrics["token_accuracy"] = masked(statistics.greedy, batch["mask"])
         balance, balance_metrics = balance_loss(

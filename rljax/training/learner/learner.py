@@ -23,6 +23,7 @@ from rljax.training.learner.loss import PolicyLoss
 from rljax.training.learner.needs import needs_scores, running_statistics, with_schedule
 from rljax.training.learner.scoring import make_scores, make_values
 from rljax.training.learner.update import Update, make_policy_update
+from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import make_score
 from rljax.training.update.optimizers import Optimizer, build_critic_optimizer, build_optimizer
 from rljax.training.update.rows import per_sample
@@ -73,7 +74,12 @@ class Learner:
             loss=PolicyLoss(network, stage),
             critic=critic,
             scores=make_scores(network, stage),
-            reference_logprobs=make_score(network, stage.token_filter, micro_batches=parts),
+            reference_logprobs=make_score(
+                network,
+                stage.token_filter,
+                micro_batches=parts,
+                likelihood=likelihood_of(stage),
+            ),
             values=None if critic is None else make_values(critic, stage),
             compare=compare,
         )

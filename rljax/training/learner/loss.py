@@ -16,8 +16,10 @@ from rljax.objectives.surrogates.demonstrations import shaped_likelihood
 from rljax.training.learner.arrays import flat
 from rljax.training.learner.compare import sampled_mask
 from rljax.training.update.balancing import balance_loss
-from rljax.training.update.logprobs import completion_statistics, make_statistics
+from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.logprobs import make_statistics
 from rljax.training.update.rows import per_sample
+from rljax.training.update.token_statistics import token_arrays
 from rljax.training.update.train_step import Batch, Metrics
 
 # Arrays that the loss reads of every method, where they are present.
@@ -38,7 +40,10 @@ class PolicyLoss:
         placement = self.objective.choices["kl_placement"]
         self.kl = self.objective.kl if placement == "loss" else None
         whole = stage.batch.sequences_per_update // stage.batch.sequences_per_micro_batch
-        self._score = make_statistics(network, stage.token_filter, micro_batches=whole)
+        self._likelihood = likelihood_of(stage)
+        self._score = make_statistics(
+            network, stage.token_filter, micro_batches=whole, likelihood=self._likelihood
+        )
 
     @property
     def reads(self) -> frozenset[str]:
@@ -104,13 +109,10 @@ class PolicyLoss:
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch (objectives/policy_gradient.py)."""
         values = self.objective.values
-        statistics = completion_statistics(self.network, params, batch, self.stage.token_filter)
+        statistics = self._likelihood(self.network, params, batch, self.stage.token_filter)
         # To the objective samples are [N, T] in either layout of the rows.
         arrays = flat(batch)
-        arrays |= {
-            "logprobs": per_sample(statistics.logprobs),
-            "entropy": per_sample(statistics.entropy),
-        }
+        arrays |= {name: per_sample(x) for name, x in token_arrays(statistics).items()}
         arrays.setdefault("old_logprobs", jax.lax.stop_gradient(arrays["logprobs"]))
         weights, mask = arrays.pop("weights"), arrays["mask"]
         diagnosed = self._diagnostics(arrays)

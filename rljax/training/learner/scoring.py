@@ -12,6 +12,7 @@ from rljax.models.network import Network, Params
 from rljax.objectives.batch_inputs.rare_tokens import without_noise
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.learner.critic import Critic
+from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import in_parts, make_statistics, model_rows
 from rljax.training.update.train_step import Batch
 
@@ -28,7 +29,13 @@ def make_scores(network: Network, stage: Stage) -> Callable[[Params, Batch], Sco
     parts = batch.sequences_per_step // batch.sequences_per_micro_batch
 
     def statistics(token_filter: TokenFilter, top_k: int = 0) -> Callable:
-        return make_statistics(network, token_filter, micro_batches=parts, top_k=top_k)
+        return make_statistics(
+            network,
+            token_filter,
+            micro_batches=parts,
+            top_k=top_k,
+            likelihood=likelihood_of(stage),
+        )
 
     def scores(params: Params, rows: Batch) -> Scores:
         found = statistics(stage.token_filter)(params, rows)

@@ -39,7 +39,8 @@ from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
 from rljax.training.run.layout import choose_layouts
 from rljax.training.run.start import Source, check_start
-from rljax.training.update.logprobs import make_score, make_statistics
+from rljax.training.update.likelihood import check_likelihoods
+from rljax.training.update.logprobs import Statistics, make_score, make_statistics
 
 Record = dict[str, Any]
 
@@ -153,17 +154,25 @@ class Context:
             return self.mesh
         return remesh(self.mesh, {"data": -1} | sizes)
 
-    def jit_score(self, token_filter: TokenFilter, *, micro_batches: int) -> Callable:
+    def jit_score(
+        self, token_filter: TokenFilter, *, micro_batches: int, likelihood: Statistics
+    ) -> Callable:
         """A jitted `score(params, rows)` on this mesh (training/update/logprobs.py)."""
         return self.jit_with_params(
-            lambda network: make_score(network, token_filter, micro_batches=micro_batches),
+            lambda network: make_score(
+                network, token_filter, micro_batches=micro_batches, likelihood=likelihood
+            ),
             batch_sharding(self.mesh),
         )
 
-    def jit_statistics(self, token_filter: TokenFilter, *, micro_batches: int) -> Callable:
+    def jit_statistics(
+        self, token_filter: TokenFilter, *, micro_batches: int, likelihood: Statistics
+    ) -> Callable:
         """`jit_score` with the entropies as well: {"logprobs", "entropy"}."""
         return self.jit_with_params(
-            lambda network: make_statistics(network, token_filter, micro_batches=micro_batches),
+            lambda network: make_statistics(
+                network, token_filter, micro_batches=micro_batches, likelihood=likelihood
+            ),
             batch_sharding(self.mesh),
         )
 
@@ -274,6 +283,7 @@ def build_network(
     """
     model = resolve_model(config.model, tokenizer_size)
     model.check_mesh(dict(mesh.shape))
+    check_likelihoods(stages, model)
     check_trainable(model)
     stages = choose_layouts(config, stages, model, mesh)
     check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)

@@ -1,7 +1,7 @@
 """Log-probabilities of chosen tokens, as the trainer sees them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,27 @@ from rljax.models.transformer import Transformer
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.update.token_statistics import TokenStatistics, token_statistics
 from rljax.training.update.train_step import Batch, split_micro_batches
+
+# Rows of a likelihood that draws hold the data of a key for each completion under this name, u32
+# [N, 2] or [B, G, 2]: `row_keys` of the purpose LIKELIHOOD (sampling/keys.py). New keys in every
+# update are new masks.
+LIKELIHOOD_KEYS = "likelihood_keys"
+
+
+class Statistics(Protocol):
+    """An estimator of a stage as its callers have it (update/likelihood.py)."""
+
+    def __call__(
+        self,
+        network: Network,
+        params: Params,
+        rows: Batch,
+        token_filter: TokenFilter,
+        *,
+        top_k: int = 0,
+    ) -> TokenStatistics:
+        """Statistics of the completions, with the axes of the mask."""
+        ...
 
 
 def completion_statistics(
@@ -91,16 +112,21 @@ def states_before(model: Transformer, rows: Batch) -> tuple[Array, Array, Routin
 
 
 def make_statistics(
-    network: Network, token_filter: TokenFilter, *, micro_batches: int, top_k: int = 0
+    network: Network,
+    token_filter: TokenFilter,
+    *,
+    micro_batches: int,
+    top_k: int = 0,
+    likelihood: Statistics = completion_statistics,
 ) -> Callable[[Params, Batch], dict[str, Array]]:
     """Builds statistics(params, rows) -> {"logprobs", "entropy"}, axes of the mask, no gradient.
 
     Rows are scored in `micro_batches` parts, one after the other, to bound the memory. With `top_k`
-    also "top_logprobs", [..., k] of the likeliest tokens.
+    also "top_logprobs", [..., k] of the likeliest tokens. `likelihood` is the stage's estimator.
     """
 
     def part(params: Params, rows: Batch) -> dict[str, Array]:
-        found = completion_statistics(network, params, rows, token_filter, top_k=top_k)
+        found = likelihood(network, params, rows, token_filter, top_k=top_k)
         scored = {"logprobs": found.logprobs, "entropy": found.entropy}
         if top_k:
             scored["top_logprobs"] = found.top_logprobs
@@ -130,10 +156,16 @@ def in_parts(function: Callable, parts: int, rows: Batch, *args: Any) -> Any:
 
 
 def make_score(
-    network: Network, token_filter: TokenFilter, *, micro_batches: int
+    network: Network,
+    token_filter: TokenFilter,
+    *,
+    micro_batches: int,
+    likelihood: Statistics = completion_statistics,
 ) -> Callable[[Params, Batch], Array]:
     """`make_statistics` of the log-probabilities alone."""
-    statistics = make_statistics(network, token_filter, micro_batches=micro_batches)
+    statistics = make_statistics(
+        network, token_filter, micro_batches=micro_batches, likelihood=likelihood
+    )
 
     def score(params: Params, rows: Batch) -> Array:
         return statistics(params, rows)["logprobs"]
@@ -143,7 +175,7 @@ def make_score(
 
 def model_rows(rows: Batch) -> Batch:
     """What `score` reads of a batch."""
-    names = ("tokens", "positions", "segment_ids", "mask", "temperature")
+    names = ("tokens", "positions", "segment_ids", "mask", "temperature", LIKELIHOOD_KEYS)
     return {name: rows[name] for name in names if name in rows}
 
 

@@ -15,7 +15,7 @@ matrix product of its own. K and the temperature of a slot are constants for the
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -45,6 +45,13 @@ class TokenStatistics(NamedTuple):
     top_logprobs: Array | None = None  # [..., k] f32, descending; without gradient
     top_tokens: Array | None = None  # [..., k] i32
     routing: Routing | None = None  # of the trunk that made the hidden states
+    more: Mapping[str, Array] | None = None  # what else an estimator says of tokens, by name, [...]
+
+
+def token_arrays(statistics: TokenStatistics) -> dict[str, Array]:
+    """What parts may read of statistics, by name (objectives/arrays.py), all with the same axes."""
+    names = ("logprobs", "entropy", "greedy")
+    return {name: getattr(statistics, name) for name in names} | dict(statistics.more or {})
 
 
 def token_statistics(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from golden_adapters.common import NotBuilt, aggregation_weights, bools, floats
-from rljax.objectives.preference import autoregressive_reward_loss
+from golden_adapters.preference import autoregressive_reward
 from rljax.objectives.values import td_lambda_returns, value_loss
 from rljax.sampling.guide_rules import (
     ClassSums,
@@ -42,21 +42,7 @@ def genarm(case: dict) -> dict:
             # The reference averages the log-probabilities, which is a higher temperature.
             "prob_if_temperature_left_at_1": jax.nn.softmax(logits / (1 + sum(alphas))),
         }
-    if args["loss_type"] != "sigmoid":
-        raise NotBuilt(f"loss type {args['loss_type']!r}")
-
-    chosen, rejected = floats(case, "chosen_sum_logp"), floats(case, "rejected_sum_logp")
-    loss = lambda pair: autoregressive_reward_loss(  # noqa: E731
-        chosen[pair], rejected[pair], beta=args["beta"],
-        margin=args["gamma"], label_smoothing=args["label_smoothing"],
-    )  # fmt: skip
-    # One pair at a time: the mean over one pair is its own reward.
-    metrics = [loss(slice(pair, pair + 1))[1] for pair in range(len(chosen))]
-    return {
-        "loss": loss(slice(None))[0],
-        "chosen_reward": jnp.stack([pair["reward_chosen"].mean() for pair in metrics]),
-        "rejected_reward": jnp.stack([pair["reward_rejected"].mean() for pair in metrics]),
-    }
+    return autoregressive_reward(case)
 
 
 def gedi(case: dict) -> dict:

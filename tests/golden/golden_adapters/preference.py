@@ -1,12 +1,10 @@
-"""Slugs dpo-family (TRL) and tulu3-dpo (open-instruct)."""
-
-from functools import partial
+"""Slugs dpo-family (TRL), tulu3-dpo (open-instruct) and the loss of genarm."""
 
 import jax
 import jax.numpy as jnp
 
 from golden_adapters.common import NotBuilt, bools, floats, part
-from rljax.objectives.preference import preference_loss
+from rljax.objectives.preference import METRICS, preference_loss
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.objectives.supervised import nll
 from rljax.registry import resolve_objective
@@ -21,20 +19,30 @@ TRL_METRICS = {
 }
 
 
-def _pair_losses(logprobs, ref_logprobs, mask, *, beta, label_smoothing):
+def _pair_losses(method, fields, mask, logprobs, ref_logprobs=None):
     """Per-pair losses, rows 0 .. B-1 of the [2B, T] arrays being the chosen completions."""
-    fields = {"beta": beta, "label_smoothing": label_smoothing}
-    objective = resolve_objective("dpo", fields)
-    policy = jnp.split(sequence_logprobs(logprobs, mask), 2)
-    reference = jnp.split(sequence_logprobs(ref_logprobs, mask), 2)
+    objective = resolve_objective(method, fields)
+    arrays = {"mask": _by_pair(mask), "logprobs": _by_pair(logprobs)}
+    if ref_logprobs is not None:
+        arrays["ref_sequence_logprobs"] = _by_pair(sequence_logprobs(ref_logprobs, mask))
     return preference_loss(
-        *policy,
-        *reference,
+        arrays,
         score=objective.part("score"),
-        # The loss hands beta to the link itself.
-        link=partial(objective.part("link").func, label_smoothing=label_smoothing),
-        beta=beta,
+        link=objective.part("link"),
+        metrics=[objective.bind(metric) for metric in METRICS],
     )
+
+
+def _by_pair(rows):
+    """[2B, ...] -> [B, 2, ...]"""
+    return jnp.stack(jnp.split(rows, 2), axis=1)
+
+
+def _rewards(losses, pairs):
+    """Rewards of both sides [B], from losses(rows): the mean over one pair is its own reward."""
+    metrics = [losses(jnp.asarray([pair, pair + pairs]))[1] for pair in range(pairs)]
+    sides = ("reward_chosen", "reward_rejected")
+    return [jnp.stack([pair[side].mean() for pair in metrics]) for side in sides]
 
 
 def _check_is_plain(args: dict) -> None:
@@ -50,6 +58,8 @@ def _check_is_plain(args: dict) -> None:
 
 def dpo_family(case: dict) -> dict:
     args = case["args"]
+    if args.get("loss_type") == "simpo":
+        return _simpo(case)
     if args.get("loss_type") not in (["sigmoid"], ["sft"]):
         raise NotBuilt(f"loss type {args.get('loss_type')!r}")
     _check_is_plain(args)
@@ -60,7 +70,7 @@ def dpo_family(case: dict) -> dict:
         # its gradient does not know of the mask. It ignores label smoothing for this loss type.
         everything = jnp.ones(logprobs.shape, bool)
         losses, metrics = _pair_losses(
-            logprobs, reference, everything, beta=args["beta"], label_smoothing=0.0
+            "dpo", {"beta": args["beta"]}, everything, logprobs, reference
         )
         return losses.mean(), (losses, metrics)
 
@@ -83,6 +93,39 @@ def dpo_family(case: dict) -> dict:
     }
 
 
+def _simpo(case: dict) -> dict:
+    """Their log-probabilities are means already: completions of one token."""
+    args = case["args"]
+    if args["alpha"]:
+        raise NotBuilt("a term of the likelihood of the chosen completion")
+    fields = {
+        "beta": args["beta"],
+        "target_margin": args["simpo_gamma"],
+        "label_smoothing": args["label_smoothing"],
+    }
+    sides = [floats(case, f"policy_{side}_logps") for side in ("chosen", "rejected")]
+    rows = jnp.concatenate(sides)[:, None]
+
+    def losses(rows):
+        return _pair_losses("simpo", fields, jnp.ones(rows.shape, bool), rows)
+
+    def total(rows):
+        each, _ = losses(rows)
+        return each.mean(), each
+
+    (loss, each), gradient = jax.value_and_grad(total, has_aux=True)(rows)
+    gradient = _by_pair(gradient[:, 0])
+    chosen, rejected = _rewards(lambda index: losses(rows[index]), len(each))
+    return {
+        "per_pair_loss": each,
+        "loss": loss,
+        "chosen_rewards": chosen,
+        "rejected_rewards": rejected,
+        "grad_chosen": gradient[:, 0],
+        "grad_rejected": gradient[:, 1],
+    }
+
+
 def tulu3(case: dict) -> dict:
     args, inputs = case["args"], case["inputs"]
     if args.get("average_log_prob", True) or "labels" not in inputs:
@@ -93,26 +136,49 @@ def tulu3(case: dict) -> dict:
     reference = floats(case, "ref_per_token_logps")
     settings = {"beta": args["beta"], "label_smoothing": args["label_smoothing"]}
 
-    def total(logprobs):
-        losses, _ = _pair_losses(logprobs, reference, mask, **settings)
-        return losses.mean(), losses
+    def losses(rows, logprobs):
+        return _pair_losses("dpo", settings, mask[rows], logprobs[rows], reference[rows])
 
     logprobs = floats(case, "per_token_logps")
-    (loss, losses), gradient = jax.value_and_grad(total, has_aux=True)(logprobs)
+    everything = jnp.arange(len(logprobs))
 
-    def rewards(pair):
-        # One pair at a time: the mean over one pair is its own reward.
-        rows = jnp.asarray([pair, pair + len(losses)])
-        metrics = _pair_losses(logprobs[rows], reference[rows], mask[rows], **settings)[1]
-        return metrics["reward_chosen"].mean(), metrics["reward_rejected"].mean()
+    def total(logprobs):
+        each, _ = losses(everything, logprobs)
+        return each.mean(), each
 
-    chosen, rejected = zip(*[rewards(pair) for pair in range(len(losses))], strict=True)
+    (loss, each), gradient = jax.value_and_grad(total, has_aux=True)(logprobs)
+    chosen, rejected = _rewards(lambda rows: losses(rows, logprobs), len(each))
     return {
         "seq_logps": sequence_logprobs(logprobs, mask),
         "ref_seq_logps": sequence_logprobs(reference, mask),
-        "per_pair_loss": losses,
+        "per_pair_loss": each,
         "loss": loss,
-        "chosen_rewards": jnp.stack(chosen),
-        "rejected_rewards": jnp.stack(rejected),
+        "chosen_rewards": chosen,
+        "rejected_rewards": rejected,
         "grad_per_token_logps": gradient,
+    }
+
+
+def autoregressive_reward(case: dict) -> dict:
+    args = case["args"]
+    if args["loss_type"] != "sigmoid":
+        raise NotBuilt(f"loss type {args['loss_type']!r}")
+    fields = {
+        "beta": args["beta"],
+        "target_margin": args["gamma"],
+        "label_smoothing": args["label_smoothing"],
+    }
+    # Sums are given: completions of one token.
+    sides = [floats(case, f"{side}_sum_logp") for side in ("chosen", "rejected")]
+    rows = jnp.concatenate(sides)[:, None]
+
+    def losses(index):
+        return _pair_losses("genarm", fields, jnp.ones((len(index), 1), bool), rows[index])
+
+    pairs = len(sides[0])
+    chosen, rejected = _rewards(losses, pairs)
+    return {
+        "loss": losses(jnp.arange(2 * pairs))[0],
+        "chosen_reward": chosen,
+        "rejected_reward": rejected,
     }

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from rljax.parallel.rules import put_rows
+from rljax.registry import resolve_objective
 from rljax.reporting.files import read_rows
+from rljax.training.collect.pairs import pairs_file
+from rljax.training.families import preference
 from rljax.training.families.preference import Preference, pair_rows
+from rljax.training.loop import Runner, run
 from tests.training.steps import take_step
 
 
@@ -51,7 +55,7 @@ def test_the_loss_of_a_moved_policy(collected):
     rows = {k: batch[k].reshape(16, -1) for k in ("tokens", "positions", "segment_ids", "mask")}
     logprobs = np.asarray(family.score(moved, put_rows(rows, made.context.mesh)))
     sums = np.where(rows["mask"], logprobs, 0).sum(axis=1).reshape(8, 2)
-    ratios = sums - batch["ref_sums"]
+    ratios = sums - batch["ref_sequence_logprobs"]
     margin = 0.1 * (ratios[:, 0] - ratios[:, 1])
     assert np.abs(margin).max() > 1e-3
     loss, _ = jax.jit(family.loss_fn)(moved, put_rows(batch, made.context.mesh))
@@ -80,3 +84,65 @@ def test_pairs_with_chat_prompts_go_through_the_template(pieces):
     record = {"id": 0, "prompt": message, "chosen": "2", "rejected": "3"}
     rows = pair_rows(made.context, made.stage, [record])
     assert [made.context.tokenizer.decode(row) for row in rows["tokens"]] == ["1+1=!>2", "1+1=!>3"]
+
+
+SIMPO = ("--config.dpo_file.method=simpo", "--config.dpo_file.batch.share_prompts=False")
+
+
+def test_a_reference_is_needed_where_a_part_names_it():
+    assert resolve_objective("dpo", {}).needs_reference
+    assert not resolve_objective("simpo", {}).needs_reference
+    assert resolve_objective("simpo", {"score": "log_ratio"}).needs_reference
+    assert not resolve_objective("dpo", {"score": "log_likelihood"}).needs_reference
+
+
+def test_simpo_s_loss_is_that_of_mean_log_probabilities(pieces):
+    made = pieces("dpo_file", *SIMPO)
+    family = Preference(made.context, made.stage, None, 12)
+    (batch,) = family.collect(made.state, 1)[1].batches
+    assert not [name for name in batch if name.startswith("ref_")]
+    rows = {k: batch[k].reshape(16, -1) for k in ("tokens", "positions", "segment_ids", "mask")}
+    logprobs = np.asarray(family.score(made.params, put_rows(rows, made.context.mesh)))
+    means = (np.where(rows["mask"], logprobs, 0).sum(axis=1) / rows["mask"].sum(axis=1)).reshape(
+        8, 2
+    )
+    assert np.ptp(batch["mask"].sum(axis=-1)) > 0
+    expected = np.log1p(np.exp(1.0 - 2.0 * (means[:, 0] - means[:, 1]))).mean()
+    loss, metrics = jax.jit(family.loss_fn)(made.params, put_rows(batch, made.context.mesh))
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert float(metrics["reward_chosen"].mean()) == pytest.approx(2 * means[:, 0].mean(), rel=1e-4)
+    assert "displaced_share" not in metrics
+
+
+def test_a_stage_without_reference_keeps_and_scores_none(
+    tiny_config, tmp_path, one_device_runs, compilations, monkeypatch
+):
+    def refused(*_):
+        raise AssertionError("a reference was made")
+
+    monkeypatch.setattr(Runner, "reference", refused)
+    config = tiny_config("dpo_file", *SIMPO, "--config.warmup.steps=2", "--config.dpo_file.steps=3")
+    with compilations() as names:
+        run(config, tmp_path / "run")
+    assert "jit(step)" in names and "jit(score)" not in names
+    rows = [row for row in read_rows(tmp_path / "run/metrics.jsonl") if row["kind"] == "train"]
+    last = [row for row in rows if row["stage"] == "dpo_file"][-1]
+    assert last["step"] == 3 and math.isfinite(last["loss"]) and "reward_margin" in last
+    assert "displaced_share" not in last
+
+
+def test_without_reference_the_first_state_samples_the_pairs(pieces, monkeypatch, tmp_path):
+    made = pieces("dpo", "--config.dpo.method=simpo")
+    family, used = Preference(made.context, made.stage, None, 12), []
+    monkeypatch.setattr(preference, "sample_pairs", lambda *given: used.append(given[2]))
+    with pytest.raises(ValueError, match="dpo.jsonl is gone, and the policy that sampled it"):
+        family.pairs(made.state, 2)
+    monkeypatch.setattr(preference, "open_pairs", lambda *_: [{"prompt": "1+1="}])
+    family.pairs(made.state, 1)
+    family.pairs(made.state, 2)
+    (params,) = used
+    for ours, theirs in zip(
+        jax.tree.leaves(params), jax.tree.leaves(made.state.params), strict=True
+    ):
+        assert ours is theirs
+    assert pairs_file(made.context, made.stage).name == "dpo.jsonl"
