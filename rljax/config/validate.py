@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rljax.config.graph import given_models, resolve_graph
 from rljax.config.policy_gradient import check_policy_gradient
 from rljax.config.schema import DATA, Field, Section, check_stages, schema_for
 from rljax.config.stage import BatchSizes, Stage
@@ -56,6 +57,14 @@ FAMILY_FIELDS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "data": {"source": "jsonl", "path": "", "max_completion_tokens": 64},
     },
+    "reward": {
+        "batch": {
+            "sequences_per_update": 32,
+            "sequences_per_micro_batch": 0,
+            "share_prompts": None,
+        },
+        "data": {"source": "jsonl", "path": "", "heldout_path": "", "max_completion_tokens": 64},
+    },
     "evidence": {
         "": {"reference_kl": False},
         "batch": _ROLLOUT_BATCH,
@@ -85,6 +94,7 @@ CRITIC_FIELDS = {
 SOURCES = {
     "supervised": ("problems", "jsonl", "parquet"),
     "preference": ("jsonl", "parquet", "sampled_pairs"),
+    "reward": ("jsonl", "parquet"),
 }
 
 # Fields of config.data that only some kinds read.
@@ -119,7 +129,7 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     _check_ranges(schema_for(tuple(config.stages)), config, "config")
     _check_data(config.data)
     _check_chat(config.tokenizer)
-    return tuple(resolve_stage(name, config[name]) for name in config.stages)
+    return resolve_graph([resolve_stage(name, config[name]) for name in config.stages])
 
 
 def _check_chat(tokenizer: ConfigDict) -> None:
@@ -170,6 +180,9 @@ def resolve_stage(name: str, section: ConfigDict) -> Stage:
         stop_strings=tuple(values["sampling"].get("stop_strings", ())),
         data=values["data"],
         critic=values["critic"],
+        start_from=section.start_from,
+        network={"head": section.network.head} if section.network.head else {},
+        models=given_models(section.models, f"{where}.models"),
         optimizer={
             key: value for key, value in section.optimizer.to_dict().items() if value is not None
         },
@@ -227,7 +240,7 @@ def check_row_lengths(
 
 def _completion_slots(stage: Stage, where: str) -> tuple[int, str]:
     """Slots of a completion in the stage's rows, and the fields that set them."""
-    if stage.objective.family == "preference":
+    if stage.objective.family in ("preference", "reward"):
         return stage.data["max_completion_tokens"], f"{where}.data.max_completion_tokens"
     if stage.objective.family == "evidence":
         fields = f"{where}.sampling.max_new_tokens, {where}.data.max_answer_tokens"
@@ -272,7 +285,11 @@ def _batch_sizes(values: Mapping[str, int], objective: Objective, where: str) ->
         )
     unit = group_size(family, group, shared=False)
     if micro % unit:
-        reason = "a pair is two sequences" if family == "preference" else "a group stays whole"
+        reason = (
+            "a pair is two sequences"
+            if family in ("preference", "reward")
+            else "a group stays whole"
+        )
         raise ValueError(
             f"sequences_per_micro_batch={micro} must be a multiple of {unit}: {reason} "
             f"({where}.sequences_per_micro_batch)."
@@ -288,7 +305,7 @@ def group_size(family: str, rows_per_prompt: int, shared: bool) -> int:
     """Sequences that stay together in every batch of a family."""
     if family == "policy_gradient":
         return rows_per_prompt if shared else 1
-    return {"preference": 2, "evidence": rows_per_prompt}.get(family, 1)
+    return {"preference": 2, "reward": 2, "evidence": rows_per_prompt}.get(family, 1)
 
 
 def _share_prompts(

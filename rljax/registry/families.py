@@ -15,6 +15,7 @@ from rljax.objectives.kl_controllers import KL_CONTROLLERS
 from rljax.objectives.parts import Field, fields_of
 from rljax.objectives.preference import LINKS, SCORES
 from rljax.objectives.ratios import RATIOS
+from rljax.objectives.reward_models import REWARD_LOSSES
 from rljax.objectives.reward_shaping import REWARD_SHAPINGS
 from rljax.objectives.selections import GROUP_FILTERS, SELECTIONS
 from rljax.objectives.surrogates import SURROGATES
@@ -32,12 +33,16 @@ class Family:
         fields: option-independent fields, and those of options that are no functions:
             {"": {...}, "kl_placement=loss": {...}}.
         defaults: the option taken where neither method nor config names one.
+        heads: those of the networks that it trains (models/config.py).
+        causal: whether tokens see only what is before them, in the networks that it trains.
     """
 
     data: str
     choices: Mapping[str, Mapping[str, Callable | None]]
     fields: Mapping[str, Mapping[str, Field]]
     defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    heads: tuple[str, ...] = ("language_model",)
+    causal: tuple[bool, ...] = (True,)
 
 
 _KL = {
@@ -169,6 +174,12 @@ FAMILIES: dict[str, Family] = {
             }
         },
         defaults={"fitness": "group_mean"},
+    ),
+    "reward": Family(
+        data="pairs (prompt, chosen, rejected); a network with a reward head",
+        choices={"reward_loss": REWARD_LOSSES},
+        fields={},
+        heads=("reward",),
     ),
 }
 

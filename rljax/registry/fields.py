@@ -65,6 +65,7 @@ FIELD_DOCS: dict[str, str] = {
     "dual_clip": "cap on the ratio where the advantage is negative",
     "aggregation_length": "tokens that sequence_mean_token_scale divides by; default: T",
     "score": "log-probabilities to the score of a side (objectives/preference.py)",
+    "reward_loss": "scores of a pair to loss (objectives/reward_models.py)",
     "link": "margin of scores to loss (objectives/preference.py)",
     "beta": "inverse temperature of the preference model, factor of the margin",
     "label_smoothing": "assumed share of flipped labels, in [0, 0.5)",

@@ -26,9 +26,9 @@ RENAME = "orbax.checkpoint._src.path.atomicity:AtomicRenameTemporaryPath.finaliz
 PLACES = {
     "nowhere": [],
     "rollout": [f"{ROLLOUTS.format(f)}:sample_texts" for f in ("policy_gradient", "evidence")],
-    "scoring": [f"{ROLLOUTS.format('policy_gradient')}:score_samples"],
+    "scoring": [f"{ROLLOUTS.format('policy_gradient')}:timed_scores"],
     "update": ["rljax.training.loop:put_rows"],
-    "flush": ["rljax.training.loop:StepLog.flush"],
+    "flush": ["rljax.training.step_log:StepLog.flush"],
     "record": ["rljax.training.loop:write_rollout"],
     "evaluation": ["rljax.training.evaluation:sample_texts"],
     "stage": ["rljax.training.loop:Runner.train_stage"],

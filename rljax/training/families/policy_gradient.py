@@ -21,8 +21,9 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.demonstrations import demonstration_scores, demonstrations
+from rljax.training.collect.rewards import make_reward, timed_scores
 from rljax.training.collect.rollout_record import rollout_record
-from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts, score_samples
+from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts
 from rljax.training.collect.rounds import Sampled, sample_rounds
 from rljax.training.families import Experience, Family
 from rljax.training.learner.batches import step_order, trained_arrays
@@ -62,6 +63,8 @@ class Further(NamedTuple):
 class PolicyGradient(Family):
     """Methods that compare samples of the policy by what a verifier says of them."""
 
+    skip_metrics = ("updates_skipped", "critic/updates_skipped")
+
     def __init__(
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
@@ -76,6 +79,8 @@ class PolicyGradient(Family):
             self.greedy = self._engine(1, TokenFilter(temperature=0.0))
         self.loss = PolicyLoss(context.network, stage)
         self.critic = make_critic(context, stage)
+        self.idle_updates = stage.critic.get("warmup_updates", 0)  # of the critic alone
+        self.reward = make_reward(context, stage)
         whole = stage.batch.sequences_per_step // stage.batch.sequences_per_micro_batch
         self.score = context.jit_statistics(stage.token_filter, micro_batches=whole)
         self.scores = context.jit_with_params(
@@ -193,7 +198,7 @@ class PolicyGradient(Family):
                 epoch=number,
                 temperature_slopes=state.extra.get("temperature_slopes"),
             )
-            return samples, *score_samples(self.context, samples)
+            return samples, *timed_scores(self.reward, samples)
 
         def keep(samples: Samples, scores: Scores) -> np.ndarray:
             kept = self._keeps(step_arrays(step_group(samples, scores)))
@@ -211,7 +216,7 @@ class PolicyGradient(Family):
             key=self.key,
             step=self.first_step + step,
         )
-        scores, scoring = score_samples(self.context, greedy)
+        scores, scoring = timed_scores(self.reward, greedy)
         seconds = {"sampling": greedy.seconds, "scoring": scoring}
         return np.repeat(scores.total, self.stage.batch.rows_per_prompt), seconds
 

@@ -7,6 +7,7 @@ from rljax.training.families.evolution import Evolution
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
 from rljax.training.families.prefix_values import PrefixValues
+from rljax.training.families.reward import RewardModel
 from rljax.training.families.supervised import Supervised
 from rljax.training.families.tree import TreeRollouts
 from rljax.training.families.windowed import WindowedPolicyGradient
@@ -16,6 +17,7 @@ FAMILY_CLASSES: dict[str, type[Family]] = {
     "preference": Preference,
     "evidence": Evidence,
     "evolution": Evolution,
+    "reward": RewardModel,
 }
 
 # Policy gradients by the choice "rollouts".
