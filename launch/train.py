@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> None:
     from rljax.config.load import load_config
     from rljax.rewards.pool import ScoringError
     from rljax.training.loop import run
-    from rljax.training.step_log import NonFiniteError
     from rljax.training.run.workdir import default_workdir
+    from rljax.training.step_log import NonFiniteError
 
     try:
         config = load_config(files[0], overrides)
