@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
     options, overrides, smoke = parse(arguments)
     use_all_cores()
     from rljax.rewards.pool import ScoringError
-    from rljax.training.loop import NonFiniteError
+    from rljax.training.step_log import NonFiniteError
 
     try:
         if "summary" in options:

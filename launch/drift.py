@@ -103,7 +103,7 @@ def _read_run(path: Path) -> tuple[Tensors, dict[str, str]]:
             f"No {step.parents[2] / 'config.json'}: a checkpoint must lie in the folder of a run, "
             "as WORKDIR/checkpoints/STAGE[/STEP]."
         )
-    network = Network.create(recorded_network(config))
+    network = Network.create(recorded_network(config, step))
     start = Source(str(step), config["seed"])
     check_start(start, network)
     shards = math.gcd(network.config.width, len(jax.devices()))

@@ -42,7 +42,7 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str) -> None:
         )
     path, tags = config["tokenizer"]["path"], tuple(config["tokenizer"]["special_tokens"])
     tokenizer = load_tokenizer(path, tags)
-    network = Network.create(recorded_network(config))
+    network = Network.create(recorded_network(config, step))
     start = Source(str(step), config["seed"])
     check_start(start, network)
     own_tokenizer = None

@@ -92,7 +92,7 @@ def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
     folders = [config["model"]["init_from"], tokenizer or section["path"]]
     turn, opening = section["chat_turn"], section["chat_generation_prompt"]
     loaded = load_tokenizer(folders[1], tuple(section["special_tokens"]))
-    network = Network.create(recorded_network(config))
+    network = Network.create(recorded_network(config, step))
     return Model(
         network=network,
         params=_params(Source(str(step), config["seed"]), network, mesh),

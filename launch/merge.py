@@ -72,7 +72,7 @@ class Model(NamedTuple):
                 f"No {step.parents[2] / 'config.json'}: a checkpoint must lie in the folder of a "
                 "run, as WORKDIR/checkpoints/STAGE[/STEP]."
             )
-        return cls(step, recorded_network(run), run)
+        return cls(step, recorded_network(run, step), run)
 
     @property
     def dtype(self) -> str:

@@ -25,8 +25,9 @@ def main(arguments: list[str]) -> None:
     # Imported late, so that the above is instant.
     from rljax.config.load import load_config
     from rljax.rewards.pool import ScoringError
-    from rljax.training.loop import NonFiniteError, run
+    from rljax.training.loop import run
     from rljax.training.run.workdir import default_workdir
+    from rljax.training.step_log import NonFiniteError
 
     try:
         config = load_config(files[0], overrides)

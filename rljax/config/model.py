@@ -80,8 +80,19 @@ def _checkpoint(folder: str) -> ModelConfig | None:
     """
     if is_pretrained(folder):
         return read_config(folder)
-    config = run_config(find_step(folder))
-    return recorded_network(config) if config else None
+    step = find_step(folder)
+    config = run_config(step)
+    return recorded_network(config, step) if config else None
+
+
+def model_of_role(folder: str, policy: ModelConfig) -> ModelConfig:
+    """The network of a folder that a stage reads besides its policy, in the policy's precision.
+
+    A run's checkpoint without a config.json is taken for one of the policy's network.
+    """
+    settings = ("dtype", "param_dtype", "attention", "decode_attention", "remat")
+    found = _checkpoint(folder) or policy
+    return dataclasses.replace(found, **{name: getattr(policy, name) for name in settings})
 
 
 def _small(given: Mapping[str, Any], tokenizer_size: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from rljax.config.batch import batch_sizes
 from rljax.config.checks import check_combinations
+from rljax.config.graph import given_models
 from rljax.config.stage import Stage
 from rljax.registry import Objective, Reads, resolve_objective
 from rljax.registry.objective import options
@@ -47,6 +48,9 @@ def resolve_stage(name: str, section: ConfigDict) -> Stage:
         stop_strings=tuple(values["sampling"].get("stop_strings", ())),
         data=values["data"],
         critic=values["critic"],
+        start_from=section.start_from,
+        network={"head": section.network.head} if section.network.head else {},
+        models=given_models(section.models, f"{where}.models"),
         optimizer={
             key: value for key, value in section.optimizer.to_dict().items() if value is not None
         },

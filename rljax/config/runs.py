@@ -33,9 +33,16 @@ def run_config(step: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def recorded_network(config: Mapping[str, Any]) -> ModelConfig:
-    """The network of a run, from its resolved config (training/run/context.py writes it)."""
-    fields = dict(config["network"])
+def recorded_network(config: Mapping[str, Any], step: Path) -> ModelConfig:
+    """The network of a checkpoint, from the resolved config of its run.
+
+    Args:
+        config: as training/run/context.py writes it; a stage records what its network has besides
+            that of the run, such as another head.
+        step: WORKDIR/checkpoints/STAGE/STEP.
+    """
+    stage = config.get(step.parent.name, {})
+    fields = {**config["network"], **stage.get("network", {})}
     if fields["rope_scaling"]:
         fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])
     if fields["lora"]:

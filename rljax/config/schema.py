@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rljax.models.config import CHOICES
 from rljax.registry import FAMILIES, field_doc, objective_fields
 
 
@@ -315,13 +316,16 @@ STAGE_DATA: Section = {
         ),
     ),
     "path": Field(None, "jsonl, parquet: the file", value_type=str),
+    "heldout_path": Field(
+        None, "reward: held-out pairs; '': the last tenth of the file", value_type=str
+    ),
     "limit": Field(
         None, "supervised: use the first so many demonstrations", value_type=int, minimum=1
     ),
     "row_tokens": Field(None, "supervised: S, tokens of a packed row", value_type=int, minimum=2),
     "packed": Field(None, "supervised: several demonstrations in a row", value_type=bool),
     "max_completion_tokens": Field(
-        None, "preference: T of a completion", value_type=int, minimum=1
+        None, "preference, reward: T of a completion", value_type=int, minimum=1
     ),
     "max_answer_tokens": Field(
         None, "evidence: tokens of a reference answer", value_type=int, minimum=1
@@ -360,9 +364,52 @@ def objective_section() -> Section:
     return fields
 
 
+NETWORK: Section = {
+    "head": Field(
+        None,
+        "of the stage's network, on the trunk of config.model; by default that of what it starts "
+        "from",
+        value_type=str,
+        choices=CHOICES["head"],
+    ),
+}
+
+START = "a stage before this one, model (what config.model says), CHECKPOINTS/STAGE[/STEP] of "
+START += "another run, or a published folder"
+
+# The models that a stage reads besides its policy.
+MODELS: Section = {
+    "reference": {
+        "start_from": Field(None, f"{START}; by default what the stage starts from", value_type=str)
+    },
+    "value": {
+        "start_from": Field(
+            None,
+            f"critic with trunk='separate': {START}; by default the policy's trunk and a zero head",
+            value_type=str,
+        )
+    },
+    "reward": {
+        "start_from": Field(
+            None, f"whose score of a sample is its reward: {START}; by default none", value_type=str
+        ),
+        "weight": Field(None, "factor of its scores (default 1)", value_type=float),
+        "text_weight": Field(
+            None, "factor of config.scoring's rewards, added (default 0)", value_type=float
+        ),
+    },
+    "teacher": {"start_from": Field(None, f"{START}; by default none", value_type=str)},
+    "judge": {"start_from": Field(None, f"{START}; by default none", value_type=str)},
+}
+
 STAGE: Section = {
     "method": Field("", "a row of the method table (launch/methods.py)"),
     "steps": Field(100, "steps of the stage", minimum=1),
+    "start_from": Field(
+        "", "a stage before this one, or model (what config.model says); '': the one before"
+    ),
+    "network": NETWORK,
+    "models": MODELS,
     "reference_kl": Field(
         None, "log the KL to the stage's start (one more forward)", value_type=bool
     ),

@@ -61,6 +61,9 @@ class Stage:
     data: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     critic: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    start_from: str = ""  # "": the stage before it (config/graph.py)
+    network: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # beyond config.model
+    models: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # by role
 
     @property
     def online(self) -> bool:
@@ -93,4 +96,7 @@ class Stage:
             "data": dict(self.data),
             "optimizer": dict(self.optimizer),
             **({"critic": dict(self.critic)} if self.critic else {}),
+            **({"start_from": self.start_from} if self.start_from else {}),
+            **({"network": dict(self.network)} if self.network else {}),
+            **({"models": {k: dict(v) for k, v in self.models.items()}} if self.models else {}),
         }

@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.data import check_data
+from rljax.config.graph import resolve_graph
 from rljax.config.ranges import check_ranges
 from rljax.config.resolve import resolve_stage
 from rljax.config.schema import check_stages, schema_for
@@ -22,7 +23,7 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     check_ranges(schema_for(tuple(config.stages)), config, "config")
     check_data(config.data)
     _check_chat(config.tokenizer)
-    return tuple(resolve_stage(name, config[name]) for name in config.stages)
+    return resolve_graph([resolve_stage(name, config[name]) for name in config.stages])
 
 
 def _check_chat(tokenizer: ConfigDict) -> None:

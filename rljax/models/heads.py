@@ -3,9 +3,12 @@
 `segment_ids` alone say what is a token: rows may be padded on either side, with any id.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.models.lora import without_adapters
 from rljax.models.network import Network, Params
 from rljax.models.transformer import Transformer
 
@@ -69,6 +72,12 @@ def process_rewards(
     values = token_values(network, params, tokens, positions, segment_ids)
     at_steps = jnp.take_along_axis(values, jnp.maximum(steps, 0)[..., None], axis=1)
     return jnp.where(steps[..., None] >= 0, at_steps, 0.0)
+
+
+def value_network(policy: Network) -> Network:
+    """The network of a value model beside a policy: its trunk without adapters, one score."""
+    config = without_adapters(policy).config
+    return Network.create(dataclasses.replace(config, head="value", head_outputs=1, head_bias=True))
 
 
 def _bound(network: Network, params: Params) -> Transformer:

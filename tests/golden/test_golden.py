@@ -61,6 +61,7 @@ PASSING = {
     "policy-gradient-trl": 34,
     "policy-gradient-tunix": 21,
     "ppo": 46,
+    "reward-models": 5,
     "sft-variants": 1,
     "spo": 28,
     "steer": 16,

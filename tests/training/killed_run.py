@@ -27,7 +27,7 @@ PLACES = {
     "rollout": ["rljax.training.collect.sampled:sample_texts"],
     "scoring": ["rljax.rewards.pool:Scorer.score"],
     "update": ["rljax.training.loop:put_rows"],
-    "flush": ["rljax.training.loop:StepLog.flush"],
+    "flush": ["rljax.training.step_log:StepLog.flush"],
     "record": ["rljax.training.loop:write_rollout"],
     "evaluation": ["rljax.training.evaluation:sample_texts"],
     "stage": ["rljax.training.loop:Runner.train_stage"],

@@ -13,7 +13,7 @@ import pytest
 from rljax.reporting.files import read_rows
 from rljax.training import loop
 from rljax.training.families.policy_gradient import PolicyGradient
-from rljax.training.loop import NonFiniteError
+from rljax.training.step_log import NonFiniteError
 
 HERE = Path(__file__).parent
 

@@ -12,7 +12,7 @@ from rljax.objectives.metrics import SumCount
 from rljax.reporting.files import read_rows
 from rljax.reporting.glossary import METRICS
 from rljax.training import loop
-from rljax.training.loop import mean_metrics
+from rljax.training.step_log import mean_metrics
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.joinpath("configs").rglob("*.py"))

@@ -1,7 +1,7 @@
 """Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
 
 `:grpo`, `:dpo`, `:dpo_file` and `:jepo` warm up on demonstrations first; `:reinforce` starts from
-nothing.
+nothing; `:rlhf` is a graph of three stages.
 The files lie next to the workdir, in the folder that `write_data` filled.
 """
 
@@ -90,6 +90,26 @@ def get_config(arg: str = "grpo") -> ConfigDict:
             data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
             batch=dict(sequences_per_update=16),
         )
+    elif arg == "rlhf":
+        # Both later stages start from the warm-up; the last takes its reward and its critic from
+        # the one between.
+        c.stages = ("warmup", "rm", "ppo")
+        c.rm = dict(
+            method="bradley_terry",
+            steps=4,
+            network=dict(head="reward"),
+            data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
+            batch=dict(sequences_per_update=16, sequences_per_micro_batch=8),
+            optimizer=dict(learning_rate=1e-2),
+        )
+        c.ppo = dict(
+            rollouts,
+            method="ppo",
+            start_from="warmup",
+            models=dict(reward=dict(start_from="rm"), value=dict(start_from="rm")),
+        )
+        c.ppo.steps = 3
+        c.ppo.batch.sequences_per_update = 16
     elif arg == "jepo":
         c.jepo = dict(rollouts, method="jepo", data=dict(max_answer_tokens=4))
     else:

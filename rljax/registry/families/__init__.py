@@ -19,6 +19,7 @@ of its objective is a keyword of a part, or a line in `fields` and `docs`.
 | `preference.py` | learning from pairs |
 | `evidence.py` | learning from reference answers |
 | `evolution.py` | learning from a verifier, by perturbed parameters |
+| `reward.py` | learning what is good, from pairs |
 """
 
 from rljax.registry.families.description import Family, Reads, Together
@@ -26,10 +27,12 @@ from rljax.registry.families.evidence import EVIDENCE
 from rljax.registry.families.evolution import EVOLUTION
 from rljax.registry.families.policy_gradient import POLICY_GRADIENT
 from rljax.registry.families.preference import PREFERENCE
+from rljax.registry.families.reward import REWARD
 from rljax.registry.families.supervised import SUPERVISED
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (SUPERVISED, POLICY_GRADIENT, PREFERENCE, EVIDENCE, EVOLUTION)
+    family.name: family
+    for family in (SUPERVISED, POLICY_GRADIENT, PREFERENCE, REWARD, EVIDENCE, EVOLUTION)
 }
 
 __all__ = ["FAMILIES", "Family", "Reads", "Together"]

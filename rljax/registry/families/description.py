@@ -94,6 +94,7 @@ class Family:
 
         group_baselines: choice -> options whose baseline is the prompt's other samples; they need
             two at least.
+        scored: whether rewards score its samples, those of models among them.
         heads: heads of the networks that it trains (models/config.py).
         causal: attention masks of these networks.
         device_loop: whether training/device_loop/ can run it.
@@ -121,6 +122,7 @@ class Family:
     row_slots: str = ""
 
     group_baselines: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
+    scored: bool = False
     heads: tuple[str, ...] = ("language_model",)
     causal: tuple[bool, ...] = (True,)
     device_loop: bool = False

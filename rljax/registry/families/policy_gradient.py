@@ -207,6 +207,7 @@ POLICY_GRADIENT = Family(
     },
     together=Together(in_batch=1, in_row=None),
     group_baselines={"advantage": NEEDS_GROUPS},
+    scored=True,
     device_loop=True,
     checks=("policy_gradient",),
 )

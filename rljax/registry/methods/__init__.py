@@ -8,6 +8,7 @@ from rljax.registry.methods import (
     evolution,
     off_policy,
     preference,
+    reward,
     supervised,
     token_level,
 )
@@ -21,6 +22,7 @@ METHODS: dict[str, Method] = {
         critic,
         off_policy,
         preference,
+        reward,
         evidence,
         evolution,
     )

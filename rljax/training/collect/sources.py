@@ -19,7 +19,8 @@ from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.grouped import step_group
 from rljax.training.collect.prefix_values import PrefixValues
 from rljax.training.collect.prompts import ShuffledPrompts
-from rljax.training.collect.rollouts import Samples, score_texts
+from rljax.training.collect.rewards import make_reward
+from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import Annotator, SampledExperience, WholeRollouts
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
@@ -48,7 +49,7 @@ def policy_gradient_source(
     """
     objective, batch = stage.objective, stage.batch
     key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
-    prompts, reward = shuffled_problems(context), functools.partial(score_texts, context)
+    prompts, reward = shuffled_problems(context), make_reward(context, stage).score
     if objective.choices["rollouts"] == "windows":
         window = min(objective.values["window_tokens"], stage.max_new_tokens)
         engine = stage_engine(context, stage, samples=1, max_new_tokens=window)

@@ -10,6 +10,7 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | `preference.py` | pairs of a chosen and a rejected completion |
 | `evidence.py` | reference answers |
 | `evolution.py` | scores of a population, without a gradient |
+| `reward.py` | reward models, from pairs |
 | `table.py` | which class a stage's family is |
 | `first_step.py` | the start of LoRA-SB, from a family's first batch |
 """
@@ -23,6 +24,7 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.training.collect.experience import Experience, ExperienceSource, Policy
+from rljax.training.families.first_step import needs_first_step, take_first_step
 from rljax.training.run.context import Context
 from rljax.training.update.rows import Rows
 from rljax.training.update.state import Extra, TrainState
@@ -42,9 +44,15 @@ class StepBatches(NamedTuple):
 class Family:
     """A stage's way to learn. The base class has what most of them share."""
 
-    context: Context
+    context: Context  # of the stage
     stage: Stage
     source: ExperienceSource
+    # Of `evaluate`: a share by which the best checkpoint of the stage is known.
+    best_metric = "accuracy_greedy"
+    # Metrics that count updates which were not made, the policy's first.
+    skip_metrics: tuple[str, ...] = ("updates_skipped",)
+    # First updates of the stage that leave the policy, and its learning rate, where they are.
+    idle_updates = 0
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
@@ -89,6 +97,42 @@ class Family:
             rounding_key=rounding_key,
             extra=self.extra(self.context, self.stage),
         )
+
+    def first_state(self, state: TrainState, learning_rate: Array) -> TrainState:
+        """What the first step starts from, given the fresh state of the stage.
+
+        Adapters of LoRA-SB take their bases from the first batch; a run that is killed before its
+        first checkpoint takes them again.
+
+        Args:
+            state: of a stage without a checkpoint.
+            learning_rate: [] f32, of the first update.
+        """
+        if not needs_first_step(self.context.network, state.params):
+            return state
+        experience, _ = self.source.collect(self.policy(state, 1), self.source.first_state(), 1)
+        _, first = self.batches(state, experience, 1)
+        return take_first_step(
+            self.context,
+            state,
+            first.batches[0],
+            loss_fn=self.loss_fn,
+            prepare=self.prepare,
+            learning_rate=learning_rate,
+            micro_batches=self.stage.batch.micro_batches,
+        )
+
+    def evaluate(
+        self, state: TrainState, heldout: Callable[[Params], dict[str, float]]
+    ) -> dict[str, float]:
+        """How good the stage's model is; one of the metrics is `best_metric`.
+
+        Args:
+            state: of the stage.
+            heldout: judges all parameters of a policy by its answers to the run's held-out problems
+                (training/evaluation.py).
+        """
+        return heldout(self.context.full(state.params))
 
     def before_update(self, state: TrainState, batch: Rows, batches: StepBatches) -> None:
         """Called before each update of a recorded step, with the state that it starts from."""

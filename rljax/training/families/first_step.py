@@ -4,43 +4,61 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.config.stage import Stage
-from rljax.models.lora import combine, flatten, projections, silver_bullet, unflatten
+from rljax.models.lora import (
+    adapters_are_zero,
+    combine,
+    flatten,
+    projections,
+    silver_bullet,
+    unflatten,
+)
 from rljax.models.network import Network, Params
 from rljax.parallel.rules import put_rows, replicated
-from rljax.training.families import Family
 from rljax.training.run.context import Context
+from rljax.training.update.rows import Rows
 from rljax.training.update.state import TrainState
-from rljax.training.update.train_step import Batch, LossFn, loss_and_gradient
+from rljax.training.update.train_step import Batch, LossFn, PrepareFn, loss_and_gradient
+
+
+def needs_first_step(network: Network, params: Params) -> bool:
+    """Whether the adapters of a state are those of LoRA-SB and have not been made yet."""
+    lora = network.config.lora
+    return lora is not None and lora.kind == "lora_sb" and adapters_are_zero(params)
 
 
 def take_first_step(
-    context: Context, stage: Stage, family: Family, state: TrainState, learning_rate: Array
+    context: Context,
+    state: TrainState,
+    rows: Rows,
+    *,
+    loss_fn: LossFn,
+    prepare: PrepareFn,
+    learning_rate: Array,
+    micro_batches: int,
 ) -> TrainState:
     """Replaces adapters that are zero by those of LoRA-SB (arXiv:2411.19557, section 3).
 
     The gradient is that of the batch of the stage's first update, as the frozen model would make
-    it; so a run that is killed before its first checkpoint starts the same way again.
+    it.
 
     Args:
-        context: with the frozen base.
-        stage: the first one.
-        family: of the stage.
+        context: of the stage, with the frozen base.
         state: fresh.
+        rows: the batch.
+        loss_fn: see `LossFn`.
+        prepare: see `PrepareFn`.
         learning_rate: [] f32, of the first update.
+        micro_batches: parts of the batch.
     """
-    source = family.source
-    experience, _ = source.collect(family.policy(state, 1), source.first_state(), 1)
-    _, batches = family.batches(state, experience, 1)
-    rows = put_rows(batches.batches[0], context.mesh)
-    rows = jax.jit(family.prepare)(context.full(state.params), rows)
+    placed = put_rows(rows, context.mesh)
+    placed = jax.jit(prepare)(context.full(state.params), placed)
     adapters = lora_sb_init(
         context.network,
-        family.loss_fn,
+        loss_fn,
         context.full(state.params),
-        rows,
+        placed,
         step_size=learning_rate,
-        micro_batches=stage.batch.micro_batches,
+        micro_batches=micro_batches,
     )
     shardings = flatten(context.network.shardings(context.mesh))
     leaves = flatten(state.params)

@@ -52,12 +52,15 @@ class Detail(NamedTuple):
 class PolicyGradient(Family):
     """Methods that compare samples of the policy by what a verifier says of them."""
 
+    skip_metrics = ("updates_skipped", "critic/updates_skipped")
+
     def __init__(
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
         self.objective = stage.objective
         self.first_step = first_step  # steps of earlier stages: noise is drawn by run, not by stage
+        self.idle_updates = stage.critic.get("warmup_updates", 0)  # of the critic alone
         self.likelihood = likelihood_of(stage)
         self.learner = compiled_learner(context, stage)
         self.noise_key = purpose_key(context.config.seed, Purpose.SELECTION)

@@ -6,6 +6,7 @@ from rljax.training.families.evidence import Evidence
 from rljax.training.families.evolution import Evolution
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
+from rljax.training.families.reward import RewardModel
 from rljax.training.families.supervised import Supervised
 
 FAMILY_CLASSES: dict[str, type[Family]] = {
@@ -14,6 +15,7 @@ FAMILY_CLASSES: dict[str, type[Family]] = {
     "preference": Preference,
     "evidence": Evidence,
     "evolution": Evolution,
+    "reward": RewardModel,
 }
 
 

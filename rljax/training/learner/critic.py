@@ -15,7 +15,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from rljax.models.lora import without_adapters
+from rljax.models.heads import value_network
 from rljax.models.network import Network, Params
 from rljax.objectives.parts import apply
 from rljax.parallel.rules import replicated
@@ -59,10 +59,7 @@ class Critic:
                 "trunk='separate' would train a whole second model beside adapters on a frozen "
                 "one: set trunk='shared' (config.<stage>.critic.trunk, config.model.lora)."
             )
-        config = dataclasses.replace(
-            without_adapters(policy).config, head="value", head_outputs=1, head_bias=True
-        )
-        return cls(policy, Network.create(config), optimizer, loss, settings, micro_batches)
+        return cls(policy, value_network(policy), optimizer, loss, settings, micro_batches)
 
     def first_params(self, params: Params) -> Params:
         """Zero head, so that every value is 0 first; and a copy of the policy's trunk."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import operator
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,10 @@ from rljax.models.lora import flatten, has_adapters, split_frozen, unflatten
 from rljax.models.network import Network, Params
 from rljax.training.update.state import TrainState
 
-BEST = "accuracy_greedy"
-
 # Item of a checkpoint: the state of the source of experience (training/collect/experience.py).
 SOURCE = "source"
 
-# Accuracy of a checkpoint that was not evaluated: below every real one.
+# The best metric of a checkpoint that was not evaluated: below every real one, a share.
 NOT_EVALUATED = -1.0
 
 
@@ -34,16 +33,21 @@ class Checkpoints:
     under a temporary name and renamed when complete, so that a killed run leaves whole ones only.
     """
 
-    def __init__(self, folder: Path, *, keep: int) -> None:
+    def __init__(self, folder: Path, *, keep: int, best_metric: str = "accuracy_greedy") -> None:
         """Opens the folder, making it if needed; `keep` latest and the best are kept.
 
+        Args:
+            folder: of the stage.
+            keep: latest checkpoints.
+            best_metric: a share of held-out problems by which the best one is known.
+
         Raises:
-            ValueError: if the accuracy of a checkpoint in it cannot be read.
+            ValueError: if the metric of a checkpoint in it cannot be read.
         """
-        self.folder = Path(folder).absolute()
-        accuracy = lambda metrics: metrics[BEST]  # noqa: E731
+        self.folder, self.best_metric = Path(folder).absolute(), best_metric
+        judged = operator.itemgetter(best_metric)
         keep_policy = policies.AnyPreservationPolicy(
-            [policies.LatestN(keep), policies.BestN(get_metric_fn=accuracy, n=1)]
+            [policies.LatestN(keep), policies.BestN(get_metric_fn=judged, n=1)]
         )
         _check_metrics(self.folder)
         self.manager = ocp.CheckpointManager(
@@ -56,7 +60,7 @@ class Checkpoints:
             },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=keep_policy,
-                best_fn=accuracy,  # without it orbax writes no metrics: a resumed run knew no best
+                best_fn=judged,  # without it orbax writes no metrics: a resumed run knew no best
                 cleanup_tmp_directories=True,  # what a killed run was writing
             ),
         )
@@ -74,8 +78,8 @@ class Checkpoints:
         Args:
             step: of the stage.
             state: after it.
-            note: JSON-able.
-            accuracy: on held-out problems; None where it was not measured.
+            note: kept beside it, JSON-able.
+            accuracy: its best metric; None where it was not evaluated.
             source_state: of the source of experience, NumPy arrays; it may have none.
         """
         if step in self.manager.all_steps():
@@ -86,7 +90,7 @@ class Checkpoints:
         self.manager.save(
             step,
             args=ocp.args.Composite(**items),
-            metrics={BEST: NOT_EVALUATED if accuracy is None else accuracy},
+            metrics={self.best_metric: NOT_EVALUATED if accuracy is None else accuracy},
         )
 
     def latest(self) -> int | None:
@@ -94,7 +98,7 @@ class Checkpoints:
         return self.manager.latest_step()
 
     def best(self) -> int | None:
-        """The step with the highest held-out accuracy of those kept; of equals, the last one."""
+        """The step with the highest best metric of those kept; of equals, the last one."""
         return self.manager.best_step()
 
     def note(self, step: int) -> dict[str, Any]:
@@ -166,13 +170,13 @@ class Checkpoints:
 
 def holds_adapters(where: Path) -> bool:
     """Whether a checkpoint has no more than adapters, and heads, on a frozen base."""
-    return has_adapters(_stored_params(where))
+    return has_adapters(stored_params(where))
 
 
 def check_params(where: Path, network: Network) -> None:
     """Raises ValueError unless the checkpoint's parameters are those of the network's state."""
     expected, _ = split_frozen(network.shapes)
-    _check_shapes({"params": _stored_params(where)}, {"params": expected}, where)
+    _check_shapes({"params": stored_params(where)}, {"params": expected}, where)
 
 
 def read_note(where: Path) -> dict[str, Any]:
@@ -219,8 +223,8 @@ def restore_params(
         raise _damaged(where, error) from error
 
 
-def _stored_params(where: Path) -> Any:
-    """The description of a checkpoint's parameters, nested as they are."""
+def stored_params(where: Path) -> Any:
+    """The description of a checkpoint's parameters, nested as they are; nothing is read."""
     try:
         with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
             return checkpointer.metadata(where / "state").item_metadata.tree["params"]

@@ -1,7 +1,7 @@
 """What the stages of a run share."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from rljax.config.graph import resolve_networks
 from rljax.config.mesh import check_mesh, check_row_lengths
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
@@ -16,13 +17,14 @@ from rljax.config.validate import plain, resolved_dict
 from rljax.data.chat import PlainTemplate, render_chat
 from rljax.data.sources import ProblemSource, open_source
 from rljax.data.tokenizers import Tokenizer, check_round_trip, load_tokenizer
-from rljax.models.config import ModelConfig
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.lora import (
     check_rank,
     combine,
     drop_adapters,
+    flatten,
     has_adapters,
+    unflatten,
     without_adapters,
 )
 from rljax.models.network import Network, Params
@@ -38,6 +40,7 @@ from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
 from rljax.training.run.layout import choose_layouts
+from rljax.training.run.models import Model, check_models, stage_networks
 from rljax.training.run.start import Source, check_start
 from rljax.training.update.likelihood import check_likelihoods
 from rljax.training.update.logprobs import Statistics, make_score, make_statistics
@@ -67,6 +70,21 @@ class Context:
     scorer: Scorer
     stop_tokens: tuple[int, ...] = ()  # that end a completion, besides the tokenizer's eos
     frozen: Params = dataclasses.field(default_factory=dict, repr=False)  # shared by all stages
+    # By stage, and of a stage by role (run/models.py).
+    networks: Mapping[str, Network] = dataclasses.field(default_factory=dict, repr=False)
+    models: Mapping[str, Model] = dataclasses.field(default_factory=dict, repr=False)
+
+    def of(self, stage: str) -> "Context":
+        """The surroundings of a stage: `network` is the one that it trains."""
+        return self.with_network(self.networks.get(stage, self.network))
+
+    def with_network(self, network: Network) -> "Context":
+        """The same with another head on the trunk; what is frozen is shared."""
+        if network is self.network:
+            return self
+        known = flatten(network.shapes)
+        frozen = {path: leaf for path, leaf in flatten(self.frozen).items() if path in known}
+        return dataclasses.replace(self, network=network, frozen=unflatten(frozen))
 
     def resolved(self) -> dict[str, Any]:
         """The config as saved with the run: every default, the mesh, the shape of the network.
@@ -264,6 +282,7 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         heldout_problems=heldout,
         scorer=scorer,
         stop_tokens=tuple(dict.fromkeys(stops)),
+        networks=stage_networks(network, stages),
     )
 
 
@@ -283,29 +302,15 @@ def build_network(
     """
     model = resolve_model(config.model, tokenizer_size)
     model.check_mesh(dict(mesh.shape))
+    stages = choose_layouts(config, resolve_networks(model, stages), model, mesh)
     check_likelihoods(stages, model)
-    check_trainable(model)
-    stages = choose_layouts(config, stages, model, mesh)
     check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)
     check_row_lengths(stages, mesh.shape, config.data.max_prompt_tokens)
     network = Network.create(model)
     check_rank(network)
     check_start(Source.of(config), network)
+    check_models(network, stages, config.seed, mesh)
     return network, stages
-
-
-def check_trainable(model: ModelConfig) -> None:
-    """Raises ValueError for networks that the families of training cannot use."""
-    if not model.causal:
-        raise ValueError(
-            "causal=False: a bidirectional model sees the tokens that it is asked to predict; its "
-            "training is not built yet (config.model.causal, config.model.init_from)."
-        )
-    if model.head != "language_model":
-        raise ValueError(
-            f"The checkpoint has a {model.head} head; policies need a language model, and training "
-            "of other heads is not built yet (config.model.init_from)."
-        )
 
 
 def checked_count(records: Sequence[Record]) -> int:

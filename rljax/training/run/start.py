@@ -4,6 +4,7 @@ With adapters nothing frozen is ever saved: a process makes it again from the sa
 later run can start from adapters alone, each checkpoint's note says where its base came from.
 """
 
+import dataclasses
 import functools
 from collections.abc import Collection
 from pathlib import Path
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 
 from rljax.config.runs import find_step
 from rljax.models.frozen_base import quantised_in_parts, quantiser
-from rljax.models.lora import ADAPTER, flatten, split_frozen, without_adapters
+from rljax.models.lora import flatten, split_frozen, unflatten, without_adapters
 from rljax.models.network import Leaves, Network, Params
 from rljax.models.pretrained import check_tensors, is_pretrained, load_params
 from rljax.sampling.keys import Purpose, purpose_key
@@ -24,6 +25,7 @@ from rljax.training.run.checkpoints import (
     holds_adapters,
     read_note,
     restore_params,
+    stored_params,
 )
 
 
@@ -71,7 +73,7 @@ def check_start(source: Source, network: Network) -> None:
         return check_tensors(source.init_from, network)
     where = find_step(source.init_from)
     if not holds_adapters(where):
-        check_params(where, without_adapters(network))
+        check_params(where, with_stored_head(where, without_adapters(network)))
     elif network.config.lora is None:
         raise ValueError(
             f"The checkpoint {where} holds adapters on a frozen base, and this model has none: "
@@ -79,12 +81,14 @@ def check_start(source: Source, network: Network) -> None:
             "(config.model.lora, config.model.init_from)."
         )
     else:
-        check_params(where, network)
+        check_params(where, with_stored_head(where, network))
         check_start(_base_of(where), without_adapters(network))
 
 
 def load_start(source: Source, network: Network, mesh: Mesh) -> tuple[Params, Params]:
     """Makes or reads all parameters, in their sharding.
+
+    A checkpoint with another head gives its trunk; the head is drawn.
 
     A base in int8 or nf4 is quantised matrix by matrix (all layers of one projection) as these are
     made or read: no more than one of them is on the devices in `param_dtype` at a time.
@@ -103,19 +107,54 @@ def load_start(source: Source, network: Network, mesh: Mesh) -> tuple[Params, Pa
     where = find_step(source.init_from)
     if holds_adapters(where):
         _, frozen = load_start(_base_of(where), network, mesh)
-        return restore_params(where, network, mesh), frozen
+        return load_trained(where, source.key, network, mesh), frozen
     read = functools.partial(_read_or_draw, where, source.key, network, mesh)
     return split_frozen(quantised_in_parts(network, mesh, read))
+
+
+def load_trained(where: Path, key: Array, network: Network, mesh: Mesh) -> Params:
+    """The parameters of a state, from a checkpoint of a network with this trunk.
+
+    Args:
+        where: the folder of one step; holds adapters exactly where the network has some.
+        key: draws a head that the checkpoint does not hold.
+        network: whose parameters.
+        mesh: to place them on.
+
+    Raises:
+        ValueError: if the checkpoint is damaged or holds another trunk.
+    """
+    return unflatten(
+        _read_or_draw(where, key, network, mesh, flatten(split_frozen(network.shapes)[0]))
+    )
+
+
+def with_stored_head(where: Path, network: Network) -> Network:
+    """The network with the head that a checkpoint has, as far as its arrays tell."""
+    stored, config = flatten(stored_params(where)), network.config
+    if ("head",) not in stored:
+        described = {"head": "language_model", "head_outputs": 1, "head_bias": False}
+    else:
+        described = {
+            # All other heads have the same arrays.
+            "head": "reward" if config.head == "language_model" else config.head,
+            "head_outputs": stored[("head",)].shape[-1],
+            "head_bias": ("head_bias",) in stored,
+        }
+    found = dataclasses.replace(config, **described)
+    return network if found == config else Network.create(found)
 
 
 def _read_or_draw(
     where: Path, key: Array, network: Network, mesh: Mesh, paths: Collection[tuple[str, ...]]
 ) -> Leaves:
-    """Parameters of a checkpoint without adapters, and fresh adapters."""
-    adapters = [path for path in paths if path[-1] in ADAPTER]
-    stored = [path for path in paths if path not in adapters]
-    read = restore_params(where, without_adapters(network), mesh, stored)
-    return flatten(read) | network.draw(key, mesh, adapters)
+    """Parameters of a checkpoint; what it does not hold, adapters and a head, is drawn."""
+    bare = network if holds_adapters(where) else without_adapters(network)
+    source = with_stored_head(where, bare)
+    known = flatten(source.shapes)
+    stored = [path for path in paths if path in known]
+    read = restore_params(where, source, mesh, stored)
+    return flatten(read) | network.draw(key, mesh, [path for path in paths if path not in known])
 
 
 def _base_of(where: Path) -> Source:

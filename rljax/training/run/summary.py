@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rljax.config.graph import start_of
 from rljax.config.stage import Stage
 from rljax.reporting.files import read_rows
 
@@ -15,24 +16,31 @@ def summarise(
     """Figures for WORKDIR/summary.json.
 
     heldout_accuracy_before is the greedy accuracy at the start of the last stage (after the
-    warm-up, where there is one), heldout_accuracy_after that at its end.
+    warm-up, where there is one), heldout_accuracy_after that at its end. None where a stage is
+    judged by something else, such as a reward model.
     """
     rows = read_rows(workdir / "metrics.jsonl")
     timing = read_rows(workdir / "timing.jsonl")
     heldout = [row for row in rows if row["kind"] == "heldout"]
-    last = stages[-1].name
-    before = [r for r in heldout if r["stage"] != last or r["step"] == 0]
+    last, start = stages[-1].name, start_of(stages, len(stages) - 1)
+    before = [r for r in heldout if r["stage"] == start or (r["stage"] == last and r["step"] == 0)]
     after = [r for r in heldout if r["stage"] == last and r["step"] > 0]
     summary: dict[str, Any] = {
         "method": stages[-1].objective.method.name,
         "seed": seed,
-        "heldout_accuracy_before": before[-1]["accuracy_greedy"] if before else None,
-        "heldout_accuracy_after": after[-1]["accuracy_greedy"] if after else None,
+        "heldout_accuracy_before": _greedy(before),
+        "heldout_accuracy_after": _greedy(after),
         "wall_seconds": wall_seconds,
     }
     summary |= {f"heldout_{k}": v for k, v in after[-1].items() if "@" in k} if after else {}
     summary["stages"] = {stage.name: _stage_figures(stage.name, rows, timing) for stage in stages}
     return summary
+
+
+def _greedy(rows: Sequence[dict]) -> float | None:
+    """The greedy accuracy of the last evaluation of policies."""
+    found = [row["accuracy_greedy"] for row in rows if "accuracy_greedy" in row]
+    return found[-1] if found else None
 
 
 def _stage_figures(stage: str, rows: Sequence[dict], timing: Sequence[dict]) -> dict[str, float]:
@@ -41,6 +49,9 @@ def _stage_figures(stage: str, rows: Sequence[dict], timing: Sequence[dict]) -> 
     figures: dict[str, float] = {"steps": len(train)}
     shown = ("loss", "reward", "accuracy", "reward_accuracy", "bound", "updates_skipped")
     figures |= {name: train[-1][name] for name in shown if train and name in train[-1]}
+    judged = [row for row in rows if row["stage"] == stage and row["kind"] == "heldout"]
+    if judged and "reward_accuracy" in judged[-1]:
+        figures["heldout_reward_accuracy"] = judged[-1]["reward_accuracy"]
     for phase in ("sampling", "scoring", "update"):
         seconds = [row[phase] for row in timing if row["stage"] == stage and phase in row]
         if seconds:

@@ -1,0 +1,98 @@
+"""What the samples of a stage are worth: by verifiers of text, or by a model beside the policy."""
+
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from rljax.config.stage import Stage
+from rljax.parallel.rules import batch_sharding, put_rows
+from rljax.rewards.pool import Scores
+from rljax.training.collect.rollouts import Samples, score_texts
+from rljax.training.run.context import Context
+from rljax.training.update.rows import Rows, rollout_rows, take_rows
+from rljax.training.update.sequence_scores import make_scores
+
+# The label of a model's scores among the parts of a reward.
+PART = "reward_model"
+
+
+class Reward(Protocol):
+    """Scores samples."""
+
+    def score(self, samples: Samples) -> Scores:
+        """Scores of the N samples, in their order."""
+        ...
+
+
+class TextReward:
+    """The verifiers of config.scoring, in their pool of processes."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def score(self, samples: Samples) -> Scores:
+        """See `Scorer.score` (rewards/pool.py)."""
+        return score_texts(self.context, samples)
+
+
+class ModelReward:
+    """A reward model that reads the tokens of prompt and completion.
+
+        total = weight * score of the last token + text_weight * total of the texts
+
+    The verifiers are always asked: without a weight they tell how often samples are right, and add
+    nothing. A sample that they fail on has the score of the model, and the failure reward as the
+    other summand.
+    """
+
+    def __init__(self, context: Context, stage: Stage) -> None:
+        model, fields = context.models["reward"], stage.models["reward"]
+        self.text, self.mesh, self.params = TextReward(context), context.mesh, model.params
+        self.weight, self.text_weight = fields["weight"], fields["text_weight"]
+        # Of one pass; it divides over the devices that split rows.
+        self.rows_per_pass = stage.batch.sequences_per_micro_batch
+        self._score = jax.jit(
+            make_scores(model.network),
+            in_shardings=(model.shardings(context.mesh), batch_sharding(context.mesh)),
+            out_shardings=batch_sharding(context.mesh),
+        )
+
+    def score(self, samples: Samples) -> Scores:
+        """The composed reward; `parts` are those of the texts, then "reward_model"."""
+        texts = self.text.score(samples)
+        own = self.scores(samples)
+        total = self.weight * own + self.text_weight * texts.total
+        return texts._replace(
+            total=total.astype(np.float32), parts={**texts.parts, PART: own.astype(np.float32)}
+        )
+
+    def scores(self, samples: Samples) -> np.ndarray:
+        """[N] f32, the model's scores."""
+        rows = rollout_rows(
+            samples.prompts,
+            samples.prompt_mask,
+            np.asarray(samples.rollouts.tokens),
+            np.asarray(samples.rollouts.mask),
+            share_prompts=False,
+        )
+        count, size = len(rows["mask"]), self.rows_per_pass
+        passes = [
+            # The last pass is filled up with the last row, so that shapes stay the same.
+            self._pass(rows, np.minimum(np.arange(start, start + size), count - 1))
+            for start in range(0, count, size)
+        ]
+        return np.concatenate([np.zeros(0, np.float32), *jax.device_get(passes)])[:count]
+
+    def _pass(self, rows: Rows, index: np.ndarray) -> jax.Array:
+        return self._score(self.params, put_rows(take_rows(rows, index), self.mesh))
+
+
+def make_reward(context: Context, stage: Stage) -> Reward:
+    """What a stage is trained on: its reward model where it has one, else the verifiers.
+
+    Args:
+        context: of the stage, with the parameters of its models (run/stages.py).
+        stage: names the weights.
+    """
+    return ModelReward(context, stage) if "reward" in context.models else TextReward(context)

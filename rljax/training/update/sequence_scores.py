@@ -1,0 +1,57 @@
+"""What a value or reward head says of whole completions, in both layouts of rows."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.models.attention import GroupLayout
+from rljax.models.moe import Routing
+from rljax.models.network import Network, Params
+from rljax.training.update.train_step import Batch
+
+
+def completion_scores(
+    network: Network, params: Params, rows: Batch
+) -> tuple[Array, Routing | None]:
+    """The score at the last token of each completion, which is its eos where it ended by itself.
+
+    An empty completion is scored at the last token of its prompt.
+
+    Args:
+        network: with a head of one score a token.
+        params: all of its parameters, differentiated.
+        rows: tokens, positions, segment_ids i32 and mask bool in either layout (update/rows.py);
+            the True slots of a completion come first.
+
+    Returns:
+        f32 with the axes of the mask but the last, [N] for separate rows, [B, G] for group rows;
+        and the routing of the whole rows, where there are experts.
+    """
+    model, mask = network.bind(params), rows["mask"]
+    inputs = (rows["tokens"], rows["positions"], rows["segment_ids"])
+    length = mask.shape[-1]
+    if mask.ndim == 3:
+        samples = mask.shape[1]
+        layout = GroupLayout(rows["tokens"].shape[1] - samples * length, samples)
+        encoded = model(*inputs, group=layout)
+        prompt, own = layout.split(encoded.hidden)
+        before = jnp.broadcast_to(prompt[:, None, -1:], own[:, :, :1].shape)
+        hidden = jnp.concatenate([before, own], axis=2)
+    else:
+        encoded = model(*inputs)
+        hidden = encoded.hidden[:, -length - 1 :]
+    # Slot 0 is the prompt's last one, slot n the n-th token of the completion.
+    last = mask.sum(axis=-1, dtype=jnp.int32)[..., None, None]
+    scores = model.scores(jnp.take_along_axis(hidden, last, axis=-2))
+    return scores[..., 0, 0], encoded.routing
+
+
+def make_scores(network: Network) -> Callable[[Params, Batch], Array]:
+    """Builds scores(params, rows) -> the scores of `completion_scores`, without a gradient."""
+
+    def scores(params: Params, rows: Batch) -> Array:
+        return jax.lax.stop_gradient(completion_scores(network, params, rows)[0])
+
+    return scores

@@ -1,0 +1,134 @@
+"""Where stages and their models start: what is refused before a device is touched."""
+
+import dataclasses
+
+import pytest
+
+from rljax.config.graph import MODEL, resolve_networks, start_of
+from rljax.config.load import complete
+from rljax.config.validate import resolved_dict, validate
+from rljax.models.config import ModelConfig
+
+SHAPE = ModelConfig(vocab_size=16, layers=1, width=8, heads=2, kv_heads=1, head_dim=4, mlp_width=16)
+
+
+def config_of(**changes):
+    """SFT -> RM -> PPO; a change is "stage.field" -> value, or a whole section."""
+    pairs = dict(path="pairs.jsonl")
+    values = dict(
+        stages=("sft", "rm", "ppo"),
+        sft=dict(method="sft", data=dict(source="jsonl", path="demonstrations.jsonl")),
+        rm=dict(method="bradley_terry", network=dict(head="reward"), data=pairs),
+        ppo=dict(
+            method="ppo",
+            start_from="sft",
+            models=dict(reward=dict(start_from="rm"), value=dict(start_from="rm")),
+        ),
+    )
+    for name, value in changes.items():
+        stage, _, field = name.partition("__")
+        values[stage] = {**values[stage], field: value} if field else value
+    return complete(values)
+
+
+def test_the_chain_is_resolved():
+    config = config_of()
+    sft, rm, ppo = stages = validate(config)
+    assert [start_of(stages, index) for index in range(3)] == [MODEL, "sft", "sft"]
+    assert (sft.models, rm.models) == ({}, {})
+    assert ppo.models == {
+        "reward": {"weight": 1.0, "text_weight": 0.0, "start_from": "rm"},
+        "value": {"start_from": "rm"},
+    }
+    assert [stage.network for stage in resolve_networks(SHAPE, stages)] == [
+        {},
+        {"head": "reward", "head_outputs": 1, "head_bias": False},
+        {},
+    ]
+    saved = resolved_dict(config, resolve_networks(SHAPE, stages))
+    assert saved["rm"]["network"]["head"] == "reward" and saved["ppo"]["start_from"] == "sft"
+    # A stage that says nothing saves nothing: workdirs of a line of stages stay what they were.
+    assert not {"start_from", "network", "models"} & set(saved["sft"])
+
+
+def test_a_later_stage_may_start_from_the_model():
+    stages = validate(config_of(rm__start_from="model"))
+    assert start_of(stages, 1) == MODEL
+
+
+@pytest.mark.parametrize(
+    "changes, messages",
+    [
+        (dict(ppo__start_from="stf"), ["Unknown stage 'stf'", "'sft'?", "config.ppo.start_from"]),
+        (dict(sft__start_from="ppo"), ["'ppo' is a later stage", "config.sft.start_from"]),
+        (dict(rm__start_from="rm"), ["'rm' is the stage itself", "config.rm.start_from"]),
+        (
+            dict(ppo__models=dict(reward=dict(start_from="ppo"))),
+            ["'ppo' is the stage itself", "config.ppo.models.reward.start_from"],
+        ),
+        (
+            dict(ppo__models=dict(reward=dict(start_from="nowhere/sft"))),
+            ["neither an earlier stage ('model', 'sft', 'rm') nor a folder", "models.reward"],
+        ),
+        (
+            dict(ppo__models=dict(reward=dict(weight=2.0))),
+            ["config.ppo.models.reward.weight=2.0 is never read", "models.reward.start_from"],
+        ),
+        (
+            dict(ppo__models=dict(teacher=dict(start_from="sft"))),
+            ["models.teacher.start_from='sft' is never read by method 'ppo'", "teacher_logprobs"],
+        ),
+        (
+            dict(ppo__models=dict(judge=dict(start_from="rm"))),
+            ["models.judge.start_from='rm' is never read by method 'ppo'"],
+        ),
+        (
+            dict(rm__models=dict(reward=dict(start_from="sft"))),
+            ["never read by method 'bradley_terry'", "does not score whole samples"],
+        ),
+        (
+            dict(rm__models=dict(reference=dict(start_from="sft"))),
+            ["never read by method 'bradley_terry'", "config.rm.models.reference.start_from"],
+        ),
+        (
+            dict(ppo__critic=dict(trunk="shared")),
+            ["models.value.start_from='rm' is never read", "critic with a trunk of its own"],
+        ),
+        (dict(rm__network=dict(head="rewards")), ["Unknown head 'rewards'", "config.rm.network"]),
+        (dict(rm__data=dict(source="sampled_pairs")), ["cannot read source='sampled_pairs'"]),
+    ],
+)
+def test_refused(changes, messages):
+    with pytest.raises(ValueError) as caught:
+        validate(config_of(**changes))
+    for message in messages:
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes, shape, messages",
+    [
+        (
+            dict(rm__network={}),
+            {},
+            ["Stage 'rm'", "trains a network with the head 'reward'", "config.rm.network.head"],
+        ),
+        (
+            dict(ppo__start_from=""),
+            {},
+            ["Stage 'ppo'", "head 'language_model', and this one has 'reward'", "from 'rm'"],
+        ),
+        (
+            dict(ppo__start_from="rm", ppo__network=dict(head="language_model")),
+            dict(tied_embeddings=False),
+            ["Stage 'ppo' starts from 'rm'", "no output matrix", "config.ppo.network.head"],
+        ),
+        ({}, dict(causal=False), ["Stage 'sft'", "causal=True", "config.model.causal"]),
+    ],
+)
+def test_networks_that_no_family_trains(changes, shape, messages):
+    stages = validate(config_of(**changes))
+    with pytest.raises(ValueError) as caught:
+        resolve_networks(dataclasses.replace(SHAPE, **shape), stages)
+    for message in messages:
+        assert message in str(caught.value)
