@@ -25,8 +25,8 @@ CONFIGS = [
 # greedy evaluation, the sampled one, and the stage's own; `prepared` is the sampler's copy of the
 # weights, one for both evaluations; `step` is one for each stage.
 PROGRAMS = {
-    "grpo": {"sample": 3, "prepared": 2, "step": 2, "statistics": 1, "scores": 1, "_compare": 1},
-    "reinforce": {"sample": 3, "prepared": 2, "step": 1, "_compare": 1},
+    "grpo": {"sample": 3, "prepared": 2, "step": 2, "score": 1, "scores": 1, "compare": 1},
+    "reinforce": {"sample": 3, "prepared": 2, "step": 1, "compare": 1},
     "dpo": {"sample": 3, "prepared": 2, "step": 2, "score": 1},
     "jepo": {"sample": 3, "prepared": 2, "step": 2, "score": 1, "evidence_advantages": 1},
 }

@@ -100,7 +100,7 @@ def grpo_batches(family, state):
         )
         rows["behavior_logprobs"] = samples.flat("logprobs")
         placed = put_rows(model_rows(rows), family.context.mesh)
-        rows["old_logprobs"] = np.asarray(family.score(state.params, placed))
+        rows["old_logprobs"] = np.asarray(family.learner.logprobs(state.params, placed))
         rows["ref_logprobs"] = rows["old_logprobs"]
         rows["advantages"] = rng.normal(0.5, 1.0, (16, 1)) * rows["mask"].astype(np.float32)
         rows["advantages"] = rows["advantages"].astype(np.float32)

@@ -61,7 +61,6 @@ class PolicyGradient(Family):
         self.objective = stage.objective
         self.first_step = first_step  # steps of earlier stages: noise is drawn by run, not by stage
         self.idle_updates = stage.critic.get("warmup_updates", 0)  # of the critic alone
-        self.likelihood = likelihood_of(stage)
         self.learner = compiled_learner(context, stage)
         self.noise_key = purpose_key(context.config.seed, Purpose.SELECTION)
         self.source = policy_gradient_source(context, stage, self.learner, first_step)
@@ -144,25 +143,13 @@ class PolicyGradient(Family):
         order = step_order(self.stage.batch, seed=seed)
         return [whole] if len(order) == 1 else [take_rows(whole, part) for part in order]
 
-    @functools.cached_property
-    def _statistics(self) -> Callable:
-        batch = self.stage.batch
-        parts = batch.sequences_per_step // batch.sequences_per_micro_batch
-        return self.context.jit_statistics(
-            self.stage.token_filter, micro_batches=parts, likelihood=self.likelihood
-        )
-
-    def score(self, params: Params, rows: Batch) -> Array:
-        """Log-probabilities of a step's tokens under any parameters of the policy."""
-        return self._statistics(params, rows)["logprobs"]
-
     def before_update(self, state: TrainState, batch: Rows, batches: StepBatches) -> None:
         """Keeps the ratios of an update's tokens: the policy before it / before the step."""
         if self.stage.batch.updates_per_step == 1:  # every ratio is 1
             return
         detail: Detail = batches.detail
         placed = put_rows(detail.inputs, self.context.mesh)
-        scored = self.score(self.context.full(state.params), placed)
+        scored = self.learner.logprobs(self.context.full(state.params), placed)
         logprobs = per_sample(jax.device_get(scored))
         log_ratio = np.where(detail.rows["mask"], logprobs - detail.rows["old_logprobs"], 0.0)
         updated = batch["row"].reshape(-1)
@@ -227,7 +214,7 @@ def compiled_learner(context: Context, stage: Stage) -> Learner:
     return dataclasses.replace(
         learner,
         scores=context.jit_with_params(lambda network: make_scores(network, stage), rows),
-        reference_logprobs=context.jit_score(
+        logprobs=context.jit_score(
             stage.token_filter, micro_batches=parts, likelihood=likelihood_of(stage)
         ),
         values=values,

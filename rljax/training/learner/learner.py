@@ -41,7 +41,7 @@ class Learner:
         loss: of the policy.
         critic: None where the objective has no targets for one.
         scores: (params, rows) -> what the trainer knows of the samples (learner/scoring.py).
-        reference_logprobs: (reference parameters, rows) -> log-probabilities.
+        logprobs: (any parameters of the policy, rows) -> log-probabilities.
         values: (critic's parameters, params, rows) -> values of the states before each token.
         compare: (arrays, running statistics, steps done, seed of the noise, steps before the
             stage) -> `Compared`.
@@ -52,7 +52,7 @@ class Learner:
     loss: PolicyLoss
     critic: Critic | None
     scores: Callable
-    reference_logprobs: Callable
+    logprobs: Callable
     values: Callable | None
     compare: Callable[..., Compared]
 
@@ -74,7 +74,7 @@ class Learner:
             loss=PolicyLoss(network, stage),
             critic=critic,
             scores=make_scores(network, stage),
-            reference_logprobs=make_score(
+            logprobs=make_score(
                 network,
                 stage.token_filter,
                 micro_batches=parts,
@@ -122,7 +122,7 @@ class Learner:
         if needs_scores(self.stage) and "old_logprobs" not in (known or {}):
             arrays |= self.scores(params, rows)
         if reference is not None:
-            arrays["ref_logprobs"] = self.reference_logprobs(reference, rows)
+            arrays["ref_logprobs"] = self.logprobs(reference, rows)
         if self.critic is not None:
             arrays["values"] = self.values(carried["critic"].params, params, rows)
         return {name: per_sample(array) for name, array in arrays.items()}

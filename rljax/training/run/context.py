@@ -43,7 +43,7 @@ from rljax.training.run.layout import choose_layouts
 from rljax.training.run.models import Model, check_models, stage_networks
 from rljax.training.run.start import Source, check_start
 from rljax.training.update.likelihood import check_likelihoods
-from rljax.training.update.logprobs import Statistics, make_score, make_statistics
+from rljax.training.update.logprobs import Statistics, make_score
 
 Record = dict[str, Any]
 
@@ -178,17 +178,6 @@ class Context:
         """A jitted `score(params, rows)` on this mesh (training/update/logprobs.py)."""
         return self.jit_with_params(
             lambda network: make_score(
-                network, token_filter, micro_batches=micro_batches, likelihood=likelihood
-            ),
-            batch_sharding(self.mesh),
-        )
-
-    def jit_statistics(
-        self, token_filter: TokenFilter, *, micro_batches: int, likelihood: Statistics
-    ) -> Callable:
-        """`jit_score` with the entropies as well: {"logprobs", "entropy"}."""
-        return self.jit_with_params(
-            lambda network: make_statistics(
                 network, token_filter, micro_batches=micro_batches, likelihood=likelihood
             ),
             batch_sharding(self.mesh),

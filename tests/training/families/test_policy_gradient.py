@@ -119,7 +119,7 @@ def test_old_logprobs_are_stored_where_the_policy_moves_within_a_step(step):
     moved = perturbed(made.params)
     batch = experience.batches[1]
     _, metrics = loss_of(made, family, batch, moved)
-    score = jax.jit(family.score)
+    score = family.learner.logprobs
     whole = put_rows(experience.detail.inputs, made.context.mesh)
     order = batch["row"].reshape(-1)
     new, old = (
