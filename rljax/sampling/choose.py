@@ -155,14 +155,7 @@ def choose(
         values, top_tokens = jax.lax.top_k(model_logits, top_k)
         top_logprobs = values - jax.nn.logsumexp(model_logits, axis=-1, keepdims=True)
     return Choice(
-        tokens=tokens,
-        logprobs=logprobs,
-        model_logprobs=model_logprobs,
-        tempered_logprobs=tempered,
-        entropy=spread,
-        temperature=used,
-        top_logprobs=top_logprobs,
-        top_tokens=top_tokens,
+        tokens, logprobs, model_logprobs, tempered, spread, used, top_logprobs, top_tokens
     )
 
 
