@@ -53,7 +53,7 @@ def disco(
 
     Linear, given two constants of the whole batch: summed over its tokens (`token_sum`) the
     gradient is that of -J + beta / 2 * max(K - delta, 0)^2, with J and K as in `batch_inputs`. The
-    value of the sum is not: see `disco_objective` there.
+    value of the sum is not.
 
     Args:
         log_ratio: [N, T] f32, of single tokens (`token`), differentiated.
