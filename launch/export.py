@@ -6,9 +6,12 @@
     --source=FOLDER    a checkpoint of the same family whose tokenizer, chat template, generation
                        settings and config.json go along; by default the one that the run started
                        from, and the tokenizer of the run
+    --adapters         the adapters alone, as the library PEFT reads them; --dtype and --source
+                       have no part in that
 
-Without STEP the last one is taken. Adapters are merged into their base. A model that was trained
-from scratch goes out as the family that has its options (llama, qwen3, ...), if there is one.
+Without STEP the last one is taken. Adapters are merged into their base, unless --adapters asks for
+them. A model that was trained from scratch goes out as the family that has its options (llama,
+qwen3, ...), if there is one.
 """
 
 import argparse
@@ -22,12 +25,13 @@ from rljax.config.runs import find_step, recorded_network, run_config
 from rljax.data.tokenizers import Tokenizer, load_tokenizer
 from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network
+from rljax.models.peft_format import save_adapters
 from rljax.models.pretrained import is_pretrained, save_pretrained
 from rljax.parallel.mesh import make_mesh
 from rljax.training.run.start import Source, check_start, load_start
 
 
-def export(checkpoint: Path, out: Path, dtype: str, source: str) -> None:
+def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool) -> None:
     """Reads the model of a run and writes it.
 
     Raises:
@@ -45,16 +49,19 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str) -> None:
     network = Network.create(recorded_network(config, step))
     start = Source(str(step), config["seed"])
     check_start(start, network)
-    own_tokenizer = None
+    own_tokenizer, folder = None, config["model"]["init_from"]
     if not source:
         own_tokenizer = None if path == "byte" else path
-        folder = config["model"]["init_from"]
         source = folder if is_pretrained(folder) else ""
     # Parameters are split as far as the width allows, whatever machine trained them.
     shards = math.gcd(network.config.width, len(jax.devices()))
     mesh = make_mesh({"fsdp": shards}, jax.devices()[:shards])
     with jax.set_mesh(mesh):
-        network, params = merge_adapters(network, combine(*load_start(start, network, mesh)))
+        params = combine(*load_start(start, network, mesh))
+        if adapters:
+            save_adapters(out, network, params, base_model=folder)
+            return
+        network, params = merge_adapters(network, params)
         save_pretrained(
             out,
             network,
@@ -81,9 +88,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--dtype", default="", choices=("float32", "bfloat16"))
     parser.add_argument("--source", default="", metavar="DIR")
+    parser.add_argument("--adapters", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        export(options.checkpoint, options.out, options.dtype, options.source)
+        if options.adapters and (options.dtype or options.source):
+            raise ValueError(
+                "--dtype and --source are of whole models: leave them out (--adapters)"
+            )
+        export(options.checkpoint, options.out, options.dtype, options.source, options.adapters)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -35,6 +35,7 @@ from rljax.data.tokenizers import Tokenizer, load_tokenizer
 from rljax.errors import unknown_name
 from rljax.models.lora import combine
 from rljax.models.network import Network, Params
+from rljax.models.peft_format import load_adapters, read_adapter_config
 from rljax.models.pretrained import is_pretrained, read_config, stop_token_ids
 from rljax.parallel.mesh import AXES, make_mesh
 from rljax.sampling.choose import Penalties
@@ -104,11 +105,14 @@ def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
     )
 
 
-def load_published(folder: Path, tokenizer: str, dtype: str, mesh: Mesh) -> Model:
+def load_published(
+    folder: Path, tokenizer: str, dtype: str, adapters: Path | None, mesh: Mesh
+) -> Model:
     """A published model. Texts begin with bos where its tokenizer says so, chats as its template.
 
     Raises:
-        ValueError: if the folder is no checkpoint of a causal language model.
+        ValueError: if the folder is no checkpoint of a causal language model, or the adapters are
+            not those of such a model.
     """
     if not is_pretrained(folder):
         raise ValueError(
@@ -122,10 +126,14 @@ def load_published(folder: Path, tokenizer: str, dtype: str, mesh: Mesh) -> Mode
             "tokenizer, or byte (--tokenizer)"
         )
     loaded = load_tokenizer(tokenizer or folder)
-    network = Network.create(read_config(folder, dtype=dtype, param_dtype=dtype))
+    lora = None if adapters is None else read_adapter_config(adapters)
+    network = Network.create(read_config(folder, dtype=dtype, param_dtype=dtype, lora=lora))
+    params = _params(Source(str(folder), 0), network, mesh)
+    if adapters is not None:
+        params = load_adapters(adapters, network, params, mesh)
     return Model(
         network=network,
-        params=_params(Source(str(folder), 0), network, mesh),
+        params=params,
         tokenizer=loaded,
         stop_tokens=stop_token_ids(folder),
         text_bos=_begins_with_bos(loaded),
@@ -212,13 +220,16 @@ def load_model(flags: argparse.Namespace) -> tuple[Model, Mesh]:
         {"data": -1} | {axis: size for axis, size in sizes.items() if size is not None}
     )
     if flags.checkpoint is not None:
+        if flags.adapters is not None:
+            raise ValueError("the checkpoint of a run holds its own adapters (--adapters)")
         if flags.dtype is not None:
             raise ValueError(
                 "the parameters of a run have the precision that they were trained in; "
                 "--weights=bfloat16 is that of the sampler (--dtype)"
             )
         return load_run(flags.checkpoint, flags.tokenizer, mesh), mesh
-    return load_published(flags.model, flags.tokenizer, flags.dtype or "float32", mesh), mesh
+    dtype = flags.dtype or "float32"
+    return load_published(flags.model, flags.tokenizer, dtype, flags.adapters, mesh), mesh
 
 
 def start(
@@ -327,6 +338,7 @@ def parser() -> Parser:
     add, either = where.add_argument, where.add_mutually_exclusive_group(required=True)
     either.add_argument("--checkpoint", type=Path, metavar="DIR", help="of a run")
     either.add_argument("--model", type=Path, metavar="DIR", help="a Hugging Face folder")
+    add("--adapters", type=Path, metavar="DIR", help="of --model, as the library PEFT writes them")
     add("--tokenizer", default="", metavar="DIR", help="or byte; by default the model's own")
     add("--dtype", choices=("float32", "bfloat16"), help="in which --model is read")
     either = where.add_mutually_exclusive_group(required=True)

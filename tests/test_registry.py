@@ -201,6 +201,15 @@ EXPECTED = {
     "mis": {"correction": "truncated", "correction_level": "sequence", "correction_cap": 2.0}
     | {"reject_sequence_statistic": "k1", "reject_sequence_reduction": "sum"}
     | {"reject_sequence_low": 0.5, "reject_sequence_high": 2.0, "rejection": "sequences"},
+    "icepop": CLIPPED
+    | ZSCORE
+    | {"denominator": "old", "correction": "zeroed", "correction_level": "token"}
+    | {"correction_floor": 0.5, "correction_cap": 5.0, "rejection": "none"},
+    "geo_rs": CLIPPED
+    | ZSCORE
+    | {"denominator": "old", "correction": "none", "rejection": "sequences"}
+    | {"reject_sequence_statistic": "k1", "reject_sequence_reduction": "mean"}
+    | {"reject_sequence_low": 0.999, "reject_sequence_high": 1.001},
     # rho of 2 is the lowest that the paper takes, no lower bound.
     "aipo": BEHAVIOR
     | TOKENS

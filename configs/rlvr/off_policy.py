@@ -18,6 +18,8 @@ DEMONSTRATIONS = dict(steps=500, sampling=dict(max_new_tokens=8192))
 METHODS = {
     "tis": dict(batch=TWO_UPDATES),
     "mis": dict(batch=TWO_UPDATES),
+    "icepop": dict(batch=TWO_UPDATES),
+    "geo_rs": dict(batch=TWO_UPDATES),
     # rho is 1 + clip_high; the paper takes it from 2 to 10 (arXiv:2505.24034).
     "aipo": dict(batch=TWO_UPDATES),
     # Qwen2.5-7B on 17k problems (arXiv:2509.19128): 1024 samples an update, 1000 of them. The

@@ -110,12 +110,6 @@ def _critic(stage: Stage, where: str) -> None:
             f"value_target={target!r} trains a critic that advantage={advantage!r} never reads "
             f"({where}.objective.advantage, {where}.objective.value_target)."
         )
-    if "last_values" in stage.objective.inputs:
-        raise ValueError(
-            f"advantage={advantage!r} reads the critic's value after the last token, which the "
-            "rows do not hold; take 'gae' with truncation='hold' "
-            f"({where}.objective.advantage, {where}.objective.truncation)."
-        )
 
 
 def _corrections(stage: Stage, where: str) -> None:
@@ -132,11 +126,6 @@ def _corrections(stage: Stage, where: str) -> None:
         raise ValueError(
             "denominator='behavior' is never read with ratio='none' "
             f"({where}.objective.denominator, {where}.objective.ratio)."
-        )
-    if choices["rejection"] == "off_policy":
-        raise ValueError(
-            "rejection='off_policy' compares with the policy of each update, which a step does not "
-            f"know beforehand; take 'sequences' ({where}.objective.rejection)."
         )
     if choices["kl_controller"] != "fixed" and stage.objective.kl is None:
         raise ValueError(

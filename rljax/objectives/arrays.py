@@ -46,7 +46,6 @@ ARRAYS: dict[str, Described] = {
     "value_mask": Described("NT", bool, "step", "where the critic learns"),
     "state_values": Described("NT", float, "step", "of states with rollouts, NaN elsewhere"),
     "values": Described("NT", float, "step", "of the state before each token, by the old critic"),
-    "last_values": Described("N", float, "step", "of the state after the last token"),
     "segment_ids": Described("NT", int, "step", "number of the token's segment, from 0"),
     "start_values": Described("NT", float, "step", "of the state at the segment's start"),
     "end_values": Described("NT", float, "step", "of the state at the segment's end"),

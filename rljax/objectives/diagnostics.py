@@ -5,8 +5,6 @@ micro-batches, devices and updates. Functions that return plain scalars need the
 once. All results are constants; rows and tokens outside the mask may hold anything.
 """
 
-from typing import NamedTuple
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -129,19 +127,6 @@ def effective_sample_size(weights: Array, mask: Array) -> Array:
     return weight_sums(weights, mask).share()
 
 
-def chi_squared(log_ratio: Array, mask: Array) -> SumCount:
-    """Chi-squared divergence of two policies, mean(ratio^2) - 1 over samples of the second.
-
-    Args:
-        log_ratio: [N, T] f32, log of first / second policy.
-        mask: [N, T] bool.
-
-    Returns:
-        `SumCount` over tokens.
-    """
-    return masked(jnp.expm1(2.0 * _clamped(log_ratio)), mask)
-
-
 def clip_shares(
     log_ratio: Array, advantages: Array, mask: Array, *, clip_low: float, clip_high: float
 ) -> dict[str, SumCount]:
@@ -165,28 +150,6 @@ def clip_shares(
         shares[f"clip_share_{sign}_high"] = masked(chosen & (ratio > 1.0 + clip_high), mask)
         shares[f"clip_share_{sign}_low"] = masked(chosen & (ratio < 1.0 - clip_low), mask)
     return shares
-
-
-class Estimate(NamedTuple):
-    """A mean and how far it may be off."""
-
-    mean: Array  # []
-    standard_error: Array  # [], NaN with fewer than two sequences
-
-
-def mean_over_tokens(values: Array, mask: Array) -> Estimate:
-    """Mean over tokens, with a standard error over sequences (`RowSums`).
-
-    Args:
-        values: [N, T] f32.
-        mask: [N, T] bool.
-
-    Returns:
-        Plain scalars.
-    """
-    chex.assert_equal_shape([values, mask])
-    sums = row_sums(values, mask)
-    return Estimate(sums.mean(), sums.error())
 
 
 def kl_sums(logprobs: Array, other_logprobs: Array, mask: Array) -> dict[str, RowSums]:
@@ -289,25 +252,3 @@ def pass_at_k(correct: Array, group_ids: Array, mask: Array, *, k: int) -> SumCo
     counted = present & (group.size >= k)
     share = jnp.where(counted, 1.0 / jnp.maximum(group.size, 1.0), 0.0)
     return SumCount((share * (1.0 - misses.prod(axis=-1))).sum(), share.sum())
-
-
-def solved_differences(first: Array, second: Array) -> dict[str, SumCount]:
-    """Shares of the problems that two models solve: both, only one of them, or neither.
-
-    Args:
-        first: [B] bool, solved by the first model (by any of its k samples, say).
-        second: [B] bool, the same problems by the second.
-
-    Returns:
-        `solved_by_both`, `solved_by_first_only`, `solved_by_second_only`, `solved_by_neither`.
-        Two models with the same accuracy may solve different problems.
-    """
-    chex.assert_equal_shape([first, second])
-    first, second = first.astype(bool), second.astype(bool)
-    everyone = jnp.ones(first.shape, bool)
-    return {
-        "solved_by_both": masked(first & second, everyone),
-        "solved_by_first_only": masked(first & ~second, everyone),
-        "solved_by_second_only": masked(~first & second, everyone),
-        "solved_by_neither": masked(~first & ~second, everyone),
-    }

@@ -90,48 +90,8 @@ def lambda_returns(
     return td_lambda_returns(values, token_rewards, learnt, gamma=gamma, lam=value_lambda), learnt
 
 
-def bootstrapped_returns(
-    token_rewards: Array,
-    values: Array,
-    last_values: Array,
-    mask: Array,
-    finished: Array,
-    *,
-    gamma: float = 1.0,
-    value_lambda: float = 1.0,
-) -> tuple[Array, Array]:
-    """TD(lambda) returns that go on with the critic's value where a row was cut off.
-
-    Args:
-        token_rewards: [N, T] f32, without an outcome on rows that were cut off.
-        values: [N, T] f32, of the state before each token.
-        last_values: [N] f32, of the state after the last token; read where not finished.
-        mask: [N, T] bool.
-        finished: [N] bool, ended by itself.
-        gamma: discount per token, in [0, 1].
-        value_lambda: lambda of the critic's targets, in [0, 1].
-
-    Returns:
-        [N, T] f32 targets, constant, zero outside the mask, and the mask.
-
-    Raises:
-        ValueError: for a field outside its range.
-    """
-    check_unit(gamma=gamma, value_lambda=value_lambda)
-    advantages = generalized_advantages(
-        token_rewards,
-        values,
-        mask,
-        jnp.where(finished, 0.0, last_values),
-        gamma=gamma,
-        gae_lambda=value_lambda,
-    )
-    return advantages + jnp.where(mask, jax.lax.stop_gradient(values), 0.0), mask
-
-
 VALUE_TARGETS = {
     "lambda_returns": lambda_returns,
-    "bootstrapped_returns": bootstrapped_returns,
     "macro_returns": macro_returns,
 }
 

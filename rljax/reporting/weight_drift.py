@@ -9,7 +9,7 @@ A change of bfloat16 values that is sparse does not mean that the other weights 
 steps below half a unit in the last place do not show.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -70,17 +70,6 @@ def jaccard_by_chance(first: ArrayLike, second: ArrayLike) -> float:
 def _chance(p: float, q: float) -> float:
     """`jaccard_by_chance`, from the two densities."""
     return p * q / (p + q - p * q) if p + q > 0 else 1.0
-
-
-def consensus(masks: Sequence[ArrayLike]) -> np.ndarray:
-    """Share of runs in which each weight changed. R masks [m, n] -> [m, n]."""
-    return np.mean([np.asarray(mask, bool) for mask in masks], axis=0)
-
-
-def row_and_column_ratios(changed: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Changed share of each row [m] and of each column [n]: stripes show here."""
-    changed = np.asarray(changed, bool)
-    return changed.mean(axis=1), changed.mean(axis=0)
 
 
 class Decomposition(NamedTuple):
@@ -148,27 +137,6 @@ def principal_mask(base: Decomposition, rank: int, alpha: float) -> np.ndarray:
 def low_magnitude_mask(weights: ArrayLike, alpha: float) -> np.ndarray:
     """The max(1, int(alpha m n)) smallest entries of |W0|. [m, n] -> [m, n] bool."""
     return _first(np.abs(np.asarray(weights, np.float64)), alpha)
-
-
-def sparse_training_mask(
-    weights: ArrayLike, rank: int = DEFAULT_RANK, alpha: float = DEFAULT_ALPHA
-) -> np.ndarray:
-    """Weights that sparse RL trains: of low magnitude, or not principal (about 70 % at alpha 0.5).
-
-    Multiply the gradient with it, and the optimizer's update, weight decay included. By its
-    complement alone nothing is learned that dense training learns; training the principal ones is
-    the paper's worst case.
-
-    Args:
-        weights: [m, n] before training.
-        rank: k of the principal part.
-        alpha: share of entries in each of the two masks.
-
-    Returns:
-        [m, n] bool.
-    """
-    principal = principal_mask(Decomposition.of(weights), rank, alpha)
-    return low_magnitude_mask(weights, alpha) | ~principal
 
 
 class Overlap(NamedTuple):

@@ -16,6 +16,7 @@ from rljax.config.validate import plain, resolved_dict, validate
 from rljax.data.tokenizers import ByteTokenizer
 from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network, Params
+from rljax.models.peft_format import load_adapters, read_adapter_config
 from rljax.models.pretrained import load_params, read_config
 from rljax.training.run.checkpoints import Checkpoints
 from rljax.training.run.start import Source, base_note, load_start
@@ -118,6 +119,26 @@ def test_adapters_are_merged(make_run, command, one_device, tmp_path):
     assert np.abs(changed - params["blocks"]["attention"]["query"]["kernel"]).max() > 1e-3
 
 
+def test_adapters_alone_are_those_that_peft_reads(make_run, command, one_device, tmp_path):
+    lora = dict(rank=2, alpha=6.0, modules=("query", "down"))
+    workdir, network, params = make_run(**FAMILY_OPTIONS, lora=lora)
+    out = tmp_path / "out"
+    assert (
+        command.main([f"--checkpoint={workdir}/checkpoints/s", f"--out={out}", "--adapters"]) == 0
+    )
+    assert sorted(path.name for path in out.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert read_adapter_config(out) == network.config.lora
+    bare = jax.device_put(params, network.shardings(one_device))
+    found = load_adapters(out, network, jax.tree.map(lambda x: 0 * x, bare), one_device)
+    for name, kind in (("query", "attention"), ("down", "mlp")):
+        for leaf in ("lora_a", "lora_b"):
+            ours = params["blocks"][kind][name][leaf]
+            np.testing.assert_array_equal(found["blocks"][kind][name][leaf], ours)
+
+
 def test_what_is_wrong_is_one_line(make_run, command, tmp_path, capsys):
     workdir, _, _ = make_run(**FAMILY_OPTIONS, attention_softcap=5.0)
     for arguments, message in (
@@ -127,6 +148,14 @@ def test_what_is_wrong_is_one_line(make_run, command, tmp_path, capsys):
             [f"--checkpoint={workdir}/checkpoints/s", f"--out={tmp_path}/a"],
             "No published family has the options of this model; the nearest is qwen3, but "
             "attention_softcap=5.0 is 0.0 in qwen3",
+        ),
+        (
+            [f"--checkpoint={workdir}/checkpoints/s", f"--out={tmp_path}/a", "--adapters"],
+            "no adapters to save (config.model.lora.rank)",
+        ),
+        (
+            [f"--checkpoint={workdir}/checkpoints/s", "--out=a", "--adapters", "--dtype=bfloat16"],
+            "of whole models: leave them out (--adapters)",
         ),
     ):
         assert command.main(arguments) == 1

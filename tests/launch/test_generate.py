@@ -14,8 +14,11 @@ from rljax.config.load import load_config
 from rljax.config.model import resolve_model
 from rljax.config.validate import plain, resolved_dict, validate
 from rljax.data.tokenizers import ByteTokenizer
+from rljax.models.config import LoRAConfig
+from rljax.models.lora import merge_adapters
 from rljax.models.network import Network
-from rljax.models.pretrained import save_pretrained
+from rljax.models.peft_format import load_adapters, save_adapters
+from rljax.models.pretrained import load_params, read_config, save_pretrained
 from rljax.parallel.mesh import make_mesh
 from rljax.sampling.engine import Engine
 from rljax.training.run.checkpoints import Checkpoints
@@ -23,6 +26,7 @@ from rljax.training.run.start import Source, base_note
 from rljax.training.update.state import create_state, state_shardings
 
 ROOT = Path(__file__).parents[2]
+PUBLISHED = dict(eos_token_id=258, pad_token_id=256, bos_token_id=257)
 CONFIG = """
 from ml_collections import ConfigDict
 def get_config(arg=''):
@@ -51,8 +55,7 @@ def folder(tmp_path_factory, one_device) -> Path:
     config = load_config(folder / "config.py")
     network = Network.create(resolve_model(config.model, ByteTokenizer().vocab_size))
     params, optimizer = network.init(jax.random.key(3), one_device), optax.sgd(0.1)
-    published = dict(eos_token_id=258, pad_token_id=256, bos_token_id=257)
-    save_pretrained(folder / "hf", network, params, more_config=published)
+    save_pretrained(folder / "hf", network, params, more_config=PUBLISHED)
     state = create_state(params, optimizer, state_shardings(network, optimizer, one_device))
     checkpoints = Checkpoints(folder / "run" / "checkpoints" / "s", keep=1)
     checkpoints.save(3, state, base_note(Source.of(config), network), None)
@@ -110,6 +113,30 @@ def test_a_run_and_its_published_model_write_the_same(folder, written):
         for one, two in zip(line["completions"], other["completions"], strict=True):
             assert one["tokens"] == two["tokens"] and one["text"] == two["text"]
             assert one["logprobs"] == pytest.approx(two["logprobs"], abs=1e-5)
+
+
+def test_adapters_of_a_published_model(folder, written, one_device):
+    """They write what the merged model writes, which is not what the bare one writes."""
+    lora = LoRAConfig(rank=2, alpha=4.0, modules=("query", "down"))
+    network = Network.create(read_config(folder / "hf", lora=lora))
+    moved = jax.tree.map(lambda leaf: leaf + 0.2, network.init(jax.random.key(4), one_device))
+    save_adapters(folder / "adapters", network, moved)
+    bare = load_params(folder / "hf", network, one_device, key=jax.random.key(5))
+    bare = load_adapters(folder / "adapters", network, bare, one_device)
+    save_pretrained(folder / "merged", *merge_adapters(network, bare), more_config=PUBLISHED)
+    flags = ["--tokenizer=byte", "--prompt=1 + 1 =", *FLAGS]
+    wrote = {
+        name: written(f"{name}.jsonl", *model, *flags)[0][0]["completions"]
+        for name, model in {
+            "plain": [f"--model={folder / 'hf'}"],
+            "whole": [f"--model={folder / 'merged'}"],
+            "apart": [f"--model={folder / 'hf'}", f"--adapters={folder / 'adapters'}"],
+        }.items()
+    }
+    for whole, apart, plain in zip(*(wrote[k] for k in ("whole", "apart", "plain")), strict=True):
+        assert whole["tokens"] == apart["tokens"]
+        assert whole["logprobs"] == pytest.approx(apart["logprobs"], abs=1e-4)
+        assert plain["logprobs"] != pytest.approx(apart["logprobs"], abs=1e-2)
 
 
 def test_chats_are_rendered_as_in_training(folder, command):

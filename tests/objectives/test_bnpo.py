@@ -9,7 +9,6 @@ from rljax.objectives.advantages.bnpo import (
     BetaParameters,
     fitted_beta,
     inverse_density,
-    mean_over_components,
     normalising_beta,
 )
 
@@ -96,16 +95,3 @@ def test_a_reward_out_of_range_is_loud():
     scores[3] = 1.5
     assert np.isnan(BNPO(scores, MASK, GROUPS)).all()
     assert np.isfinite(BNPO(scores, MASK & (np.arange(16) != 3)[:, None], GROUPS)).all()
-
-
-def test_components_have_statistics_of_their_own_and_are_averaged():
-    accuracy, form = rewards(1, 2, 3, 0), rewards(2, 2, 4, 1)
-    decomposed = jax.jit(lambda c: mean_over_components(ADVANTAGES["bnpo"], c, MASK, GROUPS))
-    alone = BNPO(accuracy, MASK, GROUPS)
-    np.testing.assert_allclose(decomposed(np.stack([accuracy] * 2)), alone, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(
-        decomposed(np.stack([accuracy, form])),
-        (alone + BNPO(form, MASK, GROUPS)) / 2,
-        rtol=1e-5,
-        atol=1e-6,
-    )

@@ -9,12 +9,11 @@ import pytest
 from rljax.objectives.aggregation import token_mean
 from rljax.objectives.corrections import (
     CORRECTIONS,
-    PRESETS,
     REJECTIONS,
     corrected,
     proximal_logprobs,
 )
-from rljax.objectives.parts import apply, fields_of
+from rljax.objectives.parts import apply
 from rljax.objectives.policy_gradient import policy_gradient_loss
 from rljax.objectives.ratios import RATIOS
 from rljax.objectives.surrogates import SURROGATES
@@ -159,34 +158,6 @@ def test_shares_of_what_is_rejected():
     metrics = apply(cut, arrays()).metrics
     assert metrics["rejected_share"].mean() == pytest.approx(2 / 6)
     assert metrics["rejected_sequence_share"].mean() == pytest.approx(1 / 3)
-
-
-def test_only_falling_sequences_leave_for_being_off_policy():
-    given = arrays()
-    given["current_logprobs"] = given.pop("old_logprobs")
-    # Mean of log sampler - log current: 0, -log 2, log 2.
-    for sign, rows in ((1.0, [1, 1, 1, 0]), (-1.0, [1, 1, 0, 0]), (0.0, [1, 1, 1, 0])):
-        given["advantages"] = jnp.where(MASK, sign, NAN)
-        kept = kept_by("off_policy", given, reject_divergence=0.1)
-        np.testing.assert_array_equal(kept, MASK & np.array(rows, bool)[:, None])
-
-
-def test_presets_name_options_and_fields_that_these_read():
-    for preset in PRESETS.values():
-        options = {
-            "correction": CORRECTIONS[preset.get("correction", "none")],
-            "rejection": REJECTIONS[preset.get("rejection", "none")],
-        }
-        read = {name for part in options.values() for name in fields_of(part)}
-        assert set(preset) - {"correction", "rejection"} <= read
-        bound = {
-            choice: functools.partial(
-                part, **{name: preset[name] for name in fields_of(part) if name in preset}
-            )
-            for choice, part in options.items()
-        }
-        result = corrected(arrays(), **bound)
-        np.testing.assert_array_equal(result.weights > 0, result.kept)
 
 
 def test_product_of_weight_and_rejection():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from rljax.objectives.values import (
-    bootstrapped_returns,
     critic_loss,
     explained_variance,
     lambda_returns,
@@ -152,16 +151,6 @@ def test_every_token_meets_the_policy_once_and_the_critic_once():
         critic += learnt[0]
     np.testing.assert_array_equal(policy, slots < 5)
     np.testing.assert_array_equal(critic, slots < 5)
-
-
-def test_targets_of_cut_off_rows_go_on_with_the_last_value():
-    last = jnp.array([jnp.nan, 8.0, jnp.nan])
-    targets, learnt = bootstrapped_returns(REWARDS, VALUES, last, MASK, FINISHED, gamma=0.5)
-    # Row 1: 2 + 8 / 2 = 6, then 0 + 6 / 2 = 3.
-    np.testing.assert_allclose(targets[1], [3.0, 6.0, 0.0, 0.0])
-    plain, _ = lambda_returns(REWARDS, VALUES, MASK, FINISHED, gamma=0.5)
-    np.testing.assert_allclose(targets[0], plain[0])
-    np.testing.assert_array_equal(learnt, MASK)
 
 
 @pytest.mark.parametrize(

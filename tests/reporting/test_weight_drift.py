@@ -6,7 +6,6 @@ from rljax.reporting.weight_drift import (
     Decomposition,
     changed_weights,
     checkpoint_drift,
-    consensus,
     jaccard,
     jaccard_by_chance,
     largest_angle,
@@ -16,8 +15,6 @@ from rljax.reporting.weight_drift import (
     principal_cosines,
     principal_mask,
     round_to_bfloat16,
-    row_and_column_ratios,
-    sparse_training_mask,
     sparsity,
     spectral_drift,
     stable_rank,
@@ -72,10 +69,6 @@ def test_shares_and_overlaps_by_hand():
     assert jaccard(first, second) == pytest.approx(1 / 3)
     assert jaccard_by_chance(first, second) == pytest.approx(0.25 / 0.75)
     assert jaccard(first, first) == 1 and jaccard(first & ~first, first & ~first) == 1
-    np.testing.assert_array_equal(consensus([first, second, first]), [1, 2 / 3, 1 / 3, 0])
-    rows, columns = row_and_column_ratios(np.array([[1, 1, 1], [0, 0, 1]]))
-    np.testing.assert_allclose(rows, [1, 1 / 3])
-    np.testing.assert_allclose(columns, [0.5, 0.5, 1])
     assert overlap(first, second) == (0.5, True)
     assert overlap(first, np.zeros(4, bool)) == (0.0, False)
 
@@ -144,14 +137,6 @@ def test_masks_by_hand():
     np.testing.assert_array_equal(principal_mask(decomposition, 3, 0.34), np.abs(base) >= 3)
     np.testing.assert_array_equal(low_magnitude_mask(base, 0.5), [[0, 1, 1], [1, 0, 0], [1, 0, 0]])
     assert low_magnitude_mask(base, 0.01).sum() == 1  # one at least
-
-
-def test_sparse_training_takes_what_is_low_or_not_principal():
-    base = matrix(0, (60, 60))
-    mask = sparse_training_mask(base, rank=4, alpha=0.5)
-    principal = principal_mask(Decomposition.of(base), 4, 0.5)
-    np.testing.assert_array_equal(~mask, principal & ~low_magnitude_mask(base, 0.5))
-    assert 0.6 < mask.mean() < 0.8
 
 
 def test_change_of_small_weights_falls_on_the_low_mask():

@@ -35,7 +35,7 @@ from rljax.objectives.advantages.rewards_to_go import reinforce_plus_plus, remax
 from rljax.objectives.advantages.signed import keep_sign, signed_outcome
 from rljax.objectives.advantages.token_zscore import group_token_zscore
 from rljax.objectives.advantages.whitened import reinforce_plus_plus_baseline
-from rljax.objectives.credit.gae import gae, gae_bootstrapped, gae_length_adaptive
+from rljax.objectives.credit.gae import gae, gae_length_adaptive
 from rljax.objectives.credit.macro_gae import macro_gae
 from rljax.objectives.credit.segment_values import segment_difference
 
@@ -73,7 +73,6 @@ _GROUPED = {
 # Tokens and segments against the values of states.
 _CREDIT = {
     "gae": gae,
-    "gae_bootstrapped": gae_bootstrapped,
     "gae_length_adaptive": gae_length_adaptive,
     "macro_gae": macro_gae,
     "segment_difference": segment_difference,

@@ -1,10 +1,7 @@
 """Advantages divided by a Beta density that follows the policy's success rates."""
 
-import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -133,28 +130,3 @@ def bnpo(
     centred = jnp.where(prompts.homogeneous, 0.0, prompts.scores - prompts.rates)
     broken = jnp.isnan(prompts.scores).any()
     return broadcast(jnp.where(broken, jnp.nan, weight * centred), mask)
-
-
-def mean_over_components(
-    part: Callable[[Array, Array, Array], Array],
-    component_rewards: Array,
-    mask: Array,
-    group_ids: Array,
-) -> Array:
-    """The mean of the advantages of each component of the reward (BNPO's decomposition).
-
-    Every component (accuracy and format, say) has statistics of its own; plain advantages have
-    the statistics of the sum. Leave out a component that is always 0: it still counts in the mean.
-
-    Args:
-        part: token_rewards, mask and group_ids to advantages, its fields bound.
-        component_rewards: [C, N, T] f32.
-        mask: [N, T] bool.
-        group_ids: [N] i32.
-
-    Returns:
-        [N, T] f32, constant.
-    """
-    chex.assert_rank(component_rewards, 3)
-    advantages = jax.vmap(functools.partial(part, mask=mask, group_ids=group_ids))
-    return advantages(component_rewards).mean(axis=0)

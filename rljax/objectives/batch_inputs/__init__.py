@@ -16,6 +16,7 @@ from rljax.objectives.batch_inputs.covariance import clip_cov, high_covariance
 from rljax.objectives.batch_inputs.discrimination import kl_pressure, score_weights
 from rljax.objectives.batch_inputs.entropy_change import steer_exponential, steer_linear
 from rljax.objectives.batch_inputs.entropy_level import entropy_level
+from rljax.objectives.batch_inputs.off_policy import off_policy
 from rljax.objectives.batch_inputs.rare_tokens import rare_negatives
 from rljax.objectives.batch_inputs.supervised_weights import srft
 from rljax.objectives.metrics import SumCount, masked
@@ -53,6 +54,7 @@ TOKEN_WEIGHTS = {
     "steer_exponential": steer_exponential,
     "clip_cov": clip_cov,
     "srft": srft,
+    "off_policy": off_policy,
 }
 
 __all__ = ["BATCH_INPUTS", "TOKEN_WEIGHTS", "weight_metrics"]

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.advantages.groups import group_statistics
-from rljax.objectives.metrics import SumCount
 from rljax.objectives.parts import check_field
 from rljax.objectives.ratios import token
 from rljax.objectives.surrogates.disco import check_disco, old_kl, token_score
@@ -163,34 +162,3 @@ def kl_pressure(
     tokens = jnp.maximum(mask.sum(), 1)
     kl = jnp.where(mask, old_kl(log_ratio, hinge_estimator), 0.0).sum() / tokens
     return jnp.where(mask, hinge_weight * jnp.maximum(kl - hinge_margin, 0.0) / tokens, 0.0)
-
-
-def disco_objective(
-    current_logprobs: Array,
-    old_logprobs: Array,
-    advantages: Array,
-    mask: Array,
-    group_ids: Array,
-    *,
-    disco_score: str = "log_likelihood",
-    disco_temperature: float | None = 10.0,
-) -> SumCount:
-    """The value of J, to be logged: the loss of the surrogate has its gradient, not its value.
-
-    Arguments as in `score_weights`.
-
-    Returns:
-        `SumCount` of the valid prompts' J_q and the number of all prompts.
-    """
-    check_field("disco_temperature", disco_temperature, lambda x: x > 0, "> 0, or None")
-    rows = _contrast(current_logprobs, old_logprobs, advantages, mask, group_ids, disco_score)
-    of_right = jnp.where(rows.right, rows.scores / jnp.maximum(rows.right_in_group, 1.0), 0.0)
-    wrong_in_group = jnp.maximum(rows.wrong_in_group, 1.0)
-    if disco_temperature is None:
-        of_wrong = rows.scores / wrong_in_group
-    else:
-        tempered = rows.scores / disco_temperature
-        total = _log_total(tempered, rows.wrong, rows.segment)
-        # The prompt's value, spread over its wrong rows.
-        of_wrong = disco_temperature * (total - jnp.log(wrong_in_group)) / wrong_in_group
-    return SumCount((of_right - jnp.where(rows.wrong, of_wrong, 0.0)).sum(), rows.prompts)

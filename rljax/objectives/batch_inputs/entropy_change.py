@@ -45,37 +45,6 @@ def entropy_change(
     return jnp.where(mask & jnp.isfinite(omega), omega, 0.0)
 
 
-def exact_entropy_change(
-    logits: Array, tokens: Array, advantages: Array, old_logprobs: Array
-) -> Array:
-    """The first-order change of the entropy by a gradient step of size 1 on the logits.
-
-        dH = -A * p / p_old * [p (log p + H) - sum_j p_j^2 (log p_j + H)]
-
-    A diagnostic: it needs the vocabulary. `entropy_change` drops the sum.
-
-    Args:
-        logits: [..., V] f32.
-        tokens: [...] i32, the sampled token.
-        advantages: [...] f32.
-        old_logprobs: [...] f32, of the sampled token.
-
-    Returns:
-        [...] f32, constant.
-    """
-    chex.assert_equal_shape([tokens, advantages, old_logprobs])
-    logp = jax.nn.log_softmax(jax.lax.stop_gradient(logits), axis=-1)
-    p = jnp.exp(logp)
-    entropy = -jnp.sum(p * logp, axis=-1, keepdims=True)
-    pull = p * (logp + entropy)  # minus the gradient of the entropy in the logits
-
-    def taken(values: Array) -> Array:
-        return jnp.take_along_axis(values, tokens[..., None], axis=-1)[..., 0]
-
-    weight = advantages * jnp.exp(taken(logp) - old_logprobs)
-    return jax.lax.stop_gradient(-weight * (taken(pull) - jnp.sum(p * pull, axis=-1)))
-
-
 def steer_linear(
     current_logprobs: Array,
     old_logprobs: Array,

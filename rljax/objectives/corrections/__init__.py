@@ -14,6 +14,9 @@ tokens are rejected. (What narrows the batch itself, denominators included, is a
 With three policies the ratio is current / old and the weight is old / behavior. With two policies
 the ratio is taken against `behavior_logprobs`, and there is no weight. Both at once would count the
 difference twice.
+
+Settings that have names are methods: `tis`, `mis`, `icepop`, `geo_rs`, `areal`
+(rljax/registry/methods/off_policy.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +33,6 @@ from rljax.objectives.corrections.importance import (
 from rljax.objectives.corrections.proximal import proximal_logprobs
 from rljax.objectives.corrections.rejection import (
     keep_all,
-    off_policy,
     sequences,
     tokens,
     tokens_and_sequences,
@@ -44,33 +46,6 @@ REJECTIONS = {
     "tokens": tokens,
     "sequences": sequences,
     "tokens_and_sequences": tokens_and_sequences,
-    "off_policy": off_policy,
-}
-
-_SEQUENCE_TIS = dict(correction="truncated", correction_level="sequence", correction_cap=2.0)
-
-# Settings with a name of their own, as options and fields of an objective.
-PRESETS: dict[str, dict[str, str | float]] = {
-    "token_tis": dict(correction="truncated", correction_level="token", correction_cap=2.0),
-    "sequence_tis": _SEQUENCE_TIS,
-    "icepop": dict(correction="zeroed", correction_floor=0.5, correction_cap=5.0),
-    "sequence_mis": _SEQUENCE_TIS
-    | dict(
-        rejection="sequences",
-        reject_sequence_statistic="k1",
-        reject_sequence_reduction="sum",
-        reject_sequence_low=0.5,
-        reject_sequence_high=2.0,
-    ),
-    "geometric_rejection": dict(
-        rejection="sequences",
-        reject_sequence_statistic="k1",
-        reject_sequence_reduction="mean",
-        reject_sequence_low=0.999,
-        reject_sequence_high=1.001,
-    ),
-    "trl": dict(correction="zeroed", correction_level="sequence", correction_cap=3.0),
-    "areal": dict(correction="zeroed", correction_level="token", correction_cap=5.0),
 }
 
 
@@ -93,7 +68,6 @@ def corrected(
 __all__ = [
     "CORRECTIONS",
     "Corrected",
-    "PRESETS",
     "REJECTIONS",
     "corrected",
     "proximal_logprobs",

@@ -13,7 +13,6 @@ Each part returns weights that are 1 on what is kept and 0 elsewhere. The aggreg
 from the mask before the rejection.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -158,38 +157,6 @@ def tokens_and_sequences(
         reject_sequence_high=reject_sequence_high,
     )
     return _finish(first.kept & second.kept, mask)
-
-
-def off_policy(
-    current_logprobs: Array,
-    behavior_logprobs: Array,
-    advantages: Array,
-    mask: Array,
-    *,
-    reject_divergence: float = 0.05,
-) -> Corrected:
-    """Off-policy sequence mask (DeepSeek-V3.2, arXiv:2512.02556; TRL `off_policy_mask_threshold`).
-
-        kept = A >= 0  or  mean over the row of (log sampler - log current) <= reject_divergence
-
-    A sequence that the policy has already moved away from is not pushed down any further. `current`
-    is the policy before the update, so that both kinds of staleness count.
-
-    Args:
-        current_logprobs: [N, T] f32, before the update.
-        behavior_logprobs: [N, T] f32; what is not finite counts as a ratio of 1.
-        advantages: [N, T] f32.
-        mask: [N, T] bool; the aggregation's weights come from this mask, not from what is kept.
-        reject_divergence: highest mean k1, nats per token.
-
-    Returns:
-        As `tokens`.
-    """
-    chex.assert_equal_shape([advantages, mask])
-    gap = -sampler_log_ratio(current_logprobs, behavior_logprobs, mask)
-    mean = gap.sum(axis=-1, keepdims=True) / jnp.maximum(mask.sum(axis=-1, keepdims=True), 1)
-    rising = jax.lax.stop_gradient(advantages) >= 0
-    return _finish(rising | (mean <= reject_divergence), mask)
 
 
 def _check(level: str, statistic: str, low: float | None, high: float | None) -> None:

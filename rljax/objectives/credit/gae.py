@@ -8,11 +8,10 @@ The value of the state after the last token depends on why the row ended. If it 
 | `terminal` | 0, as if the row had ended | PPO in verl; punishes length |
 | `hold` | the value before the last token | T-PPO's EGAE (arXiv:2506.15050) |
 | `drop` | the row gets advantage 0 and enters no statistic | |
-| the part `gae_bootstrapped` | the critic's own, read from `last_values` | one more critic call |
 
-With `hold`, `drop` and `gae_bootstrapped` the rewards of a cut-off row must hold no outcome: it was
-not judged yet. `drop` leaves the row's tokens in the mask; a selection that removes them also takes
-them out of the divisor of the loss.
+With `hold` and `drop` the rewards of a cut-off row must hold no outcome: it was not judged yet.
+`drop` leaves the row's tokens in the mask; a selection that removes them also takes them out of the
+divisor of the loss.
 """
 
 import chex
@@ -152,49 +151,6 @@ def gae(
         token_rewards, values, counted, last_values, gamma=gamma, gae_lambda=gae_lambda
     )
     return _whitened(advantages, counted, whiten_advantages, whiten_epsilon)
-
-
-def gae_bootstrapped(
-    token_rewards: Array,
-    values: Array,
-    last_values: Array,
-    mask: Array,
-    finished: Array,
-    *,
-    gamma: float = 1.0,
-    gae_lambda: float = 0.95,
-    whiten_advantages: bool = True,
-    whiten_epsilon: float = 1e-8,
-) -> Array:
-    """GAE in which a row that was cut off goes on with the critic's value of where it stopped.
-
-    Args:
-        token_rewards: [N, T] f32, without an outcome on rows that were cut off.
-        values: [N, T] f32, of the state before each token.
-        last_values: [N] f32, of the state after the last token; read where not finished.
-        mask: [N, T] bool.
-        finished: [N] bool, ended by itself.
-        gamma: discount per token, in [0, 1].
-        gae_lambda: weight of later TD errors, in [0, 1].
-        whiten_advantages: mean 0 and unbiased variance 1 over all tokens.
-        whiten_epsilon: added to the variance that advantages are whitened with.
-
-    Returns:
-        [N, T] f32, constant, zero outside the mask.
-
-    Raises:
-        ValueError: for a field outside its range.
-    """
-    check_unit(gamma=gamma, gae_lambda=gae_lambda)
-    advantages = generalized_advantages(
-        token_rewards,
-        values,
-        mask,
-        jnp.where(finished, 0.0, last_values),
-        gamma=gamma,
-        gae_lambda=gae_lambda,
-    )
-    return _whitened(advantages, mask, whiten_advantages, whiten_epsilon)
 
 
 def length_adaptive_lambda(

@@ -53,7 +53,7 @@ def disco(
 
     The loss is linear in s and k, given two constants of the whole batch. Summed over the batch's
     tokens (`token_sum`) it has the gradient of -J + beta / 2 * max(K - delta, 0)^2, with J and K as
-    in `batch_inputs`, but not its value: see `disco_objective` there.
+    in `batch_inputs`, but not its value.
 
     Args:
         log_ratio: [N, T] f32, of single tokens (`token`), differentiated.

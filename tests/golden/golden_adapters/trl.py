@@ -14,7 +14,7 @@ from golden_adapters.common import (
     weights_in_larger_batch,
 )
 from golden_adapters.policy_gradient import kl_part, loss_and_gradients, surrogate_part
-from rljax.objectives.corrections import REJECTIONS
+from rljax.objectives.batch_inputs import TOKEN_WEIGHTS
 from rljax.objectives.parts import apply
 
 TRL_AGGREGATIONS = {
@@ -58,8 +58,8 @@ def _factor(case: dict, mask, advantages) -> dict:
             "mask": mask,
         }
         limit = args["off_policy_mask_threshold"]
-        reject = partial(REJECTIONS["off_policy"], reject_divergence=limit)
-        factor *= apply(reject, arrays).weights
+        weigh = partial(TOKEN_WEIGHTS["off_policy"], off_policy_divergence=limit)
+        factor *= apply(weigh, arrays)
     if "importance_sampling_ratio" in case["inputs"]:
         if args["loss_type"] == "vespo":
             raise NotBuilt("vespo's weight of sampler and trainer together")

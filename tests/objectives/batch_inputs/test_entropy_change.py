@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from rljax.objectives.batch_inputs import TOKEN_WEIGHTS
-from rljax.objectives.batch_inputs.entropy_change import entropy_change, exact_entropy_change
+from rljax.objectives.batch_inputs.entropy_change import entropy_change
 
 N, T, V = 4, 25, 12
 
@@ -26,6 +26,25 @@ def policy():
 def arrays():
     _, _, taken, entropy, advantages, mask = policy()
     return taken, taken - 0.1, entropy, advantages, mask
+
+
+def exact_entropy_change(logits, tokens, advantages, old_logprobs):
+    """First-order change of the entropy by a gradient step of size 1 on the logits of a softmax.
+
+        dH = -A * p / p_old * [p (log p + H) - sum_j p_j^2 (log p_j + H)]
+
+    It needs the vocabulary; `entropy_change` drops the sum.
+    """
+    logp = jax.nn.log_softmax(logits, axis=-1)
+    p = jnp.exp(logp)
+    entropy = -jnp.sum(p * logp, axis=-1, keepdims=True)
+    pull = p * (logp + entropy)  # minus the gradient of the entropy in the logits
+
+    def taken(values):
+        return jnp.take_along_axis(values, tokens[..., None], axis=-1)[..., 0]
+
+    weight = advantages * jnp.exp(taken(logp) - old_logprobs)
+    return -weight * (taken(pull) - jnp.sum(p * pull, axis=-1))
 
 
 def test_the_exact_change_is_the_derivative_of_the_entropy_along_the_step():

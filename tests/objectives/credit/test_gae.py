@@ -7,7 +7,6 @@ import pytest
 
 from rljax.objectives.credit.gae import (
     gae,
-    gae_bootstrapped,
     gae_length_adaptive,
     generalized_advantages,
     length_adaptive_lambda,
@@ -129,22 +128,6 @@ def test_dropped_rows_get_nothing_and_enter_no_statistic():
     kept = jnp.array([0, 2])
     alone = gae(REWARDS[kept], VALUES[kept], MASK[kept], FINISHED[kept])
     np.testing.assert_allclose(got[kept], alone, rtol=1e-5, atol=1e-6)
-
-
-def test_bootstrap_from_the_state_after_the_last_token():
-    last = jnp.array([jnp.nan, 0.5, jnp.nan, jnp.nan])
-    got = gae_bootstrapped(REWARDS, VALUES, last, MASK, FINISHED, gamma=0.9, gae_lambda=0.8, **RAW)
-    expected = reference(REWARDS[1, :3], VALUES[1, :3], 0.5, 0.9, 0.8)
-    np.testing.assert_allclose(got[1, :3], expected, rtol=1e-5)
-    plain = gae(REWARDS, VALUES, MASK, FINISHED, gamma=0.9, gae_lambda=0.8, **RAW)
-    np.testing.assert_allclose(got[jnp.array([0, 2, 3])], plain[jnp.array([0, 2, 3])])
-    held = jnp.array([0.0, VALUES[1, 2], 0.0, 0.0])
-    np.testing.assert_allclose(
-        gae_bootstrapped(REWARDS, VALUES, held, MASK, FINISHED),
-        gae(REWARDS, VALUES, MASK, FINISHED, truncation="hold"),
-        rtol=1e-5,
-        atol=1e-6,
-    )
 
 
 def test_length_adaptive_lambda():
