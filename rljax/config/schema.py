@@ -150,6 +150,32 @@ MESH: Section = {
     "tensor": Field(1, "shards of heads, MLP and vocabulary"),
 }
 
+# Of networks with causal=False, whose samples are made by masked diffusion.
+DIFFUSION: Section = {
+    "mask_token": Field(
+        None, "id of a position that is still to be filled; needed", value_type=int, minimum=0
+    ),
+    "block_tokens": Field(
+        None, "positions of a block, which is filled before the next (default: all)", value_type=int
+    ),
+    "steps": Field(None, "denoising steps in all (default: one for each position)", value_type=int),
+    "remasking": Field(
+        None, "which draws are kept first: low_confidence (default) or random", value_type=str
+    ),
+    "stop_confidence": Field(
+        None, "how sure a stop token counts: model (default), zero or excluded", value_type=str
+    ),
+    "cfg_scale": Field(
+        None, "of classifier-free guidance (default 0: off)", value_type=float, minimum=0
+    ),
+    "shift_logits": Field(
+        None, "position i is predicted by output i - 1 (default False)", value_type=bool
+    ),
+    "forbid_mask_token": Field(
+        None, "the mask token cannot be drawn (default True)", value_type=bool
+    ),
+}
+
 SAMPLER: Section = {
     "slots": Field(
         0,
@@ -171,6 +197,7 @@ SAMPLER: Section = {
         axis: Field(None, f"{axis} of the sampler's own mesh over the same devices", value_type=int)
         for axis in MESH
     },
+    "diffusion": DIFFUSION,
 }
 
 DATA: Section = {

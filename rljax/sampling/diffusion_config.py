@@ -9,6 +9,15 @@ from rljax.sampling.distribution import TokenFilter
 REMASKING = ("low_confidence", "random")
 STOP_CONFIDENCE = ("model", "zero", "excluded")
 
+# Fields that a run does not set in config.sampler.diffusion.
+_WHERE = {
+    "samples_per_prompt": "config.<stage>.batch.samples_per_prompt",
+    "max_new_tokens": "config.<stage>.sampling.max_new_tokens",
+    "temperature": "config.<stage>.sampling.temperature",
+    "stop_tokens": "DiffusionConfig.stop_tokens",
+    "pad_token": "DiffusionConfig.pad_token",
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
@@ -92,8 +101,8 @@ class DiffusionConfig:
 
     def _require(self, field: str, ok: bool, allowed: str) -> None:
         if not ok:
-            value = getattr(self, field)
-            raise ValueError(f"{field} must be {allowed}; got {value!r} (DiffusionConfig.{field}).")
+            where = _WHERE.get(field, f"config.sampler.diffusion.{field}")
+            raise ValueError(f"{field} must be {allowed}; got {getattr(self, field)!r} ({where}).")
 
     @property
     def blocks(self) -> int:

@@ -133,7 +133,7 @@ def test_adapters_of_a_published_model(folder, written, one_device):
             "apart": [f"--model={folder / 'hf'}", f"--adapters={folder / 'adapters'}"],
         }.items()
     }
-    for whole, apart, plain in zip(*(wrote[k] for k in ("whole", "apart", "plain")), strict=True):
+    for whole, apart, base in zip(*(wrote[k] for k in ("whole", "apart", "plain")), strict=True):
         assert whole["tokens"] == apart["tokens"]
         assert whole["logprobs"] == pytest.approx(apart["logprobs"], abs=1e-4)
         assert plain["logprobs"] != pytest.approx(apart["logprobs"], abs=1e-2)

@@ -1,8 +1,11 @@
 """pass@k, majority vote, and the last batch that is only partly real."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from rljax.models.network import Network
 from rljax.rewards.pool import Scores
 from rljax.training import evaluation
 from rljax.training.evaluation import Evaluator, answer_of, majority_is_correct
@@ -66,3 +69,21 @@ def test_greedy_only(pieces):
     words = ["evaluation.samples_per_prompt=0", "evaluation.prompts_per_batch=8"]
     made = pieces("reinforce", *(f"--config.{word}" for word in words))
     assert set(Evaluator(made.context)(made.params)) == {"accuracy_greedy", "completion_tokens"}
+
+
+def test_a_network_that_sees_both_ways_is_evaluated_by_masked_diffusion(pieces):
+    """Its engine fills 6 masked positions in 2 blocks; 7 stands for an open one."""
+    made = pieces("reinforce")
+    network = Network.create(dataclasses.replace(made.context.network.config, causal=False))
+    context = dataclasses.replace(made.context, network=network)
+    for name, value in dict(mask_token=7, block_tokens=3, steps=4).items():
+        context.config.sampler.diffusion[name] = value
+    evaluate = Evaluator(context)
+    assert (evaluate.greedy.config.steps, evaluate.greedy.config.temperature) == (4, 0.0)
+    assert evaluate.sampled.config.temperature == 1.0
+    metrics = evaluate(made.params)
+    assert set(metrics) == {
+        *("accuracy_greedy", "completion_tokens", "pass@1", "pass@2", "majority@2")
+    }
+    assert 1 <= metrics["completion_tokens"] <= 6
+    assert evaluate(made.params) == metrics

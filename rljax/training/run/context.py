@@ -33,12 +33,12 @@ from rljax.parallel.mesh import make_mesh, remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
 from rljax.rewards.pool import Scorer
 from rljax.sampling.automaton import TokenAutomaton
-from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
+from rljax.training.run.engines import check_sampler, sampling_config
 from rljax.training.run.layout import choose_layouts
 from rljax.training.run.models import Model, check_models, stage_networks
 from rljax.training.run.start import Source, check_start
@@ -135,17 +135,15 @@ class Context:
         """A sampler with the run's settings, `config.sampler` (sampling/engine.py)."""
         stops = (self.tokenizer.eos_id, *self.stop_tokens, *extra_stop_tokens)
         settings = self.config.sampler
-        config = SamplingConfig(
+        config = sampling_config(
+            self.network.config,
+            settings,
             samples_per_prompt=samples_per_prompt,
             max_new_tokens=max_new_tokens,
             stop_tokens=tuple(dict.fromkeys(stops)),
             pad_token=self.tokenizer.pad_id,
             token_filter=token_filter,
-            slots=settings.slots,
-            refill_every=settings.refill_every,
-            shrink=tuple(settings.shrink),
-            prefill_tokens=settings.prefill_tokens,
-            cache_dtype=settings.cache,
+            stop_strings=stop_strings,
         )
         return Engine(
             self.network,
@@ -291,6 +289,7 @@ def build_network(
     """
     model = resolve_model(config.model, tokenizer_size)
     model.check_mesh(dict(mesh.shape))
+    check_sampler(model, config.sampler)
     stages = choose_layouts(config, resolve_networks(model, stages), model, mesh)
     check_likelihoods(stages, model)
     check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)

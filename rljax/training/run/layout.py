@@ -20,7 +20,8 @@ def choose_layouts(
 
     Prompts are shared where the groups of a micro-batch divide over the shards of rows, and where
     attention would hold its scores anyway: a fused kernel serves separate rows only, and long
-    completions gain more from it than from computing the prompt once. The loss, its gradient and
+    completions gain more from it than from computing the prompt once. A network that sees both ways
+    has separate rows: in a group its completions would see each other. The loss, its gradient and
     the samples of each update are the same in both layouts (but see training/update/balancing.py).
 
     Raises:
@@ -36,7 +37,7 @@ def choose_layouts(
             check_group(model)
         elif batch.share_prompts:
             groups = batch.sequences_per_micro_batch // stage.sequences_together(shared=True)
-            fits = groups % rows_divisor(mesh) == 0 and not fused
+            fits = groups % rows_divisor(mesh) == 0 and not fused and model.causal
             batch = dataclasses.replace(batch, share_prompts=fits)
         chosen.append(dataclasses.replace(stage, batch=batch))
     return tuple(chosen)

@@ -7,6 +7,7 @@ import pytest
 
 from rljax.objectives.evolution import FITNESS
 from rljax.parallel.rules import batch_sharding, put_rows
+from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.families.evolution import Evolution
 from rljax.training.update.optimizers import build_optimizer
 from tests.training.steps import take_step
@@ -78,6 +79,7 @@ def test_a_step_moves_the_matrices_by_the_fitness_of_their_noise(evolution):
     shown = detail.fitness.reshape(2, 2, 4)
     np.testing.assert_array_equal(shown[:, 0], shown[:, 1])
     np.testing.assert_array_equal(shown[:, 0].reshape(-1), batch["fitness"])
+    assert family.key == purpose_key(made.context.config.seed, Purpose.POPULATION)
     keys = family.perturbation.keys(family.key)
     gradient = jax.jit(family.perturbation.gradient)(keys, jnp.int32(0), jnp.asarray(expected))
     moved = jax.tree.map(lambda a, g: a - 0.5 * np.asarray(g), before, gradient)

@@ -32,6 +32,7 @@ def test_prompts_are_shared_where_groups_fit_and_the_kernel_holds_its_scores(mon
     assert not chosen({"data": 1}, sequences_per_micro_batch=2)
     assert chosen({"data": 4, "tensor": -1})  # 4 groups on 4 shards of rows
     assert not chosen({"data": -1})  # 4 groups on 8
+    assert not chosen({"data": 1}, {"causal": False})
     monkeypatch.setattr(layout, "platform", lambda: "tpu")
     assert not chosen({"data": 1})
     assert chosen({"data": 1}, share_prompts=True)

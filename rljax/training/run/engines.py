@@ -1,0 +1,104 @@
+"""Which sampler a network has: token by token, or masked diffusion where it sees both ways."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rljax.config.schema import DIFFUSION, SAMPLER, Field
+from rljax.models.config import ModelConfig
+from rljax.sampling.config import SamplingConfig
+from rljax.sampling.diffusion_config import DiffusionConfig
+from rljax.sampling.distribution import TokenFilter
+
+# Fields of config.sampler that a network of either kind reads; `diffusion` is checked by itself.
+OF_BOTH = ("weights", "gather_weights", "mesh")
+
+
+def sampling_config(
+    model: ModelConfig,
+    settings: ConfigDict,
+    *,
+    samples_per_prompt: int,
+    max_new_tokens: int,
+    stop_tokens: tuple[int, ...],
+    pad_token: int,
+    token_filter: TokenFilter,
+    stop_strings: tuple[str, ...] = (),
+) -> SamplingConfig | DiffusionConfig:
+    """What selects the sampling program of a network.
+
+    Args:
+        model: of the network; its `causal` decides which of the two it is.
+        settings: `config.sampler`.
+        samples_per_prompt: G.
+        max_new_tokens: T.
+        stop_tokens: ids that end a completion.
+        pad_token: id after the end.
+        token_filter: of the stage's `sampling`, or of the evaluation.
+        stop_strings: of the stage's `sampling`.
+
+    Raises:
+        ValueError: for a setting that networks of this kind never read, or that cannot be.
+    """
+    check_sampler(model, settings)
+    sizes = dict(
+        samples_per_prompt=samples_per_prompt,
+        max_new_tokens=max_new_tokens,
+        stop_tokens=stop_tokens,
+        pad_token=pad_token,
+    )
+    if model.causal:
+        return SamplingConfig(
+            **sizes,
+            token_filter=token_filter,
+            slots=settings.slots,
+            refill_every=settings.refill_every,
+            shrink=tuple(settings.shrink),
+            prefill_tokens=settings.prefill_tokens,
+            cache_dtype=settings.cache,
+        )
+    _check_filter(token_filter, stop_strings)
+    given = {name: value for name, value in settings.diffusion.items() if value is not None}
+    if "mask_token" not in given:
+        raise ValueError(
+            "A network with causal=False is decoded by filling masked positions: set the id of its "
+            "mask token (config.sampler.diffusion.mask_token)."
+        )
+    whole = {"block_tokens": max_new_tokens, "steps": max_new_tokens}
+    return DiffusionConfig(**sizes, temperature=token_filter.temperature, **(whole | given))
+
+
+def check_sampler(model: ModelConfig, settings: ConfigDict) -> None:
+    """Raises ValueError for a field of `config.sampler` that the network's sampler never reads."""
+    kind, where = f"causal={model.causal}", "config.sampler"
+    if model.causal:
+        where, settings, fields = f"{where}.diffusion", settings.diffusion, DIFFUSION
+    else:
+        fields = {
+            name: field
+            for name, field in SAMPLER.items()
+            if isinstance(field, Field) and name not in OF_BOTH
+        }
+    for name, field in fields.items():
+        if settings[name] != field.default:
+            raise _never_read(f"{where}.{name}", settings[name], kind)
+
+
+def _check_filter(token_filter: TokenFilter, stop_strings: tuple[str, ...]) -> None:
+    """Raises ValueError unless tokens are drawn at a temperature and nothing else."""
+    plain, rule = TokenFilter(), token_filter.entropy_temperature
+    fields = ("top_k", "top_p", "min_p", "logit_bias", "forbidden_tokens")
+    given = {name: (getattr(token_filter, name), getattr(plain, name)) for name in fields}
+    given["entropy_theta"] = (rule.theta if rule else 0.0, 0.0)
+    given["stop_strings"] = (stop_strings, ())
+    for name, (value, default) in given.items():
+        if value != default:
+            raise _never_read(f"config.<stage>.sampling.{name}", value, "causal=False")
+
+
+def _never_read(where: str, value: Any, kind: str) -> ValueError:
+    decoding = {"causal=True": "token by token", "causal=False": "by masked diffusion"}[kind]
+    return ValueError(
+        f"{where}={value!r} is never read: a network with {kind} is decoded {decoding} "
+        f"({where}, config.model.causal)."
+    )
