@@ -226,6 +226,12 @@ EXPECTED = {
     "luffy": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"demonstrations": "in_group", "shaping": 0.1},
+    "bradley_terry": {
+        "reward_loss": "bradley_terry",
+        "score_margin": 0.0,
+        "center_weight": 0.0,
+        "label_smoothing": 0.0,
+    },
     "dpo": {"score": "log_ratio", "link": "logistic", "beta": 0.1, "label_smoothing": 0.0},
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
