@@ -94,6 +94,11 @@ def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
     turn, opening = section["chat_turn"], section["chat_generation_prompt"]
     loaded = load_tokenizer(folders[1], tuple(section["special_tokens"]))
     network = Network.create(recorded_network(config, step))
+    if network.config.head != "language_model":
+        raise ValueError(
+            f"{step} is a model with a {network.config.head} head: generating needs a language "
+            "model (--checkpoint)"
+        )
     return Model(
         network=network,
         params=_params(Source(str(step), config["seed"]), network, mesh),

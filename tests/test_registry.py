@@ -235,6 +235,12 @@ EXPECTED = {
     "luffy": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"demonstrations": "in_group", "shaping": 0.1},
+    "bradley_terry": {
+        "reward_loss": "bradley_terry",
+        "score_margin": 0.0,
+        "center_weight": 0.0,
+        "label_smoothing": 0.0,
+    },
     "dpo": {"score": "log_ratio", "link": "logistic", "beta": 0.1, "label_smoothing": 0.0},
     "simpo": {"score": "mean_log_likelihood", "link": "logistic_with_margin", "beta": 2.0}
     | {"target_margin": 1.0, "label_smoothing": 0.0},

@@ -12,5 +12,6 @@ stage.py     a resolved stage
 mesh.py      whether batches and rows divide over a mesh
 model.py     the model section as a ModelConfig: preset, checkpoint, or a small default
 runs.py      what the folder of a run says
+graph.py     where stages and the models that they read start from
 identity.py  hash, differing fields, versions and devices
 """

@@ -24,6 +24,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `evolution.py` | EGGROLL: low-rank noise, fitness and update without a gradient | |
 | `supervised.py` | negative log-likelihood | |
 | `preference.py` | pairwise losses: a score and a link | `SCORES`, `LINKS` |
+| `reward_models.py` | losses of reward models on the scores of pairs | `REWARD_LOSSES` |
 | `evidence.py` | lower bounds on log p(answer | prompt) as a reward | `BOUNDS` |
 | `values.py` | targets of a value function and its losses | |
 | `balance.py` | even load of experts: an auxiliary loss, or a bias that is moved | |

@@ -3,6 +3,7 @@
 | room or file | what it holds |
 | --- | --- |
 | `loop.py` | the train loop, for every method: read this first |
+| `step_log.py` | the rows that the loop writes of its steps, and when it stops |
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
 | `run/` | what a run is and where its files are: context, start, checkpoints, workdir |
 | `update/` | one optimizer update: state, train step, log-probabilities, optimizers |

@@ -33,6 +33,7 @@ from rljax.reporting.files import read_rows
 from rljax.training import loop
 from rljax.training.families.first_step import lora_sb_init
 from rljax.training.run import context as contexts
+from rljax.training.run.stages import Stages
 from rljax.training.run.start import Source, base_note, check_start, load_start
 from rljax.training.update.state import create_state, state_shardings
 from rljax.training.update.train_step import jit_train_step
@@ -231,22 +232,23 @@ def watched(monkeypatch):
     The latter is looked at where the held-out problems would be, which saves their programs.
     """
     seen = {"references": [], "bases": []}
-    reference = loop.Runner.reference
+    frozen = Stages.frozen
 
-    def watch_reference(self, index):
-        found = reference(self, index)
+    def watch_reference(self, model):
+        found = frozen(self, model)
+        assert model.role == "reference"
         assert pointers(self.context.frozen).items() <= pointers(found).items()
         seen["references"].append(has_adapters(found))
         return found
 
-    def watch_heldout(self, params, *rest):
-        shape = self.context.frozen["embedding"].shape  # no other test has one of this shape
+    def watch_heldout(self, *rest):
+        shape = self.graph.context.frozen["embedding"].shape  # no other test has one of this shape
         alive = [leaf for leaf in jax.live_arrays() if leaf.shape == shape]
         # Distinct buffers: jax keeps views of an array that was read.
         seen["bases"].append(len({leaf.unsafe_buffer_pointer() for leaf in alive}))
         return 0.0
 
-    monkeypatch.setattr(loop.Runner, "reference", watch_reference)
+    monkeypatch.setattr(Stages, "frozen", watch_reference)
     monkeypatch.setattr(loop.Runner, "log_heldout", watch_heldout)
     return seen
 

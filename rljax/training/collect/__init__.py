@@ -3,6 +3,7 @@
 | file | what it holds |
 | --- | --- |
 | `rollouts.py` | sample, decode to text, score |
+| `rewards.py` | what samples are worth: by verifiers of text, or by a model |
 | `rounds.py` | sampling until enough groups have a signal |
 | `windows.py` | responses that are written a window at a time |
 | `tree_samples.py` | samples that branch as a tree |

@@ -5,7 +5,9 @@
 | `context.py` | what every stage shares: mesh, network, tokenizer, problems, scorer |
 | `engines.py` | the sampler that a network has, from the settings of the run |
 | `layout.py` | the layout of a stage's rows, once model and mesh are known |
-| `start.py` | the parameters that a run starts from |
+| `start.py` | parameters that are drawn, of another run, or of a published checkpoint |
+| `models.py` | the models of a stage by role: network, origin, trained or frozen |
+| `stages.py` | the stages as a graph: how far each is, what it starts from, what it reads |
 | `checkpoints.py` | orbax: asynchronous, keep-n and best, exact resume |
 | `workdir.py` | the files of a run, and whether a workdir belongs to a config |
 | `summary.py` | the final figures of a run |

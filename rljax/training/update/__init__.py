@@ -7,6 +7,7 @@
 | `rows.py` | prompts and completions as rows of tokens |
 | `logprobs.py` | log-probabilities and entropy of completions, the trainer's side |
 | `likelihood.py` | which estimator of them a stage uses: `LIKELIHOODS` |
+| `sequence_scores.py` | what a value or reward head says of whole completions |
 | `token_statistics.py` | the same of chosen tokens, without holding the logits |
 | `balancing.py` | what the load of experts adds to a loss |
 | `optimizers.py` | optimizers and schedules by name |

@@ -1,0 +1,62 @@
+"""SFT, a reward model, PPO: the classical chain as a graph of stages; 2 CPU cores, minutes.
+
+A tiny model sees some demonstrations of sorting four letters (`sft`). A copy of it with a reward
+head learns from pairs of a sorted and a wrong answer which one is better (`rm`), and is judged by
+its accuracy on pairs that it did not see. PPO then starts from the first stage again, and takes its
+reward and the start of its critic from the second (`ppo`). The verifier of config.scoring does not
+train anything: it tells how often samples are right.
+
+    python launch/train.py --config=configs/rlhf.py
+
+Pairs of your own are JSONL with the columns prompt, chosen, rejected. A reward model of another
+run, or a published one with the same tokenizer, goes into ppo.models.reward.start_from as a folder.
+Paths are relative to the directory that the command runs in.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; `arg` is not used."""
+    c = ConfigDict()
+    c.name = "rlhf"
+    c.stages = ("sft", "rm", "ppo")  # in the order in which they are trained
+    c.model = dict(layers=2, width=64, heads=4, kv_heads=2)
+    c.data = dict(
+        kind="jsonl",
+        path="configs/examples/problems.jsonl",
+        heldout_path="configs/examples/heldout.jsonl",
+        max_prompt_tokens=10,
+        heldout_size=64,
+    )
+    c.scoring = dict(rewards=(dict(name="exact_match"),))
+    c.evaluation = dict(max_new_tokens=6, samples_per_prompt=4, prompts_per_batch=64)
+    c.sft = dict(
+        method="sft",
+        steps=20,
+        data=dict(source="jsonl", path="configs/examples/problems.jsonl", row_tokens=64),
+        batch=dict(sequences_per_update=32),
+        optimizer=dict(learning_rate=2e-3, warmup_updates=10),
+    )
+    c.rm = dict(
+        method="bradley_terry",
+        steps=60,
+        network=dict(head="reward"),  # on the trunk of what it starts from: the stage before
+        data=dict(path="configs/examples/pairs.jsonl", max_completion_tokens=6),
+        batch=dict(sequences_per_update=64),
+        optimizer=dict(learning_rate=1e-3, warmup_updates=5),
+    )
+    c.ppo = dict(
+        method="ppo",
+        steps=60,
+        start_from="sft",  # not from the reward model, the stage before
+        models=dict(
+            reward=dict(start_from="rm"),
+            value=dict(start_from="rm"),  # trunk and head: its values begin as scores
+        ),
+        critic=dict(learning_rate=1e-3),
+        batch=dict(prompts_per_step=64, samples_per_prompt=4),
+        sampling=dict(max_new_tokens=6),
+        optimizer=dict(learning_rate=1e-3),
+    )
+    return c

@@ -1,0 +1,68 @@
+"""Rewards of texts and of models: one protocol, their sum, their order."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+
+from rljax.models.heads import sequence_rewards
+from rljax.training.collect.rewards import ModelReward, TextReward, make_reward, timed_scores
+from rljax.training.collect.rollouts import Samples
+from rljax.training.run.models import Model
+from rljax.training.update.rows import completion_rows
+
+
+def samples_of(tokenizer, problems, texts):
+    """Two samples of each of three prompts."""
+    encoded = [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
+    tokens, mask = np.zeros((6, 6), np.int32), np.zeros((6, 6), bool)
+    for row, ids in enumerate(encoded):
+        tokens[row, : len(ids)], mask[row, : len(ids)] = ids, True
+    records = [{**problems[index], "id": index} for index in range(3)]
+    prompts = np.array([tokenizer.encode(record["prompt"]) for record in records], np.int32)
+    return Samples(
+        records=records,
+        prompt_texts=[record["prompt"] for record in records],
+        prompts=prompts,
+        prompt_mask=np.ones(prompts.shape, bool),
+        rollouts=SimpleNamespace(tokens=tokens.reshape(3, 2, 6), mask=mask.reshape(3, 2, 6)),
+        texts=texts,
+        seconds=0.0,
+    )
+
+
+def test_a_model_scores_beside_the_texts(pieces):
+    """Six samples in passes of four, the last of which is filled up."""
+    words = ("weight=2.0", "text_weight=0.5")
+    made = pieces(
+        "rlhf",
+        *(f"--config.ppo.models.reward.{word}" for word in words),
+        "--config.ppo.batch.sequences_per_micro_batch=4",
+    )
+    network = made.context.networks["rm"]
+    params = network.init(jax.random.key(5), made.context.mesh)
+    model = Model("reward", network, "rm", trained=False, params=params)
+    context = dataclasses.replace(made.context, models={"reward": model})
+    reward = make_reward(context, made.stage)
+    right = ["<answer>0</answer>", "", "<answer>1</answer>", "1", "2", "<answer>2</answer>"]
+    samples = samples_of(context.tokenizer, context.train_problems, right)
+    assert isinstance(reward, ModelReward)
+    scores, seconds = timed_scores(reward, samples)
+    texts = TextReward(made.context).score(samples)
+    assert isinstance(make_reward(made.context, made.stage), TextReward) and seconds > 0
+    rows = completion_rows(
+        np.repeat(samples.prompts, 2, axis=0),
+        np.repeat(samples.prompt_mask, 2, axis=0),
+        samples.flat("tokens"),
+        samples.flat("mask"),
+    )
+    inputs = (rows[name] for name in ("tokens", "positions", "segment_ids"))
+    own = np.asarray(sequence_rewards(network, params, *inputs))[:, 0]
+    np.testing.assert_allclose(scores.parts["reward_model"], own, atol=1e-5)
+    assert list(scores.parts) == ["exact_match", "reward_model"]
+    assert list(texts.total) == [1, 0, 1, 0, 0, 1] == list(scores.parts["exact_match"])
+    np.testing.assert_allclose(scores.total, 2 * own + 0.5 * texts.total, atol=1e-5)
+    # What counts as right is said by the verifier.
+    np.testing.assert_array_equal(scores.correct, texts.correct)
+    assert reward.scores(samples).dtype == np.float32 and np.ptp(own) > 0
