@@ -11,17 +11,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+from tests.flags import FUSIONS, knows_flag, with_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-_FLAGS = {
-    "--xla_force_host_platform_device_count": 8,
-    # Tests spend their time compiling, not computing.
-    "--xla_backend_optimization_level": 0,
-}
-if os.environ["JAX_PLATFORMS"] == "cpu":  # other platforms' compilers may end at this flag
-    _FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
-_given = os.environ.get("XLA_FLAGS", "")
-_added = [f"{flag}={value}" for flag, value in _FLAGS.items() if flag not in _given]
-os.environ["XLA_FLAGS"] = " ".join([_given, *_added]).strip()
+# Workers of pytest-xdist inherit what the process that starts them has found out.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _wanted = {
+        "xla_force_host_platform_device_count": 8,
+        # Tests spend their time compiling, not computing.
+        "xla_backend_optimization_level": 0,
+    }
+    # Compilers of other platforms may end at this flag.
+    if os.environ["JAX_PLATFORMS"] == "cpu" and knows_flag(FUSIONS, "false"):
+        _wanted[FUSIONS] = "false"
+    os.environ["XLA_FLAGS"] = with_flags(os.environ.get("XLA_FLAGS", ""), _wanted)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

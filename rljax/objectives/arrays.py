@@ -85,8 +85,11 @@ PREFERENCE_ARRAYS: dict[str, Described] = {
 OF_REFERENCE = frozenset({"ref_logprobs", "ref_sequence_logprobs"})
 
 
+DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}
+
+
 def abstract(name: str, rows: int = 4, slots: int = 3) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array; unknown names are [N, T] f32, as all inputs of a batch are."""
     axes, dtype, *_ = ARRAYS.get(name, Described("NT", float, "batch", ""))
     sizes = {"N": rows, "T": slots}
-    return jax.ShapeDtypeStruct(tuple(sizes[axis] for axis in axes), jnp.dtype(dtype))
+    return jax.ShapeDtypeStruct(tuple(sizes[axis] for axis in axes), DTYPES[dtype])

@@ -7,6 +7,7 @@ A row is a flat mapping {"stage": str, "step": int, "kind": str, metric: number,
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -123,6 +124,8 @@ class TensorBoardWriter:
         # Here, not at the top: the reports are also drawn where only numpy is installed.
         from tensorboardX import SummaryWriter
 
+        # A mean of nothing is NaN, and is drawn as such: no reason to warn at every row.
+        logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)
         self._step = GlobalStep(kept_rows)
         earlier = len(list(Path(dir).glob("events.*")))
         # A run that was killed before its first checkpoint has events but no rows to keep.
