@@ -9,10 +9,11 @@ import pytest
 from rljax.parallel.rules import put_rows
 from rljax.registry import resolve_objective
 from rljax.reporting.files import read_rows
-from rljax.training.collect.pairs import pairs_file
-from rljax.training.families import preference
+from rljax.training.collect import pairs
+from rljax.training.collect.experience import Policy
 from rljax.training.families.preference import Preference, pair_rows
-from rljax.training.loop import Runner, run
+from rljax.training.loop import run
+from rljax.training.run.stages import Stages
 from tests.training.steps import take_step
 
 
@@ -99,7 +100,7 @@ def test_a_reference_is_needed_where_a_part_names_it():
 def test_simpo_s_loss_is_that_of_mean_log_probabilities(pieces):
     made = pieces("dpo_file", *SIMPO)
     family = Preference(made.context, made.stage, None, 12)
-    (batch,) = family.collect(made.state, 1)[1].batches
+    (batch,) = take_step(family, made.state, 1)[1].batches
     assert not [name for name in batch if name.startswith("ref_")]
     rows = {k: batch[k].reshape(16, -1) for k in ("tokens", "positions", "segment_ids", "mask")}
     logprobs = np.asarray(family.score(made.params, put_rows(rows, made.context.mesh)))
@@ -117,10 +118,10 @@ def test_simpo_s_loss_is_that_of_mean_log_probabilities(pieces):
 def test_a_stage_without_reference_keeps_and_scores_none(
     tiny_config, tmp_path, one_device_runs, compilations, monkeypatch
 ):
-    def refused(*_):
-        raise AssertionError("a reference was made")
+    def refused(_, model):
+        raise AssertionError(f"a frozen {model.role} was read")
 
-    monkeypatch.setattr(Runner, "reference", refused)
+    monkeypatch.setattr(Stages, "frozen", refused)
     config = tiny_config("dpo_file", *SIMPO, "--config.warmup.steps=2", "--config.dpo_file.steps=3")
     with compilations() as names:
         run(config, tmp_path / "run")
@@ -131,18 +132,16 @@ def test_a_stage_without_reference_keeps_and_scores_none(
     assert "displaced_share" not in last
 
 
-def test_without_reference_the_first_state_samples_the_pairs(pieces, monkeypatch, tmp_path):
+def test_without_reference_the_first_policy_samples_the_pairs(pieces, monkeypatch):
     made = pieces("dpo", "--config.dpo.method=simpo")
-    family, used = Preference(made.context, made.stage, None, 12), []
-    monkeypatch.setattr(preference, "sample_pairs", lambda *given: used.append(given[2]))
+    source, used = Preference(made.context, made.stage, None, 12).source, []
+    policy = Policy(made.state.params, version=0)
+    monkeypatch.setattr(pairs, "sample_pairs", lambda *given: used.append(given[2]))
     with pytest.raises(ValueError, match="dpo.jsonl is gone, and the policy that sampled it"):
-        family.pairs(made.state, 2)
-    monkeypatch.setattr(preference, "open_pairs", lambda *_: [{"prompt": "1+1="}])
-    family.pairs(made.state, 1)
-    family.pairs(made.state, 2)
+        source.collect(policy, source.first_state(), 2)
+    monkeypatch.setattr(pairs, "open_pairs", lambda *_: [{"prompt": "1+1="}])
+    source.collect(policy, source.first_state(), 1)
+    source.collect(policy, source.first_state(), 2)
     (params,) = used
-    for ours, theirs in zip(
-        jax.tree.leaves(params), jax.tree.leaves(made.state.params), strict=True
-    ):
-        assert ours is theirs
-    assert pairs_file(made.context, made.stage).name == "dpo.jsonl"
+    assert params is policy.params
+    assert pairs.pairs_file(made.context, made.stage).name == "dpo.jsonl"

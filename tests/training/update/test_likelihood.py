@@ -26,6 +26,7 @@ from rljax.training.update.likelihood import (
 from rljax.training.update.logprobs import LIKELIHOOD_KEYS, make_score
 from rljax.training.update.rows import completion_rows
 from rljax.training.update.token_statistics import TokenStatistics, token_arrays
+from tests.training.steps import take_step
 
 SCORED = [name for name, family in FAMILIES.items() if "likelihood" in family.choices]
 
@@ -51,7 +52,7 @@ def test_every_number_of_a_stage_comes_from_its_estimator(pieces, monkeypatch, v
     monkeypatch.setitem(LIKELIHOODS, "autoregressive", Likelihood(certain, causal=True))
     made = pieces(variant)
     family = family_class(made.stage)(made.context, made.stage, made.params, 12)
-    _, experience = family.collect(made.state, 1)
+    _, experience = take_step(family, made.state, 1)
     batch = experience.batches[0]
     seen = {name: x for name, x in batch.items() if name.startswith(("ref_", "old_logprobs"))}
     assert seen and not any(np.any(x) for x in seen.values())
@@ -74,7 +75,7 @@ def test_demonstrations_are_scored_by_the_estimator(pieces, monkeypatch):
     monkeypatch.setitem(LIKELIHOODS, "autoregressive", Likelihood(certain, causal=True))
     made = pieces("dpo_file", "--config.stages=('warmup',)")
     family = family_class(made.stage)(made.context, made.stage, None, 0)
-    (batch,) = family.collect(made.state, 1)[1].batches
+    (batch,) = take_step(family, made.state, 1)[1].batches
     loss, _ = jax.jit(family.loss_fn)(made.params, put_rows(batch, made.context.mesh))
     assert float(loss) == 0.0
 
@@ -173,7 +174,7 @@ def test_a_preference_stage_learns_from_an_estimate(pieces, masked, monkeypatch,
         return rows | {LIKELIHOOD_KEYS: np.asarray(jax.random.key_data(keys))}
 
     monkeypatch.setattr(preference, "pair_rows", keyed_rows)
-    (batch,) = family.collect(made.state, 1)[1].batches
+    (batch,) = take_step(family, made.state, 1)[1].batches
     if not shared:
         batch[LIKELIHOOD_KEYS] = batch[LIKELIHOOD_KEYS][::-1].copy()
     placed = put_rows(batch, context.mesh)
@@ -209,7 +210,7 @@ def test_networks_that_an_estimator_cannot_serve_are_refused(pieces, tiny_networ
 
 def test_a_run_of_a_bidirectional_network_is_refused(pieces):
     message = (
-        r"likelihood='autoregressive' .*config.warmup.objective.likelihood, config.model.causal"
+        r"Stage 'warmup': method 'sft' trains .*causal=True.*causal=False \(config.model.causal"
     )
     with pytest.raises(ValueError, match=message):
         pieces("grpo", "--config.model.causal=False")
