@@ -13,6 +13,12 @@ more are rejected. (What narrows the batch itself, denominators included, is a s
 
 Three policies: the ratio is current / old, the weight old / behavior. Two policies: take the ratio
 against `behavior_logprobs` and no weight. Both at once would count the difference twice.
+
+| file | what it holds |
+| --- | --- |
+| `importance.py` | weights trainer / sampler, truncated or set to 0 beyond bounds |
+| `rejection.py` | tokens and sequences that differ too much |
+| `proximal.py` | the policy before the update, estimated without a forward pass |
 """
 
 from collections.abc import Callable, Mapping
