@@ -8,4 +8,5 @@ validate.py  what one field cannot know: stages, batch arithmetic, fields that n
 policy_gradient.py  combinations of policy-gradient parts that cannot work
 identity.py  hash, differing fields, versions and devices
 runs.py      what the folder of a run says
+markdown.py  every field as a table, for configs/README.md
 """

@@ -12,7 +12,9 @@ may change any part or field of it with `config.<stage>.objective`.
 | `methods/` | the rows |
 | `fields.py` | documentation and limits of fields |
 | `objective.py` | a row with a config's changes, resolved and checked |
-| `table.py` | the table as text |
+| `table.py`, `markdown.py` | the table as text, and as Markdown |
+| `cards.py` | a card for each method, which `python launch/docs.py` writes to `cards/` |
+| `docstrings.py`, `mentions.py` | what cards take from docstrings, and from tests |
 """
 
 from rljax.registry.families import FAMILIES, ONLINE_FAMILIES, Family

@@ -1,4 +1,9 @@
-"""STEER (arXiv:2510.10150): tokens that would change the entropy most weigh less."""
+"""STEER (arXiv:2510.10150): tokens that would change the entropy most weigh less.
+
+    Omega = A / p_old * p * (1 - p) * (log p + H),   H the entropy of the old policy
+
+Omega is the change of a token's entropy, negated and approximate: `entropy_change`.
+"""
 
 import chex
 import jax
