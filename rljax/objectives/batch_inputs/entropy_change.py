@@ -95,7 +95,8 @@ def steer_linear(
 
         w = high - (u - min u) * (high - low) / (max u - min u)
 
-    Mind that most u are near 0: the mean weight is then near `steer_high`, not 1.
+    Mind that most u are near 0: the mean weight is then near `steer_high`, not 1. The authors' code
+    takes the extremes of each micro-batch, this function those of the whole batch.
 
     Args:
         current_logprobs: [N, T] f32, before the update.
@@ -135,6 +136,8 @@ def steer_exponential(
     """Weights that fall exponentially with u = |Omega|, over the batch's tokens.
 
         w = steer_low ^ (u / max(max u, steer_scale_floor))
+
+    The authors' code takes the largest u of each micro-batch, this function that of the batch.
 
     Args:
         current_logprobs: [N, T] f32, before the update.

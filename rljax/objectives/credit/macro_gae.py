@@ -118,7 +118,8 @@ def macro_gae(
     """GAE over segments; every token takes the advantage of its segment (arXiv:2410.02743).
 
     A row is terminal after its last token. The paper does not whiten; to compare with `gae`, whiten
-    both or neither.
+    both or neither. The paper writes one ratio for a macro action, the authors' code takes those
+    of tokens: `ratio="segment"` or "token".
 
     Args:
         token_rewards: [N, T] f32; an outcome is on the last True slot.
