@@ -17,22 +17,17 @@ class Mentions(NamedTuple):
     words: frozenset[str]  # words of its identifiers
 
 
-def of_source(source: str, start: str | None = None) -> Mentions:
+def of_source(source: str) -> Mentions:
     """What a file names.
 
     Args:
         source: of a Python file.
-        start: only what this function of the file reaches through names of the same file.
-
-    Raises:
-        ValueError: if the file has no such function.
     """
     tree = ast.parse(source)
-    imported = _imported(tree)
-    if start is None:
-        nodes: Iterable[ast.AST] = ast.walk(tree)
-    else:
-        nodes = _reached(tree, start)
+    return _of_nodes(ast.walk(tree), _imported(tree, "rljax"))
+
+
+def _of_nodes(nodes: Iterable[ast.AST], imported: Mapping[str, str]) -> Mentions:
     functions, strings, words = set(), set(), set()
     for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -50,35 +45,61 @@ def of_source(source: str, start: str | None = None) -> Mentions:
     return Mentions(frozenset(functions), frozenset(strings), frozenset(words))
 
 
-def _imported(tree: ast.Module) -> dict[str, str]:
-    """Local name -> full name, of everything that comes from rljax."""
+def _imported(tree: ast.Module, package: str) -> dict[str, str]:
+    """Local name -> full name, of everything that comes from a package."""
     return {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rljax")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package
         for alias in node.names
     }
 
 
-def _reached(tree: ast.Module, start: str) -> list[ast.AST]:
-    """All nodes of a function, and of what it reaches at the top of the same file."""
-    tops: dict[str, ast.stmt] = {}
+def _tops(tree: ast.Module) -> dict[str, ast.stmt]:
+    """The functions and values at the top of a file, by name."""
+    found: dict[str, ast.stmt] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
-            tops[node.name] = node
+            found[node.name] = node
         elif isinstance(node, ast.Assign):
-            tops |= {t.id: node for t in node.targets if isinstance(t, ast.Name)}
-    if start not in tops:
-        raise ValueError(f"no {start!r} at the top of the file; there: {', '.join(tops)}.")
-    open_names, done, nodes = [start], set(), []
-    while open_names:
-        name = open_names.pop()
-        done.add(name)
-        inside = list(ast.walk(tops[name]))
-        nodes += inside
-        named = {node.id for node in inside if isinstance(node, ast.Name)}
-        open_names += [other for other in named & set(tops) - done if other not in open_names]
-    return nodes
+            found |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+    return found
+
+
+def of_function(package: Mapping[str, str], start: str) -> Mentions:
+    """What a function names, with all that it reaches at the top of the files of its package.
+
+    Whether it resolves a method counts for its own file only: helpers do so with any method.
+
+    Args:
+        package: full name of each file's module -> text.
+        start: full name of the function.
+
+    Raises:
+        ValueError: if there is no such function.
+    """
+    trees = {name: ast.parse(text) for name, text in package.items()}
+    tops = {name: _tops(tree) for name, tree in trees.items()}
+    own = start.rpartition(".")[0]
+    if start.rpartition(".")[2] not in tops.get(own, {}):
+        raise ValueError(f"no function {start!r}; at the top of its file: {', '.join(tops[own])}.")
+    waiting, done, found = [start], set(), Mentions(frozenset(), frozenset(), frozenset())
+    while waiting:
+        done.add(waiting[-1])
+        module, _, name = waiting.pop().rpartition(".")
+        if name not in tops.get(module, {}):
+            continue  # of another package
+        nodes = list(ast.walk(tops[module][name]))
+        here = _of_nodes(nodes, _imported(trees[module], "rljax"))
+        if module != own:
+            resolving = {name for name in here.functions if name.endswith(".resolve_objective")}
+            here = here._replace(functions=here.functions - resolving)
+        found = Mentions(*(old | new for old, new in zip(found, here, strict=True)))
+        beside = {n: f"{module}.{n}" for n in tops[module]}
+        beside |= _imported(trees[module], own.split(".")[0])
+        named = {node.id for node in nodes if isinstance(node, ast.Name)}
+        waiting += sorted({beside[n] for n in named & set(beside)} - done - set(waiting))
+    return found
 
 
 def mention(found: Mentions, method: str, choice: str, option: str, part: Callable) -> bool:
@@ -98,7 +119,8 @@ def mention(found: Mentions, method: str, choice: str, option: str, part: Callab
     names = {".".join([*above[:n], part.__name__]) for n in range(1, len(above) + 1)}
     if names & found.functions:
         return True
-    if option in found.strings and choice in found.words | found.strings:
+    short = choice.removesuffix("_estimator")
+    if option in found.strings and {choice, short} & (found.words | found.strings):
         return True
     resolved = any(name.endswith(".resolve_objective") for name in found.functions)
     return resolved and {method, choice} <= found.strings
@@ -111,10 +133,11 @@ def golden_adapters(sources: Mapping[str, str]) -> dict[str, Mentions]:
         sources: path -> text; the folder `golden_adapters/` among them, whose `__init__.py` maps
             slugs to functions: `"bnpo": bnpo.bnpo`.
     """
-    folder = {
-        path.rpartition("/")[2].removesuffix(".py"): text
+    package = {
+        f"golden_adapters.{path.rpartition('/')[2].removesuffix('.py')}": text
         for path, text in sources.items()
         if "/golden_adapters/" in path
     }
-    entries = re.findall(r'^    "([\w-]+)": (\w+)\.(\w+),$', folder["__init__"], re.MULTILINE)
-    return {slug: of_source(folder[file], function) for slug, file, function in entries}
+    table = package.pop("golden_adapters.__init__")
+    entries = re.findall(r'^    "([\w-]+)": (\w+\.\w+),$', table, re.MULTILINE)
+    return {slug: of_function(package, f"golden_adapters.{name}") for slug, name in entries}

@@ -8,7 +8,7 @@ from rljax.objectives.advantages import ADVANTAGES
 from rljax.objectives.surrogates import SURROGATES
 from rljax.registry import FAMILIES, METHODS, docstrings, resolve_objective
 from rljax.registry.cards import all_cards, card, parts, read_sources
-from rljax.registry.mentions import golden_adapters, mention, of_source
+from rljax.registry.mentions import golden_adapters, mention, of_function, of_source
 
 ROOT = Path(__file__).parents[2]
 DOCSTRING = """Clips a ratio (NAME, arXiv:1234.56789, eq. 7).
@@ -155,13 +155,20 @@ def test_a_part_is_mentioned_by_function_or_by_option():
 
 
 def test_a_function_mentions_what_it_reaches_only():
-    first = of_source(SOURCE, "first")
+    package = {
+        "adapters.one": SOURCE,
+        "adapters.two": "from adapters.one import second\n\ndef third():\n    return second()\n",
+    }
+    first = of_function(package, "adapters.one.first")
     assert mentioned(first, "grpo", "advantage", "group_zscore")
     assert mentioned(first, "grpo", "ratio", "sequence")
     assert not mentioned(first, "grpo", "surrogate", "clipped")
-    assert mentioned(of_source(SOURCE, "second"), "grpo", "surrogate", "clipped")
-    with pytest.raises(ValueError, match="no 'third' at the top of the file"):
-        of_source(SOURCE, "third")
+    assert mentioned(of_function(package, "adapters.one.second"), "grpo", "surrogate", "clipped")
+    third = of_function(package, "adapters.two.third")
+    assert mentioned(third, "grpo", "surrogate", "clipped")
+    assert not mentioned(third, "grpo", "ratio", "sequence")
+    with pytest.raises(ValueError, match="no function 'adapters.one.fourth'"):
+        of_function(package, "adapters.one.fourth")
 
 
 def test_a_choice_of_a_resolved_method_is_mentioned():
