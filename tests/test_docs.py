@@ -13,7 +13,8 @@ from rljax.parallel.mesh import AXES
 from rljax.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
-GUIDES = sorted(path for path in ROOT.rglob("README.md") if not {"runs", "build"} & set(path.parts))
+ROOMS = ("configs", "launch", "notebooks", "rljax", "tests")
+GUIDES = [ROOT / "README.md", *sorted(p for r in ROOMS for p in (ROOT / r).rglob("README.md"))]
 CARDS = sorted((ROOT / "rljax/registry/cards").glob("*.md"))
 
 

@@ -1,6 +1,7 @@
 """What a docstring says, as text for the cards: its body, and where paper and code differ."""
 
 import ast
+import functools
 import importlib.util
 import inspect
 import re
@@ -14,6 +15,7 @@ DIFFERS = re.compile(
 )
 
 
+@functools.cache
 def of_module(name: str) -> str:
     """The docstring of a module, which is read and not imported; "" where there is no such file.
 

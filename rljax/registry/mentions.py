@@ -4,6 +4,7 @@ Files are read as syntax trees; nothing of them is imported or run.
 """
 
 import ast
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -17,14 +18,41 @@ class Mentions(NamedTuple):
     words: frozenset[str]  # words of its identifiers
 
 
+class _File(NamedTuple):
+    """A file that was read."""
+
+    tree: ast.Module
+    imported: dict[str, str]  # local name -> full name, of what comes from some other module
+    tops: dict[str, ast.stmt]  # functions and values at its top, by name
+
+
+@functools.cache
+def _read(source: str) -> _File:
+    """Reads a file once: adapters share their helpers."""
+    tree = ast.parse(source)
+    imported = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    tops: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            tops[node.name] = node
+        elif isinstance(node, ast.Assign):
+            tops |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
+    return _File(tree, imported, tops)
+
+
 def of_source(source: str) -> Mentions:
     """What a file names.
 
     Args:
         source: of a Python file.
     """
-    tree = ast.parse(source)
-    return _of_nodes(ast.walk(tree), _imported(tree, "rljax"))
+    file = _read(source)
+    return _of_nodes(ast.walk(file.tree), file.imported)
 
 
 def _of_nodes(nodes: Iterable[ast.AST], imported: Mapping[str, str]) -> Mentions:
@@ -45,27 +73,6 @@ def _of_nodes(nodes: Iterable[ast.AST], imported: Mapping[str, str]) -> Mentions
     return Mentions(frozenset(functions), frozenset(strings), frozenset(words))
 
 
-def _imported(tree: ast.Module, package: str) -> dict[str, str]:
-    """Local name -> full name, of everything that comes from a package."""
-    return {
-        alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package
-        for alias in node.names
-    }
-
-
-def _tops(tree: ast.Module) -> dict[str, ast.stmt]:
-    """The functions and values at the top of a file, by name."""
-    found: dict[str, ast.stmt] = {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            found[node.name] = node
-        elif isinstance(node, ast.Assign):
-            found |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
-    return found
-
-
 def of_function(package: Mapping[str, str], start: str) -> Mentions:
     """What a function names, with all that it reaches at the top of the files of its package.
 
@@ -78,25 +85,25 @@ def of_function(package: Mapping[str, str], start: str) -> Mentions:
     Raises:
         ValueError: if there is no such function.
     """
-    trees = {name: ast.parse(text) for name, text in package.items()}
-    tops = {name: _tops(tree) for name, tree in trees.items()}
-    own = start.rpartition(".")[0]
-    if start.rpartition(".")[2] not in tops.get(own, {}):
-        raise ValueError(f"no function {start!r}; at the top of its file: {', '.join(tops[own])}.")
+    files = {name: _read(text) for name, text in package.items()}
+    own, _, function = start.rpartition(".")
+    if function not in files[own].tops:
+        known = ", ".join(files[own].tops)
+        raise ValueError(f"no function {start!r}; at the top of its file: {known}.")
     waiting, done, found = [start], set(), Mentions(frozenset(), frozenset(), frozenset())
     while waiting:
         done.add(waiting[-1])
         module, _, name = waiting.pop().rpartition(".")
-        if name not in tops.get(module, {}):
+        if module not in files or name not in files[module].tops:
             continue  # of another package
-        nodes = list(ast.walk(tops[module][name]))
-        here = _of_nodes(nodes, _imported(trees[module], "rljax"))
+        file = files[module]
+        nodes = list(ast.walk(file.tops[name]))
+        here = _of_nodes(nodes, file.imported)
         if module != own:
-            resolving = {name for name in here.functions if name.endswith(".resolve_objective")}
+            resolving = {other for other in here.functions if other.endswith(".resolve_objective")}
             here = here._replace(functions=here.functions - resolving)
         found = Mentions(*(old | new for old, new in zip(found, here, strict=True)))
-        beside = {n: f"{module}.{n}" for n in tops[module]}
-        beside |= _imported(trees[module], own.split(".")[0])
+        beside = file.imported | {other: f"{module}.{other}" for other in file.tops}
         named = {node.id for node in nodes if isinstance(node, ast.Name)}
         waiting += sorted({beside[n] for n in named & set(beside)} - done - set(waiting))
     return found
