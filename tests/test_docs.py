@@ -97,6 +97,16 @@ def broken_links(path):
     return broken
 
 
+@pytest.mark.parametrize("path", GUIDES, ids=name_of)
+def test_files_of_guides_exist(path):
+    # Paths start at the root, or in rljax/.
+    above = [*ROOMS, *(p.name for p in (ROOT / "rljax").iterdir() if p.is_dir())]
+    named = re.findall(rf"`((?:{'|'.join(above)})/[\w/.*]*)`", path.read_text())
+    patterns = ((ROOT / top, name.rstrip("/")) for name in named for top in ("", "rljax"))
+    found = {name for top, name in patterns if list(top.glob(name))}
+    assert {name.rstrip("/") for name in named} == found
+
+
 def commands(text):
     """Every `python launch/X.py ...` of a text, as words."""
     joined = re.sub(r"\\\n\s*", "", text)
