@@ -197,18 +197,13 @@ def _differences(shown: list[Part]) -> str:
 def _tests(objective: Objective, shown: list[Part], sources: Sources) -> str:
     method = objective.method.name
     found = {
-        _label(part): [
-            [name for name, said in each.items() if mention(said, method, *part)]
-            for each in (sources.golden, sources.tests)
-        ]
+        _label(part): _pins(sources, lambda said, part=part: mention(said, method, *part))
         for part in shown
     }
     if len(FAMILIES[objective.family].choices) <= FEW:
         prefix = f"rljax.objectives.{objective.family}."
-        found["the family's functions"] = [
-            [name for name, said in each.items() if _any_of(said, prefix)]
-            for each in (sources.golden, sources.tests)
-        ]
+        own = _pins(sources, lambda said: any(name.startswith(prefix) for name in said.functions))
+        found |= {"the family's functions": own} if any(own) else {}
     # First those that name most of the method's parts.
     often = Counter(name for pins in found.values() for names in pins for name in names)
     rows = [
@@ -225,8 +220,10 @@ def _tests(objective: Objective, shown: list[Part], sources: Sources) -> str:
     return text + (f" Runs: {_few(runs, often, _test_link)}." if runs else "")
 
 
-def _any_of(found: Mentions, prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in found.functions)
+def _pins(sources: Sources, names: Callable[[Mentions], bool]) -> tuple[list[str], list[str]]:
+    """The golden slugs and the test files that name something."""
+    slugs = [slug for slug, said in sources.golden.items() if names(said)]
+    return slugs, [path for path, said in sources.tests.items() if names(said)]
 
 
 def _few(names: list[str], often: Counter, show: Callable[[str], str]) -> str:

@@ -4,7 +4,9 @@ import ast
 import functools
 import importlib.util
 import inspect
+import itertools
 import re
+import textwrap
 from pathlib import Path
 
 SECTIONS = ("Args:", "Returns:", "Raises:")
@@ -36,19 +38,15 @@ def body(text: str) -> str:
 
 
 def as_markdown(text: str) -> str:
-    """A docstring's body as Markdown: indented lines become fenced blocks, so they stay as set."""
-    out: list[str] = []
-    inside = False
-    for line in body(text).splitlines():
-        indented = line.startswith("    ")
-        if indented != inside and line:
-            out.append("```")
-            inside = indented
-        out.append(line.removeprefix("    ") if inside else without_tags(line))
-    out += ["```"] if inside else []
-    # A blank line belongs before a fence, not between its last line and the closing one.
-    joined = "\n".join(out)
-    return re.sub(r"\n\n```\n(?=\S)", _outside, joined)
+    """A docstring's body as Markdown: indented paragraphs become fenced blocks, so they stay."""
+    paragraphs = re.split(r"\n\s*\n(?=\S|    )", body(text))
+    blocks = []
+    for indented, group in itertools.groupby(paragraphs, lambda block: block.startswith("    ")):
+        joined = "\n\n".join(group)
+        if indented:
+            joined = f"```\n{textwrap.dedent(joined)}\n```"
+        blocks.append(joined if indented else without_tags(joined))
+    return "\n\n".join(blocks)
 
 
 def without_tags(text: str) -> str:
@@ -56,11 +54,6 @@ def without_tags(text: str) -> str:
     parts = text.split("`")
     parts[::2] = [re.sub(r"<(?=[\w/])", r"\\<", part) for part in parts[::2]]
     return "`".join(parts)
-
-
-def _outside(found: re.Match) -> str:
-    opens = found.string[: found.start()].count("```") % 2 == 0
-    return "\n\n```\n" if opens else "\n```\n\n"
 
 
 def equations(text: str) -> str:
