@@ -3,7 +3,8 @@
 python launch/methods.py                          all methods, one table for each kind
 python launch/methods.py --family=policy_gradient
 python launch/methods.py --method=grpo            its choices and fields: values and meaning
-python launch/methods.py --markdown               as in the README
+python launch/methods.py --method=grpo --card     its card: equations, fields, tests, result
+python launch/methods.py --markdown               as in rljax/registry/README.md
 """
 
 import functools
@@ -15,31 +16,19 @@ from rich.table import Table
 
 from rljax.errors import unknown_name
 from rljax.registry import FAMILIES, METHODS, resolve_objective
+from rljax.registry.cards import card, read_sources
+from rljax.registry.markdown import method_tables, shared
 from rljax.registry.table import Kind, kinds, method_lines, needs
 
 WIDTH = 130
-CONFIGS = Path(__file__).parents[1] / "configs/rlvr"
-KNOWN = "--family=NAME, --method=NAME, --markdown"
-
-
-def as_markdown(kind: Kind) -> str:
-    """A heading, what most rows share, and a table."""
-    names = list(kind.rows[0])
-    lines = [f"**{kind.title}** (`{kind.file}.py`, family `{kind.family}`){_shared(kind)}", ""]
-    lines += ["| " + " | ".join(names) + " |", "| " + " | ".join("---" for _ in names) + " |"]
-    for row in kind.rows:  # a bar in a text is none of the table
-        lines.append("| " + " | ".join(text.replace("|", r"\|") for text in row.values()) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _shared(kind: Kind) -> str:
-    common = ", ".join(f"{choice}={option}" for choice, option in kind.common.items())
-    return f". If not said otherwise: {common}" if common else ""
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs/rlvr"
+KNOWN = "--family=NAME, --method=NAME, --card, --markdown"
 
 
 def as_table(kind: Kind) -> Table:
     """The same for a terminal."""
-    title = f"{kind.title} ({kind.file}.py, family {kind.family}){_shared(kind)}"
+    title = f"{kind.title} ({kind.file}.py, family {kind.family}){shared(kind)}"
     table = Table(title=title, title_justify="left", show_lines=True)
     for name in kind.rows[0]:
         table.add_column(name, overflow="fold", no_wrap=name == "method")
@@ -77,17 +66,22 @@ def main(arguments: list[str]) -> None:
     """Prints to standard output."""
     given = dict(word.partition("=")[::2] for word in arguments)
     for word, (name, value) in zip(arguments, given.items(), strict=False):
-        allowed = ("--markdown",) if "=" not in word else ("--family", "--method")
+        allowed = ("--card", "--markdown") if "=" not in word else ("--family", "--method")
         if name not in allowed or ("=" in word and not value):
             raise SystemExit(f"Unknown argument {word!r}; allowed: {KNOWN}")
     family, method = given.get("--family"), given.get("--method")
     for what, name, known in (("family", family, FAMILIES), ("method", method, METHODS)):
         if name is not None and name not in known:
             raise SystemExit(str(unknown_name(what, name, known, f"--{what}")))
-    if method is not None and len(given) > 1:
+    if method is not None and set(given) - {"--method", "--card"}:
         raise SystemExit("--method prints one method: leave the other arguments out")
+    if "--card" in given:
+        if method is None:
+            raise SystemExit("--card prints the card of one method: name it with --method=NAME")
+        print(card(method, read_sources(ROOT)), end="")
+        return
     if "--markdown" in given:
-        print("\n".join(as_markdown(kind) for kind in kinds(family)), end="")
+        print(method_tables(family), end="")
         return
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width of its own

@@ -1,3 +1,22 @@
-"""rljax: post-training of language models in JAX. See README.md for the map of the rooms."""
+"""rljax: post-training of language models in JAX. README.md says what it is and how to start.
+
+| room or file | what it holds |
+| --- | --- |
+| `objectives/` | the mathematics: arrays in, arrays out |
+| `models/` | networks: one trunk, its heads and adapters, published checkpoints |
+| `parallel/` | the device mesh and the table of sharding rules |
+| `sampling/` | the sampler, and the token distribution that the trainer shares with it |
+| `tasks/` | problems with checkable answers |
+| `rewards/` | verifiers of text, and the processes that run them |
+| `verifiers/` | verifiers that are JAX, for the symbol tasks |
+| `data/` | tokenizers, chat templates, sources of records, packing |
+| `registry/` | the method table: families, rows, fields, cards |
+| `config/` | from a config file to a checked config |
+| `reporting/` | metric files, progress, the report of a run |
+| `training/` | the train loop and what it calls |
+| `comparison/` | methods against each other, over seeds |
+| `benchmarks/` | timings of what training runs |
+| `errors.py` | errors that name the nearest spelling |
+"""
 
 __version__ = "0.1.0"

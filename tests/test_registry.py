@@ -1,4 +1,4 @@
-"""The method table: rows, parts, fields, and what the README shows of them."""
+"""The method table: rows, parts, fields, and what is printed of them."""
 
 import importlib.util
 import inspect
@@ -241,6 +241,7 @@ EXPECTED = {
         "center_weight": 0.0,
         "label_smoothing": 0.0,
     },
+    "bradley_terry": {"reward_loss": "bradley_terry"},
     "dpo": {"score": "log_ratio", "link": "logistic", "beta": 0.1, "label_smoothing": 0.0},
     "simpo": {"score": "mean_log_likelihood", "link": "logistic_with_margin", "beta": 2.0}
     | {"target_margin": 1.0, "label_smoothing": 0.0},
@@ -370,7 +371,7 @@ def test_a_family_is_printed_alone(capsys):
     text = printed(capsys, "--family=evidence")
     assert "jepo_single" in text and "grpo" not in text
     markdown = printed(capsys, "--family=evidence", "--markdown")
-    assert "| jepo_single |" in markdown and "grpo" not in markdown
+    assert "| [jepo_single](cards/jepo_single.md) |" in markdown and "grpo" not in markdown
 
 
 @pytest.mark.parametrize("name", ["dapo", "spo_tree", "dpo", "eggroll"])
@@ -432,11 +433,10 @@ def test_bars_in_a_text_do_not_end_a_cell(capsys):
     assert {len(line.replace(r"\|", "").split("|")) for line in rows} == {7}
 
 
-def test_the_readme_shows_the_table(capsys):
-    table = printed(capsys, "--markdown")
-    readme = (ROOT / "README.md").read_text()
-    shown = readme.partition("<!-- methods -->\n")[2].partition("<!-- /methods -->")[0]
-    assert shown == table, "run python launch/methods.py --markdown"
+def test_a_card_is_printed_for_one_method(capsys):
+    assert printed(capsys, "--method=dapo", "--card").startswith("# dapo\n")
+    with pytest.raises(SystemExit, match="--card prints the card of one method"):
+        load_methods().main(["--card"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

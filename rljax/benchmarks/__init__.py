@@ -6,9 +6,10 @@ machine.py   the rates that the machine gives
 sampling.py  the sampler alone, beside bounds and other programs
 evolution.py a population with low-rank noise, beside the same rows without
 timing.py    a whole GRPO step, or its update alone
+side_by_side.py  seeds side by side in one compiled program
 table.py     the results as text
 
-`launch/bench.py` is the command.
+`launch/bench.py` is the command, and `launch/compare.py --time` that of `side_by_side.py`.
 
 decode_attention.py  by itself: what the TPU compiler expects of the kernels of decode attention
 """

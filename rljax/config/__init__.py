@@ -7,11 +7,13 @@ ranges.py    what one field alone may be
 data.py      fields that a source of data reads
 resolve.py   a stage with every value filled in; fields that nothing reads
 batch.py     batch arithmetic
-checks.py    combinations that cannot work; policy_gradient.py has those of that family
+checks.py    combinations that cannot work
+policy_gradient.py  those of policy-gradient parts
 stage.py     a resolved stage
 mesh.py      whether batches and rows divide over a mesh
 model.py     the model section as a ModelConfig: preset, checkpoint, or a small default
-runs.py      what the folder of a run says
 graph.py     where stages and the models that they read start from
 identity.py  hash, differing fields, versions and devices
+runs.py      what the folder of a run says
+markdown.py  every field as a table, for configs/README.md
 """

@@ -16,7 +16,9 @@ kv_cache.py     keys and values of prompts, and of what each row has written
 network.py      Network: the module as a pure function of a parameter tree, with its shardings
 heads.py        value, reward and process-reward use of the trunk
 lora.py         low-rank adapters: split, join, merge, initialise
-quantize.py     a frozen base in int8 or nf4
+quantize.py     matrices in int8 or nf4
+frozen_base.py  the frozen part of a tree, in full or quantised
+merge.py        the largest changes of a trained model alone
 peft_format.py  adapters in PEFT's files
 pretrained/     Hugging Face checkpoints in and out
 """

@@ -16,9 +16,13 @@ standard library. A training step calls these functions on log-probabilities tha
 | `ratios.py` | the policy in the denominator of the importance ratio | `RATIOS` |
 | `surrogates/` | ratio and advantage to per-token loss; clipping | `SURROGATES` |
 | `batch_inputs/` | what a surrogate knows of the whole batch of its update | `BATCH_INPUTS` |
-| `corrections.py` | sampler and trainer differ: importance weights, rejection | `CORRECTIONS` |
+| `corrections/` | sampler and trainer differ: weights, rejection | `CORRECTIONS`, `REJECTIONS` |
 | `selections.py` | which sampled tokens and groups are trained on | `SELECTIONS`, `GROUP_FILTERS` |
-| `kl.py` | estimators of KL(policy || reference), and controllers of its weight | `KL_ESTIMATORS` |
+| `kl.py` | estimators of KL(policy || reference) | `KL_ESTIMATORS` |
+| `kl_controllers.py` | the weight of a KL, fixed or adaptive | `KL_CONTROLLERS` |
+| `switching.py` | a demonstration in place of a prompt's samples | |
+| `temperatures.py` | the sampler's temperature, token by token | `TEMPERATURES` |
+| `whitening.py` | mean 0 and variance 1 over tokens or rows | |
 | `policy_gradient.py` | the whole policy-gradient loss, built from the parts above | |
 | `diagnostics.py` | what a run logs about its updates | |
 | `evolution.py` | EGGROLL: low-rank noise, fitness and update without a gradient | |

@@ -1,6 +1,6 @@
 """Estimators of KL(policy || reference) from the sampled tokens.
 
-With x = logprobs - ref_logprobs on tokens sampled from the policy:
+    x = logprobs - ref_logprobs, on tokens sampled from the policy
 
 | name | value | expected value | expected gradient as a loss |
 | --- | --- | --- | --- |

@@ -1,6 +1,7 @@
 """The policy-gradient loss, built from interchangeable parts (arXiv:2509.04419).
 
-    advantage x denominator of the ratio x surrogate x aggregation x regularisers
+    gradient = sum over tokens of
+        selected * weight * correction * f(policy / denominator) * advantage * grad log policy
 
 Advantages come from `advantages/` and are computed before; aggregation weights come from
 `aggregation.py` and are applied after: `loss = sum(weights * per_token_loss)`.

@@ -131,6 +131,7 @@ def negative_entropy(mask: Array, old_entropy: Array) -> Array:
 
     It makes the policy deterministic on the prompts that it is trained on. It is a reward: no
     gradient flows through the entropy, which is taken over the whole vocabulary at temperature 1.
+    In the authors' code such steps take turns with supervised updates on noisy tokens.
 
     Args:
         mask: [N, T] bool.

@@ -1,4 +1,9 @@
-"""Supervised objectives on demonstrations."""
+"""Supervised objectives on demonstrations.
+
+    loss[n, t] = -log policy(token t | prompt, tokens before t), on the tokens of the completion
+
+The aggregation's weights make one number of it.
+"""
 
 import chex
 import jax

@@ -12,7 +12,9 @@ have in common, and how to add a family: `families/`.
 | `families/` | the families: one record each |
 | `methods/` | the rows |
 | `objective.py` | a row with a config's changes, resolved and checked |
-| `table.py` | the table as text |
+| `table.py`, `markdown.py` | the table as text, and as Markdown |
+| `cards.py` | a card for each method, which `python launch/docs.py` writes to `cards/` |
+| `docstrings.py`, `mentions.py` | what cards take from docstrings, and from tests |
 """
 
 from rljax.registry.families import FAMILIES, Family, Reads, Together

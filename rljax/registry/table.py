@@ -77,17 +77,26 @@ def kinds(family: str | None = None) -> list[Kind]:
     Args:
         family: only the kinds of that family.
     """
-    files = {
-        row.name: module
-        for module in vars(methods).values()
-        if inspect.ismodule(module)
-        for row in getattr(module, "ROWS", ())
-    }
+    files = _modules()
     by_file: dict[Any, list[Method]] = {}
     for method in METHODS.values():
         by_file.setdefault(files[method.name], []).append(method)
     found = [_kind(module, rows) for module, rows in by_file.items()]
     return [kind for kind in found if family is None or kind.family == family]
+
+
+def kind_files() -> dict[str, str]:
+    """The file of `methods/` that each method stands in, without its suffix."""
+    return {name: module.__name__.rpartition(".")[2] for name, module in _modules().items()}
+
+
+def _modules() -> dict[str, Any]:
+    return {
+        row.name: module
+        for module in vars(methods).values()
+        if inspect.ismodule(module)
+        for row in getattr(module, "ROWS", ())
+    }
 
 
 def _kind(module: Any, rows: list[Method]) -> Kind:

@@ -1,4 +1,16 @@
 """What a run leaves behind for its reader: metric files, a progress bar, a summary, a report.
 
 Nothing here knows models, devices or JAX: the loop hands over plain numbers and text.
+
+| file | what it holds |
+| --- | --- |
+| `files.py` | names of a workdir's files; writing them whole, reading what a killed run left |
+| `writers.py` | metrics to JSON lines, TensorBoard, Weights & Biases |
+| `progress.py` | the bar on a terminal, plain lines elsewhere |
+| `summary.py` | final figures as a table, and the rollouts that the report shows |
+| `glossary.py` | what each metric means |
+| `report.py` | the report: one HTML file of one run, or of several |
+| `run_data.py`, `rollout_view.py` | what the report knows of a workdir: curves, rollouts |
+| `sections.py`, `svg.py`, `style.py`, `script.py` | its HTML, charts, style sheet, JavaScript |
+| `weight_drift.py` | where training has moved the weights |
 """

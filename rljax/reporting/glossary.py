@@ -248,6 +248,13 @@ def describe(name: str) -> Metric:
     return Metric(name.replace("_", " ").capitalize(), "")
 
 
+def as_markdown() -> str:
+    """All metrics as a table, in the order of the charts."""
+    lines = ["| metric | title of its chart | meaning |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | {m.label} | {m.meaning} |" for name, m in METRICS.items()]
+    return "\n".join(lines) + "\n"
+
+
 def is_share(name: str) -> bool:
     """Whether a metric is a share of something, so that no value beyond [0, 1] can occur."""
     stem, at, _ = name.partition("@")

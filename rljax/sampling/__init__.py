@@ -6,7 +6,11 @@ engine.py        a sampler at work on a mesh: weights, length buckets, requests 
 sampler.py       the pure function: prefill, queue, decode
 weights.py       the sampler's own copy of the parameters: layout, precision, sharding
 checks.py        bad requests and too little memory, said before anything is compiled
-generate.py      texts in, texts out
+generate.py      texts in, texts out: `Generator`
+options.py       what one request of `Generator` may set
+batches.py       prompts of a generator as the arrays of one call of an engine
+texts.py         tokens of completions to text, without what ended them
+completion.py    an answer as people read it
 
 The program:
 config.py        what is static

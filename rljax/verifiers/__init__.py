@@ -6,6 +6,12 @@ A verifier judges one completion; callers map it over rows:
 
 `facts` is one row of `SymbolProblems.facts`. A completion ends at its first eos, or where the mask
 first is False; what follows is not read. Without an eos, or with malformed text, the reward is 0.
+
+| file | what it holds |
+| --- | --- |
+| `text.py` | what the verifiers read of a completion |
+| `countdown.py` | an expression parser with static shapes and exact fractions |
+| `edit.py`, `modchain.py`, `sort.py`, `sudoku4.py` | verdicts on the other tasks |
 """
 
 from collections.abc import Callable, Mapping

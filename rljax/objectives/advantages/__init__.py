@@ -10,6 +10,25 @@ on fewer tokens than were scored (for example to leave truncated rows out of the
 their group's mean), compute advantages with the full mask and aggregate with the narrower one.
 
 Parts that need a critic or segments of a row are in `objectives/credit/`.
+
+| file | what it holds |
+| --- | --- |
+| `groups.py` | scores of samples and statistics of their groups; every part below uses it |
+| `baselines.py` | none, batch, moving average; the group's mean, z-score, leave-one-out |
+| `batch_deviation.py` | the group's mean over the batch's deviation (Lite PPO) |
+| `bnpo.py` | over a Beta density that is fitted to success rates |
+| `budgeted.py` | long samples within a budget (IBPO) |
+| `canon.py`, `canon_schedule.py` | halves of a group compared, and how the comparison is weighted |
+| `demonstrations.py` | groups that hold demonstrations besides samples |
+| `gpg.py` | the group's mean, scaled up for groups without signal |
+| `length_weighted.py` | the group's mean weighted by length (OPO) |
+| `ngrpo.py` | a z-score with virtual right samples |
+| `optimal_token.py` | the baseline of each slot that leaves the least variance |
+| `pass_at_k.py` | the best sample of a group only |
+| `rewards_to_go.py` | rewards to come: REINFORCE++, ReMax |
+| `signed.py` | right samples, wrong ones, or both with weights of their own |
+| `token_zscore.py` | a z-score over tokens instead of rows (HAPO) |
+| `whitened.py` | the group's mean, whitened over the batch |
 """
 
 from rljax.objectives.advantages.baselines import (

@@ -90,7 +90,8 @@ def update_ema_baseline(
 def group_leave_one_out(token_rewards: Array, mask: Array, group_ids: Array) -> Array:
     """A = score - mean score of the other rows of the group (RLOO, arXiv:2402.14740).
 
-    Equal to n / (n - 1) * (score - group mean). A group of one has no other rows: A = 0.
+    Equal to n / (n - 1) * (score - group mean). A group of one has no other rows: A = 0. (One of
+    verl's two versions keeps its score.)
 
     Args:
         token_rewards: [N, T] f32.

@@ -7,6 +7,16 @@ named arrays, [N, T]; its name is the name of the argument by which a surrogate 
 
 Both run before the batch is cut into micro-batches, so that the cut cannot change the result: the
 quantile, the largest value or the mean over the tokens of a micro-batch would be another number.
+
+| file | what it holds |
+| --- | --- |
+| `ranking.py` | the most extreme tokens of a batch, with static shapes |
+| `covariance.py` | tokens whose advantage and log-probability covary (Clip-Cov, KL-Cov) |
+| `discrimination.py` | signed weights of scores and the KL hinge (DisCO) |
+| `entropy_change.py` | less weight for tokens that would change the entropy most (STEER) |
+| `entropy_level.py` | how uncertain a token is next to the others (HAPO) |
+| `rare_tokens.py` | rare tokens, and the old policy without its noise (Lp-Reg) |
+| `supervised_weights.py` | supervised against reinforced rows, by entropy (SRFT) |
 """
 
 import jax.numpy as jnp

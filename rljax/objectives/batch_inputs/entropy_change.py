@@ -1,4 +1,9 @@
-"""STEER (arXiv:2510.10150): tokens that would change the entropy most weigh less."""
+"""STEER (arXiv:2510.10150): tokens that would change the entropy most weigh less.
+
+    Omega = A / p_old * p * (1 - p) * (log p + H),   H the entropy of the old policy
+
+Omega is the change of a token's entropy, negated and approximate: `entropy_change`.
+"""
 
 import chex
 import jax
@@ -59,7 +64,8 @@ def steer_linear(
 
         w = high - (u - min u) * (high - low) / (max u - min u)
 
-    Most u are near 0: the mean weight is then near `steer_high`, not 1.
+    Most u are near 0: the mean weight is then near `steer_high`, not 1. The authors' code takes the
+    extremes of each micro-batch, this function those of the whole batch.
 
     Args:
         current_logprobs: [N, T] f32, before the update.
@@ -99,6 +105,8 @@ def steer_exponential(
     """Weights that fall exponentially with u = |Omega|, over the batch's tokens.
 
         w = steer_low ^ (u / max(max u, steer_scale_floor))
+
+    The authors' code takes the largest u of each micro-batch, this function that of the batch.
 
     Args:
         current_logprobs: [N, T] f32, before the update.

@@ -24,6 +24,8 @@ def rare_negatives(
 ) -> Array:
     """The least likely tokens with a negative advantage.
 
+    The authors' code counts them in each micro-batch, this function in the whole batch.
+
     Args:
         current_logprobs: [N, T] f32, before the update.
         advantages: [N, T] f32.

@@ -17,6 +17,12 @@ difference twice.
 
 Settings that have names are methods: `tis`, `mis`, `icepop`, `geo_rs`, `areal`
 (rljax/registry/methods/off_policy.py).
+
+| file | what it holds |
+| --- | --- |
+| `importance.py` | weights trainer / sampler, truncated or set to 0 beyond bounds |
+| `rejection.py` | tokens and sequences that differ too much |
+| `proximal.py` | the policy before the update, estimated without a forward pass |
 """
 
 from collections.abc import Callable, Mapping

@@ -110,6 +110,7 @@ def zeroed(
         w = r  if floor <= r <= cap  else 0,     r = trainer / sampler
 
     IcePop is the token level with floor 0.5 and cap 5, TRL's default the sequence level with cap 3.
+    The token level with cap 5 was the default of AReaL; its current code weighs only if it is told.
 
     Args:
         old_logprobs: [N, T] f32.

@@ -122,7 +122,8 @@ def macro_gae(
     """GAE over segments; every token takes the advantage of its segment (arXiv:2410.02743).
 
     The state after a row's last token is terminal. The paper does not whiten; to compare with
-    `gae`, whiten both or neither.
+    `gae`, whiten both or neither. The paper writes one ratio for a macro action, the
+    authors' code takes those of tokens: `ratio="segment"` or "token".
 
     Args:
         token_rewards: [N, T] f32; an outcome is on the last True slot.

@@ -4,6 +4,24 @@ A surrogate returns the loss [N, T], zero outside the mask, and its metrics. It 
 at a time, or at one row. What depends on the whole batch of an update (which tokens have the
 highest covariance, say) is an array that it names; the function of that name in
 `objectives/batch_inputs/` computes it beforehand.
+
+| file | what it holds |
+| --- | --- |
+| `inputs.py` | what every surrogate does with its inputs first |
+| `likelihood.py` | no bound: the log-probability itself, or the ratio |
+| `clipped.py` | PPO's clip, the dual clip, TRL's cap |
+| `cispo.py` | the clipped ratio as a constant weight |
+| `sapo.py` | a soft gate instead of a clip |
+| `geometric_mean.py` | the geometric mean of clipped token ratios (GMPO) |
+| `vespo.py` | a smooth weight of the whole sequence's ratio |
+| `divergence.py` | tokens dropped by how far their probability moved (DPPO) |
+| `probability_gap.py` | tokens dropped by their distance from the sampler (prime-rl) |
+| `quadratic.py` | a quadratic penalty on the log-ratio (DRO) |
+| `covariance.py` | a KL on the tokens that lower the entropy (KL-Cov) |
+| `rare_tokens.py` | rare tokens pulled back to the old policy (Lp-Reg) |
+| `hapo.py` | clip range and advantage of each token by its entropy |
+| `disco.py` | right samples above wrong ones, under a KL constraint |
+| `demonstrations.py` | the likelihood of rows that nobody sampled |
 """
 
 from rljax.objectives.surrogates.cispo import cispo

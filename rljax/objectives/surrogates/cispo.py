@@ -23,7 +23,8 @@ def cispo(
         loss = -sg(clip(r, 1 - clip_low, 1 + clip_high)) * A * logprobs
 
     Without a lower bound it is the truncated weight of AIPO (arXiv:2505.24034) and PipelineRL
-    (arXiv:2509.19128), whose cap is 1 + clip_high.
+    (arXiv:2509.19128), whose cap is 1 + clip_high. PipelineRL's paper caps at 5, the default of its
+    authors' code at 1.02.
 
     Args:
         log_ratio: [N, T] f32; only its value is read.

@@ -30,6 +30,9 @@ def unclipped(
 ) -> tuple[Array, dict[str, SumCount]]:
     """Importance sampling: loss = -A * r, r = exp(log_ratio) (HPT, arXiv:2509.04419, as released).
 
+    The released code divides the sum over rows by the length alone. With the aggregation
+    `sequence_mean_token_scale` the mean over rows is taken as well.
+
     Args:
         log_ratio: [N, T] f32, differentiated.
         logprobs: [N, T] f32; not read.

@@ -40,6 +40,8 @@ def probability_gap(
         keep = not (A > 0 and d > probability_high) and not (A <= 0 and d < -probability_low)
         d    = exp(logprobs) - exp(behavior_logprobs)
 
+    This follows the authors' code; the formula of its guide, min(ratio, delta), is not in it.
+
     Args:
         log_ratio: [N, T] f32, log of policy / sampler, differentiated.
         logprobs: [N, T] f32; read as a constant.

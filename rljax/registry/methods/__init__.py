@@ -1,4 +1,17 @@
-"""All methods by name, one file for each kind."""
+"""All methods by name, one file for each kind.
+
+| file | its rows |
+| --- | --- |
+| `supervised.py` | learning from demonstrations |
+| `baselines.py` | policy gradients without a critic: what a sample is compared with |
+| `token_level.py` | the same: how each token counts |
+| `critic.py` | credit within a completion |
+| `off_policy.py` | samples that the policy did not draw itself |
+| `preference.py` | learning from pairs |
+| `evidence.py` | learning from reference answers |
+| `evolution.py` | learning from rewards without a gradient |
+| `shared.py` | parts that many rows share; no rows |
+"""
 
 from rljax.registry.method import Method
 from rljax.registry.methods import (

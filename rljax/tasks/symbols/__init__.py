@@ -5,6 +5,17 @@
 
 The device judges completions with `rljax.verifiers.VERIFIERS[task.name]`, the host with
 `task.verify_text`.
+
+| file | what it holds |
+| --- | --- |
+| `alphabet.py` | the symbols: one character and one token id each |
+| `task.py` | what the tasks share: problems as arrays, verdicts, drawing |
+| `records.py` | the same problems as text, for the host loop |
+| `countdown.py` | reach a target with given numbers |
+| `edit.py` | instructions and a string: the edited string |
+| `modchain.py` | chains of modular arithmetic |
+| `sort.py` | digits in order |
+| `sudoku4.py` | Sudoku of 4 x 4 cells |
 """
 
 import dataclasses
