@@ -241,7 +241,6 @@ EXPECTED = {
         "center_weight": 0.0,
         "label_smoothing": 0.0,
     },
-    "bradley_terry": {"reward_loss": "bradley_terry"},
     "dpo": {"score": "log_ratio", "link": "logistic", "beta": 0.1, "label_smoothing": 0.0},
     "simpo": {"score": "mean_log_likelihood", "link": "logistic_with_margin", "beta": 2.0}
     | {"target_margin": 1.0, "label_smoothing": 0.0},

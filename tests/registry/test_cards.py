@@ -66,7 +66,7 @@ def test_a_card_says_where_paper_and_code_differ(sources):
     assert "follows the authors' code; eq. 6 as printed divides by G + 1." in text
     # The head of a file counts as well.
     text = section(card("ma_rlhf", sources), "Paper and code")
-    assert "As in the authors' code the last token of a row is a macro action of its own" in text
+    assert "in the authors' code, the last token of a row is a macro action of its own" in text
 
 
 def test_a_card_names_the_cases_and_tests_of_its_parts(sources):

@@ -15,6 +15,7 @@ quantile, the largest value or the mean over the tokens of a micro-batch would b
 | `discrimination.py` | signed weights of scores and the KL hinge (DisCO) |
 | `entropy_change.py` | less weight for tokens that would change the entropy most (STEER) |
 | `entropy_level.py` | how uncertain a token is next to the others (HAPO) |
+| `off_policy.py` | no weight for rows that the policy has moved away from (DeepSeek-V3.2) |
 | `rare_tokens.py` | rare tokens, and the old policy without its noise (Lp-Reg) |
 | `supervised_weights.py` | supervised against reinforced rows, by entropy (SRFT) |
 """

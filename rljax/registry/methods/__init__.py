@@ -8,6 +8,7 @@
 | `critic.py` | credit within a completion |
 | `off_policy.py` | samples that the policy did not draw itself |
 | `preference.py` | learning from pairs |
+| `reward.py` | reward models |
 | `evidence.py` | learning from reference answers |
 | `evolution.py` | learning from rewards without a gradient |
 | `shared.py` | parts that many rows share; no rows |

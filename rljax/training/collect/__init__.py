@@ -1,17 +1,25 @@
-"""Experience: prompts, samples of the policy, and what is said of them.
+"""Experience: what the side that samples, or reads, hands to the side that learns.
+
+    prompt source ─► rollout source ─► rewards ─► annotators ─► Experience
 
 | file | what it holds |
 | --- | --- |
-| `rollouts.py` | sample, decode to text, score |
-| `rewards.py` | what samples are worth: by verifiers of text, or by a model |
+| `experience.py` | the types: policy with its version, experience, sources of it |
+| `prompts.py` | prompt sources: which problems come next, with a state that is saved |
+| `rollouts.py` | samples of prompts, as text, with scores |
+| `sampled.py` | sampled experience: prompts, rollouts, rewards, annotators put together |
 | `rounds.py` | sampling until enough groups have a signal |
-| `windows.py` | responses that are written a window at a time |
-| `tree_samples.py` | samples that branch as a tree |
-| `continuations.py` | samples that go on from beginnings of completions |
-| `prefix_values.py` | values of states, by samples from there |
-| `population.py`, `perturbation.py` | answers of a population, and the noise of its members |
-| `demonstrations.py` | worked demonstrations as completions |
-| `pairs.py` | preference pairs from the policy's own samples |
-| `staleness.py` | how old samples may get |
+| `windowed.py`, `windows.py` | sampled experience whose responses take several steps |
+| `tree_samples.py` | a sampler of completions that branch as a tree |
+| `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
+| `rewards.py` | rewards of text, and of models |
+| `greedy.py` | annotator: scores of greedy completions |
+| `tree_edges.py` | annotator: what the edges of a tree are worth |
+| `prefix_values.py`, `continuations.py` | annotator: values of states, by samples from there |
+| `demonstrations.py` | worked demonstrations: as completions, and packed into rows |
+| `pairs.py` | preference pairs: from a file, or from the policy's own samples |
+| `sources.py` | which source of experience a stage has |
+| `grouped.py` | a step's samples by prompt, as rows of the model |
 | `rollout_record.py` | a step's rollouts as the report reads them |
+| `staleness.py` | how old samples may get |
 """

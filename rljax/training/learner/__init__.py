@@ -1,15 +1,16 @@
 """Policy gradients from the samples of a step to an update: pure functions that both loops share.
 
-    samples, scores ─► experience.py ─► advantages, masks, weights of tokens ─┐
-                                                                              ├─► update.py
-    the update's whole batch ─► loss.py: prepare, then the loss of its parts ─┘   (policy, critic)
+    samples, scores ─► annotate ─► compare ─► advantages, masks, weights of tokens ─┐
+                                                                                    ├─► update
+    the update's whole batch ─► prepare, then the loss of its parts ────────────────┘
 
 | file | what it holds |
 | --- | --- |
+| `learner.py` | create, annotate, compare, update: read this first |
 | `group.py` | a step's completions by prompt |
 | `scoring.py` | what the trainer knows of samples before the first update |
 | `needs.py` | what an objective needs besides its samples |
-| `experience.py` | samples compared with each other |
+| `compare.py` | samples compared with each other |
 | `batches.py` | which rows and arrays an update gets |
 | `arrays.py` | what belongs to completions in a batch |
 | `loss.py` | the policy's loss on a micro-batch |
