@@ -57,7 +57,7 @@ def generated(root: Path) -> dict[Path, str | None]:
 
 
 def stale(root: Path) -> dict[Path, str | None]:
-    """Those of `generated` that differ from what is there."""
+    """The parts of `generated` that differ from what is there."""
     return {
         path: text
         for path, text in generated(root).items()

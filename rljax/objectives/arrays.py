@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 
 class Described(NamedTuple):
-    """Of an array."""
+    """What an array is."""
 
     axes: str  # "NT", "N" or "" for a scalar; "BKT", "BK" or "B" of preferences
     dtype: type

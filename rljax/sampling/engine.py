@@ -101,7 +101,7 @@ class Engine:
         return sampling_weights(self.network, params, self._precision, apart=apart)
 
     def shardings(self, params: Params) -> Params:
-        """Those of `load(params)`; params may be shapes."""
+        """The shardings of `load(params)`; params may be shapes."""
         shapes = jax.eval_shape(self.prepared, params)
         return weight_shardings(self.network, shapes, self.mesh, gather=self._gather)
 
@@ -178,9 +178,8 @@ def in_bucket(requests: Requests) -> Requests:
 
 
 def fill_rows(requests: Requests, rows: int) -> Requests:
-    """With copies of the last prompt, so that the shards of rows get equally many."""
+    """Requests with copies of the last prompt, so that the shards of rows get equally many."""
     missing = rows - len(requests.prompts)
     if not missing:
         return requests
-    fill = lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)])  # noqa: E731
-    return jax.tree.map(fill, requests)
+    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]), requests)

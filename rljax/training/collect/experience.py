@@ -75,7 +75,7 @@ class RecordsFromDisk:
         self.records, self.per_step = records, per_step
 
     def first_state(self) -> State:
-        """That of the records."""
+        """The first state of the records."""
         return self.records.first_state()
 
     def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:

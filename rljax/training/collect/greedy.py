@@ -6,7 +6,8 @@ import numpy as np
 
 from rljax.training.collect.experience import Annotations
 from rljax.training.collect.prompts import Prompts
-from rljax.training.collect.sampled import Drawn, Reward, WholeRollouts
+from rljax.training.collect.rewards import Reward
+from rljax.training.collect.sampled import Drawn, WholeRollouts
 
 
 class GreedyScores:
@@ -26,7 +27,7 @@ class GreedyScores:
             step=drawn.step - self.rollouts.first_step,
         )
         started = time.perf_counter()
-        scores = self.reward(greedy)
+        scores = self.reward.score(greedy)
         seconds = {"sampling": greedy.seconds, "scoring": time.perf_counter() - started}
         repeated = np.repeat(scores.total, self.rows_per_prompt)
         return Annotations({"greedy_scores": repeated}, {}, seconds)

@@ -107,7 +107,10 @@ class Perturbation:
     def matrices(self) -> dict[Path, tuple[int, int]]:
         """{path of a kernel: its number of axes that are inputs, and that are outputs}."""
         shapes = flatten(self.member_network.shapes)
-        axes = lambda path, name: len(shapes[(*path[:-1], name)].shape) - 2  # noqa: E731
+
+        def axes(path: Path, name: str) -> int:
+            return len(shapes[(*path[:-1], name)].shape) - 2
+
         return {
             path: (axes(path, "lora_a"), axes(path, "lora_b"))
             for path in flatten(self.network.shapes)
@@ -116,7 +119,7 @@ class Perturbation:
 
     @functools.cached_property
     def vector_paths(self) -> list[Path]:
-        """Of the scales and biases that are perturbed."""
+        """The paths of the scales and biases that are perturbed."""
         paths = flatten(self.network.shapes)
         return [path for path in paths if self.vectors and path[-1] in VECTORS]
 
@@ -187,7 +190,7 @@ class Perturbation:
         return unflatten(leaves)
 
     def network_shape(self, path: Path) -> tuple[int, ...]:
-        """Of a parameter."""
+        """The shape of a parameter."""
         return flatten(self.network.shapes)[path].shape
 
     def _sizes(self, path: Path) -> tuple[int, int]:

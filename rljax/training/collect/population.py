@@ -132,8 +132,8 @@ class Population:
         # Slots and steps belong to a member: those of a prompt's group are added up.
         slot_steps = self._by_prompt(whole.slot_steps).sum(axis=1)
         rollouts = whole._replace(slot_steps=whole.slot_steps[..., None])
-        by_prompt = lambda x: self._by_prompt(x[:, :, 0])  # noqa: E731
-        return jax.tree.map(by_prompt, rollouts)._replace(slot_steps=slot_steps)
+        by_prompt = jax.tree.map(lambda x: self._by_prompt(x[:, :, 0]), rollouts)
+        return by_prompt._replace(slot_steps=slot_steps)
 
     def _chunk(self, count: int) -> int:
         """Members evaluated at a time: as many on every shard of rows."""

@@ -45,7 +45,7 @@ class Samples(NamedTuple):
 
 
 def take_prompts(samples: Samples, index: Sequence[int]) -> Samples:
-    """Those of some prompts, with all their samples."""
+    """Some of the prompts, with all their samples."""
     texts, group = samples.texts, samples.samples_per_prompt
     return Samples(
         records=[samples.records[i] for i in index],
@@ -60,7 +60,7 @@ def take_prompts(samples: Samples, index: Sequence[int]) -> Samples:
 
 
 def join_samples(parts: Sequence[Samples]) -> Samples:
-    """Those of the prompts of several calls, one behind the other."""
+    """The samples of several calls, one behind the other."""
 
     def joined(*arrays: np.ndarray) -> np.ndarray:
         return np.concatenate(arrays)
@@ -78,13 +78,13 @@ def join_samples(parts: Sequence[Samples]) -> Samples:
 
 
 def take_scores(scores: Scores, index: np.ndarray) -> Scores:
-    """Those of some samples."""
+    """The scores of some samples."""
     parts = {name: values[index] for name, values in scores.parts.items()}
     return Scores(scores.total[index], parts, scores.failed[index], scores.first_error)
 
 
 def join_scores(parts: Sequence[Scores]) -> Scores:
-    """Those of several calls, one behind the other."""
+    """The scores of several calls, one behind the other."""
     errors = [part.first_error for part in parts if part.first_error]
     return Scores(
         np.concatenate([part.total for part in parts]),

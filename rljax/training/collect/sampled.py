@@ -12,11 +12,10 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.request import Requests, Rollouts
 from rljax.training.collect.experience import Annotations, Demonstrations, Experience, Policy
 from rljax.training.collect.prompts import Prompts, PromptSource, State
+from rljax.training.collect.rewards import Reward
 from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts
 from rljax.training.collect.rounds import Round, Rounds, one_round, sample_rounds
 from rljax.training.run.context import Context, Record
-
-Reward = Callable[[Samples], Scores]
 
 
 class Sampler(Protocol):
@@ -107,7 +106,7 @@ class SampledExperience:
         self.keep, self.most_rounds = keep, most_rounds
 
     def first_state(self) -> State:
-        """That of the prompt source."""
+        """The first state of the prompt source."""
         return self.prompts.first_state()
 
     def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:
@@ -140,7 +139,7 @@ class SampledExperience:
             prompts, state = self.prompts.take(state, step, self.count)
             samples = self.rollouts.sample(weights, policy, prompts, step=step, call=call)
             started = time.perf_counter()
-            scores = None if self.reward is None else self.reward(samples)
+            scores = None if self.reward is None else self.reward.score(samples)
             yield Round(samples, scores, time.perf_counter() - started, state)
 
     def _metrics(self, found: Rounds) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Which source of experience a stage has: its prompts, rollouts, rewards and annotators."""
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -21,7 +20,7 @@ from rljax.training.collect.prefix_values import PrefixValues
 from rljax.training.collect.prompts import ShuffledPrompts
 from rljax.training.collect.rewards import make_reward
 from rljax.training.collect.rollouts import Samples
-from rljax.training.collect.sampled import Annotator, SampledExperience, WholeRollouts
+from rljax.training.collect.sampled import Annotator, SampledExperience, Sampler, WholeRollouts
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
 from rljax.training.collect.windowed import WindowedExperience
@@ -47,45 +46,69 @@ def policy_gradient_source(
         learner: compiled; annotators that need the trainer's log-probabilities call it.
         first_step: steps of the run before the stage.
     """
-    objective, batch = stage.objective, stage.batch
+    if stage.objective.choices["rollouts"] == "windows":
+        return _windows(context, stage, first_step)
+    rollouts = _rollouts(context, _sampler(context, stage), first_step)
+    demonstrate = functools.partial(demonstrations, context, stage)
+    filtered = stage.objective.choices["group_filter"] != "none"
+    return SampledExperience(
+        shuffled_problems(context),
+        rollouts,
+        prompts_per_step=stage.batch.prompts_per_step,
+        reward=make_reward(context, stage),
+        annotators=_annotators(context, stage, learner, first_step),
+        demonstrate=demonstrate if stage.batch.demonstrations_per_prompt else None,
+        keep=GroupFilter(stage) if filtered else None,
+        most_rounds=stage.objective.values["filter_rounds"] if filtered else 1,
+    )
+
+
+def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollouts:
     key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
-    prompts, reward = shuffled_problems(context), make_reward(context, stage).score
-    if objective.choices["rollouts"] == "windows":
-        window = min(objective.values["window_tokens"], stage.max_new_tokens)
-        engine = stage_engine(context, stage, samples=1, max_new_tokens=window)
-        return WindowedExperience(
-            context, stage, prompts, engine, reward, key=key, first_step=first_step
-        )
-    tree = tree_shape(stage) if objective.choices["rollouts"] == "tree" else None
-    if tree is None:
-        sampler = stage_engine(context, stage, samples=batch.samples_per_prompt)
-    else:
-        sampler = TreeSampler(tree, _level_engines(context, stage, tree))
-    annotators: list[Annotator] = []
+    return WholeRollouts(context, sampler, key=key, first_step=first_step)
+
+
+def _sampler(context: Context, stage: Stage) -> Sampler:
+    """Whole completions by one engine, or trees by an engine for each level."""
+    if stage.objective.choices["rollouts"] == "whole":
+        return stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+    tree = tree_shape(stage)
+    engines = [
+        stage_engine(context, stage, samples=level.branches, max_new_tokens=level.room)
+        for level in tree.levels
+    ]
+    return TreeSampler(tree, engines)
+
+
+def _windows(context: Context, stage: Stage, first_step: int) -> WindowedExperience:
+    window = min(stage.objective.values["window_tokens"], stage.max_new_tokens)
+    return WindowedExperience(
+        context,
+        stage,
+        shuffled_problems(context),
+        stage_engine(context, stage, samples=1, max_new_tokens=window),
+        make_reward(context, stage),
+        key=purpose_key(context.config.seed, Purpose.ROLLOUTS),
+        first_step=first_step,
+    )
+
+
+def _annotators(
+    context: Context, stage: Stage, learner: Learner, first_step: int
+) -> list[Annotator]:
+    """What adds the arrays that the objective reads and no score or policy gives."""
+    objective, found = stage.objective, []
     if "greedy_scores" in objective.inputs:
         one = stage_engine(context, stage, samples=1, token_filter=TokenFilter(temperature=0.0))
-        greedy = WholeRollouts(context, one, key=key, first_step=first_step)
-        annotators.append(GreedyScores(greedy, reward, batch.rows_per_prompt))
-    if tree is not None:
+        rollouts, reward = _rollouts(context, one, first_step), make_reward(context, stage)
+        found.append(GreedyScores(rollouts, reward, stage.batch.rows_per_prompt))
+    if objective.choices["rollouts"] == "tree":
         fields = ("edge_style", "edge_epsilon", "unfinished_score")
-        annotators.append(TreeEdges(tree, **{name: objective.values[name] for name in fields}))
+        values = {name: objective.values[name] for name in fields}
+        found.append(TreeEdges(tree_shape(stage), **values))
     elif "start_values" in objective.inputs:
-        annotators.append(_prefix_values(context, stage, learner, key))
-    filtered = objective.choices["group_filter"] != "none"
-    return SampledExperience(
-        prompts,
-        WholeRollouts(context, sampler, key=key, first_step=first_step),
-        prompts_per_step=batch.prompts_per_step,
-        reward=reward,
-        annotators=annotators,
-        demonstrate=(
-            functools.partial(demonstrations, context, stage)
-            if batch.demonstrations_per_prompt
-            else None
-        ),
-        keep=GroupFilter(stage) if filtered else None,
-        most_rounds=objective.values["filter_rounds"] if filtered else 1,
-    )
+        found.append(_prefix_values(context, stage, learner))
+    return found
 
 
 def stage_engine(
@@ -111,14 +134,8 @@ def tree_shape(stage: Stage) -> TreeShape:
     return TreeShape(tuple(values["branching"]), values["segment_tokens"], stage.max_new_tokens)
 
 
-def _level_engines(context: Context, stage: Stage, tree: TreeShape) -> Sequence[Engine]:
-    return [
-        stage_engine(context, stage, samples=level.branches, max_new_tokens=level.room)
-        for level in tree.levels
-    ]
-
-
-def _prefix_values(context: Context, stage: Stage, learner: Learner, key: Array) -> PrefixValues:
+def _prefix_values(context: Context, stage: Stage, learner: Learner) -> PrefixValues:
+    key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
     engine = stage_engine(context, stage, samples=stage.objective.values["value_samples"])
 
     def score(params: dict, rows: dict) -> dict[str, Array]:

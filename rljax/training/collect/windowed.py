@@ -24,8 +24,8 @@ from rljax.sampling.request import Requests, StopReason
 from rljax.training.collect.continuations import Prefixes, with_prefixes
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import PromptSource, State
+from rljax.training.collect.rewards import Reward
 from rljax.training.collect.rollouts import Samples, rollout_metrics, spread_scores, take_prompts
-from rljax.training.collect.sampled import Reward
 from rljax.training.collect.windows import (
     Slots,
     Window,
@@ -110,7 +110,7 @@ class WindowedExperience:
         sampled = time.perf_counter()
         complete = samples.rollouts.complete
         done = take_prompts(samples, np.flatnonzero(complete))
-        found = self.reward(done)
+        found = self.reward.score(done)
         seconds = {"sampling": sampled - started, "scoring": time.perf_counter() - sampled}
         scores = spread_scores(found, complete, missing=np.nan)
         metrics = window_metrics(slots, new, complete, step=step)

@@ -45,8 +45,10 @@ def _placed(problems: SymbolProblems, config: ConfigDict) -> TaskData:
             f"max_prompt_tokens={config.data.max_prompt_tokens} is too small for prompts of "
             f"{problems.prompts.shape[1]} tokens (config.data.max_prompt_tokens)."
         )
-    pad = lambda x: np.pad(x, ((0, 0), (fill, 0)))  # noqa: E731
-    wide = problems._replace(prompts=pad(problems.prompts), prompt_mask=pad(problems.prompt_mask))
+    left = (0, 0), (fill, 0)
+    wide = problems._replace(
+        prompts=np.pad(problems.prompts, left), prompt_mask=np.pad(problems.prompt_mask, left)
+    )
     return TaskData(*jax.tree.map(jnp.asarray, tuple(wide)))
 
 

@@ -32,7 +32,7 @@ class Run(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Of one step."""
+    """What one step is told."""
 
     step: Array  # [] i32, from 1
     updates: Array  # [U, rows] i32, the rows of each update (policy_gradient/batches.py)

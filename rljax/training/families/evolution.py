@@ -7,7 +7,6 @@ nothing but one number of each member reaches it. The noise is drawn again from 
 depend on the seed and the step alone.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,8 +29,9 @@ from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.perturbation import Perturbation
 from rljax.training.collect.population import Population
+from rljax.training.collect.rewards import TextReward
 from rljax.training.collect.rollout_record import rollout_record
-from rljax.training.collect.rollouts import Samples, score_texts
+from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts
 from rljax.training.collect.sources import shuffled_problems
 from rljax.training.families import Family, StepBatches
@@ -82,7 +82,7 @@ class Evolution(Family):
             # The noise counts updates, from 0.
             WholeRollouts(context, self.population, key=self.key, first_step=first_step - 1),
             prompts_per_step=stage.batch.prompts_per_step,
-            reward=functools.partial(score_texts, context),
+            reward=TextReward(context),
         )
         self.fitness = jax.jit(self._fitness)
 
@@ -202,7 +202,7 @@ class Evolution(Family):
 
 
 def make_perturbation(context: Context, stage: Stage) -> Perturbation:
-    """That of a stage, from its config.
+    """The perturbation of a stage, from its config.
 
     Raises:
         ValueError: for a model that cannot be perturbed.

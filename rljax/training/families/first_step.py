@@ -17,7 +17,7 @@ from rljax.parallel.rules import put_rows, replicated
 from rljax.training.run.context import Context
 from rljax.training.update.rows import Rows
 from rljax.training.update.state import TrainState
-from rljax.training.update.train_step import Batch, LossFn, PrepareFn, loss_and_gradient
+from rljax.training.update.train_step import Batch, LossFn, Metrics, PrepareFn, loss_and_gradient
 
 
 def needs_first_step(network: Network, params: Params) -> bool:
@@ -98,9 +98,9 @@ def lora_sb_init(
         others = unflatten({other: leaf for other, leaf in leaves.items() if other != kernel})
 
         def gradient(matrix: Array, others: Params, batch: Batch, kernel=kernel) -> Array:
-            loss = lambda matrix, batch: loss_fn(  # noqa: E731
-                combine(others, unflatten({kernel: matrix})), batch
-            )
+            def loss(matrix: Array, batch: Batch) -> tuple[Array, Metrics]:
+                return loss_fn(combine(others, unflatten({kernel: matrix})), batch)
+
             return loss_and_gradient(loss, matrix, batch, micro_batches)[2]
 
         # A quantised matrix has no gradient: here, and only here, it is whole.

@@ -135,7 +135,7 @@ def _shaped(objective: Objective, arrays: Arrays) -> Arrays:
 
 
 def _advantages(objective: Objective, arrays: Arrays) -> Array:
-    """Of all tokens; with `trained_tokens` 0 elsewhere, and whitened over these alone."""
+    """Advantages of all tokens; with `trained_tokens` 0 elsewhere, and whitened over these."""
     part = objective.part("advantage")
     if "trained_tokens" not in arrays:
         return apply(part, arrays)

@@ -77,8 +77,8 @@ class Critic:
     def first_state(self, params: Params) -> TrainState:
         """Its TrainState, given all parameters of the policy."""
         own = self.first_params(params)
-        zero = lambda: jnp.zeros((), jnp.int32)  # noqa: E731
-        return TrainState(own, first_moments(self.optimizer, own), zero(), zero(), zero())
+        zeros = [jnp.zeros((), jnp.int32) for _ in range(3)]  # donated buffers are not shared
+        return TrainState(own, first_moments(self.optimizer, own), *zeros)
 
     def shardings(self, mesh: Mesh) -> TrainState:
         """The sharding of each leaf of its TrainState."""

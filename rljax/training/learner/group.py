@@ -33,7 +33,10 @@ def with_demonstrations(group: Group, tokens: Rows, mask: Rows, scores: Rows) ->
     """
     xp = namespace(group.mask)
     prompts, samples, length = group.tokens.shape
-    fit = lambda x: xp.pad(x, ((0, 0), (0, length - x.shape[1])))[:, None]  # noqa: E731
+
+    def fit(x: Rows) -> Rows:
+        return xp.pad(x, ((0, 0), (0, length - x.shape[1])))[:, None]
+
     one = xp.ones((prompts, 1), bool)
     more = Group(
         tokens=fit(tokens),

@@ -93,7 +93,7 @@ class PolicyLoss:
         return {f"current_{name}": per_sample(found[name]) for name in names}
 
     def _weights(self, arrays: dict[str, Array]) -> Array:
-        """Those of the aggregation [N, T]; demonstrations that replace samples have their own.
+        """Weights of the aggregation [N, T]; demonstrations that replace samples have their own.
 
         Samples keep the divisor that they have where none is replaced: with fewer of them left the
         rest must not weigh more (arXiv:2509.04419 divides by constants).
@@ -158,9 +158,12 @@ class PolicyLoss:
     def _diagnostics(self, arrays: dict[str, Array]) -> Metrics:
         """What is logged of every method; demonstrations were not sampled and do not count."""
         mask = sampled_mask(arrays)
-        names = ("logprobs", "old_logprobs", "behavior_logprobs")
         metrics = policy_diagnostics(
-            *(arrays[name] for name in names), mask, arrays.get("ref_logprobs")
+            arrays["logprobs"],
+            arrays["old_logprobs"],
+            arrays["behavior_logprobs"],
+            mask,
+            arrays.get("ref_logprobs"),
         )
         if any(self.objective.choices[choice] != "none" for choice in WEIGHTING):
             metrics |= weight_metrics(arrays["correction"], mask)

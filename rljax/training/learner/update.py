@@ -45,7 +45,10 @@ def make_policy_update(
         critic_state, critic_metrics = critic.step(state.extra["critic"], params, batch)
         moved, metrics = policy_step(state, frozen, batch)
         waits = state.updates < critic.settings["warmup_updates"]
-        stay = lambda old, new: jnp.where(waits, old, new)  # noqa: E731
+
+        def stay(old: Array, new: Array) -> Array:
+            return jnp.where(waits, old, new)
+
         moved = moved.replace(
             params=jax.tree.map(stay, state.params, moved.params),
             optimizer_state=jax.tree.map(stay, state.optimizer_state, moved.optimizer_state),

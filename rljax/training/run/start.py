@@ -37,7 +37,7 @@ class Source(NamedTuple):
 
     @classmethod
     def of(cls, config: ConfigDict) -> "Source":
-        """That of a run: an absolute path, for another run's checkpoint that of one step.
+        """Where a run starts: an absolute path, of one step where it is another run's checkpoint.
 
         Raises:
             ValueError: if `init_from` is no checkpoint.

@@ -151,7 +151,10 @@ def in_parts(function: Callable, parts: int, rows: Batch, *args: Any) -> Any:
         return function(*args, rows)
     found = jax.lax.map(lambda part: function(*args, part), split_micro_batches(rows, parts))
     shape = rows["mask"].shape
-    join = lambda x: x.swapaxes(0, 1).reshape(*shape, *x.shape[1 + len(shape) :])  # noqa: E731
+
+    def join(x: Array) -> Array:
+        return x.swapaxes(0, 1).reshape(*shape, *x.shape[1 + len(shape) :])
+
     return jax.tree.map(join, found)
 
 
@@ -180,7 +183,7 @@ def model_rows(rows: Batch) -> Batch:
 
 
 def _layout(rows: Batch) -> GroupLayout:
-    """Of group rows with mask [B, G, T]."""
+    """The layout of group rows with mask [B, G, T]."""
     _, samples, length = rows["mask"].shape
     slots = rows["tokens"].shape[1]
     if slots <= samples * length:

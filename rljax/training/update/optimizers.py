@@ -8,7 +8,7 @@ say.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -137,7 +137,7 @@ class Optimizer(NamedTuple):
 
 
 def build_critic_optimizer(stage: Stage) -> Optimizer:
-    """That of a stage's critic: the policy's with a learning rate and a clip norm of its own."""
+    """The optimizer of a critic: the policy's with a learning rate and clip norm of its own."""
     own = {name: stage.critic[name] for name in ("learning_rate", "clip_norm")}
     return build_optimizer(dataclasses.replace(stage, optimizer={**stage.optimizer, **own}))
 
@@ -166,7 +166,10 @@ def build_optimizer(stage: Stage) -> Optimizer:
             f"schedule {common['schedule']!r}; fields that are: {', '.join(sorted(read))} "
             f"({where})."
         )
-    pick = lambda function: {k: v for k, v in settings.items() if k in fields_of(function)}  # noqa: E731
+
+    def pick(function: Callable) -> dict[str, Any]:
+        return {name: value for name, value in settings.items() if name in fields_of(function)}
+
     schedule = make_schedule(
         functools.partial(decay, **pick(decay)),
         common["learning_rate"],

@@ -37,7 +37,7 @@ CHUNK_SLOTS = 1024
 
 
 class TokenStatistics(NamedTuple):
-    """Of chosen tokens, all with the same leading axes [...], [N, T] say."""
+    """What is known of chosen tokens, all with the same leading axes [...], [N, T] say."""
 
     logprobs: Array  # [...] f32
     entropy: Array  # [...] f32, nats, of the distribution that the token was drawn from

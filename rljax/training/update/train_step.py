@@ -176,7 +176,10 @@ def optimizer_step(
     changes, optimizer_state = optimizer.update(gradient, state.optimizer_state, optimised)
     key = None if rounding_key is None else jax.random.fold_in(rounding_key, state.updates)
     params = combine(apply_updates(optimised, changes, key=key), held)
-    keep = lambda new, old: jnp.where(finite & learns, new, old)  # noqa: E731
+
+    def keep(new: Array, old: Array) -> Array:
+        return jnp.where(finite & learns, new, old)
+
     skipped = 1 - finite.astype(jnp.int32)
     state = state.replace(
         params=jax.tree.map(keep, params, state.params),
@@ -194,7 +197,7 @@ def optimizer_step(
 def _noise(
     squares: Array, norm: Array, finite: Array, batch: Batch, micro_batches: int
 ) -> GradientNoise:
-    """Of the gradient, in sequences of the batch: packed rows and each side of a pair are one.
+    """The gradient's noise, in sequences of the batch: a packed row, or a side of a pair, is one.
 
     It is the noise of sequences whose weights and advantages are given: where these were made by
     comparing sequences of several parts, what the comparison adds is not seen.
