@@ -25,7 +25,6 @@ import argparse
 import dataclasses
 import functools
 import json
-import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -44,7 +43,7 @@ from rljax.models.pretrained import is_pretrained
 from rljax.models.pretrained.families import fitting_family
 from rljax.models.pretrained.names import NAMES, VISION_PREFIXES, Layout, plain_name
 from rljax.models.pretrained.tensor_files import DTYPES, stored_tensors
-from rljax.parallel.mesh import make_mesh
+from rljax.parallel.mesh import widest_mesh
 from rljax.reporting.weight_drift import CheckpointDrift, MatrixDrift, checkpoint_drift
 from rljax.training.run.start import Source, check_start, load_start
 
@@ -106,8 +105,7 @@ def _read_run(path: Path) -> tuple[Tensors, dict[str, str]]:
     network = Network.create(recorded_network(config, step))
     start = Source(str(step), config["seed"])
     check_start(start, network)
-    shards = math.gcd(network.config.width, len(jax.devices()))
-    mesh = make_mesh({"fsdp": shards}, jax.devices()[:shards])
+    mesh = widest_mesh(network.config.width)
     with jax.set_mesh(mesh):
         network, params = merge_adapters(network, combine(*load_start(start, network, mesh)))
     names, readers, left_out = _layouts(network.config), {}, {}

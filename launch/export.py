@@ -15,19 +15,18 @@ qwen3, ...), if there is one.
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
 
 import jax
 
 from rljax.config.runs import find_step, recorded_network, run_config
-from rljax.data.tokenizers import Tokenizer, load_tokenizer
+from rljax.data.tokenizers import load_tokenizer, special_ids
 from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network
 from rljax.models.peft_format import save_adapters
 from rljax.models.pretrained import is_pretrained, save_pretrained
-from rljax.parallel.mesh import make_mesh
+from rljax.parallel.mesh import widest_mesh
 from rljax.training.run.start import Source, check_start, load_start
 
 
@@ -53,9 +52,7 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
     if not source:
         own_tokenizer = None if path == "byte" else path
         source = folder if is_pretrained(folder) else ""
-    # Parameters are split as far as the width allows, whatever machine trained them.
-    shards = math.gcd(network.config.width, len(jax.devices()))
-    mesh = make_mesh({"fsdp": shards}, jax.devices()[:shards])
+    mesh = widest_mesh(network.config.width)
     with jax.set_mesh(mesh):
         params = combine(*load_start(start, network, mesh))
         if adapters:
@@ -69,14 +66,8 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
             source=source or None,
             tokenizer=own_tokenizer,
             dtype=dtype,
-            more_config={} if source else _special_tokens(tokenizer),
+            more_config={} if source else special_ids(tokenizer),
         )
-
-
-def _special_tokens(tokenizer: Tokenizer) -> dict[str, int | None]:
-    """What config.json says of the tokens, where no source does."""
-    names = ("pad_id", "bos_id", "eos_id")
-    return {f"{name.removesuffix('_id')}_token_id": getattr(tokenizer, name) for name in names}
 
 
 def main(arguments: list[str] | None = None) -> int:

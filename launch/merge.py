@@ -18,7 +18,6 @@ them is a Hugging Face folder. Adapters are merged into their matrices first.
 import argparse
 import dataclasses
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,13 +26,13 @@ import jax
 from jax.sharding import Mesh
 
 from rljax.config.runs import find_step, recorded_network, run_config
-from rljax.data.tokenizers import load_tokenizer
+from rljax.data.tokenizers import load_tokenizer, special_ids
 from rljax.models.config import DTYPES, ModelConfig
 from rljax.models.lora import combine, merge_adapters
 from rljax.models.merge import SCOPES, kept_share, merge
 from rljax.models.network import Network, Params
 from rljax.models.pretrained import is_pretrained, load_params, read_config, save_pretrained
-from rljax.parallel.mesh import make_mesh
+from rljax.parallel.mesh import widest_mesh
 from rljax.training.run.start import Source, check_start, load_start
 
 # Fields of a model that do not say which function of its parameters it is.
@@ -113,9 +112,7 @@ def write(options: argparse.Namespace) -> float:
         raise ValueError(f"{options.out} is there already, and not an empty folder.")
     base, trained = Model.at(options.base), Model.at(options.trained)
     check_same(base.config, trained.config)
-    # Parameters are split as far as the width allows, whatever machine trained them.
-    shards = math.gcd(base.config.width, len(jax.devices()))
-    mesh = make_mesh({"fsdp": shards}, jax.devices()[:shards])
+    mesh = widest_mesh(base.config.width)
     with jax.set_mesh(mesh):
         network, start = base.load(mesh)
         params = merge(
@@ -146,10 +143,9 @@ def _tokenizer_folder(model: Model) -> str | None:
 
 
 def _special_tokens(model: Model) -> dict[str, int | None]:
-    """What config.json says of the tokens, where no source does."""
+    """The ids of the run's special tokens, by the keys of config.json."""
     settings = model.run["tokenizer"]
-    tokenizer = load_tokenizer(settings["path"], tuple(settings["special_tokens"]))
-    return {f"{name}_token_id": getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos")}
+    return special_ids(load_tokenizer(settings["path"], tuple(settings["special_tokens"])))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -267,6 +267,11 @@ def load_tokenizer(
     return HFTokenizer(kind_or_path, special_tokens)
 
 
+def special_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
+    """The ids of pad, bos and eos, by the keys of a checkpoint's config.json."""
+    return {f"{name}_token_id": getattr(tokenizer, f"{name}_id") for name in ("pad", "bos", "eos")}
+
+
 def check_round_trip(text: str, tokenizer: Tokenizer, field: str) -> None:
     """Makes sure that a tokenizer gives a text back, leading spaces aside.
 

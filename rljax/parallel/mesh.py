@@ -61,6 +61,12 @@ def make_mesh(sizes: dict[str, int], devices: Sequence[jax.Device] | None = None
     )
 
 
+def widest_mesh(width: int) -> Mesh:
+    """A mesh whose axis `fsdp` splits parameters over as many devices as their width allows."""
+    shards = math.gcd(width, len(jax.devices()))
+    return make_mesh({"fsdp": shards}, jax.devices()[:shards])
+
+
 def remesh(mesh: Mesh, sizes: dict[str, int]) -> Mesh:
     """The devices of a mesh, in the same order, under other sizes (`resolve_axis_sizes`)."""
     sizes = resolve_axis_sizes(sizes, mesh.size)
