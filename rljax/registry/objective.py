@@ -66,9 +66,8 @@ class Objective:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the frozen reference policy enters the loss or the reward."""
-        named = "ref_logprobs" in self.inputs
-        return self.description.always_reference or self.kl is not None or named
+        """Whether the frozen reference policy is read: by a KL, or by a part that names it."""
+        return self.kl is not None or "ref_logprobs" in self.inputs
 
     def as_dict(self) -> dict[str, Any]:
         """Choices and values, as saved with the resolved config."""

@@ -94,8 +94,6 @@ class Family:
 
         group_baselines: choice -> options whose baseline is the prompt's other samples; they need
             two at least.
-        always_reference: whether the loss reads a frozen reference policy whatever its parts name.
-            Otherwise there is one where a KL has a weight or a part names `ref_logprobs`.
         heads: heads of the networks that it trains (models/config.py).
         causal: attention masks of these networks.
         device_loop: whether training/device_loop/ can run it.
@@ -123,7 +121,6 @@ class Family:
     row_slots: str = ""
 
     group_baselines: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
-    always_reference: bool = False
     heads: tuple[str, ...] = ("language_model",)
     causal: tuple[bool, ...] = (True,)
     device_loop: bool = False

@@ -39,6 +39,5 @@ PREFERENCE = Family(
     sources={"jsonl": Reads(), "parquet": Reads(), "sampled_pairs": _SAMPLED_PAIRS},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
     completion_slots=("data.max_completion_tokens",),
-    always_reference=True,
     checks=("samples_fit_pairs",),
 )
