@@ -20,6 +20,7 @@ from rljax.models.decoding import Decoder, Own, check_decodable, own_block
 from rljax.models.kv_cache import cache_bytes, columns, empty_cache, stored, write_column
 from rljax.sampling.slots import make_tiles
 from tests.sampling.tiny import network_of, params_of, quick_jit
+from tests.tolerance import assert_same_sums
 
 NETWORKS = {
     "plain": dict(kv_heads=1, query_key_norm="head", attention_bias=True),
@@ -111,7 +112,7 @@ def test_attention_to_oneself_is_the_part_of_a_single_key():
     only = np.broadcast_to(np.eye(4, dtype=bool), (3, 2, 4, 4))
     expected = quick_jit(lambda: attend_part(q, kv, only, config))()
     for one, other in zip(attend_self(q, k, v, config), expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        assert_same_sums(one, other, terms=8)
 
 
 # --- the cache -----------------------------------------------------------------------------------
@@ -371,7 +372,7 @@ def test_rows_in_order_need_no_tiles():
             for t in (None, tiles)
         ]
 
-    np.testing.assert_allclose(*both(q), rtol=0, atol=1e-6)
+    assert_same_sums(*both(q), terms=8 + 7)
 
 
 def test_a_ring_of_odd_size_is_read_at_once():

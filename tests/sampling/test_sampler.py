@@ -58,6 +58,7 @@ FILTERS = {
 }
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize(
     "fields",
     [
@@ -82,6 +83,7 @@ def test_sampler_and_trainer_give_the_same_statistics(fields):
     assert rows["mask"].sum() > 40
 
 
+@pytest.mark.contract
 def test_scores_in_parts_and_of_shared_prompts_equal_the_samplers():
     network, config, requests = network_of(), config_of(), requests_of()
     params = params_of(network)
@@ -141,6 +143,7 @@ def check_same(found, expected):
         )
 
 
+@pytest.mark.contract
 def test_a_sample_depends_on_its_address_only():
     network, config = network_of(), config_of()
     params, ids = params_of(network), [40, 10, 30, 20]
