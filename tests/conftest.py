@@ -1,15 +1,23 @@
 """The whole test session sees 8 fake CPU devices; a test that wants one takes the first.
 
-The variables are read once, when jax is imported, and are passed on to subprocesses.
+The variables are read once, when jax is imported, and are passed on to workers and subprocesses.
+So all of them share one folder of compiled programs, which lives as long as the session. Give
+JAX_COMPILATION_CACHE_DIR to keep it for the next one.
 """
 
+import atexit
 import contextlib
+import ctypes
+import gc
 import importlib.util
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tests.flags import FUSIONS, knows_flag, with_flags
 
@@ -25,6 +33,12 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     if os.environ["JAX_PLATFORMS"] == "cpu" and knows_flag(FUSIONS, "false"):
         _wanted[FUSIONS] = "false"
     os.environ["XLA_FLAGS"] = with_flags(os.environ.get("XLA_FLAGS", ""), _wanted)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        _programs = tempfile.mkdtemp(prefix="rljax-programs-")
+        atexit.register(shutil.rmtree, _programs, ignore_errors=True)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs
+        # Programs that are quicker to compile than to look up are left out.
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -35,6 +49,37 @@ from rljax.models.network import Network  # noqa: E402
 from rljax.parallel.mesh import make_mesh  # noqa: E402
 
 TINY = dict(vocab_size=13, layers=2, width=16, heads=4, kv_heads=2, head_dim=8, mlp_width=24)
+
+
+# A process that keeps all compiled programs of the session grows beyond 8 GB.
+MEMORY_LIMIT = 2 * 2**30
+
+
+def memory_in_use() -> float:
+    """Bytes of this process that lie in memory; infinite where that is not told."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("inf")
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Between two files, a large process forgets its compiled programs."""
+    if nextitem is None or nextitem.path == item.path or memory_in_use() < MEMORY_LIMIT:
+        return
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # a call of glibc: give back free pages
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder that all workers of this session share; see `once` in once.py."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")

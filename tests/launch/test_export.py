@@ -22,6 +22,8 @@ from rljax.training.run.checkpoints import Checkpoints
 from rljax.training.run.start import Source, base_note, load_start
 from rljax.training.update.state import create_state, state_shardings
 
+pytestmark = pytest.mark.contract
+
 ROOT = Path(__file__).parents[2]
 FAMILY_OPTIONS = dict(layers=2, width=16, heads=2, kv_heads=1, query_key_norm="head")
 

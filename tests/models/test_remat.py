@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from rljax.models.config import REMAT
+from tests.flags import FUSIONS, knows_flag
 
 # As users compile it: the compiler that is quicker for tests rounds recomputed values otherwise.
-OPTIONS = {"xla_cpu_use_fusion_emitters": True}
+# jaxlib that does not know the option compiles so anyway.
+OPTIONS = {FUSIONS: True} if knows_flag(FUSIONS, "true") else None
 
 
 @pytest.fixture(scope="module")

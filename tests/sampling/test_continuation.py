@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from rljax.sampling.choose import Penalties
 from rljax.sampling.request import StopReason
@@ -111,6 +112,7 @@ def limited(room=12, **fields):
     return requests_of(slots=SLOTS, max_new_tokens=most.astype(np.int32), **fields)
 
 
+@pytest.mark.contract
 def test_rows_in_parts_equal_rows_in_one_go_with_penalties_and_a_queue():
     penalties = Penalties(repetition=1.3, presence=0.4, frequency=0.3)
     queue = dict(slots=5, refill_every=2)

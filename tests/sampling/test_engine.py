@@ -9,7 +9,7 @@ import pytest
 
 from rljax.models.quantize import Quantised
 from rljax.parallel.mesh import make_mesh
-from rljax.sampling.engine import bucket, fill_rows, in_bucket
+from rljax.sampling.engine import Engine, bucket, fill_rows, in_bucket
 from rljax.sampling.weights import sampling_network, sampling_weights
 from rljax.training.update.logprobs import make_score, model_rows
 from rljax.training.update.rows import rollout_rows
@@ -19,8 +19,6 @@ from tests.sampling.tiny import (
     network_of,
     one_device,
     params_of,
-    quick_engine,
-    quick_jit,
     requests_of,
     sample,
     take,
@@ -70,11 +68,11 @@ def test_missing_rows_are_copies_of_the_last():
 
 @functools.cache
 def shared_engine():
-    return quick_engine(network_of(), config_of(), one_device())
+    return Engine(network_of(), config_of(), one_device())
 
 
 def test_one_program_for_each_bucket_and_number_of_prompts(compilations):
-    engine = quick_engine(network_of(), config_of(), one_device())
+    engine = Engine(network_of(), config_of(), one_device())
     weights = engine.load(params_of(network_of()))
 
     def compiled(lengths, step=0, slots=0):
@@ -106,7 +104,7 @@ def test_three_prompts_on_a_mesh_of_its_own():
     trained = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     params = jax.device_put(params_of(network), network.shardings(trained))
     own = make_mesh({"fsdp": 4, "tensor": 2})
-    engine = quick_engine(network, config, own, gather_weights=False)
+    engine = Engine(network, config, own, gather_weights=False)
     found = answer(engine, params, take(requests_of(), slice(3)))
     assert found.tokens.shape == (3, 3, 7) and isinstance(found.tokens, np.ndarray)
     check_same(found, jax.tree.map(lambda x: x[:3], expected))
@@ -116,7 +114,7 @@ def test_three_prompts_on_a_mesh_of_its_own():
 def test_where_weights_lie(gather):
     network, mesh = network_of(layers=2), make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     params = jax.device_put(params_of(network), network.shardings(mesh))
-    engine = quick_engine(network, config_of(), mesh, weights="int8", gather_weights=gather)
+    engine = Engine(network, config_of(), mesh, weights="int8", gather_weights=gather)
     weights = engine.load(params)
     assert isinstance(weights["blocks"], tuple) and len(weights["blocks"]) == 2
     up = weights["blocks"][1]["mlp"]["up"]["kernel"]  # [width over fsdp, hidden over tensor]
@@ -134,7 +132,7 @@ def test_quantised_matrices_are_near_and_bfloat16_is_a_cast():
     network = network_of(layers=2)
     params = params_of(network)
     exact = network.unstack(params)
-    rough = quick_jit(lambda params: sampling_weights(network, params, "int8"))(params)
+    rough = jax.jit(lambda params: sampling_weights(network, params, "int8"))(params)
     kernel = exact["blocks"][1]["attention"]["out"]["kernel"]  # [heads, h, width]
     found = rough["blocks"][1]["attention"]["out"]["kernel"]
     largest = np.abs(kernel).max(axis=(0, 1))  # one scale for each output
@@ -160,7 +158,7 @@ MEASURED = {"int8 weights": 0.15, "int8 cache": 0.05, "bfloat16 weights": 0.05, 
 
 @functools.cache
 def jit_score(network):
-    return quick_jit(make_score(network, config_of().token_filter, micro_batches=1))
+    return jax.jit(make_score(network, config_of().token_filter, micro_batches=1))
 
 
 def scored(network, params, requests, rollouts):
@@ -189,7 +187,7 @@ def test_fewer_bits_cost_little_precision(name, weights, cache):
     network, requests = network_of(layers=2), requests_of()
     params = params_of(network)
     config = config_of(samples_per_prompt=10, cache_dtype=cache, slots=12, refill_every=2)
-    engine = quick_engine(network, config, one_device(), weights=weights)
+    engine = Engine(network, config, one_device(), weights=weights)
     rollouts = answer(engine, params, requests)
     gap = np.abs(rollouts.logprobs - scored(network, params, requests, rollouts))
     assert 0 < gap.max() < 2 * MEASURED[name], (name, gap.max())

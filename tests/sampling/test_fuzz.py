@@ -23,7 +23,7 @@ from rljax.sampling.request import Requests, StopReason
 from rljax.sampling.sampler import make_sampler
 from rljax.sampling.stop_strings import stop_string_automaton
 from tests.sampling import reference
-from tests.sampling.tiny import KEY, VOCABULARY, config_of, network_of, params_of, quick_jit
+from tests.sampling.tiny import KEY, VOCABULARY, config_of, network_of, params_of
 
 NETWORKS = (
     dict(),
@@ -146,7 +146,7 @@ def check_program(seed: int, requests: int, mesh: Mesh | None = None) -> tuple[i
     static = random_static(rng, shards=1 if mesh is None else 2)
     network, config = static.network, static.config
     params = params_of(network)
-    run = quick_jit(make_sampler(network, config))
+    run = jax.jit(make_sampler(network, config))
     logits = reference.next_logits(network, params)
     strings = tuple(text.encode() for text in static.strings)
     automaton = stop_string_automaton(static.strings, TOKEN_BYTES) if strings else None

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from rljax.parallel.mesh import make_mesh
+from rljax.sampling.engine import Engine
 from rljax.sampling.guides import DiscriminatorGuided, RewardGuided, ValueAugmented
 from rljax.sampling.sampler import GuideModel
 from tests.sampling import reference
@@ -13,7 +14,6 @@ from tests.sampling.tiny import (
     config_of,
     network_of,
     params_of,
-    quick_engine,
     requests_of,
     sample,
 )
@@ -170,7 +170,7 @@ def test_the_engine_fills_up_the_prompts_of_a_guides_models():
         return np.pad(x[:3], ((0, 0), (20, 0)))
 
     mesh = make_mesh({"data": 8})
-    engine = quick_engine(network, CONFIG, mesh, guide=GEDI, guide_networks=(ARM, ARM))
+    engine = Engine(network, CONFIG, mesh, guide=GEDI, guide_networks=(ARM, ARM))
     weights = engine.load(params_of(network))
     placed = jax.device_put(params, ARM.shardings(mesh))
     padded = tuple(GuideModel(placed, wide(m.prompts), wide(m.prompt_mask)) for m in models)

@@ -26,7 +26,6 @@ from tests.sampling.tiny import (
     config_of,
     network_of,
     params_of,
-    quick_jit,
     requests_of,
     sample,
     take,
@@ -58,6 +57,7 @@ FILTERS = {
 }
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize(
     "fields",
     [
@@ -70,7 +70,7 @@ def test_sampler_and_trainer_give_the_same_statistics(fields):
     params = params_of(network)
     rollouts = sample(network, params, config, requests)
     rows = without_temperature(trainer_rows(rollouts, requests))
-    trained = quick_jit(
+    trained = jax.jit(
         lambda params, rows: completion_statistics(network, params, rows, config.token_filter)
     )(params, rows)
     shape = rows["mask"].shape
@@ -82,13 +82,14 @@ def test_sampler_and_trainer_give_the_same_statistics(fields):
     assert rows["mask"].sum() > 40
 
 
+@pytest.mark.contract
 def test_scores_in_parts_and_of_shared_prompts_equal_the_samplers():
     network, config, requests = network_of(), config_of(), requests_of()
     params = params_of(network)
     rollouts = sample(network, params, config, requests)
     for share_prompts, parts in ((False, 3), (True, 1), (True, 2)):
         rows = model_rows(trainer_rows(rollouts, requests, share_prompts))
-        score = quick_jit(make_score(network, config.token_filter, micro_batches=parts))
+        score = jax.jit(make_score(network, config.token_filter, micro_batches=parts))
         found = np.where(rows["mask"], score(params, rows), 0)
         expected = rollouts.logprobs.reshape(found.shape)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
@@ -105,7 +106,7 @@ def test_the_trainer_scores_continued_rows_of_a_queue_at_their_own_temperatures(
     )
     rollouts = sample(network, params, config, requests)
     rows = model_rows(trainer_rows(rollouts, requests))
-    score = quick_jit(make_score(network, config.token_filter, micro_batches=1))
+    score = jax.jit(make_score(network, config.token_filter, micro_batches=1))
     found = np.where(rows["mask"], score(params, rows), 0)
     np.testing.assert_allclose(found, rollouts.logprobs.reshape(12, -1), rtol=0, atol=1e-5)
     own = np.where(rollouts.mask, requests.temperature[..., None], 0)
@@ -141,6 +142,7 @@ def check_same(found, expected):
         )
 
 
+@pytest.mark.contract
 def test_a_sample_depends_on_its_address_only():
     network, config = network_of(), config_of()
     params, ids = params_of(network), [40, 10, 30, 20]
@@ -176,7 +178,7 @@ def test_the_mesh_changes_nothing(axes):
             jax.device_put(params, network.shardings(mesh)),
             put_rows(take(requests, rows), mesh),
         )
-        found = jax.device_get(quick_jit(make_sampler(network, config))(*placed, KEY, jnp.int32(4)))
+        found = jax.device_get(jax.jit(make_sampler(network, config))(*placed, KEY, jnp.int32(4)))
     check_same(found, take(expected, rows))
 
 
@@ -347,7 +349,7 @@ def decoded(monkeypatch):
 def run_counted(config, requests):
     """A program of its own, traced with the counting decode step."""
     network = network_of(vocab_size=6)
-    run = quick_jit(make_sampler(network, config))
+    run = jax.jit(make_sampler(network, config))
     rollouts = jax.device_get(run(params_of(network), requests, KEY, jnp.int32(0)))
     jax.effects_barrier()
     return rollouts, rollouts.mask.sum(axis=-1).ravel()
@@ -356,7 +358,7 @@ def run_counted(config, requests):
 def test_decoding_ends_when_every_row_has_stopped_or_has_one_token_to_go(decoded):
     network = network_of(vocab_size=6)
     config = config_of(max_new_tokens=50, logit_bias=((2, -3.0),), temperature=3.0)
-    run = quick_jit(make_sampler(network, config))
+    run = jax.jit(make_sampler(network, config))
     continued = np.int32([0, 2, 2, 2])
     for limit in (50, 3, 1):
         most = np.tile(limit + continued[:, None], (1, 3))

@@ -1,7 +1,6 @@
 """Small networks, prompts and compiled samplers that the tests of this folder share."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,10 +12,8 @@ from jax.sharding import Mesh
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network, Params
 from rljax.parallel.mesh import make_mesh
-from rljax.parallel.rules import batch_sharding
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
-from rljax.sampling.engine import Engine
 from rljax.sampling.guides import Guide
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests, Rollouts
@@ -95,22 +92,6 @@ def take(requests: Requests, rows: Any) -> Requests:
 
 
 @functools.cache
-def compiler_options() -> dict[str, bool]:
-    """What makes XLA's CPU compiler three times as fast, if it knows it."""
-    options = {"xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(lambda x: x + 1, compiler_options=options)(0)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return options
-
-
-def quick_jit(function: Callable, **options: Any) -> Any:
-    """jit for programs that are run a few times only."""
-    return jax.jit(function, compiler_options=compiler_options(), **options)
-
-
-@functools.cache
 def jit_sampler(
     network: Network,
     config: SamplingConfig,
@@ -118,14 +99,7 @@ def jit_sampler(
     guide_networks: tuple[Network, ...] = (),
 ) -> Any:
     """The same function for the same settings, so that it is compiled once per shape."""
-    return quick_jit(make_sampler(network, config, guide=guide, guide_networks=guide_networks))
-
-
-def quick_engine(network: Network, config: SamplingConfig, mesh: Mesh, **given: Any) -> Engine:
-    """An engine whose program is compiled by `quick_jit`."""
-    engine = Engine(network, config, mesh, **given)
-    engine.program = quick_jit(engine.program.__wrapped__, out_shardings=batch_sharding(mesh))
-    return engine
+    return jax.jit(make_sampler(network, config, guide=guide, guide_networks=guide_networks))
 
 
 def sample(

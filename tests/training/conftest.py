@@ -1,6 +1,7 @@
 """Tiny whole runs, shared by the tests of this folder."""
 
 import contextlib
+import functools
 import importlib.util
 import io
 import os
@@ -14,7 +15,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 from rich.console import Console
 
@@ -27,13 +27,10 @@ from rljax.training.families.table import family_class
 from rljax.training.run import context
 from rljax.training.update.optimizers import build_optimizer
 from rljax.training.update.state import TrainState, create_state, state_shardings
+from tests.once import once
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "tiny_config.py"
-CACHE_SETTINGS = {
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-}
 
 
 class TinyRun(NamedTuple):
@@ -61,47 +58,37 @@ def tiny_module() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory, tiny_module) -> Iterator[Path]:
-    """The data files, and a cache in which a program is compiled once for the whole session."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_module.write_data(folder)
+def tiny_folder(shared_folder, tiny_module) -> Iterator[Path]:
+    """The data files, written once for all workers."""
+
+    def write() -> Path:
+        folder = shared_folder / "tiny"
+        folder.mkdir(exist_ok=True)
+        tiny_module.write_data(folder)
+        return folder
+
+    folder = once(shared_folder, "tiny", write)
     os.environ[tiny_module.DATA] = str(folder)
     yield folder
     del os.environ[tiny_module.DATA]
 
 
-@pytest.fixture(scope="session")
-def cache_folder(tiny_folder) -> Path:
-    """Where compiled programs of tiny runs are kept."""
-    return tiny_folder / "cache"
-
-
 @pytest.fixture
-def one_device_runs(monkeypatch, cache_folder) -> Iterator[None]:
-    """Runs in this process use the first fake device, and the cache."""
-    with one_device_and_cache(cache_folder):
+def one_device_runs(tiny_folder) -> Iterator[None]:
+    """Runs in this process use the first fake device."""
+    with on_one_device():
         yield
 
 
 @contextlib.contextmanager
-def one_device_and_cache(folder: Path) -> Iterator[None]:
-    """`build_context` makes a mesh of one device, programs are cached on disk."""
-    settings = {"jax_compilation_cache_dir": str(folder), **CACHE_SETTINGS}
-    before = {name: getattr(jax.config, name) for name in settings}
-
-    def set_all(values: dict) -> None:
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-
-    set_all(settings)
-    make_mesh_before = context.make_mesh
+def on_one_device() -> Iterator[None]:
+    """Meanwhile `build_context` makes a mesh of one device."""
+    before = context.make_mesh
     context.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])
     try:
         yield
     finally:
-        context.make_mesh = make_mesh_before
-        set_all(before)
+        context.make_mesh = before
 
 
 @pytest.fixture
@@ -111,26 +98,21 @@ def tiny_config(tiny_folder) -> Callable[..., ConfigDict]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, tiny_folder, cache_folder, compilations) -> Callable[[str], TinyRun]:
-    """tiny_run("grpo"): a finished run of a variant, made once; do not write into its workdir."""
-    done: dict[str, TinyRun] = {}
+def tiny_run(shared_folder, tiny_folder, compilations) -> Callable[[str], TinyRun]:
+    """tiny_run("grpo"): a finished run of a variant; do not write into its workdir.
 
-    def run(variant: str) -> TinyRun:
-        workdir, config = (
-            tmp_path_factory.mktemp(variant) / "run",
-            load_config(f"{CONFIG}:{variant}"),
-        )
+    It is made once for all workers, so its numbers are of whichever process came first.
+    """
+
+    def make(variant: str) -> TinyRun:
+        workdir, config = shared_folder / variant / "run", load_config(f"{CONFIG}:{variant}")
         text = io.StringIO()
-        with one_device_and_cache(cache_folder), compilations() as names:
+        jax.clear_caches()  # programs that another file compiled would not be counted
+        with on_one_device(), compilations() as names:
             summary = loop.run(config, workdir, Console(file=text, width=200))
         return TinyRun(workdir, config, summary, text.getvalue(), names)
 
-    def get(variant: str) -> TinyRun:
-        if variant not in done:
-            done[variant] = run(variant)
-        return done[variant]
-
-    return get
+    return functools.cache(lambda variant: once(shared_folder, variant, lambda: make(variant)))
 
 
 class Pieces(NamedTuple):
@@ -178,13 +160,7 @@ def final_params(tiny_run):
 
 
 @pytest.fixture(scope="session")
-def subprocess_environment(tiny_folder, cache_folder) -> dict[str, str]:
-    """For runs in processes of their own that share data and cache with those here."""
+def subprocess_environment(tiny_folder) -> dict[str, str]:
+    """For runs in processes of their own that share data with those here."""
     root = str(HERE.parents[1])
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]),
-        "JAX_COMPILATION_CACHE_DIR": str(cache_folder),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])}

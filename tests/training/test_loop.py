@@ -20,6 +20,11 @@ FILES = sorted(ROOT.joinpath("configs").rglob("*.py"))
 CONFIGS = [
     path for path in FILES if "def get_config" in path.read_text() and path.name != "pretrained.py"
 ]
+# One of every family runs on the newest Python and jax too.
+SHORT = [
+    ROOT / "configs" / name
+    for name in ("quickstart.py", "quickstart_dpo.py", "quickstart_jepo.py", "evolution.py")
+]
 
 # Program -> how often it is compiled: once for each jitted function of the run. `sample` is the
 # greedy evaluation, the sampled one, and the stage's own; `prepared` is the sampler's copy of the
@@ -32,6 +37,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("variant", PROGRAMS)
 def test_every_program_compiles_once(variant, tiny_run):
     counts = Counter(tiny_run(variant).compiled)
@@ -134,7 +140,11 @@ def test_metrics_of_updates_are_added_before_they_are_divided():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.contract] * (path in SHORT)) for path in CONFIGS],
+    ids=lambda path: path.name,
+)
 def test_every_config_runs_when_shortened(path, tmp_path, one_device_runs, monkeypatch):
     """`:smoke` of each file, to the end."""
     monkeypatch.chdir(ROOT)

@@ -126,6 +126,7 @@ def train(method, mesh, compilations, batches=None):
         return np.array(history), jax.device_get(state.params), own, programs
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("method", STAGES)
 def test_losses_are_the_same_on_one_device_and_on_2x2x2(
     method, one_device, mesh_2x2x2, compilations

@@ -69,6 +69,7 @@ def kill_and_continue(run_process, variant, kills, workdir, expected) -> None:
     assert_same_run(workdir, expected.workdir, steps_of(expected))
 
 
+@pytest.mark.contract
 def test_killed_in_rollout_update_and_checkpoint_write(tiny_run, run_process, tmp_path):
     """One workdir, killed three times: in each place of the contract."""
     kills = [("commit", 9), ("rollout", 4), ("update", 3)]

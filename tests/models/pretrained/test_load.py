@@ -21,6 +21,8 @@ from rljax.models.pretrained import (
 )
 from rljax.models.pretrained.tensor_files import INDEX, read_header, stored_tensors, write_file
 
+pytestmark = pytest.mark.contract
+
 KEY = jax.random.key(7)
 
 

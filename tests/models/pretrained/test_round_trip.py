@@ -9,6 +9,8 @@ from pretrained_cases import CASES
 
 from rljax.models.pretrained import load_params, read_config, save_pretrained
 
+pytestmark = pytest.mark.contract
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_out_and_in_again_is_the_same_to_the_bit(load_case, one_device, tmp_path, name):

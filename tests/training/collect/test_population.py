@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from rljax.models.lora import merge_adapters
-from rljax.parallel.rules import batch_sharding
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
@@ -26,12 +25,6 @@ CONFIG = SamplingConfig(
     pad_token=0,
     token_filter=TokenFilter(forbidden_tokens=(7,)),
 )
-
-
-def quick_jit(function, **options):
-    """XLA's CPU compiler is three times as fast without its fusions."""
-    options["compiler_options"] = {"xla_cpu_use_fusion_emitters": False}
-    return jax.jit(function, **options)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +61,6 @@ def answers(network, params, requests):
                 prompts_per_member=EACH,
                 **fields,
             )
-            program = population.program.__wrapped__
-            population.program = quick_jit(program, out_shardings=batch_sharding(mesh))
             placed = population.load(jax.device_put(params, network.shardings(mesh)))
             return population.sample(placed, requests, key=KEY, step=EPOCH), perturbation
 
@@ -85,7 +76,6 @@ def test_members_answer_with_their_own_parameters(answers, network, params, requ
     greedy = Requests(*requests[:3], temperature=np.zeros((4, 1), np.float32))
     with jax.set_mesh(one_device):
         engine = Engine(network, CONFIG, one_device)
-        engine.program = quick_jit(engine.program.__wrapped__)
         for member in range(8):
             own = perturbed(params, {path: leaf[member] for path, leaf in noise.items()})
             _, merged = merge_adapters(perturbation.member_network, jax.tree.map(jnp.copy, own))

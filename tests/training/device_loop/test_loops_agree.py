@@ -90,7 +90,10 @@ def host_rows(config, workdir):
 
 @pytest.mark.parametrize(
     "method",
-    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in METHODS],
+    [
+        pytest.param(name, marks=pytest.mark.contract if name in FAST else pytest.mark.slow)
+        for name in METHODS
+    ],
 )
 def test_both_loops_give_the_same_run(method, tmp_path, one_device_runs):
     """Samples, rewards, losses and held-out accuracy, step by step."""

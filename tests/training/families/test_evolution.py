@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rljax.objectives.evolution import FITNESS
-from rljax.parallel.rules import batch_sharding, put_rows
+from rljax.parallel.rules import put_rows
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.families.evolution import Evolution
 from rljax.training.update.optimizers import build_optimizer
@@ -25,15 +25,7 @@ WORDS = (
 
 
 def family_of(made, first_step=0):
-    """With a program that XLA's CPU compiler makes in a third of the time."""
-    family = Evolution(made.context, made.stage, None, first_step)
-    population = family.population
-    population.program = jax.jit(
-        population.program.__wrapped__,
-        out_shardings=batch_sharding(made.context.mesh),
-        compiler_options={"xla_cpu_use_fusion_emitters": False},
-    )
-    return family
+    return Evolution(made.context, made.stage, None, first_step)
 
 
 @pytest.fixture

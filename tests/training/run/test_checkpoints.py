@@ -11,6 +11,8 @@ import pytest
 from rljax.training.run.checkpoints import Checkpoints, MismatchError
 from rljax.training.update.state import abstract_state, create_state, state_shardings
 
+pytestmark = pytest.mark.contract
+
 OPTIMIZER = optax.adam(1e-3)
 
 

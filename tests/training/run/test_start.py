@@ -16,6 +16,8 @@ from rljax.models.pretrained import load_params, read_config
 from rljax.training.run import start
 from rljax.training.run.start import Source, load_start
 
+pytestmark = pytest.mark.contract
+
 FIXTURE = Path(__file__).parents[2] / "models/pretrained/fixtures/qwen3"
 
 

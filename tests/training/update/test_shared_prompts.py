@@ -63,6 +63,7 @@ def assert_same(one, other):
     jax.tree.map(close, gradient, gradient_2)
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("variant", FAMILIES)
 def test_loss_and_gradient_are_those_of_separate_rows(collect, variant):
     one_update = ["--config.grpo.batch.sequences_per_update=32"] if variant == "grpo" else []
