@@ -37,8 +37,8 @@ class PairSource:
         self,
         context: Context,
         stage: Stage,
-        reference: Params | None,
-        records: Sequence | None = None,
+        reference: Params | None = None,
+        records: Sequence[Record] | None = None,
     ) -> None:
         """Opens nothing yet.
 
