@@ -69,6 +69,12 @@ class Objective:
         """Whether the frozen reference policy is read: by a KL, or by a part that names it."""
         return self.kl is not None or "ref_logprobs" in self.inputs
 
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the prompt's other samples are the baseline of a sample."""
+        baselines = self.description.group_baselines
+        return any(self.choices[choice] in grouped for choice, grouped in baselines.items())
+
     def as_dict(self) -> dict[str, Any]:
         """Choices and values, as saved with the resolved config."""
         return {**self.choices, **self.values}
