@@ -18,16 +18,15 @@ def check_combinations(stage: Stage, where: str) -> None:
         stage: resolved.
         where: its path in the config.
     """
-    choices, record = stage.objective.choices, stage.objective.description
-    if choices.get("kl_placement") == "loss":
-        warn_if_useless(stage.objective.values["kl_estimator"])
-    for choice, grouped in record.group_baselines.items():
-        if choices[choice] in grouped and stage.batch.samples_per_prompt < 2:
-            raise ValueError(
-                f"samples_per_prompt={stage.batch.samples_per_prompt} with a baseline over the "
-                f"group ({choice}={choices[choice]!r}): at least 2 are needed "
-                f"({where}.batch.samples_per_prompt, {where}.objective.{choice})."
-            )
+    objective, record = stage.objective, stage.objective.description
+    if objective.choices.get("kl_placement") == "loss":
+        warn_if_useless(objective.values["kl_estimator"])
+    if objective.needs_groups and stage.batch.samples_per_prompt < 2:
+        chosen = ", ".join(f"{name}={objective.choices[name]!r}" for name in record.group_baselines)
+        raise ValueError(
+            f"samples_per_prompt={stage.batch.samples_per_prompt} with a baseline over the group "
+            f"({chosen}): at least 2 are needed ({where}.batch.samples_per_prompt)."
+        )
     if stage.online and stage.token_filter.greedy:
         raise ValueError(
             "temperature=0 gives the same sample G times and no density to train on; it must be "

@@ -70,6 +70,12 @@ class Objective:
         """Whether the frozen reference policy enters the loss or the reward: a part names it."""
         return self.kl is not None or not OF_REFERENCE.isdisjoint(self.inputs)
 
+    @property
+    def needs_groups(self) -> bool:
+        """Whether the prompt's other samples are the baseline of a sample."""
+        baselines = self.description.group_baselines
+        return any(self.choices[choice] in grouped for choice, grouped in baselines.items())
+
     def as_dict(self) -> dict[str, Any]:
         """Choices and values, as saved with the resolved config."""
         return {**self.choices, **self.values}

@@ -4,7 +4,6 @@ import inspect
 from collections import Counter
 from typing import Any, NamedTuple
 
-from rljax.objectives.advantages import NEEDS_GROUPS
 from rljax.registry import methods
 from rljax.registry.families import FAMILIES
 from rljax.registry.method import Method
@@ -44,7 +43,7 @@ def needs(objective: Objective) -> list[str]:
     """What a method needs besides prompts, a policy and a verifier, in words."""
     tree = objective.choices.get("rollouts") == "tree"
     found = ["reference policy"] if objective.needs_reference else []
-    found += ["groups"] if objective.choices.get("advantage") in NEEDS_GROUPS else []
+    found += ["groups"] if objective.needs_groups else []
     found += [
         word
         for name, word in NEEDS.items()
