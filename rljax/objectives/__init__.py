@@ -6,7 +6,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | file | what it holds | table |
 | --- | --- | --- |
 | `parts.py` | what a part is: its inputs and its fields, read from its signature | |
-| `arrays.py` | the arrays that parts of the policy-gradient family name | `ARRAYS` |
+| `arrays.py` | the arrays that parts name, by family | `ARRAYS`, `PREFERENCE_ARRAYS` |
 | `metrics.py` | `SumCount`, the (sum, count) pair that every metric is | |
 | `sequences.py` | per-sequence sums of per-token arrays | |
 | `aggregation.py` | how per-token losses become one number | `AGGREGATIONS` |
@@ -27,7 +27,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `diagnostics.py` | what a run logs about its updates | |
 | `evolution.py` | EGGROLL: low-rank noise, fitness and update without a gradient | |
 | `supervised.py` | negative log-likelihood | |
-| `preference.py` | pairwise losses: a score and a link | `SCORES`, `LINKS` |
+| `preference.py` | losses on preferences: a score of each side and a link | `SCORES`, `LINKS` |
 | `reward_models.py` | losses of reward models on the scores of pairs | `REWARD_LOSSES` |
 | `evidence.py` | lower bounds on log p(answer | prompt) as a reward | `BOUNDS` |
 | `values.py` | targets of a value function and its losses | |
@@ -37,7 +37,7 @@ A *part* is a function in one of the tables. Its positional arguments are arrays
 names; its keyword-only arguments are its config fields, with their defaults. A new method is
 usually one new function in one of these tables.
 
-The arrays of the policy-gradient family, by name, are listed in `arrays.py`.
+The arrays of the policy-gradient and preference families, by name, are listed in `arrays.py`.
 
 Letters in shapes: `B` prompts (or pairs), `G` samples per prompt, `N = B * G` sequences, `T`
 completion slots, `V` vocabulary. `mask` is bool, True where a token counts. Losses are returned

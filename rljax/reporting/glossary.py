@@ -194,8 +194,10 @@ METRICS: dict[str, Metric] = {
     ),
     "format_share": Metric("Format", "Share of samples that contain the answer phrase."),
     "valid_share": Metric("Valid prompts", "Share of prompts with at least one valid sample."),
-    "reward_chosen": Metric("Chosen score", "Mean beta log-ratio of the chosen side."),
-    "reward_rejected": Metric("Rejected score", "Mean beta log-ratio of the rejected side."),
+    "reward_chosen": Metric(
+        "Chosen score", "Mean, beta times its log-ratio to the reference, or its score."
+    ),
+    "reward_rejected": Metric("Rejected score", "The same of the rejected side."),
     "logprob_chosen": Metric("Chosen log-probability", "Mean, of whole completions, in nats."),
     "logprob_rejected": Metric("Rejected log-probability", "Mean, of whole completions, in nats."),
     "ranking_accuracy": Metric(

@@ -90,7 +90,7 @@ def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:
         kind,
         path=path,
         chat_columns=("prompt",),
-        text_columns=("chosen", "rejected"),
+        text_columns=SIDES,
         path_field=f"config.{stage.name}.data.path",
     )
 

@@ -121,15 +121,15 @@ def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows
         ids=ids,
         add_bos=context.config.tokenizer.add_bos,
     )
-    texts = [record[side] for record in records for side in ("chosen", "rejected")]
+    texts = [record[side] for record in records for side in SIDES]
     completions, mask = encode_completions(
         texts,
         context.tokenizer,
         max_new_tokens=stage.data["max_completion_tokens"],
-        ids=np.repeat(ids, 2).tolist(),
+        ids=np.repeat(ids, len(SIDES)).tolist(),
         field=f"config.{stage.name}.data.max_completion_tokens",
     )
-    shape = (len(prompts), 2, -1)
+    shape = (len(prompts), len(SIDES), -1)
     return rollout_rows(
         prompts,
         prompt_mask,
