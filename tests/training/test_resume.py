@@ -76,6 +76,12 @@ def test_killed_in_rollout_update_and_checkpoint_write(tiny_run, run_process, tm
     kill_and_continue(run_process, "grpo", kills, tmp_path / "run", tiny_run("grpo"))
 
 
+def test_killed_in_a_graph_of_stages(tiny_run, run_process, tmp_path):
+    """In the reward model's stage, and in the one that reads it: frozen models are read again."""
+    kills = [("update", 14), ("rollout", 3)]
+    kill_and_continue(run_process, "rlhf", kills, tmp_path / "run", tiny_run("rlhf"))
+
+
 GRPO_KILLS = [
     ("rollout", 1),
     ("rollout", 5),

@@ -93,6 +93,16 @@ def make_reward(context: Context, stage: Stage) -> Reward:
 
     Args:
         context: of the stage, with the parameters of its models (run/stages.py).
-        stage: names the weights.
+        stage: of the context.
+
+    Raises:
+        ValueError: for a context without the reward model that the stage names.
     """
-    return ModelReward(context, stage) if "reward" in context.models else TextReward(context)
+    if "reward" not in stage.models:
+        return TextReward(context)
+    if "reward" not in context.models:
+        raise ValueError(
+            f"The reward model of stage {stage.name!r} is not read here; only a whole run does so "
+            f"(config.{stage.name}.models.reward.start_from)."
+        )
+    return ModelReward(context, stage)

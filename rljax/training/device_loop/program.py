@@ -94,6 +94,11 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"rank={config.model.lora.rank}: the device loop trains whole models "
             "(config.model.lora.rank)."
         )
+    if stage.models:
+        raise ValueError(
+            "The device loop reads no models besides those that it makes itself, got "
+            f"{', '.join(stage.models)} (config.{stage.name}.models)."
+        )
     rollouts = stage.objective.choices["rollouts"]
     if rollouts != "whole":
         raise ValueError(

@@ -168,12 +168,15 @@ class Stages:
         )
 
     def _with_params(self, table: dict[str, Model]) -> dict[str, Model]:
-        """The table with the parameters of frozen models; two of one origin share them."""
-        read: dict[tuple[str, Network], Params] = {}
+        """The table with the parameters of frozen models; two of one origin share them.
+
+        With adapters they share the base anyway, and a reference may be without adapters.
+        """
+        read: dict[tuple, Params] = {}
         filled = dict(table)
         for role, model in table.items():
             if not model.trained:
-                key = model.origin, model.network
+                key = model.origin, model.network, model.network.config.lora and role
                 read[key] = read[key] if key in read else self.frozen(model)
                 filled[role] = dataclasses.replace(model, params=read[key])
         return filled

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import pytest
 
 from rljax.models.heads import sequence_rewards
 from rljax.training.collect.rewards import ModelReward, TextReward, make_reward
@@ -49,9 +50,12 @@ def test_a_model_scores_beside_the_texts(pieces):
     right = ["<answer>0</answer>", "", "<answer>1</answer>", "1", "2", "<answer>2</answer>"]
     samples = samples_of(context.tokenizer, context.train_problems, right)
     assert isinstance(reward, ModelReward)
+    with pytest.raises(ValueError, match="reward model of stage 'ppo' is not read here"):
+        make_reward(made.context, made.stage)
+    alone = dataclasses.replace(made.stage, models={})
+    assert isinstance(make_reward(made.context, alone), TextReward)
     scores = reward.score(samples)
     texts = TextReward(made.context).score(samples)
-    assert isinstance(make_reward(made.context, made.stage), TextReward)
     rows = completion_rows(
         np.repeat(samples.prompts, 2, axis=0),
         np.repeat(samples.prompt_mask, 2, axis=0),
