@@ -1,17 +1,14 @@
 """Checkpoints of one stage, through orbax: asynchronous, atomic, keep-n and best."""
 
-import contextlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
-from absl import logging
 from jax.sharding import Mesh
-from orbax.checkpoint import checkpoint_managers as policies
+from orbax.checkpoint import v1 as ocp
 
 from rljax.models.lora import flatten, has_adapters, split_frozen, unflatten
 from rljax.models.network import Network, Params
@@ -38,54 +35,47 @@ class Checkpoints:
         """
         self.folder = Path(folder).absolute()
         accuracy = lambda metrics: metrics[BEST]  # noqa: E731
+        policies = ocp.training.preservation_policies
         keep_policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=accuracy, n=1)]
         )
         _check_metrics(self.folder)
-        self.manager = ocp.CheckpointManager(
+        self.manager = ocp.training.Checkpointer(
             self.folder,
-            # Without these a new process could not look at what another one has saved.
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "note": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep_policy,
-                best_fn=accuracy,  # without it orbax writes no metrics: a resumed run knew no best
-                cleanup_tmp_directories=True,  # what a killed run was writing
-            ),
+            context=_context(),
+            preservation_policy=keep_policy,
+            cleanup_tmp_directories=True,  # what a killed run was writing
         )
 
     def save(
         self, step: int, state: TrainState, note: dict[str, Any], accuracy: float | None
     ) -> None:
         """Starts to save; does nothing if the step is already there."""
-        if step in self.manager.all_steps():
+        if step in self.steps():
             return
-        self.manager.save(
+        self.manager.save_checkpointables_async(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), note=ocp.args.JsonSave(note)
-            ),
+            {"state": state, "note": note},
+            force=True,  # whatever orbax's own policy of when to save would say
             metrics={BEST: NOT_EVALUATED if accuracy is None else accuracy},
         )
 
+    def steps(self) -> list[int]:
+        """Those that are kept, from the first to the last."""
+        return [checkpoint.step for checkpoint in self.manager.checkpoints]
+
     def latest(self) -> int | None:
         """The last complete step."""
-        return self.manager.latest_step()
+        return max(self.steps(), default=None)
 
     def best(self) -> int | None:
         """The step with the highest held-out accuracy of those kept; of equals, the last one."""
-        return self.manager.best_step()
+        known = [(c.metrics[BEST], c.step) for c in self.manager.checkpoints if c.metrics]
+        return max(known)[1] if known else None
 
     def note(self, step: int) -> dict[str, Any]:
         """The note of a step."""
-        try:
-            return self.manager.restore(step, args=ocp.args.Composite(note=ocp.args.JsonRestore()))[
-                "note"
-            ]
-        except Exception as error:
-            raise _damaged(self.folder / str(step), error) from error
+        return read_note(self.folder / str(step))
 
     def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Reads a state into the shapes and shardings of `abstract`, and its note.
@@ -95,25 +85,21 @@ class Checkpoints:
         """
         where = self.folder / str(step)
         try:
-            found = self.manager.item_metadata(step).state
+            found = self.manager.checkpointables_metadata(step).metadata.get("state")
             if found is None:
                 raise FileNotFoundError("the description of its arrays is missing.")
             _check_shapes(found, abstract, where)
-            restored = self.manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), note=ocp.args.JsonRestore()
-                ),
-            )
+            wanted = {"state": abstract, "note": None}
+            restored = self.manager.load_checkpointables(step, wanted)
         except MismatchError:
             raise
         except Exception as error:  # orbax raises many kinds; to the user they are one
             raise _damaged(where, error) from error
-        return restored.state, restored.note
+        return restored["state"], restored["note"]
 
     def wait(self) -> None:
         """Blocks until everything is on disk."""
-        self.manager.wait_until_finished()
+        self.manager.wait()
 
     def close(self) -> None:
         """Finishes writing and releases the folder."""
@@ -134,8 +120,9 @@ def check_params(where: Path, network: Network) -> None:
 def read_note(where: Path) -> dict[str, Any]:
     """The note of a checkpoint, given the folder of its step."""
     try:
-        return json.loads((where / "note" / "metadata").read_text())
-    except (OSError, ValueError) as error:
+        with _context():
+            return ocp.load_checkpointables(where, {"note": None})["note"]
+    except Exception as error:  # orbax raises many kinds; to the user they are one
         raise _damaged(where, error) from error
 
 
@@ -163,14 +150,10 @@ def restore_params(
     if paths is not None:
         wanted = {path: wanted[path] for path in paths}
     item = {"params": unflatten(wanted)}
-    arguments = ocp.args.PyTreeRestore(
-        item=item,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-        partial_restore=True,
-    )
     try:
-        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
-            return checkpointer.restore(where / "state", args=arguments)["params"]
+        with _context() as settings:
+            settings.pytree.loading.partial_load = True
+            return ocp.load(where, item, checkpointable_name="state")["params"]
     except Exception as error:  # orbax raises many kinds; to the user they are one
         raise _damaged(where, error) from error
 
@@ -178,21 +161,18 @@ def restore_params(
 def _stored_params(where: Path) -> Any:
     """The description of a checkpoint's parameters, nested as they are."""
     try:
-        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
-            return checkpointer.metadata(where / "state").item_metadata.tree["params"]
+        return ocp.metadata(where, checkpointable_name="state").metadata["params"]
     except Exception as error:
         raise _damaged(where, error) from error
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without orbax's warning that a part of a checkpoint is not a whole one."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
+def _context() -> ocp.Context:
+    """How checkpoints are written and read: a note is a JSON file, not a tree of arrays."""
+    handlers = ocp.handlers.local_registry()
+    handlers.add(ocp.handlers.JsonHandler, checkpointable_name="note")
+    context = ocp.Context()
+    context.checkpointables.registry = handlers
+    return context
 
 
 class MismatchError(ValueError):
@@ -218,7 +198,7 @@ def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
             if hasattr(leaf, "shape")
         }
 
-    have, want = shapes(found.tree if hasattr(found, "tree") else found), shapes(abstract)
+    have, want = shapes(found), shapes(abstract)
     wrong = [
         f"{name}: stored {have.get(name, 'nothing')}, expected {want.get(name, 'nothing')}"
         for name in sorted(set(have) | set(want), key=lambda name: (name[:6] != "params", name))
