@@ -26,7 +26,7 @@ setup(
         "ml-collections>=1.0",
         "numpy",
         "optax>=0.2.8",
-        "orbax-checkpoint>=0.11.30",
+        "orbax-checkpoint>=0.12.8",
         "pyarrow",
         "reasoning-gym>=0.1.25",
         "rich",

@@ -1,23 +1,20 @@
 """Checkpoints of one stage, through orbax: asynchronous, atomic, keep-n and best."""
 
-import contextlib
 import json
 import operator
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from absl import logging
 from jax.sharding import Mesh
-from orbax.checkpoint import checkpoint_managers as policies
+from orbax.checkpoint import v1 as ocp
 
 from rljax.models.lora import flatten, has_adapters, split_frozen, unflatten
 from rljax.models.network import Network, Params
-from rljax.training.update.state import TrainState
+from rljax.training.update.state import TrainState, placed
 
 # Item of a checkpoint: the state of the source of experience (training/collect/experience.py).
 SOURCE = "source"
@@ -46,23 +43,16 @@ class Checkpoints:
         """
         self.folder, self.best_metric = Path(folder).absolute(), best_metric
         judged = operator.itemgetter(best_metric)
+        policies = ocp.training.preservation_policies
         keep_policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=judged, n=1)]
         )
         _check_metrics(self.folder)
-        self.manager = ocp.CheckpointManager(
+        self.manager = ocp.training.Checkpointer(
             self.folder,
-            # Without these a new process could not look at what another one has saved.
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                SOURCE: ocp.StandardCheckpointHandler(),
-                "note": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep_policy,
-                best_fn=judged,  # without it orbax writes no metrics: a resumed run knew no best
-                cleanup_tmp_directories=True,  # what a killed run was writing
-            ),
+            context=_context(),
+            preservation_policy=keep_policy,
+            cleanup_tmp_directories=True,  # what a killed run was writing
         )
 
     def save(
@@ -82,33 +72,36 @@ class Checkpoints:
             accuracy: its best metric; None where it was not evaluated.
             source_state: of the source of experience, NumPy arrays; it may have none.
         """
-        if step in self.manager.all_steps():
+        if step in self.steps():
             return
-        items = {"state": ocp.args.StandardSave(state), "note": ocp.args.JsonSave(note)}
+        items = {"state": state, "note": note}
         if source_state:
-            items[SOURCE] = ocp.args.StandardSave(jax.tree.map(np.asarray, source_state))
-        self.manager.save(
+            items[SOURCE] = jax.tree.map(np.asarray, source_state)
+        self.manager.save_checkpointables_async(
             step,
-            args=ocp.args.Composite(**items),
+            items,
+            force=True,  # whatever orbax's own policy of when to save would say
             metrics={self.best_metric: NOT_EVALUATED if accuracy is None else accuracy},
         )
 
+    def steps(self) -> list[int]:
+        """Those that are kept, from the first to the last."""
+        return [checkpoint.step for checkpoint in self.manager.checkpoints]
+
     def latest(self) -> int | None:
         """The last complete step."""
-        return self.manager.latest_step()
+        return max(self.steps(), default=None)
 
     def best(self) -> int | None:
         """The step with the highest best metric of those kept; of equals, the last one."""
-        return self.manager.best_step()
+        kept = [
+            (c.metrics[self.best_metric], c.step) for c in self.manager.checkpoints if c.metrics
+        ]
+        return max(kept)[1] if kept else None
 
     def note(self, step: int) -> dict[str, Any]:
         """The note of a step."""
-        try:
-            return self.manager.restore(step, args=ocp.args.Composite(note=ocp.args.JsonRestore()))[
-                "note"
-            ]
-        except Exception as error:
-            raise _damaged(self.folder / str(step), error) from error
+        return read_note(self.folder / str(step))
 
     def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Reads a state into the shapes and shardings of `abstract`, and its note.
@@ -118,21 +111,17 @@ class Checkpoints:
         """
         where = self.folder / str(step)
         try:
-            found = self.manager.item_metadata(step).state
+            found = self.manager.checkpointables_metadata(step).metadata.get("state")
             if found is None:
                 raise FileNotFoundError("the description of its arrays is missing.")
             _check_shapes(found, abstract, where)
-            restored = self.manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), note=ocp.args.JsonRestore()
-                ),
-            )
+            wanted = {"state": abstract, "note": None}
+            restored = self.manager.load_checkpointables(step, wanted)
         except MismatchError:
             raise
         except Exception as error:  # orbax raises many kinds; to the user they are one
             raise _damaged(where, error) from error
-        return restored.state, restored.note
+        return restored["state"], restored["note"]
 
     def source_state(self, step: int, first: dict[str, Any]) -> dict[str, Any]:
         """Reads the state of the source of experience.
@@ -148,12 +137,11 @@ class Checkpoints:
             return first
         where, first = self.folder / str(step), jax.tree.map(np.asarray, first)
         try:
-            found = self.manager.item_metadata(step)[SOURCE]
+            found = self.manager.checkpointables_metadata(step).metadata.get(SOURCE)
             if found is None:
                 raise FileNotFoundError(f"it holds no item {SOURCE!r}.")
             _check_shapes(found, first, where)
-            arguments = ocp.args.Composite(**{SOURCE: ocp.args.StandardRestore(first)})
-            return self.manager.restore(step, args=arguments)[SOURCE]
+            return self.manager.load_checkpointables(step, {SOURCE: first})[SOURCE]
         except MismatchError:
             raise
         except Exception as error:  # orbax raises many kinds; to the user they are one
@@ -161,7 +149,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Blocks until everything is on disk."""
-        self.manager.wait_until_finished()
+        self.manager.wait()
 
     def close(self) -> None:
         """Finishes writing and releases the folder."""
@@ -182,8 +170,9 @@ def check_params(where: Path, network: Network) -> None:
 def read_note(where: Path) -> dict[str, Any]:
     """The note of a checkpoint, given the folder of its step."""
     try:
-        return json.loads((where / "note" / "metadata").read_text())
-    except (OSError, ValueError) as error:
+        with _context():
+            return ocp.load_checkpointables(where, {"note": None})["note"]
+    except Exception as error:  # orbax raises many kinds; to the user they are one
         raise _damaged(where, error) from error
 
 
@@ -205,20 +194,15 @@ def restore_params(
         ValueError: if the checkpoint is damaged or holds other shapes.
     """
     check_params(where, network)
-    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
     shapes, shardings = (split_frozen(t)[0] for t in (network.shapes, network.shardings(mesh)))
-    wanted = flatten(jax.tree.map(place, shapes, shardings))
+    wanted = flatten(jax.tree.map(placed, shapes, shardings))
     if paths is not None:
         wanted = {path: wanted[path] for path in paths}
     item = {"params": unflatten(wanted)}
-    arguments = ocp.args.PyTreeRestore(
-        item=item,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-        partial_restore=True,
-    )
     try:
-        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
-            return checkpointer.restore(where / "state", args=arguments)["params"]
+        with _context() as settings:
+            settings.pytree.loading.partial_load = True
+            return ocp.load(where, item, checkpointable_name="state")["params"]
     except Exception as error:  # orbax raises many kinds; to the user they are one
         raise _damaged(where, error) from error
 
@@ -226,21 +210,18 @@ def restore_params(
 def stored_params(where: Path) -> Any:
     """The description of a checkpoint's parameters, nested as they are; nothing is read."""
     try:
-        with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
-            return checkpointer.metadata(where / "state").item_metadata.tree["params"]
+        return ocp.metadata(where, checkpointable_name="state").metadata["params"]
     except Exception as error:
         raise _damaged(where, error) from error
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without orbax's warning that a part of a checkpoint is not a whole one."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
+def _context() -> ocp.Context:
+    """How checkpoints are written and read: a note is a JSON file, not a tree of arrays."""
+    handlers = ocp.handlers.local_registry()
+    handlers.add(ocp.handlers.JsonHandler, checkpointable_name="note")
+    context = ocp.Context()
+    context.checkpointables.registry = handlers
+    return context
 
 
 class MismatchError(ValueError):
@@ -266,7 +247,7 @@ def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
             if hasattr(leaf, "shape")
         }
 
-    have, want = shapes(found.tree if hasattr(found, "tree") else found), shapes(abstract)
+    have, want = shapes(found), shapes(abstract)
     wrong = [
         f"{name}: stored {have.get(name, 'nothing')}, expected {want.get(name, 'nothing')}"
         for name in sorted(set(have) | set(want), key=lambda name: (name[:6] != "params", name))

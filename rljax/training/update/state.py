@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, Sharding
 
 from rljax.models.lora import split_frozen, split_held
 from rljax.models.network import Network, Params
@@ -106,5 +106,9 @@ def abstract_state(
     params, _ = split_frozen(network.shapes)
     create = functools.partial(_create, optimizer=optimizer, extra=extra)
     state = jax.eval_shape(create, params)
-    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-    return jax.tree.map(place, state, shardings)
+    return jax.tree.map(placed, state, shardings)
+
+
+def placed(leaf: Any, sharding: Sharding) -> jax.ShapeDtypeStruct:
+    """The shape and type of an array, or of a description of one, in a sharding."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
