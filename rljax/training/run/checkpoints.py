@@ -94,10 +94,9 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step with the highest best metric of those kept; of equals, the last one."""
-        kept = [
-            (c.metrics[self.best_metric], c.step) for c in self.manager.checkpoints if c.metrics
-        ]
-        return max(kept)[1] if kept else None
+        saved = self.manager.checkpoints
+        judged = [(each.metrics[self.best_metric], each.step) for each in saved if each.metrics]
+        return max(judged)[1] if judged else None
 
     def note(self, step: int) -> dict[str, Any]:
         """The note of a step."""
@@ -200,8 +199,7 @@ def restore_params(
         wanted = {path: wanted[path] for path in paths}
     item = {"params": unflatten(wanted)}
     try:
-        with _context() as settings:
-            settings.pytree.loading.partial_load = True
+        with _context(partial=True):
             return ocp.load(where, item, checkpointable_name="state")["params"]
     except Exception as error:  # orbax raises many kinds; to the user they are one
         raise _damaged(where, error) from error
@@ -215,12 +213,17 @@ def stored_params(where: Path) -> Any:
         raise _damaged(where, error) from error
 
 
-def _context() -> ocp.Context:
-    """How checkpoints are written and read: a note is a JSON file, not a tree of arrays."""
+def _context(*, partial: bool = False) -> ocp.Context:
+    """How checkpoints are written and read: a note is a JSON file, not a tree of arrays.
+
+    Args:
+        partial: whether arrays that are not asked for may be left out.
+    """
     handlers = ocp.handlers.local_registry()
     handlers.add(ocp.handlers.JsonHandler, checkpointable_name="note")
     context = ocp.Context()
     context.checkpointables.registry = handlers
+    context.pytree.loading.partial_load = partial
     return context
 
 
