@@ -191,12 +191,12 @@ def build(settings: Settings) -> Workload:
     context, params = surroundings(settings)
     (stage,), network, mesh = context.stages, context.network, context.mesh
     optimizer = build_optimizer(stage)
-    extra = PolicyGradient.extra(context, stage)
-    shardings = state_shardings(network, optimizer, mesh, extra)
+    carried = PolicyGradient.carried(context, stage)
+    shardings = state_shardings(network, optimizer, mesh, carried)
     reference = _reference(context, params) if stage.needs_reference else None
     family = PolicyGradient(context, stage, reference, 0)
     update = family.make_update(optimizer, purpose_key(context.config.seed, Purpose.ROUNDING))
-    state = create_state(params, optimizer, shardings, extra)
+    state = create_state(params, optimizer, shardings, carried)
     return Workload(context, stage, family, update, state, family.source.first_state())
 
 

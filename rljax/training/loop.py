@@ -88,8 +88,8 @@ class Runner:
         self.graph = Stages(
             context,
             optimizers,
-            extras=[
-                kind.extra(context.of(stage.name), stage)
+            carried=[
+                kind.carried(context.of(stage.name), stage)
                 for kind, stage in zip(classes, self.stages, strict=True)
             ],
             best_metrics=[kind.best_metric for kind in classes],

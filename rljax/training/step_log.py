@@ -10,7 +10,7 @@ import optax
 from rljax.reporting.progress import Progress
 from rljax.reporting.writers import MultiWriter
 from rljax.training.families import Family, StepBatches
-from rljax.training.update.metrics import finished
+from rljax.training.update.metrics import step_numbers
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
 
@@ -109,7 +109,7 @@ class StepLog:
 def mean_metrics(updates: Sequence[Metrics]) -> dict[str, float]:
     """Adds sums over the updates of a step, in float64, and makes numbers of them once."""
     total = jax.tree.map(_add, *updates)
-    return {name: float(number) for name, number in finished(total).items()}
+    return {name: float(number) for name, number in step_numbers(total).items()}
 
 
 def _add(*parts: np.ndarray) -> np.ndarray:

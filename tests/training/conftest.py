@@ -138,9 +138,9 @@ def pieces(one_device_runs, tiny_config, tmp_path) -> Iterator[Callable[..., Pie
             optimizer = build_optimizer(stages[-1])
             params = made.network.init(jax.random.key(0), made.mesh)
             copy = jax.tree.map(lambda leaf: leaf.copy(), params)
-            extra = family_class(stages[-1]).extra(made, stages[-1])
-            shardings = state_shardings(made.network, optimizer, made.mesh, extra)
-            state = create_state(copy, optimizer, shardings, extra)
+            carried = family_class(stages[-1]).carried(made, stages[-1])
+            shardings = state_shardings(made.network, optimizer, made.mesh, carried)
+            state = create_state(copy, optimizer, shardings, carried)
             return Pieces(made, stages[-1], params, state)
 
         yield build

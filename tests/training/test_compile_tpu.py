@@ -1,4 +1,4 @@
-"""Ahead-of-time compilation for a 16-chip TPU v5e slice; needs libtpu (extra plan), no TPU."""
+"""Ahead-of-time compilation for a 16-chip TPU v5e slice; needs libtpu (carried plan), no TPU."""
 
 import json
 

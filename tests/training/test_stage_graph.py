@@ -53,7 +53,7 @@ def opened(tiny_run, tiny_config, tmp_path, one_device_runs):
             graph = Stages(
                 context,
                 [build_optimizer(stage) for stage in context.stages],
-                [kind.extra(context.of(s.name), s) for kind, s in zip(kinds, context.stages)],  # noqa: B905
+                [kind.carried(context.of(s.name), s) for kind, s in zip(kinds, context.stages)],  # noqa: B905
                 [kind.best_metric for kind in kinds],
             )
             assert graph.position() == (2, {"warmup": 12, "rm": 4})
@@ -102,7 +102,7 @@ def test_a_stage_starts_from_what_it_names(opened, tiny_run):
     assert_equal(found.state.params, warm)
     assert_equal(found.reference, warm)
     assert_equal(found.context.models["reward"].params, rm)
-    critic = dict(found.state.extra["critic"].params)
+    critic = dict(found.state.carried["critic"].params)
     assert not critic.pop("head_bias").any() and critic["head"].any()
     assert_equal(critic, rm)
     assert not np.array_equal(warm["embedding"], rm["embedding"])
@@ -125,7 +125,7 @@ def test_models_of_other_runs_and_published_ones(opened, tiny_run, tmp_path):
         f"ppo.models.reference.start_from={workdir}/checkpoints/ppo",
     )
     warm, rm = stored(workdir, "warmup"), stored(workdir, "rm")
-    critic = dict(found.state.extra["critic"].params)
+    critic = dict(found.state.carried["critic"].params)
     assert not critic.pop("head_bias").any() and not critic.pop("head").any()
     assert_equal(critic, warm)
     assert_equal(found.reference, stored(workdir, "ppo"))

@@ -140,12 +140,12 @@ class Perturbation:
         first = members % self.group_size < self.unperturbed
         return member_signs(members, first if self.unperturbed else None)
 
-    def noise(self, keys: Mapping[Path, Array], epoch: Array, members: Array) -> Leaves:
+    def noise(self, keys: Mapping[Path, Array], update: Array, members: Array) -> Leaves:
         """What N members read besides the shared parameters.
 
         Args:
             keys: from `keys`.
-            epoch: [] i32, updates before this one.
+            update: [] i32, updates before this one.
             members: [N] i32, their numbers in the whole population.
 
         Returns:
@@ -154,7 +154,7 @@ class Perturbation:
         """
         leaves: Leaves = {}
         for path in self.matrices:
-            low_rank = self._of_matrix(path, keys[path], epoch, members)
+            low_rank = self._of_matrix(path, keys[path], update, members)
             shape = self.network_shape(path)
             inputs, count = self.matrices[path][0], len(members)
             outer, inner = shape[1 : 1 + inputs], shape[1 + inputs :]
@@ -163,11 +163,11 @@ class Perturbation:
             leaves[(*path[:-1], "lora_a")] = a.swapaxes(0, 1)
             leaves[(*path[:-1], "lora_b")] = b.swapaxes(0, 1)
         for path in self.vector_paths:
-            noise = self._of_vector(path, keys[path], epoch, members)
+            noise = self._of_vector(path, keys[path], update, members)
             leaves[path] = noise.swapaxes(0, 1) if stacked(path) else noise
         return leaves
 
-    def gradient(self, keys: Mapping[Path, Array], epoch: Array, fitness: Array) -> Params:
+    def gradient(self, keys: Mapping[Path, Array], update: Array, fitness: Array) -> Params:
         """The pseudo-gradient of a whole population, to be given to an optimizer.
 
         The noise is drawn again, `UPDATE_CHUNK` members at a time. Every device draws all members
@@ -176,7 +176,7 @@ class Perturbation:
 
         Args:
             keys: from `keys`.
-            epoch: [] i32, as the members were evaluated with.
+            update: [] i32, as the members were evaluated with.
             fitness: [N] f32, of the members 0 .. N-1.
 
         Returns:
@@ -186,7 +186,7 @@ class Perturbation:
         for path, shape in flatten(self.network.shapes).items():
             leaves[path] = jnp.zeros(shape.shape, jnp.float32)
             if path in keys:
-                leaves[path] = self._gradient_of(path, keys[path], epoch, fitness)
+                leaves[path] = self._gradient_of(path, keys[path], update, fitness)
         return unflatten(leaves)
 
     def network_shape(self, path: Path) -> tuple[int, ...]:
@@ -198,7 +198,7 @@ class Perturbation:
         shape, split = self.network_shape(path)[1:], self.matrices[path][0]
         return math.prod(shape[:split]), math.prod(shape[split:])
 
-    def _of_matrix(self, path: Path, keys: Array, epoch: Array, members: Array) -> LowRank:
+    def _of_matrix(self, path: Path, keys: Array, update: Array, members: Array) -> LowRank:
         """`LowRank` with leading axes [L, N]."""
         draw = functools.partial(
             low_rank_noise,
@@ -209,15 +209,15 @@ class Perturbation:
             rank=self.rank,
             dtype=self.network.config.param_dtype,
         )
-        return jax.vmap(lambda key: draw(self._directions(key, epoch, members)))(keys)
+        return jax.vmap(lambda key: draw(self._directions(key, update, members)))(keys)
 
-    def _of_vector(self, path: Path, keys: Array, epoch: Array, members: Array) -> Array:
+    def _of_vector(self, path: Path, keys: Array, update: Array, members: Array) -> Array:
         """[L, N, ...], or [N, ...] of a leaf that is not stacked."""
         shape = self.network_shape(path)
 
         def draw(key: Array) -> Array:
             return full_noise(
-                self._directions(key, epoch, members),
+                self._directions(key, update, members),
                 self.signs(members),
                 shape[1:] if stacked(path) else shape,
                 sigma=self.sigma,
@@ -226,10 +226,10 @@ class Perturbation:
 
         return jax.vmap(draw)(keys) if stacked(path) else draw(keys)
 
-    def _directions(self, key: Array, epoch: Array, members: Array) -> Array:
-        return direction_keys(key, epoch, members, noise_reuse=self.noise_reuse)
+    def _directions(self, key: Array, update: Array, members: Array) -> Array:
+        return direction_keys(key, update, members, noise_reuse=self.noise_reuse)
 
-    def _gradient_of(self, path: Path, keys: Array, epoch: Array, fitness: Array) -> Array:
+    def _gradient_of(self, path: Path, keys: Array, update: Array, fitness: Array) -> Array:
         population, matrix = len(fitness), path in self.matrices
         chunks = -(-population // UPDATE_CHUNK)
         size = -(-population // chunks)
@@ -241,9 +241,9 @@ class Perturbation:
         def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
             members, fitness = part
             if matrix:
-                noise, function = self._of_matrix(path, keys, epoch, members), low_rank_gradient
+                noise, function = self._of_matrix(path, keys, update, members), low_rank_gradient
             else:
-                noise, function = self._of_vector(path, keys, epoch, members), full_gradient
+                noise, function = self._of_vector(path, keys, update, members), full_gradient
             of_layer = functools.partial(function, fitness=fitness, population=population)
             found = jax.vmap(of_layer)(noise) if stacked(path) else of_layer(noise)
             return constrain(total + found.reshape(shape), *axes), None

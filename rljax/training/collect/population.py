@@ -76,16 +76,16 @@ class Population:
         def answers(
             weights: Params,
             keys: Mapping[Path, Array],
-            epoch: Array,
+            update: Array,
             members: Array,
             requests: Requests,
         ) -> Rollouts:
-            noise = perturbation.noise(keys, epoch, members)
+            noise = perturbation.noise(keys, update, members)
 
             def answer(noise: Mapping[Path, Array], requests: Requests) -> Rollouts:
                 params = perturbed(weights, noise)
                 return sampler(
-                    params, requests, jax.random.key(0), epoch, stop_strings=stop_strings
+                    params, requests, jax.random.key(0), update, stop_strings=stop_strings
                 )
 
             return jax.vmap(answer)(noise, requests)
@@ -103,7 +103,7 @@ class Population:
             weights: from `load`.
             requests: NumPy arrays, of B prompts; B divides by Q.
             key: of the noise of the members.
-            step: the epoch of the noise, updates of the run before this one.
+            step: the update of the noise, updates of the run before this one.
 
         Returns:
             NumPy arrays [B, G, T]; sample g of prompt b is the answer of member b // Q * G + g.

@@ -14,7 +14,7 @@ from rljax.training.device_loop.data import prompt_order
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.step import Plan, Run, evaluate, first_state, train_step
 from rljax.training.learner.batches import step_order
-from rljax.training.update.metrics import finished
+from rljax.training.update.metrics import step_numbers
 from rljax.training.update.state import TrainState
 
 RUNS = "runs"  # the mesh axis that runs are spread over
@@ -94,7 +94,7 @@ class SideBySide:
     def evaluate(self, states: TrainState) -> dict[str, np.ndarray]:
         """Held-out metrics of every run, [S]."""
         measured = self._evaluate(states.params)
-        return jax.device_get(jax.vmap(finished)(measured))
+        return jax.device_get(jax.vmap(step_numbers)(measured))
 
 
 def _advance(
@@ -104,4 +104,4 @@ def _advance(
     state, metrics = jax.lax.scan(
         functools.partial(train_step, program, reference, run), state, plan
     )
-    return state, jax.vmap(finished)(metrics), finished(evaluate(program, state.params))
+    return state, jax.vmap(step_numbers)(metrics), step_numbers(evaluate(program, state.params))

@@ -60,11 +60,11 @@ def with_values(stage: Stage, values: dict[str, Array]) -> Stage:
 def first_state(program: DeviceProgram, run: Run, params: Params) -> TrainState:
     """The state that a run starts with."""
     learner, zero = make_learner(program, run), jnp.zeros((), jnp.int32)
-    extra = learner.first_carried(params)
+    carried = learner.first_carried(params)
     if program.stage.objective.choices["group_filter"] != "none":
-        extra[PROMPTS_TAKEN] = jnp.int32(0)
+        carried[PROMPTS_TAKEN] = jnp.int32(0)
     moments = first_moments(learner.optimizer, params)
-    return TrainState(params, moments, zero, zero, zero, extra)
+    return TrainState(params, moments, zero, zero, zero, carried)
 
 
 def train_step(
@@ -81,24 +81,24 @@ def train_step(
     """
     learner = make_learner(program, run)
     stage, batch = learner.stage, learner.stage.batch
-    filtered = PROMPTS_TAKEN in state.extra
-    start = state.extra[PROMPTS_TAKEN] if filtered else (plan.step - 1) * batch.prompts_per_step
+    filtered = PROMPTS_TAKEN in state.carried
+    start = state.carried[PROMPTS_TAKEN] if filtered else (plan.step - 1) * batch.prompts_per_step
     key = purpose_key(run.seed, Purpose.ROLLOUTS)
-    slopes = for_each_prompt(state.extra.get("temperature_slopes"), batch.prompts_per_step)
+    slopes = for_each_prompt(state.carried.get("temperature_slopes"), batch.prompts_per_step)
     sampled, counts = sample_step(program, state.params, key, run.order, start, plan.step, slopes)
     inputs, arrays = _rows(program, stage, sampled)
-    arrays |= learner.annotate(state.params, state.extra, reference, inputs)
+    arrays |= learner.annotate(state.params, state.carried, reference, inputs)
     if "greedy_scores" in stage.objective.inputs:
         greedy = _greedy_scores(program, state.params, key, sampled, plan.step)
         arrays["greedy_scores"], tokens = greedy
         counts["sampled_tokens"] = tokens + counts.get("sampled_tokens", sampled.group.mask.sum())
     noise_key = purpose_key(run.seed, Purpose.SELECTION)
-    running = running_of(stage, state.extra)
+    running = running_of(stage, state.carried)
     compared = learner.compare(arrays, running, plan.step - 1, noise_key, 0)
-    extra = {**state.extra, **compared.running}
+    carried = {**state.carried, **compared.running}
     if filtered:
-        extra[PROMPTS_TAKEN] = start + counts["sampling_rounds"] * batch.prompts_per_step
-    state = state.replace(extra=extra)
+        carried[PROMPTS_TAKEN] = start + counts["sampling_rounds"] * batch.prompts_per_step
+    state = state.replace(carried=carried)
     whole = learner.whole_batch(inputs, compared.trained)
     update_policy = learner.make_update(
         jax.random.fold_in(purpose_key(run.seed, Purpose.ROUNDING), 0)

@@ -27,7 +27,7 @@ from rljax.training.collect.experience import Experience, ExperienceSource, Poli
 from rljax.training.families.first_step import needs_first_step, take_first_step
 from rljax.training.run.context import Context
 from rljax.training.update.rows import Rows
-from rljax.training.update.state import Extra, TrainState
+from rljax.training.update.state import Carried, TrainState
 from rljax.training.update.train_step import Batch, Metrics, jit_train_step
 
 
@@ -59,14 +59,14 @@ class Family:
         """Raises ValueError for data that the stage cannot use, before anything compiles."""
 
     @staticmethod
-    def extra(context: Context, stage: Stage) -> Extra:
+    def carried(context: Context, stage: Stage) -> Carried:
         """What the stage's state holds besides the policy."""
-        return Extra()
+        return Carried()
 
     def policy(self, state: TrainState, step: int) -> Policy:
         """What the experience of a step (from 1) is sampled with."""
         version = (step - 1) * self.stage.batch.updates_per_step
-        slopes = state.extra.get("temperature_slopes")
+        slopes = state.carried.get("temperature_slopes")
         return Policy(self.context.full(state.params), version, slopes)
 
     def batches(
@@ -95,7 +95,7 @@ class Family:
             micro_batches=self.stage.batch.micro_batches,
             prepare=self.prepare,
             rounding_key=rounding_key,
-            extra=self.extra(self.context, self.stage),
+            carried=self.carried(self.context, self.stage),
         )
 
     def first_state(self, state: TrainState, learning_rate: Array) -> TrainState:

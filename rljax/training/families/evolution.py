@@ -122,7 +122,7 @@ class Evolution(Family):
         fitness, no_signal = jax.device_get(self.fitness(of_members))
         rows = {
             "fitness": fitness,
-            "epoch": np.full(len(fitness), self.first_step + step - 1, np.int32),
+            "update": np.full(len(fitness), self.first_step + step - 1, np.int32),
         }
         metrics = experience.metrics | {
             "groups_without_signal": float(no_signal),
@@ -153,14 +153,14 @@ class Evolution(Family):
         def update(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
             # Every device needs the fitness of all members; there is nothing else to send.
             fitness = jax.lax.with_sharding_constraint(batch["fitness"], replicated(mesh))
-            gradient = self.perturbation.gradient(keys, batch["epoch"][0], fitness)
+            gradient = self.perturbation.gradient(keys, batch["update"][0], fitness)
             optimised, held = split_held(state.params)
             leaves = flatten(gradient)
             gradient = unflatten({path: leaves[path] for path in flatten(optimised)})
             return optimizer_step(state, gradient, optimizer, held=held, rounding_key=rounding_key)
 
-        extra = self.extra(context, self.stage)
-        return jit_update(update, context.network, optimizer, mesh, extra)
+        carried = self.carried(context, self.stage)
+        return jit_update(update, context.network, optimizer, mesh, carried)
 
     def _by_member(self, values: np.ndarray) -> np.ndarray:
         """[B * G] of answers -> [N, Q] of members (training/collect/population.py)."""

@@ -26,16 +26,16 @@ from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sources import policy_gradient_source
 from rljax.training.families import Family, StepBatches
 from rljax.training.learner.batches import step_order
-from rljax.training.learner.critic import critic_extra
+from rljax.training.learner.critic import carried_critic
 from rljax.training.learner.group import step_arrays
 from rljax.training.learner.learner import Learner, running_of
 from rljax.training.learner.needs import running_statistics
 from rljax.training.learner.scoring import make_scores
 from rljax.training.run.context import Context, checked_count
 from rljax.training.update.likelihood import likelihood_of
-from rljax.training.update.metrics import finished
+from rljax.training.update.metrics import step_numbers
 from rljax.training.update.rows import Rows, per_sample, take_rows
-from rljax.training.update.state import Extra, TrainState
+from rljax.training.update.state import Carried, TrainState
 from rljax.training.update.train_step import Batch, Metrics, jit_update
 
 
@@ -73,17 +73,17 @@ class PolicyGradient(Family):
             encode_demonstrations(context, stage, [context.train_problems[i] for i in range(count)])
 
     @staticmethod
-    def extra(context: Context, stage: Stage) -> Extra:
+    def carried(context: Context, stage: Stage) -> Carried:
         """Running statistics, and the critic."""
         first = running_statistics(stage)
         whole = replicated(context.mesh)
         critic = Learner.create(context.network, stage).critic
-        rest = Extra() if critic is None else critic_extra(critic, context.mesh)
+        rest = Carried() if critic is None else carried_critic(critic, context.mesh)
 
         def create(params: Params) -> dict[str, Any]:
             return {name: jnp.asarray(value) for name, value in first.items()} | rest.create(params)
 
-        return Extra(create, {name: whole for name in first} | rest.shardings)
+        return Carried(create, {name: whole for name in first} | rest.shardings)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch."""
@@ -98,8 +98,8 @@ class PolicyGradient(Family):
     ) -> Callable:
         """The jitted update of policy and critic."""
         update = self.learner.make_update(rounding_key, optimizer)
-        mesh, extra = self.context.mesh, self.extra(self.context, self.stage)
-        return jit_update(update, self.context.network, optimizer, mesh, extra)
+        mesh, carried = self.context.mesh, self.carried(self.context, self.stage)
+        return jit_update(update, self.context.network, optimizer, mesh, carried)
 
     def batches(
         self, state: TrainState, experience: Experience, step: int
@@ -110,21 +110,21 @@ class PolicyGradient(Family):
         inputs = step_rows(samples, group, self.stage)
         annotations = self.learner.annotate(
             self.context.full(state.params),
-            state.extra,
+            state.carried,
             self.reference,
             put_rows(inputs, self.context.mesh),
             known=experience.arrays,
         )
         compared = self.learner.compare(
             step_arrays(group) | jax.device_get(annotations) | experience.arrays,
-            running_of(self.stage, state.extra),
+            running_of(self.stage, state.carried),
             step - 1,
             self.noise_key,
             self.first_step,
         )
         trained, running, metrics = jax.device_get(tuple(compared))
-        state = state.replace(extra=state.extra | _placed(running, state.extra))
-        numbers = {name: float(value) for name, value in finished(metrics).items()}
+        state = state.replace(carried=state.carried | _placed(running, state.carried))
+        numbers = {name: float(value) for name, value in step_numbers(metrics).items()}
         return state, StepBatches(
             batches=self.updates(inputs, trained, step),
             metrics=numbers | experience.metrics,
@@ -222,8 +222,8 @@ def compiled_learner(context: Context, stage: Stage) -> Learner:
     )
 
 
-def _placed(running: Rows, extra: dict[str, Any]) -> dict[str, Array]:
+def _placed(running: Rows, carried: dict[str, Any]) -> dict[str, Array]:
     return {
-        name: jax.device_put(jnp.asarray(value, extra[name].dtype), extra[name].sharding)
+        name: jax.device_put(jnp.asarray(value, carried[name].dtype), carried[name].sharding)
         for name, value in running.items()
     }

@@ -42,7 +42,7 @@ def make_policy_update(
 
     def update(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
         params = combine(state.params, frozen)
-        critic_state, critic_metrics = critic.step(state.extra["critic"], params, batch)
+        critic_state, critic_metrics = critic.step(state.carried["critic"], params, batch)
         moved, metrics = policy_step(state, frozen, batch)
         waits = state.updates < critic.settings["warmup_updates"]
 
@@ -52,7 +52,7 @@ def make_policy_update(
         moved = moved.replace(
             params=jax.tree.map(stay, state.params, moved.params),
             optimizer_state=jax.tree.map(stay, state.optimizer_state, moved.optimizer_state),
-            extra={**moved.extra, "critic": critic_state},
+            carried={**moved.carried, "critic": critic_state},
         )
         return moved, metrics | critic_metrics
 

@@ -2,7 +2,7 @@
 
     role        lives                           comes from
     policy      TrainState.params               what the stage starts from
-    value       TrainState.extra["critic"]      a copy of the policy's trunk, or another model
+    value       TrainState.carried["critic"]      a copy of the policy's trunk, or another model
     reference   beside the state, frozen        what the stage starts from, or another model
     reward      beside the state, frozen        another model
     teacher     beside the state, frozen        another model

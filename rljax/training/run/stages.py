@@ -15,7 +15,7 @@ from rljax.training.run.context import Context
 from rljax.training.run.models import VALUE, Model, load_value, models_of
 from rljax.training.run.start import Source, base_note, load_start, load_trained
 from rljax.training.update.state import (
-    Extra,
+    Carried,
     TrainState,
     abstract_state,
     create_state,
@@ -45,7 +45,7 @@ class Stages:
         self,
         context: Context,
         optimizers: Sequence,
-        extras: Sequence[Extra],
+        carried: Sequence[Carried],
         best_metrics: Sequence[str],
     ) -> None:
         """Opens the folders of all checkpoints.
@@ -53,11 +53,11 @@ class Stages:
         Args:
             context: of the run.
             optimizers: of each stage.
-            extras: what the state of each stage holds besides the policy.
+            carried: what the state of each stage holds besides the policy.
             best_metrics: by which the best checkpoint of each stage is known.
         """
         self.context, self.stages = context, context.stages
-        self.optimizers, self.extras = optimizers, extras
+        self.optimizers, self.carried = optimizers, carried
         self.source = Source.of(context.config)
         self.first: Params | None = None  # with adapters: those that the run starts from
         self.note: dict[str, Any] = {}  # of every checkpoint
@@ -139,17 +139,17 @@ class Stages:
 
     def _fresh(self, index: int, context: Context, table: dict[str, Model]) -> TrainState:
         """A stage's first state: fresh optimizers, zero counters."""
-        policy, extra = table["policy"], self.extras[index]
+        policy, carried = table["policy"], self.carried[index]
         shardings = self._shardings(index, context)
         params = self._trained(policy.origin, policy.network)
-        state = create_state(params, self.optimizers[index], shardings, extra)
+        state = create_state(params, self.optimizers[index], shardings, carried)
         value = table.get("value")
         if value is None or not value.origin:
             return state
         # Its first moments are zeros, whatever its parameters are.
         params = load_value(self._source(value.origin), value.network, context.mesh)
-        critic = state.extra[VALUE].replace(params=params)
-        return state.replace(extra={**state.extra, VALUE: critic})
+        critic = state.carried[VALUE].replace(params=params)
+        return state.replace(carried={**state.carried, VALUE: critic})
 
     def _restored(self, index: int, context: Context, step: int) -> TrainState:
         """A stage's state after a step, from its checkpoint."""
@@ -157,14 +157,14 @@ class Stages:
             context.network,
             self.optimizers[index],
             self._shardings(index, context),
-            self.extras[index],
+            self.carried[index],
         )
         return self.checkpoints[index].restore(step, abstract)[0]
 
     def _shardings(self, index: int, context: Context) -> TrainState:
         """The sharding of each leaf of a stage's state."""
         return state_shardings(
-            context.network, self.optimizers[index], context.mesh, self.extras[index]
+            context.network, self.optimizers[index], context.mesh, self.carried[index]
         )
 
     def _with_params(self, table: dict[str, Model]) -> dict[str, Model]:

@@ -9,7 +9,7 @@ from rljax.objectives.values import explained_variance
 OF_CRITIC = ("return", "return_square", "value_error", "value_residual")
 
 
-def finished(metrics: Mapping[str, Metric]) -> dict[str, Number]:
+def step_numbers(metrics: Mapping[str, Metric]) -> dict[str, Number]:
     """The numbers of a step, once its sums have been added up over its updates.
 
     Args:
@@ -19,12 +19,12 @@ def finished(metrics: Mapping[str, Metric]) -> dict[str, Number]:
         [] each: what every metric makes of its sums (objectives/metrics.py), NaN where nothing was
         counted; `explained_variance` with a critic; and `updates_skipped` as a number of events.
     """
-    numbers: dict[str, Number] = {}
+    made: dict[str, Number] = {}
     for name, metric in metrics.items():
-        numbers |= metric.numbers(name)
+        made |= metric.numbers(name)
     if metrics.keys() >= set(OF_CRITIC):
-        numbers["explained_variance"] = explained_variance(metrics)
+        made["explained_variance"] = explained_variance(metrics)
     for name in metrics:
         if name.endswith("updates_skipped"):
-            numbers[name] = metrics[name].total
-    return numbers
+            made[name] = metrics[name].total
+    return made

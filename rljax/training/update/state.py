@@ -30,11 +30,11 @@ class TrainState:
     skipped: Array  # [] i32, updates skipped because of a non-finite loss or gradient
     skipped_in_a_row: Array  # [] i32, of these the latest consecutive ones
     # What the stage's family keeps besides: running statistics, the TrainState of a critic.
-    extra: dict[str, Any] = struct.field(default_factory=dict)
+    carried: dict[str, Any] = struct.field(default_factory=dict)
 
 
-class Extra(NamedTuple):
-    """How a family makes the `extra` of its first state."""
+class Carried(NamedTuple):
+    """How a family makes the `carried` of its first state."""
 
     create: Callable[[Params], dict[str, Any]] = lambda params: {}  # from the policy's parameters
     shardings: dict[str, Any] = {}  # noqa: RUF012 - of every leaf; never changed
@@ -53,7 +53,7 @@ def state_shardings(
     network: Network,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
-    extra: Extra = Extra(),  # noqa: B008 - immutable
+    carried: Carried = Carried(),  # noqa: B008 - immutable
 ) -> TrainState:
     """The TrainState with a sharding at each leaf.
 
@@ -70,21 +70,23 @@ def state_shardings(
         split_held(params)[0],
         transform_non_params=lambda _: whole,
     )
-    return TrainState(params, moments, whole, whole, whole, dict(extra.shardings))
+    return TrainState(params, moments, whole, whole, whole, dict(carried.shardings))
 
 
 def create_state(
     params: Params,
     optimizer: optax.GradientTransformation,
     shardings: TrainState,
-    extra: Extra = Extra(),  # noqa: B008 - immutable
+    carried: Carried = Carried(),  # noqa: B008 - immutable
 ) -> TrainState:
     """A stage's first state: fresh optimizer, zero counters. `params` are donated."""
-    create = functools.partial(_create, optimizer=optimizer, extra=extra)
+    create = functools.partial(_create, optimizer=optimizer, carried=carried)
     return jax.jit(create, donate_argnums=0, out_shardings=shardings)(params)
 
 
-def _create(params: Params, optimizer: optax.GradientTransformation, extra: Extra) -> TrainState:
+def _create(
+    params: Params, optimizer: optax.GradientTransformation, carried: Carried
+) -> TrainState:
     # Three separate zeros: donated buffers must not be shared between fields.
     return TrainState(
         params=params,
@@ -92,7 +94,7 @@ def _create(params: Params, optimizer: optax.GradientTransformation, extra: Extr
         updates=jnp.zeros((), jnp.int32),
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
-        extra=extra.create(params),
+        carried=carried.create(params),
     )
 
 
@@ -100,11 +102,11 @@ def abstract_state(
     network: Network,
     optimizer: optax.GradientTransformation,
     shardings: TrainState,
-    extra: Extra = Extra(),  # noqa: B008 - immutable
+    carried: Carried = Carried(),  # noqa: B008 - immutable
 ) -> TrainState:
     """ShapeDtypeStructs with shardings: what a checkpoint is restored into."""
     params, _ = split_frozen(network.shapes)
-    create = functools.partial(_create, optimizer=optimizer, extra=extra)
+    create = functools.partial(_create, optimizer=optimizer, carried=carried)
     state = jax.eval_shape(create, params)
     return jax.tree.map(placed, state, shardings)
 

@@ -25,7 +25,7 @@ from rljax.objectives.diagnostics import gradient_noise
 from rljax.objectives.metrics import GradientNoise, Metric, SumCount
 from rljax.parallel.rules import batch_sharding, replicated
 from rljax.training.update.rounding import apply_updates
-from rljax.training.update.state import Extra, TrainState, state_shardings
+from rljax.training.update.state import Carried, TrainState, state_shardings
 
 Batch = dict[str, Array]  # every array has the same leading axis
 Metrics = dict[str, Metric]
@@ -218,7 +218,7 @@ def jit_train_step(
     micro_batches: int,
     prepare: PrepareFn | None = None,
     rounding_key: Array | None = None,
-    extra: Extra = Extra(),  # noqa: B008 - immutable
+    carried: Carried = Carried(),  # noqa: B008 - immutable
 ) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
     """`make_train_step` for this network on this mesh; the state is donated, `frozen` is not."""
     step = make_train_step(
@@ -229,7 +229,7 @@ def jit_train_step(
         router_bias_rate=network.config.router_bias_rate,
         rounding_key=rounding_key,
     )
-    return jit_update(step, network, optimizer, mesh, extra)
+    return jit_update(step, network, optimizer, mesh, carried)
 
 
 def jit_update(
@@ -237,10 +237,10 @@ def jit_update(
     network: Network,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
-    extra: Extra = Extra(),  # noqa: B008 - immutable
+    carried: Carried = Carried(),  # noqa: B008 - immutable
 ) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
     """Jits an update of this network's TrainState; the state is donated, `frozen` is not."""
-    shardings = state_shardings(network, optimizer, mesh, extra)
+    shardings = state_shardings(network, optimizer, mesh, carried)
     _, frozen = split_frozen(parameter_shardings(network, mesh))
     return jax.jit(
         step,

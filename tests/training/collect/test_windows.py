@@ -104,11 +104,11 @@ def windowed(pieces):
         words = ("method=t_ppo", f"sampling.max_new_tokens={ROOM}", *batch, *words)
         overrides = [f"--config.reinforce.{word}" for word in words]
         made = pieces("reinforce", *overrides, "--config.sampler.shrink=()")
-        critic = made.state.extra["critic"]
+        critic = made.state.carried["critic"]
         keys = iter(jax.random.split(jax.random.key(3), 99))
         noisy = lambda x: x + 0.3 * jax.random.normal(next(keys), x.shape)  # noqa: E731
         critic = critic.replace(params=jax.tree.map(noisy, critic.params))
-        state = made.state.replace(extra={**made.state.extra, "critic": critic})
+        state = made.state.replace(carried={**made.state.carried, "critic": critic})
         made = made._replace(state=state)
         return made, family_class(made.stage)(made.context, made.stage, None, first_step)
 
@@ -353,7 +353,7 @@ def test_the_critic_waits_for_finished_responses(windowed):
     made, family = windowed("objective.window_tokens=2", "critic.trunk=shared")
     update, state = jax.jit(family.learner.critic.step), made.state
     source = family.source.first_state()
-    critic = state.extra["critic"]
+    critic = state.carried["critic"]
     for step, finished in ((1, 0), (2, 0), (3, SLOTS), (4, 0)):
         state, experience, source = follow_step(family, state, step, source)
         assert experience.metrics["finished_responses"] == finished

@@ -67,7 +67,7 @@ def test_a_step_moves_the_matrices_by_the_fitness_of_their_noise(evolution):
     members = scores.swapaxes(1, 2).reshape(8, 2)
     expected = FITNESS["group_mean"](jnp.asarray(members), jnp.arange(8) // 4)
     np.testing.assert_allclose(batch["fitness"], expected, rtol=1e-6)
-    assert np.ptp(batch["fitness"]) > 0.5 and (batch["epoch"] == 0).all()
+    assert np.ptp(batch["fitness"]) > 0.5 and (batch["update"] == 0).all()
     shown = detail.fitness.reshape(2, 2, 4)
     np.testing.assert_array_equal(shown[:, 0], shown[:, 1])
     np.testing.assert_array_equal(shown[:, 0].reshape(-1), batch["fitness"])
@@ -102,7 +102,7 @@ def test_a_run_that_goes_on_is_the_run_that_was_never_interrupted(evolution):
 def test_equal_scores_change_nothing_and_a_broken_one_is_skipped(evolution):
     made, family, update = evolution()
     before = jax.tree.map(np.array, made.params)
-    batch = {"fitness": np.zeros(8, np.float32), "epoch": np.full(8, 3, np.int32)}
+    batch = {"fitness": np.zeros(8, np.float32), "update": np.full(8, 3, np.int32)}
     mesh = made.context.mesh
     state, _ = update(made.state, {}, put_rows(batch, mesh))
     jax.tree.map(np.testing.assert_array_equal, leaves(state), before)
@@ -114,10 +114,10 @@ def test_equal_scores_change_nothing_and_a_broken_one_is_skipped(evolution):
 
 
 def test_later_stages_and_steps_have_other_noise(evolution):
-    """The epoch is counted over the run: steps of the stages before this one come first."""
+    """Updates are counted over the run: steps of the stages before this one come first."""
     made, _, _ = evolution()
     _, experience = take_step(family_of(made, first_step=7), made.state, 2)
-    assert (experience.batches[0]["epoch"] == 8).all()
+    assert (experience.batches[0]["update"] == 8).all()
 
 
 def test_members_without_noise_give_the_same_answer(evolution):

@@ -218,13 +218,13 @@ def test_the_moving_baseline_is_used_first_and_moved_then(step):
     assert 0 < rewards.mean() < 1
     mask = experience.detail.rows["mask"]
     np.testing.assert_allclose(experience.detail.rows["advantages"], rewards[:, None] * mask)
-    assert float(state.extra["baseline"]) == pytest.approx(0.1 * rewards.mean(), rel=1e-5)
+    assert float(state.carried["baseline"]) == pytest.approx(0.1 * rewards.mean(), rel=1e-5)
     after, second = take_step(family, state, 2)
     mask, rewards = second.detail.rows["mask"], second.detail.scores.total
-    expected = (rewards - float(state.extra["baseline"]))[:, None] * mask
+    expected = (rewards - float(state.carried["baseline"]))[:, None] * mask
     np.testing.assert_allclose(second.detail.rows["advantages"], expected, atol=1e-6)
-    moved = 0.9 * float(state.extra["baseline"]) + 0.1 * rewards.mean()
-    assert float(after.extra["baseline"]) == pytest.approx(moved, rel=1e-5)
+    moved = 0.9 * float(state.carried["baseline"]) + 0.1 * rewards.mean()
+    assert float(after.carried["baseline"]) == pytest.approx(moved, rel=1e-5)
 
 
 def test_the_temperature_of_a_step_follows_the_entropies_of_the_one_before(step):
@@ -235,7 +235,7 @@ def test_the_temperature_of_a_step_follows_the_entropies_of_the_one_before(step)
     rows = first.detail.rows
     np.testing.assert_allclose(used(first)[rows["mask"]], 1.0, rtol=1e-6)
     expected = by_entropy(rows["old_entropy"], rows["mask"], temperature_slope=0.3)
-    np.testing.assert_allclose(state.extra["temperature_slopes"], expected, rtol=1e-5)
+    np.testing.assert_allclose(state.carried["temperature_slopes"], expected, rtol=1e-5)
     _, second = take_step(family, state, 2)
     rows = second.detail.rows
     pivot, rise, fall, limit = (float(x) for x in expected)

@@ -9,7 +9,7 @@ import pytest
 from rljax.objectives.metrics import SumCount
 from rljax.objectives.values import critic_loss
 from rljax.training.step_log import mean_metrics
-from rljax.training.update.metrics import finished
+from rljax.training.update.metrics import step_numbers
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import make_train_step
 
@@ -26,7 +26,7 @@ def test_numbers_are_the_same_on_the_host_and_on_the_device():
     host = mean_metrics(jax.device_get(updates))
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *updates)
     added = jax.tree.map(lambda x: x.sum(axis=0), stacked)
-    device = jax.jit(finished)(added)
+    device = jax.jit(step_numbers)(added)
     assert host.keys() == device.keys() and host["updates_skipped"] == 2
     for name, number in device.items():
         assert host[name] == pytest.approx(float(number), rel=1e-6), name

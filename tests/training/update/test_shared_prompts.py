@@ -13,7 +13,7 @@ from rljax.training import loop
 from rljax.training.families.evidence import Evidence
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
-from rljax.training.update.metrics import finished
+from rljax.training.update.metrics import step_numbers
 from tests.training.steps import take_step
 
 FAMILIES = {"grpo": PolicyGradient, "jepo": Evidence, "dpo_file": Preference}
@@ -53,7 +53,7 @@ def assert_same(one, other):
     ((loss, metrics), gradient), ((loss_2, metrics_2), gradient_2) = one, other
     assert loss == pytest.approx(loss_2, rel=1e-5, abs=1e-6)
     # What is logged: a log-ratio of rounding alone, 1e-6, may be counted in the bin beside.
-    logged, logged_2 = finished(metrics), finished(metrics_2)
+    logged, logged_2 = step_numbers(metrics), step_numbers(metrics_2)
     assert logged.keys() == logged_2.keys()
     for name in logged:
         np.testing.assert_allclose(logged[name], logged_2[name], rtol=1e-5, atol=1e-5)

@@ -176,7 +176,7 @@ def test_non_finite_update_is_skipped_and_counted(one_device, micro_batches, fie
     before = jax.device_get(state)
     for count in (1, 2):
         state, metrics = step(state, {}, bad)
-        for name in ("params", "optimizer_state", "extra"):
+        for name in ("params", "optimizer_state", "carried"):
             jax.tree.map(np.testing.assert_array_equal, getattr(state, name), getattr(before, name))
         assert (state.updates, state.skipped, state.skipped_in_a_row) == (1 + count, count, count)
         assert metrics["updates_skipped"] == (1, 1)
