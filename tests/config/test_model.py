@@ -125,6 +125,10 @@ def test_a_run_tells_the_shape_of_its_network(tmp_path):
     record = {"network": plain(dataclasses.asdict(first))}
     (tmp_path / "run/config.json").write_text(json.dumps(record))
     assert recorded_network(record, stage / "3") == first
+    # A stage records what its network has besides.
+    record["sft"] = {"network": {"head": "reward"}}
+    assert recorded_network(record, stage / "3") == dataclasses.replace(first, head="reward")
+    assert recorded_network(record, tmp_path / "run/checkpoints/rl/1") == first
     found = resolve_model(model_section(init_from=str(stage)), 64)
     assert found == dataclasses.replace(first, remat="none", lora=None)
     with pytest.raises(ValueError, match="layers=3 contradicts"):
