@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -76,6 +76,14 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
     return summary
 
 
+class Ready(NamedTuple):
+    """A stage with all that it goes on from."""
+
+    stage: Opened
+    family: Family
+    source_state: dict[str, Any]  # of the source of experience
+
+
 class Runner:
     """Goes through the stages of one run."""
 
@@ -106,7 +114,7 @@ class Runner:
         try:
             current, keep_rows = self.graph.position()
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
-            opened = self.graph.open(current) if current < len(self.stages) else None
+            ready = self.ready(current)
             with open_writers(
                 self.workdir,
                 self.config.reporting.writers,
@@ -114,29 +122,35 @@ class Runner:
                 config=resolved,
                 project=self.config.reporting.wandb_project,
             ) as writer:
-                while opened is not None:
-                    index = opened.index + 1
-                    self.train_stage(opened, writer)
-                    opened = None  # what the stage read is freed before the next one reads
-                    opened = self.graph.open(index) if index < len(self.stages) else None
+                while ready is not None:
+                    index = ready.stage.index + 1
+                    self.train_stage(ready, writer)
+                    ready = None  # what the stage read is freed before the next one reads
+                    ready = self.ready(index)
             self.best_checkpoint = self.graph.best()
         finally:  # also after an error: what is being saved becomes complete
             self.graph.close()
 
-    def train_stage(self, opened: Opened, writer: MultiWriter) -> None:
+    def ready(self, index: int) -> Ready | None:
+        """Reads all that a stage goes on from; None after the last one."""
+        if index == len(self.stages):
+            return None
+        opened, stage = self.graph.open(index), self.stages[index]
+        first_step = self.graph.first_step(index)
+        family = family_class(stage)(opened.context, stage, opened.reference, first_step)
+        source_state = family.source.first_state()
+        if opened.done:
+            source_state = self.graph.checkpoints[index].source_state(opened.done, source_state)
+            self.console.print(f"continuing {stage.name} after step {opened.done}", soft_wrap=True)
+        return Ready(opened, family, source_state)
+
+    def train_stage(self, ready: Ready, writer: MultiWriter) -> None:
         """Runs the steps of one stage that are not done yet."""
-        index, context, state, done = opened
+        (index, context, state, done), family, source_state = ready
         stage, optimizer, config = self.stages[index], self.optimizers[index], self.config
         checkpoints = self.graph.checkpoints[index]
-        if done:
-            self.console.print(f"continuing {stage.name} after step {done}", soft_wrap=True)
-        first_step = self.graph.first_step(index)
-        family = family_class(stage)(context, stage, opened.reference, first_step)
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
-        source_state = family.source.first_state()
-        if done:
-            source_state = checkpoints.source_state(done, source_state)
         recorded = rollout_steps(stage.steps)
         judged = None
         with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:

@@ -22,6 +22,7 @@ from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.objectives.credit import CUTS
 from rljax.objectives.credit.cuts import first_cuts
+from rljax.objectives.credit.outcomes import place_outcomes
 from rljax.objectives.credit.segment_values import monte_carlo_values, segment_values
 from rljax.objectives.credit.slots import segments_from_starts
 from rljax.objectives.parts import apply
@@ -33,7 +34,6 @@ from rljax.training.collect.experience import Annotations
 from rljax.training.collect.grouped import step_group, step_rows
 from rljax.training.collect.rollouts import Samples, distinct_ids
 from rljax.training.collect.sampled import Drawn
-from rljax.training.learner.compare import at_last_token
 from rljax.training.learner.group import step_arrays
 from rljax.training.learner.needs import needs_scores
 from rljax.training.run.context import Context
@@ -289,7 +289,7 @@ def segment_arrays(
     else:
         segments = segments_from_starts(cuts, mask)
     start, end = segment_values(
-        state_values, at_last_token(outcome, mask), mask, segments, fill_values=filled
+        state_values, place_outcomes(outcome, mask), mask, segments, fill_values=filled
     )
     return {"state_values": state_values, "start_values": start, "end_values": end}
 

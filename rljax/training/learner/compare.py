@@ -12,6 +12,7 @@ from rljax.objectives.advantages import BASELINE_UPDATES
 from rljax.objectives.advantages.groups import share_without_signal
 from rljax.objectives.advantages.signed import keep_sign
 from rljax.objectives.corrections import corrected
+from rljax.objectives.credit.outcomes import place_outcomes
 from rljax.objectives.kl import k1
 from rljax.objectives.kl_controllers import KL_UNITS
 from rljax.objectives.metrics import SumCount
@@ -56,7 +57,7 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
     sampled = sampled_mask(arrays)
     known = arrays | {"mask": sampled if _switches(objective) else arrays["mask"]}
     known |= _shaped(objective, known)
-    rewards = at_last_token(known["scores"], known["mask"])
+    rewards = place_outcomes(known["scores"], known["mask"])
     metrics = {}
     if "complete" not in arrays:  # else a row is compared with no other
         no_signal = share_without_signal(rewards, sampled, known["group_ids"])
@@ -113,13 +114,6 @@ def kept_groups(objective: Objective, arrays: Mapping[str, Array]) -> Array:
     _, segment = jnp.unique(sampled["group_ids"], return_inverse=True, size=rows)
     segment = segment.reshape(rows)
     return jax.ops.segment_max(keep.astype(jnp.int32), segment, rows)[segment] > 0
-
-
-def at_last_token(values: Array, mask: Array) -> Array:
-    """Outcome rewards [N] -> per-token rewards [N, T] f32, on the last True slot of each row."""
-    slots = jnp.arange(mask.shape[1])
-    last = jnp.where(mask, slots, -1).max(axis=1)
-    return jnp.where(slots == last[:, None], values[:, None], 0.0).astype(jnp.float32)
 
 
 def _shaped(objective: Objective, arrays: Arrays) -> Arrays:

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rljax.objectives.credit.outcomes import place_outcomes
 from rljax.registry import resolve_objective
-from rljax.training.learner.compare import at_last_token, compare_samples
+from rljax.training.learner.compare import compare_samples
 
 MASK = np.array([[1, 1, 0], [1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 1, 0]], bool)
 GROUPS = np.array([0, 0, 1, 1, 2, 2], np.int32)
@@ -33,7 +34,7 @@ def experience(method, overrides=None, **more):
 
 def test_outcomes_go_to_the_last_true_slot():
     mask = jnp.array([[1, 1, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]], bool)
-    placed = at_last_token(jnp.array([0.7, -2.0, 5.0, 1.0]), mask)
+    placed = place_outcomes(jnp.array([0.7, -2.0, 5.0, 1.0]), mask)
     expected = np.array([[0, 0.7, 0], [0, 0, -2], [0, 0, 0], [0, 0, 1]], np.float32)
     np.testing.assert_array_equal(placed, expected)
 
