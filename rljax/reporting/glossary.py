@@ -136,6 +136,18 @@ METRICS: dict[str, Metric] = {
     "reward_margin": Metric(
         "Preference margin", "Mean score of the chosen minus that of the rejected side.", True
     ),
+    # Critics.
+    "value": Metric("Value", "Mean value that the critic gives to the state before a token."),
+    "return": Metric("Return", "Mean target of the critic."),
+    "return_square": Metric("Return, squared", "Mean square of the critic's targets."),
+    "value_error": Metric("Value error", "Mean squared distance of a value from its target."),
+    "value_residual": Metric("Value residual", "Mean of value minus target."),
+    "value_clip_share": Metric("Clipped values", "Share of tokens whose value moved too far."),
+    "critic/loss": Metric("Critic loss", "The value that the critic's update differentiates."),
+    "critic/gradient_norm": Metric("Critic gradient", "Global norm before clipping."),
+    "critic/updates_skipped": Metric(
+        "Skipped critic updates", "Updates of the critic dropped for a non-finite gradient."
+    ),
     # All stages that train.
     "loss": Metric("Loss", "The value that the step differentiates.", True),
     "token_accuracy": Metric(
