@@ -34,7 +34,7 @@ PROGRAMS = {
     "reinforce": {"sample": 3, "prepared": 2, "step": 1, "compare": 1},
     "dpo": {"sample": 3, "prepared": 2, "step": 2, "score": 1},
     # The last stage's program is called `update`, of policy and critic.
-    "rlhf": {"sample": 3, "prepared": 2, "step": 2, "statistics": 1, "scores": 3, "_compare": 1},
+    "rlhf": {"sample": 3, "prepared": 2, "step": 2, "score": 1, "scores": 3, "compare": 1},
     "jepo": {"sample": 3, "prepared": 2, "step": 2, "score": 1, "evidence_advantages": 1},
 }
 
