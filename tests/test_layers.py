@@ -96,6 +96,23 @@ def test_there_is_no_cycle_of_rooms():
     assert order[-3:] == ["training", "comparison", "benchmarks"]
 
 
+# Rooms of training/, each of which imports those before it.
+FLOORS = ("update", "learner", "run", "collect", "families", "device_loop")
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_rooms_of_training_import_lower_ones_only(floor):
+    allowed = set(FLOORS[: FLOORS.index(floor) + 1])
+    for path in sorted((PACKAGE / "training" / floor).rglob("*.py")):
+        names = {n.split(".")[2] for n in imports_of(path) if n.startswith("rljax.training.")}
+        assert names <= allowed, path
+
+
+def test_the_rooms_of_training_are_all_ordered():
+    rooms = {path.parent.name for path in (PACKAGE / "training").glob("*/__init__.py")}
+    assert rooms == set(FLOORS)
+
+
 def test_there_is_no_cycle_of_files():
     modules = {
         str(path.relative_to(ROOT)).removesuffix(".py").replace("/", "."): path for path in FILES
