@@ -151,8 +151,7 @@ def restore_params(
         wanted = {path: wanted[path] for path in paths}
     item = {"params": unflatten(wanted)}
     try:
-        with _context() as settings:
-            settings.pytree.loading.partial_load = True
+        with _context(part=True):
             return ocp.load(where, item, checkpointable_name="state")["params"]
     except Exception as error:  # orbax raises many kinds; to the user they are one
         raise _damaged(where, error) from error
@@ -166,12 +165,17 @@ def _stored_params(where: Path) -> Any:
         raise _damaged(where, error) from error
 
 
-def _context() -> ocp.Context:
-    """How checkpoints are written and read: a note is a JSON file, not a tree of arrays."""
+def _context(*, part: bool = False) -> ocp.Context:
+    """How checkpoints are written and read: a note is a JSON file, not a tree of arrays.
+
+    Args:
+        part: whether arrays that are not asked for may be left out.
+    """
     handlers = ocp.handlers.local_registry()
     handlers.add(ocp.handlers.JsonHandler, checkpointable_name="note")
     context = ocp.Context()
     context.checkpointables.registry = handlers
+    context.pytree.loading.partial_load = part
     return context
 
 
