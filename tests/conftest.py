@@ -37,8 +37,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         _programs = tempfile.mkdtemp(prefix="rljax-programs-")
         atexit.register(shutil.rmtree, _programs, ignore_errors=True)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs
-        # Programs that are quicker to compile than to look up are left out.
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # small ones too
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -145,8 +144,9 @@ def run_for_tpu() -> Callable[..., str]:
     """
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed (extra plan)")
+    for_cpus = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")  # no device loads what is compiled
     environment = {
-        **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
+        **{name: value for name, value in os.environ.items() if name not in for_cpus},
         "JAX_PLATFORMS": "cpu",  # no TPU is looked for; the topology alone loads libtpu
         "TPU_SKIP_MDS_QUERY": "1",  # no metadata server is asked where there is none
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from ml_collections import ConfigDict
+from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
 from rljax.config.load import load_config
@@ -152,9 +152,9 @@ def final_params(tiny_run):
 
     def read(variant: str, stage: str) -> dict:
         run = tiny_run(variant)
-        folder = run.workdir / "checkpoints" / stage / str(run.config[stage].steps) / "state"
-        with ocp.StandardCheckpointer() as checkpointer:
-            return jax.tree.map(np.asarray, checkpointer.restore(folder)["params"])
+        folder = run.workdir / "checkpoints" / stage / str(run.config[stage].steps)
+        state = ocp.load(folder, checkpointable_name="state")
+        return jax.tree.map(np.asarray, state["params"])
 
     return read
 

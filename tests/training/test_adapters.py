@@ -1,15 +1,14 @@
 """Training adapters on a frozen base: whole runs, exact resumption, one copy of the base."""
 
 import io
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 import pytest
+from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
 from rljax.config.validate import validate
@@ -33,6 +32,7 @@ from rljax.reporting.files import read_rows
 from rljax.training import loop
 from rljax.training.families.first_step import lora_sb_init
 from rljax.training.run import context as contexts
+from rljax.training.run.checkpoints import read_note
 from rljax.training.run.stages import Stages
 from rljax.training.run.start import Source, base_note, check_start, load_start
 from rljax.training.update.state import create_state, state_shardings
@@ -45,8 +45,7 @@ SHORT = ("--config.warmup.steps=4", "--config.dpo_file.steps=3")
 
 
 def stored(workdir, stage, step):
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(workdir / "checkpoints" / stage / str(step) / "state")
+    return ocp.load(workdir / "checkpoints" / stage / str(step), checkpointable_name="state")
 
 
 def pointers(tree):
@@ -278,7 +277,7 @@ def test_a_run_saves_adapters_alone_and_resumes_exactly(
     state = stored(tmp_path / "whole", "dpo_file", 3)
     names = {path[-1] for path in flatten(state["params"])}
     assert names == {"lora_a", "lora_b"} | ({"lora_r"} if kind == "lora_sb" else set())
-    note = json.loads((tmp_path / "whole/checkpoints/dpo_file/3/note/metadata").read_text())
+    note = read_note(tmp_path / "whole/checkpoints/dpo_file/3")
     assert note["base"] == {"init_from": start, "seed": 0}
     warm = stored(tmp_path / "whole", "warmup", 4)["params"]
     for path, leaf in flatten(state["params"]).items():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from rljax.reporting.files import read_rows
 from rljax.training import loop
@@ -275,8 +275,7 @@ def test_non_finite_updates_are_skipped_until_the_run_stops(
         assert [row["loss"] == "nan" for row in rows] == [False, False, True, True, True]
     folder = tmp_path / "checkpoints" / "reinforce"
     assert [path.name for path in folder.iterdir() if path.name.isdigit()] == ["4"]
-    with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.restore(folder / "4" / "state")
+    stored = ocp.load(folder / "4", checkpointable_name="state")
     pairs = zip(jax.tree.leaves(stored["params"]), jax.tree.leaves(seen[3]), strict=True)
     assert all(np.asarray(a).tobytes() == b.tobytes() for a, b in pairs)
     assert any(

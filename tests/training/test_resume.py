@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 KILLED_RUN = Path(__file__).parent / "killed_run.py"
 
@@ -33,8 +33,8 @@ def run_process(subprocess_environment):
 
 def final_state(workdir: Path, stage: str, step: int) -> list[np.ndarray]:
     """Every array of the stage's last checkpoint."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore(workdir / "checkpoints" / stage / str(step) / "state")
+    folder = workdir / "checkpoints" / stage / str(step)
+    state = ocp.load(folder, checkpointable_name="state")
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 

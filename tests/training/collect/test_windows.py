@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from rljax.config.load import complete
 from rljax.config.validate import validate
@@ -526,7 +526,6 @@ def test_killed_and_continued(subprocess_environment, tmp_path):
             assert (workdir / name).read_text() == (expected / name).read_text(), name
     states = []
     for folder in (workdir, expected):
-        with ocp.StandardCheckpointer() as checkpointer:
-            state = checkpointer.restore(folder / "checkpoints/reinforce/6/state")
+        state = ocp.load(folder / "checkpoints/reinforce/6", checkpointable_name="state")
         states.append([np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)])
     assert states[0] == states[1] and len(states[0]) > 20

@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from rljax.models.config import LoRAConfig
 from rljax.models.frozen_base import quantise_base
@@ -59,8 +59,7 @@ def test_one_matrix_at_a_time_is_there_in_full(place, network, in_full, one_devi
     kernels = [leaf for path, leaf in flatten(full).items() if path[-1] == "kernel"]
     largest = max(leaf.nbytes for leaf in kernels)
     if place == "run":
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(tmp_path / "1/state", {"params": full})
+        ocp.save_checkpointables(tmp_path / "1", {"state": {"params": full}})
     expected = jax.device_get(quantise_base(network, full, one_device))
     assert all(leaf.is_deleted() for leaf in kernels)
     in_full.clear()

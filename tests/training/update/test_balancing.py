@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 import pytest
+from orbax.checkpoint import v1 as ocp
 from rich.console import Console
 
 from rljax.models.config import ModelConfig
@@ -211,9 +211,9 @@ def test_a_run_with_experts_balances_and_reports(one_device_runs, tiny_config, t
         assert row["sampler_trainer_gap"] < 1e-5
         assert EXPERT_COUNTS not in row
     assert {"balance_loss", "max_violation"} <= METRICS.keys()
-    saved = tmp_path / "run" / "checkpoints" / "reinforce" / "3" / "state"
-    with ocp.StandardCheckpointer() as checkpointer:
-        bias = np.asarray(checkpointer.restore(saved)["params"]["blocks"]["mlp"]["router_bias"])
+    saved = tmp_path / "run" / "checkpoints" / "reinforce" / "3"
+    params = ocp.load(saved, checkpointable_name="state")["params"]
+    bias = np.asarray(params["blocks"]["mlp"]["router_bias"])
     # One update a step: three steps of the rate, up or down.
     np.testing.assert_allclose(bias / 0.01, np.round(bias / 0.01), atol=1e-4)
     assert 0 < np.abs(bias).max() <= 0.03 + 1e-6
