@@ -4,7 +4,7 @@ import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.rewards.pool import Scores
-from rljax.training.collect.experience import Demonstrations
+from rljax.training.collect.experience import Demonstrations, Experience
 from rljax.training.collect.rollouts import Samples
 from rljax.training.learner.group import Group, with_demonstrations
 from rljax.training.update.rows import Rows, rollout_rows
@@ -46,3 +46,19 @@ def step_rows(samples: Samples, group: Group, stage: Stage) -> Rows:
         used[:, : sampled.tokens.shape[1]] = np.where(sampled.mask, sampled.temperature, 1.0)
         rows["temperature"] = used.reshape(rows["mask"].shape)
     return rows
+
+
+def arrays_of(experience: Experience, *, version: int) -> dict[str, np.ndarray]:
+    """The arrays of annotators, as far as they hold for the policy that learns from them.
+
+    What an annotator knows of the policy that sampled (`old_logprobs`, `old_entropy`) is left out
+    where that is an earlier one, or several.
+
+    Args:
+        experience: of the step.
+        version: of the policy before the step.
+    """
+    samples = experience.samples
+    if (samples.versions[samples.rollouts.mask] == version).all():
+        return experience.arrays
+    return {name: x for name, x in experience.arrays.items() if not name.startswith("old_")}

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from rljax.data.sources import stream
+from rljax.rewards.pool import Scores
+from rljax.training.collect.rollouts import Samples
 from rljax.training.run.context import Record
 
 State = dict[str, Any]  # NumPy arrays by name, nested
@@ -41,8 +43,14 @@ class PromptSource(Protocol):
             B problems, and the state without them.
         """
 
-    def observe(self, state: State, experience: Any) -> State:
-        """The state after a step's `Experience` (collect/experience.py) is known."""
+    def observe(self, state: State, samples: Samples, scores: Scores | None) -> State:
+        """The state once it is known what became of prompts.
+
+        Args:
+            state: of the source.
+            samples: of prompts that it handed out, all of them: a group filter comes later.
+            scores: of the samples; None where nothing is verified.
+        """
 
 
 class ShuffledPrompts:
@@ -65,6 +73,6 @@ class ShuffledPrompts:
         prompts = Prompts([self.records[int(place)] for place in places], places // self.problems)
         return prompts, {"taken": np.int64(state["taken"] + count)}
 
-    def observe(self, state: State, experience: Any) -> State:
+    def observe(self, state: State, samples: Samples, scores: Scores | None) -> State:
         """The order does not depend on what became of a prompt."""
         return state

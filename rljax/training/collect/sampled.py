@@ -132,7 +132,7 @@ class SampledExperience:
         drawn = Drawn(policy, weights, found.samples, found.scores, run_step)
         for annotate in self.annotators:
             experience = annotated(experience, annotate(drawn))
-        return experience, self.prompts.observe(found.prompts, experience)
+        return experience, found.prompts
 
     def _rounds(self, policy: Policy, weights: Params, state: State, step: int) -> Iterator[Round]:
         for call in range(self.most_rounds):
@@ -140,7 +140,9 @@ class SampledExperience:
             samples = self.rollouts.sample(weights, policy, prompts, step=step, call=call)
             started = time.perf_counter()
             scores = None if self.reward is None else self.reward.score(samples)
-            yield Round(samples, scores, time.perf_counter() - started, state)
+            seconds = time.perf_counter() - started
+            state = self.prompts.observe(state, samples, scores)
+            yield Round(samples, scores, seconds, state)
 
     def _metrics(self, found: Rounds) -> dict[str, float]:
         metrics = rollout_metrics(found.samples, found.scores)

@@ -123,8 +123,8 @@ class WindowedExperience:
         experience = Experience(
             samples.records, samples, scores, arrays=arrays, metrics=metrics, seconds=seconds
         )
-        slots = release(slots, complete)._asdict()
-        return experience, {"prompts": self.prompts.observe(prompts, experience), "slots": slots}
+        prompts = self.prompts.observe(prompts, done, found)
+        return experience, {"prompts": prompts, "slots": release(slots, complete)._asdict()}
 
     def _refilled(self, state: State, step: int) -> tuple[Slots, State]:
         """The slots with the responses that begin in this step, and the prompt source's state."""

@@ -87,7 +87,7 @@ def train_step(
     slopes = for_each_prompt(state.carried.get("temperature_slopes"), batch.prompts_per_step)
     sampled, counts = sample_step(program, state.params, key, run.order, start, plan.step, slopes)
     inputs, arrays = _rows(program, stage, sampled)
-    arrays |= learner.annotate(state.params, state.carried, reference, inputs)
+    arrays |= learner.annotate(state.params, state.carried, reference, inputs, {})
     if "greedy_scores" in stage.objective.inputs:
         greedy = _greedy_scores(program, state.params, key, sampled, plan.step)
         arrays["greedy_scores"], tokens = greedy

@@ -65,9 +65,12 @@ class Family:
 
     def policy(self, state: TrainState, step: int) -> Policy:
         """What the experience of a step (from 1) is sampled with."""
-        version = (step - 1) * self.stage.batch.updates_per_step
         slopes = state.carried.get("temperature_slopes")
-        return Policy(self.context.full(state.params), version, slopes)
+        return Policy(self.context.full(state.params), self.version(step), slopes)
+
+    def version(self, step: int) -> int:
+        """Updates of the stage before a step."""
+        return (step - 1) * self.stage.batch.updates_per_step
 
     def batches(
         self, state: TrainState, experience: Experience, step: int

@@ -20,7 +20,7 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.experience import Experience
-from rljax.training.collect.grouped import step_group, step_rows
+from rljax.training.collect.grouped import arrays_of, step_group, step_rows
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sources import policy_gradient_source
@@ -108,15 +108,10 @@ class PolicyGradient(Family):
         samples, scores = experience.samples, experience.scores
         group = step_group(samples, scores, experience.demonstrations)
         inputs = step_rows(samples, group, self.stage)
-        annotations = self.learner.annotate(
-            self.context.full(state.params),
-            state.carried,
-            self.reference,
-            put_rows(inputs, self.context.mesh),
-            known=experience.arrays,
-        )
+        known = arrays_of(experience, version=self.version(step))
+        arrays = step_arrays(group) | self._annotations(state, inputs, known) | known
         compared = self.learner.compare(
-            step_arrays(group) | jax.device_get(annotations) | experience.arrays,
+            arrays,
             running_of(self.stage, state.carried),
             step - 1,
             self.noise_key,
@@ -131,6 +126,16 @@ class PolicyGradient(Family):
             seconds=experience.seconds,
             tokens=int(trained["mask"].sum()) * self.stage.batch.epochs_per_step,
             detail=Detail(samples, scores, inputs, trained, np.zeros(trained["mask"].shape)),
+        )
+
+    def _annotations(self, state: TrainState, inputs: Rows, known: Rows) -> Rows:
+        """What the policy, its reference and its critic say of the samples, [N, T] each."""
+        if not self.learner.reads_rows(self.reference, known):
+            return {}
+        placed = put_rows(inputs, self.context.mesh)
+        params = self.context.full(state.params)
+        return jax.device_get(
+            self.learner.annotate(params, state.carried, self.reference, placed, known)
         )
 
     def updates(self, inputs: Rows, trained: Rows, step: int) -> list[Rows]:

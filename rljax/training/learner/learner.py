@@ -97,13 +97,18 @@ class Learner:
             carried["critic"] = self.critic.first_state(params)
         return carried
 
+    def reads_rows(self, reference: Params | None, known: Arrays) -> bool:
+        """Whether `annotate` runs a model at all."""
+        scores = needs_scores(self.stage) and "old_logprobs" not in known
+        return scores or reference is not None or self.critic is not None
+
     def annotate(
         self,
         params: Params,
         carried: Mapping[str, Any],
         reference: Params | None,
         rows: Arrays,
-        known: Arrays | None = None,
+        known: Arrays,
     ) -> dict[str, Array]:
         """What the objective has to know of the samples before the first update, [N, T] each.
 
@@ -112,14 +117,14 @@ class Learner:
             carried: of the TrainState.
             reference: frozen parameters; None where the objective needs none.
             rows: that the model runs on, in the layout of the stage.
-            known: arrays that are there already; they are not computed again.
+            known: arrays that are there already; `old_logprobs` among them are not computed again.
 
         Returns:
             `old_logprobs` and what else `make_scores` computes, where the objective reads them;
             `ref_logprobs`; `values`.
         """
         arrays: dict[str, Array] = {}
-        if needs_scores(self.stage) and "old_logprobs" not in (known or {}):
+        if needs_scores(self.stage) and "old_logprobs" not in known:
             arrays |= self.scores(params, rows)
         if reference is not None:
             arrays["ref_logprobs"] = self.logprobs(reference, rows)

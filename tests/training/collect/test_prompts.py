@@ -31,7 +31,7 @@ def test_every_problem_comes_once_in_an_epoch_and_visits_are_counted():
         visits += prompts.visits.tolist()
     assert sorted(seen[:5]) == sorted(seen[5:]) == list(range(5)) and seen[:5] != seen[5:]
     assert visits == [0] * 5 + [1] * 5
-    assert state == {"taken": 10} and source.observe(state, None) is state
+    assert state == {"taken": 10} and source.observe(state, None, None) is state
     again, _ = source.take({"taken": np.int64(4)}, 9, 3)
     assert ids(again) == seen[4:7]  # of the state alone
 
@@ -53,10 +53,10 @@ class HardestAgain:
         after = {"next": state["next"] + len(fresh), "wrong": state["wrong"]}
         return Prompts(records, np.zeros(count, int)), after
 
-    def observe(self, state, experience):
-        right = experience.scores.correct.reshape(len(experience.records), -1).any(axis=1)
+    def observe(self, state, samples, scores):
+        right = scores.correct.reshape(len(samples.records), -1).any(axis=1)
         wrong = state["wrong"].copy()
-        wrong[[record["id"] for record in experience.records]] = ~right
+        wrong[[record["id"] for record in samples.records]] = ~right
         return state | {"wrong": wrong}
 
 
