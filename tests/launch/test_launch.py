@@ -82,8 +82,9 @@ def test_bad_arguments_give_one_line(train, config_file, arguments, message):
 def test_errors_of_a_run_end_with_their_message(train, config_file, monkeypatch):
     from rljax.rewards.pool import ScoringError
     from rljax.training import loop
+    from rljax.training.step_log import NonFiniteError
 
-    for error in (ValueError("bad"), ScoringError("all failed"), loop.NonFiniteError("nan")):
+    for error in (ValueError("bad"), ScoringError("all failed"), NonFiniteError("nan")):
 
         def fail(config, workdir, error=error):
             raise error
@@ -91,7 +92,7 @@ def test_errors_of_a_run_end_with_their_message(train, config_file, monkeypatch)
         monkeypatch.setattr(loop, "run", fail)
         assert error_of(train, f"--config={config_file}") == f"error: {error}"
     monkeypatch.setenv("RLJAX_TRACEBACK", "1")
-    with pytest.raises(loop.NonFiniteError):
+    with pytest.raises(NonFiniteError):
         train.main([f"--config={config_file}"])
 
 

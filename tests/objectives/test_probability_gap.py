@@ -13,19 +13,24 @@ from rljax.objectives.surrogates import SURROGATES
 NAN = np.nan
 
 
+def logs(probabilities):
+    """Logarithms of one row; what is masked may be 0 or no probability at all."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return jnp.asarray(np.log(probabilities))[None]
+
+
 def evaluate(option, policy, sampler, advantages, mask=None, ref=None, **fields):
     """Loss, gradient in the log-probabilities and metrics of one row of probabilities."""
     policy, sampler = np.atleast_1d(policy), np.atleast_1d(sampler)
     mask = np.ones(policy.shape, bool) if mask is None else np.asarray(mask, bool)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        given = {
-            "behavior_logprobs": jnp.asarray(np.log(sampler))[None],
-            "advantages": jnp.asarray(np.broadcast_to(advantages, policy.shape) * 1.0)[None],
-            "mask": jnp.asarray(mask)[None],
-        }
-    given["old_logprobs"] = given["behavior_logprobs"]
+    given = {
+        "behavior_logprobs": logs(sampler),
+        "old_logprobs": logs(sampler),
+        "advantages": jnp.asarray(np.broadcast_to(advantages, policy.shape) * 1.0)[None],
+        "mask": jnp.asarray(mask)[None],
+    }
     if ref is not None:
-        given["ref_logprobs"] = jnp.asarray(np.log(ref))[None]
+        given["ref_logprobs"] = logs(ref)
     surrogate = functools.partial(SURROGATES[option], **fields)
 
     def total(logprobs):
@@ -34,9 +39,7 @@ def evaluate(option, policy, sampler, advantages, mask=None, ref=None, **fields)
         )
         return loss.sum(), metrics
 
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logprobs = jnp.asarray(np.log(policy))[None]
-    (loss, metrics), gradient = jax.value_and_grad(total, has_aux=True)(logprobs)
+    (loss, metrics), gradient = jax.value_and_grad(total, has_aux=True)(logs(policy))
     return float(loss), np.asarray(gradient[0]), metrics
 
 
