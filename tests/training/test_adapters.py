@@ -105,7 +105,10 @@ def test_what_is_frozen_is_an_argument_of_the_program(tiny_network, one_device):
     state = create_state(state, optimizer, state_shardings(network, optimizer, one_device))
     step = jit_train_step(network, squares(network), optimizer, one_device, micro_batches=1)
     memory = step.lower(state, frozen, BATCH).compile().memory_analysis()
-    size = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))  # noqa: E731
+
+    def size(tree):
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
     assert memory.argument_size_in_bytes >= size(frozen) + size(state)
     assert memory.alias_size_in_bytes <= size(state)
 

@@ -131,7 +131,9 @@ def test_the_first_step_of_a_stage_starts_where_the_last_one_ended(tiny_run):
 
 
 def test_metrics_of_updates_are_added_before_they_are_divided():
-    pair = lambda total, count: SumCount(np.float32(total), np.float32(count))  # noqa: E731
+    def pair(total, count):
+        return SumCount(np.float32(total), np.float32(count))
+
     updates = [
         {"loss": pair(1.0, 1), "share": pair(3, 4), "updates_skipped": pair(0, 1)},
         {"loss": pair(0.0, 0), "share": pair(0, 12), "updates_skipped": pair(1, 1)},

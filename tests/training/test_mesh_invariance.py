@@ -91,7 +91,10 @@ def grpo_batches(family, state):
         samples = sample_texts(
             family.context, rollouts.sampler, weights, records, key=rollouts.key, step=index
         )
-        repeat = lambda x: np.repeat(x, 2, axis=0)  # noqa: E731
+
+        def repeat(x):
+            return np.repeat(x, 2, axis=0)
+
         rows = completion_rows(
             repeat(samples.prompts),
             repeat(samples.prompt_mask),

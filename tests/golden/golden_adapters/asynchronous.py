@@ -146,7 +146,10 @@ def prime_rl(case: dict) -> dict:
     if case["inputs"]["loss_weights"] is not None:
         weights = floats(case, "loss_weights")[None]
     if case["args"]["kind"] == "ce":
-        per_token = lambda arrays: nll(arrays["logprobs"], mask)  # noqa: E731
+
+        def per_token(arrays):
+            return nll(arrays["logprobs"], mask)
+
     else:
         per_token = functools.partial(
             policy_gradient_loss, ratio=part("grpo", "ratio", "token"), surrogate=_prime(case)
@@ -216,7 +219,10 @@ def _entropy(logits):
 def _weights(surrogate, log_ratio, logprobs):
     """The constant factors of A * logprobs: minus the slope of the loss at an advantage of 1."""
     ones = jnp.ones(logprobs.shape)
-    loss = lambda x: surrogate(log_ratio, x, ones, ones.astype(bool))[0].sum()  # noqa: E731
+
+    def loss(x):
+        return surrogate(log_ratio, x, ones, ones.astype(bool))[0].sum()
+
     return -jax.grad(loss)(logprobs)
 
 
@@ -256,7 +262,10 @@ def aipo(case: dict) -> dict:
 
 def pipeline_rl(case: dict) -> dict:
     # Position t of everything but the logits belongs to token t, which logits[t - 1] predict.
-    after_first = lambda name: floats(case, name)[:, 1:]  # noqa: E731
+
+    def after_first(name):
+        return floats(case, name)[:, 1:]
+
     args, tokens = case["args"], jnp.asarray(case["inputs"]["input_ids"])[:, 1:]
     mask = sampled = jnp.asarray(case["inputs"]["labels"])[:, 1:] != -100
     advantages = after_first("advantages")

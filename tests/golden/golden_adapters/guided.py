@@ -20,7 +20,10 @@ def vas(case: dict) -> dict:
     args = case["args"]
     if "base_logits" in case["inputs"]:
         table = floats(case, "value_of_appended_token")
-        peek = lambda model, candidates: jnp.take_along_axis(table, candidates, axis=-1)  # noqa: E731
+
+        def peek(model, candidates):
+            return jnp.take_along_axis(table, candidates, axis=-1)
+
         guide = ValueAugmented(beta=args["beta"], top_k=args["topk"])
         return {"augmented_logits": guide.combine([floats(case, "base_logits")], (), peek)}
     mask = bools(case, "mask")

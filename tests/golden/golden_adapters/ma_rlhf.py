@@ -32,7 +32,10 @@ def _refuse_released_defects(case: dict, mask) -> None:
 
 def ma_rlhf(case: dict) -> dict:
     args = case["args"]
-    response = lambda name: floats(case, name)[:, args["start"] :]  # noqa: E731
+
+    def response(name):
+        return floats(case, name)[:, args["start"] :]
+
     mask = bools(case, "action_mask")[:, args["start"] :]
     _refuse_released_defects(case, np.asarray(mask))
     old, ref, old_values = map(response, ("old_logprobs", "ref_logprobs", "old_values"))

@@ -59,7 +59,10 @@ def test_the_implicit_forward_is_that_of_the_explicit_parameters(network, params
     """For every member, with the shared matrices not vmapped."""
     perturbation = Perturbation.of(network, sigma=0.3, rank=2, freeze_vectors=not vectors)
     noise = draw(perturbation, [0, 1, 7])
-    member = lambda noise: logits(perturbation.member_network, perturbed(params, noise))  # noqa: E731
+
+    def member(noise):
+        return logits(perturbation.member_network, perturbed(params, noise))
+
     found = jax.jit(jax.vmap(member))(noise)
     of_all = jax.jit(lambda params: logits(network, params))
     for index in range(3):
@@ -71,7 +74,10 @@ def test_the_implicit_forward_is_that_of_the_explicit_parameters(network, params
 def test_the_products_with_shared_matrices_stay_one(network, params):
     """In the vmapped program no product has the members among its batch axes and a whole kernel."""
     perturbation = Perturbation.of(network, sigma=0.3)
-    member = lambda noise: logits(perturbation.member_network, perturbed(params, noise))  # noqa: E731
+
+    def member(noise):
+        return logits(perturbation.member_network, perturbed(params, noise))
+
     text = str(jax.make_jaxpr(jax.vmap(member))(draw(perturbation, range(5))))
     width, hidden = network.config.width, network.config.mlp_width
     assert f"f32[5,{width},{hidden}]" not in text and f"f32[5,{hidden},{width}]" not in text
@@ -138,7 +144,10 @@ def test_noise_and_gradient_do_not_depend_on_the_mesh(network, one_device, mesh_
             results.append(jax.device_get((noise, update(keys, 2, placed))))
     (noise, gradient), (spread_noise, spread_gradient) = results
     jax.tree.map(np.testing.assert_array_equal, noise, spread_noise)
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
+
+    def close(a, b):
+        return np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
     jax.tree.map(close, gradient, spread_gradient)
 
 

@@ -106,7 +106,10 @@ def windowed(pieces):
         made = pieces("reinforce", *overrides, "--config.sampler.shrink=()")
         critic = made.state.carried["critic"]
         keys = iter(jax.random.split(jax.random.key(3), 99))
-        noisy = lambda x: x + 0.3 * jax.random.normal(next(keys), x.shape)  # noqa: E731
+
+        def noisy(x):
+            return x + 0.3 * jax.random.normal(next(keys), x.shape)
+
         critic = critic.replace(params=jax.tree.map(noisy, critic.params))
         state = made.state.replace(carried={**made.state.carried, "critic": critic})
         made = made._replace(state=state)

@@ -75,7 +75,10 @@ def test_a_step_moves_the_matrices_by_the_fitness_of_their_noise(evolution):
     keys = family.perturbation.keys(family.key)
     gradient = jax.jit(family.perturbation.gradient)(keys, jnp.int32(0), jnp.asarray(expected))
     moved = jax.tree.map(lambda a, g: a - 0.5 * np.asarray(g), before, gradient)
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
+
+    def close(a, b):
+        return np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
     jax.tree.map(close, leaves(state), moved)
     np.testing.assert_array_equal(state.params["embedding"], before["embedding"])
     assert int(state.updates) == 1 and float(metrics["updates_skipped"].total) == 0

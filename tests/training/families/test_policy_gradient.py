@@ -231,7 +231,10 @@ def test_the_temperature_of_a_step_follows_the_entropies_of_the_one_before(step)
     words = ["sampling_temperature=by_entropy", "temperature_slope=0.3"]
     overrides = [f"--config.grpo.objective.{word}" for word in words]
     _, family, state, first = step("grpo", *overrides)
-    used = lambda experience: experience.detail.samples.flat("temperature")  # noqa: E731
+
+    def used(experience):
+        return experience.detail.samples.flat("temperature")
+
     rows = first.detail.rows
     np.testing.assert_allclose(used(first)[rows["mask"]], 1.0, rtol=1e-6)
     expected = by_entropy(rows["old_entropy"], rows["mask"], temperature_slope=0.3)

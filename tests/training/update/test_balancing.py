@@ -94,7 +94,10 @@ def routed_tokens(micro_batches, params, batch):
     x = params["embedding"][batch["tokens"].reshape(-1)]
     choice = choose_experts(x, router, None, CONFIG)
     chosen = jax.nn.one_hot(choice.experts, CONFIG.experts).sum(axis=1)
-    count = lambda array: jnp.where(present, array, 0.0).sum(axis=0)[None]  # noqa: E731
+
+    def count(array):
+        return jnp.where(present, array, 0.0).sum(axis=0)[None]
+
     routing = Routing(count(chosen), count(choice.probabilities), present.sum()[None])
     return balance_loss(CONFIG, routing, micro_batches=micro_batches)
 

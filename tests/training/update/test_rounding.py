@@ -66,10 +66,11 @@ def run(dtype, key, updates=10, learning_rate=1e-6):
     start = np.random.default_rng(0).uniform(0.02, 0.1, 40_000)
     params = {"w": jnp.asarray(start, dtype)}
     optimizer = optax.adamw(learning_rate, weight_decay=0.0)
-    loss = lambda params, batch: (  # noqa: E731
-        jnp.sum(batch["x"]) * jnp.sum(params["w"].astype(jnp.float32)),
-        {"rows": SumCount(jnp.ones(()), jnp.ones(()))},
-    )
+
+    def loss(params, batch):
+        total = jnp.sum(batch["x"]) * jnp.sum(params["w"].astype(jnp.float32))
+        return total, {"rows": SumCount(jnp.ones(()), jnp.ones(()))}
+
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(params, first_moments(optimizer, params), zero, zero, zero)
     step = jax.jit(make_train_step(loss, optimizer, micro_batches=1, rounding_key=key))

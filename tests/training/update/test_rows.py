@@ -80,7 +80,9 @@ def test_every_epoch_uses_every_row_once(rows_per_update, epochs):
 
 
 def test_order_depends_on_seed_and_step_only():
-    order = lambda *seed: update_order(32, rows_per_update=8, epochs=1, seed=seed)  # noqa: E731
+    def order(*seed):
+        return update_order(32, rows_per_update=8, epochs=1, seed=seed)
+
     np.testing.assert_array_equal(order(0, 1), order(0, 1))
     assert (order(0, 1) != order(0, 2)).any() and (order(0, 1) != order(1, 1)).any()
 

@@ -59,7 +59,10 @@ def assert_same(one, other):
         np.testing.assert_allclose(logged[name], logged_2[name], rtol=1e-5, atol=1e-5)
     size = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient))
     assert size > 1e-4
-    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * size)  # noqa: E731
+
+    def close(a, b):
+        return np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * size)
+
     jax.tree.map(close, gradient, gradient_2)
 
 

@@ -329,7 +329,10 @@ def test_a_mesh_changes_nothing(sizes, fields, slots):
     mesh, token_filter = make_mesh(sizes, devices=jax.devices()[:8]), TokenFilter(**fields)
     given = example(rows=8, slots=7)  # 7 slots are not a multiple of 2 shards
     options = dict(chunk_slots=3, logits_bytes=4 * PADDED * 3)
-    own = lambda given: dict(temperature=given.temperature) if slots else {}  # noqa: E731
+
+    def own(given):
+        return dict(temperature=given.temperature) if slots else {}
+
     expected = value_and_gradient(ours, given, token_filter, 2.0, **options, **own(given))
     statistics = functools.partial(ours, token_filter=token_filter, top_k=2, **options)
     one = jax.jit(statistics)(given.hidden, given.vocabulary, given.targets)
