@@ -127,7 +127,9 @@ def _reads_reference(stage: Stage) -> bool:
 def _reads_reward(stage: Stage) -> bool:
     choices = stage.objective.choices
     whole = choices.get("rollouts") == "whole" and "start_values" not in stage.objective.inputs
-    return stage.objective.description.scored and whole
+    # Demonstrations in the group are scored by the verifiers, on another scale.
+    alone = choices.get("demonstrations") != "in_group"
+    return stage.objective.description.scored and whole and alone
 
 
 def _reads_teacher(stage: Stage) -> bool:
@@ -142,7 +144,7 @@ def _reads_judge(stage: Stage) -> bool:
 READERS: Mapping[str, tuple[Callable[[Stage], bool], str]] = {
     "reference": (_reads_reference, "it has no preference loss, no KL term and no reference_kl"),
     "value": (has_own_critic, "it trains no critic with a trunk of its own"),
-    "reward": (_reads_reward, "it does not score whole samples of its policy"),
+    "reward": (_reads_reward, "it does not score whole samples of its policy, and these alone"),
     "teacher": (_reads_teacher, "none of its parts reads teacher_logprobs"),
     "judge": (_reads_judge, "none of its parts reads judge_scores"),
 }
@@ -168,6 +170,12 @@ def resolve_networks(model: ModelConfig, stages: Sequence[Stage]) -> tuple[Stage
         start = start_of(stages, index)
         head = heads[stage.name] = stage.network.get("head") or heads[start]
         _check_trained(stage, start, head, model.causal)
+        if head == model.head != "language_model" and model.head_outputs != 1:
+            raise ValueError(
+                f"Stage {stage.name!r} learns one score, and the model's {head} head has "
+                f"{model.head_outputs} outputs: start from a model with one "
+                f"(config.model.init_from, config.{stage.name}.start_from)."
+            )
         if head == "language_model" != heads[start] and not model.tied_embeddings:
             raise ValueError(
                 f"Stage {stage.name!r} starts from {start!r}, a model with a {heads[start]} head, "

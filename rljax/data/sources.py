@@ -1,7 +1,7 @@
 """Random-access record sources, and the shuffled endless stream over one.
 
-What a step reads is a pure function of (source, seed, step): resuming needs no iterator state, and
-nothing is skipped or read twice.
+Element k of a stream is a pure function of (source, seed, k). So a place in it is all that has to
+be saved, and nothing is skipped or read twice.
 """
 
 import json

@@ -6,9 +6,8 @@ parameters; whether experience is read from disk or sampled is its family's busi
 run/stages.py.
 """
 
-import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from rljax.config.validate import validate
-from rljax.models.network import Network, Params
+from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
 from rljax.reporting.files import write_json_atomic
 from rljax.reporting.progress import Progress
@@ -64,8 +63,9 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
     with context.scorer, jax.set_mesh(context.mesh):
         for stage in stages:
             family_class(stage).check(context.of(stage.name), stage)
+        evaluators = make_evaluators(context)
         claim_workdir(workdir, resolved)
-        runner = Runner(context, optimizers, console, started)
+        runner = Runner(context, optimizers, evaluators, console, started)
         runner.train(resolved)
     summary = summarise(workdir, stages, config.seed, runner.elapsed())
     summary["best_checkpoint"] = str(runner.best_checkpoint)
@@ -88,10 +88,16 @@ class Runner:
     """Goes through the stages of one run."""
 
     def __init__(
-        self, context: Context, optimizers: Sequence[Optimizer], console: Console, started: float
+        self,
+        context: Context,
+        optimizers: Sequence[Optimizer],
+        evaluators: Mapping[Network, Evaluator],
+        console: Console,
+        started: float,
     ) -> None:
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
-        self.optimizers, self.console, self.started = optimizers, console, started
+        self.optimizers, self.evaluators = optimizers, evaluators
+        self.console, self.started = console, started
         classes = [family_class(stage) for stage in self.stages]
         self.graph = Stages(
             context,
@@ -103,7 +109,6 @@ class Runner:
             best_metrics=[kind.best_metric for kind in classes],
         )
         self.best_checkpoint: Path | None = None  # of the last stage, once it is complete
-        self.evaluators: dict[Network, Evaluator] = {}  # of policies, by their network
 
     def elapsed(self) -> float:
         """Wall seconds of the run, over all its processes, up to the last checkpoint of each."""
@@ -202,7 +207,7 @@ class Runner:
     ) -> float:
         """Evaluates a state as its family does; returns the best metric."""
         began, stage = time.perf_counter(), family.stage.name
-        metrics = family.evaluate(state, functools.partial(self.on_heldout, family.context))
+        metrics = family.evaluate(state, self.evaluators.get(family.context.network))
         row = {"stage": stage, "step": step}
         writer.write({**row, "kind": "heldout", **metrics})
         writer.write({**row, "kind": "timing", "evaluation": time.perf_counter() - began})
@@ -210,9 +215,12 @@ class Runner:
         progress.message(f"held-out after {stage} step {step}: {shown}")
         return metrics[family.best_metric]
 
-    def on_heldout(self, context: Context, params: Params) -> dict[str, float]:
-        """Judges a policy on the held-out problems, with programs that all stages share."""
-        network = context.network
-        if network not in self.evaluators:
-            self.evaluators[network] = Evaluator(self.graph.context.with_network(network))
-        return self.evaluators[network](params)
+
+def make_evaluators(context: Context) -> dict[Network, Evaluator]:
+    """What judges policies on the held-out problems, by their network; stages share the programs.
+
+    Raises:
+        ValueError: for settings that the sampler refuses.
+    """
+    policies = [n for n in context.networks.values() if n.config.head == "language_model"]
+    return {network: Evaluator(context.with_network(network)) for network in policies}

@@ -83,6 +83,10 @@ def test_a_later_stage_may_start_from_the_model():
             ["models.judge.start_from='rm' is never read by method 'ppo'"],
         ),
         (
+            dict(ppo__method="luffy", ppo__models=dict(reward=dict(start_from="rm"))),
+            ["models.reward", "never read by method 'luffy'", "and these alone"],
+        ),
+        (
             dict(rm__models=dict(reward=dict(start_from="sft"))),
             ["never read by method 'bradley_terry'", "does not score whole samples"],
         ),
@@ -132,3 +136,13 @@ def test_networks_that_no_family_trains(changes, shape, messages):
         resolve_networks(dataclasses.replace(SHAPE, **shape), stages)
     for message in messages:
         assert message in str(caught.value)
+
+
+def test_a_score_is_one_number():
+    """A published classifier often has two outputs, of which a reward stage would train one."""
+    rm = dict(method="bradley_terry", data=dict(path="pairs.jsonl"))
+    stages = validate(complete(dict(stages=("rm",), rm=rm)))
+    assert resolve_networks(dataclasses.replace(SHAPE, head="reward"), stages)
+    message = "Stage 'rm' learns one score, and the model's reward head has 2 outputs"
+    with pytest.raises(ValueError, match=message):
+        resolve_networks(dataclasses.replace(SHAPE, head="reward", head_outputs=2), stages)

@@ -72,6 +72,8 @@ def lines_file(tmp_path):
         ("grpo", "mesh.tensor=4", ["heads=2 does not divide", "config.model.heads"]),
         ("grpo", "grpo.batch.sequences_per_micro_batch=4", ["4 rows", "config.grpo.batch"]),
         ("grpo", "evaluation.prompts_per_batch=4", ["4 rows", "evaluation.prompts_per_batch"]),
+        ("grpo", "sampler.shrink=(3,2)", ["ascending divisors", "config.sampler.shrink"]),
+        ("grpo", "grpo.sampling.forbidden_tokens=(999999,)", ["999999"]),
         ("grpo", "data.max_prompt_tokens=3", ["problem 0 has 4 tokens", "max_prompt_tokens"]),
         ("grpo", "warmup.data.row_tokens=7", ["8 tokens", "config.warmup.data.row_tokens"]),
         ("grpo", "data.path=nowhere.jsonl", ["No file 'nowhere.jsonl'", "config.data.path"]),

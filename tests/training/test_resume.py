@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
+from rljax.reporting.files import read_rows
+from rljax.training.run.checkpoints import SOURCE
+
 KILLED_RUN = Path(__file__).parent / "killed_run.py"
 
 
@@ -32,10 +35,11 @@ def run_process(subprocess_environment):
 
 
 def final_state(workdir: Path, stage: str, step: int) -> list[np.ndarray]:
-    """Every array of the stage's last checkpoint."""
+    """Every array of the stage's last checkpoint: the state, and what its source has taken."""
     folder = workdir / "checkpoints" / stage / str(step)
-    state = ocp.load(folder, checkpointable_name="state")
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    names = ["state", SOURCE] if (folder / SOURCE).exists() else ["state"]
+    found = [ocp.load(folder, checkpointable_name=name) for name in names]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
 
 
 def assert_same_run(workdir: Path, expected: Path, stages: dict[str, int]) -> None:
@@ -61,12 +65,17 @@ def steps_of(run) -> dict[str, int]:
 
 def kill_and_continue(run_process, variant, kills, workdir, expected) -> None:
     """Kills in each place in turn, continues to the end and compares."""
-    for place, count in kills:
-        result = run_process(place, count, variant, workdir)
-        assert result.returncode == -signal.SIGKILL, (place, count, result.stderr[-2000:])
-    result = run_process("nowhere", 0, variant, workdir)
-    assert result.returncode == 0, result.stderr[-2000:]
+    kill_in_turn(run_process, variant, kills, workdir)
     assert_same_run(workdir, expected.workdir, steps_of(expected))
+
+
+def kill_in_turn(run_process, variant, kills, workdir, *overrides) -> None:
+    """Kills in each place in turn, and continues to the end."""
+    for place, count in kills:
+        result = run_process(place, count, variant, workdir, *overrides)
+        assert result.returncode == -signal.SIGKILL, (place, count, result.stderr[-2000:])
+    result = run_process("nowhere", 0, variant, workdir, *overrides)
+    assert result.returncode == 0, result.stderr[-2000:]
 
 
 @pytest.mark.contract
@@ -143,6 +152,21 @@ def test_killed_again_and_again(seed, tiny_run, run_process, tmp_path):
     late = [("rollout", 1), ("record", 1), ("commit", draw.randint(1, 4)), ("evaluation", 1)]
     kills = draw.sample(early, 2) + draw.sample(late, 2)
     kill_and_continue(run_process, "grpo", kills, tmp_path / "run", tiny_run("grpo"))
+
+
+@pytest.mark.slow
+def test_killed_while_prompts_are_sampled_again(run_process, tmp_path):
+    """With a filter of groups a step takes the prompts that it needs: the source knows how many."""
+    words = ("objective.group_filter=mixed", "objective.filter_rounds=3", "steps=6")
+    overrides = [f"--config.reinforce.{word}" for word in words]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    kill_in_turn(run_process, "reinforce", [], whole, *overrides)
+    kill_in_turn(run_process, "reinforce", [("update", 4), ("rollout", 4)], killed, *overrides)
+    assert_same_run(killed, whole, {"reinforce": 6})
+    rows = [row for row in read_rows(whole / "metrics.jsonl") if "sampling_rounds" in row]
+    assert max(row["sampling_rounds"] for row in rows) > 1
+    taken = ocp.load(whole / "checkpoints/reinforce/6", checkpointable_name=SOURCE)["taken"]
+    assert taken == 8 * sum(row["sampling_rounds"] for row in rows)
 
 
 @pytest.mark.slow

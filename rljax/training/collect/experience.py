@@ -17,7 +17,7 @@ from jax import Array
 
 from rljax.models.network import Params
 from rljax.rewards.pool import Scores
-from rljax.training.collect.prompts import PromptSource, State
+from rljax.training.collect.prompts import State
 from rljax.training.collect.rollouts import Samples
 from rljax.training.run.context import Record
 
@@ -66,19 +66,3 @@ class ExperienceSource(Protocol):
 
     def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:
         """The experience of a step (from 1), and the state after it."""
-
-
-class RecordsFromDisk:
-    """Experience that is read: so many records a step."""
-
-    def __init__(self, records: PromptSource, per_step: int) -> None:
-        self.records, self.per_step = records, per_step
-
-    def first_state(self) -> State:
-        """The first state of the records."""
-        return self.records.first_state()
-
-    def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:
-        """The next records."""
-        taken, state = self.records.take(state, step, self.per_step)
-        return Experience(taken.records), state

@@ -24,7 +24,7 @@ class GreedyScores:
             drawn.weights,
             drawn.policy._replace(temperature_slopes=None),
             Prompts(list(records), np.zeros(len(records), int)),
-            step=drawn.step - self.rollouts.first_step,
+            step=drawn.step,
         )
         started = time.perf_counter()
         scores = self.reward.score(greedy)

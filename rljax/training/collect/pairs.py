@@ -40,7 +40,7 @@ class PairSource:
         reference: Params | None = None,
         records: Sequence[Record] | None = None,
     ) -> None:
-        """Opens nothing yet.
+        """Opens no file yet.
 
         Args:
             context: of the run.

@@ -53,7 +53,9 @@ class PrefixValues:
         stage: Stage,
         engine: Engine,
         score: Callable[[Params, Rows], Mapping[str, Array]],
+        *,
         key: Array,
+        first_step: int,
     ) -> None:
         """Prepares the programs; nothing is compiled yet.
 
@@ -64,9 +66,10 @@ class PrefixValues:
             score: (params, rows) -> what the trainer knows of the samples (learner/scoring.py);
                 called where the objective needs it.
             key: of the stream that the noise of the samples is from.
+            first_step: steps of the run before the stage.
         """
         self.context, self.stage, self.engine = context, stage, engine
-        self.score, self.key = score, key
+        self.score, self.key, self.first_step = score, key, first_step
         objective, rows = stage.objective, stage.batch.sequences_per_step
         self.states_per_call = max(rows // engine.config.samples_per_prompt, 1)
         self.most_states = rows * objective.values["cut_limit"]
@@ -93,7 +96,7 @@ class PrefixValues:
             states,
             rows=self.states_per_call,
             key=self.key,
-            step=drawn.step,
+            step=self.first_step + drawn.step,
         )
         values = self.segments(
             arrays,

@@ -40,7 +40,7 @@ class PromptSource(Protocol):
             count: B.
 
         Returns:
-            B problems, and the state without them.
+            B problems, and the state after they were taken.
         """
 
     def observe(self, state: State, samples: Samples, scores: Scores | None) -> State:

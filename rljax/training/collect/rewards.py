@@ -11,7 +11,7 @@ from rljax.rewards.pool import Scores
 from rljax.training.collect.rollouts import Samples, score_texts
 from rljax.training.run.context import Context
 from rljax.training.update.rows import Rows, rollout_rows, take_rows
-from rljax.training.update.sequence_scores import make_scores
+from rljax.training.update.sequence_scores import make_head_scores
 
 # The label of a model's scores among the parts of a reward.
 PART = "reward_model"
@@ -53,7 +53,7 @@ class ModelReward:
         # Of one pass; it divides over the devices that split rows.
         self.rows_per_pass = stage.batch.sequences_per_micro_batch
         self._score = jax.jit(
-            make_scores(model.network),
+            make_head_scores(model.network),
             in_shardings=(model.shardings(context.mesh), batch_sharding(context.mesh)),
             out_shardings=batch_sharding(context.mesh),
         )

@@ -35,7 +35,7 @@ class Drawn(NamedTuple):
     weights: Params  # the sampler's copy
     samples: Samples
     scores: Scores
-    step: int  # counted over the run
+    step: int  # of the stage, from 1
 
 
 Annotator = Callable[[Drawn], Annotations]
@@ -128,8 +128,7 @@ class SampledExperience:
             metrics=self._metrics(found),
             seconds=seconds,
         )
-        run_step = self.rollouts.first_step + step
-        drawn = Drawn(policy, weights, found.samples, found.scores, run_step)
+        drawn = Drawn(policy, weights, found.samples, found.scores, step)
         for annotate in self.annotators:
             experience = annotated(experience, annotate(drawn))
         return experience, found.prompts

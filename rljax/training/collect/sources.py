@@ -18,7 +18,7 @@ from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.grouped import step_group
 from rljax.training.collect.prefix_values import PrefixValues
 from rljax.training.collect.prompts import ShuffledPrompts
-from rljax.training.collect.rewards import make_reward
+from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import Annotator, SampledExperience, Sampler, WholeRollouts
 from rljax.training.collect.tree_edges import TreeEdges
@@ -49,14 +49,15 @@ def policy_gradient_source(
     if stage.objective.choices["rollouts"] == "windows":
         return _windows(context, stage, first_step)
     rollouts = _rollouts(context, _sampler(context, stage), first_step)
+    reward = make_reward(context, stage)
     demonstrate = functools.partial(demonstrations, context, stage)
     filtered = stage.objective.choices["group_filter"] != "none"
     return SampledExperience(
         shuffled_problems(context),
         rollouts,
         prompts_per_step=stage.batch.prompts_per_step,
-        reward=make_reward(context, stage),
-        annotators=_annotators(context, stage, learner, first_step),
+        reward=reward,
+        annotators=_annotators(context, stage, learner, reward, first_step),
         demonstrate=demonstrate if stage.batch.demonstrations_per_prompt else None,
         keep=GroupFilter(stage) if filtered else None,
         most_rounds=stage.objective.values["filter_rounds"] if filtered else 1,
@@ -94,20 +95,20 @@ def _windows(context: Context, stage: Stage, first_step: int) -> WindowedExperie
 
 
 def _annotators(
-    context: Context, stage: Stage, learner: Learner, first_step: int
+    context: Context, stage: Stage, learner: Learner, reward: Reward, first_step: int
 ) -> list[Annotator]:
     """What adds the arrays that the objective reads and no score or policy gives."""
     objective, found = stage.objective, []
     if "greedy_scores" in objective.inputs:
         one = stage_engine(context, stage, samples=1, token_filter=TokenFilter(temperature=0.0))
-        rollouts, reward = _rollouts(context, one, first_step), make_reward(context, stage)
+        rollouts = _rollouts(context, one, first_step)
         found.append(GreedyScores(rollouts, reward, stage.batch.rows_per_prompt))
     if objective.choices["rollouts"] == "tree":
         fields = ("edge_style", "edge_epsilon", "unfinished_score")
         values = {name: objective.values[name] for name in fields}
         found.append(TreeEdges(tree_shape(stage), **values))
     elif "start_values" in objective.inputs:
-        found.append(_prefix_values(context, stage, learner))
+        found.append(_prefix_values(context, stage, learner, first_step))
     return found
 
 
@@ -134,14 +135,16 @@ def tree_shape(stage: Stage) -> TreeShape:
     return TreeShape(tuple(values["branching"]), values["segment_tokens"], stage.max_new_tokens)
 
 
-def _prefix_values(context: Context, stage: Stage, learner: Learner) -> PrefixValues:
+def _prefix_values(
+    context: Context, stage: Stage, learner: Learner, first_step: int
+) -> PrefixValues:
     key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
     engine = stage_engine(context, stage, samples=stage.objective.values["value_samples"])
 
     def score(params: dict, rows: dict) -> dict[str, Array]:
         return learner.scores(params, put_rows(rows, context.mesh))
 
-    return PrefixValues(context, stage, engine, score, key)
+    return PrefixValues(context, stage, engine, score, key=key, first_step=first_step)
 
 
 class GroupFilter:

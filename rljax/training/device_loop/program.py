@@ -6,6 +6,7 @@ from collections.abc import Callable
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from rljax.config.graph import resolve_networks
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
@@ -15,6 +16,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, make_sampler
 from rljax.tasks.symbols.alphabet import EOS_ID, PAD_ID, VOCAB_SIZE
 from rljax.training.device_loop.data import TaskData, load_task, make_judge
+from rljax.training.run.engines import check_sampler
 from rljax.training.run.layout import choose_layouts
 
 
@@ -41,6 +43,13 @@ class DeviceProgram:
         """
         (stage,) = check_device_loop(config, validate(config))
         model = resolve_model(config.model, VOCAB_SIZE)
+        check_sampler(model, config.sampler)
+        (stage,) = resolve_networks(model, (stage,))
+        if stage.network:
+            raise ValueError(
+                f"The device loop trains the network of config.model, got another head for stage "
+                f"{stage.name!r} (config.{stage.name}.network.head)."
+            )
         (stage,) = choose_layouts(config, (stage,), model, mesh)
         network = Network.create(model)
         train, heldout = load_task(config)

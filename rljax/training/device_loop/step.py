@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     """What one step is told."""
 
     step: Array  # [] i32, from 1
-    updates: Array  # [U, rows] i32, the rows of each update (policy_gradient/batches.py)
+    updates: Array  # [U, rows] i32, the rows of each update (learner/batches.py)
 
 
 def make_learner(program: DeviceProgram, run: Run) -> Learner:

@@ -126,14 +126,14 @@ class Family:
         )
 
     def evaluate(
-        self, state: TrainState, heldout: Callable[[Params], dict[str, float]]
+        self, state: TrainState, heldout: Callable[[Params], dict[str, float]] | None
     ) -> dict[str, float]:
         """How good the stage's model is; one of the metrics is `best_metric`.
 
         Args:
             state: of the stage.
             heldout: judges all parameters of a policy by its answers to the run's held-out problems
-                (training/evaluation.py).
+                (training/evaluation.py); None where the stage's network is no language model.
         """
         return heldout(self.context.full(state.params))
 

@@ -37,7 +37,7 @@ from rljax.training.collect.experience import Experience
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts
-from rljax.training.collect.sources import shuffled_problems
+from rljax.training.collect.sources import shuffled_problems, stage_engine
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context, Record, checked_count
 from rljax.training.update.balancing import balance_loss
@@ -100,7 +100,8 @@ class Evidence(Family):
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Reads the first reference answers."""
+        """Builds the sampler; reads the first reference answers."""
+        stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
         for index in range(checked_count(context.train_problems)):
             answer_ids(context, stage, {**context.train_problems[index], "id": index})
 

@@ -33,7 +33,7 @@ from rljax.training.collect.rewards import TextReward
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts
-from rljax.training.collect.sources import shuffled_problems
+from rljax.training.collect.sources import shuffled_problems, stage_engine
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.update.state import TrainState
@@ -88,7 +88,8 @@ class Evolution(Family):
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """The population must consist of whole pairs, groups and shards."""
+        """Builds the sampler; the population must consist of whole pairs, groups and shards."""
+        stage_engine(context, stage, samples=1)
         batch, where = stage.batch, f"config.{stage.name}"
         each = stage.objective.values["prompts_per_member"]
         unperturbed = UNPERTURBED.get(stage.objective.choices["fitness"], 0)

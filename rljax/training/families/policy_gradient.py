@@ -23,10 +23,9 @@ from rljax.training.collect.experience import Experience
 from rljax.training.collect.grouped import arrays_of, step_group, step_rows
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
-from rljax.training.collect.sources import policy_gradient_source
+from rljax.training.collect.sources import policy_gradient_source, stage_engine
 from rljax.training.families import Family, StepBatches
 from rljax.training.learner.batches import step_order
-from rljax.training.learner.critic import carried_critic
 from rljax.training.learner.group import step_arrays
 from rljax.training.learner.learner import Learner, running_of
 from rljax.training.learner.needs import running_statistics
@@ -67,7 +66,8 @@ class PolicyGradient(Family):
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Encodes the demonstrations of the first problems, where the stage reads them."""
+        """Builds the sampler; encodes demonstrations of the first problems, if there are any."""
+        stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
         if stage.batch.demonstrations_per_prompt:
             count = checked_count(context.train_problems)
             encode_demonstrations(context, stage, [context.train_problems[i] for i in range(count)])
@@ -75,15 +75,11 @@ class PolicyGradient(Family):
     @staticmethod
     def carried(context: Context, stage: Stage) -> Carried:
         """Running statistics, and the critic."""
-        first = running_statistics(stage)
-        whole = replicated(context.mesh)
-        critic = Learner.create(context.network, stage).critic
-        rest = Carried() if critic is None else carried_critic(critic, context.mesh)
-
-        def create(params: Params) -> dict[str, Any]:
-            return {name: jnp.asarray(value) for name, value in first.items()} | rest.create(params)
-
-        return Carried(create, {name: whole for name in first} | rest.shardings)
+        learner, whole = Learner.create(context.network, stage), replicated(context.mesh)
+        shardings: dict[str, Any] = dict.fromkeys(running_statistics(stage), whole)
+        if learner.critic is not None:
+            shardings["critic"] = learner.critic.shardings(context.mesh)
+        return Carried(learner.first_carried, shardings)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch."""
@@ -109,7 +105,7 @@ class PolicyGradient(Family):
         group = step_group(samples, scores, experience.demonstrations)
         inputs = step_rows(samples, group, self.stage)
         known = arrays_of(experience, version=self.version(step))
-        arrays = step_arrays(group) | self._annotations(state, inputs, known) | known
+        arrays = step_arrays(group) | known | self._annotations(state, inputs, known)
         compared = self.learner.compare(
             arrays,
             running_of(self.stage, state.carried),

@@ -1,4 +1,4 @@
-"""Preference stages: pairs (prompt, chosen, rejected) from disk.
+"""Preference stages: pairs (prompt, chosen, rejected), of a file or of the policy's own samples.
 
 A frozen reference policy is there where the objective's parts name its log-probabilities.
 """
@@ -44,7 +44,9 @@ class Preference(Family):
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
-        self.source = PairSource(context, stage, reference)
+        # What the stage starts from samples the pairs; a reference of its own is another model.
+        start = None if "reference" in stage.models else reference
+        self.source = PairSource(context, stage, start)
         self.likelihood = likelihood_of(stage)
         self.score = context.jit_score(
             TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood

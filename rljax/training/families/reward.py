@@ -18,7 +18,7 @@ from rljax.training.run.context import Context, Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import lead_with_prompts, model_inputs
-from rljax.training.update.sequence_scores import completion_scores, make_scores
+from rljax.training.update.sequence_scores import completion_scores, make_head_scores
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics
 
@@ -38,7 +38,7 @@ class RewardModel(Family):
         trained, self.heldout = split_pairs(stage)
         self.source = PairSource(context, stage, records=trained)
         self.loss = stage.objective.part("reward_loss")
-        self.score = context.jit_with_params(make_scores, batch_sharding(context.mesh))
+        self.score = context.jit_with_params(make_head_scores, batch_sharding(context.mesh))
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
@@ -51,7 +51,7 @@ class RewardModel(Family):
         """Mean over the pairs of the whole batch (objectives/reward_models.py)."""
         network = self.context.network
         scores, routing = completion_scores(network, params, model_inputs(batch))
-        scores = scores.reshape(-1, 2)
+        scores = scores.reshape(-1, len(SIDES))
         loss, metrics = self.loss(scores[:, 0], scores[:, 1])
         balance, balance_metrics = balance_loss(
             network.config, routing, micro_batches=self.stage.batch.micro_batches
@@ -66,16 +66,16 @@ class RewardModel(Family):
         tokens = int(rows["mask"].sum())
         batch = lead_with_prompts(rows, len(SIDES))
         # A pair with an empty side says nothing about the other: it is not counted.
-        usable = rows["mask"].any(axis=-1).reshape(-1, 2).all(axis=1)
+        usable = rows["mask"].any(axis=-1).reshape(-1, len(SIDES)).all(axis=1)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
         return state, StepBatches([batch], {}, {}, tokens)
 
     def evaluate(
-        self, state: TrainState, heldout: Callable[[Params], dict[str, float]]
+        self, state: TrainState, heldout: Callable[[Params], dict[str, float]] | None
     ) -> dict[str, float]:
         """Accuracy and margin on the held-out pairs."""
         params, size = self.context.full(state.params), self.stage.batch.sequences_per_micro_batch
-        count, pairs = len(self.heldout), size // 2
+        count, pairs = len(self.heldout), size // len(SIDES)
         scores = []
         for start in range(0, count, pairs):
             # The last batch is filled up with the last pair, so that shapes stay the same.
@@ -83,7 +83,7 @@ class RewardModel(Family):
             records = [{**self.heldout[i], "id": i} for i in index]
             rows = pair_rows(self.context, self.stage, records)
             placed = put_rows(model_rows(rows), self.context.mesh)
-            scores.append(jax.device_get(self.score(params, placed)).reshape(-1, 2))
+            scores.append(jax.device_get(self.score(params, placed)).reshape(-1, len(SIDES)))
         chosen, rejected = np.concatenate(scores)[:count].T
         return {
             "reward_accuracy": float((chosen > rejected).mean()),

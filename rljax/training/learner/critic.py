@@ -21,7 +21,7 @@ from rljax.objectives.parts import apply
 from rljax.parallel.rules import replicated
 from rljax.training.learner.arrays import flat
 from rljax.training.update.logprobs import states_before
-from rljax.training.update.state import Carried, TrainState, first_moments, state_shardings
+from rljax.training.update.state import TrainState, first_moments, state_shardings
 from rljax.training.update.train_step import Batch, Metrics, make_train_step
 
 HEAD = "value_head"  # of a shared trunk
@@ -136,11 +136,3 @@ class Critic:
             (f"critic/{name}" if name in names else name): metric
             for name, metric in metrics.items()
         }
-
-
-def carried_critic(critic: Critic, mesh: Mesh) -> Carried:
-    """The critic as part of the policy's first state."""
-    return Carried(
-        create=lambda params: {"critic": critic.first_state(params)},
-        shardings={"critic": critic.shardings(mesh)},
-    )

@@ -60,7 +60,7 @@ class Checkpoints:
         step: int,
         state: TrainState,
         note: dict[str, Any],
-        accuracy: float | None,
+        judged: float | None,
         source_state: dict[str, Any] | None = None,
     ) -> None:
         """Starts to save; does nothing if the step is already there.
@@ -69,7 +69,7 @@ class Checkpoints:
             step: of the stage.
             state: after it.
             note: kept beside it, JSON-able.
-            accuracy: its best metric; None where it was not evaluated.
+            judged: its best metric; None where it was not evaluated.
             source_state: of the source of experience, NumPy arrays; it may have none.
         """
         if step in self.steps():
@@ -81,7 +81,7 @@ class Checkpoints:
             step,
             items,
             force=True,  # whatever orbax's own policy of when to save would say
-            metrics={self.best_metric: NOT_EVALUATED if accuracy is None else accuracy},
+            metrics={self.best_metric: NOT_EVALUATED if judged is None else judged},
         )
 
     def steps(self) -> list[int]:

@@ -198,7 +198,7 @@ class Stages:
         return combine(trained, base)
 
     def _trained(self, origin: str, network: Network) -> Params:
-        """A fresh copy of the parameters, of those in a state, at a stage's end or the run's start.
+        """A fresh copy of the parameters that a state holds, as an origin left them.
 
         A head that is not there is drawn.
         """

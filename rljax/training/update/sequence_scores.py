@@ -48,7 +48,7 @@ def completion_scores(
     return scores[..., 0, 0], encoded.routing
 
 
-def make_scores(network: Network) -> Callable[[Params, Batch], Array]:
+def make_head_scores(network: Network) -> Callable[[Params, Batch], Array]:
     """Builds scores(params, rows) -> the scores of `completion_scores`, without a gradient."""
 
     def scores(params: Params, rows: Batch) -> Array:

@@ -8,6 +8,7 @@ import pytest
 
 from rljax.sampling.request import Rollouts, StopReason
 from rljax.training.collect.experience import Experience, Policy
+from rljax.training.collect.grouped import arrays_of
 from rljax.training.collect.prompts import Prompts, ShuffledPrompts
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import SampledExperience
@@ -123,6 +124,19 @@ def test_the_state_of_a_curriculum_is_part_of_a_checkpoint(pieces):
     with pytest.raises(ValueError, match="saved/2 cannot be read .*no item 'source'"):
         checkpoints.source_state(2, state)
     checkpoints.close()
+
+
+def test_arrays_of_an_earlier_policy_are_left_out():
+    """What an annotator knew of the policy that sampled; values of states are kept."""
+    samples = Scripted().sample(
+        {}, Policy({}, version=4), Prompts([{"id": 0}, {"id": 1}], None), step=1
+    )
+    arrays = {"old_logprobs": np.zeros(4), "state_values": np.ones(4)}
+    experience = Experience(samples.records, samples, arrays=arrays)
+    assert arrays_of(experience, version=4) is experience.arrays
+    assert list(arrays_of(experience, version=5)) == ["state_values"]
+    samples.versions[1, 0] = 5  # of several policies
+    assert list(arrays_of(experience, version=5)) == ["state_values"]
 
 
 def test_a_sampler_may_run_ahead_of_a_family(pieces):

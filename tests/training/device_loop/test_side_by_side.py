@@ -114,6 +114,8 @@ def test_chunks_do_not_change_a_run(made, together):
     [
         ({"data": {"kind": "reasoning_gym"}}, "a verifier in JAX, kind='symbols'"),
         ({"model": {"lora": {"rank": 2}}}, "rank=2: the device loop trains whole models"),
+        ({"rl": {"network": {"head": "reward"}}}, "trains a network with the head"),
+        ({"sampler": {"diffusion": {"steps": 4}}}, "diffusion"),
     ],
 )
 def test_what_needs_the_host_is_refused(change, message):

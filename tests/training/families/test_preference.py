@@ -145,3 +145,11 @@ def test_without_reference_the_first_policy_samples_the_pairs(pieces, monkeypatc
     (params,) = used
     assert params is policy.params
     assert pairs.pairs_file(made.context, made.stage).name == "dpo.jsonl"
+
+
+def test_another_reference_does_not_sample_the_pairs(pieces):
+    """Pairs come from what the stage starts from."""
+    made = pieces("dpo")
+    assert Preference(made.context, made.stage, made.params, 12).source.reference is made.params
+    other = pieces("dpo", "--config.dpo.models.reference.start_from=model")
+    assert Preference(other.context, other.stage, other.params, 12).source.reference is None
