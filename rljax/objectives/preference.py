@@ -139,12 +139,12 @@ def _smoothed(logits: Array, opposite: Array, label_smoothing: float) -> Array:
 LINKS = {"logistic": logistic, "logistic_with_margin": logistic_with_margin}
 
 
-def score_rewards(side_scores: Array, *, beta: float = 0.1) -> dict[str, Array]:
+def score_rewards(side_scores: Array, *, beta: float = 1.0) -> dict[str, Array]:
     """Rewards that the policy assigns to the sides: beta times their scores.
 
     Args:
         side_scores: [B, K] f32.
-        beta: scale of the reward.
+        beta: scale of the reward; 1 where the link has no such field.
 
     Returns:
         [B] each: `reward_chosen`, `reward_rejected` (mean of the other sides), `reward_margin`
@@ -154,14 +154,14 @@ def score_rewards(side_scores: Array, *, beta: float = 0.1) -> dict[str, Array]:
 
 
 def log_ratio_rewards(
-    sequence_logprobs: Array, ref_sequence_logprobs: Array, *, beta: float = 0.1
+    sequence_logprobs: Array, ref_sequence_logprobs: Array, *, beta: float = 1.0
 ) -> dict[str, Array]:
     """As `score_rewards`, where there is a reference: beta times the log-ratio, whatever the score.
 
     Args:
         sequence_logprobs: [B, K] f32.
         ref_sequence_logprobs: [B, K] f32, under the frozen reference.
-        beta: scale of the reward.
+        beta: scale of the reward; 1 where the link has no such field.
     """
     return _compared(beta * (sequence_logprobs - ref_sequence_logprobs))
 

@@ -4,7 +4,7 @@ A frozen reference policy is there where the objective's parts name its log-prob
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from rljax.objectives.metrics import masked
 from rljax.objectives.parts import fields_of
 from rljax.objectives.preference import METRICS, preference_loss
 from rljax.parallel.rules import put_rows
+from rljax.registry import Objective
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import SIDES, PairSource, open_pairs
@@ -56,11 +57,7 @@ class Preference(Family):
             preference_loss,
             score=objective.part("score"),
             link=objective.part("link"),
-            metrics=[
-                objective.bind(metric)
-                for metric in METRICS
-                if fields_of(metric).keys() <= objective.values.keys()
-            ],
+            metrics=[known_fields_bound(metric, objective) for metric in METRICS],
         )
 
     @staticmethod
@@ -111,6 +108,12 @@ class Preference(Family):
         if "ref_logprobs" in self.stage.objective.inputs:
             arrays["ref_logprobs"] = logprobs.reshape(-1, len(SIDES), logprobs.shape[-1])
         return arrays
+
+
+def known_fields_bound(metric: Callable, objective: Objective) -> Callable:
+    """A metric with those of its fields that the objective has; the others keep their defaults."""
+    fields = fields_of(metric).keys() & objective.values.keys()
+    return functools.partial(metric, **{name: objective.values[name] for name in fields})
 
 
 def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows:

@@ -139,7 +139,8 @@ class Checkpoints:
             found = self.manager.checkpointables_metadata(step).metadata.get(SOURCE)
             if found is None:
                 raise FileNotFoundError(f"it holds no item {SOURCE!r}.")
-            _check_shapes(found, first, where)
+            fields = "config.data, config.<stage>.batch, config.<stage>.sampling"
+            _check_shapes(found, first, where, "source of experience", fields)
             return self.manager.load_checkpointables(step, {SOURCE: first})[SOURCE]
         except MismatchError:
             raise
@@ -240,7 +241,13 @@ def _check_metrics(folder: Path) -> None:
             raise _damaged(path.parents[1], error) from error
 
 
-def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
+def _check_shapes(
+    found: Any,
+    abstract: Any,
+    where: Path,
+    what: str = "model and optimizer",
+    fields: str = "config.model, config.<stage>.optimizer",
+) -> None:
     """Compares stored and expected shapes and types before anything is read."""
 
     def shapes(tree: Any) -> dict[str, str]:
@@ -259,9 +266,8 @@ def _check_shapes(found: Any, abstract: TrainState, where: Path) -> None:
     if wrong:
         listed = "\n  ".join(wrong[:20])
         raise MismatchError(
-            f"The checkpoint {where} does not fit this config's model and optimizer:\n  {listed}\n"
-            "Use the config it was made with, or another --workdir (config.model, "
-            "config.<stage>.optimizer)."
+            f"The checkpoint {where} does not fit this config's {what}:\n  {listed}\n"
+            f"Use the config it was made with, or another --workdir ({fields})."
         )
 
 

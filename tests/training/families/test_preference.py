@@ -1,17 +1,20 @@
 """Preference stages: pairs stay next to each other, the reference is the stage's start."""
 
+import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rljax.objectives.preference import score_rewards
 from rljax.parallel.rules import put_rows
 from rljax.registry import resolve_objective
 from rljax.reporting.files import read_rows
 from rljax.training.collect import pairs
 from rljax.training.collect.experience import Policy
-from rljax.training.families.preference import Preference, pair_rows
+from rljax.training.families.preference import Preference, known_fields_bound, pair_rows
 from rljax.training.loop import run
 from rljax.training.run.stages import Stages
 from tests.training.steps import take_step
@@ -153,3 +156,12 @@ def test_another_reference_does_not_sample_the_pairs(pieces):
     assert Preference(made.context, made.stage, made.params, 12).source.reference is made.params
     other = pieces("dpo", "--config.dpo.models.reference.start_from=model")
     assert Preference(other.context, other.stage, other.params, 12).source.reference is None
+
+
+def test_metrics_of_a_link_without_beta_are_in_units_of_the_score():
+    objective = resolve_objective("simpo", {})
+    values = {name: value for name, value in objective.values.items() if name != "beta"}
+    scores = jnp.array([[1.0, 0.5]])
+    for known, scale in ((objective.values, 2.0), (values, 1.0)):
+        metric = known_fields_bound(score_rewards, dataclasses.replace(objective, values=known))
+        assert float(metric(scores)["reward_margin"][0]) == 0.5 * scale
