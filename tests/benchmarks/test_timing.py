@@ -7,6 +7,7 @@ import pytest
 from rljax.benchmarks import timing, workload
 from rljax.benchmarks.flops import forward_flops, update_flops
 from rljax.parallel.mesh import make_mesh
+from tests.training.steps import take_step
 
 SIZES = {"prompts": 2, "samples": 3, "prompt_tokens": 5, "new_tokens": 4}
 TINY = ("layers=1", "width=16", "mlp_width=8", "heads=2", "kv_heads=1", "head_dim=8")
@@ -35,7 +36,7 @@ def test_a_step_takes_every_update_and_asks_the_reference():
     )
     work = workload.build(asked)
     with jax.set_mesh(work.context.mesh), work.context.scorer:
-        _, experience = work.family.collect(work.state, 1)
+        _, experience = take_step(work.family, work.state, 1)
         first, second = experience.batches
         assert {"old_logprobs", "ref_logprobs"} <= set(first)
         assert np.abs(first["ref_logprobs"]).max() > 0

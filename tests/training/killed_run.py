@@ -33,13 +33,13 @@ PLACES = {
     "stage": ["rljax.training.loop:Runner.train_stage"],
     "pair_samples": ["rljax.training.collect.pairs:sample_texts"],
     "pair_file": ["rljax.training.collect.pairs:os.replace"],
-    "save": ["rljax.training.loop:Checkpoints.save"],
+    "save": ["rljax.training.run.checkpoints:Checkpoints.save"],
     "commit": [RENAME],  # of an item, or of the whole checkpoint: everything is written by then
     "summary": ["rljax.training.loop:summarise"],
 }
 # These do half of their work before the process dies.
 HALVES = {
-    "writing": "rljax.training.loop:Checkpoints.save",  # returns while the files are being written
+    "writing": "rljax.training.run.checkpoints:Checkpoints.save",  # returns while the files are being written
     "metrics": "rljax.reporting.writers:JsonlWriter.write",
     "deletion": "shutil:rmtree",
 }

@@ -31,7 +31,7 @@ def saved(made, tmp_path_factory):
     """A folder with one checkpoint, of step 3; copy it before touching it."""
     folder = tmp_path_factory.mktemp("saved") / "stage"
     checkpoints = Checkpoints(folder, keep=1)
-    checkpoints.save(3, made[0], {"elapsed_seconds": 1.5}, accuracy=0.5)
+    checkpoints.save(3, made[0], {"elapsed_seconds": 1.5}, judged=0.5)
     checkpoints.close()
     return folder
 
