@@ -39,7 +39,8 @@ PLACES = {
 }
 # These do half of their work before the process dies.
 HALVES = {
-    "writing": "rljax.training.run.checkpoints:Checkpoints.save",  # returns while the files are being written
+    # It returns while the files are being written.
+    "writing": "rljax.training.run.checkpoints:Checkpoints.save",
     "metrics": "rljax.reporting.writers:JsonlWriter.write",
     "deletion": "shutil:rmtree",
 }
