@@ -19,6 +19,7 @@ from rljax.models.network import Network
 from rljax.models.pretrained import load_params, read_config
 from rljax.reporting.files import read_rows
 from rljax.training import loop
+from rljax.training.evaluation import Evaluator
 from rljax.training.families.table import family_class
 from rljax.training.run.context import build_context
 from rljax.training.run.stages import Stages
@@ -142,7 +143,7 @@ def test_with_adapters_all_stages_share_the_base(
     tiny_config, tmp_path, one_device_runs, monkeypatch
 ):
     """The reward model is adapters and a head on the policy's own frozen matrices."""
-    monkeypatch.setattr(loop.Runner, "on_heldout", lambda *_: {"accuracy_greedy": 0.0})
+    monkeypatch.setattr(Evaluator, "__call__", lambda *_: {"accuracy_greedy": 0.0})
     bases = []
     frozen = Stages.frozen
 
