@@ -1,4 +1,4 @@
-"""SFT, a reward model, PPO: the classical chain as a graph of stages; 2 CPU cores, minutes.
+"""SFT, a reward model, PPO: the classical chain as a graph of stages; 2 CPU cores, under a minute.
 
 A tiny model sees some demonstrations of sorting four letters (`sft`). A copy of it with a reward
 head learns from pairs of a sorted and a wrong answer which one is better (`rm`), and is judged by
@@ -7,6 +7,12 @@ reward and the start of its critic from the second (`ppo`). The verifier of conf
 train anything: it tells how often samples are right.
 
     python launch/train.py --config=configs/rlhf.py
+
+Expect, on held-out problems and with seed 0: greedy accuracy 0.609 after `sft` and 0.734 after
+`ppo`, pass@1 0.102 and 0.188, pass@4 0.359 and 0.531. The KL to the start has a large weight. With
+the method's own, and the rate of the critic (`--config.ppo.objective.kl_weight=0.05
+--config.ppo.optimizer.learning_rate=1e-3`), the policy finds what the small reward model is wrong
+about: its reward rises to 8.0 while the greedy accuracy falls to 0.219.
 
 Pairs of your own are JSONL with the columns prompt, chosen, rejected. A reward model of another
 run, or a published one with the same tokenizer, goes into ppo.models.reward.start_from as a folder.
@@ -57,6 +63,7 @@ def get_config(arg: str = "") -> ConfigDict:
         critic=dict(learning_rate=1e-3),
         batch=dict(prompts_per_step=64, samples_per_prompt=4),
         sampling=dict(max_new_tokens=6),
-        optimizer=dict(learning_rate=1e-3),
+        objective=dict(kl_weight=1.0),
+        optimizer=dict(learning_rate=3e-4),
     )
     return c
