@@ -138,7 +138,11 @@ class Checkpoints:
         try:
             found = self.manager.checkpointables_metadata(step).metadata.get(SOURCE)
             if found is None:
-                raise FileNotFoundError(f"it holds no item {SOURCE!r}.")
+                raise MismatchError(
+                    f"The checkpoint {where} does not say which prompts were taken: it has no "
+                    f"folder {SOURCE!r}, as an older version wrote it. Start another --workdir "
+                    "from its parameters (config.model.init_from)."
+                )
             fields = "config.data, config.<stage>.batch, config.<stage>.sampling"
             _check_shapes(found, first, where, "source of experience", fields)
             return self.manager.load_checkpointables(step, {SOURCE: first})[SOURCE]

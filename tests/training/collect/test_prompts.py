@@ -122,7 +122,7 @@ def test_the_state_of_a_curriculum_is_part_of_a_checkpoint(pieces):
         checkpoints.source_state(1, more)
     checkpoints.save(2, made.state, {}, None)  # of a source without a state
     checkpoints.wait()
-    with pytest.raises(ValueError, match="saved/2 cannot be read .*no item 'source'"):
+    with pytest.raises(ValueError, match="saved/2 does not say which prompts .*init_from"):
         checkpoints.source_state(2, state)
     checkpoints.close()
 
