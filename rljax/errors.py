@@ -1,7 +1,8 @@
-"""One wording for every "unknown name" error: given, allowed, where to set it, nearest spelling."""
+"""Errors that a user can act on: what was given, what is allowed, and where to change it."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 def unknown_name(kind: str, given: object, known: Iterable[str], field: str) -> ValueError:
@@ -18,3 +19,29 @@ def unknown_name(kind: str, given: object, known: Iterable[str], field: str) -> 
     hint = f" Did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(repr(name) for name in names) or "none"
     return ValueError(f"Unknown {kind} {given!r}; known: {listed} ({field}).{hint}")
+
+
+@contextlib.contextmanager
+def blamed(where: str, *kinds: type[BaseException], field: str) -> Iterator[None]:
+    """Turns exceptions of another library into one ValueError that names the place.
+
+    It stands around single calls of that library, never around code of our own.
+
+    Args:
+        where: what was read, such as "rows.jsonl, line 2".
+        kinds: exceptions that the call is known to raise.
+        field: the config field or the flag to change.
+
+    Raises:
+        ValueError: instead of one of `kinds`, which is kept as its cause.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise ValueError(f"{where}: {reason(error)} ({field}).") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one line; its kind where it says nothing."""
+    text = " ".join(str(error).split()).rstrip(".")
+    return text or type(error).__name__
