@@ -1,6 +1,8 @@
 """The shape of a transformer: one trunk, configured, for every published family."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -21,6 +23,63 @@ CHOICES = {
     "router_score": ("softmax", "sigmoid"),
 }
 SIZES = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp_width")
+
+# Field -> (smallest, largest). The largest sizes are some ten times those of published models:
+# a file that says more is damaged, and would take memory or time without end.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "vocab_size": (1, 2**24),
+    "layers": (1, 2000),
+    "width": (1, 2**18),
+    "heads": (1, 2**12),
+    "kv_heads": (1, 2**12),
+    "head_dim": (1, 2**14),
+    "mlp_width": (1, 2**21),
+    "experts": (0, 2**13),
+    "experts_per_token": (0, 2**13),
+    "expert_width": (0, 2**21),
+    "head_outputs": (1, 2**16),
+    "sliding_window": (0, 2**31 - 1),
+    "global_every": (0, 2000),
+    "max_positions": (0, 2**31 - 1),
+    # In float32 nothing overflows inside of these.
+    "norm_epsilon": (1e-30, 1.0),
+    "norm_offset": (-1e3, 1e3),
+    "rope_base": (1e-3, 1e18),
+    "local_rope_base": (0, 1e18),
+    "embedding_scale": (1e-6, 1e6),
+    "attention_scale": (0, 1e6),
+    "attention_softcap": (0, 1e9),
+    "logit_softcap": (0, 1e9),
+    "router_bias_rate": (0, 1e6),
+    "router_aux_weight": (0, 1e6),
+}
+# The same of a RopeScaling.
+SCALING_BOUNDS: dict[str, tuple[float, float]] = {
+    "factor": (1, 1e6),
+    "original_positions": (1, 2**31 - 1),
+    "low_frequency_factor": (1e-6, 1e6),
+    "high_frequency_factor": (1e-6, 1e6),
+    "beta_fast": (1e-6, 1e6),
+    "beta_slow": (1e-6, 1e6),
+    "attention_factor": (0, 1e6),
+}
+
+
+def check_bounds(
+    values: Mapping[str, Any], bounds: Mapping[str, tuple[float, float]], section: str = ""
+) -> None:
+    """Raises ValueError for a number that no model has.
+
+    Args:
+        values: fields; those without bounds are not looked at.
+        bounds: field -> (smallest, largest).
+        section: of a config that they belong to, such as "config.model".
+    """
+    for name, (least, most) in bounds.items():
+        if name in values and not least <= values[name] <= most:
+            place = f" ({section}.{name})" if section else ""
+            raise ValueError(f"{name} must be in {least:g}..{most:g}, got {values[name]}{place}.")
+
 
 # The rows of the embedding are padded to a multiple of this, so that a mesh axis divides them.
 VOCAB_MULTIPLE = 8
@@ -55,10 +114,12 @@ class RopeScaling:
                 f"Unknown rope scaling {self.kind!r}; known: linear, llama3, yarn "
                 "(config.model.rope_scaling.kind)."
             )
-        if self.factor < 1:
+        check_bounds(vars(self), SCALING_BOUNDS, "config.model.rope_scaling")
+        if self.kind == "llama3" and self.low_frequency_factor >= self.high_frequency_factor:
             raise ValueError(
-                f"The factor of rope scaling must be >= 1, got {self.factor} "
-                "(config.model.rope_scaling.factor)."
+                f"low_frequency_factor={self.low_frequency_factor} must be below "
+                f"high_frequency_factor={self.high_frequency_factor} "
+                "(config.model.rope_scaling.low_frequency_factor)."
             )
 
 
@@ -131,6 +192,7 @@ class ModelConfig:
     embedding_scale: float = 1.0  # multiplies the embedded tokens (Gemma: sqrt(width))
     causal: bool = True  # False: every token sees the whole segment (masked diffusion)
 
+    max_positions: int = 0  # tokens of a row that the model is made for; 0: not known
     rope_base: float = 10_000.0
     rope_scaling: RopeScaling | None = None  # of the layers that see everything
     local_rope_base: float = 0.0  # of the layers with a window; 0: as the others, scaling included
@@ -168,11 +230,7 @@ class ModelConfig:
     lora: LoRAConfig | None = None
 
     def __post_init__(self) -> None:
-        for field in SIZES:
-            if getattr(self, field) < 1:
-                raise ValueError(
-                    f"{field} must be >= 1, got {getattr(self, field)} (config.model.{field})."
-                )
+        check_bounds(vars(self), BOUNDS, "config.model")
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}: each key-value "
@@ -213,6 +271,20 @@ class ModelConfig:
             raise ValueError(
                 f"Adapters on experts are not supported; modules is {self.lora.modules}, leave out "
                 "gate, up and down (config.model.lora.modules)."
+            )
+
+    def check_positions(self, tokens: int, what: str, remedy: str) -> None:
+        """Raises ValueError for a row that is longer than the positions of this model.
+
+        Args:
+            tokens: of prompt and completion together.
+            what: whose they are, such as "Prompt 0 and its completion".
+            remedy: what to do, and the field where.
+        """
+        if self.max_positions and tokens > self.max_positions:
+            raise ValueError(
+                f"{what} can have {tokens} tokens, and the model is made for {self.max_positions} "
+                f"positions (max_position_embeddings of its config.json): {remedy}."
             )
 
     @property

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from rljax.config.graph import resolve_networks
+from rljax.config.lengths import check_positions
 from rljax.config.mesh import check_mesh, check_row_lengths
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
@@ -36,9 +38,10 @@ from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.stop_strings import stop_string_automaton
+from rljax.sampling.vocabulary import samplable_ids, text_only
 from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
-from rljax.training.run.engines import check_sampler, sampling_config
+from rljax.training.run.engines import check_sampler, sampling_config, with_text_only
 from rljax.training.run.layout import choose_layouts
 from rljax.training.run.models import Model, check_models, stage_networks
 from rljax.training.run.start import Source, check_start
@@ -135,6 +138,8 @@ class Context:
         """A sampler with the run's settings, `config.sampler` (sampling/engine.py)."""
         stops = (self.tokenizer.eos_id, *self.stop_tokens, *extra_stop_tokens)
         settings = self.config.sampler
+        if self.network.config.causal:
+            token_filter = text_only(token_filter, self.samplable)
         config = sampling_config(
             self.network.config,
             settings,
@@ -153,6 +158,11 @@ class Context:
             gather_weights=settings.gather_weights,
             stop_strings=self._stop_automaton(stop_strings),
         )
+
+    @property
+    def samplable(self) -> np.ndarray:
+        """[V] bool, the rows of the model that may be sampled."""
+        return samplable_ids(self.tokenizer, self.network.config.vocab_size, self.stop_tokens)
 
     def _stop_automaton(self, strings: tuple[str, ...]) -> TokenAutomaton | None:
         if not strings:
@@ -258,6 +268,8 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
     )
     folders = [path for path in (config.model.init_from, config.tokenizer.path) if path]
     stops = [token for folder in folders for token in stop_token_ids(folder)]
+    samplable = samplable_ids(tokenizer, network.config.vocab_size, stops)
+    stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)
     return Context(
         config=config,
         workdir=workdir,
@@ -294,6 +306,8 @@ def build_network(
     check_likelihoods(stages, model)
     check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)
     check_row_lengths(stages, mesh.shape, config.data.max_prompt_tokens)
+    longest = (config.data.max_prompt_tokens, config.evaluation.max_new_tokens)
+    check_positions(stages, model, *longest)
     network = Network.create(model)
     check_rank(network)
     check_start(Source.of(config), network)
