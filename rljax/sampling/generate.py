@@ -262,7 +262,7 @@ class Generator:
                         f"stop_tokens must be ids in 0..{size - 1}, got {token!r} "
                         "(SamplingOptions.stop_tokens)."
                     )
-            samplable = samplable_ids(self.tokenizer, size, stops)
+            samplable = samplable_ids(self.tokenizer.known(), size, stops)
             with own_names():
                 token_filter = text_only(static.token_filter, samplable)
                 token_bias(token_filter, size)

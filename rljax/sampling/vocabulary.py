@@ -5,29 +5,24 @@ have holes. Such a row is no text, and is never sampled unless a bias names it.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
 from rljax.sampling.distribution import TokenFilter
 
 
-def samplable_ids(tokenizer: Any, vocab_size: int, stop_tokens: Iterable[int] = ()) -> np.ndarray:
+def samplable_ids(known: np.ndarray, vocab_size: int, ends: Iterable[int]) -> np.ndarray:
     """[V] bool, the rows of a model that a sampler may draw.
 
     Args:
-        tokenizer: its attribute `text_ids` has the ids that are text; without it, all of its ids.
+        known: [ids] bool, True where an id is a token of the tokenizer.
         vocab_size: V, rows of the model.
-        stop_tokens: that end a completion; may be drawn, as the tokenizer's pad, bos and eos may.
+        ends: ids that end a completion; they may always be drawn.
     """
-    text_ids: Sequence[int] | None = getattr(tokenizer, "text_ids", None)
-    known = range(tokenizer.vocab_size) if text_ids is None else text_ids
-    special = (getattr(tokenizer, name) for name in ("pad_id", "bos_id", "eos_id"))
-    ids = [*known, *(token for token in special if token is not None), *stop_tokens]
-    ids = np.asarray(ids, np.int64)
     found = np.zeros(vocab_size, bool)
-    found[ids[(ids >= 0) & (ids < vocab_size)]] = True
+    found[: len(known)] = known[:vocab_size]
+    found[[token for token in ends if token < vocab_size]] = True
     return found
 
 
