@@ -22,67 +22,63 @@ CHOICES = {
     "decode_attention": ("auto", "dense", "ragged"),
     "router_score": ("softmax", "sigmoid"),
 }
-SIZES = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp_width")
-
-# Field -> (smallest, largest). The largest sizes are some ten times those of published models:
-# a file that says more is damaged, and would take memory or time without end.
-BOUNDS: dict[str, tuple[float, float]] = {
+# What numbers may be: smallest and largest. The largest sizes lie far above any model that exists;
+# beyond them a config is a slip or a damaged file, and would fill the memory first.
+LIMITS: dict[str, tuple[float, float]] = {
     "vocab_size": (1, 2**24),
-    "layers": (1, 2000),
-    "width": (1, 2**18),
-    "heads": (1, 2**12),
-    "kv_heads": (1, 2**12),
+    "layers": (1, 1024),
+    "width": (1, 2**20),
+    "heads": (1, 2**14),
+    "kv_heads": (1, 2**14),
     "head_dim": (1, 2**14),
-    "mlp_width": (1, 2**21),
-    "experts": (0, 2**13),
-    "experts_per_token": (0, 2**13),
-    "expert_width": (0, 2**21),
-    "head_outputs": (1, 2**16),
-    "sliding_window": (0, 2**31 - 1),
-    "global_every": (0, 2000),
-    "max_positions": (0, 2**31 - 1),
-    # In float32 nothing overflows inside of these.
-    "norm_epsilon": (1e-30, 1.0),
-    "norm_offset": (-1e3, 1e3),
-    "rope_base": (1e-3, 1e18),
-    "local_rope_base": (0, 1e18),
-    "embedding_scale": (1e-6, 1e6),
+    "mlp_width": (1, 2**22),
+    "embedding_scale": (0, 1e6),
+    "rope_base": (1, 1e15),
+    "local_rope_base": (0, 1e15),
     "attention_scale": (0, 1e6),
-    "attention_softcap": (0, 1e9),
-    "logit_softcap": (0, 1e9),
-    "router_bias_rate": (0, 1e6),
+    "attention_softcap": (0, 1e6),
+    "logit_softcap": (0, 1e6),
+    "sliding_window": (0, 2**31 - 1),
+    "global_every": (0, 1024),
+    "norm_epsilon": (0, 1),
+    "norm_offset": (-1e3, 1e3),
+    "experts": (0, 2**14),
+    "experts_per_token": (0, 2**14),
+    "expert_width": (0, 2**22),
+    "router_bias_rate": (0, 1e3),
     "router_aux_weight": (0, 1e6),
+    "head_outputs": (1, 2**20),
+    "max_positions": (0, 2**31 - 1),
 }
-# The same of a RopeScaling.
-SCALING_BOUNDS: dict[str, tuple[float, float]] = {
+ROPE_LIMITS: dict[str, tuple[float, float]] = {
     "factor": (1, 1e6),
     "original_positions": (1, 2**31 - 1),
-    "low_frequency_factor": (1e-6, 1e6),
-    "high_frequency_factor": (1e-6, 1e6),
-    "beta_fast": (1e-6, 1e6),
-    "beta_slow": (1e-6, 1e6),
+    "low_frequency_factor": (0, 1e6),
+    "high_frequency_factor": (0, 1e6),
+    "beta_fast": (0, 1e6),
+    "beta_slow": (0, 1e6),
     "attention_factor": (0, 1e6),
 }
 
-
-def check_bounds(
-    values: Mapping[str, Any], bounds: Mapping[str, tuple[float, float]], section: str = ""
-) -> None:
-    """Raises ValueError for a number that no model has.
-
-    Args:
-        values: fields; those without bounds are not looked at.
-        bounds: field -> (smallest, largest).
-        section: of a config that they belong to, such as "config.model".
-    """
-    for name, (least, most) in bounds.items():
-        if name in values and not least <= values[name] <= most:
-            place = f" ({section}.{name})" if section else ""
-            raise ValueError(f"{name} must be in {least:g}..{most:g}, got {values[name]}{place}.")
-
-
 # The rows of the embedding are padded to a multiple of this, so that a mesh axis divides them.
 VOCAB_MULTIPLE = 8
+
+
+def check_limits(
+    values: Mapping[str, Any], limits: Mapping[str, tuple[float, float]], section: str = ""
+) -> None:
+    """Raises ValueError unless every number is between its two limits, which nan is not.
+
+    Args:
+        values: fields; those without limits are not looked at.
+        limits: field -> (smallest, largest).
+        section: of a config that they belong to, such as "config.model"; "": of none.
+    """
+    for field, (least, most) in limits.items():
+        if field in values and not least <= values[field] <= most:
+            value, place = values[field], f" ({section}.{field})" if section else ""
+            rule = f">= {least}" if value < least else f"in {least}..{most:g}"
+            raise ValueError(f"{field} must be {rule}, got {value}{place}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,13 +110,17 @@ class RopeScaling:
                 f"Unknown rope scaling {self.kind!r}; known: linear, llama3, yarn "
                 "(config.model.rope_scaling.kind)."
             )
-        check_bounds(vars(self), SCALING_BOUNDS, "config.model.rope_scaling")
-        if self.kind == "llama3" and self.low_frequency_factor >= self.high_frequency_factor:
-            raise ValueError(
-                f"low_frequency_factor={self.low_frequency_factor} must be below "
-                f"high_frequency_factor={self.high_frequency_factor} "
-                "(config.model.rope_scaling.low_frequency_factor)."
-            )
+        check_limits(vars(self), ROPE_LIMITS, "config.model.rope_scaling")
+        for lower, upper, kind in (
+            ("low_frequency_factor", "high_frequency_factor", "llama3"),
+            ("beta_slow", "beta_fast", "yarn"),
+        ):
+            low, high = getattr(self, lower), getattr(self, upper)
+            if self.kind == kind and not 0 < low < high:
+                raise ValueError(
+                    f"{kind} blends from {lower} to {upper}: 0 < {lower} < {upper}, got {low} and "
+                    f"{high} (config.model.rope_scaling.{lower})."
+                )
 
 
 # Projections that an adapter can be put on, by the names of this package.
@@ -230,7 +230,7 @@ class ModelConfig:
     lora: LoRAConfig | None = None
 
     def __post_init__(self) -> None:
-        check_bounds(vars(self), BOUNDS, "config.model")
+        check_limits(vars(self), LIMITS, "config.model")
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}: each key-value "

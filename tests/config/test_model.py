@@ -90,10 +90,7 @@ def test_adapters_and_rope_scaling_are_sections():
         ({"lora": {"rank": 2, "modules": ("q_proj",)}}, "q_proj.*config.model.lora.modules"),
         ({"rope_scaling": {"factor": 2.0}}, "factor=2.0 is never read without"),
         ({"rope_scaling": {"kind": "ntk"}}, "Unknown rope scaling 'ntk'"),
-        (
-            {"rope_scaling": {"kind": "yarn"}},
-            "factor must be in 1..1e.06, got 0.0.*rope_scaling.factor",
-        ),
+        ({"rope_scaling": {"kind": "yarn"}}, "must be >= 1, got 0.0.*rope_scaling.factor"),
         ({"router_aux_weight": 0.1}, "router_aux_weight=0.1 needs a model with experts"),
         (
             {"experts": 2, "experts_per_token": 1, "expert_width": 8, "router_bias_rate": 0.1},

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from rljax.models.config import BOUNDS, ModelConfig, check_bounds
+from rljax.models.config import LIMITS, ModelConfig, check_limits
 from rljax.models.pretrained.checks import (
     KINDS,
     check_kinds,
@@ -102,10 +102,10 @@ def _read_keys(values: dict[str, Any], family: Family) -> dict[str, Any]:
         "logit_softcap": 0.0,
     }
     fields = {field: values.get(key) for field, key in family.keys.items()}
-    bounds = BOUNDS | {"attention_scale": (1e-6, 1e6)}  # here as 1 / scale^2
-    named = {key: bounds[field] for field, key in family.keys.items() if field in bounds}
+    limits = LIMITS | {"attention_scale": (1e-6, 1e6)}  # here as 1 / scale^2
+    named = {key: limits[field] for field, key in family.keys.items() if field in limits}
     present = {key: values[key] for key in named if values.get(key) is not None}
-    check_bounds(present, named)
+    check_limits(present, named)
     fields |= {k: fallbacks[k] for k, v in fields.items() if v is None and k in fallbacks}
     fields.setdefault("head_dim", fallbacks["head_dim"])
     missing = [family.keys[field] for field, value in fields.items() if value is None]
