@@ -40,7 +40,7 @@ from rljax.models.config import ModelConfig
 from rljax.models.lora import combine, flatten, merge_adapters
 from rljax.models.network import Network
 from rljax.models.pretrained import is_pretrained
-from rljax.models.pretrained.families import fitting_family
+from rljax.models.pretrained.config_json import fitting_family
 from rljax.models.pretrained.names import NAMES, VISION_PREFIXES, Layout, plain_name
 from rljax.models.pretrained.tensor_files import DTYPES, stored_tensors
 from rljax.parallel.mesh import widest_mesh

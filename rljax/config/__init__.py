@@ -11,6 +11,7 @@ checks.py    combinations that cannot work
 policy_gradient.py  those of policy-gradient parts
 stage.py     a resolved stage
 mesh.py      whether batches and rows divide over a mesh
+lengths.py   whether rows fit into the positions of the model
 model.py     the model section as a ModelConfig: preset, checkpoint, or a small default
 graph.py     where stages and the models that they read start from
 identity.py  hash, differing fields, versions and devices

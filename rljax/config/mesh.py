@@ -31,10 +31,10 @@ def check_row_lengths(
     for stage in stages:
         record = stage.objective.description
         if record.row_slots:
-            slots = _slots(stage, record.row_slots)
+            slots = stage_slots(stage, record.row_slots)
             fields = [f"config.{stage.name}.{record.row_slots}"]
         else:
-            completion = sum(_slots(stage, field) for field in record.completion_slots)
+            completion = sum(stage_slots(stage, field) for field in record.completion_slots)
             shared = stage.batch.share_prompts
             completions = stage.sequences_together(shared=True) if shared else 1
             slots = max_prompt_tokens + completions * completion
@@ -43,7 +43,7 @@ def check_row_lengths(
         check_row_length(mesh_shape, slots, ", ".join(fields))
 
 
-def _slots(stage: Stage, field: str) -> int:
+def stage_slots(stage: Stage, field: str) -> int:
     """The value of a field "section.name" of a stage that counts slots."""
     section, name = field.split(".")
     return {"sampling": {"max_new_tokens": stage.max_new_tokens}, "data": stage.data}[section][name]

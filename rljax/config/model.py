@@ -48,8 +48,9 @@ def resolve_model(section: ConfigDict, tokenizer_size: int) -> ModelConfig:
         )
     settings = ("dtype", "param_dtype", "attention", "decode_attention", "remat")
     shape |= {name: values[name] for name in (*settings, "router_bias_rate", "router_aux_weight")}
-    if values["router_bias"] is not None:
-        shape["router_bias"] = values["router_bias"]
+    for name in ("router_bias", "max_positions"):
+        if values[name] is not None:
+            shape[name] = values[name]
     _check_balancing(shape)
     return ModelConfig(**shape, lora=_lora(values["lora"]))
 

@@ -109,6 +109,7 @@ MODEL: Section = {
         "CHECKPOINTS/STAGE[/STEP] of another run",
     ),
     **SHAPE,
+    "max_positions": Field(None, "tokens of a row at most; 0: any", value_type=int, minimum=0),
     "router_bias": Field(
         None, "a bias on the choice of experts, not on their gates", value_type=bool
     ),

@@ -80,6 +80,12 @@ class Stage:
         """Whether a frozen copy of the stage's first parameters is kept."""
         return self.objective.needs_reference or self.reference_kl
 
+    def _filter_fields(self) -> dict[str, Any]:
+        """The filter as the config says it; which ids have no text follows from the tokenizer."""
+        fields = dataclasses.asdict(self.token_filter)
+        del fields["textless"]
+        return fields
+
     def as_dict(self) -> dict[str, Any]:
         """The stage as saved in config.json."""
         return {
@@ -91,7 +97,7 @@ class Stage:
             "sampling": {
                 "max_new_tokens": self.max_new_tokens,
                 "stop_strings": self.stop_strings,
-                **dataclasses.asdict(self.token_filter),
+                **self._filter_fields(),
             },
             "data": dict(self.data),
             "optimizer": dict(self.optimizer),

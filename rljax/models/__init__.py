@@ -14,11 +14,13 @@ prefill.py      prompts in chunks, into a cache
 decoding.py     a token of every row at a time, on caches
 kv_cache.py     keys and values of prompts, and of what each row has written
 network.py      Network: the module as a pure function of a parameter tree, with its shardings
+finite.py       the first layer whose output is not finite
 heads.py        value, reward and process-reward use of the trunk
 lora.py         low-rank adapters: split, join, merge, initialise
 quantize.py     matrices in int8 or nf4
 frozen_base.py  the frozen part of a tree, in full or quantised
 merge.py        the largest changes of a trained model alone
+remarks.py      what a user is told in passing
 peft_format.py  adapters in PEFT's files
 pretrained/     Hugging Face checkpoints in and out
 """

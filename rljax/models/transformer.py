@@ -85,6 +85,18 @@ class Transformer(nnx.Module):
         last, entered = self._trunk(tokens, layer)
         return jnp.concatenate([entered, last[None]])
 
+    def embedded(self, tokens: Array) -> Array:
+        """[N, S] i32 -> [N, S, D], what enters the first block."""
+        config = self.config
+        x = embed(self.embedding[...], tokens, config.compute_dtype)
+        scale = config.embedding_scale
+        return x * jnp.asarray(scale, x.dtype) if scale != 1 else x
+
+    def layer_on(self, positions: Array, segment_ids: Array) -> Callable:
+        """(block, x, is_global) -> x: one block on whole rows; arguments as in `__call__`."""
+        run = self._layer(positions, segment_ids, None)
+        return lambda block, x, is_global: run(block, x, _Layer(jnp.asarray(is_global)))[0]
+
     def vocabulary(self) -> Array:
         """The output matrix [V', D] of the language-model head, padded rows included."""
         return self.embedding[...] if self.config.tied_embeddings else self.output[...]
@@ -116,9 +128,7 @@ class Transformer(nnx.Module):
     def _trunk(self, tokens: Array, layer: Callable) -> tuple[Array, Any]:
         """Embeds and scans `layer(block, x, at) -> (x, kept)` over the blocks; stacks `kept`."""
         config = self.config
-        x = embed(self.embedding[...], tokens, config.compute_dtype)
-        x = x * jnp.asarray(config.embedding_scale, x.dtype) if config.embedding_scale != 1 else x
-        x = constrain(x, "batch", "sequence", "width")
+        x = constrain(self.embedded(tokens), "batch", "sequence", "width")
         graph, stacked = nnx.split(self.blocks)
 
         def body(x: Array, xs: tuple) -> tuple[Array, Any]:

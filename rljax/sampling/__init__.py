@@ -24,6 +24,7 @@ keys.py          one random key per (seed, purpose, step, prompt id, sample inde
 
 What may be drawn:
 distribution.py  bias, temperature, top-k, top-p, min-p; log-probabilities and entropy under them
+vocabulary.py    ids without a text, which never come
 constraints.py   the protocol of what watches a row
 automaton.py     constraints as tables of states and tokens
 stop_strings.py  texts that end a row, as an automaton

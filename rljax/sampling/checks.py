@@ -9,7 +9,8 @@ from jax.sharding import Mesh
 from rljax.models.config import ModelConfig
 from rljax.models.kv_cache import cache_bytes
 from rljax.sampling.config import SamplingConfig
-from rljax.sampling.request import Requests
+from rljax.sampling.distribution import EXCLUDED, token_bias
+from rljax.sampling.request import Requests, Rollouts
 from rljax.sampling.state import Sizes
 
 GIB = 2**30
@@ -37,6 +38,7 @@ def check_requests(requests: Requests, config: SamplingConfig, vocab_size: int) 
     _check_temperature(requests, config)
     _check_slopes(requests, config)
     _check_limits(requests, config, lengths)
+    _check_choice(requests, config, vocab_size)
 
 
 def check_prompts(prompts: np.ndarray, mask: np.ndarray, vocab_size: int, field: str) -> np.ndarray:
@@ -165,6 +167,35 @@ def _check_limits(requests: Requests, config: SamplingConfig, lengths: np.ndarra
             f"min_new_tokens={least[row, sample]} of sample {sample} of prompt {row} must be in "
             f"0..{longest[row, sample]}, its max_new_tokens (min_new_tokens)."
         )
+
+
+def _check_choice(requests: Requests, config: SamplingConfig, vocab_size: int) -> None:
+    """A row that may not end yet needs a token that does not end it."""
+    if requests.min_new_tokens is None or not (requests.min_new_tokens > 0).any():
+        return
+    bias = token_bias(config.token_filter, vocab_size)
+    if bias is None:
+        return
+    going_on = np.delete(np.asarray(bias), config.stop_tokens)
+    if not (going_on > EXCLUDED).any():
+        raise ValueError(
+            f"min_new_tokens={int(requests.min_new_tokens.max())}, but every token that does not "
+            "end a completion is forbidden (min_new_tokens, token_filter.forbidden_tokens)."
+        )
+
+
+def first_not_finite_token(rollouts: Rollouts) -> tuple[int, int, int] | None:
+    """Where a model's output was not finite first: (prompt, sample, token); None: nowhere.
+
+    Args:
+        rollouts: NumPy arrays [B, G, T].
+    """
+    wrong = ~np.isfinite(rollouts.model_logprobs) | ~np.isfinite(rollouts.logprobs)
+    places = np.argwhere(wrong & rollouts.mask)
+    if not len(places):
+        return None
+    prompt, sample, token = places[np.argmin(places[:, 2])].tolist()
+    return prompt, sample, token
 
 
 def needed_bytes(

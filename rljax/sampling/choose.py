@@ -137,7 +137,7 @@ def choose(
             best = first_largest(logits + bias_of(token_filter, logits))
             tokens = jnp.where(greedy, best, tokens)
             logprobs, spread = (jnp.where(greedy, 0.0, x) for x in (logprobs, spread))
-    if allowed is not None and token_filter.forbidden_tokens:
+    if allowed is not None and token_filter.excludes:
         # Where every allowed token is forbidden by the filter, all tokens were equally likely.
         fits = jnp.take_along_axis(allowed, tokens[:, None], axis=1)[:, 0]
         tokens = jnp.where(fits, tokens, first_largest(allowed.astype(jnp.float32)))

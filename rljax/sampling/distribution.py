@@ -19,6 +19,9 @@ EXCLUDED = -1e30
 # No biased logit, divided by a temperature, comes near EXCLUDED or overflows.
 LARGEST_BIAS = 1e15
 
+# Where every token has a bias below this, float32 has lost what the logits said.
+DROWNED = -1e6
+
 # Added to an entropy before its logarithm is taken; as in HAPO's sampler.
 SMALLEST_ENTROPY = 1e-6
 
@@ -79,6 +82,8 @@ class TokenFilter:
         min_p: keep tokens with probability >= min_p times the largest (arXiv:2407.01082).
         logit_bias: pairs (token, what is added to its logit).
         forbidden_tokens: never sampled, whatever their bias.
+        textless: ranges (start, stop) of ids that have no text (vocabulary.py), such as rows that
+            pad a vocabulary: never sampled, unless they have a bias.
         entropy_temperature: the temperature of each step follows from the entropy of the raw model;
             `temperature` is the highest one.
     """
@@ -89,6 +94,7 @@ class TokenFilter:
     min_p: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     forbidden_tokens: tuple[int, ...] = ()
+    textless: tuple[tuple[int, int], ...] = ()
     entropy_temperature: EntropyTemperature | None = None
 
     def __post_init__(self) -> None:
@@ -119,8 +125,13 @@ class TokenFilter:
     @property
     def plain(self) -> bool:
         """Whether logits are only divided by a temperature, the same one in all steps."""
-        changes = self.logit_bias or self.forbidden_tokens or self.entropy_temperature is not None
+        changes = self.logit_bias or self.excludes or self.entropy_temperature is not None
         return not (self.truncates or changes)
+
+    @property
+    def excludes(self) -> bool:
+        """Whether some tokens can never come, whatever their logits."""
+        return bool(self.forbidden_tokens or self.textless)
 
 
 def _check_bias(logit_bias: tuple[tuple[int, float], ...]) -> None:
@@ -164,12 +175,12 @@ def token_bias(token_filter: TokenFilter, vocab_size: int) -> Array | None:
     """What is added to the logits of every token, a constant of the program.
 
     Returns:
-        [V] f32, EXCLUDED for forbidden tokens; None where nothing is biased or forbidden.
+        [V] f32, EXCLUDED for what never comes; None where nothing is biased or excluded.
 
     Raises:
-        ValueError: for a token that is not in 0..V-1.
+        ValueError: for a token that is not in 0..V-1, or if no token is left.
     """
-    if not (token_filter.logit_bias or token_filter.forbidden_tokens):
+    if not (token_filter.logit_bias or token_filter.excludes):
         return None
     biased = tuple(token for token, _ in token_filter.logit_bias)
     for field, tokens in (
@@ -183,8 +194,21 @@ def token_bias(token_filter: TokenFilter, vocab_size: int) -> Array | None:
                     f"(vocab_size={vocab_size}, {_FIELD}.{field})."
                 )
     bias = np.zeros(vocab_size, np.float32)
+    for start, stop in token_filter.textless:
+        bias[start:stop] = EXCLUDED
     bias[list(biased)] = [value for _, value in token_filter.logit_bias]
     bias[list(token_filter.forbidden_tokens)] = EXCLUDED
+    if bias.max() == EXCLUDED:
+        raise ValueError(
+            f"forbidden_tokens names all {vocab_size} tokens of the vocabulary, or all that have a "
+            f"text: at least one must be left ({_FIELD}.forbidden_tokens)."
+        )
+    if bias.max() < DROWNED:
+        raise ValueError(
+            f"Every token that may come has a bias below {DROWNED:g}, the largest "
+            f"{bias.max():g}: nothing is left of the model's logits, so leave at least one token "
+            f"without such a bias ({_FIELD}.logit_bias)."
+        )
     return jnp.asarray(bias)
 
 

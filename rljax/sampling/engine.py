@@ -9,9 +9,15 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from rljax.models.finite import first_not_finite
 from rljax.models.network import Network, Params
 from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
-from rljax.sampling.checks import check_guide_prompts, check_memory, check_requests
+from rljax.sampling.checks import (
+    check_guide_prompts,
+    check_memory,
+    check_requests,
+    first_not_finite_token,
+)
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.constraints import Constraint
 from rljax.sampling.diffusion import make_diffusion_sampler
@@ -129,6 +135,7 @@ class Engine:
 
         Raises:
             ValueError: for requests that cannot be answered, or do not fit into memory.
+                Also for log-probabilities that are not finite, with the layer they come from.
         """
         check_requests(requests, self.config, self.network.config.vocab_size)
         shards, count = rows_divisor(self.mesh), len(requests.prompts)
@@ -142,7 +149,27 @@ class Engine:
             rollouts = self.program(
                 weights, placed, key, jnp.int32(step), *models, **self._watchers
             )
-            return jax.tree.map(lambda x: x[:count], jax.device_get(rollouts))
+            rollouts = jax.tree.map(lambda x: x[:count], jax.device_get(rollouts))
+            self._check_finite(weights, requests, rollouts, step)
+        return rollouts
+
+    def _check_finite(
+        self, weights: Params, requests: Requests, rollouts: Rollouts, step: int
+    ) -> None:
+        """Raises ValueError for the first token whose log-probability is not finite."""
+        place = first_not_finite_token(rollouts)
+        if place is None:
+            return
+        prompt, sample, token = place
+        # Token by token what was written before decides; masked diffusion sees all of it.
+        written = rollouts.tokens[prompt, sample][: None if self._diffusion else token]
+        read = requests.prompts[prompt][requests.prompt_mask[prompt]]
+        found = first_not_finite(self.network, weights, np.concatenate([read, written]))
+        raise ValueError(
+            f"Token {token} of sample {sample} of prompt {prompt} in step {step} has a "
+            f"log-probability that is no finite number: {found}. Parameters or a dtype are wrong "
+            "(config.model.init_from, config.model.dtype)."
+        )
 
     def _with_prompts(
         self, guide_models: tuple[GuideModel, ...], count: int, rows: int

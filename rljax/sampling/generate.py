@@ -33,6 +33,7 @@ from rljax.sampling.engine import Engine, bucket
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.options import SamplingOptions, check_integer, own_names
 from rljax.sampling.texts import Texts, TextTokenizer
+from rljax.sampling.vocabulary import samplable_ids, text_only
 
 
 class Call(NamedTuple):
@@ -261,13 +262,15 @@ class Generator:
                         f"stop_tokens must be ids in 0..{size - 1}, got {token!r} "
                         "(SamplingOptions.stop_tokens)."
                     )
+            samplable = samplable_ids(self.tokenizer.known(), size, stops)
             with own_names():
-                token_bias(static.token_filter, size)
+                token_filter = text_only(static.token_filter, samplable)
+                token_bias(token_filter, size)
                 config = SamplingConfig(
                     samples_per_prompt=static.n,
                     max_new_tokens=room,
                     stop_tokens=stops,
-                    token_filter=static.token_filter,
+                    token_filter=token_filter,
                     penalties=static.penalties,
                     top_logprobs=static.top_logprobs,
                     **self._settings,
@@ -288,6 +291,12 @@ class Generator:
 
         A last call that is smaller than others of its kind runs the same program as they do.
         """
+        for place, prompt in enumerate(prompts):
+            self.network.config.check_positions(
+                len(prompt.tokens) + prompt.options.max_new_tokens,
+                f"Prompt {place} and its completion",
+                "lower max_new_tokens or shorten the prompt (SamplingOptions.max_new_tokens)",
+            )
         static = functools.cache(SamplingOptions.static)
         kinds = [static(prompt.options, len(prompt.sample_ids)) for prompt in prompts]
         rooms: dict[SamplingOptions, int] = defaultdict(int)

@@ -4,6 +4,8 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.request import StopReason
 from rljax.sampling.stop_strings import stop_string_automaton
@@ -23,6 +25,10 @@ class TextTokenizer(Protocol):
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; pad, bos and eos are left out."""
+        ...
+
+    def known(self) -> np.ndarray:
+        """[vocab_size] bool, True where an id is a token."""
         ...
 
     def token_bytes(self) -> list[bytes]:

@@ -1,11 +1,14 @@
 """The named sizes against published ones: exact parameter counts, and config.json."""
 
+import dataclasses
+
 import pytest
 
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network
 from rljax.models.presets import PRESETS, preset
-from rljax.models.pretrained.families import FAMILIES, misfits, parse
+from rljax.models.pretrained.config_json import misfits, parse
+from rljax.models.pretrained.families import FAMILIES
 
 # Numbers of parameters in the published checkpoints, which torch counts as well. Of Gemma 3 from 4b
 # on without the vision tower and its projector.
@@ -321,7 +324,8 @@ def test_counts_are_the_published_ones(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_presets_are_what_the_published_config_says(name):
-    assert ModelConfig(**parse(CONFIGS[name])[1]) == ModelConfig(**preset(name))
+    found = ModelConfig(**parse(CONFIGS[name])[1])
+    assert dataclasses.replace(found, max_positions=0) == ModelConfig(**preset(name))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

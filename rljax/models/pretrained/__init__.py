@@ -1,9 +1,10 @@
 """Hugging Face checkpoints in and out.
 
-families.py          config.json <-> ModelConfig
+families.py          what the published families share and differ in
+config_json.py       config.json <-> ModelConfig
 rope_and_windows.py  rotary positions and sliding windows in config.json
 names.py             our parameters <-> names and layouts of tensors
-checks.py            what a key of config.json must hold
+checks.py            JSON files, and what their keys must hold
 tensor_files.py      the safetensors format
 load.py              read_config, load_params
 save.py              save_pretrained

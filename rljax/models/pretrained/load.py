@@ -1,6 +1,5 @@
 """Published checkpoints in: each parameter is read straight into its sharding."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +13,21 @@ from jax.sharding import Mesh
 
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network, Params
-from rljax.models.pretrained.families import Family, parse
+from rljax.models.pretrained.checks import read_json
+from rljax.models.pretrained.config_json import parse
+from rljax.models.pretrained.families import Family
 from rljax.models.pretrained.names import NAMES, Layout, plain_name
-from rljax.models.pretrained.tensor_files import DTYPES, StoredTensor, copy, stored_tensors
+from rljax.models.pretrained.tensor_files import (
+    DTYPES,
+    INDEX,
+    SINGLE,
+    STRIP,
+    StoredTensor,
+    check_finite,
+    copy,
+    stored_tensors,
+)
+from rljax.models.remarks import say_once
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -37,7 +48,7 @@ ParamPath = tuple[str, ...]  # of a parameter
 def is_pretrained(folder: str | Path) -> bool:
     """Whether a folder has a config.json that names a `model_type`; "" is no folder."""
     path = Path(folder) / CONFIG
-    return folder != "" and path.is_file() and isinstance(_json(path).get("model_type"), str)
+    return folder != "" and path.is_file() and isinstance(read_json(path).get("model_type"), str)
 
 
 def read_config(folder: str | Path, **overrides: Any) -> ModelConfig:
@@ -51,12 +62,16 @@ def read_config(folder: str | Path, **overrides: Any) -> ModelConfig:
             head than the checkpoint's, head="value" for a language model, the trunk is loaded and
             the head is fresh; between value, reward and process_reward the head is loaded.
 
+    What the folder says twice, or what is not read of it, is said once.
+
     Raises:
         ValueError: for a family or an option that is not supported.
     """
-    _, _, fields = described(Path(folder))
+    found = described_with_files(Path(folder))
+    for remark in found.remarks:
+        say_once(f"{folder}: {remark}")
     try:
-        return ModelConfig(**fields | overrides)
+        return ModelConfig(**found.fields | overrides)
     except ValueError as error:
         raise ValueError(f"{Path(folder) / CONFIG}: {error}") from error
 
@@ -65,9 +80,16 @@ def stop_token_ids(folder: str | Path) -> tuple[int, ...]:
     """The ids that end a completion, of generation_config.json or else config.json; () if none."""
     for name in (GENERATION, CONFIG):
         path = Path(folder) / name
-        ids = _json(path).get("eos_token_id") if path.is_file() else None
-        if ids is not None:
-            return tuple(ids) if isinstance(ids, list) else (ids,)
+        ids = read_json(path).get("eos_token_id") if path.is_file() else None
+        if ids is None:
+            continue
+        ids = tuple(ids) if isinstance(ids, list) else (ids,)
+        for token in ids:
+            if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < 2**31:
+                raise ValueError(
+                    f"{path}: eos_token_id must be an id or a list of ids >= 0, got {token!r}."
+                )
+        return ids
     return ()
 
 
@@ -126,9 +148,9 @@ class _Plan(NamedTuple):
 
 
 def _plan(folder: Path, network: Network) -> _Plan:
-    values, family, _ = described(folder)
-    names = NAMES[family.model_type]
-    stored = _stored(folder, vision=values["model_type"] == "gemma3")
+    found = described(folder)
+    names = NAMES[found.family.model_type]
+    stored = read_stored(folder, found)
     shapes = nnx.traversals.flatten_mapping(network.shapes)
     fresh = _fresh_paths(shapes, stored, names)
     layouts = {path: names.get(".".join(path)) for path in shapes if path not in fresh}
@@ -136,30 +158,69 @@ def _plan(folder: Path, network: Network) -> _Plan:
     return _Plan(shapes, stored, layouts, fresh)
 
 
-def described(folder: Path) -> tuple[dict[str, Any], Family, dict[str, Any]]:
-    """config.json, its family and the fields of a ModelConfig; errors name the file."""
+class Description(NamedTuple):
+    """What a folder says of its model."""
+
+    values: dict[str, Any]  # config.json
+    family: Family
+    fields: dict[str, Any]  # of a ModelConfig
+    remarks: tuple[str, ...]  # choices between two truths, and what is not read
+
+
+def described(folder: Path) -> Description:
+    """What config.json says; errors name the file."""
     path = folder / CONFIG
     if not path.is_file():
         raise ValueError(f"No {CONFIG} in {folder}: it is no Hugging Face checkpoint.")
-    values = _json(path)
+    values = read_json(path)
     try:
-        return values, *parse(values)
+        return Description(values, *parse(values))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a JSON object, got a {type(values).__name__}.")
-    return values
+def described_with_files(folder: Path) -> Description:
+    """The same, where the files of the weights can overrule it.
+
+    Raises:
+        ValueError: for what is wrong with them.
+    """
+    found = described(folder)
+    single, index = (folder / SINGLE).is_file(), (folder / INDEX).is_file()
+    if single and index:
+        remark = f"{SINGLE} is read, {INDEX} and its files are not, as in transformers."
+        found = found._replace(remarks=(*found.remarks, remark))
+    if (single or index) and _has_own_output(folder, found):
+        remark = (
+            f"{CONFIG} says that embedding and output are one matrix (tie_word_embeddings), but "
+            "the file has two that differ: each is read, as in transformers."
+        )
+        fields = found.fields | {"tied_embeddings": False}
+        found = found._replace(fields=fields, remarks=(*found.remarks, remark))
+    return found
 
 
-def _stored(folder: Path, *, vision: bool) -> dict[str, StoredTensor]:
+def _has_own_output(folder: Path, found: Description) -> bool:
+    """Whether the file of a language model that should be tied has another output matrix."""
+    fields, names = found.fields, NAMES[found.family.model_type]
+    if not fields["tied_embeddings"] or fields.get("head", "language_model") != "language_model":
+        return False
+    stored = read_stored(folder, found)
+    embedding, output = (stored.get(names[name].name) for name in ("embedding", "output"))
+    if embedding is None or output is None or output.dtype not in DTYPES:
+        return False
+    if (embedding.dtype, embedding.shape) != (output.dtype, output.shape):
+        return True
+    one, other = embedding.map(), output.map()
+    return not all(
+        np.array_equal(one[start : start + STRIP], other[start : start + STRIP])
+        for start in range(0, len(one), STRIP)
+    )
+
+
+def read_stored(folder: Path, found: Description) -> dict[str, StoredTensor]:
     """The tensors of a checkpoint by their plain names, without those that nothing reads."""
+    vision = found.values["model_type"] == "gemma3"
     plain = {
         plain_name(name, vision=vision): tensor for name, tensor in stored_tensors(folder).items()
     }
@@ -241,10 +302,12 @@ def _reader(
         slices = layout.file_slices(tuple(part[stacked:]), inner)
         for place in np.ndindex(shape[:stacked]):
             at = (cut.start + step for cut, step in zip(part, place, strict=False))
-            tensor = stored[layout.name.format(*at)].map()[slices]
+            name = layout.name.format(*at)
+            tensor = stored[name].map()[slices]
             target = layout.in_file_order(whole[place])
             target[len(tensor) :] = 0  # rows of the vocabulary that pad it
             copy(target[: len(tensor)], tensor)
+            check_finite(name, stored[name].path, target)
         return whole
 
     return read

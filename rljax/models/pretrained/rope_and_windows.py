@@ -5,6 +5,7 @@ newer   rope_parameters: one such dict, or one for each kind of layer
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from rljax.models.config import ModelConfig, RopeScaling
@@ -29,7 +30,9 @@ SCALINGS = {
 }
 # Keys that say nothing about a scaling, or nothing at these values.
 NEUTRAL = {"partial_rotary_factor": (1, None), "truncate": (True, None)}
-NOT_SCALING = ("type", "rope_type", "rope_theta", "mscale", "mscale_all_dim", *NEUTRAL)
+# Read besides those of the scaling.
+MORE = {"yarn": ("mscale", "mscale_all_dim")}
+ALWAYS = ("type", "rope_type", "rope_theta", *NEUTRAL)
 
 
 # What the keys of rope_parameters and rope_scaling must hold.
@@ -45,30 +48,62 @@ KINDS = {
 }
 
 
-def read_rope(values: dict[str, Any]) -> dict[str, Any]:
-    """config.json -> rope_base, rope_scaling and local_rope_base of a ModelConfig.
+def read_rope(
+    values: dict[str, Any], given: dict[str, Any], *, per_layer: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """config.json -> rope_base, rope_scaling and local_rope_base of a ModelConfig, and remarks.
+
+    Where both layouts are there, the choice is that of transformers 5: `rope_scaling` replaces
+    `rope_parameters`, or, where layers differ, overrides those of full attention; a `rope_theta`
+    among the parameters comes before the one beside them.
+
+    Args:
+        values: the keys, completed with what the family assumes.
+        given: those that the file has.
+        per_layer: whether layers with a window have their own parameters.
 
     Raises:
         ValueError: for a kind of scaling, or a key of one, that rljax does not have, and for keys
             that are missing or hold something else than they should.
     """
-    parameters = values.get("rope_parameters")
-    check_kinds(parameters or {}, KINDS)
-    if parameters is None:
-        whole = (values.get("rope_scaling") or {}) | {"rope_theta": values["rope_theta"]}
-        local = _over(values.get("rope_local_base_freq"), None)
-    elif "full_attention" in parameters or "sliding_attention" in parameters:
-        whole = _over(values["rope_theta"], parameters.get("full_attention"))
-        local = _over(values.get("rope_local_base_freq"), parameters.get("sliding_attention"))
+    newer, older = (without_nulls(values.get(k) or {}) for k in ("rope_parameters", "rope_scaling"))
+    check_kinds(newer, KINDS)
+    check_kinds(older, KINDS)
+    base, local_base = values["rope_theta"], values.get("rope_local_base_freq")
+    nested = bool({"full_attention", "sliding_attention"} & newer.keys())
+    if per_layer and (nested or not newer):
+        whole = _over(base, without_nulls(newer.get("full_attention") or {}) | older)
+        local = _over(local_base, newer.get("sliding_attention"))
+    elif nested and not older:
+        whole = _over(base, newer.get("full_attention"))
+        local = _over(local_base, newer.get("sliding_attention"))
     else:
-        whole, local = _over(values["rope_theta"], parameters), {}
-    if _read_scaling(local, values) is not None:
+        whole, local = _over(base, older or newer), _over(local_base, None)
+    scaling, remarks = _read_scaling(whole, values)
+    local_scaling, _ = _read_scaling(local, values)
+    if local_scaling is not None:
         raise ValueError(f"Scaled rotary positions of local layers are not supported: {local}.")
-    return {
+    fields = {
         "rope_base": float(whole["rope_theta"]),
-        "rope_scaling": _read_scaling(whole, values),
+        "rope_scaling": scaling,
         "local_rope_base": float(local.get("rope_theta") or 0.0),
     }
+    return fields, (*_two_truths(newer, older, whole, given), *remarks)
+
+
+def _two_truths(
+    newer: dict[str, Any], older: dict[str, Any], whole: dict[str, Any], given: dict[str, Any]
+) -> Iterator[str]:
+    """Remarks about rotary keys that disagree."""
+    both = newer.get("full_attention", newer)
+    if older and newer and any(both.get(key, value) != value for key, value in older.items()):
+        yield f"rope_scaling={older} is read where rope_parameters={newer} says something else."
+    beside = given.get("rope_theta")
+    if beside is not None and beside != whole["rope_theta"]:
+        yield f"rope_theta={whole['rope_theta']} of the rope parameters is read, not {beside}."
+    kinds = whole.get("rope_type"), whole.get("type")
+    if all(kinds) and kinds[0] != kinds[1]:
+        yield f"rope_type={kinds[0]!r} is read, type={kinds[1]!r} is not."
 
 
 def _over(base: float | None, parameters: dict[str, Any] | None) -> dict[str, Any]:
@@ -76,28 +111,64 @@ def _over(base: float | None, parameters: dict[str, Any] | None) -> dict[str, An
     return {"rope_theta": base} | without_nulls(parameters or {})
 
 
-def _read_scaling(parameters: dict[str, Any], values: dict[str, Any]) -> RopeScaling | None:
+def _read_scaling(
+    parameters: dict[str, Any], values: dict[str, Any]
+) -> tuple[RopeScaling | None, tuple[str, ...]]:
+    """The scaling, and remarks about keys that transformers does not read either."""
     check_kinds(parameters, KINDS)
     kind = parameters.get("rope_type") or parameters.get("type") or "default"
+    keys = SCALINGS.get(kind, {})
+    read = (*keys.values(), *MORE.get(kind, ()), *ALWAYS)
+    odd = {key: value for key, value in parameters.items() if key not in read}
+    remarks = ()
+    if odd:
+        remarks = (f"keys of the {kind} rope parameters that are not read: {odd}.",)
     if kind == "default":
-        return None
+        return None, remarks
     if kind not in SCALINGS:
         raise ValueError(f"Unsupported rope_type {kind!r}; supported: default, {_list(SCALINGS)}.")
-    keys = SCALINGS[kind]
-    unknown = [key for key in parameters if key not in (*keys.values(), *NOT_SCALING)]
-    unknown += [key for key, fine in NEUTRAL.items() if parameters.get(key) not in fine]
+    unknown = [key for key, fine in NEUTRAL.items() if parameters.get(key) not in fine]
     if unknown:
         given = {key: parameters[key] for key in unknown}
         raise ValueError(f"Unsupported options of the {kind} rope scaling: {given}.")
     fields = {field: parameters[key] for field, key in keys.items() if parameters.get(key)}
     if "original_positions" in keys:
         fields.setdefault("original_positions", values.get("max_position_embeddings"))
-    missing = [keys[field] for field in ("factor", *fields) if not fields.get(field)]
+    needed = keys if kind == "llama3" else ("factor", *fields)
+    missing = [keys[field] for field in needed if not fields.get(field)]
     if missing:
         raise ValueError(f"Missing keys of the {kind} rope scaling: {', '.join(missing)}.")
     if kind == "yarn" and "attention_factor" not in fields:
         fields |= _magnitude(parameters)
-    return RopeScaling(kind=kind, **fields)
+    return RopeScaling(kind=kind, **fields), remarks
+
+
+def read_positions(
+    values: dict[str, Any], scaling: RopeScaling | None, key: str, *, per_layer: bool
+) -> tuple[int, tuple[str, ...]]:
+    """How many positions a model is made for, 0 where its file does not say; and a remark.
+
+    Yarn stretches the length first trained on, a linear scaling what the key says, as vLLM reads
+    them. The key of llama3, and of Gemma 3, counts the stretched positions already.
+    """
+    said = values.get(key) or 0
+    limit = said
+    if said and scaling is not None and not per_layer:
+        if scaling.kind == "yarn":
+            limit = max(said, int(scaling.original_positions * scaling.factor))
+        if scaling.kind == "linear":
+            limit = int(said * scaling.factor)
+    if limit == said:
+        return said, ()
+    return limit, (f"the {scaling.kind} scaling stretches {key}={said} to {limit} positions.",)
+
+
+def write_positions(config: ModelConfig, *, per_layer: bool) -> int:
+    """What `read_positions` makes the model's positions of."""
+    scaling = config.rope_scaling
+    if scaling is None or scaling.kind != "linear" or per_layer:
+        return config.max_positions
+    return math.ceil(config.max_positions / scaling.factor)
 
 
 def _magnitude(parameters: dict[str, Any]) -> dict[str, float]:

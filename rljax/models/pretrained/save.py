@@ -18,12 +18,8 @@ from jax.experimental import multihost_utils
 
 from rljax.models.config import DTYPES, ModelConfig
 from rljax.models.network import Network, Params
-from rljax.models.pretrained.families import (
-    Family,
-    config_values,
-    fitting_family,
-    misfits,
-)
+from rljax.models.pretrained.config_json import config_values, fitting_family, misfits
+from rljax.models.pretrained.families import Family
 from rljax.models.pretrained.load import CONFIG, described
 from rljax.models.pretrained.names import NAMES, Layout
 from rljax.models.pretrained.tensor_files import FORMATS, INDEX, SINGLE, write_file
@@ -138,7 +134,7 @@ def _config_json(config: ModelConfig, source: Path | None) -> tuple[Family, dict
     if source is None:
         family = fitting_family(config)
         return family, config_values(config, family)
-    values, family, _ = described(source)
+    values, family, _, _ = described(source)
     reasons = misfits(config, family)
     if reasons:
         raise ValueError(f"This model is not of the family of {source}: {'; '.join(reasons)}.")

@@ -8,10 +8,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+
+from rljax.errors import reason
+from rljax.models.pretrained.checks import read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -21,6 +24,19 @@ DTYPES = {
     "BF16": np.dtype(jnp.bfloat16),
 }
 FORMATS = {dtype.name: name for name, dtype in DTYPES.items()}
+
+# Bits of an element, of every type that the format has.
+BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+# The format's own limit of a header; a damaged length would otherwise be read into memory.
+HEADER_BYTES = 100_000_000
 
 # Rows that are copied at once.
 STRIP = 128
@@ -42,23 +58,72 @@ class StoredTensor(NamedTuple):
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     """The tensors of a checkpoint, from the headers of its files alone.
 
+    A single file comes before an index, as in transformers.
+
     Raises:
-        ValueError: if there are no such files, one is missing, or one is damaged.
+        ValueError: if there are no such files, one is missing or damaged, or two hold one tensor.
     """
-    if (folder / INDEX).is_file():
-        index = json.loads((folder / INDEX).read_text())["weight_map"]
-        files = [folder / name for name in sorted(set(index.values()))]
-        missing = [path.name for path in files if not path.is_file()]
-        if missing:
-            raise ValueError(f"{folder} lacks {', '.join(missing)}, which {INDEX} names.")
-    elif (folder / SINGLE).is_file():
-        files = [folder / SINGLE]
-    else:
+    if (folder / SINGLE).is_file():
+        return read_header(folder / SINGLE)
+    if not (folder / INDEX).is_file():
         raise ValueError(_no_files(folder))
+    index = read_index(folder)
     found: dict[str, StoredTensor] = {}
-    for path in files:
-        found |= read_header(path)
+    for name in sorted(set(index.values())):
+        tensors = read_header(folder / name)
+        for twice in found.keys() & tensors.keys():
+            raise ValueError(f"{folder}: {found[twice].path.name} and {name} both hold {twice}.")
+        found |= tensors
+    for tensor, name in index.items():
+        if tensor not in found or found[tensor].path.name != name:
+            raise ValueError(f"{folder / INDEX} looks for {tensor} in {name}, which lacks it.")
     return found
+
+
+def read_index(folder: Path) -> dict[str, str]:
+    """The index of a checkpoint in several files: tensor -> name of a file in the folder.
+
+    Raises:
+        ValueError: unless it names files of this folder, all of which are there.
+    """
+    path = folder / INDEX
+    index = read_json(path).get("weight_map")
+    if not isinstance(index, dict) or not index:
+        raise ValueError(f"{path}: weight_map must be an object, tensor -> file, got {index!r}.")
+    for tensor, name in index.items():
+        if not _is_file_name(name):
+            raise ValueError(
+                f"{path}: weight_map names {name!r} for {tensor}; allowed are names of files in "
+                "this folder, without a path."
+            )
+    names = sorted(set(index.values()))
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}, which {INDEX} names.")
+    for name in names:
+        if not _stays_inside(folder, folder / name):
+            raise ValueError(
+                f"{folder / name}, which {INDEX} names, is a link to {(folder / name).resolve()}, "
+                "out of this folder: put the file itself there."
+            )
+    return index
+
+
+def _is_file_name(name: Any) -> bool:
+    """Whether it is a name without a path, of a length that file systems know."""
+    return (
+        isinstance(name, str)
+        and name not in ("", ".", "..")
+        and not set(name) & set("/\\\0")
+        and len(name.encode("utf-8", "replace")) <= 255
+    )
+
+
+def _stays_inside(folder: Path, path: Path) -> bool:
+    """Whether a file lies in the folder, or, by a link, in the blobs of the hub's cache."""
+    folder, path = folder.resolve(), path.resolve()
+    cached = folder.parent.name == "snapshots" and path.parent == folder.parents[1] / "blobs"
+    return path.parent == folder or cached
 
 
 def _no_files(folder: Path) -> str:
@@ -76,26 +141,99 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one file.
 
     Raises:
-        ValueError: if the file is damaged or shorter than its header says.
+        ValueError: if the file is damaged or shorter than its header says, or if the header lies:
+            the bytes of the tensors must follow each other without holes, and be as many as their
+            shapes and types say.
     """
+    size = path.stat().st_size
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            # The format's own limit; a damaged length would otherwise be read into memory.
-            header = json.loads(file.read(length)) if length <= 100_000_000 else None
+            if not 2 <= length <= min(HEADER_BYTES, size - 8):
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header = json.loads(file.read(length), object_pairs_hook=_no_name_twice)
+        if not isinstance(header, dict):
+            raise ValueError(f"the header is a {type(header).__name__}, not an object")
         header.pop("__metadata__", None)
-        found = {
-            name: StoredTensor(
-                path, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0]
-            )
-            for name, entry in header.items()
-        }
-        end = 8 + length + max((e["data_offsets"][1] for e in header.values()), default=0)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is not a safetensors file, or damaged.") from error
-    if path.stat().st_size < end:
-        raise ValueError(f"{path} is cut off: {path.stat().st_size} bytes of {end}.")
+        ranges = {name: _range(name, entry) for name, entry in header.items()}
+        end = _end(ranges)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not a safetensors file, or damaged: {reason(error)}."
+        ) from error
+    start = 8 + length
+    if size < start + end:
+        raise ValueError(f"{path} is cut off: {size} bytes of {start + end}.")
+    if size > start + end:
+        raise ValueError(
+            f"{path} goes on after its last tensor: {size} bytes instead of {start + end}."
+        )
+    return {
+        name: StoredTensor(path, entry["dtype"], tuple(entry["shape"]), start + ranges[name][0])
+        for name, entry in header.items()
+    }
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} is there twice")
     return found
+
+
+def _range(name: str, entry: Any) -> tuple[int, int]:
+    """Where the bytes of a tensor begin and end, checked against its shape and type."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{name} is described by {entry!r}, not by an object")
+    dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise ValueError(f"{name} has the dtype {dtype!r}, which the format does not have")
+    if not _are_counts(shape):
+        raise ValueError(f"{name} has the shape {shape!r}; whole numbers >= 0 are allowed")
+    if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise ValueError(f"{name} has the data_offsets {offsets!r}; allowed is 0 <= begin <= end")
+    needed, given = math.prod(shape) * BITS[dtype], offsets[1] - offsets[0]
+    if needed != 8 * given:
+        raise ValueError(
+            f"{name} has {given} bytes, but {dtype} of shape {shape} takes {needed / 8:.0f}"
+        )
+    return offsets[0], offsets[1]
+
+
+def _are_counts(values: Any) -> bool:
+    """Whether it is a list of whole numbers >= 0, none of them too large for a file."""
+    return isinstance(values, list) and all(
+        isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**60
+        for value in values
+    )
+
+
+def _end(ranges: Mapping[str, tuple[int, int]]) -> int:
+    """Where the last tensor ends; each must begin where the one before it ends."""
+    end = 0
+    for name, (begin, stop) in sorted(ranges.items(), key=lambda item: item[1]):
+        if begin != end:
+            what = "overlaps the tensor before it" if begin < end else "leaves a hole before it"
+            raise ValueError(f"{name} begins at byte {begin}, which {what}")
+        end = stop
+    return end
+
+
+def check_finite(name: str, path: Path, values: np.ndarray) -> None:
+    """Raises ValueError where a weight is no finite number; float32 and bfloat16 only."""
+    # All ones in the exponent: infinity or NaN. Compared as integers, which is fast in any type.
+    kind, ones = (np.uint32, 0x7F800000) if values.dtype.itemsize == 4 else (np.uint16, 0x7F80)
+    for start in range(0, len(values), STRIP):
+        strip = values[start : start + STRIP]
+        wrong = (strip.view(kind) & ones) == ones
+        if wrong.any():
+            row = start + int(np.argwhere(wrong)[0][0])
+            value = strip[tuple(np.argwhere(wrong)[0])]
+            raise ValueError(
+                f"{path}: {name} holds {float(value)} in row {row}; weights must be finite."
+            )
 
 
 def write_file(

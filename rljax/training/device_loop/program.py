@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -14,9 +15,10 @@ from rljax.models.network import Network
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, make_sampler
+from rljax.sampling.vocabulary import text_only
 from rljax.tasks.symbols.alphabet import EOS_ID, PAD_ID, VOCAB_SIZE
 from rljax.training.device_loop.data import TaskData, load_task, make_judge
-from rljax.training.run.engines import check_sampler
+from rljax.training.run.engines import check_sampler, with_text_only
 from rljax.training.run.layout import choose_layouts
 
 
@@ -51,6 +53,8 @@ class DeviceProgram:
                 f"{stage.name!r} (config.{stage.name}.network.head)."
             )
         (stage,) = choose_layouts(config, (stage,), model, mesh)
+        samplable = np.arange(model.vocab_size) < VOCAB_SIZE
+        stage = with_text_only(stage, model, samplable)
         network = Network.create(model)
         train, heldout = load_task(config)
 
@@ -68,7 +72,7 @@ class DeviceProgram:
                 ),
             )
 
-        one = TokenFilter(temperature=0.0)
+        one = text_only(TokenFilter(temperature=0.0), samplable)
         return cls(
             config=config,
             stage=stage,

@@ -62,6 +62,11 @@ class Supervised(Family):
                 f"Demonstration {longest} has {lengths[longest]} tokens with its prompt and eos, a "
                 f"row holds {stage.data['row_tokens']} (config.{stage.name}.data.row_tokens)."
             )
+        context.network.config.check_positions(
+            lengths[longest],
+            f"Demonstration {longest} with its prompt and eos",
+            "leave it out, or raise the limit (config.model.max_positions)",
+        )
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Weighted negative log-likelihood of the demonstrated tokens."""

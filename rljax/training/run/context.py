@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from rljax.config.graph import resolve_networks
+from rljax.config.lengths import check_positions
 from rljax.config.mesh import check_mesh, check_row_lengths
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
@@ -35,7 +37,8 @@ from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.stop_strings import stop_string_automaton
-from rljax.training.run.engines import check_sampler, sampling_config
+from rljax.sampling.vocabulary import samplable_ids, text_only
+from rljax.training.run.engines import check_sampler, sampling_config, with_text_only
 from rljax.training.run.layout import choose_layouts
 from rljax.training.run.models import Model, check_models, stage_networks
 from rljax.training.run.problems import GENERATED, Record, checked_problems, prompt_column
@@ -130,6 +133,8 @@ class Context:
         """A sampler with the run's settings, `config.sampler` (sampling/engine.py)."""
         stops = (*self.text_format.ends, *extra_stop_tokens)
         settings = self.config.sampler
+        if self.network.config.causal:
+            token_filter = text_only(token_filter, _samplable(self.network, self.text_format))
         config = sampling_config(
             self.network.config,
             settings,
@@ -220,6 +225,8 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         failure_reward=scoring.failure_reward,
         max_failed_share=scoring.max_failed_share,
     )
+    samplable = _samplable(network, text_format)
+    stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)
     return Context(
         config=config,
         workdir=workdir,
@@ -233,6 +240,12 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         notes=tuple(notes),
         networks=stage_networks(network, stages),
     )
+
+
+def _samplable(network: Network, text_format: TextFormat) -> np.ndarray:
+    """[V] bool, the rows of the model that may be sampled."""
+    known = text_format.tokenizer.known()
+    return samplable_ids(known, network.config.vocab_size, text_format.ends)
 
 
 def build_network(
@@ -256,6 +269,8 @@ def build_network(
     check_likelihoods(stages, model)
     check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)
     check_row_lengths(stages, mesh.shape, config.data.max_prompt_tokens)
+    longest = (config.data.max_prompt_tokens, config.evaluation.max_new_tokens)
+    check_positions(stages, model, *longest)
     network = Network.create(model)
     check_rank(network)
     check_start(Source.of(config), network)

@@ -1,14 +1,18 @@
 """Which sampler a network has: token by token, or masked diffusion where it sees both ways."""
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from rljax.config.schema import DIFFUSION, SAMPLER, Field
+from rljax.config.stage import Stage
 from rljax.models.config import ModelConfig
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.diffusion_config import DiffusionConfig
-from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.distribution import TokenFilter, token_bias
+from rljax.sampling.vocabulary import text_only
 
 # Fields of config.sampler that a network of either kind reads; `diffusion` is checked by itself.
 OF_BOTH = ("weights", "gather_weights", "mesh")
@@ -66,6 +70,24 @@ def sampling_config(
         )
     whole = {"block_tokens": max_new_tokens, "steps": max_new_tokens}
     return DiffusionConfig(**sizes, temperature=token_filter.temperature, **(whole | given))
+
+
+def with_text_only(stage: Stage, model: ModelConfig, samplable: np.ndarray) -> Stage:
+    """The stage with a filter under which its samples, and their log-probabilities, are of text.
+
+    Args:
+        stage: changed if it samples its own training data.
+        model: that it trains.
+        samplable: [V] bool (sampling/vocabulary.py).
+
+    Raises:
+        ValueError: if no token is left that may be sampled.
+    """
+    if not stage.online or not model.causal:
+        return stage
+    token_filter = text_only(stage.token_filter, samplable)
+    token_bias(token_filter, model.vocab_size)
+    return dataclasses.replace(stage, token_filter=token_filter)
 
 
 def check_sampler(model: ModelConfig, settings: ConfigDict) -> None:

@@ -326,7 +326,7 @@ def _exclude(
     """Logits with EXCLUDED for rows of the matrix without a token and for forbidden and truncated
     tokens, unless they are chosen.
     """
-    if head.token_filter.forbidden_tokens:
+    if head.token_filter.excludes:
         logits = jnp.where((_bias(head, logits.shape[-1]) > EXCLUDED) | chosen, logits, EXCLUDED)
     if threshold is not None:
         logits = jnp.where((logits >= threshold[..., None]) | chosen, logits, EXCLUDED)

@@ -12,7 +12,8 @@ import pytest
 
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network
-from rljax.models.pretrained.families import FAMILIES, config_values
+from rljax.models.pretrained.config_json import config_values
+from rljax.models.pretrained.families import FAMILIES
 from rljax.models.pretrained.names import NAMES
 from rljax.models.pretrained.save import _pieces
 from rljax.models.pretrained.tensor_files import stored_tensors, write_file

@@ -72,7 +72,7 @@ def test_padded_rows_of_the_vocabulary_are_zeros(load_case):
 def test_scaled_frequencies_are_those_of_transformers(name):
     expected = json.loads((FIXTURES / "rope.json").read_text())[name]
     values = expected["config"]
-    rope = read_rope(values)
+    rope, _ = read_rope(values, values, per_layer=False)
     found, factor = frequencies(rope["rope_base"], values["head_dim"], rope["rope_scaling"])
     np.testing.assert_allclose(found, np.array(expected["frequencies"]), rtol=2e-6)
     assert factor == pytest.approx(expected["factor"], rel=1e-6)
