@@ -20,6 +20,9 @@ GENERATED = ("reasoning_gym", "symbols")
 # Generated training problems looked at before anything compiles; files are looked at whole.
 CHECKED_PROBLEMS = 1000
 
+# Rows of a file whose ids are compared with those of the whole text.
+CHECKED_ROWS = 64
+
 
 def prompt_column(config: ConfigDict) -> str:
     """The column of problems that holds the prompt."""
@@ -30,6 +33,11 @@ def checked_count(records: Sequence[Record]) -> int:
     """How many records are checked at the start: files whole, generated problems in part."""
     generated = isinstance(records, ProblemSource)
     return min(len(records), CHECKED_PROBLEMS) if generated else len(records)
+
+
+def checks_whole(config: ConfigDict, index: int) -> bool:
+    """Whether the ids of a row are compared with those of its whole text: of the first rows."""
+    return config.checks.tokens and index < CHECKED_ROWS
 
 
 def checked_problems(
