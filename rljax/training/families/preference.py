@@ -32,6 +32,7 @@ from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs, rollout_rows
+from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import TrainState
 from rljax.training.update.token_statistics import token_arrays
 from rljax.training.update.train_step import Batch, Metrics
@@ -96,7 +97,8 @@ class Preference(Family):
         # A pair with an empty side says nothing about the other: it is not counted.
         usable = rows["mask"].any(axis=-1).reshape(-1, len(SIDES)).all(axis=1)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
-        return state, StepBatches([batch], {}, {}, tokens)
+        metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
+        return state, StepBatches([batch], metrics, {}, tokens)
 
     def first_loss(self, batch: Rows) -> float | None:
         """The loss with the reference's own log-probabilities: ln 2 for DPO, say."""

@@ -23,6 +23,7 @@ from rljax.training.run.problems import Record, checked_count, checks_whole
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.rows import Rows
+from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics
 
@@ -89,7 +90,8 @@ class Supervised(Family):
             pad_id=self.tokenizer.pad_id,
         )
         rows["weights"] = np.asarray(self.weigh(rows["mask"]), np.float32)
-        return state, StepBatches([rows], {}, {}, int(rows["mask"].sum()))
+        metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
+        return state, StepBatches([rows], metrics, {}, int(rows["mask"].sum()))
 
 
 def read_demonstrations(

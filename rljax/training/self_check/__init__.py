@@ -6,7 +6,6 @@ names the row, before the second step.
 | file | what it holds |
 | --- | --- |
 | `first_step.py` | when what is checked |
-| `sequences.py` | the rows of a batch as prompts and completions |
 | `tokens.py` | the ends of completions are learned |
 | `policies.py` | log-probabilities, sampler against trainer, ratios, losses of closed form |
 | `example.py` | one example for people: what is read, what is learned, where it ends |

@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from rljax.data.text_format import TextFormat
-from rljax.training.self_check.sequences import Sequence
+from rljax.training.update.sequences import Sequence
 
 # Kinds of tokens -> how a console shows them.
 STYLES = {"prompt": "dim", "unlearned": "yellow", "learned": "green", "end": "bold reverse green"}

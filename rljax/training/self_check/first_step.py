@@ -19,7 +19,7 @@ from rljax.training.self_check.policies import (
     check_logprobs,
     rounding,
 )
-from rljax.training.self_check.sequences import sequences
+from rljax.training.update.sequences import sequences
 from rljax.training.self_check.tokens import check_ends
 from rljax.training.step_log import mean_metrics
 from rljax.training.update.rows import Rows

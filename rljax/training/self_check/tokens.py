@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from rljax.data.text_format import TextFormat
-from rljax.training.self_check.sequences import Sequence
+from rljax.training.update.sequences import Sequence
 
 
 def check_ends(examples: Iterable[Sequence], text_format: TextFormat, *, every: bool) -> None:

@@ -1,11 +1,15 @@
 """The rows of a batch, in any layout, as sequences of tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from rljax.training.update.rows import Rows, per_sample
+
+
+# What the share of learned ends is called in the metrics.
+END_SHARE = "end_learned_share"
 
 
 class Sequence(NamedTuple):
@@ -48,3 +52,21 @@ def _of_groups(tokens: np.ndarray, segments: np.ndarray, mask: np.ndarray) -> It
                 np.concatenate([prompt, own[kept]]),
                 np.concatenate([np.zeros(len(prompt), bool), learned[kept]]),
             )
+
+
+def end_learned_share(batch: Rows, ends: Collection[int]) -> float:
+    """The share of the sequences that end with an end token which is learned.
+
+    Args:
+        batch: see `sequences`; sequences of which nothing is learned do not count.
+        ends: ids that end a completion.
+
+    Returns:
+        In [0, 1]; 1 for an empty batch.
+    """
+    found = [
+        bool(one.learned[-1]) and int(one.tokens[-1]) in ends
+        for one in sequences(batch)
+        if one.learned.any()
+    ]
+    return float(np.mean(found or [1.0]))
