@@ -215,16 +215,23 @@ def start(
         stop_tokens=model.text_format.ends,
         **{name: getattr(flags, name) for name in GENERATOR_FLAGS},
     )
-    prompts = [
-        prompt_of(
-            record,
-            model.text_format,
-            where=place_of(records, index),
-            column=flags.prompt_column,
-        ).tokens
-        for index, record in enumerate(records)
-    ]
+    prompts = prompt_tokens(records, model.text_format, flags.prompt_column)
     return generator.stream(prompts, options, seed=flags.seed)
+
+
+def prompt_tokens(
+    records: Sequence[Mapping[str, Any]], text_format: TextFormat, column: str
+) -> list[list[int]]:
+    """The ids of all prompts, texts and chats, as training reads them.
+
+    Raises:
+        ValueError: for one that cannot be read, with its line.
+    """
+    places = (place_of(records, index) for index in range(len(records)))
+    return [
+        prompt_of(record, text_format, where=where, column=column).tokens
+        for record, where in zip(records, places, strict=True)
+    ]
 
 
 def record_of(completion: Completion, *, include_stop: bool) -> dict[str, Any]:

@@ -4,8 +4,12 @@
 | --- | --- |
 | `tokenizers.py` | bytes or symbols for models trained from scratch, Hugging Face from a folder |
 | `token_bytes.py` | the bytes of a Hugging Face tokenizer's tokens |
-| `chat.py` | chat messages to prompt text |
+| `conversations.py` | conversations of any convention in the usual form |
+| `chat.py` | conversations to text: chat templates |
+| `control_tokens.py` | what becomes of control tokens spelt out in the texts of rows |
+| `text_format.py` | how rows become tokens, and tokens text: beginnings, ends, templates |
+| `rows.py` | what the columns of a row say: a prompt, an example, a pair |
 | `sources.py` | records by their index, and the endless shuffled stream over them |
-| `encode.py` | texts to padded rows: prompts to the left, completions to the right |
-| `packing.py` | several demonstrations in one row, by a plan that any step can look up |
+| `encode.py` | ids to padded rows: prompts to the left, completions to the right |
+| `packing.py` | several examples in one row, by a plan that any step can look up |
 """

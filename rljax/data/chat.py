@@ -213,17 +213,17 @@ class TokenizerTemplate:
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float = RENDER_SECONDS) -> Iterator[None]:
-    """Raises TimeoutError where what is inside takes longer; in the main thread only."""
+def time_limit() -> Iterator[None]:
+    """Raises TimeoutError after `RENDER_SECONDS`; in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(signum: int, frame: Any) -> None:
-        raise TimeoutError(f"it took longer than {seconds} s")
+        raise TimeoutError(f"it took longer than {RENDER_SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, RENDER_SECONDS)
     try:
         yield
     finally:

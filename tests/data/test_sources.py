@@ -53,10 +53,10 @@ MISFITS = [
     ({"completion": ["5", "6"]}, r"'completion' must hold a text, got \['5', '6'\] \(list\)"),
     ({"completion": None}, "'completion' must hold a text, got null"),
     ({"prompt": 2}, "'prompt' must hold a text, or a list of .*, got 2"),
-    ({"prompt": []}, "'prompt' must hold a text, or a list"),
-    ({"prompt": ["5", "6"]}, "'prompt' must hold a text, or a list"),
-    ({"prompt": [{"role": "user"}]}, "'prompt' must hold a text, or a list"),
-    ({"prompt": [{"role": "user", "content": 3}]}, "'prompt' must hold a text, or a list"),
+    ({"prompt": []}, r"'prompt' must hold a list of messages, got \[\]"),
+    ({"prompt": ["5", "6"]}, "'prompt', message 0 must be .*, got '5'"),
+    ({"prompt": [{"role": "user"}]}, "'prompt', message 0 lacks content"),
+    ({"prompt": [{"role": "user", "content": 3}]}, "'prompt', message 0 must have a text"),
     ({"reference": None}, "'reference' must hold anything but null, got null"),
 ]
 
@@ -69,7 +69,7 @@ def test_a_value_of_another_type_names_file_line_and_field(tmp_path, change, mes
     write(path, [*lines, json.dumps(FITS | change)])
     with pytest.raises(ValueError, match=f"typed.jsonl, line 4: the column {message}"):
         open_source("jsonl", path=path, **TYPED)
-    with pytest.raises(ValueError, match=rf"record 1: the column {message}.*argument 'columns'"):
+    with pytest.raises(ValueError, match=f"record 1: the column {message}"):
         open_source("memory", records=[FITS, FITS | change], **TYPED)
 
 

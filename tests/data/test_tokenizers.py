@@ -1,10 +1,10 @@
 import random
+import shutil
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from rljax.data.chat import PlainTemplate, render_chat
 from rljax.data.tokenizers import (
     ByteTokenizer,
     HFTokenizer,
@@ -35,8 +35,6 @@ def test_decode_skips_pad_bos_eos_and_survives_broken_utf8():
     ids = [tokenizer.bos_id, 104, 259, 105, tokenizer.eos_id, tokenizer.pad_id]
     assert tokenizer.decode(ids) == "h<s>i"
     assert tokenizer.decode([0xC3]) == "\ufffd"
-    with pytest.raises(ValueError, match="260 is outside"):
-        tokenizer.decode([260])
 
 
 def test_token_text_is_visible_for_every_id():
@@ -71,6 +69,7 @@ def test_a_missing_folder_says_that_nothing_is_downloaded():
 def test_without_the_extra_the_error_names_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match=r"extra 'hf': pip install.*\(config.tokenizer.path\)"):
+        (tmp_path / "tokenizer.json").write_text("{}")
         HFTokenizer(tmp_path)
 
 
@@ -103,34 +102,69 @@ def test_hf_tokenizer_from_a_local_folder(hf_folder):
         HFTokenizer(hf_folder, ("hello world",))
 
 
-def test_hf_chat_template(hf_folder):
-    tokenizer = load_tokenizer(hf_folder)
-    messages = [{"role": "user", "content": "hello world"}]
-    assert render_chat(messages, tokenizer) == "user hello world bot"
-    assert tokenizer.encode(render_chat(messages, tokenizer)) == [4, 2, 3, 5]
-    closed = render_chat(messages, tokenizer, add_generation_prompt=False)
-    assert tokenizer.encode(closed) == [4, 2, 3]
+def test_ids_with_holes_and_ids_beyond_the_tokenizer(tmp_path):
+    """The count of tokens, the largest id and the rows of a model are three numbers."""
+    marks = {mark: 10 + place for place, mark in enumerate(MARKS)}
+    vocabulary = {"<unk>": 0, "a": 3, "b": 9, **marks}
+    tokenizer = make_fast(tmp_path, vocabulary, None)
+    assert tokenizer.vocab_size == 15 and tokenizer.known().sum() == 8
+    assert [index for index, known in enumerate(tokenizer.known()) if known][:3] == [0, 3, 9]
+    for one in (tokenizer, ByteTokenizer(TAGS), load_tokenizer("symbols")):
+        unused = [-1, one.vocab_size, 10**6, *([5] if one is tokenizer else [])]
+        assert one.decode(unused) == ""
+        assert [one.token_text(index) for index in unused[:1]] == ["<unused -1>"]
+        assert len(one.token_bytes()) == one.vocab_size == len(one.known())
+    assert tokenizer.token_bytes()[5] == b"" and tokenizer.token_text(5) == "<unused 5>"
 
 
-def test_plain_template_keeps_braces_and_roles():
-    template = PlainTemplate(turn="[{role}] {content};", generation_prompt="[me] ")
-    messages = [{"role": "user", "content": "{role} {x}"}, {"role": "me", "content": "ok"}]
-    text = render_chat(messages, ByteTokenizer(), template=template)
-    assert text == "[user] {role} {x};[me] ok;[me] "
-    closed = render_chat(messages, ByteTokenizer(), template=template, add_generation_prompt=False)
-    assert text == closed + "[me] "
+DAMAGED = {
+    "no JSON": ("tokenizer.json", "{"),
+    "no model": ("tokenizer.json", "{}"),
+    "a list": ("tokenizer_config.json", "[]"),
+    "no UTF-8": ("tokenizer.json", b"\xff\xfe\x00"),
+    "code of its own": (
+        "tokenizer_config.json",
+        '{"auto_map": {"AutoTokenizer": ["x.Y", null]}, "tokenizer_class": "Y"}',
+    ),
+}
 
 
-def test_chat_errors():
-    tokenizer, messages = ByteTokenizer(), [{"role": "user", "content": "x"}]
-    with pytest.raises(ValueError, match="ByteTokenizer.*has no chat template.*tokenizer.path"):
-        render_chat(messages, tokenizer)
-    with pytest.raises(ValueError, match=r"Message 0 lacks \['content'\]; it has \['role'\]"):
-        render_chat([{"role": "user"}], tokenizer, template=PlainTemplate())
-    with pytest.raises(ValueError, match="at least one message"):
-        render_chat([], tokenizer, template=PlainTemplate())
-    with pytest.raises(ValueError, match="must contain '{content}'"):
-        render_chat(messages, tokenizer, template=PlainTemplate(turn="x"))
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_folder_is_refused_by_name(hf_folder, tmp_path, kind, monkeypatch):
+    name, content = DAMAGED[kind]
+    folder = tmp_path / "damaged"
+    shutil.copytree(hf_folder, folder)
+    if kind == "code of its own":  # never run, and nobody is asked
+        (folder / "tokenizer.json").unlink()
+        (folder / "x.py").write_text("raise SystemExit(1)")
+        monkeypatch.setattr("builtins.input", None)
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"damaged holds no usable tokenizer: .*tokenizer.path"):
+        load_tokenizer(folder)
+
+
+def test_a_folder_without_tokenizer_files(tmp_path):
+    pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ValueError, match="holds none of tokenizer.*'byte' .config.tokenizer.path"):
+        load_tokenizer(tmp_path)
+
+
+def test_text_in_the_middle_gets_no_space_of_its_own(tmp_path):
+    """Sentencepiece begins a text with a space; an answer does not begin one."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    names = ["<unk>", "</s>", "▁", "4", "▁4", "\n", "=", "▁="]
+    vocabulary = {name: index for index, name in enumerate(names)}
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [("▁", "4"), ("▁", "=")]))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>").save_pretrained(
+        tmp_path
+    )
+    tokenizer = HFTokenizer(tmp_path)
+    assert tokenizer.encode("4") == [4] and tokenizer.encode_inside("4") == [3]
+    whole = tokenizer.encode("=4")
+    assert [*tokenizer.encode("="), *tokenizer.encode_inside("4")] == whole
 
 
 def test_byte_tokenizer_bytes_are_the_decoded_text():
@@ -153,8 +187,8 @@ def make_fast(folder, vocab, decoder):
     """A tokenizer that knows these tokens; how it splits a text plays no part here."""
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")
-    names = {name: index for index, name in enumerate(vocab)}
-    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(names, unk_token=vocab[0]))
+    names = vocab if isinstance(vocab, dict) else {name: i for i, name in enumerate(vocab)}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(names, unk_token=[*vocab][0]))
     if decoder is not None:
         inner.decoder = decoder(tokenizers.decoders)
     inner.add_special_tokens(list(MARKS[:4]))

@@ -32,7 +32,7 @@ from ml_collections import ConfigDict
 def get_config(arg=''):
     return ConfigDict(dict(name='small', stages=('s',), s=dict(method='sft'),
         model=dict(layers=1, width=16, heads=2, kv_heads=2, query_key_norm='head'),
-        tokenizer=dict(chat_turn='{role}: {content}|', chat_generation_prompt='bot: '),
+        tokenizer=dict(path='byte', chat_turn='{role}: {content}|', chat_generation_prompt='bot: '),
         data=dict(tasks=(dict(name='chain_sum'),))))
 """
 
@@ -145,10 +145,9 @@ def test_chats_are_rendered_as_in_training(folder, command):
     flags = SimpleNamespace(prompt=None, prompts=chats, prompt_column="q")
     (record,) = command.read_prompts(flags)
     run = command.load_run(folder / "run/checkpoints/s", "", command.make_mesh({"data": -1}))
-    rendered = command.prepared(record["q"], run)
+    (rendered,) = command.prompt_tokens([record], run.text_format, "q")
     assert bytes(rendered) == b"user: hi|bot: "
-    assert command.prepared(record["q"], run._replace(chat_bos=True)) == [257, *rendered]
-    assert command.prepared("hi", run) == "hi" and not run.text_bos
+    assert command.prompt_tokens([{"q": "hi"}], run.text_format, "q") == [[*b"hi"]]
 
 
 def test_texts_are_printed_without_a_file(folder, command, capsys):
@@ -189,7 +188,7 @@ def test_texts_are_printed_without_a_file(folder, command, capsys):
         (["--prompt=a", "--mesh.tensor=0"], "(--mesh)"),
         (["--prompt=a", "--dtype=bfloat16"], "(--dtype)"),
         (["--prompt=a", "--cache=int4"], "argument --cache: invalid choice: 'int4'"),
-        (["--prompt="], "Prompt 0 is empty: at least one token is needed (--prompt, --prompts)."),
+        (["--prompt="], "the prompt is empty; one token is needed (--prompt_column)"),
         (["--prompt=abc", "--max_prompt_tokens=2"], "(--max_prompt_tokens)"),
         (["--prompts=nowhere.jsonl"], "No file 'nowhere.jsonl'"),
         (["--prompts={folder}/prompts.jsonl", "--prompt_column=q"], "(--prompt_column)"),

@@ -74,7 +74,7 @@ def lines_file(tmp_path):
         ("grpo", "evaluation.prompts_per_batch=4", ["4 rows", "evaluation.prompts_per_batch"]),
         ("grpo", "sampler.shrink=(3,2)", ["ascending divisors", "config.sampler.shrink"]),
         ("grpo", "grpo.sampling.forbidden_tokens=(999999,)", ["999999"]),
-        ("grpo", "data.max_prompt_tokens=3", ["problem 0 has 4 tokens", "max_prompt_tokens"]),
+        ("grpo", "data.max_prompt_tokens=3", ["line 1 has 4 tokens, at most 3", "max_prompt_tokens"]),
         ("grpo", "warmup.data.row_tokens=7", ["8 tokens", "config.warmup.data.row_tokens"]),
         ("grpo", "data.path=nowhere.jsonl", ["No file 'nowhere.jsonl'", "config.data.path"]),
         ("grpo", "data.heldout_path=no.jsonl", ["No file 'no.jsonl'", "config.data.heldout_path"]),
@@ -108,8 +108,8 @@ GOOD = {"prompt": "1+1=", "reference": "2"}
         ([GOOD, "{not json"], ["line 2 is no JSON", "config.data.path"]),
         ([GOOD, "[1, 2]"], ["line 2 is a JSON list"]),
         ([GOOD, {"prompt": "x"}], ["line 2 lacks the column 'reference'", "['prompt']"]),
-        ([GOOD, {**GOOD, "prompt": "12345678"}], ["problem 1 has 8 tokens; 1 to 6 are allowed"]),
-        ([GOOD, {**GOOD, "prompt": ""}], ["problem 1 has 0 tokens"]),
+        ([GOOD, {**GOOD, "prompt": "12345678"}], ["line 2 has 8 tokens, at most 6"]),
+        ([GOOD, {**GOOD, "prompt": ""}], ["line 2: the prompt is empty"]),
     ],
 )
 def test_data_errors(refused, lines_file, lines, messages):
@@ -121,7 +121,7 @@ def test_data_errors(refused, lines_file, lines, messages):
 def test_a_held_out_prompt_is_checked_wherever_it_stands(refused, lines_file):
     path = lines_file(*[GOOD] * 7, {**GOOD, "prompt": "1234567"})
     text = refused("reinforce", f"--config.data.heldout_path={path}")
-    assert "problem 7 has 7 tokens" in text
+    assert "data.jsonl, line 8 has 7 tokens" in text
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_held_out_prompt_is_checked_wherever_it_stands(refused, lines_file):
     [
         ({"prompt": "1+1=", "chosen": "2"}, "lacks the column 'rejected'"),
         ({"prompt": "1+1=", "chosen": "2", "rejected": "123456789"}, "has 10 tokens"),
-        ({"prompt": "1234567", "chosen": "2", "rejected": "1"}, "has 7 tokens, the budget is 6"),
+        ({"prompt": "1234567", "chosen": "2", "rejected": "1"}, "data.jsonl, line 1 has 7 tokens, at most 6"),
     ],
 )
 def test_pairs_of_a_later_stage_are_checked_at_the_start(refused, lines_file, record, message):

@@ -2,7 +2,9 @@
 
 | file | what it holds |
 | --- | --- |
-| `context.py` | what every stage shares: mesh, network, tokenizer, problems, scorer |
+| `context.py` | what every stage shares: mesh, network, text format, problems, scorer |
+| `text_format.py` | the tokenizer, chat template, beginnings and ends of a run |
+| `problems.py` | the problems of a run, opened and read before anything compiles |
 | `engines.py` | the sampler that a network has, from the settings of the run |
 | `layout.py` | the layout of a stage's rows, once model and mesh are known |
 | `start.py` | parameters that are drawn, of another run, or of a published checkpoint |

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from rljax.data.encode import encode_completions, encode_prompts
+from rljax.data.encode import pad_completions, pad_prompts
 from rljax.data.sources import open_source
 from rljax.data.tokenizers import load_tokenizer
 from rljax.tasks.symbols import TASKS, make_task
@@ -18,16 +18,16 @@ def test_records_encode_to_the_arrays_of_the_device(name):
     problems = task.generate(5, 30, "heldout")
     arguments = {"task": name, "seed": 5, "size": 30, "split": "heldout"}
     records = open_source("symbols", symbols=arguments)
-    prompts, prompt_mask = encode_prompts(
-        [record["prompt"] for record in records],
-        tokenizer,
+    prompts, prompt_mask = pad_prompts(
+        [tokenizer.encode(record["prompt"]) for record in records],
+        tokenizer.pad_id,
         max_prompt_tokens=task.prompt_tokens,
     )
     np.testing.assert_array_equal(prompts, problems.prompts)
     np.testing.assert_array_equal(prompt_mask, problems.prompt_mask)
-    solutions, solution_mask = encode_completions(
-        [record["demonstration"] for record in records],
-        tokenizer,
+    solutions, solution_mask = pad_completions(
+        [[*tokenizer.encode(record["demonstration"]), tokenizer.eos_id] for record in records],
+        tokenizer.pad_id,
         max_new_tokens=task.completion_tokens,
     )
     np.testing.assert_array_equal(solutions, problems.solutions)

@@ -67,16 +67,16 @@ def test_placeholders_let_an_untrained_policy_try_the_stage_out(pieces):
 
 
 def test_which_samples_make_a_pair():
-    """The first right and the first wrong one that ended and survive the way through text."""
+    """The first right and the first wrong one that ended, with the ids that were sampled."""
     tokenizer = ByteTokenizer()
     eos = tokenizer.eos_id
     completions = [
-        [0xFF, eos],  # no text: would become three other bytes
+        [0xFF, eos],  # no text: read again it would be three other bytes
         [ord("a")],  # did not end
         [ord("b"), eos],
         [ord("c"), eos],
     ]
-    correct = np.array([True, False, True, False, False, False, True, True])
+    correct = np.array([True, False, True, False, True, False, True, True])
     failed = np.zeros(8, bool)
     scores = Scores(correct.astype(np.float32), {"r": correct.astype(np.float32)}, failed, None)
     tokens = np.zeros((2, 4, 2), np.int32)
@@ -91,13 +91,22 @@ def test_which_samples_make_a_pair():
     )
     texts = [tokenizer.decode(ids) for ids in completions] * 2
     records = [{"id": 5}, {"id": 6}]
-    samples = Samples(records, ["p", "q"], None, None, rollouts, None, texts, 0.0)
-    expected = {"prompt": "p", "chosen": "b", "rejected": "c", "problem": 5}
-    # Of the second prompt every usable sample is right.
-    assert _pairs_of(tokenizer, samples, scores, 2) == [expected]
-    assert _pairs_of(tokenizer, samples, scores, 0) == []
+    prompts = np.array([[256, 112], [256, 113]]), np.array([[False, True], [False, True]])
+    samples = Samples(records, ["p", "q"], *prompts, rollouts, None, texts, 0.0)
+    expected = {
+        "prompt": "p",
+        "prompt_tokens": [112],
+        "chosen": "\ufffd",
+        "chosen_tokens": [0xFF, eos],
+        "rejected": "c",
+        "rejected_tokens": [ord("c"), eos],
+        "problem": 5,
+    }
+    # Of the second prompt no wrong sample ended.
+    assert _pairs_of(samples, scores, 2) == [expected]
+    assert _pairs_of(samples, scores, 0) == []
     failed[3] = True  # never scored: neither right nor wrong
-    assert _pairs_of(tokenizer, samples, scores, 2) == []
+    assert _pairs_of(samples, scores, 2) == []
 
 
 def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):

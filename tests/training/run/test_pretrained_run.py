@@ -155,7 +155,7 @@ def test_every_stop_token_of_the_checkpoint_ends_a_sample(sources, tmp_path, one
     argument += f",heldout={sources / 'heldout.jsonl'},smoke"
     config = load_config(f"{ROOT / 'configs/examples/pretrained.py'}:{argument}", SMALL)
     context = build_context(config, validate(config), tmp_path)
-    assert {context.tokenizer.eos_id, *context.stop_tokens} == {258, 259}
+    assert set(context.text_format.ends) == {258, 259}
 
 
 def test_a_checkpoint_of_other_tensors_is_refused_before_anything_is_written(
