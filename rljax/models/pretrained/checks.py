@@ -59,7 +59,7 @@ HARMLESS = frozenset(
     eoi_token_index boi_token_id eoi_token_id
     init_device init_fn init_std init_cutoff_factor precision flash_attention mask_token_id
     mlp_ratio max_position_embeddings layer_norm_with_affine attention_layer_norm_with_affine
-    rope_full_precision weight_tying vocab_size
+    rope_full_precision weight_tying vocab_size sliding_window_size
     """.split()
 )
 # Keys at which null says something; elsewhere it is as if the key were missing.
