@@ -47,7 +47,7 @@ def make_run(tmp_path, one_device):
             "def get_config(arg=''):\n"
             f"    model, tasks = {model!r}, (dict(name='chain_sum'),)\n"
             "    return ConfigDict(dict(name='small', stages=('s',), model=model,\n"
-            "        data=dict(tasks=tasks), s=dict(method='sft')))\n"
+            "        data=dict(tasks=tasks), tokenizer=dict(path='byte'), s=dict(method='sft')))\n"
         )
         config = load_config(path)
         network = Network.create(resolve_model(config.model, ByteTokenizer().vocab_size))

@@ -6,6 +6,7 @@ rope_and_windows.py  rotary positions and sliding windows in config.json
 names.py             our parameters <-> names and layouts of tensors
 checks.py            JSON files, and what their keys must hold
 tensor_files.py      the safetensors format
+files.py             what else a folder holds, and what of it an export carries
 load.py              read_config, load_params
 save.py              save_pretrained
 """

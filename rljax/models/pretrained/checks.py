@@ -41,14 +41,14 @@ KIND_NAMES = {
 # Keys that change nothing that a model computes from its weights.
 HARMLESS = frozenset(
     """
-    _name_or_path name_or_path transformers_version tokenizer_class dtype torch_dtype auto_map
+    name_or_path transformers_version tokenizer_class dtype torch_dtype auto_map
     bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id decoder_start_token_id
     initializer_range use_cache cache_implementation pretraining_tp hidden_act router_aux_loss_coef
     output_router_logits output_attentions output_hidden_states return_dict return_dict_in_generate
     label2id problem_type finetuning_task task_specific_params prefix pruned_heads torchscript
     use_bfloat16 tf_legacy_loss is_decoder is_encoder_decoder add_cross_attention
     cross_attention_hidden_size tie_encoder_decoder chunk_size_feed_forward
-    attn_implementation _attn_implementation _attn_implementation_autoset
+    attn_implementation
     unsloth_fixed unsloth_version model_name
     max_length min_length max_new_tokens min_new_tokens do_sample early_stopping num_beams
     num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty
@@ -59,7 +59,7 @@ HARMLESS = frozenset(
     eoi_token_index boi_token_id eoi_token_id
     init_device init_fn init_std init_cutoff_factor precision flash_attention mask_token_id
     mlp_ratio max_position_embeddings layer_norm_with_affine attention_layer_norm_with_affine
-    rope_full_precision weight_tying
+    rope_full_precision weight_tying vocab_size sliding_window_size
     """.split()
 )
 # Keys at which null says something; elsewhere it is as if the key were missing.
@@ -127,7 +127,11 @@ def unread_keys(given: Mapping[str, Any], known: Collection[str]) -> tuple[str, 
             "read, config.model.dtype and param_dtype say the types."
         )
     off = (None, False, 0, "", [], {})
-    odd = {k: v for k, v in given.items() if k not in known and k not in HARMLESS and v not in off}
+    odd = {
+        key: value
+        for key, value in given.items()
+        if key not in known and key not in HARMLESS and value not in off and key[:1] != "_"
+    }
     if odd:
         listed = ", ".join(f"{key}={str(value)[:40]}" for key, value in sorted(odd.items()))
         remarks.append(f"config.json has keys that this family does not read: {listed}.")

@@ -16,6 +16,7 @@ from rljax.models.network import Network, Params
 from rljax.models.pretrained.checks import read_json
 from rljax.models.pretrained.config_json import parse
 from rljax.models.pretrained.families import Family
+from rljax.models.pretrained.files import CONFIG, GENERATION
 from rljax.models.pretrained.names import NAMES, Layout, plain_name
 from rljax.models.pretrained.tensor_files import (
     DTYPES,
@@ -28,9 +29,6 @@ from rljax.models.pretrained.tensor_files import (
     stored_tensors,
 )
 from rljax.models.remarks import say_once
-
-CONFIG = "config.json"
-GENERATION = "generation_config.json"
 
 # How many wrong tensors an error names at most.
 LISTED = 20

@@ -5,7 +5,7 @@ import functools
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,24 +20,12 @@ from rljax.models.config import DTYPES, ModelConfig
 from rljax.models.network import Network, Params
 from rljax.models.pretrained.config_json import config_values, fitting_family, misfits
 from rljax.models.pretrained.families import Family
-from rljax.models.pretrained.load import CONFIG, described
+from rljax.models.pretrained.files import CONFIG, carried_files
+from rljax.models.pretrained.load import described
 from rljax.models.pretrained.names import NAMES, Layout
 from rljax.models.pretrained.tensor_files import FORMATS, INDEX, SINGLE, write_file
 
 MAX_SHARD_BYTES = 5 * 10**9
-
-# Files of a checkpoint that go with its weights: tokenizer and chat template; generation settings
-# and the code of models that transformers does not have.
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "tokenization*.py",
-    "vocab.*",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template*",
-)
-MODEL_FILES = ("generation_config.json", "*.py")
 
 # Keys of a source's config.json that ours replace under another name.
 REPLACED = ("rope_parameters", "dtype", "num_local_experts", "num_labels")
@@ -75,15 +63,16 @@ def save_pretrained(
         network: without adapters.
         params: in any sharding.
         source: a folder of the same family: its config.json is kept where this model says nothing
-            else, its tokenizer, template and generation files are copied. None: the first family
-            that has the model's options.
+            else, and what else it holds is copied (files.py). None: the first family that has the
+            model's options.
         tokenizer: a folder whose tokenizer is copied instead of the source's.
         dtype: "float32" or "bfloat16"; that of the parameters by default.
         max_shard_bytes: a file is no larger, unless a single tensor is.
         more_config: keys to add to config.json, such as eos_token_id.
 
     Raises:
-        ValueError: if the folder is not empty, there are adapters, or no family fits.
+        ValueError: if the folder is not empty, there are adapters, no family fits, or a file to be
+            carried is a link out of its folder.
     """
     folder, config = Path(folder).absolute(), network.config
     dtype = dtype or config.param_dtype
@@ -93,6 +82,7 @@ def save_pretrained(
     values |= {"torch_dtype": dtype} | (more_config or {})
     names = NAMES[family.model_type]
     files = _plan(_pieces(network, names), jnp.dtype(dtype).itemsize, max_shard_bytes)
+    carried = carried_files(source, source if tokenizer is None else Path(tokenizer))
     partial = folder.with_name(f".{folder.name}.partial")
     writes = jax.process_index() == 0  # the others take part in gathering
     if writes:
@@ -107,7 +97,7 @@ def save_pretrained(
             else:
                 collections.deque(tensors, maxlen=0)  # runs through them, keeps none
         if writes:
-            _write_rest(partial, values, files, _carried(source, tokenizer or source))
+            _write_rest(partial, values, files, carried)
             partial.rename(folder)
     except BaseException:
         if writes:
@@ -204,7 +194,7 @@ def _write_rest(
     folder: Path,
     values: dict[str, Any],
     files: dict[str, list[Piece]],
-    carried: Iterable[Path],
+    carried: Mapping[str, Path],
 ) -> None:
     """config.json, the index of several files, and what is carried along."""
     (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
@@ -214,13 +204,6 @@ def _write_rest(
         total = numbers * jnp.dtype(values["torch_dtype"]).itemsize
         index = {"metadata": {"total_size": total}, "weight_map": names}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-    for path in carried:
-        shutil.copyfile(path, folder / path.name)
-
-
-def _carried(source: Path | None, tokenizer: str | Path | None) -> Iterator[Path]:
-    """The files that are copied."""
-    for folder, patterns in ((source, MODEL_FILES), (tokenizer, TOKENIZER_FILES)):
-        if folder is not None:
-            found = {path for pattern in patterns for path in Path(folder).glob(pattern)}
-            yield from sorted(path for path in found if path.is_file())
+    for name, path in carried.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / name)

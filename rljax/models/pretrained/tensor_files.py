@@ -15,6 +15,7 @@ import numpy as np
 
 from rljax.errors import reason
 from rljax.models.pretrained.checks import read_json
+from rljax.models.pretrained.files import check_inside
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -101,11 +102,7 @@ def read_index(folder: Path) -> dict[str, str]:
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)}, which {INDEX} names.")
     for name in names:
-        if not _stays_inside(folder, folder / name):
-            raise ValueError(
-                f"{folder / name}, which {INDEX} names, is a link to {(folder / name).resolve()}, "
-                "out of this folder: put the file itself there."
-            )
+        check_inside(folder, folder / name)
     return index
 
 
@@ -117,13 +114,6 @@ def _is_file_name(name: Any) -> bool:
         and not set(name) & set("/\\\0")
         and len(name.encode("utf-8", "replace")) <= 255
     )
-
-
-def _stays_inside(folder: Path, path: Path) -> bool:
-    """Whether a file lies in the folder, or, by a link, in the blobs of the hub's cache."""
-    folder, path = folder.resolve(), path.resolve()
-    cached = folder.parent.name == "snapshots" and path.parent == folder.parents[1] / "blobs"
-    return path.parent == folder or cached
 
 
 def _no_files(folder: Path) -> str:
