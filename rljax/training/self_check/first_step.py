@@ -19,10 +19,10 @@ from rljax.training.self_check.policies import (
     check_logprobs,
     rounding,
 )
-from rljax.training.update.sequences import sequences
 from rljax.training.self_check.tokens import check_ends
 from rljax.training.step_log import mean_metrics
 from rljax.training.update.rows import Rows
+from rljax.training.update.sequences import sequences
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
 

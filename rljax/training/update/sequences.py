@@ -7,7 +7,6 @@ import numpy as np
 
 from rljax.training.update.rows import Rows, per_sample
 
-
 # What the share of learned ends is called in the metrics.
 END_SHARE = "end_learned_share"
 
