@@ -17,10 +17,20 @@ from jax.sharding import Mesh
 from rljax.models.config import LoRAConfig
 from rljax.models.lora import Leaves, combine, drop_adapters, flatten, projections, unflatten
 from rljax.models.network import Network, Params
-from rljax.models.pretrained.tensor_files import DTYPES, FORMATS, read_header, write_file
+from rljax.models.pretrained.checks import read_json
+from rljax.models.pretrained.tensor_files import (
+    DTYPES,
+    FORMATS,
+    check_finite,
+    read_header,
+    write_file,
+)
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+
+# No rank and no alpha is near it.
+LARGEST = 10**6
 
 # Our projections -> the modules of Hugging Face's decoders.
 MODULES = {
@@ -97,12 +107,7 @@ def read_adapter_config(folder: str | Path) -> LoRAConfig:
         ValueError: for another kind of adapter, or a setting that we do not have.
     """
     path = Path(folder) / CONFIG
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a JSON object, got a {type(values).__name__}.")
+    values = read_json(path)
     if values.get("peft_type") != "LORA":
         raise ValueError(f"{path}: peft_type is {values.get('peft_type')!r}; only 'LORA' is known.")
     for name, value in values.items():
@@ -110,8 +115,10 @@ def read_adapter_config(folder: str | Path) -> LoRAConfig:
             raise ValueError(f"{path}: {name}={value!r} is not supported.")
     for name, kinds in {"r": int, "lora_alpha": (int, float)}.items():
         value = values.get(name)
-        if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
-            raise ValueError(f"{path}: {name} must be a number > 0, got {value!r}.")
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= LARGEST:
+            raise ValueError(
+                f"{path}: {name} must be a number > 0, at most {LARGEST}, got {value!r}."
+            )
     modules = values.get("target_modules")
     short = [str(module).rpartition(".")[2] for module in modules] if _is_list(modules) else []
     unknown = sorted(set(short) - set(OURS))
@@ -161,6 +168,7 @@ def load_adapters(folder: str | Path, network: Network, params: Params, mesh: Me
                 for layer in range(shape.shape[0])
             ]
             value = np.stack(layers).astype(shape.dtype)
+            check_finite(f"{theirs} of {path[-1]}, by layer,", folder / WEIGHTS, value)
             adapters[(*path, leaf)] = jax.device_put(value, shardings[(*path, leaf)])
     return combine(drop_adapters(params), unflatten(adapters))
 

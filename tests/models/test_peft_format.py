@@ -211,3 +211,11 @@ def test_we_compute_their_logits_from_their_files(
     base = load_params(base_folder, network, one_device, key=jax.random.key(0))
     params = load_adapters(tmp_path, network, base, one_device)
     np.testing.assert_allclose(logits(network, params), theirs(model), atol=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [float("inf"), float("nan"), 1e300, 0, -1.0, True, "8"])
+def test_an_alpha_that_is_no_scale_is_refused(tmp_path, alpha):
+    values = {"peft_type": "LORA", "r": 2, "lora_alpha": alpha, "target_modules": ["q_proj"]}
+    (tmp_path / CONFIG).write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="lora_alpha must be a number > 0"):
+        read_adapter_config(tmp_path)

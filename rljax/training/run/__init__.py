@@ -9,6 +9,7 @@
 | `layout.py` | the layout of a stage's rows, once model and mesh are known |
 | `start.py` | parameters that are drawn, of another run, or of a published checkpoint |
 | `models.py` | the models of a stage by role: network, origin, trained or frozen |
+| `inspection.py` | what a model folder or a checkpoint would be loaded as |
 | `stages.py` | the stages as a graph: how far each is, what it starts from, what it reads |
 | `checkpoints.py` | orbax: asynchronous, keep-n and best, exact resume |
 | `workdir.py` | the files of a run, and whether a workdir belongs to a config |

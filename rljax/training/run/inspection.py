@@ -112,7 +112,7 @@ def _inspect_folder(folder: Path, found: Inspection) -> None:
     _add_texts(found, network, text_format, _said_ends(folder, found))
     found.sections["not read"] = {
         "remarks": list(remarks),
-        "files": [path.name for path in found.attempt(unread_files, folder) or ()],
+        "files": found.attempt(unread_files, folder) or [],
     }
 
 

@@ -102,11 +102,13 @@ def test_types_of_files_become_the_parameters_type(
 
 def test_tied_checkpoints_may_hold_the_output_and_buffers(load_case, changed, one_device):
     case = load_case("llama3_tied")
+    tensors = tensors_of(case.folder)
     more = {
-        "lm_head.weight": np.ones((61, 24), np.float32),
+        "lm_head.weight": tensors["model.embed_tokens.weight"],
         "model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32),
     }
-    folder = changed("llama3_tied", tensors_of(case.folder) | more)
+    folder = changed("llama3_tied", tensors | more)
+    assert read_config(folder) == case.network.config
     assert_same(load_params(folder, case.network, one_device), case.params)
 
 
@@ -225,6 +227,7 @@ def test_a_routers_bias_starts_at_zero(load_case, one_device):
          (3, 4)),
         ({"generation_config.json": {"eos_token_id": 3}}, (3,)),
         ({"generation_config.json": {}, "config.json": {"eos_token_id": 9}}, (9,)),
+        ({"generation_config.json": {"eos_token_id": []}, "config.json": {"eos_token_id": 9}}, ()),
         ({"config.json": {}}, ()),
         ({}, ()),
     ],
@@ -233,6 +236,13 @@ def test_stop_tokens(tmp_path, files, expected):
     for name, values in files.items():
         (tmp_path / name).write_text(json.dumps(values))
     assert stop_token_ids(tmp_path) == expected
+
+
+@pytest.mark.parametrize("ids", ["2", -1, [1, None], [[1]], 2**40, True, 1.5])
+def test_stop_tokens_are_ids(tmp_path, ids):
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    with pytest.raises(ValueError, match="generation_config.json: eos_token_id must be an id or"):
+        stop_token_ids(tmp_path)
 
 
 def test_what_is_a_checkpoint(tmp_path):

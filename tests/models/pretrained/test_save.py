@@ -11,6 +11,7 @@ from pretrained_cases import FIXTURES
 from rljax.models.config import LoRAConfig
 from rljax.models.network import Network
 from rljax.models.pretrained import load_params, read_config, save_pretrained
+from rljax.models.pretrained.files import unread_files
 from rljax.models.pretrained.tensor_files import stored_tensors
 
 
@@ -44,19 +45,38 @@ def test_files_of_the_source_are_carried_along(load_case, tmp_path):
     carried = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
                "special_tokens_map.json", "chat_template.jinja", "generation_config.json",
                "tokenizer.model", "modeling_own.py"}  # fmt: skip
-    for name in (*carried, "README.md", "pytorch_model.bin", "training_args.json"):
+    carried |= {"additional_chat_templates/rag.jinja", "spiece.model", "tekken.json",
+                "qwen.tiktoken", "preprocessor_config.json", "bpe.codes", "LICENSE"}  # fmt: skip
+    (source / "additional_chat_templates").mkdir()
+    left = ("README.md", "pytorch_model.bin", "training_args.json", "trainer_state.json", "x.gguf",
+            "adapter_config.json", ".gitattributes")  # fmt: skip
+    for name in (*carried, *left):
         (source / name).write_text(name)
     values = json.loads((case.folder / "config.json").read_text())
     values |= {"auto_map": {"AutoModel": "modeling_own.Own"}, "bos_token_id": 7}
     (source / "config.json").write_text(json.dumps(values))
     save_pretrained(tmp_path / "out", case.network, case.params, source=source,
                     more_config={"eos_token_id": [5, 6]})  # fmt: skip
-    assert names(tmp_path / "out") == carried | {"config.json", "model.safetensors"}
+    found = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*")}
+    written = {"config.json", "model.safetensors", "additional_chat_templates"}
+    assert found == carried | written
+    assert unread_files(source) == sorted(left)
     assert (tmp_path / "out" / "merges.txt").read_text() == "merges.txt"
     written = json.loads((tmp_path / "out" / "config.json").read_text())
     assert written["auto_map"] == values["auto_map"] and written["bos_token_id"] == 7
     assert written["eos_token_id"] == [5, 6]
     assert written["max_position_embeddings"] == 64
+
+
+def test_a_link_out_of_the_folder_is_not_carried(load_case, tmp_path):
+    case, source = load_case("qwen2_tied"), tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text((case.folder / "config.json").read_text())
+    (tmp_path / "secret").write_text("secret")
+    (source / "vocab.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match="vocab.json is a link to .*secret, out of its folder"):
+        save_pretrained(tmp_path / "out", case.network, case.params, source=source)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_tokenizer_may_be_another_than_the_sources(load_case, tmp_path):
