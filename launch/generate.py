@@ -29,9 +29,11 @@ import jax
 from jax.sharding import Mesh
 
 from rljax.config.runs import find_step, recorded_network, run_config
-from rljax.data.chat import PlainTemplate, render_chat
-from rljax.data.sources import open_source
-from rljax.data.tokenizers import Tokenizer, load_tokenizer
+from rljax.data.chat import make_template
+from rljax.data.rows import prompt_of
+from rljax.data.sources import open_source, place_of
+from rljax.data.text_format import TextFormat
+from rljax.data.tokenizers import load_tokenizer
 from rljax.errors import unknown_name
 from rljax.models.lora import combine
 from rljax.models.network import Network, Params
@@ -44,12 +46,10 @@ from rljax.sampling.distribution import EntropyTemperature
 from rljax.sampling.generate import Generator
 from rljax.sampling.options import SamplingOptions
 from rljax.training.run.start import Source, check_start, load_start
+from rljax.training.run.text_format import make_text_format
 
 # Flags that are arguments of `Generator`.
 GENERATOR_FLAGS = ("weights", "cache", "slots", "batch_prompts", "max_prompt_tokens")
-
-# A folder with at least one of these files has a tokenizer.
-TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.tiktoken")
 
 # What errors of the library call the flags.
 FLAGS = {
@@ -69,11 +69,7 @@ class Model(NamedTuple):
 
     network: Network
     params: Params
-    tokenizer: Tokenizer
-    stop_tokens: tuple[int, ...]  # besides the tokenizer's eos
-    text_bos: bool  # whether prompts that are text begin with bos
-    chat_bos: bool  # whether rendered chats do
-    template: PlainTemplate | None  # of chats; None: the tokenizer's
+    text_format: TextFormat
 
 
 def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
@@ -89,10 +85,6 @@ def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
             f"No {step.parents[2] / 'config.json'}: --checkpoint must lie in the folder of a run, "
             "as WORKDIR/checkpoints/STAGE[/STEP]."
         )
-    section = config["tokenizer"]
-    folders = [config["model"]["init_from"], tokenizer or section["path"]]
-    turn, opening = section["chat_turn"], section["chat_generation_prompt"]
-    loaded = load_tokenizer(folders[1], tuple(section["special_tokens"]))
     network = Network.create(recorded_network(config, step))
     if network.config.head != "language_model":
         raise ValueError(
@@ -102,18 +94,14 @@ def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
     return Model(
         network=network,
         params=_params(Source(str(step), config["seed"]), network, mesh),
-        tokenizer=loaded,
-        stop_tokens=tuple(id for folder in folders if folder for id in stop_token_ids(folder)),
-        text_bos=section["add_bos"],
-        chat_bos=section["add_bos"],
-        template=PlainTemplate(turn, opening) if turn else None,
+        text_format=make_text_format(config, tokenizer),
     )
 
 
 def load_published(
     folder: Path, tokenizer: str, dtype: str, adapters: Path | None, mesh: Mesh
 ) -> Model:
-    """A published model. Texts begin with bos where its tokenizer says so, chats as its template.
+    """A published model.
 
     Raises:
         ValueError: if the folder is no checkpoint of a causal language model, or the adapters are
@@ -124,12 +112,6 @@ def load_published(
             f"{folder} has no config.json that names a model_type: it is no Hugging Face folder "
             "(--model)"
         )
-    # Without files transformers may make an empty tokenizer of the model's family.
-    if not tokenizer and not any(next(folder.glob(name), None) for name in TOKENIZER_FILES):
-        raise ValueError(
-            f"{folder} holds none of {', '.join(TOKENIZER_FILES)}: give the folder of its "
-            "tokenizer, or byte (--tokenizer)"
-        )
     loaded = load_tokenizer(tokenizer or folder)
     lora = None if adapters is None else read_adapter_config(adapters)
     network = Network.create(read_config(folder, dtype=dtype, param_dtype=dtype, lora=lora))
@@ -139,11 +121,9 @@ def load_published(
     return Model(
         network=network,
         params=params,
-        tokenizer=loaded,
-        stop_tokens=stop_token_ids(folder),
-        text_bos=_begins_with_bos(loaded),
-        chat_bos=False,
-        template=None,
+        text_format=TextFormat(
+            loaded, template=make_template(loaded), stop_tokens=stop_token_ids(folder)
+        ),
     )
 
 
@@ -152,12 +132,6 @@ def _params(source: Source, network: Network, mesh: Mesh) -> Params:
     check_start(source, network)
     with jax.set_mesh(mesh):
         return combine(*load_start(source, network, mesh))
-
-
-def _begins_with_bos(tokenizer: Tokenizer) -> bool:
-    """Whether a Hugging Face tokenizer of itself puts bos before a text."""
-    inner = getattr(tokenizer, "inner", None)
-    return inner is not None and inner.encode("a")[:1] == [tokenizer.bos_id]
 
 
 def read_prompts(flags: argparse.Namespace) -> Sequence[Mapping[str, Any]]:
@@ -172,15 +146,6 @@ def read_prompts(flags: argparse.Namespace) -> Sequence[Mapping[str, Any]]:
         path_field="--prompts",
         columns_field="--prompt_column",
     )
-
-
-def prepared(prompt: str | Sequence[Mapping[str, str]], model: Model) -> str | list[int]:
-    """A prompt for the generator, which knows no chats."""
-    if isinstance(prompt, str):
-        return prompt
-    text = render_chat(prompt, model.tokenizer, template=model.template)
-    tokens = model.tokenizer.encode(text)
-    return [model.tokenizer.bos_id, *tokens] if model.chat_bos else tokens
 
 
 def sampling_options(flags: argparse.Namespace) -> SamplingOptions:
@@ -245,13 +210,20 @@ def start(
     generator = Generator(
         model.network,
         model.params,
-        model.tokenizer,
+        model.text_format.tokenizer,
         mesh,
-        stop_tokens=model.stop_tokens,
-        add_bos=model.text_bos,
+        stop_tokens=model.text_format.ends,
         **{name: getattr(flags, name) for name in GENERATOR_FLAGS},
     )
-    prompts = [prepared(record[flags.prompt_column], model) for record in records]
+    prompts = [
+        prompt_of(
+            record,
+            model.text_format,
+            where=place_of(records, index),
+            column=flags.prompt_column,
+        ).tokens
+        for index, record in enumerate(records)
+    ]
     return generator.stream(prompts, options, seed=flags.seed)
 
 

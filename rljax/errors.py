@@ -4,6 +4,9 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
 
+# Letters of another library's message that are shown.
+LONGEST = 400
+
 
 def unknown_name(kind: str, given: object, known: Iterable[str], field: str) -> ValueError:
     """Builds (does not raise) the error for a name that is not in a table.
@@ -42,6 +45,6 @@ def blamed(where: str, *kinds: type[BaseException], field: str) -> Iterator[None
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, in one line; its kind where it says nothing."""
+    """What an exception says, in one line of bounded length; its kind where it says nothing."""
     text = " ".join(str(error).split()).rstrip(".")
-    return text or type(error).__name__
+    return (text if len(text) <= LONGEST else f"{text[:LONGEST]} ...") or type(error).__name__

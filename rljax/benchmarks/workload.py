@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 from rljax.config.load import apply_overrides, complete
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
+from rljax.data.text_format import TextFormat
+from rljax.data.tokenizers import Tokenizer
 from rljax.models.lora import adapters_are_zero, drop_adapters
 from rljax.models.network import Params
 from rljax.parallel.mesh import make_mesh
@@ -69,7 +71,7 @@ class Settings:
                 raise ValueError(f"{flag} must be >= 1, got {getattr(self, field)} ({flag}).")
 
 
-class NumberTokenizer:
+class NumberTokenizer(Tokenizer):
     """Token n is the word "n". Nothing ends a text: the id of eos is outside of the vocabulary."""
 
     def __init__(self, vocab_size: int) -> None:
@@ -173,7 +175,7 @@ def surroundings(settings: Settings) -> tuple[Context, Params]:
         stages=(stage,),
         mesh=mesh,
         network=network,
-        tokenizer=NumberTokenizer(vocab_size),
+        text_format=TextFormat(NumberTokenizer(vocab_size)),
         train_problems=problems,
         heldout_problems=problems,
         scorer=Scorer([dict(reward) for reward in config.scoring.rewards], workers=0),

@@ -15,7 +15,7 @@ GYM_FIELDS = (
     "worked_share",
 )
 SYMBOL_FIELDS = ("tasks", "train_seed", "heldout_seed", "train_size")  # tasks have their own
-FILE_FIELDS = ("path", "heldout_path", "prompt_column", "reference_column")
+FILE_FIELDS = ("path", "heldout_path", "prompt_column", "reference_column", "overlong")
 
 # Kind of problems -> the fields of config.data that only some kinds read.
 KIND_FIELDS = {

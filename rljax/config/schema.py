@@ -10,6 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rljax.data.chat import CLOCK
+from rljax.data.control_tokens import RULES
 from rljax.models.config import CHOICES
 from rljax.registry import FAMILIES, field_doc, objective_fields
 
@@ -135,11 +137,30 @@ MODEL: Section = {
 }
 
 TOKENIZER: Section = {
-    "path": Field("byte", "'byte', or a local folder with Hugging Face tokenizer files"),
+    "path": Field(
+        "",
+        "'byte', or a local folder with Hugging Face tokenizer files; '': that of the model which "
+        "the run starts from, 'byte' for one from scratch",
+    ),
     "special_tokens": Field((), "tags that are one token each, e.g. ('<answer>', '</answer>')"),
-    "add_bos": Field(False, "begin every prompt with the tokenizer's bos"),
-    "chat_turn": Field("", "a chat message, e.g. '{role}: {content}\\n'; '': the tokenizer's own"),
+    "add_bos": Field(
+        None,
+        "bos begins every prompt; by default as the tokenizer says for texts, and the chat "
+        "template for conversations",
+        value_type=bool,
+    ),
+    "control_tokens": Field(
+        "token",
+        "what becomes of control tokens spelt out in texts of rows: that token (as transformers "
+        "does), the text that it looks like, or the row is refused",
+        choices=RULES,
+    ),
+    "chat_turn": Field("", "a chat message, e.g. '{role}: {content}\n'; '': the tokenizer's own"),
     "chat_generation_prompt": Field("", "with chat_turn: what precedes the model's own turn"),
+    "template_options": Field(
+        (), "variables of the chat template, e.g. (('enable_thinking', False),)"
+    ),
+    "clock": Field(CLOCK, "the date that chat templates are told, year-month-day"),
 }
 
 MESH: Section = {
@@ -226,7 +247,16 @@ DATA: Section = {
     "heldout_path": Field("", "jsonl, parquet: held-out file"),
     "prompt_column": Field("prompt", "jsonl, parquet: text, or a list of chat messages"),
     "reference_column": Field("reference", "jsonl, parquet: what the reward compares with"),
-    "max_prompt_tokens": Field(64, "P; a longer prompt is an error", minimum=1),
+    "max_prompt_tokens": Field(64, "P, tokens of a prompt at most", minimum=1),
+    "overlong": Field(
+        "refuse",
+        "problems of a file whose prompt is longer: an error, or dropped and counted",
+        choices=("refuse", "drop"),
+    ),
+    "chat": Field(
+        False, "a prompt that is text becomes the user's message, through the chat template"
+    ),
+    "system_prompt": Field("", "the first message of conversations that have no system message"),
 }
 
 SCORING: Section = {
@@ -351,6 +381,12 @@ STAGE_DATA: Section = {
     ),
     "row_tokens": Field(None, "supervised: S, tokens of a packed row", value_type=int, minimum=2),
     "packed": Field(None, "supervised: several demonstrations in a row", value_type=bool),
+    "learn": Field(
+        None,
+        "supervised: of a column messages the assistant's last message, or all of them",
+        value_type=str,
+        choices=("last", "all"),
+    ),
     "max_completion_tokens": Field(
         None, "preference, reward: T of a completion", value_type=int, minimum=1
     ),

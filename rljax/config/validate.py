@@ -11,6 +11,7 @@ from rljax.config.ranges import check_ranges
 from rljax.config.resolve import resolve_stage
 from rljax.config.schema import check_stages, schema_for
 from rljax.config.stage import Stage
+from rljax.data.chat import PlainTemplate, read_clock, template_options
 
 
 def validate(config: ConfigDict) -> tuple[Stage, ...]:
@@ -27,17 +28,17 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
 
 
 def _check_chat(tokenizer: ConfigDict) -> None:
-    turn = tokenizer.chat_turn
-    if turn and "{content}" not in turn:
-        raise ValueError(
-            f"chat_turn {turn!r} must contain '{{content}}' (config.tokenizer.chat_turn)."
-        )
-    if tokenizer.chat_generation_prompt and not turn:
+    """Raises ValueError for fields of chat templates that cannot work."""
+    if tokenizer.chat_turn:
+        PlainTemplate(tokenizer.chat_turn)
+    elif tokenizer.chat_generation_prompt:
         raise ValueError(
             f"chat_generation_prompt={tokenizer.chat_generation_prompt!r} is read only with "
             "chat_turn: a tokenizer's own template opens the turn itself "
             "(config.tokenizer.chat_generation_prompt)."
         )
+    read_clock(tokenizer.clock)
+    template_options(tokenizer.template_options)
 
 
 def resolved_dict(config: ConfigDict, stages: tuple[Stage, ...]) -> dict[str, Any]:

@@ -1,9 +1,21 @@
-"""Several (prompt, completion) examples to a row, with a plan that is addressable by step."""
+"""Several examples to a row, with a plan that is addressable by step."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+
+class Example(NamedTuple):
+    """What is learned together. Both are as long as the example.
+
+    Attributes:
+        tokens: ids; the ends of answers among them.
+        learned: True on tokens of answers, their ends included.
+    """
+
+    tokens: list[int]
+    learned: list[bool]
 
 
 class Packed(NamedTuple):
@@ -13,7 +25,8 @@ class Packed(NamedTuple):
         tokens: [R, S] i32, padding at the end of each row.
         positions: [R, S] i32, restarts at 0 with each example; 0 on padding.
         segment_ids: [R, S] i32, 1, 2, ... per example of the row; 0 on padding.
-        loss_mask: [R, S] bool, True on completion tokens (their eos included).
+        loss_mask: [R, S] bool, True on tokens that are learned; never on the first one of an
+            example, before which there is only another example.
     """
 
     tokens: np.ndarray
@@ -23,7 +36,7 @@ class Packed(NamedTuple):
 
 
 def pack_rows(
-    examples: Sequence[tuple[Sequence[int], Sequence[int]]],
+    examples: Sequence[Example],
     plan: Sequence[Sequence[int]],
     *,
     row_tokens: int,
@@ -38,7 +51,7 @@ def pack_rows(
         loss_mask   . . X . X X . .
 
     Args:
-        examples: (prompt ids, completion ids), eos already in the completion.
+        examples: all of them.
         plan: per row, the indices of its examples in order (of `PackedEpochs`).
         row_tokens: S.
         pad_id: fills the rest of a row.
@@ -53,16 +66,14 @@ def pack_rows(
     for row, members in enumerate(plan):
         start = 0
         for segment, index in enumerate(members, start=1):
-            prompt, completion = examples[index]
-            middle = start + len(prompt)
-            end = middle + len(completion)
+            example = examples[index]
+            end = start + len(example.tokens)
             if end > row_tokens:
                 raise _too_long(f"Row {row} with example {index}", end, row_tokens)
-            tokens[row, start:middle] = prompt
-            tokens[row, middle:end] = completion
+            tokens[row, start:end] = example.tokens
             positions[row, start:end] = np.arange(end - start)
             segment_ids[row, start:end] = segment
-            loss_mask[row, middle:end] = True
+            loss_mask[row, start + 1 : end] = example.learned[1:]
             start = end
     return Packed(tokens, positions, segment_ids, loss_mask)
 

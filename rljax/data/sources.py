@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rljax.errors import unknown_name
+from rljax.data.conversations import is_conversation, read_messages
+from rljax.data.text_format import check_texts
+from rljax.errors import blamed, unknown_name
 from rljax.tasks.problem import Problem
 from rljax.tasks.reasoning_gym import ReasoningGym
 from rljax.tasks.symbols.records import SymbolSet
@@ -41,7 +43,7 @@ class Layout(NamedTuple):
     Attributes:
         columns: must be there and hold anything but null.
         text_columns: must hold a text.
-        chat_columns: must hold a text or a list of {"role": text, "content": text}.
+        chat_columns: must hold a text or a conversation (data/conversations.py).
         path_field: names the file.
         columns_field: names the columns.
     """
@@ -87,7 +89,7 @@ def open_source(
         symbols: arguments of `rljax.tasks.symbols.records.SymbolSet`, another set of problems.
         columns: columns that every record must have, with anything but null in them.
         text_columns: columns that every record must have as text; need not be in `columns` too.
-        chat_columns: the same, but a list of {"role": text, "content": text} will do as well.
+        chat_columns: the same, but a conversation (data/conversations.py) will do as well.
         path_field: the config field that errors about the file name.
         columns_field: the config field that errors about columns name; by default
             config.data.prompt_column and reference_column for a file of config.data, and
@@ -121,7 +123,9 @@ def open_source(
         return ProblemSource(ReasoningGym(**gym), layout)
     if kind == "symbols":
         return ProblemSource(SymbolSet(**symbols), layout)
-    if not Path(path).is_file():
+    with blamed(repr(str(path)), OSError, ValueError, field=path_field):
+        found = Path(path).is_file()
+    if not found:
         raise ValueError(
             f"No file {str(path)!r} (from {os.getcwd()!r}); give an existing {kind} file "
             f"({path_field})."
@@ -146,14 +150,17 @@ class JsonlSource(Sequence[Record]):
     """
 
     def __init__(self, path: str | os.PathLike[str], layout: Layout = ANYTHING) -> None:
-        self.path = os.path.abspath(path)
-        self._offsets = array("Q")
+        self.path, self._name = os.path.abspath(path), str(path)
+        self._offsets, self._lines = array("Q"), array("Q")
         offset = 0
-        with open(self.path, "rb") as file:
+        with blamed(self._name, OSError, field=layout.path_field):
+            file = open(self.path, "rb")  # noqa: SIM115
+        with file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     _check_line(line, f"{path}, line {number}", layout)
                     self._offsets.append(offset)
+                    self._lines.append(number)
                 offset += len(line)
         if not self._offsets:
             raise ValueError(f"{path} holds no record ({layout.path_field}).")
@@ -167,6 +174,10 @@ class JsonlSource(Sequence[Record]):
             file.seek(offset)
             return json.loads(file.readline())
 
+    def place(self, index: int) -> str:
+        """File and line of a record."""
+        return f"{self._name}, line {self._lines[index]}"
+
 
 class ParquetSource(Sequence[Record]):
     """The rows of a Parquet file, memory-mapped. Opening checks every row of the columns needed."""
@@ -175,13 +186,11 @@ class ParquetSource(Sequence[Record]):
         import pyarrow
         import pyarrow.parquet
 
-        self.path = os.path.abspath(path)
-        try:
+        self.path, self._name = os.path.abspath(path), str(path)
+        kinds = (pyarrow.ArrowException, OSError, ValueError)
+        with blamed(f"{path} is no Parquet file", *kinds, field=layout.path_field):
             self._table = pyarrow.parquet.read_table(self.path, memory_map=True)
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise ValueError(
-                f"{path} is no Parquet file: {error} ({layout.path_field})."
-            ) from error
+            self._table.validate(full=True)
         if self._table.num_rows == 0:
             raise ValueError(f"{path} holds no record ({layout.path_field}).")
         _check_columns(self._table.column_names, str(path), layout)
@@ -194,6 +203,10 @@ class ParquetSource(Sequence[Record]):
     def __getitem__(self, index: int) -> Record:
         index = range(len(self))[index]
         return self._table.slice(index, 1).to_pylist()[0]
+
+    def place(self, index: int) -> str:
+        """File and row of a record."""
+        return f"{self._name}, row {index + 1}"
 
 
 class MemorySource(Sequence[Record]):
@@ -211,6 +224,10 @@ class MemorySource(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         return dict(self._records[index])
+
+    def place(self, index: int) -> str:
+        """Number of a record."""
+        return f"record {index}"
 
 
 class ProblemSource(Sequence[Record]):
@@ -240,8 +257,39 @@ class ProblemSource(Sequence[Record]):
             "demonstration": problem.demonstration,
         }
         record = {key: value for key, value in record.items() if value is not None}
-        _check_record(record, f"problem {problem.id} ({_task_of(problem)})", self._layout)
+        _check_record(record, self._place_of(problem), self._layout)
         return record
+
+    def place(self, index: int) -> str:
+        """Number and task of a problem."""
+        return self._place_of(self.problems[index])
+
+    @staticmethod
+    def _place_of(problem: Problem) -> str:
+        return f"problem {problem.id} ({_task_of(problem)})"
+
+
+class Part(Sequence[Record]):
+    """Some records of a source, in any order."""
+
+    def __init__(self, source: Sequence[Record], places: Sequence[int]) -> None:
+        self._source, self._places = source, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[self._places[index]]
+
+    def place(self, index: int) -> str:
+        """Where the record stands in the source."""
+        return place_of(self._source, self._places[index])
+
+
+def place_of(source: Sequence[Record], index: int) -> str:
+    """Where a record stands, for errors: file and line, file and row, or its number."""
+    place = getattr(source, "place", None)
+    return f"record {index}" if place is None else place(index)
 
 
 def stream(source: Sequence[Record], *, seed: int, shuffle: bool) -> "grain.MapDataset":
@@ -272,13 +320,13 @@ class _WithId(Sequence[Record]):
 
 
 def _check_line(line: bytes, where: str, layout: Layout) -> None:
-    try:
+    # Also of text that is no UTF-8, and of brackets nested deeper than Python counts.
+    with blamed(f"{where} is no JSON", ValueError, RecursionError, field=layout.path_field):
         record = json.loads(line)
-    except ValueError as error:  # also text that is no UTF-8
-        raise ValueError(f"{where} is no JSON: {error} ({layout.path_field}).") from error
     if not isinstance(record, dict):
         raise ValueError(
-            f"{where} is a JSON {type(record).__name__}, not an object ({layout.path_field})."
+            f"{where} is a JSON {type(record).__name__}, not an object; a JSONL file has one "
+            f"object a line ({layout.path_field})."
         )
     _check_record(record, where, layout)
 
@@ -315,31 +363,21 @@ def _check_arrow_column(
 
 
 def _check_value(value: Any, column: str, where: str, layout: Layout) -> None:
-    if column in layout.text_columns:
-        fits, wanted = isinstance(value, str), "a text"
-    elif column in layout.chat_columns:
-        fits = isinstance(value, str) or _is_chat(value)
-        wanted = "a text, or a list of {'role': text, 'content': text}"
+    place, field = f"{where}: the column {column!r}", layout.columns_field
+    if column in layout.chat_columns and is_conversation(value):
+        value = read_messages(value, place)
+    elif column in layout.text_columns or column in layout.chat_columns:
+        wanted = "a text" if column in layout.text_columns else "a text, or a list of messages"
+        _require(isinstance(value, str), value, f"{place} must hold {wanted}", field)
     else:
-        fits, wanted = value is not None, "anything but null"
+        _require(value is not None, value, f"{place} must hold anything but null", field)
+    check_texts(value, place)
+
+
+def _require(fits: bool, value: Any, what: str, field: str) -> None:
     if not fits:
         given = "null" if value is None else f"{repr(value)[:80]} ({type(value).__name__})"
-        raise ValueError(
-            f"{where}: the column {column!r} must hold {wanted}, got {given} "
-            f"({layout.columns_field})."
-        )
-
-
-def _is_chat(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(
-            isinstance(message, Mapping)
-            and all(isinstance(message.get(key), str) for key in ("role", "content"))
-            for message in value
-        )
-    )
+        raise ValueError(f"{what}, got {given} ({field}).")
 
 
 def _argument(name: str) -> str:

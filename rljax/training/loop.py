@@ -65,6 +65,8 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
             family_class(stage).check(context.of(stage.name), stage)
         evaluators = make_evaluators(context)
         claim_workdir(workdir, resolved)
+        for note in context.notes:
+            console.print(f"note: {note}", soft_wrap=True, markup=False)
         runner = Runner(context, optimizers, evaluators, console, started)
         runner.train(resolved)
     summary = summarise(workdir, stages, config.seed, runner.elapsed())

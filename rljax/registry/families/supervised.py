@@ -9,6 +9,9 @@ from rljax.registry.families.shared import (
     LIKELIHOODS,
 )
 
+# A conversation of a file may have several answers.
+_OF_FILES = Reads(data={"learn": "last"})
+
 SUPERVISED = Family(
     name="supervised",
     data="demonstrations (prompt, completion)",
@@ -21,7 +24,7 @@ SUPERVISED = Family(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
         data={"source": "problems", "path": "", "limit": 0, "row_tokens": 256, "packed": True},
     ),
-    sources={"problems": Reads(), "jsonl": Reads(), "parquet": Reads()},
+    sources={"problems": Reads(), "jsonl": _OF_FILES, "parquet": _OF_FILES},
     completion_slots=(),
     row_slots="data.row_tokens",
 )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.data.encode import encode_completions
+from rljax.data.encode import check_length, pad_completions
 from rljax.data.packing import PackedEpochs
 from rljax.training.collect.experience import Demonstrations, Experience, Policy
 from rljax.training.collect.prompts import State
@@ -22,7 +22,7 @@ def demonstrations(context: Context, stage: Stage, records: Sequence[Record]) ->
     """
     tokens, mask = encode_demonstrations(context, stage, records)
     scores = context.scorer.score(
-        context.prompt_texts(records),
+        [prompt.text for prompt in context.prompts(records)],
         demonstration_texts(stage, records),
         context.references(records),
         mask.sum(axis=1).tolist(),
@@ -38,11 +38,18 @@ def encode_demonstrations(
     Raises:
         ValueError: for a problem without one, or one longer than a completion may be.
     """
-    return encode_completions(
-        demonstration_texts(stage, records),
-        context.tokenizer,
-        max_new_tokens=stage.max_new_tokens,
-        field=f"config.{stage.name}.sampling.max_new_tokens",
+    texts, completions = demonstration_texts(stage, records), []
+    for record, prompt, text in zip(records, context.prompts(records), texts, strict=True):
+        where = f"problem {record['id']}"
+        completions.append(context.text_format.completion(prompt, text, where))
+        check_length(
+            completions[-1],
+            stage.max_new_tokens,
+            f"The demonstration of {where}",
+            f"config.{stage.name}.sampling.max_new_tokens",
+        )
+    return pad_completions(
+        completions, context.tokenizer.pad_id, max_new_tokens=stage.max_new_tokens
     )
 
 

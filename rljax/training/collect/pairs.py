@@ -4,12 +4,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rljax.config.stage import Stage
+from rljax.data.rows import SIDES
 from rljax.data.sources import open_source
-from rljax.data.tokenizers import Tokenizer
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
@@ -18,9 +19,6 @@ from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import ShuffledPrompts, State
 from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
 from rljax.training.run.context import Context, Record
-
-# Columns of a record, in the order of the sides; the first one is preferred.
-SIDES = ("chosen", "rejected")
 
 # Prompts sampled at once.
 PROMPTS_PER_BATCH = 64
@@ -85,14 +83,8 @@ class PairSource:
 
 
 def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:
-    """The file of a stage's pairs."""
-    return open_source(
-        kind,
-        path=path,
-        chat_columns=("prompt",),
-        text_columns=SIDES,
-        path_field=f"config.{stage.name}.data.path",
-    )
+    """The file of a stage's pairs; its rows are read by data/rows.py."""
+    return open_source(kind, path=path, path_field=f"config.{stage.name}.data.path")
 
 
 def pairs_file(context: Context, stage: Stage) -> Path:
@@ -108,7 +100,8 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     no pair. The file appears only when it is complete.
 
     Returns:
-        The file: columns prompt, chosen, rejected, problem.
+        The file: columns prompt, chosen, rejected, problem; and the ids of the three texts, which
+        are what is learned: text that is tokenised anew may become other tokens.
 
     Raises:
         ValueError: if no prompt gives a pair.
@@ -135,13 +128,9 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
         records = [{**context.train_problems[index], "id": index} for index in indices]
         samples = sample_texts(context, engine, weights, records, key=key, step=0)
         scores = score_texts(context, samples)
-        pairs += _pairs_of(context.tokenizer, samples, scores, min(batch, count - start))
+        pairs += _pairs_of(samples, scores, min(batch, count - start))
     if not pairs and stage.data["placeholder_pairs"]:
-        records = [context.train_problems[index] for index in range(count)]
-        pairs = [
-            {"prompt": text, "chosen": "1", "rejected": "0", "problem": index}
-            for index, text in enumerate(context.prompt_texts(records))
-        ]
+        pairs = [_placeholder(context, index) for index in range(count)]
     if not pairs:
         raise ValueError(
             f"None of {count} prompts has both a right and a wrong sample among "
@@ -154,35 +143,31 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     return path
 
 
-def _pairs_of(tokenizer: Tokenizer, samples: Samples, scores: Scores, prompts: int) -> list[dict]:
-    """At most one pair for each of the first prompts.
+def _placeholder(context: Context, index: int) -> dict[str, Any]:
+    """A pair that says nothing."""
+    (prompt,) = context.prompts([{**context.train_problems[index], "id": index}])
+    pair = {"prompt": prompt.text, "prompt_tokens": prompt.tokens, "problem": index}
+    for side, text in zip(SIDES, ("1", "0"), strict=True):
+        ids = context.text_format.completion(prompt, text, f"problem {index}")
+        pair |= {side: text, f"{side}_tokens": ids}
+    return pair
 
-    Only samples that were scored, that ended, and whose text has the very tokens that were
-    sampled: bytes that are no text, say, would become other tokens on their way through the file.
-    """
-    group = samples.samples_per_prompt
-    usable = [
-        finished and [*tokenizer.encode(text), tokenizer.eos_id] == tokens[mask].tolist()
-        for finished, text, tokens, mask in zip(
-            samples.flat("finished"),
-            samples.texts,
-            samples.flat("tokens"),
-            samples.flat("mask"),
-            strict=True,
-        )
-    ]
+
+def _pairs_of(samples: Samples, scores: Scores, prompts: int) -> list[dict[str, Any]]:
+    """At most one pair for each of the first prompts, of samples that were scored and ended."""
+    group, finished = samples.samples_per_prompt, samples.flat("finished")
+    tokens, mask = samples.flat("tokens"), samples.flat("mask")
     pairs = []
     for b, record in enumerate(samples.records[:prompts]):
-        rows = [n for n in range(b * group, (b + 1) * group) if usable[n] and not scores.failed[n]]
-        right = [n for n in rows if scores.correct[n]]
-        wrong = [n for n in rows if not scores.correct[n]]
-        if right and wrong:
-            pairs.append(
-                {
-                    "prompt": samples.prompt_texts[b],
-                    "chosen": samples.texts[right[0]],
-                    "rejected": samples.texts[wrong[0]],
-                    "problem": record["id"],
-                }
-            )
+        rows = range(b * group, (b + 1) * group)
+        usable = [n for n in rows if finished[n] and not scores.failed[n]]
+        right = [n for n in usable if scores.correct[n]]
+        wrong = [n for n in usable if not scores.correct[n]]
+        if not right or not wrong:
+            continue
+        pair = {"prompt": samples.prompt_texts[b], "problem": record["id"]}
+        pair["prompt_tokens"] = samples.prompts[b][samples.prompt_mask[b]].tolist()
+        for side, n in zip(SIDES, (right[0], wrong[0]), strict=True):
+            pair |= {side: samples.texts[n], f"{side}_tokens": tokens[n][mask[n]].tolist()}
+        pairs.append(pair)
     return pairs

@@ -231,7 +231,7 @@ def score_states(
                 state = index[call]
                 begun = written[states.row[state], : states.length[state]]
                 whole = np.concatenate([begun, rollouts.tokens[call, k, :length]])
-                texts[state * value_samples + k] = context.tokenizer.decode(whole)
+                texts[state * value_samples + k] = context.text_format.text(whole)
     sampled = time.perf_counter()
     references = context.references(samples.records)
     of_texts = np.repeat(states.prompt, value_samples)

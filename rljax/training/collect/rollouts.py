@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from rljax.data.encode import encode_prompts
+from rljax.data.encode import pad_prompts
 from rljax.models.network import Params
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
@@ -120,15 +120,8 @@ def sample_texts(
         temperature_slopes: [4] f32 (`sloped_temperature`); None: the temperature is constant.
     """
     started = time.perf_counter()
-    texts = context.prompt_texts(records)
+    texts, prompts, prompt_mask = padded_prompts(context, records)
     ids = [record["id"] for record in records]
-    prompts, prompt_mask = encode_prompts(
-        texts,
-        context.tokenizer,
-        max_prompt_tokens=context.config.data.max_prompt_tokens,
-        ids=ids,
-        add_bos=context.config.tokenizer.add_bos,
-    )
     problems = len(context.train_problems)
     noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + call * problems * len(ids)
     slopes = for_each_prompt(jax.device_get(temperature_slopes), len(ids))
@@ -137,11 +130,24 @@ def sample_texts(
     tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
     mask = rollouts.mask.reshape(tokens.shape)
     completions = [
-        context.tokenizer.decode(row[kept]) for row, kept in zip(tokens, mask, strict=True)
+        context.text_format.text(row[kept]) for row, kept in zip(tokens, mask, strict=True)
     ]
     versions = np.full(rollouts.mask.shape, version, np.int32)
     seconds = time.perf_counter() - started
     return Samples(records, texts, prompts, prompt_mask, rollouts, versions, completions, seconds)
+
+
+def padded_prompts(
+    context: Context, records: Sequence[Record]
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The prompts of problems: B texts, tokens [B, P] i32 padded on the left, mask [B, P] bool."""
+    read = context.prompts(records)
+    tokens, mask = pad_prompts(
+        [prompt.tokens for prompt in read],
+        context.tokenizer.pad_id,
+        max_prompt_tokens=context.config.data.max_prompt_tokens,
+    )
+    return [prompt.text for prompt in read], tokens, mask
 
 
 def distinct_ids(ids: Sequence[int], count: int) -> list[int]:

@@ -17,7 +17,6 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.encode import encode_prompts
 from rljax.models.network import Params
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Requests, StopReason
@@ -25,7 +24,13 @@ from rljax.training.collect.continuations import Prefixes, with_prefixes
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import PromptSource, State
 from rljax.training.collect.rewards import Reward
-from rljax.training.collect.rollouts import Samples, rollout_metrics, spread_scores, take_prompts
+from rljax.training.collect.rollouts import (
+    Samples,
+    padded_prompts,
+    rollout_metrics,
+    spread_scores,
+    take_prompts,
+)
 from rljax.training.collect.windows import (
     Slots,
     Window,
@@ -143,14 +148,7 @@ class WindowedExperience:
         started = time.perf_counter()
         context, problems = self.context, self.context.train_problems
         records = [{**problems[number], "id": number} for number in slots.prompt.tolist()]
-        texts = context.prompt_texts(records)
-        prompts, prompt_mask = encode_prompts(
-            texts,
-            context.tokenizer,
-            max_prompt_tokens=context.config.data.max_prompt_tokens,
-            ids=slots.prompt.tolist(),
-            add_bos=context.config.tokenizer.add_bos,
-        )
+        texts, prompts, prompt_mask = padded_prompts(context, records)
         # A prompt that comes again in a later epoch gets other noise.
         noise_ids = (slots.prompt + slots.visit * len(problems)).astype(np.int32)
         requests = continued_requests(
@@ -175,7 +173,7 @@ class WindowedExperience:
             rollouts=responses,
             versions=slots.version[:, None],
             texts=[
-                context.tokenizer.decode(row[kept])
+                context.text_format.text(row[kept])
                 for row, kept in zip(slots.tokens, mask, strict=True)
             ],
             seconds=time.perf_counter() - started,

@@ -39,7 +39,8 @@ from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts
 from rljax.training.collect.sources import shuffled_problems, stage_engine
 from rljax.training.families import Family, StepBatches
-from rljax.training.run.context import Context, Record, checked_count
+from rljax.training.run.context import Context
+from rljax.training.run.problems import Record, checked_count
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import model_rows
@@ -231,7 +232,8 @@ def answer_ids(context: Context, stage: Stage, record: Record) -> list[int]:
     if not text:
         return []
     end = stage.objective.values["answer_end"]
-    ids = [*context.tokenizer.encode(text + end), context.tokenizer.eos_id]
+    (prompt,) = context.prompts([record])
+    ids = [*context.tokenizer.encode_inside(text + end), prompt.end]
     budget = stage.data["max_answer_tokens"]
     if len(ids) > budget:
         raise ValueError(

@@ -30,7 +30,8 @@ from rljax.training.learner.group import step_arrays
 from rljax.training.learner.learner import Learner, running_of
 from rljax.training.learner.needs import running_statistics
 from rljax.training.learner.scoring import make_scores
-from rljax.training.run.context import Context, checked_count
+from rljax.training.run.context import Context
+from rljax.training.run.problems import checked_count
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.metrics import step_numbers
 from rljax.training.update.rows import Rows, per_sample, take_rows

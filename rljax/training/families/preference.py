@@ -12,7 +12,9 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.encode import encode_completions, encode_prompts
+from rljax.data.encode import check_length, pad_completions, pad_prompts
+from rljax.data.rows import SIDES, Pair, pair_of
+from rljax.data.sources import place_of
 from rljax.models.network import Params
 from rljax.objectives.arrays import PREFERENCE_ARRAYS
 from rljax.objectives.metrics import masked
@@ -22,9 +24,10 @@ from rljax.parallel.rules import put_rows
 from rljax.registry import Objective
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
-from rljax.training.collect.pairs import SIDES, PairSource, open_pairs
+from rljax.training.collect.pairs import PairSource, open_pairs
 from rljax.training.families import Family, StepBatches
-from rljax.training.run.context import Context, Record
+from rljax.training.run.context import Context
+from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import model_rows
@@ -65,9 +68,7 @@ class Preference(Family):
         """Encodes every pair of a file once."""
         if stage.data["source"] == "sampled_pairs":
             return
-        records = open_pairs(stage, stage.data["source"], stage.data["path"])
-        for index in range(len(records)):
-            pair_rows(context, stage, [{**records[index], "id": index}])
+        check_pairs(context, stage, open_pairs(stage, stage.data["source"], stage.data["path"]))
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/preference.py)."""
@@ -116,23 +117,44 @@ def known_fields_bound(metric: Callable, objective: Objective) -> Callable:
     return functools.partial(metric, **{name: objective.values[name] for name in fields})
 
 
+def check_pairs(context: Context, stage: Stage, records: Sequence[Record]) -> None:
+    """Encodes every pair of a file once.
+
+    Raises:
+        ValueError: for a pair that cannot be read, or does not fit.
+    """
+    for index in range(len(records)):
+        encoded_pair(context, stage, records[index], place_of(records, index))
+
+
+def encoded_pair(context: Context, stage: Stage, record: Record, where: str) -> Pair:
+    """A pair as ids.
+
+    Raises:
+        ValueError: if it cannot be read, or does not fit.
+    """
+    pair = pair_of(record, context.text_format, where=where)
+    budget, field = context.config.data.max_prompt_tokens, "config.data.max_prompt_tokens"
+    check_length(pair.prompt, budget, f"The prompt of {where}", field)
+    slots, field = stage.data["max_completion_tokens"], "data.max_completion_tokens"
+    for side, ids in zip(SIDES, pair.sides, strict=True):
+        check_length(ids, slots, f"{side} of {where}", f"config.{stage.name}.{field}")
+    return pair
+
+
 def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows:
     """Pairs as rows: chosen and rejected of a pair in one row, or in two next to each other."""
-    ids = [record["id"] for record in records]
-    prompts, prompt_mask = encode_prompts(
-        context.prompt_texts(records, column="prompt"),
-        context.tokenizer,
+    pairs = [encoded_pair(context, stage, record, f"pair {record['id']}") for record in records]
+    pad_id = context.tokenizer.pad_id
+    prompts, prompt_mask = pad_prompts(
+        [pair.prompt for pair in pairs],
+        pad_id,
         max_prompt_tokens=context.config.data.max_prompt_tokens,
-        ids=ids,
-        add_bos=context.config.tokenizer.add_bos,
     )
-    texts = [record[side] for record in records for side in SIDES]
-    completions, mask = encode_completions(
-        texts,
-        context.tokenizer,
+    completions, mask = pad_completions(
+        [ids for pair in pairs for ids in pair.sides],
+        pad_id,
         max_new_tokens=stage.data["max_completion_tokens"],
-        ids=np.repeat(ids, len(SIDES)).tolist(),
-        field=f"config.{stage.name}.data.max_completion_tokens",
     )
     shape = (len(prompts), len(SIDES), -1)
     return rollout_rows(

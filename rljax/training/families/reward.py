@@ -8,13 +8,16 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
+from rljax.data.rows import SIDES
+from rljax.data.sources import Part
 from rljax.models.network import Params
 from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.training.collect.experience import Experience
-from rljax.training.collect.pairs import SIDES, PairSource, open_pairs
+from rljax.training.collect.pairs import PairSource, open_pairs
 from rljax.training.families import Family, StepBatches
-from rljax.training.families.preference import pair_rows
-from rljax.training.run.context import Context, Record
+from rljax.training.families.preference import check_pairs, pair_rows
+from rljax.training.run.context import Context
+from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import lead_with_prompts, model_inputs
@@ -44,8 +47,7 @@ class RewardModel(Family):
     def check(context: Context, stage: Stage) -> None:
         """Encodes every pair once."""
         for records in split_pairs(stage):
-            for index in range(len(records)):
-                pair_rows(context, stage, [{**records[index], "id": index}])
+            check_pairs(context, stage, records)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/reward_models.py)."""
@@ -89,19 +91,6 @@ class RewardModel(Family):
             "reward_accuracy": float((chosen > rejected).mean()),
             "reward_margin": float((chosen - rejected).mean()),
         }
-
-
-class Part(Sequence[Record]):
-    """Some records next to each other of a source."""
-
-    def __init__(self, source: Sequence[Record], places: range) -> None:
-        self._source, self._places = source, places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> Record:
-        return self._source[self._places[index]]
 
 
 def split_pairs(stage: Stage) -> tuple[Sequence[Record], Sequence[Record]]:

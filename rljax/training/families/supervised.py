@@ -8,8 +8,9 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.packing import PackedEpochs, pack_rows
-from rljax.data.sources import open_source
+from rljax.data.packing import Example, PackedEpochs, pack_rows
+from rljax.data.rows import example_of, joined
+from rljax.data.sources import open_source, place_of
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import nll
@@ -17,14 +18,13 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience
 from rljax.training.families import Family, StepBatches
-from rljax.training.run.context import Context, checked_count
+from rljax.training.run.context import Context
+from rljax.training.run.problems import Record, checked_count
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.rows import Rows
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics
-
-Example = tuple[list[int], list[int]]  # prompt ids, completion ids with eos
 
 
 class Supervised(Family):
@@ -42,7 +42,7 @@ class Supervised(Family):
         self.weigh = jax.jit(stage.objective.part("aggregation"))
         self.examples = read_demonstrations(context, stage)
         epochs = PackedEpochs(
-            [len(prompt) + len(completion) for prompt, completion in self.examples],
+            [len(example.tokens) for example in self.examples],
             seed=context.config.seed,
             row_tokens=self.row_tokens,
             packed=stage.data["packed"],
@@ -55,7 +55,7 @@ class Supervised(Family):
         generated = stage.data["source"] == "problems"
         at_most = checked_count(context.train_problems) if generated else None
         examples = read_demonstrations(context, stage, at_most=at_most)
-        lengths = [len(prompt) + len(completion) for prompt, completion in examples]
+        lengths = [len(example.tokens) for example in examples]
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if lengths[longest] > stage.data["row_tokens"]:
             raise ValueError(
@@ -90,37 +90,36 @@ class Supervised(Family):
 def read_demonstrations(
     context: Context, stage: Stage, at_most: int | None = None
 ) -> list[Example]:
-    """Tokenises the stage's demonstrations, prompt and completion apart.
+    """Tokenises the stage's demonstrations: those of the run's problems, or the rows of a file.
 
-    From the run's problems, or from a file with the columns prompt and completion.
+    Raises:
+        ValueError: for one that cannot be read.
     """
     if stage.data["source"] == "problems":
-        records, column, prompt_column = context.train_problems, "demonstration", None
+        records = context.train_problems
     else:
-        column, prompt_column = "completion", "prompt"
         records = open_source(
             stage.data["source"],
             path=stage.data["path"] or None,
-            chat_columns=("prompt",),
-            text_columns=(column,),
             path_field=f"config.{stage.name}.data.path",
         )
     count = min(len(records), stage.data["limit"] or len(records), at_most or len(records))
-    tokenizer = context.tokenizer
-    bos = [tokenizer.bos_id] if context.config.tokenizer.add_bos else []
-    examples = []
-    for index in range(count):
-        record = records[index]
-        if column not in record:
-            raise ValueError(
-                f"Problem {index} has no worked demonstration (there are some for the tasks of "
-                "rljax/tasks/worked.py); leave its task out, or give a file of your own "
-                f"(config.data.tasks, config.{stage.name}.data.source)."
-            )
-        (prompt,) = context.prompt_texts([record], column=prompt_column)
-        completion = [*tokenizer.encode(record[column]), tokenizer.eos_id]
-        examples.append(([*bos, *tokenizer.encode(prompt)], completion))
-    return examples
+    return [_example(context, stage, records, index) for index in range(count)]
+
+
+def _example(context: Context, stage: Stage, records: Sequence[Record], index: int) -> Example:
+    record, where = records[index], place_of(records, index)
+    if stage.data["source"] != "problems":
+        learn = stage.data["learn"]
+        return example_of(record, context.text_format, where=where, learn=learn)
+    if "demonstration" not in record:
+        raise ValueError(
+            f"{where} has no worked demonstration (there are some for the tasks of "
+            "rljax/tasks/worked.py); leave its task out, or give a file of your own "
+            f"(config.data.tasks, config.{stage.name}.data.source)."
+        )
+    (prompt,) = context.prompts([{**record, "id": index}])
+    return joined(prompt, context.text_format.completion(prompt, record["demonstration"], where))
 
 
 def packed_batch(

@@ -14,9 +14,9 @@ from rljax.config.mesh import check_mesh, check_row_lengths
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
 from rljax.config.validate import plain, resolved_dict
-from rljax.data.chat import PlainTemplate, render_chat
-from rljax.data.sources import ProblemSource, open_source
-from rljax.data.tokenizers import Tokenizer, check_round_trip, load_tokenizer
+from rljax.data.rows import prompt_of
+from rljax.data.text_format import Prompt, TextFormat
+from rljax.data.tokenizers import Tokenizer, check_round_trip
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.lora import (
     check_rank,
@@ -28,7 +28,6 @@ from rljax.models.lora import (
     without_adapters,
 )
 from rljax.models.network import Network, Params
-from rljax.models.pretrained import stop_token_ids
 from rljax.parallel.mesh import make_mesh, remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
 from rljax.rewards.pool import Scorer
@@ -36,23 +35,14 @@ from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.stop_strings import stop_string_automaton
-from rljax.tasks.reasoning_gym import splits
-from rljax.tasks.symbols.records import symbol_splits
 from rljax.training.run.engines import check_sampler, sampling_config
 from rljax.training.run.layout import choose_layouts
 from rljax.training.run.models import Model, check_models, stage_networks
+from rljax.training.run.problems import GENERATED, Record, checked_problems, prompt_column
 from rljax.training.run.start import Source, check_start
+from rljax.training.run.text_format import make_text_format, settle_tokenizer, tokenizer_folder
 from rljax.training.update.likelihood import check_likelihoods
 from rljax.training.update.logprobs import Statistics, make_score
-
-Record = dict[str, Any]
-
-# Kinds of data whose problems are made, not read.
-GENERATED = ("reasoning_gym", "symbols")
-
-# Generated training problems looked at before anything compiles; files and held-out problems are
-# looked at whole.
-CHECKED_PROBLEMS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +54,20 @@ class Context:
     stages: tuple[Stage, ...]
     mesh: Mesh
     network: Network
-    tokenizer: Tokenizer
+    text_format: TextFormat
     train_problems: Sequence[Record]
     heldout_problems: Sequence[Record]
     scorer: Scorer
-    stop_tokens: tuple[int, ...] = ()  # that end a completion, besides the tokenizer's eos
+    notes: tuple[str, ...] = ()  # said once, before the first step
     frozen: Params = dataclasses.field(default_factory=dict, repr=False)  # shared by all stages
     # By stage, and of a stage by role (run/models.py).
     networks: Mapping[str, Network] = dataclasses.field(default_factory=dict, repr=False)
     models: Mapping[str, Model] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of the text format."""
+        return self.text_format.tokenizer
 
     def of(self, stage: str) -> "Context":
         """The surroundings of a stage: `network` is the one that it trains."""
@@ -94,8 +89,8 @@ class Context:
         """
         resolved = resolved_dict(self.config, self.stages)
         resolved["model"]["init_from"] = Source.of(self.config).init_from
-        if Path(self.config.tokenizer.path).is_dir():
-            resolved["tokenizer"]["path"] = str(Path(self.config.tokenizer.path).absolute())
+        if folder := tokenizer_folder(self.config):
+            resolved["tokenizer"]["path"] = str(folder.absolute())
         return resolved | {
             "mesh": dict(self.mesh.shape),
             "network": plain(dataclasses.asdict(self.network.config)),
@@ -133,7 +128,7 @@ class Context:
         stop_strings: tuple[str, ...] = (),
     ) -> Engine:
         """A sampler with the run's settings, `config.sampler` (sampling/engine.py)."""
-        stops = (self.tokenizer.eos_id, *self.stop_tokens, *extra_stop_tokens)
+        stops = (*self.text_format.ends, *extra_stop_tokens)
         settings = self.config.sampler
         config = sampling_config(
             self.network.config,
@@ -181,14 +176,17 @@ class Context:
             batch_sharding(self.mesh),
         )
 
-    def prompt_texts(self, records: Sequence[Record], column: str | None = None) -> list[str]:
-        """The prompts of records as text; lists of chat messages go through the chat template.
+    def prompts(self, records: Sequence[Record]) -> list[Prompt]:
+        """The prompts of the run's problems, as the model reads them.
 
         Args:
-            records: of the run's problems, or of a stage's own file.
-            column: where the prompt is; by default that of the problems.
+            records: problems, each with its stable "id".
         """
-        return prompt_texts(self.config, self.tokenizer, records, column)
+        column = prompt_column(self.config)
+        return [
+            prompt_of(record, self.text_format, where=f"problem {record['id']}", column=column)
+            for record in records
+        ]
 
     def references(self, records: Sequence[Record]) -> list[Any]:
         """What the rewards compare with."""
@@ -196,35 +194,6 @@ class Context:
         if self.config.data.kind in GENERATED:
             column = "reference"
         return [record[column] for record in records]
-
-
-def prompt_texts(
-    config: ConfigDict, tokenizer: Tokenizer, records: Sequence[Record], column: str | None = None
-) -> list[str]:
-    """See `Context.prompt_texts`."""
-    if column is None:
-        column = "prompt" if config.data.kind in GENERATED else config.data.prompt_column
-    turn, opening = config.tokenizer.chat_turn, config.tokenizer.chat_generation_prompt
-    template = PlainTemplate(turn, opening) if turn else None
-    prompts = [record[column] for record in records]
-    return [
-        prompt if isinstance(prompt, str) else render_chat(prompt, tokenizer, template=template)
-        for prompt in prompts
-    ]
-
-
-def check_prompts(
-    texts: Sequence[str], tokenizer: Tokenizer, config: ConfigDict, what: str = "record"
-) -> None:
-    """Raises ValueError for a prompt that is empty or longer than the budget."""
-    budget = config.data.max_prompt_tokens
-    for index, text in enumerate(texts):
-        count = len(tokenizer.encode(text)) + config.tokenizer.add_bos
-        if not 1 <= count <= budget:
-            raise ValueError(
-                f"The prompt of {what} {index} has {count} tokens; 1 to {budget} are allowed "
-                f"(config.data.max_prompt_tokens): {text[:80]!r}"
-            )
 
 
 def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) -> Context:
@@ -238,16 +207,11 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
             f"{jax.process_count()} processes: rollouts are decoded and scored by one controller "
             "so far; start a single process."
         )
+    config = settle_tokenizer(config)
     mesh = make_mesh(config.mesh.to_dict())
-    tokenizer = load_tokenizer(config.tokenizer.path, tuple(config.tokenizer.special_tokens))
-    if config.tokenizer.add_bos and tokenizer.bos_id is None:
-        raise ValueError(f"{config.tokenizer.path} has no bos token (config.tokenizer.add_bos).")
-    network, stages = build_network(config, stages, mesh, tokenizer.vocab_size)
-    train, heldout = open_problems(config)
-    heldout_count = min(len(heldout), config.data.heldout_size)
-    for problems, count in ((heldout, heldout_count), (train, checked_count(train))):
-        records = [{**problems[index], "id": index} for index in range(count)]
-        check_prompts(prompt_texts(config, tokenizer, records), tokenizer, config, "problem")
+    text_format = make_text_format(config)
+    network, stages = build_network(config, stages, mesh, text_format.tokenizer.vocab_size)
+    train, heldout, notes = checked_problems(config, text_format)
     scoring = config.scoring
     scorer = Scorer(
         [dict(reward) for reward in scoring.rewards],
@@ -256,19 +220,17 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         failure_reward=scoring.failure_reward,
         max_failed_share=scoring.max_failed_share,
     )
-    folders = [path for path in (config.model.init_from, config.tokenizer.path) if path]
-    stops = [token for folder in folders for token in stop_token_ids(folder)]
     return Context(
         config=config,
         workdir=workdir,
         stages=stages,
         mesh=mesh,
         network=network,
-        tokenizer=tokenizer,
+        text_format=text_format,
         train_problems=train,
         heldout_problems=heldout,
         scorer=scorer,
-        stop_tokens=tuple(dict.fromkeys(stops)),
+        notes=tuple(notes),
         networks=stage_networks(network, stages),
     )
 
@@ -299,48 +261,3 @@ def build_network(
     check_start(Source.of(config), network)
     check_models(network, stages, config.seed, mesh)
     return network, stages
-
-
-def checked_count(records: Sequence[Record]) -> int:
-    """How many records are checked at the start: files whole, generated problems in part."""
-    generated = isinstance(records, ProblemSource)
-    return min(len(records), CHECKED_PROBLEMS) if generated else len(records)
-
-
-def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record]]:
-    """Training and held-out problems as random-access records."""
-    data = config.data
-    if data.kind == "reasoning_gym":
-        train, heldout = splits(
-            [dict(task) for task in data.tasks],
-            train_seed=data.train_seed,
-            heldout_seed=data.heldout_seed,
-            train_size=data.train_size,
-            heldout_size=data.heldout_size,
-            prompt_pattern=data.prompt_pattern or None,
-            answer_template=data.answer_template,
-            worked_share=data.worked_share,
-        )
-        return ProblemSource(train), ProblemSource(heldout)
-    if data.kind == "symbols":
-        if len(data.tasks) != 1:
-            raise ValueError(
-                f"kind='symbols' runs one task, got {len(data.tasks)} (config.data.tasks)."
-            )
-        train, heldout = symbol_splits(
-            dict(data.tasks[0]),
-            train_seed=data.train_seed,
-            heldout_seed=data.heldout_seed,
-            train_size=data.train_size,
-            heldout_size=data.heldout_size,
-        )
-        return ProblemSource(train), ProblemSource(heldout)
-    columns = {"chat_columns": (data.prompt_column,), "columns": (data.reference_column,)}
-    train = open_source(data.kind, path=data.path or None, **columns)
-    heldout = open_source(
-        data.kind,
-        path=data.heldout_path or None,
-        path_field="config.data.heldout_path",
-        **columns,
-    )
-    return train, heldout

@@ -1,0 +1,304 @@
+"""How the rows of a data set become tokens, and how tokens become text again.
+
+One object says it for a run: training, evaluation, generation and reports all go through it.
+
+    a prompt that is text      what the tokenizer puts before a text (bos), and the text
+    a conversation             what the chat template makes of it, and nothing else
+    a completion               what comes after the prompt, up to the token that ends it
+    text of a completion       what was written before that token
+
+Prompt and completion are always tokenised apart and joined as ids, in training as in sampling: no
+merge crosses the border, so a completion's ids do not depend on how its prompt ends.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rljax.data.chat import ChatTemplate, PlainTemplate
+from rljax.data.control_tokens import ControlTokens, unmarked
+from rljax.data.conversations import Message, is_conversation, last_is_assistant, read_messages
+from rljax.data.packing import Example
+from rljax.data.tokenizers import Tokenizer
+
+PROMPTS = "config.data.prompt_column"
+
+
+class Prompt(NamedTuple):
+    """What the model goes on from.
+
+    Attributes:
+        rendered: the text before it is tokenised, with marks (data/control_tokens.py).
+        tokens: its ids, bos included where there is one.
+        end: the id that ends a completion of it.
+        messages: the conversation; None for a text.
+        options: variables of the template.
+    """
+
+    rendered: str
+    tokens: list[int]
+    end: int
+    messages: list[Message] | None = None
+    options: Mapping[str, Any] = {}
+
+    @property
+    def text(self) -> str:
+        """As the model reads it, the template's control tokens included; without the bos that a
+        tokenizer puts before a text."""
+        return unmarked(self.rendered)
+
+
+class TextFormat:
+    """Tokenizer, chat template, beginnings and ends of a run."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        template: ChatTemplate | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        add_bos: bool | None = None,
+        chat: bool = False,
+        system_prompt: str = "",
+        control_tokens: str = "token",
+        stop_tokens: Iterable[int] = (),
+    ) -> None:
+        """Makes the format.
+
+        Args:
+            tokenizer: of the model.
+            template: of conversations; None: there are none.
+            template_options: variables of the template, for all rows.
+            add_bos: whether bos begins every prompt; None: as tokenizer and template say.
+            chat: whether a prompt that is text is the user's message of a conversation.
+            system_prompt: the first message of conversations that have no system message.
+            control_tokens: what becomes of those in texts of rows (data/control_tokens.py).
+            stop_tokens: that end a completion, besides the tokenizer's eos and the template's.
+
+        Raises:
+            ValueError: for bos, or chats, without what they need.
+        """
+        if add_bos and tokenizer.bos_id is None:
+            raise ValueError("The tokenizer has no bos token (config.tokenizer.add_bos).")
+        if (chat or system_prompt) and template is None:
+            raise ValueError(_no_template(tokenizer) + " (config.data.chat).")
+        self.tokenizer, self.template = tokenizer, template
+        self.template_options = dict(template_options or {})
+        self.add_bos, self.chat, self.system_prompt = add_bos, chat, system_prompt
+        self.control_tokens = ControlTokens(tokenizer, control_tokens)
+        self.chat_end_text, self.chat_end = self._end_of_turn()
+        self.ends = tuple(dict.fromkeys((tokenizer.eos_id, *stop_tokens, self.chat_end)))
+
+    def _end_of_turn(self) -> tuple[str, int]:
+        """The control token with which the template closes the assistant's turn, or else eos."""
+        written = "" if self.template is None else self.template.end_text
+        places = {text: written.find(text) for text in self.tokenizer.control_tokens}
+        found = [text for text, place in places.items() if text and place >= 0]
+        if not found:
+            return "", self.tokenizer.eos_id
+        first = min(found, key=lambda text: (places[text], -len(text)))
+        (token,) = self.tokenizer.encode_inside(first)
+        return first, token
+
+    def prompt(
+        self,
+        value: Any,
+        *,
+        tools: Any = None,
+        options: Mapping[str, Any] | None = None,
+        where: str,
+        field: str = PROMPTS,
+    ) -> Prompt:
+        """The prompt of a row.
+
+        Args:
+            value: a text or a conversation, which the model continues: after its own message if
+                that is the last one.
+            tools: JSON schemas for the template.
+            options: the row's variables of the template, over those of the run.
+            where: file and row, for errors.
+            field: the config field or flag that errors name.
+
+        Raises:
+            ValueError: for a prompt that is empty, no text, or that the template refuses.
+        """
+        messages = self._messages(value, f"{where}: the prompt")
+        if messages is None:
+            if tools or options:
+                raise ValueError(
+                    f"{where} has tools or options of a chat template, and a prompt that is text: "
+                    f"only conversations have them (config.data.chat, {field})."
+                )
+            text = self.control_tokens.marked(checked_text(value, f"{where}: the prompt"), where)
+            before = self.tokenizer.begin if self.add_bos is None else ()
+            return self._prompt(text, before, self.tokenizer.eos_id, where, field)
+        if self.template is None:
+            raise ValueError(f"{where}: {_no_template(self.tokenizer)} ({field}).")
+        given = self.template_options | dict(options or {}) | ({"tools": tools} if tools else {})
+        given = self.control_tokens.marked(given, where)
+        text = self.template.render(messages, open_turn=True, options=given, where=where)
+        made = self._prompt(text, (), self.chat_end, where, field)
+        return made._replace(messages=messages, options=given)
+
+    def _messages(self, value: Any, where: str) -> list[Message] | None:
+        """The conversation of a prompt; None for a text."""
+        if self.chat and isinstance(value, str):
+            value = [{"role": "user", "content": value}]
+        if not is_conversation(value):
+            return None
+        messages = read_messages(value, where)
+        if self.system_prompt and messages[0]["role"] not in ("system", "developer"):
+            messages = [{"role": "system", "content": self.system_prompt}, *messages]
+        check_texts(messages, where)
+        return self.control_tokens.marked(messages, where)
+
+    def _prompt(self, text: str, before: Sequence[int], end: int, where: str, field: str) -> Prompt:
+        tokens = [*before, *self.control_tokens.encode(text, inside=False)]
+        bos = self.tokenizer.bos_id
+        if self.add_bos and tokens[:1] != [bos]:
+            tokens = [bos, *tokens]
+        # A text may itself begin with the name of bos, as a rendered conversation does.
+        if bos is not None and tokens[:2] == [bos, bos]:
+            tokens = tokens[1:]
+        if not tokens:
+            raise ValueError(f"{where}: the prompt is empty; one token is needed ({field}).")
+        return Prompt(text, tokens, end)
+
+    def completion(self, prompt: Prompt, answer: str | Message, where: str) -> list[int]:
+        """The ids of an answer, up to the one that ends it.
+
+        Of a conversation it is what the chat template writes for the assistant's message.
+
+        Args:
+            prompt: that it answers.
+            answer: a text, or the assistant's message.
+            where: file and row, for errors.
+
+        Raises:
+            ValueError: if the template writes the prompt in another way once it is answered.
+        """
+        if prompt.messages is not None and not isinstance(self.template, PlainTemplate):
+            ids = self.control_tokens.encode(self._answered(prompt, answer, where), inside=True)
+            return ids if ids[-1:] == [prompt.end] else [*ids, prompt.end]
+        if not isinstance(answer, str):
+            answer = answer.get("content")
+        text = self.control_tokens.marked(checked_text(answer, f"{where}: the completion"), where)
+        return [*self.control_tokens.encode(text, inside=True), prompt.end]
+
+    def _answered(self, prompt: Prompt, answer: str | Message, where: str) -> str:
+        """What the template writes after the prompt, up to the end of the assistant's turn."""
+        message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
+        check_texts(message, f"{where}: the completion")
+        message = self.control_tokens.marked(message, where)
+        messages = prompt.messages
+        if last_is_assistant(messages):
+            *messages, begun = messages
+            if not all(isinstance(m.get("content"), str) for m in (begun, message)):
+                raise ValueError(f"{where}: only a text can be continued ({PROMPTS}).")
+            message = {**begun, **message, "content": begun["content"] + message["content"]}
+        whole = self.template.render(
+            [*messages, message], open_turn=False, options=prompt.options, where=where
+        )
+        if not whole.startswith(prompt.rendered):
+            raise ValueError(
+                f"{where}: the chat template writes the prompt in another way once the answer is "
+                f"there: {prompt.text[-40:]!r} is not in {unmarked(whole)[-80:]!r}. Give prompt "
+                "and completion as texts (config.tokenizer.path)."
+            )
+        rest = whole[len(prompt.rendered) :]
+        place = rest.rfind(self.chat_end_text) if self.chat_end_text else -1
+        # What some templates write behind the end of a turn, no sampler ever reaches.
+        return rest if place < 0 else rest[: place + len(self.chat_end_text)]
+
+    def turns(
+        self,
+        conversation: Any,
+        *,
+        tools: Any = None,
+        options: Mapping[str, Any] | None = None,
+        where: str,
+    ) -> Example:
+        """A whole conversation, with every message of the assistant learned.
+
+        Args:
+            conversation: of the row.
+            tools: JSON schemas for the template.
+            options: the row's variables of the template.
+            where: file and row, for errors.
+
+        Raises:
+            ValueError: without an assistant's message, or for a template that writes earlier turns
+                in another way once later ones follow.
+        """
+        messages, made, shown = read_messages(conversation, where), Example([], []), ""
+        for place, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            if place == 0 or messages[place - 1]["role"] == "assistant":
+                raise ValueError(f"{where}, message {place}: the assistant answers nobody.")
+            if made.tokens and not shown:
+                raise ValueError(
+                    f"{where}: the chat template marks no end of a turn, so that several cannot be "
+                    "learned together; learn the last one alone (config.<stage>.data.learn)."
+                )
+            prompt = self.prompt(messages[:place], tools=tools, options=options, where=where)
+            if not prompt.rendered.startswith(shown):
+                raise ValueError(
+                    f"{where}, message {place}: the chat template writes earlier turns in another "
+                    "way once later ones follow, so that they cannot be learned together; learn "
+                    "the last one alone (config.<stage>.data.learn)."
+                )
+            opening = prompt.tokens
+            if shown:
+                opening = self.control_tokens.encode(prompt.rendered[len(shown) :], inside=True)
+            answer = self.completion(prompt, message, where)
+            made.tokens.extend([*opening, *answer])
+            made.learned.extend([False] * len(opening) + [True] * len(answer))
+            if prompt.messages is not None and self.chat_end_text:
+                shown = prompt.rendered + self._answered(prompt, message, where)
+        if not made.tokens:
+            raise ValueError(f"{where}: no message is the assistant's.")
+        return made
+
+    def text(self, tokens: Iterable[int]) -> str:
+        """The text of a completion, without the token that ended it."""
+        ids = [int(token) for token in tokens]
+        return self.tokenizer.decode(ids[:-1] if ids and ids[-1] in self.ends else ids)
+
+
+def checked_text(value: Any, where: str) -> str:
+    """A text that can be tokenised.
+
+    Raises:
+        ValueError: for another type, or half of a surrogate pair, which is no letter.
+    """
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{where} must be a text, got {repr(value)[:80]} ({type(value).__name__})."
+        )
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where} holds half of a surrogate pair at letter {error.start}, which is no text: "
+            f"{value[max(error.start - 20, 0) : error.start + 20]!r}."
+        ) from error
+    return value
+
+
+def check_texts(value: Any, where: str) -> None:
+    """Raises the ValueErrors of `checked_text` for the texts of nested lists and mappings."""
+    if isinstance(value, str):
+        checked_text(value, where)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            check_texts(each, where)
+    elif isinstance(value, list):
+        for each in value:
+            check_texts(each, where)
+
+
+def _no_template(tokenizer: Tokenizer) -> str:
+    return (
+        f"this tokenizer ({type(tokenizer).__name__}) has no chat template for lists of messages; "
+        "give texts, or a tokenizer that has one"
+    )

@@ -1,0 +1,118 @@
+"""The problems of a run: opened, and their prompts read, before anything compiles."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rljax.data.encode import check_length
+from rljax.data.rows import prompt_of
+from rljax.data.sources import Part, ProblemSource, open_source, place_of
+from rljax.data.text_format import TextFormat
+from rljax.tasks.reasoning_gym import splits
+from rljax.tasks.symbols.records import symbol_splits
+
+Record = dict[str, Any]
+
+# Kinds of data whose problems are made, not read.
+GENERATED = ("reasoning_gym", "symbols")
+
+# Generated training problems looked at before anything compiles; files are looked at whole.
+CHECKED_PROBLEMS = 1000
+
+
+def prompt_column(config: ConfigDict) -> str:
+    """The column of problems that holds the prompt."""
+    return "prompt" if config.data.kind in GENERATED else config.data.prompt_column
+
+
+def checked_count(records: Sequence[Record]) -> int:
+    """How many records are checked at the start: files whole, generated problems in part."""
+    generated = isinstance(records, ProblemSource)
+    return min(len(records), CHECKED_PROBLEMS) if generated else len(records)
+
+
+def checked_problems(
+    config: ConfigDict, text_format: TextFormat
+) -> tuple[Sequence[Record], Sequence[Record], list[str]]:
+    """Training problems, held-out problems, and what there is to say of them.
+
+    Raises:
+        ValueError: for a prompt that cannot be read, or one that is too long and not dropped; if
+            none is left.
+    """
+    train, heldout = open_problems(config)
+    train, of_train = _that_fit(train, checked_count(train), "training", text_format, config)
+    count = min(len(heldout), config.data.heldout_size)
+    heldout, of_heldout = _that_fit(heldout, count, "held-out", text_format, config)
+    return train, heldout, of_train + of_heldout
+
+
+def _that_fit(
+    problems: Sequence[Record],
+    count: int,
+    what: str,
+    text_format: TextFormat,
+    config: ConfigDict,
+) -> tuple[Sequence[Record], list[str]]:
+    """The source, of whose first problems those are dropped whose prompt is too long."""
+    column, budget, field = prompt_column(config), config.data.max_prompt_tokens, BUDGET
+    dropping = config.data.overlong == "drop" and not isinstance(problems, ProblemSource)
+    if not isinstance(problems, ProblemSource):
+        field += "; config.data.overlong='drop' leaves it out"
+    kept = []
+    for index in range(count):
+        where = place_of(problems, index)
+        tokens = prompt_of(problems[index], text_format, where=where, column=column).tokens
+        if not dropping:
+            check_length(tokens, budget, f"The prompt of {where}", field)
+        if len(tokens) <= budget:
+            kept.append(index)
+    if len(kept) == count:
+        return problems, []
+    said = f"{count - len(kept)} of {count} {what} prompts have more than {budget} tokens"
+    if not kept:
+        raise ValueError(f"{said}: none is left ({BUDGET}).")
+    return Part(problems, kept), [f"{said} and are left out (config.data.overlong)"]
+
+
+BUDGET = "config.data.max_prompt_tokens"
+
+
+def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record]]:
+    """Training and held-out problems as random-access records."""
+    data = config.data
+    if data.kind == "reasoning_gym":
+        train, heldout = splits(
+            [dict(task) for task in data.tasks],
+            train_seed=data.train_seed,
+            heldout_seed=data.heldout_seed,
+            train_size=data.train_size,
+            heldout_size=data.heldout_size,
+            prompt_pattern=data.prompt_pattern or None,
+            answer_template=data.answer_template,
+            worked_share=data.worked_share,
+        )
+        return ProblemSource(train), ProblemSource(heldout)
+    if data.kind == "symbols":
+        if len(data.tasks) != 1:
+            raise ValueError(
+                f"kind='symbols' runs one task, got {len(data.tasks)} (config.data.tasks)."
+            )
+        train, heldout = symbol_splits(
+            dict(data.tasks[0]),
+            train_seed=data.train_seed,
+            heldout_seed=data.heldout_seed,
+            train_size=data.train_size,
+            heldout_size=data.heldout_size,
+        )
+        return ProblemSource(train), ProblemSource(heldout)
+    columns = {"chat_columns": (data.prompt_column,), "columns": (data.reference_column,)}
+    train = open_source(data.kind, path=data.path or None, **columns)
+    heldout = open_source(
+        data.kind,
+        path=data.heldout_path or None,
+        path_field="config.data.heldout_path",
+        **columns,
+    )
+    return train, heldout
