@@ -34,7 +34,11 @@ def same(gold: Reading, answer: Reading) -> bool:
         return True
     if "spelling" in (gold.kind, answer.kind):
         return False
-    golds, answers = readings.expressions(gold), readings.expressions(answer, fall_back=True)
+    golds = readings.expressions(gold)
+    try:
+        answers = readings.expressions(answer, fall_back=True)
+    except ValueError:
+        return False
     if not golds or not answers:
         return False
     return same_values(golds, answers) or _rounded(gold, answer, golds, answers)

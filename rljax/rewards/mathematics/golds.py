@@ -1,12 +1,27 @@
 """The gold answers of a data set: read when the file is opened, or refused."""
 
 import functools
+import json
+import re
 from typing import NamedTuple
 
 from rljax.rewards.answers import box_content, last_boxed
 from rljax.rewards.mathematics import limits, readings, spelling
 from rljax.rewards.mathematics.readings import Reading
 from rljax.rewards.references import gold_texts
+
+_PLACEHOLDERS = ("nan", "null", "n/a", "#n/a", "<na>")
+_QUOTED_LIST = re.compile(r"""\s*[\[{]\s*["']""")
+_UNCLEAR = [
+    (
+        re.compile(r"\d\s*(?:\.\.\.|\\(?:l|c)?dots)\s*$"),
+        "a number that goes on; write it whole, or with \\overline{}",
+    ),
+    (
+        re.compile(r"\d\.\d{3},\d"),
+        "a point between thousands and a decimal comma; write 1000.5 or 1,000.5",
+    ),
+]
 
 
 class Gold(NamedTuple):
@@ -38,7 +53,7 @@ def read_gold(reference: object) -> Gold:
     Raises:
         ValueError: says what is wrong and what is allowed.
     """
-    golds = [_read_text(text) for text in gold_texts(reference)]
+    golds = [_read_text(text) for text in _listed(gold_texts(reference))]
     rule = golds[0].rule if len(golds) == 1 else "alternatives"
     return Gold(tuple(reading for gold in golds for reading in gold.alternatives), rule)
 
@@ -48,10 +63,12 @@ def _read_text(text: str) -> Gold:
     content, place = _answer_in(text)
     reading = readings.read(content)
     if reading is None:
-        allowed = f"1 to {limits.MAX_CHARACTERS} characters"
-        raise ValueError(f"the answer has {len(content)} characters; {allowed} are read")
+        count = len(content.strip())
+        raise ValueError(f"{count} characters; 1 to {limits.MAX_CHARACTERS} are read")
+    if reading.text.casefold() in _PLACEHOLDERS:
+        raise ValueError("it stands for a missing value")
     if reading.kind in ("expression", "spelling"):
-        _check_expression(reading)
+        reading = _checked(reading)
     return Gold((reading,), f"{reading.kind}, {place}" if place else reading.kind)
 
 
@@ -74,7 +91,12 @@ def _answer_in(text: str) -> tuple[str, str]:
     return text, ""
 
 
-def _check_expression(reading: Reading) -> None:
+def _checked(reading: Reading) -> Reading:
+    """An expression that math-verify parses, or one that is compared as it is spelled.
+
+    Raises:
+        ValueError: for what would be read as something else than is meant.
+    """
     text = reading.text
     if text.replace("\\{", "").count("{") != text.replace("\\}", "").count("}"):
         raise ValueError("its braces do not match")
@@ -82,7 +104,25 @@ def _check_expression(reading: Reading) -> None:
         raise ValueError(
             "words and mathematics in one text; write the answer alone, after ####, or in \\boxed{}"
         )
-    if reading.kind == "expression" and not readings.expressions(reading):
-        raise ValueError(
-            "math-verify cannot parse it; allowed are numbers, LaTeX expressions, words and letters"
-        )
+    for pattern, problem in _UNCLEAR:
+        if pattern.search(text):
+            raise ValueError(problem)
+    if readings.expressions(reading):
+        return reading
+    if not re.search(r"\w", text):
+        raise ValueError("it holds no number, letter or word")
+    return reading._replace(kind="spelling")
+
+
+def _listed(texts: list[str]) -> list[str]:
+    """Lists and mappings that are written as text taken apart."""
+    listed = []
+    for text in texts:
+        if not _QUOTED_LIST.match(text):
+            listed.append(text)
+            continue
+        try:
+            listed += gold_texts(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"a list as text that is no JSON ({error.msg})") from error
+    return listed

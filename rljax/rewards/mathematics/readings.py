@@ -3,6 +3,7 @@ r"""What an answer is: a number, choices, words, or an expression for the algebr
 import functools
 import logging
 import re
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from rljax.rewards.mathematics import limits, spelling, units
@@ -10,7 +11,7 @@ from rljax.rewards.mathematics.numbers import Number, read_number
 
 _LETTER = r"\(?([A-Z])\)?"
 _CHOICE = re.compile(_LETTER)
-_CHOICES = re.compile(rf"{_LETTER}(?:\s*(?:,|;|/|&|and|,\s*and)\s*{_LETTER})+")
+_CHOICES = re.compile(rf"{_LETTER}(?:\s*(?:,|;|&|and|,\s*and)\s*{_LETTER})+")
 _SEVERAL = re.compile(r"[A-H]{2,6}")
 _CHOICE_AND_TEXT = re.compile(r"(?:\(([A-Z])\)|([A-Z])[).:](?=\s))\s*\S")
 
@@ -21,7 +22,7 @@ _LONG_WORD = re.compile(r"[^\W\d_]{4,}|[^\W\d_a-zA-Zα-ωΑ-Ω]{1,}")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
 _SPEECH = frozenset(
     "is are was were has have had equals so thus hence therefore because it he she they there we"
-    " you this that answer".split()
+    " you this that answer to in at by of if for per when where with".split()
 )
 _FUNCTIONS = frozenset(
     "sqrt sinh cosh tanh arcsin arccos arctan infty infinity theta alpha beta gamma delta lambda"
@@ -30,6 +31,7 @@ _FUNCTIONS = frozenset(
 _TRAILING_TEXT = re.compile(
     r"(?:\\[,;:! ]|~|\s)*\\(?:text|mathrm|mbox|textrm)\s*\{[^{}]*\}(?:\^\{?-?\d\}?)?$"
 )
+_REMARK = re.compile(r"(?<=.)(?:\\[,;:! ]|\s)*\\text\s*\{\s*\([^{}]*\)\s*\}$")
 _TRAILING_WORDS = re.compile(r"(?<=[\d})\s])\s*([a-zA-Z]{2,}(?:\^\{?\d\}?)?)$")
 
 
@@ -57,6 +59,8 @@ class Reading(NamedTuple):
             return _shown_number(self.number)
         if self.choices:
             return ", ".join(sorted(self.choices))
+        if self.kind == "expression":
+            return " = ".join(map(str, expressions(self)[:1])) or self.text
         return self.words if self.kind == "words" else self.text
 
 
@@ -116,11 +120,14 @@ def _quiet() -> None:
 
 
 def expressions(reading: Reading, *, fall_back: bool = False) -> list[Any]:
-    """The sympy values of a reading, for math-verify's `verify`; empty if there are none.
+    """The sympy values of a reading, for math-verify's `verify`; empty if it cannot be parsed.
 
     Args:
         reading: of a tame text.
         fall_back: where the LaTeX cannot be parsed, any number in it will do.
+
+    Raises:
+        ValueError: if it can, but has no value: a division by zero.
     """
     import sympy
     from latex2sympy2_extended import NormalizationConfig
@@ -143,7 +150,9 @@ def expressions(reading: Reading, *, fall_back: bool = False) -> list[Any]:
     found = parse(
         f"\\boxed{{{reading.text}}}", targets, fallback_mode="no_fallback", parsing_timeout=None
     )
-    return [value for value in found if value not in (sympy.zoo, sympy.nan)]
+    if any(value in (sympy.zoo, sympy.nan) for value in found):
+        raise ValueError("it has no value (a division by zero)")
+    return found
 
 
 def _bare(text: str) -> str:
@@ -151,7 +160,7 @@ def _bare(text: str) -> str:
     text = spelling.plain(text)
     while True:
         inner = spelling.unwrapped(spelling.without_sentence(spelling.unwrapped(text)))
-        inner = inner.removeprefix("=").strip()
+        inner = _REMARK.sub("", inner.removeprefix("=")).strip()
         if inner == text:
             return text
         text = inner
@@ -189,11 +198,9 @@ def _without_unit(text: str) -> str:
 
 def _shown_number(number: Number) -> str:
     value = number.value
-    text = (
-        str(value.numerator) if value.denominator == 1 else f"{value.numerator}/{value.denominator}"
-    )
-    if number.places is not None and number.places <= 30:
-        text = f"{value:.{number.places}f}" if number.places else str(value)
+    text = str(value)
+    if number.places and abs(value) < 10**20:
+        text = f"{Decimal(value.numerator) / Decimal(value.denominator):.{number.places}f}"
     sign = "%" if number.percent else ""
     unit = f" {number.unit}" if number.unit else ""
     return (f"{number.name} = " if number.name else "") + text + sign + unit

@@ -66,6 +66,8 @@ for _line in _UNITS.splitlines():
 
 CURRENCIES = ("US$", "$", "€", "£", "¥", "₹", "₩", "Rs.", "Rs", "USD", "EUR", "GBP")
 
+_LINKS = frozenset(("of", "the", "per", "a", "an"))
+
 # A capital alone is a variable more often than a unit, unless the whole text says so.
 _LONE_CAPITALS = frozenset("NJWVKA")
 
@@ -105,10 +107,10 @@ def unit_of(text: str) -> str | None:
     text = _TEXT.sub(r" \1 ", text)
     text = re.sub(r"\\[,;:! ]|~|\\quad|\\cdot|\{\}", " ", text)
     text = re.sub(r"\^\s*\\circ\s*(?=[CF]\b)", r"^\\circ", text)
-    text = _POWER.sub(r"^\1", text).strip().rstrip(".").strip()
+    text = re.sub(r"(?<!\.)\.$", "", _POWER.sub(r"^\1", text).strip()).strip()
     if text in NAMES:
         return NAMES[text]
-    words = text.split()
+    words = [word for word in text.split() if word not in _LINKS]
     if len(words) > 6 or any(word.lower() in NO_UNITS or word in SCALES for word in words):
         return None
     parts = [[_one_name(part, apart) for part in word.split("/")] for word in words]
