@@ -26,6 +26,7 @@ from rljax.rewards.reasoning_tags import (
     xml_strict_format,
 )
 from rljax.rewards.references import gold_texts
+from rljax.rewards.stacks.table import STACK_REWARDS
 from rljax.rewards.sudoku import sudoku, sudoku_cells, sudoku_valid_grid
 from rljax.rewards.symbols import symbols
 from rljax.tasks import reasoning_gym as gym
@@ -143,10 +144,15 @@ REWARDS: dict[str, Reward] = {
     "tagged_correctness": tagged_correctness,
     "math_string": math_string,
     "math_tags_format": math_tags_format,
+    **STACK_REWARDS,
 }
 
 # Imported when a worker starts, so that no sample's time pays for it.
-WARM_IMPORTS = {"reasoning_gym": "reasoning_gym", "math": "math_verify"}
+WARM_IMPORTS = {
+    "reasoning_gym": "reasoning_gym",
+    "math": "math_verify",
+    **dict.fromkeys(STACK_REWARDS, "latex2sympy2_extended"),
+}
 
 
 def find_reward(name: str) -> Reward:

@@ -24,7 +24,7 @@ def gold_texts(reference: Any) -> list[str]:
         ValueError: for anything else, and for numbers that are not finite or have lost digits.
     """
     if isinstance(reference, Mapping):
-        keys = [key for key in GOLD_KEYS if key in reference]
+        keys = [key for key in GOLD_KEYS if reference.get(key) is not None]
         if not keys:
             raise _no_gold(reference)
         return gold_texts(reference[keys[0]])

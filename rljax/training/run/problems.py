@@ -9,6 +9,8 @@ from rljax.data.encode import check_length
 from rljax.data.rows import prompt_of
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.data.text_format import TextFormat
+from rljax.rewards.compose import parse_rewards
+from rljax.rewards.golds import check_golds, counted
 from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
 
@@ -39,13 +41,24 @@ def checked_problems(
 
     Raises:
         ValueError: for a prompt that cannot be read, or one that is too long and not dropped; if
-            none is left.
+            none is left; for a gold answer that a reward cannot read.
     """
     train, heldout = open_problems(config)
     train, of_train = _that_fit(train, checked_count(train), "training", text_format, config)
     count = min(len(heldout), config.data.heldout_size)
     heldout, of_heldout = _that_fit(heldout, count, "held-out", text_format, config)
-    return train, heldout, of_train + of_heldout
+    golds = _read_golds(train, "training", config) + _read_golds(heldout, "held-out", config)
+    return train, heldout, of_train + of_heldout + golds
+
+
+def _read_golds(problems: Sequence[Record], what: str, config: ConfigDict) -> list[str]:
+    """Lines that say how the gold answers of a file are read; generated ones are as they should."""
+    if config.data.kind in GENERATED:
+        return []
+    rewards = [member.name for member in parse_rewards(config.scoring.rewards)]
+    references = [record[config.data.reference_column] for record in problems]
+    counts = check_golds(rewards, references, lambda row: place_of(problems, row))
+    return counted(counts, what)
 
 
 def _that_fit(
