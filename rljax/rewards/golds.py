@@ -1,7 +1,7 @@
 """Gold answers, read when a file is opened and not when the first sample is scored.
 
-A reward may bring a reader of its gold: reader(reference) -> `ReadGold`, or ValueError that says
-what is wrong. `GOLD_READERS` lists them beside the rewards of `functions.REWARDS`.
+A reward may bring a reader of its gold. `GOLD_READERS` lists them beside the rewards of
+`functions.REWARDS`.
 """
 
 from collections import Counter
@@ -36,7 +36,16 @@ class Refused(NamedTuple):
     reason: str
 
 
-GoldReader = Callable[[Any], ReadGold]
+class GoldReader(NamedTuple):
+    """Reads the golds of a reward.
+
+    Attributes:
+        read: reference -> what is compared; raises ValueError that says what is wrong.
+        allowed: what a gold may be, for errors and tables.
+    """
+
+    read: Callable[[Any], ReadGold]
+    allowed: str
 
 
 def _mathematics(reference: Any) -> ReadGold:
@@ -70,7 +79,10 @@ def _sudoku(reference: Any) -> ReadGold:
 
 
 def _of_stack(rule: Rule) -> GoldReader:
-    return lambda reference: ReadGold(" | ".join(rule.read_golds(reference)), rule.gold_kind)
+    def read(reference: Any) -> ReadGold:
+        return ReadGold(" | ".join(rule.read_golds(reference)), rule.gold_kind)
+
+    return GoldReader(read, f"{rule.gold_kind}; a list: each is right")
 
 
 def _task(*fields: str) -> GoldReader:
@@ -78,20 +90,27 @@ def _task(*fields: str) -> GoldReader:
         task, _ = reference_fields(reference, fields, "of a task")
         return ReadGold(str(task), "problem of a task")
 
-    return read
+    return GoldReader(read, f"made by the task: {' and '.join(fields)}")
 
 
 # Rewards that are not here read no gold.
 GOLD_READERS: dict[str, GoldReader] = {
-    "math": _mathematics,
-    "exact_match": _texts,
-    "math_string": _text,
-    "tagged_correctness": _last_line,
-    "countdown": _countdown,
-    "countdown_boxed": _countdown,
-    "sudoku": _sudoku,
-    "sudoku_cells": _sudoku,
-    "sudoku_valid_grid": _sudoku,
+    "math": GoldReader(
+        _mathematics,
+        "a number, LaTeX, words or letters, alone, after ####, in \\boxed{} or after "
+        '"The answer is"; a list: each is right',
+    ),
+    "exact_match": GoldReader(_texts, "a text or a number; a list: each is right"),
+    "math_string": GoldReader(_text, "LaTeX, or a solution with its answer in a box"),
+    "tagged_correctness": GoldReader(_last_line, "a text, or a solution with #### before it"),
+    **dict.fromkeys(
+        ("countdown", "countdown_boxed"),
+        GoldReader(_countdown, '{"numbers": [...], "target": t}, or that as JSON text'),
+    ),
+    **dict.fromkeys(
+        ("sudoku", "sudoku_cells", "sudoku_valid_grid"),
+        GoldReader(_sudoku, '{"puzzle": 16 digits, "solution": 16 digits}, or that as JSON text'),
+    ),
     "reasoning_gym": _task("task", "entry"),
     "symbols": _task("task", "facts"),
     **{name: _of_stack(rule) for name, rule in RULES.items()},
@@ -100,7 +119,7 @@ GOLD_READERS: dict[str, GoldReader] = {
 
 def read_all(reward: str, references: Iterable[Any]) -> Iterator[ReadGold | Refused]:
     """The gold answers of a reward, in order; equal texts are read once."""
-    read = GOLD_READERS[reward]
+    read = GOLD_READERS[reward].read
     known: dict[str, ReadGold] = {}
     for row, reference in enumerate(references):
         if isinstance(reference, str) and reference in known:
@@ -158,7 +177,7 @@ def refusal(
     more = f"; {len(refused) - 1} more rows cannot be read" if len(refused) > 1 else ""
     return (
         f"{place(first.row)}: the reward {reward!r} cannot read the gold answer {given}: "
-        f"{first.reason}{more} ({field})."
+        f"{first.reason}; allowed: {GOLD_READERS[reward].allowed}{more} ({field})."
     )
 
 

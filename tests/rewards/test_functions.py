@@ -17,7 +17,7 @@ from rljax.rewards.functions import (
 from rljax.tasks.reasoning_gym import ReasoningGym
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "golden"
-GOLDEN = SHARED if SHARED.is_dir() else Path(__file__).parent
+GOLDEN = SHARED if SHARED.is_dir() else Path(__file__).parents[1] / "golden"
 
 MAZE = "}{" * 50 + "{" * 50
 NONSENSE = ["", " ", "1" * 10_000, "\\boxed{" + "1" * 10_000 + "}", MAZE, "\\boxed{" + MAZE]

@@ -64,7 +64,7 @@ def _read_text(text: str) -> Gold:
     reading = readings.read(content)
     if reading is None:
         count = len(content.strip())
-        raise ValueError(f"{count} characters; 1 to {limits.MAX_CHARACTERS} are read")
+        raise ValueError(f"it has {count} characters; 1 to {limits.MAX_CHARACTERS} are read")
     if reading.text.casefold() in _PLACEHOLDERS:
         raise ValueError("it stands for a missing value")
     if reading.kind in ("expression", "spelling"):
@@ -83,9 +83,7 @@ def _answer_in(text: str) -> tuple[str, str]:
             raise ValueError("the last box is not closed")
         return box_content(box), "in a box"
     if "\n" in text.strip() and "\\begin" not in text:
-        raise ValueError(
-            "a text of several lines; the answer must stand alone, after ####, or in \\boxed{}"
-        )
+        raise ValueError("a text of several lines, of which the answer cannot be told")
     if spelling.without_sentence(text) != text.strip():
         return text, "in a sentence"
     return text, ""
@@ -101,9 +99,7 @@ def _checked(reading: Reading) -> Reading:
     if text.replace("\\{", "").count("{") != text.replace("\\}", "").count("}"):
         raise ValueError("its braces do not match")
     if readings.is_sentence(text):
-        raise ValueError(
-            "words and mathematics in one text; write the answer alone, after ####, or in \\boxed{}"
-        )
+        raise ValueError("words and mathematics in one text, of which the answer cannot be told")
     for pattern, problem in _UNCLEAR:
         if pattern.search(text):
             raise ValueError(problem)
