@@ -63,7 +63,8 @@ def _number_text(number: int | float | Decimal) -> str:
     """A number as people write it: 72.0 is 72, and 0.30000000000000004 is 0.3."""
     if isinstance(number, int):
         return str(number)
-    if not math.isfinite(number):
+    finite = number.is_finite() if isinstance(number, Decimal) else math.isfinite(number)
+    if not finite:
         raise ValueError(f"A gold answer must be finite, got {number!r}.")
     if isinstance(number, float) and abs(number) >= 2**53:
         raise ValueError(

@@ -61,7 +61,9 @@ def test_math_needs_a_box_unless_told_otherwise():
     assert math("", "the answer is 7", "7", require_boxed=False) == 1.0
     assert math("", "it is 7, \\boxed{7", "7", require_boxed=False) == 0.0
     assert math("", "\\boxed{7}", {"answer": 7}) == 1.0
-    with pytest.raises(ValueError, match="gold answer must be text or a number, got None"):
+    with pytest.raises(
+        ValueError, match="gold answer must be text or a number, got {'answer': None}"
+    ):
         math("", "\\boxed{7}", {"answer": None})
 
 

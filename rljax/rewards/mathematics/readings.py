@@ -20,6 +20,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}/\d{1,2}/\d{4}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LONG_WORD = re.compile(r"[^\W\d_]{4,}|[^\W\d_a-zA-Zα-ωΑ-Ω]{1,}")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
+_ONLY_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{[^{}]*\}")
 _SPEECH = frozenset(
     "is are was were has have had equals so thus hence therefore because it he she they there we"
     " you this that answer to in at by of if for per when where with".split()
@@ -68,6 +69,7 @@ def read(text: str) -> Reading | None:
     """Reads an answer; None for an empty one and one that is too long."""
     if len(text) > limits.MAX_CHARACTERS:
         return None
+    said = bool(_ONLY_TEXT.fullmatch(spelling.plain(text).strip("$ .")))
     text = _bare(text)
     if not text:
         return None
@@ -77,7 +79,7 @@ def read(text: str) -> Reading | None:
     choices = choices_of(text)
     if choices:
         return Reading("choice", text, choices=choices, words=_words(text))
-    if _is_words(text):
+    if _is_words(text, said):
         return Reading("words", text, words=_words(text))
     text = _without_unit(spelling.without_thousands(text))
     kind = "expression" if limits.is_tame(text) else "spelling"
@@ -171,7 +173,8 @@ def _words(text: str) -> str:
     return words.replace(".", "") if _CLOCK.fullmatch(words) else words
 
 
-def _is_words(text: str) -> bool:
+def _is_words(text: str, said: bool) -> bool:
+    """True for words; `said`: all of it stood in \\text{}, so that a short word is no product."""
     spoken = spelling.words_of(text)
     if _CLOCK.fullmatch(spoken) or _DATE.fullmatch(spoken):
         return True
@@ -181,15 +184,14 @@ def _is_words(text: str) -> bool:
     long = [word for word in _LONG_WORD.findall(spoken) if word.lower() not in _FUNCTIONS]
     if re.search(r"\d", spoken):
         return bool(long) and len(words) <= 3 and not _SPEECH & {w.lower() for w in words}
-    as_text = any(len(content.strip()) > 1 for content in _TEXT.findall(text))
-    return bool(long) or (as_text and bool(words))
+    return bool(long) or (said and bool(words))
 
 
 def _without_unit(text: str) -> str:
     """An expression without the unit behind it: "2\\sqrt{3}\\text{ cm}", "\\pi/2 radians"."""
-    short = _TRAILING_TEXT.sub("", text).strip()
-    if short and short != text:
-        return short
+    said = _TRAILING_TEXT.search(text)
+    if said and text[: said.start()].strip() and units.unit_of(said[0]):
+        return text[: said.start()].strip()
     match = _TRAILING_WORDS.search(text)
     if match and re.sub(r"\^.*", "", match[1]) in units.NAMES:
         return text[: match.start()].strip() or text
