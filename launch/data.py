@@ -141,7 +141,7 @@ def print_golds(rows: Sequence[dict[str, Any]], reward: str, plan: Plan) -> bool
     print_table(
         ("row", "gold as written", f"as {reward!r} reads it", "rule"),
         [
-            (place_of(rows, i).rpartition(", ")[2], short(references[i]), short(g.shown), g.rule)
+            (place_of(rows, i).rpartition(", ")[2], short(references[i]), cut(g.shown), g.rule)
             for i, g in read[: plan.show]
         ],
     )
@@ -164,8 +164,13 @@ def counted(counts: Counter[str]) -> str:
 
 
 def short(value: Any) -> str:
-    """A value on one line, cut in its middle."""
-    text = repr(value)
+    """A value as Python writes it, cut in its middle."""
+    return cut(repr(value))
+
+
+def cut(text: str) -> str:
+    """A text on one line, cut in its middle."""
+    text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 20]} ... {text[-14:]}"
 
 
