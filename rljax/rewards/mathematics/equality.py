@@ -1,5 +1,6 @@
 """When two answers are one: exactly, or as math-verify says where nothing exact can be said."""
 
+import functools
 import re
 from fractions import Fraction
 from typing import Any
@@ -12,6 +13,10 @@ from rljax.rewards.mathematics.readings import Reading
 # with exponents of three digits still differ.
 _PRECISION = 1000
 _DIGITS = 60
+
+
+# Of a gold, which many samples are compared with.
+gold_values = functools.lru_cache(maxsize=4096)(readings.expressions)
 
 
 def same(gold: Reading, answer: Reading) -> bool:
@@ -34,7 +39,7 @@ def same(gold: Reading, answer: Reading) -> bool:
         return True
     if "spelling" in (gold.kind, answer.kind):
         return False
-    golds = readings.expressions(gold)
+    golds = gold_values(gold)
     try:
         answers = readings.expressions(answer, fall_back=True)
     except ValueError:
@@ -82,7 +87,10 @@ def _number(value: Any) -> Fraction | None:
         value = value.rhs
     if not isinstance(value, sympy.Expr) or value.free_symbols:
         return None
-    near = value.evalf(_DIGITS)
+    try:
+        near = value.evalf(_DIGITS)
+    except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError):
+        return None  # sympy knows no value of it
     if not isinstance(near, sympy.Float | sympy.Integer | sympy.Rational) or not near.is_finite:
         return None
     exact = sympy.Rational(near)

@@ -21,6 +21,10 @@ _UNCLEAR = [
         re.compile(r"\d\.\d{3},\d"),
         "a point between thousands and a decimal comma; write 1000.5 or 1,000.5",
     ),
+    (
+        re.compile(r"(?<![\d,])\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])"),
+        "groups of two digits; write 100000 or 100,000",
+    ),
 ]
 
 

@@ -5,7 +5,7 @@ import re
 MAX_CHARACTERS = 500
 MAX_POWERS = 20
 # Brackets in brackets; the parser's time grows fast with them.
-MAX_DEPTH = 20
+MAX_DEPTH = 12
 
 _HUGE = re.compile(
     r"\d{60}"  # a number of sixty digits

@@ -5,7 +5,7 @@ from typing import Any
 
 from rljax.rewards.answers import box_content, boxes, last_boxed
 from rljax.rewards.mathematics import limits, readings
-from rljax.rewards.mathematics.equality import same, same_values
+from rljax.rewards.mathematics.equality import gold_values, same, same_values
 from rljax.rewards.mathematics.golds import Gold, read_gold
 from rljax.rewards.mathematics.readings import Reading
 
@@ -65,14 +65,10 @@ def _length(gold: Reading) -> int:
         return len(gold.choices)
     if gold.kind != "expression" or not re.search(r",|;|\\pm|\bor\b|\band\b", gold.text):
         return 1
-    values = readings.expressions(gold)
-    return len(getattr(values[0], "args", ())) if _is_set(values[0]) else 1
-
-
-def _is_set(value: Any) -> bool:
     import sympy
 
-    return isinstance(value, sympy.FiniteSet)
+    value = gold_values(gold)[0]
+    return len(value.args) if isinstance(value, sympy.FiniteSet) else 1
 
 
 def _is_in(text: str, gold: Gold) -> bool:
@@ -84,7 +80,7 @@ def _is_in(text: str, gold: Gold) -> bool:
     targets = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     found = parse(text, targets, fallback_mode="no_fallback", parsing_timeout=None)
     for reading in gold.alternatives:
-        values = readings.expressions(reading)
+        values = gold_values(reading)
         if values and found and same_values(values, found):
             return True
     return False

@@ -89,6 +89,7 @@ def test_types_and_rules(reference, shown, rule):
         ("0.333...", "goes on"),
         ("3.14\\ldots", "goes on"),
         ("1.000,50", "decimal comma"),
+        ("1,00,000", "groups of two digits"),
         ("['72']", "no JSON"),
         ("?", "no number, letter or word"),
     ],
