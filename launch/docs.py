@@ -16,12 +16,14 @@ from rljax.config.markdown import field_tables
 from rljax.registry.cards import all_cards, read_sources
 from rljax.registry.markdown import family_table, method_tables
 from rljax.reporting import glossary
+from rljax.rewards.markdown import reward_table
 
 ROOT = Path(__file__).parents[1]
 CARDS = "rljax/registry/cards"
 # (file, name of the block) -> its text.
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "families"): family_table,
+    ("rljax/data/README.md", "rewards"): reward_table,
     ("rljax/registry/README.md", "methods"): method_tables,
     ("configs/README.md", "fields"): field_tables,
     ("rljax/reporting/README.md", "metrics"): glossary.as_markdown,

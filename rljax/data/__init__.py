@@ -11,6 +11,7 @@
 | `text_format.py` | how rows become tokens, and tokens text: beginnings, ends, templates |
 | `rows.py` | what the columns of a row say: a prompt, an example, a pair |
 | `sources.py` | records by their index, and the endless shuffled stream over them |
+| `survey.py` | what a data file holds: columns, conventions, lengths |
 | `encode.py` | ids to padded rows: prompts to the left, completions to the right |
 | `packing.py` | several examples in one row, by a plan that any step can look up |
 """

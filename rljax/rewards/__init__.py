@@ -5,9 +5,13 @@
 | `functions.py` | the built-in rewards by name; a reward of a file |
 | `compose.py` | several rewards into one number: weights and gates |
 | `pool.py`, `worker.py` | scoring processes with a time limit for every sample |
-| `answers.py`, `references.py` | where an answer stands; references that are mappings |
+| `golds.py` | gold answers, read or refused when a file is opened |
+| `answers.py`, `references.py` | where an answer stands; what references hold |
 | `arithmetic.py` | values of arithmetic in text, without running it |
+| `mathematics/` | the reward "math": answers compared by value |
 | `math_strings.py`, `reasoning_tags.py` | rewards of papers on MATH and GSM8K |
+| `stacks/` | rewards as open-instruct, verl and rllm compute them |
 | `countdown.py`, `sudoku.py` | rewards of papers on Countdown and 4 x 4 Sudoku |
+| `markdown.py` | the table of rewards for the guide |
 | `symbols.py` | the reward of the symbol tasks on the host |
 """

@@ -1,7 +1,11 @@
 """Where an answer is looked for in a completion."""
 
 import re
-from typing import Any
+from typing import NamedTuple
+
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
+_BARE_BOX = re.compile(_BOX.pattern + r"\s*[^\s${}]+")
+_BRACE = re.compile(r"(?<!\\)[{}]")
 
 
 def last_tagged(completion: str, tag: str = "answer") -> str | None:
@@ -34,38 +38,46 @@ def ends_with_one_tag(completion: str, tag: str = "answer") -> bool:
     return text.endswith(closing) and start <= len(text) - len(closing) and bool(inner.strip())
 
 
+class Box(NamedTuple):
+    r"""A \boxed{...} or \fbox{...} of a text: where it begins and ends, and all of it."""
+
+    start: int
+    end: int
+    text: str
+
+
 def last_boxed(text: str) -> str | None:
-    r"""Returns the text from the last \boxed on, up to its closing brace, or None.
+    r"""Returns the text from the last \boxed or \fbox on, up to its closing brace, or None.
 
     None also when the braces of that last box are unbalanced: a half-written answer is not read.
+    "\boxed 7" is a box too.
     """
-    start = text.rfind("\\boxed")
-    if start < 0:
-        return None
-    place = start + len("\\boxed")
-    rest = re.match(r"\s*", text[place:]).end() + place
-    if rest >= len(text) or text[rest] != "{":
-        bare = re.match(r"\\boxed\s+[^\s$]+", text[start:])
-        return bare.group(0) if bare else None
+    starts = [match.start() for match in _BOX.finditer(text)]
+    box = _box_at(text, starts[-1]) if starts else None
+    return None if box is None else box.text
+
+
+def boxes(text: str) -> list[Box]:
+    """All closed boxes of a text, in order; of nested ones the inner ones too."""
+    found = (_box_at(text, match.start()) for match in _BOX.finditer(text))
+    return [box for box in found if box is not None]
+
+
+def box_content(box: str) -> str:
+    r"""What stands in a box that `last_boxed` found."""
+    content = _BOX.sub("", box, count=1).strip()
+    return content[1:-1] if content.startswith("{") else content
+
+
+def _box_at(text: str, start: int) -> Box | None:
+    place = _BOX.match(text, start).end()
+    place += len(text[place:]) - len(text[place:].lstrip())
+    if text[place : place + 1] != "{":
+        bare = _BARE_BOX.match(text, start)
+        return Box(start, bare.end(), bare[0]) if bare else None
     depth = 0
-    for end in range(rest, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[end], 0)
+    for match in _BRACE.finditer(text, place):
+        depth += 1 if match[0] == "{" else -1
         if depth == 0:
-            return text[start : end + 1]
+            return Box(start, match.end(), text[start : match.end()])
     return None
-
-
-def gold_text(reference: Any) -> str:
-    """Returns the gold answer of a reference: a string, a number, or a mapping with "answer".
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if isinstance(reference, dict):
-        reference = reference.get("answer")
-    if isinstance(reference, bool) or not isinstance(reference, str | int | float):
-        raise ValueError(
-            f"A gold answer must be text or a number, got {reference!r} "
-            "(the reference column of the data)."
-        )
-    return str(reference)

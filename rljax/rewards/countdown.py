@@ -3,6 +3,7 @@
 References are {"numbers": [...], "target": t} (or JSON text).
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +48,7 @@ def countdown(
             f"partial of the reward 'countdown' must be 'answer' or 'numbers', got {partial!r} "
             "(config.scoring.rewards)."
         )
-    numbers, target = reference_fields(reference, ("numbers", "target"), "countdown")
+    numbers, target = read_countdown(reference, "countdown")
     answer = last_tagged(completion)
     if answer is None:
         return 0.0
@@ -68,9 +69,25 @@ def countdown_boxed(
         reference: numbers and target.
         unboxed: see `boxed_expression`.
     """
-    numbers, target = reference_fields(reference, ("numbers", "target"), "countdown_boxed")
+    numbers, target = read_countdown(reference, "countdown_boxed")
     expression = boxed_expression(completion, unboxed=unboxed)
     return float(uses_numbers(expression, numbers) and reaches(expression, target))
+
+
+def read_countdown(reference: Any, reward: str) -> tuple[list[int], int | float]:
+    """The numbers and the target of a reference.
+
+    Raises:
+        ValueError: if it does not hold whole numbers and a number.
+    """
+    numbers, target = reference_fields(reference, ("numbers", "target"), reward)
+    whole = isinstance(numbers, Sequence) and all(type(number) is int for number in numbers)
+    if not whole or not numbers or type(target) not in (int, float) or not math.isfinite(target):
+        raise ValueError(
+            f"The reward {reward!r} needs a list of whole numbers and a number as target, got "
+            f"{numbers!r} and {target!r} (config.data.reference_column)."
+        )
+    return list(numbers), target
 
 
 def boxed_expression(completion: str, *, unboxed: str = "text") -> str:

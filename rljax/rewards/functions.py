@@ -9,16 +9,15 @@ in tokens, never in characters). A reward must be deterministic. A user's own re
 import functools
 import importlib.util
 import inspect
-import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rljax.errors import unknown_name
-from rljax.rewards.answers import ends_with_one_tag, gold_text, last_boxed, last_tagged
+from rljax.rewards.answers import ends_with_one_tag, last_tagged
 from rljax.rewards.countdown import countdown, countdown_boxed
 from rljax.rewards.math_strings import math_string, math_tags_format
+from rljax.rewards.mathematics.reward import math
 from rljax.rewards.reasoning_tags import (
     integer_answer,
     tagged_correctness,
@@ -26,6 +25,8 @@ from rljax.rewards.reasoning_tags import (
     xml_soft_format,
     xml_strict_format,
 )
+from rljax.rewards.references import gold_texts
+from rljax.rewards.stacks.table import STACK_REWARDS
 from rljax.rewards.sudoku import sudoku, sudoku_cells, sudoku_valid_grid
 from rljax.rewards.symbols import symbols
 from rljax.tasks import reasoning_gym as gym
@@ -36,16 +37,6 @@ Reward = Callable[..., float]
 
 # The one keyword that the scorer fills in; never an option.
 COMPLETION_TOKENS = "completion_tokens"
-
-# Beyond these a LaTeX answer is no school answer but an attack on the algebra system.
-_MAX_MATH_CHARACTERS = 500
-_HUGE = re.compile(
-    r"\d{60}"  # a number of sixty digits
-    r"|(?:\^|\*\*)[{(\s+-]*\d{4}"  # an exponent of four
-    r"|(?:\^|\*\*)[{(\s+-]*\d+[)}\s]*(?:\^|\*\*)"  # a tower, such as 9^{9^9}
-    r"|\d{4}[)}\s]*!"  # a factorial
-)
-_MAX_POWERS = 20
 
 
 def reasoning_gym(
@@ -68,60 +59,6 @@ def reasoning_gym(
     return float(score == 1.0) if binary else score
 
 
-def math(prompt: str, completion: str, reference: Any, *, require_boxed: bool = True) -> float:
-    r"""1.0 if math-verify finds the completion's answer equal to the gold one.
-
-    The last \boxed{...} alone is read, so the verdict does not depend on what precedes it.
-    Over-long answers, huge numbers, huge exponents and towers of powers score 0 unread.
-
-    Args:
-        prompt: not read.
-        completion: the model's text.
-        reference: LaTeX or plain gold answer, or a mapping with "answer".
-        require_boxed: False also reads an unboxed final expression. That rewards ending a text in
-            many numbers, so use it for evaluation only.
-    """
-    gold = gold_text(reference)
-    answer = last_boxed(completion)
-    if answer is None:
-        if require_boxed or "\\boxed" in completion:
-            return 0.0
-        answer = completion[-_MAX_MATH_CHARACTERS:]
-    if not _is_tame(answer):
-        return 0.0
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-
-    _silence_math_verify()
-    parsed_gold = _parsed_gold(gold)
-    if not parsed_gold:
-        raise ValueError(f"math-verify reads no answer in the gold text {gold!r}.")
-    targets = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
-    # No timers of its own: they need the main thread's alarm, which is the scorer's.
-    parsed = parse(answer, targets, parsing_timeout=None)
-    return float(verify(parsed_gold, parsed, timeout_seconds=None))
-
-
-@functools.cache
-def _silence_math_verify() -> None:
-    """Drops its warning that nobody times it: the scorer does."""
-    for module in ("parser", "grader", "utils"):
-        logging.getLogger(f"math_verify.{module}").setLevel(logging.ERROR)
-
-
-@functools.lru_cache(maxsize=4096)
-def _parsed_gold(gold: str) -> list[Any]:
-    from math_verify import LatexExtractionConfig, parse
-
-    boxed = gold if "\\boxed" in gold else f"\\boxed{{{gold}}}"
-    return parse(boxed, [LatexExtractionConfig()], parsing_timeout=None)
-
-
-def _is_tame(answer: str) -> bool:
-    if len(answer) > _MAX_MATH_CHARACTERS or _HUGE.search(answer):
-        return False
-    return answer.count("^") + answer.count("**") <= _MAX_POWERS
-
-
 def exact_match(
     prompt: str,
     completion: str,
@@ -130,22 +67,22 @@ def exact_match(
     tag: str | None = None,
     ignore_case: bool = False,
 ) -> float:
-    """1.0 if the stripped text equals the stripped gold answer.
+    """1.0 if the stripped text equals the stripped gold answer, or one of several.
 
     Args:
         prompt: not read.
         completion: the model's text.
-        reference: the gold text, or a mapping with "answer".
+        reference: the gold answer, see `rljax.rewards.references.gold_texts`.
         tag: compare the content of the last such tag (no tag scores 0); None: the whole text.
         ignore_case: compare without case.
     """
-    gold = gold_text(reference).strip()
+    golds = [text.strip() for text in gold_texts(reference)]
     answer = completion.strip() if tag is None else last_tagged(completion, tag)
     if answer is None:
         return 0.0
     if ignore_case:
-        return float(answer.casefold() == gold.casefold())
-    return float(answer == gold)
+        return float(answer.casefold() in map(str.casefold, golds))
+    return float(answer in golds)
 
 
 def format_reward(prompt: str, completion: str, reference: Any, *, tag: str = "answer") -> float:
@@ -207,10 +144,15 @@ REWARDS: dict[str, Reward] = {
     "tagged_correctness": tagged_correctness,
     "math_string": math_string,
     "math_tags_format": math_tags_format,
+    **STACK_REWARDS,
 }
 
 # Imported when a worker starts, so that no sample's time pays for it.
-WARM_IMPORTS = {"reasoning_gym": "reasoning_gym", "math": "math_verify"}
+WARM_IMPORTS = {
+    "reasoning_gym": "reasoning_gym",
+    "math": "math_verify",
+    **dict.fromkeys(STACK_REWARDS, "latex2sympy2_extended"),
+}
 
 
 def find_reward(name: str) -> Reward:

@@ -7,7 +7,8 @@ one of the MATH data set (arXiv:2103.03874).
 import re
 from typing import Any
 
-from rljax.rewards.answers import gold_text, last_boxed
+from rljax.rewards.answers import last_boxed
+from rljax.rewards.references import gold_text
 
 # In this order.
 _REPLACED = [

@@ -7,7 +7,7 @@ The papers' reward is the sum of five: `xml_count`, `xml_soft_format`, `xml_stri
 import re
 from typing import Any
 
-from rljax.rewards.answers import gold_text
+from rljax.rewards.references import gold_text
 
 _SOFT = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>")
 _STRICT = re.compile(r"<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$")

@@ -60,7 +60,7 @@ def sudoku_cells(prompt: str, completion: str, reference: Any) -> float:
 
 def sudoku_valid_grid(prompt: str, completion: str, reference: Any) -> float:
     """1.0 if the grid that `find_grid` finds keeps the givens and obeys all rules."""
-    puzzle, _ = _puzzle(reference, "sudoku_valid_grid")
+    puzzle, _ = read_puzzle(reference, "sudoku_valid_grid")
     grid = find_grid(completion)
     if len(grid) != CELLS or any(p not in ("0", g) for p, g in zip(puzzle, grid, strict=True)):
         return 0.0
@@ -96,7 +96,7 @@ def find_grid(completion: str) -> str:
 
 
 def _compare(grid: str, reference: Any, reward: str) -> Cells:
-    puzzle, solution = _puzzle(reference, reward)
+    puzzle, solution = read_puzzle(reference, reward)
     empty = [cell for cell in range(CELLS) if puzzle[cell] == "0"]
     if not grid:
         return Cells(0, len(empty), "")
@@ -104,10 +104,15 @@ def _compare(grid: str, reference: Any, reward: str) -> Cells:
     return Cells(sum(grid[cell] == solution[cell] for cell in empty), len(empty), grid)
 
 
-def _puzzle(reference: Any, reward: str) -> tuple[str, str]:
+def read_puzzle(reference: Any, reward: str) -> tuple[str, str]:
+    """The puzzle and the solution of a reference.
+
+    Raises:
+        ValueError: if one of them is no text of 16 digits.
+    """
     puzzle, solution = reference_fields(reference, ("puzzle", "solution"), reward)
     for name, text in (("puzzle", puzzle), ("solution", solution)):
-        if not isinstance(text, str) or len(text) != CELLS:
+        if not isinstance(text, str) or not re.fullmatch(r"[0-9]{16}", text):
             raise ValueError(
                 f"The {name} of the reward {reward!r} must be a text of {CELLS} digits, got "
                 f"{text!r} (config.data.reference_column)."

@@ -62,6 +62,13 @@ def _as_numbers(value) -> np.ndarray:
     return np.asarray(value, dtype=object).astype(np.float64)
 
 
+def _is_record(value) -> bool:
+    """True for texts, mappings and lists that hold some: these are compared one by one."""
+    return isinstance(value, str | dict) or (
+        isinstance(value, list) and any(map(_is_record, value))
+    )
+
+
 def relative_error(ours, theirs) -> float:
     """Worst relative error of a field; infinity for another shape, or NaN on one side only."""
     if isinstance(theirs, dict):
@@ -70,13 +77,12 @@ def relative_error(ours, theirs) -> float:
         return max((relative_error(ours[key], theirs[key]) for key in theirs), default=0.0)
     if theirs is None or ours is None:
         return 0.0 if theirs is ours else math.inf
-    if isinstance(theirs, list) and any(isinstance(record, dict) for record in theirs):
+    if isinstance(theirs, str):
+        return 0.0 if ours == theirs else math.inf
+    if isinstance(theirs, list) and any(_is_record(record) for record in theirs):
         if not isinstance(ours, list) or len(ours) != len(theirs):
             return math.inf
         return max(map(relative_error, ours, theirs))
-    texts = theirs if isinstance(theirs, list) else [theirs]
-    if any(isinstance(text, str) for text in texts):
-        return 0.0 if ours == theirs else math.inf
     if not isinstance(ours, list):
         ours = np.asarray(ours)
     ours, theirs = _as_numbers(ours), _as_numbers(theirs)

@@ -61,6 +61,7 @@ PASSING = {
     "policy-gradient-trl": 34,
     "policy-gradient-tunix": 21,
     "ppo": 46,
+    "reasoning-gym": 15,
     "reward-models": 5,
     "sft-variants": 1,
     "spo": 28,
@@ -71,6 +72,7 @@ PASSING = {
     "unpacking-dpo-ppo": 3,
     "vapo": 4,
     "vas": 4,
+    "verifiers": 2,
 }
 
 

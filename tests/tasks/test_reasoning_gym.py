@@ -11,7 +11,7 @@ from rljax.tasks.reasoning_gym import ReasoningGym, splits
 CHAIN = {"name": "chain_sum", "parameters": {"max_terms": 3, "max_digits": 1}}
 TESTS = Path(__file__).parents[1]
 SHARED = TESTS.parents[1] / "shared" / "golden"
-GOLDEN = (SHARED if SHARED.is_dir() else TESTS / "rewards") / "reasoning-gym.json"
+GOLDEN = (SHARED if SHARED.is_dir() else TESTS / "golden") / "reasoning-gym.json"
 
 # The package gives these no gold answer: only their metadata can be scored.
 NO_GOLD = ("boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour")

@@ -128,6 +128,15 @@ def test_a_held_out_prompt_is_checked_wherever_it_stands(refused, lines_file):
     assert "data.jsonl, line 8 has 7 tokens" in text
 
 
+@pytest.mark.parametrize("field", ["path", "heldout_path"])
+def test_a_gold_answer_that_the_reward_cannot_read_is_named(refused, lines_file, field):
+    path = lines_file(GOOD, "", {**GOOD, "reference": "He has 5 apples"}, {**GOOD, "reference": ""})
+    words = [f"--config.data.{field}={path}", "--config.scoring.rewards=({'name': 'math'},)"]
+    text = refused("reinforce", *words)
+    assert text.startswith(f"{path}, line 3: the reward 'math' cannot read the gold answer 'He has")
+    assert "; 1 more rows cannot be read (config.data.reference_column)." in text
+
+
 @pytest.mark.parametrize(
     "record, message",
     [

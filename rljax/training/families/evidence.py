@@ -30,7 +30,7 @@ from rljax.objectives.metrics import masked
 from rljax.objectives.parts import fields_of
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.rules import put_rows
-from rljax.rewards.answers import gold_text
+from rljax.rewards.references import gold_text
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.experience import Experience

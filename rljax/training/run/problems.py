@@ -10,6 +10,8 @@ from rljax.data.rows import prompt_of
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.data.text_format import TextFormat
 from rljax.remarks import say_once
+from rljax.rewards.compose import parse_rewards
+from rljax.rewards.golds import check_golds, counted
 from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
 
@@ -48,14 +50,26 @@ def checked_problems(
 
     Raises:
         ValueError: for a prompt that cannot be read, or one that is too long and not dropped; if
-            none is left.
+            none is left; for a gold answer that a reward cannot read.
     """
     train, heldout = open_problems(config)
     count = min(len(heldout), config.data.heldout_size)
-    return (
-        _that_fit(train, checked_count(train), "training", text_format, config),
-        _that_fit(heldout, count, "held-out", text_format, config),
-    )
+    train = _that_fit(train, checked_count(train), "training", text_format, config)
+    heldout = _that_fit(heldout, count, "held-out", text_format, config)
+    for problems, what in ((train, "training"), (heldout, "held-out")):
+        _read_golds(problems, what, config)
+    return train, heldout
+
+
+def _read_golds(problems: Sequence[Record], what: str, config: ConfigDict) -> None:
+    """Says how the gold answers of a file are read; generated ones are as they should be."""
+    if config.data.kind in GENERATED:
+        return
+    rewards = [member.name for member in parse_rewards(config.scoring.rewards)]
+    references = [record[config.data.reference_column] for record in problems]
+    counts = check_golds(rewards, references, lambda row: place_of(problems, row))
+    for line in counted(counts, what):
+        say_once(line)
 
 
 def _that_fit(
