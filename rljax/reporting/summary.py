@@ -26,6 +26,19 @@ def write_rollout(workdir: Path | str, rollout: Mapping[str, Any]) -> Path:
     return path
 
 
+def remove_rollouts(workdir: Path | str, last: Mapping[str, int]) -> None:
+    """Removes the rollouts of steps that a resumed run makes again.
+
+    Args:
+        workdir: of the run.
+        last: stage -> its last step that is kept; stages that are not named keep none.
+    """
+    for path in (Path(workdir) / files.ROLLOUTS_FOLDER).glob("*-*.json"):
+        stage, _, step = path.stem.rpartition("-")
+        if step.isdigit() and int(step) > last.get(stage, 0):
+            path.unlink()
+
+
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Prints the final figures: the held-out accuracy first, then the rest, then the stages."""
     console = console or Console()

@@ -18,19 +18,29 @@ from rich.console import Console
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
-from rljax.reporting.files import write_json_atomic
+from rljax.reporting.files import METRICS_FILE, write_json_atomic
 from rljax.reporting.progress import Progress
 from rljax.reporting.report import write_report
-from rljax.reporting.summary import print_summary, rollout_steps, write_rollout
+from rljax.reporting.summary import (
+    print_summary,
+    remove_rollouts,
+    rollout_steps,
+    write_rollout,
+)
 from rljax.reporting.writers import MultiWriter, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Family
 from rljax.training.families.table import family_class
+from rljax.training.guard import make_guard
+from rljax.training.run.contents import read_contents
 from rljax.training.run.context import Context, build_context
+from rljax.training.run.digests import file_digest
+from rljax.training.run.lock import locked
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
-from rljax.training.run.workdir import claim_workdir
+from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
+from rljax.training.signals import StopSignal
 from rljax.training.step_log import Step, StepLog
 from rljax.training.update.optimizers import Optimizer, build_optimizer
 from rljax.training.update.state import TrainState
@@ -52,23 +62,35 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         ValueError: bad config, or a workdir of another config.
         ScoringError: the verifier fails on too many samples.
         NonFiniteError: training broke down; the last good checkpoint is intact.
+        Stopped: SIGTERM or Ctrl-C; the step that was running is saved.
     """
-    started = time.perf_counter()
-    stages = validate(config)
-    check_names(config.reporting.writers)
-    optimizers = [build_optimizer(stage) for stage in stages]
-    context = build_context(config, stages, workdir)
-    stages, resolved = context.stages, context.resolved()
-    console = console or Console()
-    with context.scorer, jax.set_mesh(context.mesh):
-        for stage in stages:
-            family_class(stage).check(context.of(stage.name), stage)
-        evaluators = make_evaluators(context)
-        claim_workdir(workdir, resolved)
-        runner = Runner(context, optimizers, evaluators, console, started)
-        runner.train(resolved)
-    summary = summarise(workdir, stages, config.seed, runner.elapsed())
-    summary["best_checkpoint"] = str(runner.best_checkpoint)
+    started, console = time.perf_counter(), console or Console()
+    with StopSignal().installed() as stop:
+        stages = validate(config)
+        check_names(config.reporting.writers)
+        optimizers = [build_optimizer(stage) for stage in stages]
+        context = build_context(config, stages, workdir)
+        stages, resolved = context.stages, context.resolved()
+        with context.scorer, jax.set_mesh(context.mesh):
+            for stage in stages:
+                family_class(stage).check(context.of(stage.name), stage)
+            evaluators = make_evaluators(context)
+            contents = read_contents(context)
+            make_folder(workdir)
+            with locked(workdir):
+                for line in claim_workdir(workdir, resolved, contents):
+                    console.print(line, soft_wrap=True, markup=False, highlight=False)
+                runner = Runner(context, optimizers, evaluators, console, started, stop)
+                runner.train(resolved, run_identity(resolved, contents))
+                return finish(runner, config.seed)
+
+
+def finish(runner: "Runner", seed: int) -> dict[str, Any]:
+    """Writes and prints the figures and the report of a run whose stages are complete."""
+    workdir, console = runner.workdir, runner.console
+    summary = summarise(workdir, runner.stages, seed, runner.elapsed())
+    path, value = runner.graph.best()
+    summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
     write_json_atomic(workdir / "summary.json", summary)
     write_report([workdir], workdir / "report.html")
     print_summary(summary, console)
@@ -94,7 +116,9 @@ class Runner:
         evaluators: Mapping[Network, Evaluator],
         console: Console,
         started: float,
+        stop: StopSignal,
     ) -> None:
+        self.stop = stop
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
         self.optimizers, self.evaluators = optimizers, evaluators
         self.console, self.started = console, started
@@ -108,16 +132,23 @@ class Runner:
             ],
             best_metrics=[kind.best_metric for kind in classes],
         )
-        self.best_checkpoint: Path | None = None  # of the last stage, once it is complete
 
     def elapsed(self) -> float:
         """Wall seconds of the run, over all its processes, up to the last checkpoint of each."""
         return self.graph.earlier_seconds + time.perf_counter() - self.started
 
-    def train(self, resolved: dict[str, Any]) -> None:
-        """Runs every stage that is not complete yet."""
+    def train(self, resolved: dict[str, Any], identity: str) -> None:
+        """Runs every stage that is not complete yet.
+
+        Args:
+            resolved: the config.
+            identity: of the run; part of the note of every checkpoint.
+        """
+        self.identity = identity
         try:
-            current, keep_rows = self.graph.position()
+            for line in self.graph.damaged:
+                self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+            current, keep_rows = self.graph.position(identity)
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
             with open_writers(
@@ -127,12 +158,12 @@ class Runner:
                 config=resolved,
                 project=self.config.reporting.wandb_project,
             ) as writer:
+                remove_rollouts(self.workdir, keep_rows)
                 while ready is not None:
                     index = ready.stage.index + 1
                     self.train_stage(ready, writer)
                     ready = None  # what the stage read is freed before the next one reads
                     ready = self.ready(index)
-            self.best_checkpoint = self.graph.best()
         finally:  # also after an error: what is being saved becomes complete
             self.graph.close()
 
@@ -157,13 +188,15 @@ class Runner:
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
         recorded = rollout_steps(stage.steps)
-        judged = None
+        judged, check = None, make_guard(stage.name)
+        check(state, done)
         with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
             log = StepLog(family, writer, progress, optimizer.schedule, state)
             if done == 0 and len(self.stages) == 1:
                 self.log_heldout(family, state, 0, writer, progress)
             if done == 0:
                 state = family.first_state(state, optimizer.schedule(0))
+            self.stop.check()
             for step in range(done + 1, stage.steps + 1):
                 began = time.perf_counter()
                 policy = family.policy(state, step)
@@ -188,14 +221,41 @@ class Runner:
                     write_rollout(self.workdir, record)
                 if flushing:
                     log.flush()
+                    check(state, step)
                 if evaluating:
                     judged = self.log_heldout(family, state, step, writer, progress)
-                if saving:
-                    note = {"stage": stage.name, "step": step, "elapsed_seconds": self.elapsed()}
-                    note |= self.graph.note
-                    best = judged if evaluating else None
+                stopping = self.stop.number is not None
+                if stopping and not flushing:
+                    log.flush()
+                    check(state, step)
+                if saving or stopping:
+                    # A step that is saved because of a signal is not one that the run would keep.
+                    best = judged if evaluating and saving else None
+                    note = self.note(stage.name, step, writer)
                     checkpoints.save(step, state, note, best, source_state)
+                if stopping:
+                    checkpoints.wait()
+                    progress.message(
+                        f"{self.stop.name}: {stage.name} step {step} is saved; the same command "
+                        "continues the run"
+                    )
+                    self.stop.check()
         checkpoints.wait()
+
+    def note(self, stage: str, step: int, writer: MultiWriter) -> dict[str, Any]:
+        """What a checkpoint says besides its arrays; the files of the workdir must go with it."""
+        files = {METRICS_FILE: writer.digest()}
+        pairs = f"pairs/{stage}.jsonl"
+        if (self.workdir / pairs).exists():
+            files[pairs] = file_digest(self.workdir / pairs)
+        return {
+            "stage": stage,
+            "step": step,
+            "elapsed_seconds": self.elapsed(),
+            "identity": self.identity,
+            "files": files,
+            **self.graph.note,
+        }
 
     def log_heldout(
         self,

@@ -10,13 +10,10 @@ import optax
 from rljax.reporting.progress import Progress
 from rljax.reporting.writers import MultiWriter
 from rljax.training.families import Family, StepBatches
+from rljax.training.guard import NonFiniteError
 from rljax.training.update.metrics import step_numbers
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
-
-
-class NonFiniteError(RuntimeError):
-    """Too many updates in a row had a non-finite loss or gradient."""
 
 
 class Step(NamedTuple):
