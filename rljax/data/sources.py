@@ -9,9 +9,9 @@ import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from rljax.errors import unknown_name
+from rljax.errors import blamed, unknown_name
 from rljax.tasks.problem import Problem
 from rljax.tasks.reasoning_gym import ReasoningGym
 from rljax.tasks.symbols.records import SymbolSet
@@ -142,14 +142,16 @@ def _check_arguments(kind: str, given: Mapping[str, Any], path_field: str) -> No
 class JsonlSource(Sequence[Record]):
     """One JSON object a line; blank lines are skipped.
 
-    Opening reads the file once, checks every line and keeps only where it starts.
+    Opening reads the file once, checks every line and keeps only where it starts. So the file must
+    stay as it is: reading from one that has changed is an error, not another record.
     """
 
     def __init__(self, path: str | os.PathLike[str], layout: Layout = ANYTHING) -> None:
-        self.path = os.path.abspath(path)
+        self.path, self._field = os.path.abspath(path), layout.path_field
         self._offsets = array("Q")
         offset = 0
         with open(self.path, "rb") as file:
+            self._version = _version(file)
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     _check_line(line, f"{path}, line {number}", layout)
@@ -163,9 +165,27 @@ class JsonlSource(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         offset = self._offsets[index]
-        with open(self.path, "rb") as file:  # no shared handle: readers may be threads
+        with self._open() as file:  # no shared handle: readers may be threads
             file.seek(offset)
             return json.loads(file.readline())
+
+    def _open(self) -> BinaryIO:
+        """The file, if it is still the one whose lines were checked."""
+        with blamed(self.path, OSError, field=self._field):
+            file = open(self.path, "rb")
+        if _version(file) != self._version:
+            file.close()
+            raise ValueError(
+                f"{self.path} was changed while it is being read: put the file back and give the "
+                f"same command again to continue, or start in a new workdir ({self._field})."
+            )
+        return file
+
+
+def _version(file: BinaryIO) -> tuple[int, int, int]:
+    """What changes when a file is written again or another one takes its name."""
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 class ParquetSource(Sequence[Record]):

@@ -39,6 +39,13 @@ def remove_rollouts(workdir: Path | str, last: Mapping[str, int]) -> None:
             path.unlink()
 
 
+def change_style(before: float | None, after: float) -> str:
+    """How the accuracy at the end is printed: red where it fell, green where it rose."""
+    if before is None or before == after:
+        return "bold"
+    return "bold green" if after > before else "bold red"
+
+
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Prints the final figures: the held-out accuracy first, then the rest, then the stages."""
     console = console or Console()
@@ -49,7 +56,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     after = files.number(summary.get("heldout_accuracy_after"))
     if after is not None:
         start = "" if before is None else f"{before:.3f} → "
-        table.add_row("held-out accuracy", f"{start}[bold green]{after:.3f}[/]")
+        table.add_row("held-out accuracy", f"{start}[{change_style(before, after)}]{after:.3f}[/]")
     if (wall := files.number(summary.get("wall_seconds"))) is not None:
         table.add_row("wall time", format_seconds(wall))
     shown = {"heldout_accuracy_before", "heldout_accuracy_after", "wall_seconds", "stages"}

@@ -191,7 +191,7 @@ class Runner:
         judged, check = None, make_guard(stage.name)
         check(state, done)
         with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
-            log = StepLog(family, writer, progress, optimizer.schedule, state)
+            log = StepLog(family, writer, progress, state)
             if done == 0 and len(self.stages) == 1:
                 self.log_heldout(family, state, 0, writer, progress)
             if done == 0:

@@ -13,6 +13,7 @@ from rljax.data.encode import encode_prompts
 from rljax.models.network import Params
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
+from rljax.sampling.keys import call_offsets
 from rljax.sampling.request import Requests, Rollouts, for_each_prompt
 from rljax.training.run.context import Context, Record
 
@@ -130,7 +131,8 @@ def sample_texts(
         add_bos=context.config.tokenizer.add_bos,
     )
     problems = len(context.train_problems)
-    noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + call * problems * len(ids)
+    offset = call_offsets(problems, len(ids), call + 1)[call]
+    noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + offset
     slopes = for_each_prompt(jax.device_get(temperature_slopes), len(ids))
     requests = Requests(prompts, prompt_mask, noise_ids, temperature_slopes=slopes)
     rollouts = engine.sample(weights, requests, key=key, step=step)
