@@ -7,7 +7,7 @@ run/stages.py.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from rljax.reporting.summary import (
 from rljax.reporting.writers import MultiWriter, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.evaluation import Evaluator
-from rljax.training.families import Family
+from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
 from rljax.training.guard import make_guard
 from rljax.training.run.contents import read_contents
@@ -44,6 +44,7 @@ from rljax.training.signals import StopSignal
 from rljax.training.step_log import Step, StepLog
 from rljax.training.update.optimizers import Optimizer, build_optimizer
 from rljax.training.update.state import TrainState
+from rljax.training.update.train_step import Metrics
 
 
 def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         check_names(config.reporting.writers)
         optimizers = [build_optimizer(stage) for stage in stages]
         context = build_context(config, stages, workdir)
+        stop.check()
         stages, resolved = context.stages, context.resolved()
         with context.scorer, jax.set_mesh(context.mesh):
             for stage in stages:
@@ -184,7 +186,6 @@ class Runner:
         """Runs the steps of one stage that are not done yet."""
         (index, context, state, done), family, source_state = ready
         stage, optimizer, config = self.stages[index], self.optimizers[index], self.config
-        checkpoints = self.graph.checkpoints[index]
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
         recorded = rollout_steps(stage.steps)
@@ -196,51 +197,42 @@ class Runner:
                 self.log_heldout(family, state, 0, writer, progress)
             if done == 0:
                 state = family.first_state(state, optimizer.schedule(0))
-            self.stop.check()
+            self.end_if_asked(f"{stage.name} has done {done} steps, nothing is new")
             for step in range(done + 1, stage.steps + 1):
                 began = time.perf_counter()
-                policy = family.policy(state, step)
-                experience, source_state = family.source.collect(policy, source_state, step)
-                state, batches = family.batches(state, experience, step)
-                metrics = []
-                for batch in batches.batches:
-                    if step in recorded:
-                        family.before_update(state, batch, batches)
-                    placed = put_rows(batch, context.mesh)
-                    state, update_metrics = update(state, context.frozen, placed)
-                    metrics.append(update_metrics)
-                last = step == stage.steps
-                saving = last or step % config.checkpoint.every_steps == 0
-                every = config.evaluation.every_steps
-                evaluating = last or bool(every and step % every == 0)
-                flushing = saving or evaluating or step % config.reporting.every_steps == 0
-                if flushing:  # the device works behind: its time belongs to this step
+                before = Before(state, source_state, step, step in recorded)
+                state, source_state, batches, metrics = take_step(family, update, before)
+                due = due_after(step, stage.steps, config)
+                if due.flush:  # the device works behind: its time belongs to this step
                     jax.block_until_ready(metrics)
                 log.add(Step(step, batches, metrics, time.perf_counter() - began))
                 if step in recorded and (record := family.record(step, batches)):
                     write_rollout(self.workdir, record)
-                if flushing:
+                if due.flush:
                     log.flush()
                     check(state, step)
-                if evaluating:
+                if due.evaluate:
                     judged = self.log_heldout(family, state, step, writer, progress)
                 stopping = self.stop.number is not None
-                if stopping and not flushing:
+                if stopping and not due.flush:
                     log.flush()
                     check(state, step)
-                if saving or stopping:
-                    # A step that is saved because of a signal is not one that the run would keep.
-                    best = judged if evaluating and saving else None
+                if due.save or stopping:
+                    # Only steps that every run saves can be the best one.
+                    best = judged if due.evaluate and due.save else None
                     note = self.note(stage.name, step, writer)
-                    checkpoints.save(step, state, note, best, source_state)
+                    self.graph.checkpoints[index].save(step, state, note, best, source_state)
                 if stopping:
-                    checkpoints.wait()
-                    progress.message(
-                        f"{self.stop.name}: {stage.name} step {step} is saved; the same command "
-                        "continues the run"
-                    )
-                    self.stop.check()
-        checkpoints.wait()
+                    self.graph.checkpoints[index].wait()
+                    self.end_if_asked(f"{stage.name} step {step} is saved")
+        self.graph.checkpoints[index].wait()
+
+    def end_if_asked(self, done: str) -> None:
+        """Raises Stopped if a signal has asked for it, and says what is done."""
+        if self.stop.number is not None:
+            text = f"{self.stop.name}: {done}; the same command continues the run"
+            self.console.print(text, soft_wrap=True, highlight=False)
+            self.stop.check()
 
     def note(self, stage: str, step: int, writer: MultiWriter) -> dict[str, Any]:
         """What a checkpoint says besides its arrays; the files of the workdir must go with it."""
@@ -274,6 +266,56 @@ class Runner:
         shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         progress.message(f"held-out after {stage} step {step}: {shown}")
         return metrics[family.best_metric]
+
+
+class Before(NamedTuple):
+    """Where a step starts."""
+
+    state: TrainState
+    source_state: dict[str, Any]
+    step: int
+    recorded: bool  # its samples are kept for the report
+
+
+class After(NamedTuple):
+    """Where a step ends; its metrics may still be on the device."""
+
+    state: TrainState
+    source_state: dict[str, Any]
+    batches: StepBatches
+    metrics: list[Metrics]  # one per update
+
+
+def take_step(family: Family, update: Callable, before: Before) -> After:
+    """Collects experience, makes batches of it, and updates with each of them."""
+    state, source_state, step, recorded = before
+    context, metrics = family.context, []
+    policy = family.policy(state, step)
+    experience, source_state = family.source.collect(policy, source_state, step)
+    state, batches = family.batches(state, experience, step)
+    for batch in batches.batches:
+        if recorded:
+            family.before_update(state, batch, batches)
+        state, updated = update(state, context.frozen, put_rows(batch, context.mesh))
+        metrics.append(updated)
+    return After(state, source_state, batches, metrics)
+
+
+class Due(NamedTuple):
+    """What is done after a step."""
+
+    save: bool
+    evaluate: bool
+    flush: bool  # metrics are read from the device
+
+
+def due_after(step: int, steps: int, config: ConfigDict) -> Due:
+    """What is due after a step; the last one of a stage is evaluated and saved."""
+    last, every = step == steps, config.evaluation.every_steps
+    save = last or step % config.checkpoint.every_steps == 0
+    evaluate = last or bool(every and step % every == 0)
+    flush = save or evaluate or step % config.reporting.every_steps == 0
+    return Due(save, evaluate, flush)
 
 
 def make_evaluators(context: Context) -> dict[Network, Evaluator]:

@@ -188,21 +188,15 @@ def test_a_later_stage_without_the_one_before_it(refused, tiny_run, tmp_path, on
     assert "of 12 steps" in text and str(workdir / "checkpoints" / "grpo") in text
 
 
-def test_a_checkpoint_of_other_shapes(refused, tiny_run, tmp_path, one_device_runs):
+@pytest.mark.parametrize("word", ["seed=1", "model.width=32"])
+def test_checkpoints_alone_belong_to_the_run_that_wrote_them(
+    word, refused, tiny_run, tmp_path, one_device_runs
+):
+    """No config.json and no run.json: no other seed, and no other shape, adopts the checkpoints."""
     workdir = tmp_path / "copy"
     shutil.copytree(tiny_run("reinforce").workdir / "checkpoints", workdir / "checkpoints")
-    for step in (workdir / "checkpoints" / "reinforce").iterdir():
-        step.rename(step.with_name("4"))  # an unfinished stage
-    text = refused_with_claim(refused, "--config.model.width=32", workdir=workdir)
-    assert "does not fit this config" in text
-    assert "stored float32[264, 16], expected float32[264, 32]" in text
-
-
-def refused_with_claim(refused, *words: str, workdir: Path) -> str:
-    """The workdir holds no config.json yet, so that the checkpoint itself has to tell."""
-    with pytest.raises(AssertionError):  # config.json and run.json are new
-        refused("reinforce", *words, workdir=workdir)
-    return refused("reinforce", *words, workdir=workdir)
+    text = refused("reinforce", f"--config.{word}", workdir=workdir)
+    assert "config.json and run.json are missing or damaged" in text and "--workdir" in text
 
 
 def reward(name: str) -> str:
