@@ -95,6 +95,8 @@ def delete_half(rmtree, path, *args, **kwargs) -> None:
 
 def main(place: str, count: int, variant: str, workdir: str, overrides: list[str]) -> None:
     """Runs until the place is reached."""
+    # A test session in the background ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     context.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])
     if place == "writing":
         kill_at(HALVES[place], count, lambda save, *args, **kwargs: save(*args, **kwargs))

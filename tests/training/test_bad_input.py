@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 from orbax.checkpoint import v1 as ocp
 
@@ -14,6 +15,7 @@ from rljax.reporting.files import read_rows
 from rljax.training import loop
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.step_log import NonFiniteError
+from rljax.training.update import optimizers
 
 HERE = Path(__file__).parent
 
@@ -277,6 +279,18 @@ def test_non_finite_updates_are_skipped_until_the_run_stops(
     assert any(
         (a != b).any() for a, b in zip(*map(jax.tree.leaves, (seen[1], seen[3])), strict=True)
     )
+
+
+def test_a_parameter_that_is_not_finite_never_reaches_a_checkpoint(
+    tiny_config, tmp_path, one_device_runs, monkeypatch
+):
+    """The loss and the gradient are finite; b1=1 makes Adam divide 0 by 0."""
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "adamw", lambda rate: optax.adamw(rate, b1=1.0))
+    words = ["checkpoint.every_steps=1", "evaluation.samples_per_prompt=0"]
+    config = tiny_config("reinforce", *(f"--config.{word}" for word in words))
+    with pytest.raises(NonFiniteError, match="^params/.* of stage 'reinforce' .* after step 1,"):
+        loop.run(config, tmp_path)
+    assert not list((tmp_path / "checkpoints/reinforce").iterdir())
 
 
 def test_one_non_finite_update_does_not_stop_a_run(

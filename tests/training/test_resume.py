@@ -215,18 +215,18 @@ def test_signals_in_other_moments(tiny_run, run_process, tmp_path):
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_and_lost_files_do_not_change_the_run(tiny_run, run_process, tmp_path):
-    """Killed after a checkpoint of which a bit flips: the one before it is taken, and said."""
+    """A bit of the last checkpoint flips: the one before it is taken, and said."""
     workdir, expected = tmp_path / "run", tiny_run("reinforce")
     keep = "--config.checkpoint.keep=3"
-    assert run_process("update", 5, "reinforce", workdir, keep).returncode == -signal.SIGKILL
-    path = next((workdir / "checkpoints/reinforce/4/state/d").iterdir())
+    assert run_process("summary", 1, "reinforce", workdir, keep).returncode == -signal.SIGKILL
+    path = next((workdir / "checkpoints/reinforce/5/state/d").iterdir())
     content = path.read_bytes()
     path.write_bytes(content[:9] + bytes([content[9] ^ 16]) + content[10:])
     result = run_process("nowhere", 0, "reinforce", workdir, keep)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert "reinforce/4 is damaged (state/d/" in result.stdout
-    assert "the run goes on from step 2" in result.stdout
-    assert (workdir / "damaged/reinforce/4").is_dir()
+    assert "reinforce/5 is damaged (state/d/" in result.stdout
+    assert "the run goes on from step 4" in result.stdout
+    assert (workdir / "damaged/reinforce/5").is_dir()
     assert_same_run(workdir, expected.workdir, steps_of(expected))
     (workdir / "run.json").unlink()  # the last checkpoint says that the run is the same
     result = run_process("nowhere", 0, "reinforce", workdir, keep)

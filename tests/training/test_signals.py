@@ -13,8 +13,16 @@ from rljax.training.signals import Stopped, StopSignal
 pytestmark = pytest.mark.contract
 
 
+@pytest.fixture
+def heeded():
+    """A test session in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_kept_until_it_is_asked_for(number, capfd):
+def test_a_signal_is_kept_until_it_is_asked_for(number, heeded, capfd):
     before = signal.getsignal(number)
     with StopSignal().installed() as stop:
         stop.check()
@@ -30,8 +38,8 @@ def test_a_signal_is_kept_until_it_is_asked_for(number, capfd):
 TWICE = """
 import os, signal, sys, time
 from rljax.training.signals import StopSignal
-if sys.argv[2] == "ignored":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+ignored = sys.argv[2] == "ignored"
+signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
 with StopSignal().installed() as stop:
     for _ in range(int(sys.argv[1])):
         os.kill(os.getpid(), signal.SIGINT)

@@ -8,7 +8,10 @@
 | `start.py` | parameters that are drawn, of another run, or of a published checkpoint |
 | `models.py` | the models of a stage by role: network, origin, trained or frozen |
 | `stages.py` | the stages as a graph: how far each is, what it starts from, what it reads |
+| `digests.py` | SHA-256 of files; whether a checkpoint is what was written |
 | `checkpoints.py` | orbax: asynchronous, keep-n and best, exact resume |
-| `workdir.py` | the files of a run, and whether a workdir belongs to a config |
+| `contents.py` | what a run reads, by content: data, rewards, tokenizer, weights |
+| `workdir.py` | the files of a run, and whether a workdir belongs to a config and its data |
+| `lock.py` | one process at a time in a workdir |
 | `summary.py` | the final figures of a run |
 """
