@@ -206,6 +206,7 @@ METRICS: dict[str, Metric] = {
     "sampling_rounds": Metric(
         "Sampling rounds", "Times that prompts were sampled until enough groups had a signal."
     ),
+    "sampled_tokens": Metric("Sampled tokens", "Tokens of all that a step sampled, kept or not."),
     "filled_prompts": Metric(
         "Filled prompts", "Prompts without signal that fill a step, kept out of the loss."
     ),
