@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rljax.reporting import files
@@ -62,7 +63,8 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     shown = {"heldout_accuracy_before", "heldout_accuracy_after", "wall_seconds", "stages"}
     for name, value in summary.items():
         if name not in shown and not isinstance(value, Mapping | list):
-            table.add_row(name.replace("_", " "), format_value(value))
+            # A folder may be called [red].
+            table.add_row(escape(name.replace("_", " ")), escape(format_value(value)))
     console.print(table, soft_wrap=False)
     stages = summary.get("stages")
     if isinstance(stages, Mapping) and stages:
@@ -88,5 +90,5 @@ def _stage_table(stages: Mapping[str, Any]) -> Table:
             value = figures.get(name) if isinstance(figures, Mapping) else None
             seconds = name.endswith("seconds") and files.number(value) is not None
             cells.append(format_seconds(float(value)) if seconds else format_value(value))
-        table.add_row(name.replace("_", " "), *cells)
+        table.add_row(escape(name.replace("_", " ")), *map(escape, cells))
     return table

@@ -81,7 +81,7 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
             make_folder(workdir)
             with locked(workdir):
                 for line in claim_workdir(workdir, resolved, contents):
-                    console.print(line, soft_wrap=True, markup=False, highlight=False)
+                    say(console, line)
                 runner = Runner(context, optimizers, evaluators, console, started, stop)
                 runner.train(resolved, run_identity(resolved, contents))
                 return finish(runner, config.seed)
@@ -96,8 +96,13 @@ def finish(runner: "Runner", seed: int) -> dict[str, Any]:
     write_json_atomic(workdir / "summary.json", summary)
     write_report([workdir], workdir / "report.html")
     print_summary(summary, console)
-    console.print(f"report: {workdir / 'report.html'}", soft_wrap=True)
+    say(console, f"report: {workdir / 'report.html'}")
     return summary
+
+
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is: folders may have brackets in their names."""
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 class Ready(NamedTuple):
@@ -149,7 +154,7 @@ class Runner:
         self.identity = identity
         try:
             for line in self.graph.damaged:
-                self.console.print(line, soft_wrap=True, markup=False, highlight=False)
+                say(self.console, line)
             current, keep_rows = self.graph.position(identity)
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
@@ -179,7 +184,7 @@ class Runner:
         source_state = family.source.first_state()
         if opened.done:
             source_state = self.graph.checkpoints[index].source_state(opened.done, source_state)
-            self.console.print(f"continuing {stage.name} after step {opened.done}", soft_wrap=True)
+            say(self.console, f"continuing {stage.name} after step {opened.done}")
         return Ready(opened, family, source_state)
 
     def train_stage(self, ready: Ready, writer: MultiWriter) -> None:
@@ -191,13 +196,15 @@ class Runner:
         recorded = rollout_steps(stage.steps)
         judged, check = None, make_guard(stage.name)
         check(state, done)
+        unchanged = f"{stage.name} has done {done} steps, nothing is new"
+        self.end_if_asked(unchanged)
         with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
             log = StepLog(family, writer, progress, state)
             if done == 0 and len(self.stages) == 1:
                 self.log_heldout(family, state, 0, writer, progress)
             if done == 0:
                 state = family.first_state(state, optimizer.schedule(0))
-            self.end_if_asked(f"{stage.name} has done {done} steps, nothing is new")
+            self.end_if_asked(unchanged)
             for step in range(done + 1, stage.steps + 1):
                 began = time.perf_counter()
                 before = Before(state, source_state, step, step in recorded)
@@ -230,8 +237,7 @@ class Runner:
     def end_if_asked(self, done: str) -> None:
         """Raises Stopped if a signal has asked for it, and says what is done."""
         if self.stop.number is not None:
-            text = f"{self.stop.name}: {done}; the same command continues the run"
-            self.console.print(text, soft_wrap=True, highlight=False)
+            say(self.console, f"{self.stop.name}: {done}; the same command continues the run")
             self.stop.check()
 
     def note(self, stage: str, step: int, writer: MultiWriter) -> dict[str, Any]:

@@ -213,7 +213,9 @@ def _check_same(
     now: Contents,
 ) -> None:
     """Raises ValueError unless config and contents are those of the workdir."""
-    if lines := differing_fields(_computed(stored, before), _computed(given, now)):
+    both = before.keys() & now.keys()  # a path on one side only is a difference of the config
+    then = _computed(stored, {field: before[field] for field in both})
+    if lines := differing_fields(then, _computed(given, {field: now[field] for field in both})):
         listed = "\n  ".join(lines)
         raise ValueError(
             f"{workdir} belongs to another config (stored -> given):\n  {listed}\n"

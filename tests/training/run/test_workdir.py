@@ -52,6 +52,16 @@ def test_another_config_is_refused(begun, change, message):
     assert message in str(caught.value) and "--workdir" in str(caught.value)
 
 
+def test_a_path_on_one_side_only_is_shown_as_it_is(tmp_path):
+    """Such as a tokenizer that is built in at first, and then a folder."""
+    folder = {
+        "config.tokenizer.path": Content("/m", {"tokenizer.json": {"sha256": "a", "bytes": 1}})
+    }
+    claim_workdir(tmp_path / "w", {"tokenizer": {"path": "byte"}}, {})
+    with pytest.raises(ValueError, match="config.tokenizer.path: 'byte' -> '/m'"):
+        claim_workdir(tmp_path / "w", {"tokenizer": {"path": "/m"}}, folder)
+
+
 def test_other_data_are_refused(begun):
     other = {
         "config.data.path": Content("rows.jsonl", {"rows.jsonl": {"sha256": "cd", "bytes": 4}})
