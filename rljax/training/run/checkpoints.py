@@ -3,10 +3,11 @@
 A checkpoint is read only after the digests of all its files were compared (run/digests.py).
 """
 
+import contextlib
 import json
 import operator
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
+from rljax.errors import reason
 from rljax.models.lora import flatten, has_adapters, split_frozen, unflatten
 from rljax.models.network import Network, Params
 from rljax.training.run.digests import damage, write_digests
@@ -95,12 +97,13 @@ class Checkpoints:
         items = {"state": state, "note": note}
         if source_state:
             items[SOURCE] = jax.tree.map(np.asarray, source_state)
-        self.manager.save_checkpointables_async(
-            step,
-            items,
-            force=True,  # whatever orbax's own policy of when to save would say
-            metrics={self.best_metric: NOT_EVALUATED if judged is None else judged},
-        )
+        with self._writing():
+            self.manager.save_checkpointables_async(
+                step,
+                items,
+                force=True,  # whatever orbax's own policy of when to save would say
+                metrics={self.best_metric: NOT_EVALUATED if judged is None else judged},
+            )
 
     def steps(self) -> list[int]:
         """Those that are kept, from the first to the last."""
@@ -178,12 +181,29 @@ class Checkpoints:
             raise _unreadable(where, error) from error
 
     def wait(self) -> None:
-        """Blocks until everything is on disk."""
-        self.manager.wait()
+        """Blocks until everything is on disk.
+
+        Raises:
+            ValueError: if it could not be written.
+        """
+        with self._writing():
+            self.manager.wait()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What goes wrong in the background is told by the next call."""
+        try:
+            yield
+        except Exception as error:  # orbax raises many kinds; to the user they are one
+            raise ValueError(
+                f"A checkpoint in {self.folder} could not be written ({reason(error)}): make room, "
+                "and give the same command again (--workdir)."
+            ) from error
 
     def close(self) -> None:
         """Finishes writing and releases the folder."""
-        self.manager.close()
+        with self._writing():
+            self.manager.close()
 
 
 def holds_adapters(where: Path) -> bool:

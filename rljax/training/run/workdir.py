@@ -160,7 +160,8 @@ def _write(workdir: Path, contents: Mapping[str, Any]) -> None:
     """Writes files of a run; config.json last, which says that the workdir is claimed."""
     for name in (RUN_FILE, CONFIG_FILE):
         if name in contents:
-            write_json_atomic(workdir / name, contents[name])
+            with blamed(f"{workdir / name} cannot be written", OSError, field="--workdir"):
+                write_json_atomic(workdir / name, contents[name])
 
 
 def _check_empty(workdir: Path) -> None:

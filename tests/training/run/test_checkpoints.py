@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from rljax.training.run import checkpoints as checkpoints_module
 from rljax.training.run.checkpoints import Checkpoints, Judged, MismatchError, skip_damaged
 from rljax.training.run.digests import DIGESTS_FILE, WRITTEN_LAST, damage, write_digests
 from rljax.training.update.state import abstract_state, create_state, state_shardings
@@ -166,6 +167,21 @@ def test_a_damaged_checkpoint_names_the_file_and_the_one_before_it_is_taken(made
     with pytest.raises(ValueError, match="2 cannot be read .note/data.json is gone"):
         skip_damaged(folder, aside)
     assert (folder / "2").exists()
+
+
+def test_a_full_disk_is_one_error_and_leaves_no_checkpoint(made, tmp_path, monkeypatch):
+    def full(step):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints_module, "write_digests", full)
+    checkpoints = Checkpoints(tmp_path / "stage", keep=1)
+    checkpoints.save(1, made[0], {}, None)
+    with pytest.raises(ValueError, match="stage could not be written .*No space left.*--workdir"):
+        checkpoints.wait()
+    monkeypatch.undo()
+    again = Checkpoints(tmp_path / "stage", keep=1)
+    assert again.latest() is None
+    again.close()
 
 
 def test_a_checkpoint_of_an_older_version_can_be_trusted_by_hand(saved, tmp_path):
