@@ -155,7 +155,8 @@ class Runner:
         try:
             for line in self.graph.damaged:
                 say(self.console, line)
-            current, keep_rows = self.graph.position(identity)
+            self.graph.check(identity)
+            current, keep_rows = self.graph.position()
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
             with open_writers(

@@ -99,19 +99,30 @@ class Stages:
         """Steps of the stages before this one in the list: noise is drawn by steps of the run."""
         return sum(earlier.steps for earlier in self.stages[:index])
 
-    def position(self, identity: str) -> tuple[int, dict[str, int]]:
-        """Where to continue, from the checkpoints alone.
+    def check(self, identity: str) -> None:
+        """Checks the last checkpoint against the run and the files of the workdir.
 
         Args:
-            identity: of the run (run/workdir.py); the last checkpoint must be of it.
+            identity: of the run (run/workdir.py).
+
+        Raises:
+            ValueError: if another run wrote it, or a file is no longer what it was then.
+        """
+        begun = [folder for folder in self.checkpoints if folder.latest()]
+        if begun:
+            step = begun[-1].latest()
+            where = begun[-1].folder / str(step)
+            check_note(self.context.workdir, where, begun[-1].note(step), identity)
+
+    def position(self) -> tuple[int, dict[str, int]]:
+        """Where to continue, from the checkpoints alone.
 
         Returns:
             The first incomplete stage (the number of stages if there is none), and for each stage
             with a checkpoint its last step: later rows of metrics.jsonl will be written again.
 
         Raises:
-            ValueError: if a stage is incomplete and a later one has begun, or the last checkpoint
-                does not go with the files of the workdir.
+            ValueError: if a stage is incomplete and a later one has begun.
         """
         done = [folder.latest() or 0 for folder in self.checkpoints]
         complete = [steps == stage.steps for steps, stage in zip(done, self.stages, strict=True)]
@@ -128,10 +139,7 @@ class Stages:
             )
         if begun:
             last = begun[-1]
-            note = self.checkpoints[last].note(done[last])
-            step = self.checkpoints[last].folder / str(done[last])
-            check_note(self.context.workdir, step, note, identity)
-            self.earlier_seconds = note["elapsed_seconds"]
+            self.earlier_seconds = self.checkpoints[last].note(done[last])["elapsed_seconds"]
         return current, {self.stages[index].name: done[index] for index in begun}
 
     def open(self, index: int) -> Opened:
