@@ -20,6 +20,24 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def without_prefixes(config: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[str, Any]:
+    """A copy of a config in which some texts lack their beginning.
+
+    Args:
+        config: nested mappings and lists.
+        prefixes: "config.a.0.b" -> the beginning of the text in that place.
+    """
+
+    def copy(value: Any, path: str) -> Any:
+        if isinstance(value, Mapping):
+            return {name: copy(item, f"{path}.{name}") for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [copy(item, f"{path}.{index}") for index, item in enumerate(value)]
+        return value.removeprefix(prefixes.get(path, "")) if isinstance(value, str) else value
+
+    return copy(config, "config")
+
+
 def differing_fields(
     old: Mapping[str, Any], new: Mapping[str, Any], path: str = "config"
 ) -> list[str]:

@@ -9,7 +9,7 @@ import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rljax.data.conversations import is_conversation, read_messages
 from rljax.data.text_format import check_texts
@@ -146,16 +146,19 @@ def _check_arguments(kind: str, given: Mapping[str, Any], path_field: str) -> No
 class JsonlSource(Sequence[Record]):
     """One JSON object a line; blank lines are skipped.
 
-    Opening reads the file once, checks every line and keeps only where it starts.
+    Opening reads the file once, checks every line and keeps only where it starts. So the file must
+    stay as it is: reading from one that has changed is an error, not another record.
     """
 
     def __init__(self, path: str | os.PathLike[str], layout: Layout = ANYTHING) -> None:
         self.path, self._name = os.path.abspath(path), str(path)
+        self._field = layout.path_field
         self._offsets, self._lines = array("Q"), array("Q")
         offset = 0
-        with blamed(self._name, OSError, field=layout.path_field):
+        with blamed(self._name, OSError, field=self._field):
             file = open(self.path, "rb")  # noqa: SIM115
         with file:
+            self._version = _version(file)
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     _check_line(line, f"{path}, line {number}", layout)
@@ -170,13 +173,31 @@ class JsonlSource(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         offset = self._offsets[index]
-        with open(self.path, "rb") as file:  # no shared handle: readers may be threads
+        with self._open() as file:  # no shared handle: readers may be threads
             file.seek(offset)
             return json.loads(file.readline())
 
     def place(self, index: int) -> str:
         """File and line of a record."""
         return f"{self._name}, line {self._lines[index]}"
+
+    def _open(self) -> BinaryIO:
+        """The file, if it is still the one whose lines were checked."""
+        with blamed(self.path, OSError, field=self._field):
+            file = open(self.path, "rb")
+        if _version(file) != self._version:
+            file.close()
+            raise ValueError(
+                f"{self.path} was changed while it is being read: put the file back and give the "
+                f"same command again to continue, or start in a new workdir ({self._field})."
+            )
+        return file
+
+
+def _version(file: BinaryIO) -> tuple[int, int, int]:
+    """What changes when a file is written again or another one takes its name."""
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 class ParquetSource(Sequence[Record]):

@@ -26,6 +26,9 @@ RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 
+# Ends the name of a file that is being written, and has no name of its own yet.
+UNFINISHED = ".unfinished"
+
 # JSON has no spelling of these; as strings they survive every reader and `float` takes them back.
 NON_FINITE = ("nan", "inf", "-inf")
 
@@ -73,7 +76,9 @@ def write_bytes_atomic(path: Path | str, content: bytes) -> None:
     """Writes `content` so that a reader sees the old file or the whole new one, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -89,12 +94,28 @@ def write_bytes_atomic(path: Path | str, content: bytes) -> None:
         raise
 
 
+def remove_unfinished(workdir: Path) -> None:
+    """Removes what killed processes were writing; no other process may be writing here."""
+    for folder in (workdir, *(path for path in workdir.glob("*") if path.is_dir())):
+        for path in folder.glob(f".*{UNFINISHED}"):
+            path.unlink(missing_ok=True)
+
+
 def write_json_atomic(path: Path | str, obj: Any) -> None:
     """Writes `obj` as indented JSON, atomically (see `plain` for what is allowed)."""
+    write_text_atomic(path, json_text(obj))
+
+
+def json_text(obj: Any) -> str:
+    """`obj` as the text of a JSON file."""
     text = json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
     # A byte-level tokenizer may hand over half of a surrogate pair, which UTF-8 cannot hold.
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    write_text_atomic(path, text + "\n")
+    return text.encode("utf-8", "replace").decode("utf-8") + "\n"
+
+
+def as_written(obj: Any) -> Any:
+    """`obj` as it would be read back from a JSON file: infinities are texts, tuples lists."""
+    return json.loads(json_text(obj))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -18,8 +18,27 @@ class Metric(NamedTuple):
     updates: bool = False  # says how the updates go; folded away together
 
 
+ACCURACIES = "Held-out accuracy"
+CLIPPED = "Clip fraction"
+AGAINST = "Beyond the clip range, against the advantage"
 RATIOS = "Spread of the ratio"
 GAPS = "Sampler / trainer gap, largest"
+OLD_KL, REFERENCE_KL = "KL to the old policy", "KL to the reference"
+ERRORS = "{}, standard errors"
+
+# Family -> what its chart shows; every line has a meaning of its own besides.
+FAMILIES: dict[str, str] = {
+    ACCURACIES: "Shares of the held-out problems that are solved: greedily, by one of several "
+    "samples, by their majority.",
+    CLIPPED: "Shares of tokens whose ratio is clipped, so that they give no gradient.",
+    AGAINST: "Shares of tokens beyond the clip range whose gradient leads back and is kept.",
+    RATIOS: "Policy / policy at the step's start, over the tokens of an update: quantiles.",
+    GAPS: "Differences of a token's log-probability between sampler and trainer, in nats.",
+    OLD_KL: "Three estimates of the KL from the policy at the step's start, per token, in nats.",
+    REFERENCE_KL: "Three estimates of the KL from the reference, per token, in nats.",
+    ERRORS.format(OLD_KL): "Standard errors over sequences of the three estimates.",
+    ERRORS.format(REFERENCE_KL): "Standard errors over sequences of the three estimates.",
+}
 
 
 def _kl_estimates(name: str, label: str, meaning: str) -> dict[str, Metric]:
@@ -35,7 +54,7 @@ def _kl_estimates(name: str, label: str, meaning: str) -> dict[str, Metric]:
     }
     errors = {
         f"{name}_{k}_error": Metric(
-            f"Error of {k}", f"Standard error of {name}_{k}.", family=f"{label}, standard errors"
+            f"Error of {k}", f"Standard error of {name}_{k}.", family=ERRORS.format(label)
         )
         for k in how
     }
@@ -67,8 +86,8 @@ OF_UPDATES: dict[str, Metric] = {
         "KL by the method's ratio",
         "KL from the policy that the step started with, mean log-ratio per token.",
     ),
-    **_kl_estimates("old_policy_kl", "KL to the old policy", "From the step's start, per token"),
-    **_kl_estimates("kl_to_start", "KL to the reference", "From the reference, per token"),
+    **_kl_estimates("old_policy_kl", OLD_KL, "From the step's start, per token"),
+    **_kl_estimates("kl_to_start", REFERENCE_KL, "From the reference, per token"),
     "ratio_mean": Metric("Mean ratio", "Mean importance ratio; 1 on-policy."),
     "ratio_min": Metric(
         "Smallest ratio", "Policy / step's start, the smallest of all tokens.", family=RATIOS
@@ -83,12 +102,12 @@ OF_UPDATES: dict[str, Metric] = {
     "clip_share_positive_low": Metric(
         "Wrong way, below",
         "Share of tokens below the clip range in spite of a positive advantage; not stopped.",
-        family="Beyond the clip range, against the advantage",
+        family=AGAINST,
     ),
     "clip_share_negative_high": Metric(
         "Wrong way, above",
         "Share of tokens above the clip range in spite of a negative advantage.",
-        family="Beyond the clip range, against the advantage",
+        family=AGAINST,
     ),
     "token_weight_mean": Metric(
         "Mean token weight", "Mean factor of a token's loss from corrections and weights."
@@ -122,8 +141,20 @@ OF_UPDATES: dict[str, Metric] = {
 # The order is the order of the charts.
 METRICS: dict[str, Metric] = {
     # Online stages.
-    "reward": Metric("Reward", "Mean reward of the step's samples.", True),
-    "accuracy": Metric("Accuracy", "Share of the step's samples whose answer is right.", True),
+    "reward": Metric(
+        "Reward", "Mean reward of the step's samples; with a group filter, of those it kept.", True
+    ),
+    "accuracy": Metric(
+        "Accuracy",
+        "Share of the step's samples whose answer is right; with a group filter, of those it kept.",
+        True,
+    ),
+    "sampled_reward": Metric(
+        "Reward, all rounds", "Mean reward of all samples of a step, before the filter chose.", True
+    ),
+    "sampled_accuracy": Metric(
+        "Accuracy, all rounds", "Share of right samples of a step, before the filter chose.", True
+    ),
     # Evidence stages.
     "bound": Metric("Evidence bound", "Lower bound on the reference's log-probability.", True),
     "answer_logprob": Metric(
@@ -145,6 +176,9 @@ METRICS: dict[str, Metric] = {
     "value_clip_share": Metric("Clipped values", "Share of tokens whose value moved too far."),
     "critic/loss": Metric("Critic loss", "The value that the critic's update differentiates."),
     "critic/gradient_norm": Metric("Critic gradient", "Global norm before clipping."),
+    "critic/learning_rate": Metric(
+        "Critic learning rate", "Step size that the critic's optimizer used."
+    ),
     "critic/updates_skipped": Metric(
         "Skipped critic updates", "Updates of the critic dropped for a non-finite gradient."
     ),
@@ -159,10 +193,10 @@ METRICS: dict[str, Metric] = {
     ),
     "completion_tokens": Metric("Completion length", "Mean tokens per completion.", True),
     "clip_share_low": Metric(
-        "Clipped below", "Share of tokens whose ratio is clipped from below.", True, "Clip fraction"
+        "Clipped below", "Share of tokens whose ratio is clipped from below.", True, CLIPPED
     ),
     "clip_share_high": Metric(
-        "Clipped above", "Share of tokens whose ratio is clipped from above.", True, "Clip fraction"
+        "Clipped above", "Share of tokens whose ratio is clipped from above.", True, CLIPPED
     ),
     "gradient_norm": Metric("Gradient norm", "Global norm before clipping.", True),
     "truncated_share": Metric("Truncated", "Share of completions that ran into the token budget."),
@@ -180,6 +214,7 @@ METRICS: dict[str, Metric] = {
     "sampling_rounds": Metric(
         "Sampling rounds", "Times that prompts were sampled until enough groups had a signal."
     ),
+    "sampled_tokens": Metric("Sampled tokens", "Tokens of all that a step sampled, kept or not."),
     "filled_prompts": Metric(
         "Filled prompts", "Prompts without signal that fill a step, kept out of the loss."
     ),
@@ -232,16 +267,18 @@ METRICS: dict[str, Metric] = {
     **{name: metric._replace(updates=True) for name, metric in OF_UPDATES.items()},
     "scoring_failures": Metric("Scoring failures", "Samples whose verifier failed or timed out."),
     "updates_skipped": Metric("Skipped updates", "Updates dropped for a non-finite gradient."),
-    "learning_rate": Metric("Learning rate", "Step size that the optimizer used."),
+    "learning_rate": Metric(
+        "Learning rate", "Mean step size of the policy's updates in the step; none: no update."
+    ),
     "tokens_per_second": Metric(
         "Tokens per second", "Completion tokens trained on per second of the step.", True
     ),
     # Held-out evaluation.
     "accuracy_greedy": Metric(
-        "Greedy accuracy", "Held-out problems solved by greedy decoding.", True, "Held-out accuracy"
+        "Greedy accuracy", "Held-out problems solved by greedy decoding.", True, ACCURACIES
     ),
     "pass@1": Metric(
-        "pass@1", "Chance that one sample solves a held-out problem.", True, "Held-out accuracy"
+        "pass@1", "Chance that one sample solves a held-out problem.", True, ACCURACIES
     ),
 }
 
@@ -266,8 +303,11 @@ def describe(name: str) -> Metric:
             "majority": f"The most frequent answer of {count} samples is right.",
         }.get(stem)
         if meaning:
-            return Metric(name, meaning, True, "Held-out accuracy")
-    return Metric(name.replace("_", " ").capitalize(), "")
+            return Metric(name, meaning, True, ACCURACIES)
+    stem, _, label = name.partition("/")
+    if stem == "reward" and label:
+        return Metric(f"Reward {label}", f"Mean value of the reward {label}, before its weight.")
+    return Metric(name.replace("_", " ").capitalize(), f"Logged as {name}.")
 
 
 def as_markdown() -> str:

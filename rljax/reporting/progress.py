@@ -88,7 +88,8 @@ class Progress:
         self._total, self._stage, self._step = total_steps, stage, start_step
         self._metrics: dict[str, Any] = {}
         self._started = self._updated = time.monotonic()
-        # The median of the last steps: the first ones compile and would spoil a mean for long.
+        # The first update also tells of compiling, which no later step does.
+        self._compiled = False
         self._step_seconds: deque[float] = deque(maxlen=25)
         self._live: Live | None = None
         if self.console.is_terminal:
@@ -104,8 +105,9 @@ class Progress:
         """
         now, steps = time.monotonic(), step - self._step
         if steps > 0:
-            self._step_seconds.extend([(now - self._updated) / steps] * steps)
-            self._updated, self._step = now, step
+            if self._compiled:
+                self._step_seconds.extend([(now - self._updated) / steps] * steps)
+            self._updated, self._step, self._compiled = now, step, True
         self._metrics.update(metrics)
         if self._live is None:
             self._print(" | ".join([f"{self._stage} {step}/{self._total}", *self._plain_parts()]))

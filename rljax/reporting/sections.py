@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rljax.reporting import files, svg
-from rljax.reporting.glossary import TIME_PARTS, describe, is_share, sort_names
+from rljax.reporting.glossary import FAMILIES, TIME_PARTS, describe, is_share, sort_names
 from rljax.reporting.progress import format_seconds, format_value
 from rljax.reporting.run_data import Curve, Run, flatten
 
@@ -32,6 +32,11 @@ class Chart:
     share: bool = True  # only shares are drawn: the axis stays within [0, 1]
     folder: str = ""  # title of what it is folded into, unless it is a main one
     hints: list[str] = dataclasses.field(default_factory=list)  # what each line means
+
+    @property
+    def is_curve(self) -> bool:
+        """Whether a line has more than one point."""
+        return any(len(line.steps) > 1 for line in self.series)
 
 
 class Figures:
@@ -110,13 +115,20 @@ def _accuracy(run: Run, moment: str) -> float | None:
     return float(curves[0].values[0] if moment == "before" else curves[-1].values[-1])
 
 
+def after_class(before: float | None, after: float | None) -> str:
+    """The style of the accuracy at the end: it fell, it rose, or neither is known."""
+    if before is None or after is None or before == after:
+        return "after"
+    return "after rise" if after > before else "after drop"
+
+
 def _headline_one(run: Run) -> str:
     tiles = []
     before, after = _accuracy(run, "before"), _accuracy(run, "after")
     if before is not None or after is not None:
         figures = " <span class=arrow>→</span> ".join(
-            f"<span class={name}>{value:.3f}</span>"
-            for name, value in (("before", before), ("after", after))
+            f"<span class='{name}'>{value:.3f}</span>"
+            for name, value in (("before", before), (after_class(before, after), after))
             if value is not None
         )
         tiles.append(f"<div class='tile hero'><dt>Held-out accuracy</dt><dd>{figures}</dd></div>")
@@ -144,7 +156,7 @@ def _headline_table(runs: Sequence[Run]) -> str:
         wall = files.number(run.summary.get("wall_seconds"))
         cells = [
             format_value(before),
-            f"<b>{format_value(after)}</b>",
+            f"<b class='{after_class(before, after)}'>{format_value(after)}</b>",
             "–" if gain is None else f"{gain:+.3f}".replace("-", "−"),
             "–" if wall is None else format_seconds(wall),
             escape(format_value(run.summary.get("seed", flatten(run.config).get("seed")))),
@@ -221,7 +233,7 @@ def stage_charts(name: str, members: Sequence[tuple[int, Run]], compare: bool) -
             # A training metric that the evaluation measures too is no headline there.
             main = about.main and (kind != "heldout" or bool(about.family))
             chart = found.setdefault(
-                (kind, title), Chart(title, "" if family else about.meaning, main, [])
+                (kind, title), Chart(title, FAMILIES[family] if family else about.meaning, main, [])
             )
             chart.folder = UPDATES if about.updates else REST
             chart.share = chart.share and is_share(metric)
@@ -233,7 +245,8 @@ def stage_charts(name: str, members: Sequence[tuple[int, Run]], compare: bool) -
                     curve: Curve = named[metric]
                     chart.hints.append(about.meaning)
                     chart.series.append(svg.Series(line_name, curve.steps, curve.values, colour))
-    return list(found.values())
+    # A single point says little: the first charts are curves.
+    return sorted(found.values(), key=lambda chart: not chart.is_curve)
 
 
 def _total_seconds(run: Run, stage: str) -> float:

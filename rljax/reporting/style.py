@@ -4,7 +4,8 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --paper: #faf8f4; --card: #ffffff; --ink: #1c1e22; --muted: #646870; --rule: #e3dfd6;
-  --faint: #f1eee7; --accent: #2458a8; --good: #176b50; --heat: 226 92 38; --cool: 36 110 200;
+  --faint: #f1eee7; --accent: #2458a8; --good: #176b50;
+  --bad: #a3362b; --heat: 226 92 38; --cool: 36 110 200;
   --c0: #2a5db0; --c1: #cc5a1e; --c2: #15806a; --c3: #a83a86; --c4: #bb8600; --c5: #2e94c4;
   --c6: #6a4fb0; --c7: #777b84;
   --serif: Charter, "Bitstream Charter", "Iowan Old Style", "Source Serif 4", Georgia, serif;
@@ -14,7 +15,8 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #131519; --card: #1a1d22; --ink: #e7e5df; --muted: #9da1aa; --rule: #2d3139;
-    --faint: #22262c; --accent: #8fb4f5; --good: #62cfa8; --heat: 232 106 52; --cool: 70 140 235;
+    --faint: #22262c; --accent: #8fb4f5; --good: #62cfa8;
+    --bad: #f08a7d; --heat: 232 106 52; --cool: 70 140 235;
     --c0: #7fa8f2; --c1: #f18d55; --c2: #4cc2a4; --c3: #e283c6; --c4: #e2b63f; --c5: #66c4ec;
     --c6: #ac97ea; --c7: #a4a8b0;
   }
@@ -49,7 +51,8 @@ a:hover { text-decoration: underline; }
 .hero dd { font-size: clamp(38px, 6vw, 56px); line-height: 1.05; letter-spacing: -.02em; }
 .hero .before, .arrow { color: var(--muted); font-weight: 400; }
 .hero .arrow { font-size: .7em; vertical-align: .08em; }
-.hero .after { color: var(--good); }
+.after.rise { color: var(--good); }
+.after.drop { color: var(--bad); }
 
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; min-width: 50%; }
@@ -58,7 +61,7 @@ th, td { text-align: left; padding: 6px 24px 6px 0; border-bottom: 1px solid var
 th { font-weight: 500; }
 thead th { color: var(--muted); font-size: 13px; white-space: nowrap; }
 table.figures { width: 100%; font-size: 15px; }
-table.figures.head td:nth-child(3) { color: var(--good); font-size: 17px; }
+table.figures.head td:nth-child(3) { font-size: 17px; }
 table.fields td { font: 13px/1.5 var(--mono); overflow-wrap: anywhere; }
 table.fields tbody th { color: var(--muted); white-space: nowrap; }
 .none { color: var(--muted); }

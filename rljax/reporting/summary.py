@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rljax.reporting import files
@@ -26,6 +27,26 @@ def write_rollout(workdir: Path | str, rollout: Mapping[str, Any]) -> Path:
     return path
 
 
+def remove_rollouts(workdir: Path | str, last: Mapping[str, int]) -> None:
+    """Removes the rollouts of steps that a resumed run makes again.
+
+    Args:
+        workdir: of the run.
+        last: stage -> its last step that is kept; stages that are not named keep none.
+    """
+    for path in (Path(workdir) / files.ROLLOUTS_FOLDER).glob("*-*.json"):
+        stage, _, step = path.stem.rpartition("-")
+        if step.isdigit() and int(step) > last.get(stage, 0):
+            path.unlink()
+
+
+def change_style(before: float | None, after: float) -> str:
+    """How the accuracy at the end is printed: red where it fell, green where it rose."""
+    if before is None or before == after:
+        return "bold"
+    return "bold green" if after > before else "bold red"
+
+
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Prints the final figures: the held-out accuracy first, then the rest, then the stages."""
     console = console or Console()
@@ -36,13 +57,14 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     after = files.number(summary.get("heldout_accuracy_after"))
     if after is not None:
         start = "" if before is None else f"{before:.3f} → "
-        table.add_row("held-out accuracy", f"{start}[bold green]{after:.3f}[/]")
+        table.add_row("held-out accuracy", f"{start}[{change_style(before, after)}]{after:.3f}[/]")
     if (wall := files.number(summary.get("wall_seconds"))) is not None:
         table.add_row("wall time", format_seconds(wall))
     shown = {"heldout_accuracy_before", "heldout_accuracy_after", "wall_seconds", "stages"}
     for name, value in summary.items():
         if name not in shown and not isinstance(value, Mapping | list):
-            table.add_row(name.replace("_", " "), format_value(value))
+            # A folder may be called [red].
+            table.add_row(escape(name.replace("_", " ")), escape(format_value(value)))
     console.print(table, soft_wrap=False)
     stages = summary.get("stages")
     if isinstance(stages, Mapping) and stages:
@@ -68,5 +90,5 @@ def _stage_table(stages: Mapping[str, Any]) -> Table:
             value = figures.get(name) if isinstance(figures, Mapping) else None
             seconds = name.endswith("seconds") and files.number(value) is not None
             cells.append(format_seconds(float(value)) if seconds else format_value(value))
-        table.add_row(name.replace("_", " "), *cells)
+        table.add_row(escape(name.replace("_", " ")), *map(escape, cells))
     return table

@@ -6,6 +6,7 @@ A row is a flat mapping {"stage": str, "step": int, "kind": str, metric: number,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import uuid
@@ -47,15 +48,28 @@ class JsonlWriter:
         """
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._bytes, self._hash = 0, hashlib.sha256()  # of all that is in the file
         if self.path.exists():
             keep = files.row_filter(resume_from)
             kept = [line + "\n" for line, row in files.read_lines(self.path) if keep(row)]
             files.write_text_atomic(self.path, "".join(kept))
+            self._count("".join(kept))
         self._file = open(self.path, "a", encoding="utf-8", newline="\n")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(files.plain(row), allow_nan=False) + "\n")
+        line = json.dumps(files.plain(row), allow_nan=False) + "\n"
+        self._file.write(line)
         self._file.flush()
+        self._count(line)
+
+    def digest(self) -> dict[str, Any]:
+        """SHA-256 and size of what is in the file now."""
+        return {"sha256": self._hash.hexdigest(), "bytes": self._bytes}
+
+    def _count(self, text: str) -> None:
+        content = text.encode("utf-8")
+        self._hash.update(content)
+        self._bytes += len(content)
 
     def close(self) -> None:
         self._file.close()
@@ -71,6 +85,10 @@ class WorkdirWriter:
 
     def write(self, row: Mapping[str, Any]) -> None:
         (self._timing if row.get("kind") == "timing" else self._metrics).write(row)
+
+    def digest(self) -> dict[str, Any]:
+        """SHA-256 and size of metrics.jsonl as it is now."""
+        return self._metrics.digest()
 
     def close(self) -> None:
         self._metrics.close()
@@ -187,10 +205,14 @@ class WandbWriter:
 
 
 class MultiWriter:
-    """Hands every row to several writers."""
+    """Hands every row to several writers, the one of metrics.jsonl first."""
 
-    def __init__(self, writers: Sequence[MetricWriter]) -> None:
-        self.writers = tuple(writers)
+    def __init__(self, files_writer: WorkdirWriter, others: Sequence[MetricWriter] = ()) -> None:
+        self.files_writer, self.writers = files_writer, (files_writer, *others)
+
+    def digest(self) -> dict[str, Any]:
+        """SHA-256 and size of metrics.jsonl as it is now."""
+        return self.files_writer.digest()
 
     def write(self, row: Mapping[str, Any]) -> None:
         for writer in self.writers:
@@ -246,10 +268,11 @@ def open_writers(
     check_names(names)
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    writers: list[MetricWriter] = [WorkdirWriter(workdir, resume_from)]
+    first = WorkdirWriter(workdir, resume_from)
+    others: list[MetricWriter] = []
     kept_rows = files.read_rows(workdir / files.METRICS_FILE)
     if "tensorboard" in names:
-        writers.append(TensorBoardWriter(workdir / "tensorboard", kept_rows))
+        others.append(TensorBoardWriter(workdir / "tensorboard", kept_rows))
     if "wandb" in names:
-        writers.append(WandbWriter(workdir, kept_rows, project=project, config=config))
-    return MultiWriter(writers)
+        others.append(WandbWriter(workdir, kept_rows, project=project, config=config))
+    return MultiWriter(first, others)

@@ -4,6 +4,7 @@ import enum
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -23,6 +24,40 @@ class Purpose(enum.IntEnum):
 def purpose_key(seed: int, purpose: Purpose) -> Array:
     """The key of one stream of a run."""
     return jax.random.fold_in(jax.random.key(seed), int(purpose))
+
+
+def call_offsets(problems: int, prompts: int, calls: int) -> np.ndarray:
+    """What is added to prompt ids in each call of a step, so that no two calls share noise.
+
+    Ids of one call are below problems * prompts: the n-th repetition of a prompt counts as
+    id + n * problems. Call c adds c * problems * prompts, as long as ids stay below 2**31. Later
+    calls use the upper half of the 32 bits, closer together: B places in a row of a shuffled
+    stream repeat a prompt B // problems + 1 times at most.
+
+    Args:
+        problems: in the source.
+        prompts: B of a call.
+        calls: of a step, at most.
+
+    Returns:
+        [calls] i32, to be added modulo 2**32; an id is read as 32 bits (`jax.random.fold_in`).
+
+    Raises:
+        ValueError: if 32 bits do not suffice.
+    """
+    stride = problems * prompts
+    dense = problems * min(prompts, prompts // problems + 2)
+    low = max(0, (2**31 - dense) // stride + 1)  # calls whose ids stay below 2**31
+    if dense > 2**31 or (calls - low) * dense > 2**31:
+        raise ValueError(
+            f"{problems} problems with {prompts} prompts in each of {calls} rounds of a step need "
+            "more than 32 bits to tell their noise apart: take fewer problems, or fewer rounds "
+            "(config.data, config.<stage>.batch.prompts_per_step, "
+            "config.<stage>.objective.filter_rounds)."
+        )
+    call = np.arange(calls, dtype=np.int64)
+    offsets = np.where(call < low, call * stride, 2**31 + (call - low) * dense)
+    return offsets.astype(np.uint32).view(np.int32)
 
 
 def row_keys(key: Array, step: Array | int, prompt_ids: Array, samples: int | Array) -> Array:

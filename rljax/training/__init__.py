@@ -9,6 +9,8 @@
 | `families/` | one file for each family of methods: its batches and its loss |
 | `device_loop/` | whole runs as one compiled program |
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
+| `guard.py` | parameters and optimizer are finite before they are saved |
+| `signals.py` | SIGTERM and Ctrl-C end a step, not a run |
 | `step_log.py` | the rows that the loop writes of its steps, and when it stops |
 | `self_check/` | what a run checks of itself in its first step |
 | `loop.py` | the train loop, for every method: read this first |

@@ -7,7 +7,7 @@ run/stages.py.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,23 +18,34 @@ from rich.console import Console
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
-from rljax.reporting.files import write_json_atomic
+from rljax.reporting.files import METRICS_FILE, write_json_atomic
 from rljax.reporting.progress import Progress
 from rljax.reporting.report import write_report
-from rljax.reporting.summary import print_summary, rollout_steps, write_rollout
+from rljax.reporting.summary import (
+    print_summary,
+    remove_rollouts,
+    rollout_steps,
+    write_rollout,
+)
 from rljax.reporting.writers import MultiWriter, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.evaluation import Evaluator
-from rljax.training.families import Family
+from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
+from rljax.training.guard import make_guard
+from rljax.training.run.contents import read_contents
 from rljax.training.run.context import Context, build_context
+from rljax.training.run.digests import file_digest
+from rljax.training.run.lock import locked
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
-from rljax.training.run.workdir import claim_workdir
+from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
 from rljax.training.self_check.first_step import FirstStep
+from rljax.training.signals import StopSignal
 from rljax.training.step_log import Step, StepLog
 from rljax.training.update.optimizers import Optimizer, build_optimizer
 from rljax.training.update.state import TrainState
+from rljax.training.update.train_step import Metrics
 
 
 def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict[str, Any]:
@@ -53,28 +64,46 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         ValueError: bad config, or a workdir of another config.
         ScoringError: the verifier fails on too many samples.
         NonFiniteError: training broke down; the last good checkpoint is intact.
+        Stopped: SIGTERM or Ctrl-C; the step that was running is saved.
     """
-    started = time.perf_counter()
-    stages = validate(config)
-    check_names(config.reporting.writers)
-    optimizers = [build_optimizer(stage) for stage in stages]
-    context = build_context(config, stages, workdir)
-    stages, resolved = context.stages, context.resolved()
-    console = console or Console()
-    with context.scorer, jax.set_mesh(context.mesh):
-        for stage in stages:
-            family_class(stage).check(context.of(stage.name), stage)
-        evaluators = make_evaluators(context)
-        claim_workdir(workdir, resolved)
-        runner = Runner(context, optimizers, evaluators, console, started)
-        runner.train(resolved)
-    summary = summarise(workdir, stages, config.seed, runner.elapsed())
-    summary["best_checkpoint"] = str(runner.best_checkpoint)
+    started, console = time.perf_counter(), console or Console()
+    with StopSignal().installed() as stop:
+        stages = validate(config)
+        check_names(config.reporting.writers)
+        optimizers = [build_optimizer(stage) for stage in stages]
+        context = build_context(config, stages, workdir)
+        stop.check()
+        stages, resolved = context.stages, context.resolved()
+        with context.scorer, jax.set_mesh(context.mesh):
+            for stage in stages:
+                family_class(stage).check(context.of(stage.name), stage)
+            evaluators = make_evaluators(context)
+            contents = read_contents(context)
+            make_folder(workdir)
+            with locked(workdir):
+                for line in claim_workdir(workdir, resolved, contents):
+                    say(console, line)
+                runner = Runner(context, optimizers, evaluators, console, started, stop)
+                runner.train(resolved, run_identity(resolved, contents))
+                return finish(runner, config.seed)
+
+
+def finish(runner: "Runner", seed: int) -> dict[str, Any]:
+    """Writes and prints the figures and the report of a run whose stages are complete."""
+    workdir, console = runner.workdir, runner.console
+    summary = summarise(workdir, runner.stages, seed, runner.elapsed())
+    path, value = runner.graph.best()
+    summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
     write_json_atomic(workdir / "summary.json", summary)
     write_report([workdir], workdir / "report.html")
     print_summary(summary, console)
-    console.print(f"report: {workdir / 'report.html'}", soft_wrap=True)
+    say(console, f"report: {workdir / 'report.html'}")
     return summary
+
+
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is: folders may have brackets in their names."""
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 class Ready(NamedTuple):
@@ -95,7 +124,9 @@ class Runner:
         evaluators: Mapping[Network, Evaluator],
         console: Console,
         started: float,
+        stop: StopSignal,
     ) -> None:
+        self.stop = stop
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
         self.optimizers, self.evaluators = optimizers, evaluators
         self.console, self.started = console, started
@@ -109,15 +140,23 @@ class Runner:
             ],
             best_metrics=[kind.best_metric for kind in classes],
         )
-        self.best_checkpoint: Path | None = None  # of the last stage, once it is complete
 
     def elapsed(self) -> float:
         """Wall seconds of the run, over all its processes, up to the last checkpoint of each."""
         return self.graph.earlier_seconds + time.perf_counter() - self.started
 
-    def train(self, resolved: dict[str, Any]) -> None:
-        """Runs every stage that is not complete yet."""
+    def train(self, resolved: dict[str, Any], identity: str) -> None:
+        """Runs every stage that is not complete yet.
+
+        Args:
+            resolved: the config.
+            identity: of the run; part of the note of every checkpoint.
+        """
+        self.identity = identity
         try:
+            for line in self.graph.damaged:
+                say(self.console, line)
+            self.graph.check(identity)
             current, keep_rows = self.graph.position()
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
@@ -128,12 +167,12 @@ class Runner:
                 config=resolved,
                 project=self.config.reporting.wandb_project,
             ) as writer:
+                remove_rollouts(self.workdir, keep_rows)
                 while ready is not None:
                     index = ready.stage.index + 1
                     self.train_stage(ready, writer)
                     ready = None  # what the stage read is freed before the next one reads
                     ready = self.ready(index)
-            self.best_checkpoint = self.graph.best()
         finally:  # also after an error: what is being saved becomes complete
             self.graph.close()
 
@@ -147,14 +186,13 @@ class Runner:
         source_state = family.source.first_state()
         if opened.done:
             source_state = self.graph.checkpoints[index].source_state(opened.done, source_state)
-            self.console.print(f"continuing {stage.name} after step {opened.done}", soft_wrap=True)
+            say(self.console, f"continuing {stage.name} after step {opened.done}")
         return Ready(opened, family, source_state)
 
     def train_stage(self, ready: Ready, writer: MultiWriter) -> None:
         """Runs the steps of one stage that are not done yet."""
         (index, context, state, done), family, source_state = ready
         stage, optimizer, config = self.stages[index], self.optimizers[index], self.config
-        checkpoints = self.graph.checkpoints[index]
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
         recorded = rollout_steps(stage.steps)
@@ -164,49 +202,67 @@ class Runner:
             workdir=self.workdir,
             console=self.console,
         )
-        judged = None
+        judged, check = None, make_guard(stage.name)
+        check(state, done)
+        unchanged = f"{stage.name} has done {done} steps, nothing is new"
+        self.end_if_asked(unchanged)
         with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
-            log = StepLog(family, writer, progress, optimizer.schedule, state)
+            log = StepLog(family, writer, progress, state)
             if done == 0 and len(self.stages) == 1:
                 self.log_heldout(family, state, 0, writer, progress)
             if done == 0:
                 state = family.first_state(state, optimizer.schedule(0))
+            self.end_if_asked(unchanged)
             for step in range(done + 1, stage.steps + 1):
                 began = time.perf_counter()
-                policy = family.policy(state, step)
-                experience, source_state = family.source.collect(policy, source_state, step)
-                state, batches = family.batches(state, experience, step)
-                if step == done + 1:
-                    first.before(state, experience.samples, batches)
-                metrics = []
-                for batch in batches.batches:
-                    if step in recorded:
-                        family.before_update(state, batch, batches)
-                    placed = put_rows(batch, context.mesh)
-                    state, update_metrics = update(state, context.frozen, placed)
-                    metrics.append(update_metrics)
-                    if step == done + 1 and len(metrics) == 1:
-                        first.after(state, batches, update_metrics)
-                last = step == stage.steps
-                saving = last or step % config.checkpoint.every_steps == 0
-                every = config.evaluation.every_steps
-                evaluating = last or bool(every and step % every == 0)
-                flushing = saving or evaluating or step % config.reporting.every_steps == 0
-                if flushing:  # the device works behind: its time belongs to this step
+                check_first = first if step == done + 1 else None
+                before = Before(state, source_state, step, step in recorded, check_first)
+                state, source_state, batches, metrics = take_step(family, update, before)
+                due = due_after(step, stage.steps, config)
+                if due.flush:  # the device works behind: its time belongs to this step
                     jax.block_until_ready(metrics)
                 log.add(Step(step, batches, metrics, time.perf_counter() - began))
                 if step in recorded and (record := family.record(step, batches)):
                     write_rollout(self.workdir, record)
-                if flushing:
+                if due.flush:
                     log.flush()
-                if evaluating:
+                    check(state, step)
+                if due.evaluate:
                     judged = self.log_heldout(family, state, step, writer, progress)
-                if saving:
-                    note = {"stage": stage.name, "step": step, "elapsed_seconds": self.elapsed()}
-                    note |= self.graph.note
-                    best = judged if evaluating else None
-                    checkpoints.save(step, state, note, best, source_state)
-        checkpoints.wait()
+                stopping = self.stop.number is not None
+                if stopping and not due.flush:
+                    log.flush()
+                    check(state, step)
+                if due.save or stopping:
+                    # Only steps that every run saves can be the best one.
+                    best = judged if due.evaluate and due.save else None
+                    note = self.note(stage.name, step, writer)
+                    self.graph.checkpoints[index].save(step, state, note, best, source_state)
+                if stopping:
+                    self.graph.checkpoints[index].wait()
+                    self.end_if_asked(f"{stage.name} step {step} is saved")
+        self.graph.checkpoints[index].wait()
+
+    def end_if_asked(self, done: str) -> None:
+        """Raises Stopped if a signal has asked for it, and says what is done."""
+        if self.stop.number is not None:
+            say(self.console, f"{self.stop.name}: {done}; the same command continues the run")
+            self.stop.check()
+
+    def note(self, stage: str, step: int, writer: MultiWriter) -> dict[str, Any]:
+        """What a checkpoint says besides its arrays; the files of the workdir must go with it."""
+        files = {METRICS_FILE: writer.digest()}
+        pairs = f"pairs/{stage}.jsonl"
+        if (self.workdir / pairs).exists():
+            files[pairs] = file_digest(self.workdir / pairs)
+        return {
+            "stage": stage,
+            "step": step,
+            "elapsed_seconds": self.elapsed(),
+            "identity": self.identity,
+            "files": files,
+            **self.graph.note,
+        }
 
     def log_heldout(
         self,
@@ -225,6 +281,61 @@ class Runner:
         shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         progress.message(f"held-out after {stage} step {step}: {shown}")
         return metrics[family.best_metric]
+
+
+class Before(NamedTuple):
+    """Where a step starts."""
+
+    state: TrainState
+    source_state: dict[str, Any]
+    step: int
+    recorded: bool  # its samples are kept for the report
+    first: FirstStep | None  # what is checked in it
+
+
+class After(NamedTuple):
+    """Where a step ends; its metrics may still be on the device."""
+
+    state: TrainState
+    source_state: dict[str, Any]
+    batches: StepBatches
+    metrics: list[Metrics]  # one per update
+
+
+def take_step(family: Family, update: Callable, before: Before) -> After:
+    """Collects experience, makes batches of it, and updates with each of them."""
+    state, source_state, step, recorded, first = before
+    context, metrics = family.context, []
+    policy = family.policy(state, step)
+    experience, source_state = family.source.collect(policy, source_state, step)
+    state, batches = family.batches(state, experience, step)
+    if first is not None:
+        first.before(state, experience.samples, batches)
+    for batch in batches.batches:
+        if recorded:
+            family.before_update(state, batch, batches)
+        state, updated = update(state, context.frozen, put_rows(batch, context.mesh))
+        if first is not None and not metrics:
+            first.after(state, batches, updated)
+        metrics.append(updated)
+    return After(state, source_state, batches, metrics)
+
+
+class Due(NamedTuple):
+    """What is done after a step."""
+
+    save: bool
+    evaluate: bool
+    flush: bool  # metrics are read from the device
+
+
+def due_after(step: int, steps: int, config: ConfigDict) -> Due:
+    """What is due after a step; the last one of a stage is evaluated and saved."""
+    last, every = step == steps, config.evaluation.every_steps
+    save = last or step % config.checkpoint.every_steps == 0
+    evaluate = last or bool(every and step % every == 0)
+    flush = save or evaluate or step % config.reporting.every_steps == 0
+    return Due(save, evaluate, flush)
 
 
 def make_evaluators(context: Context) -> dict[Network, Evaluator]:

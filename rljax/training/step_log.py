@@ -5,18 +5,14 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 from rljax.reporting.progress import Progress
 from rljax.reporting.writers import MultiWriter
 from rljax.training.families import Family, StepBatches
+from rljax.training.guard import NonFiniteError
 from rljax.training.update.metrics import step_numbers
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
-
-
-class NonFiniteError(RuntimeError):
-    """Too many updates in a row had a non-finite loss or gradient."""
 
 
 class Step(NamedTuple):
@@ -36,7 +32,6 @@ class StepLog:
         family: Family,
         writer: MultiWriter,
         progress: Progress,
-        schedule: optax.Schedule,
         state: TrainState,
     ) -> None:
         """Starts with no step.
@@ -45,13 +40,11 @@ class StepLog:
             family: of the stage.
             writer: of rows.
             progress: of the stage.
-            schedule: of the policy's learning rate.
             state: that the next step starts from.
         """
         self.family, self.stage = family, family.stage.name
-        self.writer, self.progress, self.schedule = writer, progress, schedule
+        self.writer, self.progress = writer, progress
         self.max_skipped = family.context.config.safety.max_skipped_in_a_row
-        self.applied = int(state.updates - state.skipped)
         self.in_a_row = int(state.skipped_in_a_row)
         self.waiting: list[Step] = []
 
@@ -78,8 +71,7 @@ class StepLog:
         self.progress.update(steps[-1].step, shown)
 
     def _count(self, skipped: Sequence[bool]) -> None:
-        """Counts one update, given which of its parts were skipped, the policy's first."""
-        self.applied += not skipped[0]
+        """Counts one update, given which of its parts were skipped."""
         self.in_a_row = self.in_a_row + 1 if any(skipped) else 0
         if self.in_a_row >= self.max_skipped:
             raise NonFiniteError(
@@ -93,11 +85,7 @@ class StepLog:
         """Writes one step that took `seconds`; returns what the progress shows of it."""
         batches = step.batches
         row = {"stage": self.stage, "step": step.step}
-        metrics = {
-            **batches.metrics,
-            **mean_metrics(updates),
-            "learning_rate": float(self.schedule(max(0, self.applied - self.family.idle_updates))),
-        }
+        metrics = {**batches.metrics, **mean_metrics(updates)}
         phases = dict(batches.seconds)
         phases["update"] = max(0.0, seconds - sum(phases.values()))
         speed = batches.tokens / seconds

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pyarrow
 import pyarrow.parquet
@@ -219,3 +220,33 @@ def test_a_step_is_a_pure_function_of_seed_and_step(jsonl):
 def test_without_shuffle_the_order_is_the_files(jsonl):
     dataset = stream(open_source("jsonl", path=jsonl), seed=0, shuffle=False)
     assert [dataset[place]["id"] for place in range(8, 12)] == [8, 9, 0, 1]
+
+
+@pytest.mark.parametrize("what", ["longer", "same size", "another file", "gone"])
+def test_a_file_that_changes_while_it_is_read_gives_no_other_record(what, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+    source = open_source("jsonl", path=path)
+    assert source[1] == {"a": 2}
+    if what == "longer":
+        path.write_text('{"b": "x"}\n{"a": 1}\n{"a": 2}\n')
+    elif what == "same size":
+        path.write_text('{"a": 3}\n{"a": 4}\n')
+        os.utime(path, (1, 1))  # as if a moment had passed
+    elif what == "another file":
+        (tmp_path / "new").write_text('{"a": 1}\n{"a": 2}\n')
+        (tmp_path / "new").rename(path)
+    else:
+        path.unlink()
+    with pytest.raises(ValueError, match=r"rows.jsonl.*config.data.path"):
+        source[1]
+
+
+def test_a_parquet_file_that_changes_while_it_is_read_gives_no_other_record(tmp_path):
+    """Opening has read all of it."""
+    path = tmp_path / "rows.parquet"
+    write = pyarrow.parquet.write_table
+    write(pyarrow.table({"a": [f"row {index}" for index in range(1000)]}), path)
+    source = open_source("parquet", path=path)
+    path.write_bytes(bytes(path.stat().st_size))
+    assert [source[index]["a"] for index in (0, 999)] == ["row 0", "row 999"]

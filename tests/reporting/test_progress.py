@@ -154,3 +154,9 @@ def test_summary_shows_the_headline_the_rest_and_the_stages():
     assert ["wall", "time", "5:01"] in lines and ["seed", "3"] in lines
     assert ["steps", "200", "100"] in lines and ["loss", "0.310", "–"] in lines
     assert ["wall", "seconds", "–", "3:20"] in lines
+
+
+def test_a_name_with_brackets_is_printed_as_it_is():
+    console = plain_console()
+    print_summary({"best_checkpoint": "runs/[red]/3", "stages": {"rl": {"[b]": "[/]"}}}, console)
+    assert "runs/[red]/3" in console.file.getvalue() and "[/]" in console.file.getvalue()

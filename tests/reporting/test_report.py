@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -12,12 +13,18 @@ from pathlib import Path
 
 import pytest
 from fake_run import NASTY, make_workdir
+from rich.console import Console
 
 from rljax.reporting import rollout_view
 from rljax.reporting.files import read_json, write_json_atomic
-from rljax.reporting.glossary import METRICS, is_share
+from rljax.reporting.glossary import FAMILIES, METRICS, is_share
+from rljax.reporting.progress import format_value
 from rljax.reporting.report import write_report
 from rljax.reporting.rollout_view import MAX_PROMPTS, MAX_SAMPLES, compact_rollout
+from rljax.reporting.run_data import read_runs
+from rljax.reporting.sections import stage_charts
+from rljax.reporting.summary import print_summary
+from rljax.reporting.writers import WorkdirWriter
 
 ROOT = Path(__file__).parents[2]
 VOID = {"meta", "link", "img", "br", "hr", "input", "rect", "path", "circle"}
@@ -113,6 +120,44 @@ def test_headline_and_environment(workdir, tmp_path):
     for text in ("quickstart", "0.283", "0.920", "5:01", "0.10.2", "versions.jax", "config_hash"):
         assert text in page.texts, text
     assert "not finished" not in page.texts
+
+
+@pytest.mark.parametrize(
+    "before, after, style", [(0.8, 0.3, "drop"), (0.3, 0.8, "rise"), (0.5, 0.5, None)]
+)
+def test_a_fall_of_the_accuracy_is_not_shown_as_a_success(before, after, style, tmp_path):
+    folder = make_workdir(tmp_path / "run", steps=12, warmup=4)
+    summary = {"heldout_accuracy_before": before, "heldout_accuracy_after": after}
+    write_json_atomic(folder / "summary.json", summary)
+    write_report([folder], tmp_path / "r.html")
+    name = f"after {style}" if style else "after"
+    assert f"<span class='{name}'>{after:.3f}</span>" in (tmp_path / "r.html").read_text()
+    write_report([folder, make_workdir(tmp_path / "b", steps=12, warmup=4)], tmp_path / "r.html")
+    assert f"<b class='{name}'>{format_value(after)}</b>" in (tmp_path / "r.html").read_text()
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard")
+    print_summary(summary, console)
+    colour = {"rise": "\x1b[1;32m", "drop": "\x1b[1;31m", None: "\x1b[1m"}[style]
+    assert f"{colour}{after:.3f}" in console.file.getvalue()
+
+
+def test_charts_have_captions_and_the_first_one_is_a_curve(tmp_path):
+    """A stage that is evaluated once, at its end, does not begin with that point."""
+    writer = WorkdirWriter(tmp_path / "run")
+    for step in range(1, 6):
+        row = {"stage": "warmup", "step": step, "kind": "train", "clip_share_low": 0.1}
+        writer.write({**row, "loss": 1 / step, "ratio_min": 0.9, "mine": 1.0, "reward/a": 0.5})
+    heldout = {"stage": "warmup", "step": 5, "kind": "heldout", "accuracy_greedy": 0.5}
+    writer.write({**heldout, "pass@1": 0.4, "majority@4": 0.6})
+    writer.close()
+    (run,) = read_runs([tmp_path / "run"])
+    charts = stage_charts("warmup", [(0, run)], False)
+    assert charts[0].is_curve and not charts[-1].is_curve
+    assert all(chart.meaning for chart in charts), [c.title for c in charts if not c.meaning]
+    assert all(hint for chart in charts for hint in chart.hints)
+
+
+def test_every_family_of_metrics_has_a_caption():
+    assert {metric.family for metric in METRICS.values()} - {""} == set(FAMILIES)
 
 
 def test_nasty_completions_stay_text(workdir, tmp_path):

@@ -5,8 +5,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from rljax.sampling.keys import Purpose, purpose_key, row_keys
+from rljax.sampling.keys import Purpose, call_offsets, purpose_key, row_keys
 
 
 def test_all_addresses_have_different_keys():
@@ -35,3 +36,36 @@ def test_traced_and_plain_steps_agree():
     key = purpose_key(0, Purpose.PAIRS)
     traced = jax.jit(lambda step: row_keys(key, step, jnp.arange(2), 2))(jnp.int32(11))
     assert (traced == row_keys(key, 11, jnp.arange(2), 2)).all()
+
+
+def ids_of_calls(problems: int, prompts: int, calls: int) -> np.ndarray:
+    """[calls, 2] the smallest and the largest id of each call, as 32 bits without a sign."""
+    largest = problems * min(prompts, prompts // problems + 2) - 1
+    ends = np.array([0, largest], np.int64).astype(np.int32)
+    return (ends + call_offsets(problems, prompts, calls)[:, None]).view(np.uint32).astype(np.int64)
+
+
+def test_calls_of_a_step_count_as_before_where_31_bits_suffice():
+    np.testing.assert_array_equal(call_offsets(50, 8, 4), [0, 400, 800, 1200])
+    assert call_offsets(3, 8, 2)[1] == 24
+
+
+@pytest.mark.parametrize(
+    "problems, prompts, calls",
+    [(860_000, 512, 10), (860_000, 512, 100), (5_000_000, 512, 10), (1_000_000_000, 4, 1)],
+)
+def test_ids_of_many_calls_stay_apart_beyond_31_bits(problems, prompts, calls):
+    ids = ids_of_calls(problems, prompts, calls)
+    assert (ids[:, 0] < ids[:, 1]).all() and (ids[:-1, 1] < ids[1:, 0]).all()
+    before = np.arange(calls, dtype=np.int64) * problems * prompts
+    same = ids[:, 0] == before
+    assert same[0] and same[before + 3 * problems < 2**31].all()
+    key = purpose_key(0, Purpose.ROLLOUTS)
+    wrapped = jnp.asarray(ids.reshape(-1).astype(np.uint32).view(np.int32))
+    keys = np.asarray(jax.random.key_data(row_keys(key, 1, wrapped, 1)))
+    assert len(np.unique(keys, axis=0)) == ids.size
+
+
+def test_more_than_32_bits_are_refused():
+    with pytest.raises(ValueError, match="32 bits.*config.<stage>.objective.filter_rounds"):
+        call_offsets(100_000_000, 512, 50)

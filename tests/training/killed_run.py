@@ -1,7 +1,8 @@
 """A run that kills itself: python killed_run.py PLACE COUNT VARIANT WORKDIR [override ...].
 
-The process sends itself SIGKILL when it comes to PLACE for the COUNT-th time. PLACE "nowhere"
-lets the run finish. One fake device, as the runs in the tests' own process.
+The process sends itself SIGKILL when it comes to PLACE for the COUNT-th time, or another signal
+with PLACE "SIGTERM:update". PLACE "nowhere" lets the run finish. One fake device, as the runs in
+the tests' own process.
 """
 
 import importlib
@@ -46,9 +47,9 @@ HALVES = {
 }
 
 
-def die() -> None:
-    """Nothing is flushed, closed or told."""
-    os.kill(os.getpid(), signal.SIGKILL)
+def send(name: str) -> None:
+    """Sends a signal to this process; after SIGKILL nothing is flushed, closed or told."""
+    os.kill(os.getpid(), signal.Signals[name])
 
 
 def owner_of(address: str) -> tuple[object, str]:
@@ -61,10 +62,10 @@ def owner_of(address: str) -> tuple[object, str]:
     return owner, last
 
 
-def kill_at(address: str, count: int, half=None) -> None:
-    """Replaces the function by one whose COUNT-th call kills, after `half` of its work."""
-    owner, name = owner_of(address)
-    function = getattr(owner, name)
+def kill_at(address: str, count: int, half=None, name: str = "SIGKILL") -> None:
+    """Replaces the function by one whose COUNT-th call sends a signal, after `half` of its work."""
+    owner, last = owner_of(address)
+    function = getattr(owner, last)
     calls = 0
 
     def counted(*args, **kwargs):
@@ -73,10 +74,10 @@ def kill_at(address: str, count: int, half=None) -> None:
         if calls == count:
             if half is not None:
                 half(function, *args, **kwargs)
-            die()
+            send(name)
         return function(*args, **kwargs)
 
-    setattr(owner, name, counted)
+    setattr(owner, last, counted)
 
 
 def write_half_a_line(write, writer, row) -> None:
@@ -94,6 +95,8 @@ def delete_half(rmtree, path, *args, **kwargs) -> None:
 
 def main(place: str, count: int, variant: str, workdir: str, overrides: list[str]) -> None:
     """Runs until the place is reached."""
+    # A test session in the background ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     context.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])
     if place == "writing":
         kill_at(HALVES[place], count, lambda save, *args, **kwargs: save(*args, **kwargs))
@@ -101,8 +104,9 @@ def main(place: str, count: int, variant: str, workdir: str, overrides: list[str
         kill_at(HALVES[place], count, write_half_a_line)
     elif place == "deletion":
         kill_at(HALVES[place], count, delete_half)
+    *names, place = place.split(":")
     for address in PLACES.get(place, ()):
-        kill_at(address, count)
+        kill_at(address, count, name=names[0] if names else "SIGKILL")
     loop.run(load_config(f"{CONFIG}:{variant}", overrides), Path(workdir))
 
 

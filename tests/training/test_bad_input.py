@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 from orbax.checkpoint import v1 as ocp
 
@@ -14,6 +15,7 @@ from rljax.reporting.files import read_rows
 from rljax.training import loop
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.step_log import NonFiniteError
+from rljax.training.update import optimizers
 
 HERE = Path(__file__).parent
 
@@ -204,21 +206,15 @@ def test_a_later_stage_without_the_one_before_it(refused, tiny_run, tmp_path, on
     assert "of 12 steps" in text and str(workdir / "checkpoints" / "grpo") in text
 
 
-def test_a_checkpoint_of_other_shapes(refused, tiny_run, tmp_path, one_device_runs):
+@pytest.mark.parametrize("word", ["seed=1", "model.width=32"])
+def test_checkpoints_alone_belong_to_the_run_that_wrote_them(
+    word, refused, tiny_run, tmp_path, one_device_runs
+):
+    """No config.json and no run.json: no other seed, and no other shape, adopts the checkpoints."""
     workdir = tmp_path / "copy"
     shutil.copytree(tiny_run("reinforce").workdir / "checkpoints", workdir / "checkpoints")
-    for step in (workdir / "checkpoints" / "reinforce").iterdir():
-        step.rename(step.with_name("4"))  # an unfinished stage
-    text = refused_with_claim(refused, "--config.model.width=32", workdir=workdir)
-    assert "does not fit this config" in text
-    assert "stored float32[264, 16], expected float32[264, 32]" in text
-
-
-def refused_with_claim(refused, *words: str, workdir: Path) -> str:
-    """The workdir holds no config.json yet, so that the checkpoint itself has to tell."""
-    with pytest.raises(AssertionError):  # config.json and run.json are new
-        refused("reinforce", *words, workdir=workdir)
-    return refused("reinforce", *words, workdir=workdir)
+    text = refused("reinforce", f"--config.{word}", workdir=workdir)
+    assert "config.json and run.json are missing or damaged" in text and "--workdir" in text
 
 
 def reward(name: str) -> str:
@@ -299,6 +295,18 @@ def test_non_finite_updates_are_skipped_until_the_run_stops(
     assert any(
         (a != b).any() for a, b in zip(*map(jax.tree.leaves, (seen[1], seen[3])), strict=True)
     )
+
+
+def test_a_parameter_that_is_not_finite_never_reaches_a_checkpoint(
+    tiny_config, tmp_path, one_device_runs, monkeypatch
+):
+    """The loss and the gradient are finite; b1=1 makes Adam divide 0 by 0."""
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "adamw", lambda rate: optax.adamw(rate, b1=1.0))
+    words = ["checkpoint.every_steps=1", "evaluation.samples_per_prompt=0"]
+    config = tiny_config("reinforce", *(f"--config.{word}" for word in words))
+    with pytest.raises(NonFiniteError, match="^params/.* of stage 'reinforce' .* after step 1,"):
+        loop.run(config, tmp_path)
+    assert not list((tmp_path / "checkpoints/reinforce").iterdir())
 
 
 def test_one_non_finite_update_does_not_stop_a_run(

@@ -1,9 +1,11 @@
 """A run that was killed and continued equals one that never stopped, bit for bit."""
 
+import json
 import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -17,14 +19,18 @@ from rljax.training.run.checkpoints import SOURCE
 KILLED_RUN = Path(__file__).parent / "killed_run.py"
 
 
+def command(place: str, count: int, variant: str, workdir: Path, *overrides: str) -> list[str]:
+    words = [sys.executable, KILLED_RUN, place, count, variant, workdir, *overrides]
+    return list(map(str, words))
+
+
 @pytest.fixture
 def run_process(subprocess_environment):
     """run_process(place, count, variant, workdir, *overrides) -> its exit status and output."""
 
-    def run(place: str, count: int, variant: str, workdir: Path, *overrides: str):
-        words = [sys.executable, KILLED_RUN, place, count, variant, workdir, *overrides]
+    def run(*words):
         return subprocess.run(
-            list(map(str, words)),
+            command(*words),
             env=subprocess_environment,
             capture_output=True,
             text=True,
@@ -32,6 +38,17 @@ def run_process(subprocess_environment):
         )
 
     return run
+
+
+@pytest.fixture
+def start_process(subprocess_environment):
+    """start_process(place, ...) -> the process, which runs."""
+
+    def start(*words) -> subprocess.Popen:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(command(*words), env=subprocess_environment, **quiet)
+
+    return start
 
 
 def final_state(workdir: Path, stage: str, step: int) -> list[np.ndarray]:
@@ -152,6 +169,84 @@ def test_killed_again_and_again(seed, tiny_run, run_process, tmp_path):
     late = [("rollout", 1), ("record", 1), ("commit", draw.randint(1, 4)), ("evaluation", 1)]
     kills = draw.sample(early, 2) + draw.sample(late, 2)
     kill_and_continue(run_process, "grpo", kills, tmp_path / "run", tiny_run("grpo"))
+
+
+@pytest.mark.contract
+def test_a_signal_ends_the_step_saves_it_and_the_run_continues_exactly(
+    tiny_run, run_process, tmp_path
+):
+    """SIGTERM in step 3, which no run saves by itself."""
+    workdir, expected = tmp_path / "run", tiny_run("reinforce")
+    result = run_process("SIGTERM:update", 3, "reinforce", workdir)
+    assert result.returncode == 128 + signal.SIGTERM, result.stderr[-2000:]
+    assert "SIGTERM: the step ends and is saved" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "SIGTERM: reinforce step 3 is saved" in result.stdout
+    assert (workdir / "checkpoints/reinforce/3/digests.json").exists()
+    assert not (workdir / "lock").exists()
+    result = run_process("nowhere", 0, "reinforce", workdir)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "continuing reinforce after step 3" in result.stdout
+    assert_same_run(workdir, expected.workdir, steps_of(expected))
+    # What was saved because of the signal is not the best checkpoint of the run.
+    summary, wanted = (json.loads((w / "summary.json").read_text()) for w in (workdir, expected[0]))
+    assert summary["best_checkpoint_value"] == wanted["best_checkpoint_value"]
+    assert Path(summary["best_checkpoint"]).name == Path(wanted["best_checkpoint"]).name
+
+
+@pytest.mark.slow
+def test_signals_in_other_moments(tiny_run, run_process, tmp_path):
+    """Before the first step, in a held-out evaluation, while sampling, in the last step."""
+    stops = [
+        ("SIGINT:stage", 1, "warmup has done 0 steps"),
+        ("SIGTERM:evaluation", 1, "warmup step 3 is saved"),
+        ("SIGINT:rollout", 2, "grpo step 2 is saved"),
+        ("SIGTERM:record", 2, "grpo step 5 is saved"),
+    ]
+    workdir, expected = tmp_path / "run", tiny_run("grpo")
+    for place, count, said in stops:
+        result = run_process(place, count, "grpo", workdir)
+        number = signal.Signals[place.split(":")[0]]
+        assert (result.returncode, said in result.stdout) == (128 + number, True), result.stdout
+        assert "Traceback" not in result.stderr
+    assert run_process("nowhere", 0, "grpo", workdir).returncode == 0
+    assert_same_run(workdir, expected.workdir, steps_of(expected))
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_and_lost_files_do_not_change_the_run(tiny_run, run_process, tmp_path):
+    """A bit of the last checkpoint flips: the one before it is taken, and said."""
+    workdir, expected = tmp_path / "run", tiny_run("reinforce")
+    keep = "--config.checkpoint.keep=3"
+    assert run_process("summary", 1, "reinforce", workdir, keep).returncode == -signal.SIGKILL
+    path = next((workdir / "checkpoints/reinforce/5/state/d").iterdir())
+    content = path.read_bytes()
+    path.write_bytes(content[:9] + bytes([content[9] ^ 16]) + content[10:])
+    result = run_process("nowhere", 0, "reinforce", workdir, keep)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "reinforce/5 is damaged (state/d/" in result.stdout
+    assert "the run goes on from step 4" in result.stdout
+    assert (workdir / "damaged/reinforce/5").is_dir()
+    assert_same_run(workdir, expected.workdir, steps_of(expected))
+    (workdir / "run.json").unlink()  # the last checkpoint says that the run is the same
+    result = run_process("nowhere", 0, "reinforce", workdir, keep)
+    assert "run.json was lost; it is written again" in result.stdout, result.stderr[-2000:]
+    assert_same_run(workdir, expected.workdir, steps_of(expected))
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_workdir(tiny_run, start_process, run_process, tmp_path):
+    """The second is refused and names the first, which goes on undisturbed."""
+    workdir, expected = tmp_path / "run", tiny_run("reinforce")
+    first = start_process("nowhere", 0, "reinforce", workdir)
+    while not (workdir / "lock").exists():
+        assert first.poll() is None
+        time.sleep(0.05)
+    result = run_process("nowhere", 0, "reinforce", workdir)
+    assert f"is in use by process {first.pid} on" in result.stderr
+    assert result.returncode == 1
+    assert first.wait(timeout=300) == 0
+    assert_same_run(workdir, expected.workdir, steps_of(expected))
 
 
 @pytest.mark.slow

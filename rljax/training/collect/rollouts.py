@@ -13,6 +13,7 @@ from rljax.data.encode import pad_prompts
 from rljax.models.network import Params
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
+from rljax.sampling.keys import call_offsets
 from rljax.sampling.request import Requests, Rollouts, for_each_prompt
 from rljax.training.collect.repetition import degenerate_share
 from rljax.training.run.context import Context, Record
@@ -124,7 +125,8 @@ def sample_texts(
     texts, prompts, prompt_mask = padded_prompts(context, records)
     ids = [record["id"] for record in records]
     problems = len(context.train_problems)
-    noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + call * problems * len(ids)
+    offset = call_offsets(problems, len(ids), call + 1)[call]
+    noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + offset
     slopes = for_each_prompt(jax.device_get(temperature_slopes), len(ids))
     requests = Requests(prompts, prompt_mask, noise_ids, temperature_slopes=slopes)
     rollouts = engine.sample(weights, requests, key=key, step=step)

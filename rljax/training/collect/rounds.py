@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rljax.config.stage import Stage
 from rljax.rewards.pool import Scores
 from rljax.training.collect.prompts import State
 from rljax.training.collect.rollouts import (
@@ -14,6 +15,12 @@ from rljax.training.collect.rollouts import (
     take_prompts,
     take_scores,
 )
+
+
+def most_rounds(stage: Stage) -> int:
+    """Times that a step samples prompts, at most."""
+    filtered = stage.objective.choices["group_filter"] != "none"
+    return stage.objective.values["filter_rounds"] if filtered else 1
 
 
 class Round(NamedTuple):
@@ -35,6 +42,7 @@ class Rounds(NamedTuple):
     scoring_seconds: float
     failed: int  # samples that the verifier failed on, in all rounds
     prompts: State  # of the prompt source, after the last round
+    of_all: dict[str, float]  # metrics of all that was sampled, kept or not; {} without a filter
 
 
 def sample_rounds(
@@ -57,16 +65,19 @@ def sample_rounds(
         prompts: B.
     """
     passed: list[tuple[Samples, Scores]] = []
+    sampled: list[Scores] = []
     count, scoring, sampling, failed = 0, 0.0, 0.0, 0
     for number, latest in enumerate(rounds, start=1):
         scoring += latest.scoring_seconds
+        sampled.append(latest.scores)
         passes = np.asarray(keep(latest.samples, latest.scores))
         index = np.flatnonzero(passes)[: prompts - count]
         sampling += latest.samples.seconds
         failed += int(latest.scores.failed.sum())
         if len(index) == prompts:  # nothing to join
             samples = latest.samples._replace(seconds=sampling)
-            return Rounds(samples, latest.scores, number, 0, scoring, failed, latest.prompts)
+            of_all, state = means(sampled), latest.prompts
+            return Rounds(samples, latest.scores, number, 0, scoring, failed, state, of_all)
         passed.append(_take(latest, index))
         count += len(index)
         if count == prompts:
@@ -76,14 +87,23 @@ def sample_rounds(
         passed.append(_take(latest, np.flatnonzero(~passes)[:filled]))
     samples = join_samples([part[0] for part in passed])._replace(seconds=sampling)
     scores = join_scores([part[1] for part in passed])
-    return Rounds(samples, scores, number, filled, scoring, failed, latest.prompts)
+    of_all, state = means(sampled), latest.prompts
+    return Rounds(samples, scores, number, filled, scoring, failed, state, of_all)
+
+
+def means(rounds: Sequence[Scores]) -> dict[str, float]:
+    """Mean reward and accuracy of all samples: what the policy is worth, before a filter chose."""
+    return {
+        "sampled_reward": float(np.concatenate([scores.total for scores in rounds]).mean()),
+        "sampled_accuracy": float(np.concatenate([scores.correct for scores in rounds]).mean()),
+    }
 
 
 def one_round(latest: Round) -> Rounds:
     """A step that takes whatever its one round has sampled."""
     failed = 0 if latest.scores is None else int(latest.scores.failed.sum())
     return Rounds(
-        latest.samples, latest.scores, 1, 0, latest.scoring_seconds, failed, latest.prompts
+        latest.samples, latest.scores, 1, 0, latest.scoring_seconds, failed, latest.prompts, {}
     )
 
 

@@ -150,6 +150,7 @@ class SampledExperience:
         if self.keep is not None:
             metrics["sampling_rounds"] = float(found.count)
             metrics["filled_prompts"] = float(found.filled)
+            metrics |= found.of_all
         return metrics
 
 

@@ -20,6 +20,7 @@ from rljax.training.collect.prefix_values import PrefixValues
 from rljax.training.collect.prompts import ShuffledPrompts
 from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.rounds import most_rounds
 from rljax.training.collect.sampled import Annotator, SampledExperience, Sampler, WholeRollouts
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
@@ -60,7 +61,7 @@ def policy_gradient_source(
         annotators=_annotators(context, stage, learner, reward, first_step),
         demonstrate=demonstrate if stage.batch.demonstrations_per_prompt else None,
         keep=GroupFilter(stage) if filtered else None,
-        most_rounds=stage.objective.values["filter_rounds"] if filtered else 1,
+        most_rounds=most_rounds(stage),
     )
 
 

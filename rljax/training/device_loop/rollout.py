@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.models.network import Params
+from rljax.sampling.keys import call_offsets
 from rljax.sampling.request import Requests
+from rljax.training.collect.rounds import most_rounds
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.learner.compare import kept_groups
 from rljax.training.learner.group import Group, step_arrays
@@ -27,6 +29,8 @@ class Rounds(NamedTuple):
     count: Array  # [] i32
     number: Array  # [] i32, rounds
     tokens: Array  # [] i32, sampled in all rounds
+    rewards: Array  # [] f32, sum of the mean rewards of the rounds
+    rights: Array  # [] f32, sum of their accuracies
     latest: Sampled  # the last round's
     passes: Array  # [B] bool, its prompts that pass
 
@@ -52,15 +56,17 @@ def sample_step(
         slopes: [B, 4] f32, of the temperature (`sloped_temperature`); None: it is constant.
 
     Returns:
-        The step's samples; with a filter `sampling_rounds`, `filled_prompts` and `sampled_tokens`.
+        The step's samples; with a filter `sampling_rounds`, `filled_prompts` and `sampled_tokens`,
+        and the reward and accuracy of all that was sampled.
     """
     stage, problems = program.stage, len(program.train.prompts)
-    prompts = stage.batch.prompts_per_step
+    prompts, rounds = stage.batch.prompts_per_step, most_rounds(stage)
+    offsets = jnp.asarray(call_offsets(problems, prompts, rounds))
 
     def sample(number: Array) -> Sampled:
         index = jax.lax.dynamic_slice_in_dim(order, start + number * prompts, prompts)
         data = program.train.take(index)
-        noise_ids = distinct(index, problems) + number * problems * prompts
+        noise_ids = distinct(index, problems) + offsets[number]
         requests = Requests(data.prompts, data.prompt_mask, noise_ids, temperature_slopes=slopes)
         rollouts = program.sample(params, requests, key, step)
         scores, correct = program.judge(data.facts, rollouts.tokens, rollouts.mask)
@@ -76,7 +82,6 @@ def sample_step(
 
     if stage.objective.choices["group_filter"] == "none":
         return sample(jnp.int32(0)), {}
-    rounds = stage.objective.values["filter_rounds"]
 
     def passing(sampled: Sampled) -> Array:
         kept = kept_groups(stage.objective, step_arrays(sampled.group))
@@ -90,20 +95,29 @@ def sample_step(
         passes = passing(latest)
         taken = _append(carry.taken, latest, passes, carry.count)
         count = jnp.minimum(carry.count + passes.sum(), prompts)
-        tokens = carry.tokens + latest.group.mask.sum()
-        return Rounds(taken, count, carry.number + 1, tokens, latest, passes)
+        return Rounds(
+            taken,
+            count,
+            carry.number + 1,
+            carry.tokens + latest.group.mask.sum(),
+            carry.rewards + latest.group.scores.mean(),
+            carry.rights + latest.group.correct.mean(),
+            latest,
+            passes,
+        )
 
     empty = jax.tree.map(
         lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(sample, jnp.int32(0))
     )
-    zero = jnp.int32(0)
-    carry = jax.lax.while_loop(
-        goes_on, again, Rounds(empty, zero, zero, zero, empty, jnp.zeros(prompts, bool))
-    )
+    zero, none = jnp.int32(0), jnp.float32(0)
+    first = Rounds(empty, zero, zero, zero, none, none, empty, jnp.zeros(prompts, bool))
+    carry = jax.lax.while_loop(goes_on, again, first)
     return _append(carry.taken, carry.latest, ~carry.passes, carry.count), {
         "sampling_rounds": carry.number,
         "filled_prompts": prompts - carry.count,
         "sampled_tokens": carry.tokens,
+        "sampled_reward": carry.rewards / carry.number,
+        "sampled_accuracy": carry.rights / carry.number,
     }
 
 

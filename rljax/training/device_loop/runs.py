@@ -10,6 +10,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rljax.models.network import Params
+from rljax.training.collect.rounds import most_rounds
 from rljax.training.device_loop.data import prompt_order
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.step import Plan, Run, evaluate, first_state, train_step
@@ -54,10 +55,12 @@ class SideBySide:
         """
         self.program, self.seeds = program, list(seeds)
         stage, count = program.stage, len(self.seeds)
-        rounds = 1
-        if stage.objective.choices["group_filter"] != "none":
-            rounds = stage.objective.values["filter_rounds"]
-        length = stage.steps * rounds * stage.batch.prompts_per_step
+        length = stage.steps * most_rounds(stage) * stage.batch.prompts_per_step
+        if length >= 2**31:
+            raise ValueError(
+                f"{length} prompts in a run are more than 32 bits count: take fewer steps or "
+                f"rounds (config.{stage.name}.steps, config.{stage.name}.objective.filter_rounds)."
+            )
         orders = [prompt_order(len(program.train.prompts), seed, length) for seed in self.seeds]
         numbers = {name: np.asarray(given, np.float32) for name, given in (values or {}).items()}
         devices = list(devices or jax.devices())

@@ -51,8 +51,6 @@ class Family:
     best_metric = "accuracy_greedy"
     # Metrics that count updates which were not made, the policy's first.
     skip_metrics: tuple[str, ...] = ("updates_skipped",)
-    # First updates of the stage that leave the policy, and its learning rate, where they are.
-    idle_updates = 0
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:

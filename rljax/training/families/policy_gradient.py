@@ -17,12 +17,13 @@ from rljax.objectives.parts import apply, fields_of
 from rljax.objectives.surrogates import clipped_tokens
 from rljax.parallel.rules import batch_sharding, put_rows, replicated
 from rljax.rewards.pool import Scores
-from rljax.sampling.keys import Purpose, purpose_key
+from rljax.sampling.keys import Purpose, call_offsets, purpose_key
 from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.grouped import arrays_of, step_group, step_rows
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.rounds import most_rounds
 from rljax.training.collect.sources import policy_gradient_source, stage_engine
 from rljax.training.families import Family, StepBatches
 from rljax.training.learner.batches import step_order
@@ -60,7 +61,6 @@ class PolicyGradient(Family):
         self.context, self.stage, self.reference = context, stage, reference
         self.objective = stage.objective
         self.first_step = first_step  # steps of earlier stages: noise is drawn by run, not by stage
-        self.idle_updates = stage.critic.get("warmup_updates", 0)  # of the critic alone
         self.learner = compiled_learner(context, stage)
         self.noise_key = purpose_key(context.config.seed, Purpose.SELECTION)
         self.source = policy_gradient_source(context, stage, self.learner, first_step)
@@ -69,6 +69,8 @@ class PolicyGradient(Family):
     def check(context: Context, stage: Stage) -> None:
         """Builds the sampler; encodes demonstrations of the first problems, if there are any."""
         stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+        problems, prompts = len(context.train_problems), stage.batch.prompts_per_step
+        call_offsets(problems, prompts, most_rounds(stage))
         if stage.batch.demonstrations_per_prompt:
             count = checked_count(context.train_problems)
             encode_demonstrations(context, stage, [context.train_problems[i] for i in range(count)])

@@ -131,7 +131,7 @@ class Critic:
 
         update = make_train_step(loss_fn, self.optimizer, micro_batches=self.micro_batches)
         state, metrics = update(state, {}, batch)
-        names = ("loss", "gradient_norm", "gradient", "updates_skipped")
+        names = ("loss", "gradient_norm", "gradient", "updates_skipped", "learning_rate")
         return state, {
             (f"critic/{name}" if name in names else name): metric
             for name, metric in metrics.items()

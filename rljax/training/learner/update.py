@@ -54,6 +54,9 @@ def make_policy_update(
             optimizer_state=jax.tree.map(stay, state.optimizer_state, moved.optimizer_state),
             carried={**moved.carried, "critic": critic_state},
         )
-        return moved, metrics | critic_metrics
+        # Updates that the policy does not make have no rate.
+        made = jnp.where(waits, 0.0, 1.0)
+        rate = jax.tree.map(lambda x: x * made, {"learning_rate": metrics["learning_rate"]})
+        return moved, metrics | rate | critic_metrics
 
     return update

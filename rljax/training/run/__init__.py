@@ -11,7 +11,10 @@
 | `models.py` | the models of a stage by role: network, origin, trained or frozen |
 | `inspection.py` | what a model folder or a checkpoint would be loaded as |
 | `stages.py` | the stages as a graph: how far each is, what it starts from, what it reads |
+| `digests.py` | SHA-256 of files; whether a checkpoint is what was written |
 | `checkpoints.py` | orbax: asynchronous, keep-n and best, exact resume |
-| `workdir.py` | the files of a run, and whether a workdir belongs to a config |
+| `contents.py` | what a run reads, by content: data, rewards, tokenizer, weights |
+| `workdir.py` | the files of a run, and whether a workdir belongs to a config and its data |
+| `lock.py` | one process at a time in a workdir |
 | `summary.py` | the final figures of a run |
 """

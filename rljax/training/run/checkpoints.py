@@ -1,10 +1,15 @@
-"""Checkpoints of one stage, through orbax: asynchronous, atomic, keep-n and best."""
+"""Checkpoints of one stage, through orbax: asynchronous, atomic, keep-n and best.
 
+A checkpoint is read only after the digests of all its files were compared (run/digests.py).
+"""
+
+import contextlib
 import json
 import operator
-from collections.abc import Collection
+import shutil
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +17,10 @@ import numpy as np
 from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
+from rljax.errors import reason
 from rljax.models.lora import flatten, has_adapters, split_frozen, unflatten
 from rljax.models.network import Network, Params
+from rljax.training.run.digests import damage, write_digests
 from rljax.training.update.state import TrainState, placed
 
 # Item of a checkpoint: the state of the source of experience (training/collect/experience.py).
@@ -23,11 +30,19 @@ SOURCE = "source"
 NOT_EVALUATED = -1.0
 
 
+class Judged(NamedTuple):
+    """A checkpoint that was evaluated."""
+
+    value: float  # of the best metric
+    step: int
+
+
 class Checkpoints:
     """WORKDIR/checkpoints/STAGE/STEP: TrainState, state of the experience's source, JSON note.
 
-    A save returns once the state is copied to the host; the files are written in the background
-    under a temporary name and renamed when complete, so that a killed run leaves whole ones only.
+    A save returns once the state is copied to the host; the files are written and hashed in the
+    background under a temporary name and renamed when complete, so that a killed run leaves whole
+    ones only.
     """
 
     def __init__(self, folder: Path, *, keep: int, best_metric: str = "accuracy_greedy") -> None:
@@ -50,10 +65,15 @@ class Checkpoints:
         _check_metrics(self.folder)
         self.manager = ocp.training.Checkpointer(
             self.folder,
-            context=_context(),
+            context=_context(written=self._hash_unfinished),
             preservation_policy=keep_policy,
             cleanup_tmp_directories=True,  # what a killed run was writing
         )
+
+    def _hash_unfinished(self) -> None:
+        """Adds the digests to what is being written; orbax calls it before it renames."""
+        for unfinished in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            write_digests(unfinished)
 
     def save(
         self,
@@ -77,12 +97,13 @@ class Checkpoints:
         items = {"state": state, "note": note}
         if source_state:
             items[SOURCE] = jax.tree.map(np.asarray, source_state)
-        self.manager.save_checkpointables_async(
-            step,
-            items,
-            force=True,  # whatever orbax's own policy of when to save would say
-            metrics={self.best_metric: NOT_EVALUATED if judged is None else judged},
-        )
+        with self._writing():
+            self.manager.save_checkpointables_async(
+                step,
+                items,
+                force=True,  # whatever orbax's own policy of when to save would say
+                metrics={self.best_metric: NOT_EVALUATED if judged is None else judged},
+            )
 
     def steps(self) -> list[int]:
         """Those that are kept, from the first to the last."""
@@ -92,11 +113,17 @@ class Checkpoints:
         """The last complete step."""
         return max(self.steps(), default=None)
 
-    def best(self) -> int | None:
-        """The step with the highest best metric of those kept; of equals, the last one."""
-        saved = self.manager.checkpoints
-        judged = [(each.metrics[self.best_metric], each.step) for each in saved if each.metrics]
-        return max(judged)[1] if judged else None
+    def best(self) -> Judged | None:
+        """The evaluated checkpoint with the highest best metric of those kept; of equals, the last.
+
+        None where none of them was evaluated.
+        """
+        judged = [
+            Judged(each.metrics[self.best_metric], each.step)
+            for each in self.manager.checkpoints
+            if each.metrics and each.metrics[self.best_metric] > NOT_EVALUATED
+        ]
+        return max(judged, default=None)
 
     def note(self, step: int) -> dict[str, Any]:
         """The note of a step."""
@@ -109,6 +136,7 @@ class Checkpoints:
             ValueError: if the checkpoint is damaged or holds other shapes.
         """
         where = self.folder / str(step)
+        check_undamaged(where)
         try:
             found = self.manager.checkpointables_metadata(step).metadata.get("state")
             if found is None:
@@ -119,7 +147,7 @@ class Checkpoints:
         except MismatchError:
             raise
         except Exception as error:  # orbax raises many kinds; to the user they are one
-            raise _damaged(where, error) from error
+            raise _unreadable(where, error) from error
         return restored["state"], restored["note"]
 
     def source_state(self, step: int, first: dict[str, Any]) -> dict[str, Any]:
@@ -135,6 +163,7 @@ class Checkpoints:
         if not first:
             return first
         where, first = self.folder / str(step), jax.tree.map(np.asarray, first)
+        check_undamaged(where)
         try:
             found = self.manager.checkpointables_metadata(step).metadata.get(SOURCE)
             if found is None:
@@ -149,15 +178,32 @@ class Checkpoints:
         except MismatchError:
             raise
         except Exception as error:  # orbax raises many kinds; to the user they are one
-            raise _damaged(where, error) from error
+            raise _unreadable(where, error) from error
 
     def wait(self) -> None:
-        """Blocks until everything is on disk."""
-        self.manager.wait()
+        """Blocks until everything is on disk.
+
+        Raises:
+            ValueError: if it could not be written.
+        """
+        with self._writing():
+            self.manager.wait()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What goes wrong in the background is told by the next call."""
+        try:
+            yield
+        except Exception as error:  # orbax raises many kinds; to the user they are one
+            raise ValueError(
+                f"A checkpoint in {self.folder} could not be written ({reason(error)}): make room, "
+                "and give the same command again (--workdir)."
+            ) from error
 
     def close(self) -> None:
         """Finishes writing and releases the folder."""
-        self.manager.close()
+        with self._writing():
+            self.manager.close()
 
 
 def holds_adapters(where: Path) -> bool:
@@ -173,11 +219,12 @@ def check_params(where: Path, network: Network) -> None:
 
 def read_note(where: Path) -> dict[str, Any]:
     """The note of a checkpoint, given the folder of its step."""
+    check_undamaged(where)
     try:
         with _context():
             return ocp.load_checkpointables(where, {"note": None})["note"]
     except Exception as error:  # orbax raises many kinds; to the user they are one
-        raise _damaged(where, error) from error
+        raise _unreadable(where, error) from error
 
 
 def restore_params(
@@ -207,28 +254,72 @@ def restore_params(
         with _context(partial=True):
             return ocp.load(where, item, checkpointable_name="state")["params"]
     except Exception as error:  # orbax raises many kinds; to the user they are one
-        raise _damaged(where, error) from error
+        raise _unreadable(where, error) from error
 
 
 def stored_params(where: Path) -> Any:
-    """The description of a checkpoint's parameters, nested as they are; nothing is read."""
+    """The description of a checkpoint's parameters, nested as they are; no array is restored."""
+    check_undamaged(where)
     try:
         return ocp.metadata(where, checkpointable_name="state").metadata["params"]
     except Exception as error:
-        raise _damaged(where, error) from error
+        raise _unreadable(where, error) from error
 
 
-def _context(*, partial: bool = False) -> ocp.Context:
+def skip_damaged(folder: Path, aside: Path) -> list[str]:
+    """Moves damaged checkpoints of a stage away, so that the latest one left is whole.
+
+    A run that goes on from an earlier step makes the later ones again, bit for bit.
+
+    Args:
+        folder: of the stage.
+        aside: where damaged ones go.
+
+    Returns:
+        A line for each that was moved.
+
+    Raises:
+        ValueError: if there are checkpoints and none of them is whole; nothing is moved.
+    """
+    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    damaged: dict[int, str] = {}
+    while steps and (found := damage(folder / str(steps[-1]))):
+        damaged[steps.pop()] = found
+    if damaged and not steps:
+        step = max(damaged)
+        raise _damaged(folder / str(step), damaged[step])
+    lines = []
+    for step, why in damaged.items():
+        place = aside / folder.name / str(step)
+        shutil.rmtree(place, ignore_errors=True)  # an earlier one of this step
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder / str(step), place)
+        lines.append(
+            f"The checkpoint {folder / str(step)} is damaged ({why}): it was moved to {place}, and "
+            f"the run goes on from step {steps[-1]}."
+        )
+    return lines
+
+
+def check_undamaged(where: Path) -> None:
+    """Raises ValueError unless the files of a checkpoint are those that were written."""
+    if found := damage(where):
+        raise _damaged(where, found)
+
+
+def _context(*, partial: bool = False, written: Callable[[], None] | None = None) -> ocp.Context:
     """How checkpoints are written and read: a note is a JSON file, not a tree of arrays.
 
     Args:
         partial: whether arrays that are not asked for may be left out.
+        written: called when all files of a checkpoint are written, before it gets its name.
     """
     handlers = ocp.handlers.local_registry()
     handlers.add(ocp.handlers.JsonHandler, checkpointable_name="note")
     context = ocp.Context()
     context.checkpointables.registry = handlers
     context.pytree.loading.partial_load = partial
+    context.async_options.post_finalization_callback = written
     return context
 
 
@@ -242,7 +333,7 @@ def _check_metrics(folder: Path) -> None:
         try:
             json.loads(path.read_text())
         except ValueError as error:
-            raise _damaged(path.parents[1], error) from error
+            raise _unreadable(path.parents[1], error) from error
 
 
 def _check_shapes(
@@ -280,10 +371,13 @@ def _plain_path(path: tuple) -> str:
     return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
 
 
-def _damaged(where: Path, error: Exception) -> ValueError:
+def _unreadable(where: Path, error: Exception) -> ValueError:
     text = str(error).strip().splitlines()
-    reason = text[0][:300] if text else ""
+    return _damaged(where, f"{type(error).__name__}: {text[0][:300] if text else ''}")
+
+
+def _damaged(where: Path, why: str) -> ValueError:
     return ValueError(
-        f"The checkpoint {where} cannot be read ({type(error).__name__}: {reason}). Delete that "
-        "folder to continue from the one before it, or choose another --workdir."
+        f"The checkpoint {where} cannot be read ({why}). Delete that folder to continue from the "
+        "one before it, or choose another --workdir."
     )

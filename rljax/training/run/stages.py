@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from rljax.config.graph import MODEL
 from rljax.models.lora import adapters_are_zero, combine, drop_adapters, flatten, unflatten
 from rljax.models.network import Network, Params
-from rljax.training.run.checkpoints import Checkpoints
+from rljax.training.run.checkpoints import Checkpoints, skip_damaged
 from rljax.training.run.context import Context
 from rljax.training.run.models import VALUE, Model, load_value, models_of
 from rljax.training.run.start import Source, base_note, load_start, load_trained
+from rljax.training.run.workdir import CHECKPOINTS_FOLDER, DAMAGED_FOLDER, check_note
 from rljax.training.update.state import (
     Carried,
     TrainState,
@@ -48,7 +49,7 @@ class Stages:
         carried: Sequence[Carried],
         best_metrics: Sequence[str],
     ) -> None:
-        """Opens the folders of all checkpoints.
+        """Opens the folders of all checkpoints; damaged ones of the last stage are set aside.
 
         Args:
             context: of the run.
@@ -62,13 +63,14 @@ class Stages:
         self.first: Params | None = None  # with adapters: those that the run starts from
         self.note: dict[str, Any] = {}  # of every checkpoint
         self.earlier_seconds = 0.0  # of the processes before this one, from the checkpoint
+        folders = [context.workdir / CHECKPOINTS_FOLDER / stage.name for stage in self.stages]
+        begun = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
+        # Lines to say. What earlier stages hold is checked where it is read.
+        self.damaged = skip_damaged(begun[-1], context.workdir / DAMAGED_FOLDER) if begun else []
+        keep = context.config.checkpoint.keep
         self.checkpoints = [
-            Checkpoints(
-                context.workdir / "checkpoints" / stage.name,
-                keep=context.config.checkpoint.keep,
-                best_metric=metric,
-            )
-            for stage, metric in zip(self.stages, best_metrics, strict=True)
+            Checkpoints(folder, keep=keep, best_metric=metric)
+            for folder, metric in zip(folders, best_metrics, strict=True)
         ]
 
     def close(self) -> None:
@@ -76,13 +78,41 @@ class Stages:
         for folder in self.checkpoints:
             folder.close()
 
-    def best(self) -> Path:
-        """The best checkpoint of the last stage."""
-        return self.checkpoints[-1].folder / str(self.checkpoints[-1].best())
+    def best(self) -> tuple[Path, float | None]:
+        """The best checkpoint, and its held-out metric.
+
+        All stages that are judged as the last one is are compared; of equals the latest counts.
+        Where none was evaluated it is the last checkpoint, without a value.
+        """
+        last = self.checkpoints[-1]
+        found = [
+            (best.value, index, folder.folder / str(best.step))
+            for index, folder in enumerate(self.checkpoints)
+            if folder.best_metric == last.best_metric and (best := folder.best()) is not None
+        ]
+        if not found:
+            return last.folder / str(last.latest()), None
+        value, _, path = max(found)
+        return path, value
 
     def first_step(self, index: int) -> int:
         """Steps of the stages before this one in the list: noise is drawn by steps of the run."""
         return sum(earlier.steps for earlier in self.stages[:index])
+
+    def check(self, identity: str) -> None:
+        """Checks the last checkpoint against the run and the files of the workdir.
+
+        Args:
+            identity: of the run (run/workdir.py).
+
+        Raises:
+            ValueError: if another run wrote it, or a file is no longer what it was then.
+        """
+        begun = [folder for folder in self.checkpoints if folder.latest()]
+        if begun:
+            step = begun[-1].latest()
+            where = begun[-1].folder / str(step)
+            check_note(self.context.workdir, where, begun[-1].note(step), identity)
 
     def position(self) -> tuple[int, dict[str, int]]:
         """Where to continue, from the checkpoints alone.

@@ -1,21 +1,50 @@
-"""The files of a run, and whether a workdir belongs to a config.
+"""The files of a run, and whether a workdir belongs to a config and its data.
 
-config.json      the resolved config          run.json       its hash, versions, devices
+config.json      the resolved config          run.json       its hash, what it reads, versions
 metrics.jsonl    reproducible numbers         timing.jsonl   seconds
 rollouts/        samples for the report       checkpoints/   one folder per stage
 summary.json     final figures                report.html    the report
+lock             while a process runs         damaged/       checkpoints that were set aside
 """
 
 import datetime
-import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rljax.config.identity import config_hash, differing_fields, environment
-from rljax.reporting.files import write_json_atomic
+from rljax.config.identity import config_hash, differing_fields, environment, without_prefixes
+from rljax.errors import blamed
+from rljax.reporting.files import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    as_written,
+    read_json,
+    remove_unfinished,
+    write_json_atomic,
+)
+from rljax.training.run.checkpoints import read_note
+from rljax.training.run.contents import (
+    Contents,
+    as_json,
+    changed_files,
+    from_json,
+    moved_paths,
+)
+from rljax.training.run.digests import file_digest
+from rljax.training.run.lock import LOCK_FILE
 
 # What may differ between a run and its continuation: how it is shown, not what is computed.
 FREE_FIELDS = ("reporting", "checks", "checkpoint", "scoring.workers", "scoring.timeout_seconds")
+
+CHECKPOINTS_FOLDER, DAMAGED_FOLDER = "checkpoints", "damaged"
+
+# Any of them says that a run has begun here.
+OF_A_RUN = (CONFIG_FILE, RUN_FILE, METRICS_FILE, CHECKPOINTS_FOLDER)
+
+# What a new workdir may hold already: the output of the command that trains in it.
+LOG_SUFFIXES = (".log", ".out", ".err", ".txt")
 
 
 def default_workdir(name: str) -> Path:
@@ -23,27 +52,179 @@ def default_workdir(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def claim_workdir(workdir: Path, resolved: dict[str, Any]) -> None:
-    """Marks a workdir as this config's, or checks that it already is.
+def run_identity(resolved: Mapping[str, Any], contents: Contents) -> str:
+    """A hash of all that a run computes from: its config without paths, and its files."""
+    files = {field: content.files for field, content in contents.items()}
+    return config_hash({"config": _computed(as_written(resolved), contents), "files": files})
+
+
+def claim_workdir(
+    workdir: Path, resolved: Mapping[str, Any], contents: Contents | None = None
+) -> list[str]:
+    """Marks a workdir as this run's, or checks that it already is.
+
+    Of config.json and run.json one may be lost: the other one, or a checkpoint, tells whether the
+    run is the same, and the lost one is written again.
+
+    Args:
+        workdir: made if needed.
+        resolved: the config (training/run/context.py).
+        contents: what the run reads (training/run/contents.py).
+
+    Returns:
+        Lines to say: paths that have moved, files that were written again.
 
     Raises:
-        ValueError: if it belongs to another config; the differing fields are listed.
+        ValueError: if the folder cannot be written, holds something else, or belongs to another
+            config or other data; what differs is listed.
     """
-    path = workdir / "config.json"
-    if path.exists():
-        stored = json.loads(path.read_text())
-        lines = [
-            line
-            for line in differing_fields(stored, resolved)
-            if not line.removeprefix("config.").startswith(FREE_FIELDS)
+    contents, resolved = contents or {}, as_written(resolved)
+    make_folder(workdir)
+    identity = run_identity(resolved, contents)
+    run = {"config_hash": config_hash(resolved), "identity": identity, **environment()}
+    whole = {CONFIG_FILE: resolved, RUN_FILE: run | {"contents": as_json(contents)}}
+    found = {name: _stored(workdir / name) for name in whole}
+    begun = [name for name in OF_A_RUN if (workdir / name).exists()]
+    if not begun:
+        _check_empty(workdir)
+        _write(workdir, whole)
+        return []
+    remove_unfinished(workdir)
+    lost = [name for name, stored in found.items() if stored is None]
+    if lost:
+        if _recorded_identity(workdir, found[RUN_FILE]) != identity:
+            raise ValueError(_lost(workdir, lost, begun))
+        _write(workdir, {name: whole[name] for name in lost})
+        return [
+            f"{workdir / name} was lost; it is written again, for the same run." for name in lost
         ]
-        if lines:
-            listed = "\n  ".join(lines)
+    before = from_json(found[RUN_FILE].get("contents", {}), workdir / RUN_FILE)
+    _check_same(workdir, found[CONFIG_FILE], resolved, before, contents)
+    moved = moved_paths(before, contents)
+    if moved:
+        _write(workdir, {**whole, RUN_FILE: found[RUN_FILE] | {"contents": as_json(contents)}})
+    return moved
+
+
+def check_note(workdir: Path, step: Path, note: Mapping[str, Any], identity: str) -> None:
+    """Checks that a checkpoint is of this run, and that the files of the workdir go with it.
+
+    Args:
+        workdir: of the run.
+        step: folder of the checkpoint.
+        note: of the checkpoint.
+        identity: of the run, `run_identity`.
+
+    Raises:
+        ValueError: if another run wrote it, or a file is no longer what it was then.
+    """
+    if note.get("identity") != identity:
+        raise ValueError(
+            f"The checkpoint {step} is of another run: its config or its data were not those of "
+            f"{workdir / CONFIG_FILE}. Put the right files back, or give another --workdir."
+        )
+    for name, digest in note["files"].items():
+        path = workdir / name
+        if name != METRICS_FILE and not path.exists():
+            continue  # made again by whoever reads it
+        if file_digest(path, digest["bytes"]) != digest:
             raise ValueError(
-                f"{workdir} belongs to another config (stored -> given):\n  {listed}\n"
-                "Give the stored values to continue it, or another --workdir."
+                f"{path} is not what it was when {step} was saved: its first {digest['bytes']} "
+                f"bytes are missing or changed. Put the file back, delete {step} to continue from "
+                "the checkpoint before it, or give another --workdir."
             )
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(workdir / "run.json", {"config_hash": config_hash(resolved), **environment()})
-    write_json_atomic(path, resolved)
+
+
+def make_folder(workdir: Path) -> None:
+    """Makes the folder of a run, and those above it.
+
+    Raises:
+        ValueError: if it cannot be made or written.
+    """
+    where = f"The workdir {str(workdir)!r} cannot be made or written"
+    with blamed(where, OSError, ValueError, field="--workdir"):  # ValueError: a NUL in the name
+        workdir.mkdir(parents=True, exist_ok=True)
+    if not os.access(workdir, os.W_OK | os.X_OK):
+        raise ValueError(f"{where}: no permission (--workdir).")
+
+
+def _stored(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where the file is missing or damaged."""
+    try:
+        return read_json(path) or None
+    except ValueError:
+        return None
+
+
+def _write(workdir: Path, contents: Mapping[str, Any]) -> None:
+    """Writes files of a run; config.json last, which says that the workdir is claimed."""
+    for name in (RUN_FILE, CONFIG_FILE):
+        if name in contents:
+            with blamed(f"{workdir / name} cannot be written", OSError, field="--workdir"):
+                write_json_atomic(workdir / name, contents[name])
+
+
+def _check_empty(workdir: Path) -> None:
+    names = sorted(path.name for path in workdir.iterdir() if path.suffix not in LOG_SUFFIXES)
+    others = [name for name in names if name != LOCK_FILE and not name.startswith(".")]
+    if others:
+        listed = ", ".join(map(repr, others[:5])) + (", ..." if len(others) > 5 else "")
+        raise ValueError(
+            f"{workdir} holds other things than a run: {listed}. Give a new or an empty folder "
+            "(--workdir)."
+        )
+
+
+def _recorded_identity(workdir: Path, run: Mapping[str, Any] | None) -> str | None:
+    """The identity of the run that a workdir holds, from run.json or the latest checkpoint."""
+    if run is not None:
+        return run.get("identity")
+    steps = (workdir / CHECKPOINTS_FOLDER).glob("*/*")
+    written = [(path.stat().st_mtime, path) for path in steps if path.name.isdigit()]
+    return read_note(max(written)[1]).get("identity") if written else None
+
+
+def _lost(workdir: Path, lost: Sequence[str], begun: Sequence[str]) -> str:
+    return (
+        f"{workdir} holds {', '.join(begun)}, but {' and '.join(lost)} "
+        f"{'is' if len(lost) == 1 else 'are'} missing or damaged, and what is left does not say "
+        "that it is of this config and its data: put the file back to continue the run, or give "
+        "another --workdir."
+    )
+
+
+def _computed(config: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
+    """The fields of a config that decide what is computed; paths are known by their content."""
+    paths = {field: content.path for field, content in contents.items()}
+    kept = without_prefixes(config, paths)
+    for field in FREE_FIELDS:
+        section, _, name = field.partition(".")
+        if name and section in kept:
+            kept[section].pop(name, None)
+        elif not name:
+            kept.pop(section, None)
+    return kept
+
+
+def _check_same(
+    workdir: Path,
+    stored: Mapping[str, Any],
+    given: Mapping[str, Any],
+    before: Contents,
+    now: Contents,
+) -> None:
+    """Raises ValueError unless config and contents are those of the workdir."""
+    both = before.keys() & now.keys()  # a path on one side only is a difference of the config
+    then = _computed(stored, {field: before[field] for field in both})
+    if lines := differing_fields(then, _computed(given, {field: now[field] for field in both})):
+        listed = "\n  ".join(lines)
+        raise ValueError(
+            f"{workdir} belongs to another config (stored -> given):\n  {listed}\n"
+            "Give the stored values to continue it, or another --workdir."
+        )
+    if lines := changed_files(before, now):
+        listed = "\n  ".join(lines)
+        raise ValueError(
+            f"What the run in {workdir} reads has changed since it began (then -> now):\n"
+            f"  {listed}\nPut the files back to continue it, or give another --workdir."
+        )

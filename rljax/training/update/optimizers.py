@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.errors import unknown_name
@@ -135,19 +137,33 @@ class Optimizer(NamedTuple):
     update: Callable
     schedule: optax.Schedule
 
+    def rate(self, state: Any) -> Array:
+        """The learning rate of the next update, [] f32; `state` is the optimizer's."""
+        (_, count), *_ = optax.tree.get_all_with_path(state, "count")  # all count the same
+        return jnp.asarray(self.schedule(count), jnp.float32)
+
 
 def build_critic_optimizer(stage: Stage) -> Optimizer:
     """The optimizer of a critic: the policy's with a learning rate and clip norm of its own."""
     own = {name: stage.critic[name] for name in ("learning_rate", "clip_norm")}
-    return build_optimizer(dataclasses.replace(stage, optimizer={**stage.optimizer, **own}))
+    stage = dataclasses.replace(stage, optimizer={**stage.optimizer, **own})
+    return _build(stage, stage.steps * stage.batch.updates_per_step)
 
 
 def build_optimizer(stage: Stage) -> Optimizer:
-    """The optimizer of a stage, checked.
+    """The optimizer of a stage's policy, checked.
+
+    Its schedule ends with the stage; updates of the critic alone do not count.
 
     Raises:
         ValueError: unknown optimizer or schedule, or a field that neither of them reads.
     """
+    alone = stage.critic.get("warmup_updates", 0)
+    return _build(stage, stage.steps * stage.batch.updates_per_step - alone)
+
+
+def _build(stage: Stage, updates: int) -> Optimizer:
+    """An optimizer that makes so many updates."""
     where = f"config.{stage.name}.optimizer"
     settings = dict(stage.optimizer)
     common = {
@@ -174,7 +190,7 @@ def build_optimizer(stage: Stage) -> Optimizer:
         functools.partial(decay, **pick(decay)),
         common["learning_rate"],
         common["warmup_updates"],
-        stage.steps * stage.batch.updates_per_step,
+        updates,
     )
     built = make_optimizer(transformation(schedule, **pick(transformation)), common["clip_norm"])
     return Optimizer(built.init, built.update, schedule)

@@ -24,6 +24,7 @@ from rljax.objectives.balance import bias_update, max_violation
 from rljax.objectives.diagnostics import gradient_noise
 from rljax.objectives.metrics import GradientNoise, Metric, SumCount
 from rljax.parallel.rules import batch_sharding, replicated
+from rljax.training.update.optimizers import Optimizer
 from rljax.training.update.rounding import apply_updates
 from rljax.training.update.state import Carried, TrainState, state_shardings
 
@@ -168,7 +169,8 @@ def optimizer_step(
         rounding_key: of bfloat16 parameters; None rounds to nearest.
 
     Returns:
-        The state, and the metrics `gradient_norm` and `updates_skipped`.
+        The state, and the metrics `gradient_norm` and `updates_skipped`; `learning_rate`, of the
+        updates that were made, where the optimizer knows it.
     """
     optimised, _ = split_held(state.params)
     norm = optax.tree.norm(gradient)
@@ -181,6 +183,7 @@ def optimizer_step(
         return jnp.where(finite & learns, new, old)
 
     skipped = 1 - finite.astype(jnp.int32)
+    rate = optimizer.rate(state.optimizer_state) if isinstance(optimizer, Optimizer) else None
     state = state.replace(
         params=jax.tree.map(keep, params, state.params),
         optimizer_state=jax.tree.map(keep, optimizer_state, state.optimizer_state),
@@ -188,10 +191,14 @@ def optimizer_step(
         skipped=state.skipped + skipped,
         skipped_in_a_row=(state.skipped_in_a_row + 1) * skipped,
     )
-    return state, {
+    metrics: Metrics = {
         "gradient_norm": SumCount(jnp.where(finite, norm, 0.0), finite.astype(jnp.float32)),
         "updates_skipped": SumCount(skipped.astype(jnp.float32), jnp.ones(())),
     }
+    if isinstance(optimizer, Optimizer):
+        made = jnp.asarray(finite & learns, jnp.float32)
+        metrics["learning_rate"] = SumCount(rate * made, made)
+    return state, metrics
 
 
 def _noise(

@@ -9,6 +9,7 @@ import pytest
 from rljax.config.load import complete
 from rljax.parallel.mesh import make_mesh
 from rljax.registry import METHODS
+from rljax.reporting.glossary import METRICS
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.runs import SideBySide, _advance
 from rljax.training.device_loop.step import Plan
@@ -69,6 +70,7 @@ SEVERAL = {"sequences_per_update": 2, "sequences_per_micro_batch": 1}
 def test_one_update_and_several(name):
     _, train, heldout = traced(name, {})
     assert train["loss"].shape == (2, 2) and heldout["accuracy_greedy"].shape == (2,)
+    assert not (set(train) | set(heldout)) - set(METRICS), "metrics without a caption"
     if METHODS[name].parts["ratio"] != "none":
         _, train, _ = traced(name, SEVERAL)
         assert {"gradient_noise_scale", "ratio_max"} <= set(train)

@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from rljax.training.run.checkpoints import Checkpoints, MismatchError
+from rljax.training.run import checkpoints as checkpoints_module
+from rljax.training.run.checkpoints import Checkpoints, Judged, MismatchError, skip_damaged
+from rljax.training.run.digests import DIGESTS_FILE, WRITTEN_LAST, damage, write_digests
 from rljax.training.update.state import abstract_state, create_state, state_shardings
 
 pytestmark = pytest.mark.contract
@@ -59,10 +61,10 @@ def test_the_latest_and_the_best_are_kept_also_over_a_restart(made, tmp_path):
         checkpoints.save(step, state, {}, accuracy)
     checkpoints.wait()
     assert checkpoints.steps() == [2, 4, 5]
-    assert (checkpoints.best(), checkpoints.latest()) == (2, 5)
+    assert (checkpoints.best(), checkpoints.latest()) == (Judged(0.9, 2), 5)
     checkpoints.close()
     again = Checkpoints(tmp_path, keep=2)
-    assert (again.best(), again.latest()) == (2, 5)
+    assert (again.best(), again.latest()) == (Judged(0.9, 2), 5)
     for step, accuracy in ((6, 0.1), (7, None), (8, 0.9)):
         again.save(step, state, {}, accuracy)
     again.wait()
@@ -70,7 +72,7 @@ def test_the_latest_and_the_best_are_kept_also_over_a_restart(made, tmp_path):
     assert again.steps() == [7, 8]
     again.save(8, state, {}, 0.0)  # there already: nothing happens
     again.wait()
-    assert again.best() == 8
+    assert again.best() == Judged(0.9, 8)
     again.close()
 
 
@@ -99,25 +101,35 @@ def damages(folder):
     """Yields (what, function that damages a copy)."""
     files = sorted(path.relative_to(folder) for path in (folder / "3").rglob("*") if path.is_file())
     for name in files:
-        if name.name == "commit_success.txt":
-            continue
         yield name, "gone", lambda path: path.unlink()
         yield name, "empty", lambda path: path.write_bytes(b"")
-        yield (
-            name,
-            "cut",
-            lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-        )
+        yield name, "cut", changed(lambda content: content[: len(content) // 2])
+        yield name, "zeroed", changed(lambda content: bytes(64) + content[64:])
+        for place in (0.0, 0.5, 1.0):
+            yield name, f"bit at {place}", changed(lambda content, p=place: flipped(content, p))
+
+
+def changed(change):
+    """A damage that writes what `change` makes of the content."""
+    return lambda path: path.write_bytes(change(path.read_bytes()))
+
+
+def flipped(content: bytes, place: float) -> bytes:
+    """One bit of the byte at this share of the content is another one."""
+    index = round(place * (len(content) - 1))
+    return content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :]
 
 
 def test_a_damaged_checkpoint_is_refused_or_not_needed(made, saved, tmp_path):
-    """Every file is removed, emptied and cut: never another state, never another kind of error."""
+    """Whatever happens to a file: never another state, never another kind of error."""
     state, abstract = made
     refused = set()
-    for number, (name, what, damage) in enumerate(damages(saved)):
+    for number, (name, what, change) in enumerate(damages(saved)):
         folder = tmp_path / str(number)
         shutil.copytree(saved, folder)
-        damage(folder / name)
+        change(folder / name)
+        # Orbax writes two files as it gives the checkpoint its name; no number is in them.
+        assert bool(damage(folder / "3")) == (str(name.relative_to("3")) not in WRITTEN_LAST)
         try:
             checkpoints = Checkpoints(folder, keep=1)
             try:
@@ -129,7 +141,55 @@ def test_a_damaged_checkpoint_is_refused_or_not_needed(made, saved, tmp_path):
             assert f"The checkpoint {folder / '3'} cannot be read" in str(error), (name, what)
             assert "--workdir" in str(error) and len(str(error)) < 700
             refused.add(name.parts[1])
-    assert {"state", "note"} <= refused
+    assert {"state", "note", "metrics", DIGESTS_FILE} <= refused
+
+
+def test_a_damaged_checkpoint_names_the_file_and_the_one_before_it_is_taken(made, tmp_path):
+    folder, aside = tmp_path / "stage", tmp_path / "damaged"
+    checkpoints = Checkpoints(folder, keep=3)
+    for step in (1, 2, 3):
+        checkpoints.save(step, made[0], {}, None)
+    checkpoints.close()
+    assert skip_damaged(folder, aside) == []
+    for step in (2, 3):
+        change = changed(lambda content: flipped(content, 0.5))
+        change(folder / str(step) / "state" / "_METADATA")
+    lines = skip_damaged(folder, aside)
+    assert len(lines) == 2 and all("state/_METADATA has another content" in line for line in lines)
+    assert "goes on from step 1" in lines[0] and str(aside / "stage" / "3") in lines[0]
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    again = Checkpoints(folder, keep=1)
+    again.save(2, made[0], {}, None)  # made again, where the damaged one was
+    again.wait()
+    assert again.latest() == 2 and not damage(folder / "2")
+    again.close()
+    (folder / "2" / "note" / "data.json").unlink()
+    with pytest.raises(ValueError, match="2 cannot be read .note/data.json is gone"):
+        skip_damaged(folder, aside)
+    assert (folder / "2").exists()
+
+
+def test_a_full_disk_is_one_error_and_leaves_no_checkpoint(made, tmp_path, monkeypatch):
+    def full(step):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints_module, "write_digests", full)
+    checkpoints = Checkpoints(tmp_path / "stage", keep=1)
+    checkpoints.save(1, made[0], {}, None)
+    with pytest.raises(ValueError, match="stage could not be written .*No space left.*--workdir"):
+        checkpoints.wait()
+    monkeypatch.undo()
+    again = Checkpoints(tmp_path / "stage", keep=1)
+    assert again.latest() is None
+    again.close()
+
+
+def test_a_checkpoint_of_an_older_version_can_be_trusted_by_hand(saved, tmp_path):
+    shutil.copytree(saved / "3", tmp_path / "3")
+    (tmp_path / "3" / DIGESTS_FILE).unlink()
+    assert f"python -m rljax.training.run.digests {tmp_path / '3'}" in damage(tmp_path / "3")
+    write_digests(tmp_path / "3")
+    assert not damage(tmp_path / "3")
 
 
 def test_a_checkpoint_of_other_shapes_names_the_arrays(made, saved, tiny_network, one_device):

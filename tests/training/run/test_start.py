@@ -14,6 +14,7 @@ from rljax.models.lora import flatten, without_adapters
 from rljax.models.network import Network
 from rljax.models.pretrained import load_params, read_config
 from rljax.training.run import start
+from rljax.training.run.digests import write_digests
 from rljax.training.run.start import Source, load_start
 
 pytestmark = pytest.mark.contract
@@ -60,6 +61,7 @@ def test_one_matrix_at_a_time_is_there_in_full(place, network, in_full, one_devi
     largest = max(leaf.nbytes for leaf in kernels)
     if place == "run":
         ocp.save_checkpointables(tmp_path / "1", {"state": {"params": full}})
+        write_digests(tmp_path / "1")
     expected = jax.device_get(quantise_base(network, full, one_device))
     assert all(leaf.is_deleted() for leaf in kernels)
     in_full.clear()

@@ -25,6 +25,18 @@ def test_figures_of_a_two_stage_run(tiny_run):
     assert json.loads((run.workdir / "summary.json").read_text()) == run.summary
 
 
+def test_the_best_checkpoint_is_that_of_all_stages_with_its_value(tiny_run):
+    """Saved every 2 steps, evaluated every 3, both at the end of a stage."""
+    run = tiny_run("grpo")
+    rows = [r for r in read_rows(run.workdir / "metrics.jsonl") if r["kind"] == "heldout"]
+    judged = {(r["stage"], r["step"]): r["accuracy_greedy"] for r in rows}
+    saved = {place: judged[place] for place in (("warmup", 6), ("warmup", 12), ("grpo", 5))}
+    assert run.summary["best_checkpoint_value"] == max(saved.values())
+    stage, step = run.summary["best_checkpoint"].split("/")[-2:]
+    assert saved[stage, int(step)] == max(saved.values())
+    assert (run.workdir / "checkpoints" / stage / step / "state").is_dir()
+
+
 def test_a_run_without_evaluation_has_no_accuracy(tmp_path, tiny_config):
     (tmp_path / "metrics.jsonl").write_text("")
     stages = validate(tiny_config("grpo"))

@@ -13,6 +13,7 @@ from rljax.models.lora import flatten
 from rljax.training.update.optimizers import (
     OPTIMIZERS,
     SCHEDULES,
+    build_critic_optimizer,
     build_optimizer,
     decayed,
     make_optimizer,
@@ -235,3 +236,31 @@ def test_the_first_moment_can_be_bfloat16(name):
         assert state[0].mu["w"].dtype == dtype and changes["w"].dtype == jnp.float32
         assert name == "lion" or state[0].nu["w"].dtype == jnp.float32
     np.testing.assert_allclose(updates["bfloat16"], updates["float32"], rtol=2e-2, atol=1e-8)
+
+
+def test_the_policys_schedule_leaves_out_updates_of_the_critic_alone():
+    """8 updates, the first 4 of the critic alone: the policy's rate falls over the last 4."""
+    stage = dict(
+        method="ppo",
+        steps=4,
+        batch=dict(prompts_per_step=4, samples_per_prompt=4, sequences_per_update=8),
+        critic=dict(warmup_updates=4, learning_rate=2.0),
+        optimizer=dict(learning_rate=1.0, schedule="linear"),
+    )
+    data = dict(tasks=(dict(name="chain_sum"),))
+    (resolved,) = validate(complete(ConfigDict(dict(stages=("rl",), data=data, rl=stage))))
+    policy, critic = build_optimizer(resolved).schedule, build_critic_optimizer(resolved).schedule
+    assert resolved.batch.updates_per_step == 2
+    np.testing.assert_allclose([policy(0), policy(2), policy(4)], [1, 0.5, 0])
+    np.testing.assert_allclose([critic(0), critic(4), critic(8)], [2, 1, 0])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_rate_is_that_of_the_next_update(name):
+    optimizer = build_optimizer(
+        stage_with(steps=4, name=name, learning_rate=1.0, schedule="linear", clip_norm=1.0)
+    )
+    state = optimizer.init(PARAMS)
+    for rate in (1.0, 0.75, 0.5):
+        np.testing.assert_allclose(optimizer.rate(state), rate)
+        _, state = optimizer.update(GRADIENT, state, PARAMS)

@@ -12,6 +12,7 @@ from rljax.objectives.supervised import nll
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.update.logprobs import completion_statistics
+from rljax.training.update.optimizers import Optimizer, sgd
 from rljax.training.update.rows import completion_rows
 from rljax.training.update.state import create_state, state_shardings
 from rljax.training.update.train_step import (
@@ -187,6 +188,25 @@ def test_non_finite_update_is_skipped_and_counted(one_device, micro_batches, fie
     expected, _ = step(jax.tree.map(jnp.asarray, before), {}, GOOD)
     np.testing.assert_array_equal(state.params["w"], expected.params["w"])
     np.testing.assert_array_equal(state.optimizer_state[1][0].count, 2)
+
+
+def test_the_logged_rate_is_that_of_updates_that_were_made(one_device):
+    """Skipped updates, and those without a token, take nothing from the schedule."""
+
+    def halves(count):
+        return 0.5**count
+
+    made = sgd(halves)
+    optimizer = Optimizer(made.init, made.update, halves)
+    state = linear_state(optimizer, one_device)
+    step = jax.jit(make_train_step(quadratic, optimizer, micro_batches=1))
+    rates = []
+    for weight, learns in ((1.0, True), (np.nan, True), (1.0, False), (1.0, True)):
+        batch = {**GOOD, "weights": jnp.full(2, weight), "mask": jnp.full(2, learns)}
+        state, metrics = step(state, {}, batch)
+        rate = metrics["learning_rate"]
+        rates.append(float(rate.total) if rate.count else None)
+    assert rates == [1.0, None, None, 0.5]
 
 
 def test_state_is_donated_and_the_step_traced_once(tiny_network, one_device, compilations):
