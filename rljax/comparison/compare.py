@@ -19,7 +19,7 @@ from rljax.comparison.write import write_comparison
 from rljax.config.identity import config_hash
 from rljax.config.load import load_config, shorten
 from rljax.config.model import resolve_model
-from rljax.config.schema import OPTIMIZER
+from rljax.config.schema_stage import OPTIMIZER
 from rljax.config.stage import Stage
 from rljax.config.validate import plain, validate
 from rljax.errors import unknown_name

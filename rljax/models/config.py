@@ -20,10 +20,54 @@ CHOICES = {
     "decode_attention": ("auto", "dense", "ragged"),
     "router_score": ("softmax", "sigmoid"),
 }
-SIZES = ("vocab_size", "layers", "width", "heads", "kv_heads", "head_dim", "mlp_width")
+# What numbers may be: smallest and largest. The largest sizes lie far above any model that exists;
+# beyond them a config is a slip or a damaged file, and would fill the memory first.
+LIMITS: dict[str, tuple[float, float]] = {
+    "vocab_size": (1, 2**24),
+    "layers": (1, 1024),
+    "width": (1, 2**20),
+    "heads": (1, 2**14),
+    "kv_heads": (1, 2**14),
+    "head_dim": (1, 2**14),
+    "mlp_width": (1, 2**22),
+    "embedding_scale": (0, 1e6),
+    "rope_base": (1, 1e15),
+    "local_rope_base": (0, 1e15),
+    "attention_scale": (0, 1e6),
+    "attention_softcap": (0, 1e6),
+    "logit_softcap": (0, 1e6),
+    "sliding_window": (0, 2**31 - 1),
+    "global_every": (0, 1024),
+    "norm_epsilon": (0, 1),
+    "norm_offset": (-1e3, 1e3),
+    "experts": (0, 2**14),
+    "experts_per_token": (0, 2**14),
+    "expert_width": (0, 2**22),
+    "router_bias_rate": (0, 1e3),
+    "router_aux_weight": (0, 1e6),
+    "head_outputs": (1, 2**20),
+}
+ROPE_LIMITS: dict[str, tuple[float, float]] = {
+    "factor": (1, 1e6),
+    "original_positions": (1, 2**31 - 1),
+    "low_frequency_factor": (0, 1e6),
+    "high_frequency_factor": (0, 1e6),
+    "beta_fast": (0, 1e6),
+    "beta_slow": (0, 1e6),
+    "attention_factor": (0, 1e6),
+}
 
 # The rows of the embedding are padded to a multiple of this, so that a mesh axis divides them.
 VOCAB_MULTIPLE = 8
+
+
+def _check_limits(made: object, limits: dict[str, tuple[float, float]], where: str) -> None:
+    """Raises ValueError unless every number is between its two limits, which nan is not."""
+    for field, (least, most) in limits.items():
+        value = getattr(made, field)
+        if not least <= value <= most:
+            rule = f">= {least}" if value < least else f"in {least}..{most:g}"
+            raise ValueError(f"{field} must be {rule}, got {value} ({where}.{field}).")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,11 +99,17 @@ class RopeScaling:
                 f"Unknown rope scaling {self.kind!r}; known: linear, llama3, yarn "
                 "(config.model.rope_scaling.kind)."
             )
-        if self.factor < 1:
-            raise ValueError(
-                f"The factor of rope scaling must be >= 1, got {self.factor} "
-                "(config.model.rope_scaling.factor)."
-            )
+        _check_limits(self, ROPE_LIMITS, "config.model.rope_scaling")
+        for lower, upper, kind in (
+            ("low_frequency_factor", "high_frequency_factor", "llama3"),
+            ("beta_slow", "beta_fast", "yarn"),
+        ):
+            low, high = getattr(self, lower), getattr(self, upper)
+            if self.kind == kind and not 0 < low < high:
+                raise ValueError(
+                    f"{kind} blends from {lower} to {upper}: 0 < {lower} < {upper}, got {low} and "
+                    f"{high} (config.model.rope_scaling.{lower})."
+                )
 
 
 # Projections that an adapter can be put on, by the names of this package.
@@ -168,11 +218,7 @@ class ModelConfig:
     lora: LoRAConfig | None = None
 
     def __post_init__(self) -> None:
-        for field in SIZES:
-            if getattr(self, field) < 1:
-                raise ValueError(
-                    f"{field} must be >= 1, got {getattr(self, field)} (config.model.{field})."
-                )
+        _check_limits(self, LIMITS, "config.model")
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}: each key-value "

@@ -28,10 +28,9 @@ def refused(tiny_config, tmp_path, compilations):
     """refused(variant, *overrides) -> the error; nothing was compiled, no file changed."""
 
     def run(variant: str, *overrides: str, workdir: Path = tmp_path / "run") -> str:
-        config = tiny_config(variant, *overrides)
         before = files_of(workdir)
         with compilations() as names, pytest.raises(ValueError) as caught:
-            loop.run(config, workdir)
+            loop.run(tiny_config(variant, *overrides), workdir)
         assert not {"jit(sample)", "jit(step)", "jit(score)"} & set(names)
         assert files_of(workdir) == before
         return str(caught.value)

@@ -4,7 +4,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rljax.config.schema import DIFFUSION, SAMPLER, Field
+from rljax.config.fields import Field
+from rljax.config.schema import DIFFUSION, SAMPLER
 from rljax.models.config import ModelConfig
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.diffusion_config import DiffusionConfig
