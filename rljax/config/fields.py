@@ -16,7 +16,9 @@ FLOAT32 = 3.4028234663852886e38
 # Sizes beyond these are slips: no context is as long, and no machine holds as many rows.
 MOST_TOKENS = 2**24
 MOST_ROWS = 2**20
-MOST_PROBLEMS = 10**9
+MOST_PROBLEMS = 10**7
+LONGEST_NAME = 255  # of a file, in the file systems in use
+LONGEST_TEXT = 4000  # of a path, with room for what is written below it
 
 # Mappings inside a value (options of a reward, parameters of a task) are kept as JSON.
 DEEPEST = 20
@@ -37,6 +39,7 @@ class Field:
         above: numbers must be larger than this.
         below: numbers must be smaller than this.
         why: the reason of `maximum`.
+        path: whether the text names a file or folder.
         items: of a tuple, what each of its items is; of a dict, what some of its entries are. A
             tuple of fields is a tuple of that length.
     """
@@ -50,6 +53,7 @@ class Field:
     above: float | None = None
     below: float | None = None
     why: str = ""
+    path: bool = False
     items: "Field | tuple[Field, ...] | Mapping[str, Field] | None" = None
 
     @property
@@ -135,6 +139,10 @@ def _check_text(field: Field, value: str, where: str) -> None:
         raise _error(field, value, where, "must be text without NUL characters")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise _error(field, value, where, "must be text without half characters (lone surrogates)")
+    if field.path and max(len(part.encode()) for part in value.split("/")) > LONGEST_NAME:
+        raise _error(field, value, where, f"must have names of at most {LONGEST_NAME} bytes")
+    if len(value) > LONGEST_TEXT:
+        raise _error(field, value, where, f"must have at most {LONGEST_TEXT} characters")
 
 
 def _items(field: Field, value: Any, where: str) -> tuple:

@@ -15,7 +15,7 @@ from rljax.config.schema_stage import STAGE
 from rljax.errors import shown
 
 TOKENIZER: Section = {
-    "path": Field("byte", "'byte', or a local folder with Hugging Face tokenizer files"),
+    "path": Field("byte", "'byte', or a local folder with Hugging Face tokenizer files", path=True),
     "special_tokens": Field(
         (),
         "tags that are one token each, e.g. ('<answer>', '</answer>')",
@@ -165,8 +165,8 @@ DATA: Section = {
         maximum=1_000_000,
         why="each is read before the run starts, and sampled in every evaluation",
     ),
-    "path": Field("", "jsonl, parquet: training file"),
-    "heldout_path": Field("", "jsonl, parquet: held-out file"),
+    "path": Field("", "jsonl, parquet: training file", path=True),
+    "heldout_path": Field("", "jsonl, parquet: held-out file", path=True),
     "prompt_column": Field("prompt", "jsonl, parquet: text, or a list of chat messages"),
     "reference_column": Field("reference", "jsonl, parquet: what the reward compares with"),
     "max_prompt_tokens": Field(
@@ -231,7 +231,7 @@ SAFETY: Section = {
 }
 
 ROOT: Section = {
-    "name": Field("run", "of the experiment; part of the default workdir"),
+    "name": Field("run", "of the experiment; part of the default workdir", path=True),
     "seed": Field(
         0,
         "of everything random",

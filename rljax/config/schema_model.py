@@ -103,6 +103,7 @@ MODEL = limited(
             "",
             "weights to start from: a Hugging Face folder (its config.json then is the shape), or "
             "CHECKPOINTS/STAGE[/STEP] of another run",
+            path=True,
         ),
         **SHAPE,
         "router_bias": Field(

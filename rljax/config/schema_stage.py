@@ -111,9 +111,9 @@ STAGE_DATA: Section = {
             dict.fromkeys(name for family in FAMILIES.values() for name in family.sources)
         ),
     ),
-    "path": Field(None, "jsonl, parquet: the file", value_type=str),
+    "path": Field(None, "jsonl, parquet: the file", value_type=str, path=True),
     "heldout_path": Field(
-        None, "reward: held-out pairs; '': the last tenth of the file", value_type=str
+        None, "reward: held-out pairs; '': the last tenth of the file", value_type=str, path=True
     ),
     "limit": Field(
         None, "supervised: use the first so many demonstrations", value_type=int, minimum=1
@@ -197,33 +197,40 @@ START += "another run, or a published folder"
 # The models that a stage reads besides its policy.
 MODELS: Section = {
     "reference": {
-        "start_from": Field(None, f"{START}; by default what the stage starts from", value_type=str)
+        "start_from": Field(
+            None, f"{START}; by default what the stage starts from", value_type=str, path=True
+        )
     },
     "value": {
         "start_from": Field(
             None,
             f"critic with trunk='separate': {START}; by default the policy's trunk and a zero head",
             value_type=str,
+            path=True,
         )
     },
     "reward": {
         "start_from": Field(
-            None, f"whose score of a sample is its reward: {START}; by default none", value_type=str
+            None,
+            f"whose score of a sample is its reward: {START}; by default none",
+            value_type=str,
+            path=True,
         ),
         "weight": Field(None, "factor of its scores (default 1)", value_type=float),
         "text_weight": Field(
             None, "factor of config.scoring's rewards, added (default 0)", value_type=float
         ),
     },
-    "teacher": {"start_from": Field(None, f"{START}; by default none", value_type=str)},
-    "judge": {"start_from": Field(None, f"{START}; by default none", value_type=str)},
+    "teacher": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
+    "judge": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
 }
 
 STAGE: Section = {
     "method": Field("", "a row of the method table (launch/methods.py)"),
     "steps": Field(100, "steps of the stage", minimum=1),
     "start_from": Field(
-        "", "a stage before this one, or model (what config.model says); '': the one before"
+        "",
+        "a stage before this one, or model (what config.model says); '': the one before",
     ),
     "network": NETWORK,
     "models": MODELS,

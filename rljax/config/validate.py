@@ -23,6 +23,8 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     check_stages(config.stages, config)
     check_fields(schema_for(tuple(config.stages)), config, "config")
     check_data(config.data)
+    if not config.name or "/" in config.name or config.name in (".", ".."):
+        raise ValueError(f"name must be that of a folder, got {config.name!r} (config.name).")
     _check_chat(config.tokenizer)
     for name in config.stages:
         check_family(name, config)

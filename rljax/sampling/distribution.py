@@ -167,7 +167,7 @@ def token_bias(token_filter: TokenFilter, vocab_size: int) -> Array | None:
         [V] f32, EXCLUDED for forbidden tokens; None where nothing is biased or forbidden.
 
     Raises:
-        ValueError: for a token that is not in 0..V-1.
+        ValueError: for a token that is not in 0..V-1, or where all of them are forbidden.
     """
     if not (token_filter.logit_bias or token_filter.forbidden_tokens):
         return None
@@ -182,6 +182,11 @@ def token_bias(token_filter: TokenFilter, vocab_size: int) -> Array | None:
                     f"{field} names token {token}, which must be in 0..{vocab_size - 1} "
                     f"(vocab_size={vocab_size}, {_FIELD}.{field})."
                 )
+    if len(set(token_filter.forbidden_tokens)) == vocab_size:
+        raise ValueError(
+            f"All {vocab_size} tokens of the vocabulary are forbidden: at least one must be left "
+            f"({_FIELD}.forbidden_tokens)."
+        )
     bias = np.zeros(vocab_size, np.float32)
     bias[list(biased)] = [value for _, value in token_filter.logit_bias]
     bias[list(token_filter.forbidden_tokens)] = EXCLUDED
