@@ -7,14 +7,13 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from rljax.config.arguments import SMOKE, call_get_config
 from rljax.config.fields import Field, Section, checked
 from rljax.config.overrides import apply_overrides
 from rljax.config.schema import check_stages, schema_for
 from rljax.config.unknown import unknown_field
 from rljax.errors import shown
 from rljax.registry import FAMILIES, METHODS, Method
-
-SMOKE = "smoke"
 
 
 def load_config(file_and_arg: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -117,7 +116,7 @@ def _run_file(path: str, argument: str) -> ConfigDict:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} has no function get_config(arg) (--config=FILE[:ARG]).")
-    return module.get_config(argument)
+    return call_get_config(module.get_config, argument, path)
 
 
 def _fill(

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 
+from rljax.errors import StoppedError
 from rljax.reporting.progress import Progress
 from rljax.reporting.writers import MultiWriter
 from rljax.training.families import Family, StepBatches
@@ -15,7 +16,7 @@ from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(StoppedError):
     """Too many updates in a row had a non-finite loss or gradient."""
 
 
