@@ -88,8 +88,9 @@ class Progress:
         self._total, self._stage, self._step = total_steps, stage, start_step
         self._metrics: dict[str, Any] = {}
         self._started = self._updated = time.monotonic()
-        # The median of the last steps: the first ones compile and would spoil a mean for long.
+        # Of the last steps, without those of the first call, which wait for the compiler.
         self._step_seconds: deque[float] = deque(maxlen=25)
+        self._compiled = False
         self._live: Live | None = None
         if self.console.is_terminal:
             self._live = Live(
@@ -104,8 +105,9 @@ class Progress:
         """
         now, steps = time.monotonic(), step - self._step
         if steps > 0:
-            self._step_seconds.extend([(now - self._updated) / steps] * steps)
-            self._updated, self._step = now, step
+            if self._compiled:
+                self._step_seconds.extend([(now - self._updated) / steps] * steps)
+            self._updated, self._step, self._compiled = now, step, True
         self._metrics.update(metrics)
         if self._live is None:
             self._print(" | ".join([f"{self._stage} {step}/{self._total}", *self._plain_parts()]))
@@ -153,7 +155,8 @@ class Progress:
             return f"done in {format_seconds(time.monotonic() - self._started)}"
         if not self._step_seconds:
             return "ETA –"
-        seconds = statistics.median(self._step_seconds)
+        # The lower middle: of two steps, one may still have compiled something, or evaluated.
+        seconds = statistics.median_low(self._step_seconds)
         return f"ETA {format_seconds((self._total - self._step) * seconds)}"
 
     def _plain_parts(self) -> list[str]:

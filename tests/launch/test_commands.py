@@ -140,9 +140,9 @@ def test_a_traceback_can_be_asked_for(capsys, monkeypatch):
 
 
 def test_a_closed_pipe_is_no_error():
-    program = "import sys; sys.path.insert(0, 'launch'); import methods; sys.exit(methods.main(['--markdown'] * 1))"
-    command = f'{sys.executable} -c "{program}" | head -c 10; echo ${{PIPESTATUS[0]}}'
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    shown = f"{sys.executable} launch/methods.py --markdown"
+    command = ["bash", "-c", f"{shown} | head -c 1; echo ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stderr == "" and re.search(r"(141|0)\n$", done.stdout)
 
 
