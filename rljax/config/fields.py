@@ -115,8 +115,6 @@ def _number(field: Field, value: Any, where: str) -> int | float:
         raise _error(field, value, where, f"must be {field.kind.__name__}")
     if isinstance(value, float) and not math.isfinite(value):
         raise _error(field, value, where, "must be finite")
-    if field.kind is float and abs(value) > FLOAT32:
-        raise _error(field, value, where, f"must be at most {FLOAT32:.2g} in size, as float32 is")
     if (field.minimum, field.maximum) == (0, 1) and not 0 <= value <= 1:
         raise _error(field, value, where, "must be in [0, 1]")
     if field.minimum is not None and value < field.minimum:
@@ -129,7 +127,10 @@ def _number(field: Field, value: Any, where: str) -> int | float:
         why = f" ({field.why})" if field.why else ""
         raise _error(field, value, where, f"must be <= {field.maximum}{why}")
     if field.kind is int and field.maximum is None and abs(value) > INT32:
-        raise _error(field, value, where, f"must be in -{INT32}..{INT32} (32 bits on the device)")
+        rule = f"must be <= {INT32}" if value > 0 else f"must be >= -{INT32}"
+        raise _error(field, value, where, f"{rule} (32 bits on the device)")
+    if field.kind is float and abs(value) > FLOAT32:
+        raise _error(field, value, where, f"must be at most {FLOAT32:.2g} in size, as float32 is")
     return field.kind(value)
 
 
