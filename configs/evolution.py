@@ -11,8 +11,8 @@ held-out greedy accuracy of at least 0.50 (seed 0 was run: 0.63):
 from ml_collections import ConfigDict
 
 
-def get_config(arg: str = "") -> ConfigDict:
-    """The config; `arg` is not used."""
+def get_config() -> ConfigDict:
+    """The config."""
     c = ConfigDict()
     c.name = "evolution"
     c.stages = ("warmup", "eggroll")

@@ -12,8 +12,8 @@ least 0.80 at the end (seeds 0, 1 and 2 were run):
 from ml_collections import ConfigDict
 
 
-def get_config(arg: str = "") -> ConfigDict:
-    """The config; `arg` is not used."""
+def get_config() -> ConfigDict:
+    """The config."""
     c = ConfigDict()
     c.name = "quickstart"
     c.stages = ("warmup", "grpo")

@@ -10,8 +10,8 @@ file. From at most 0.40 after the warm-up, expect a held-out greedy accuracy of 
 from ml_collections import ConfigDict
 
 
-def get_config(arg: str = "") -> ConfigDict:
-    """The config; `arg` is not used."""
+def get_config() -> ConfigDict:
+    """The config."""
     c = ConfigDict()
     c.name = "quickstart-dpo"
     c.stages = ("warmup", "dpo")

@@ -11,8 +11,8 @@ accuracy of at least 0.70:
 from ml_collections import ConfigDict
 
 
-def get_config(arg: str = "") -> ConfigDict:
-    """The config; `arg` is not used."""
+def get_config() -> ConfigDict:
+    """The config."""
     c = ConfigDict()
     c.name = "quickstart-jepo"
     c.stages = ("warmup", "jepo")

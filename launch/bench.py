@@ -1,4 +1,6 @@
-"""Times training: `python launch/bench.py sample|step|update|evolution [--prompts=8] [...]`.
+"""Times training.
+
+    python launch/bench.py sample|step|update|evolution [--prompts=8] [--json=FILE] [...]
 
 sample  the sampler alone, from token ids to token ids, beside the bounds that the rates of matrix
         products and of memory set, and beside other programs
@@ -9,138 +11,112 @@ update  the updates of a step alone, with each prompt computed once and with it 
 evolution  the passes and the answers of a population of prompts x samples members, each with
         low-rank noise of its own, beside the same rows without noise
 
---prompts=8 --samples=8 --prompt-tokens=64 --new-tokens=64   sizes of a step
---steps=5             timed steps; medians are reported
---preset=NAME         a published shape (rljax/models/presets.py), with random weights; by
-                      default a small Qwen3 shape: 6 layers, width 384, 4096 tokens, float32
---json=FILE           also writes the report there
---config.a.b=VALUE    a field of the training config, e.g. --config.model.dtype=bfloat16,
-                      --config.model.remat=dots, --config.mesh.fsdp=8,
-                      --config.grpo.batch.sequences_per_micro_batch=16
-
-With sample also:
---peer=NAME:COMMAND   another program (launch/peers/), run in alternation with ours; what it prints
-                      last as "N tok/s" is compared. {prompts} {samples} {prompt_tokens}
-                      {new_tokens} stand for sizes
---rounds=3            of ours (--steps calls) and all peers
---tail=0.25           lengths from a geometric law with this share of --new-tokens as mean
---without-refill      with --tail and --config.sampler.slots: also without refill
+Lengths of --peer's commands stand in braces: {prompts} {samples} {prompt_tokens} {new_tokens}. What
+such a program prints last as "N tok/s" is compared.
 
 By default a micro-batch of the small shape holds the samples of two prompts, so that its
 activations stay in the caches of a CPU; that of a preset is the whole step. Set it for other
 machines. The stage is called grpo, and may be of any method that learns from rewards of samples.
 """
 
+import argparse
 import json
-import os
 import sys
-from pathlib import Path
 
-USAGE = (
-    "usage: python launch/bench.py sample|step|update|evolution [--prompts=8] [--json=FILE] [...]; "
-    "see --help"
-)
+from rljax.commands.parser import Parser, number, path, whole
+from rljax.commands.paths import check_file
+from rljax.commands.run import run
+
 BENCHMARKS = ("sample", "step", "update", "evolution")
-NUMBERS = ("prompts", "samples", "prompt-tokens", "new-tokens", "steps")
+
+# Flags that are fields of `Settings`, where they are given; and those that only `sample` reads.
+SETTINGS = ("prompts", "samples", "prompt_tokens", "new_tokens", "steps", "preset")
+OF_SAMPLE = ("peer", "rounds", "tail", "without_refill")
 
 
-def parse(arguments: list[str]) -> tuple[str, dict, dict, Path | None]:
-    """Which benchmark, the fields of its settings, what only `sample` reads, and the report's file.
-
-    Raises:
-        ValueError: for anything that is not in the docstring above.
-    """
-    if not arguments or arguments[0] not in BENCHMARKS:
-        known = ", ".join(BENCHMARKS[:-1]) + f" or {BENCHMARKS[-1]}"
-        raise ValueError(f"the first word must be {known}, got {arguments[:1]}; {USAGE}")
-    settings: dict = {"overrides": []}
-    of_sample: dict = {"peers": []}
-    path = None
-    for word in arguments[1:]:
-        name, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--config."):
-            settings["overrides"].append(word)
-        elif word == "--without-refill":
-            of_sample["without_refill"] = True
-        elif not word.startswith("--") or not equals or not value:
-            raise ValueError(f"cannot read {word!r}: arguments are --name=value; {USAGE}")
-        elif name == "json":
-            path = Path(value)
-        elif name == "preset":
-            settings["preset"] = value
-        elif name == "peer":
-            of_sample["peers"].append(_peer(value))
-        elif name in (*NUMBERS, "rounds"):
-            place = of_sample if name == "rounds" else settings
-            place[name.replace("-", "_")] = _whole(name, value)
-        elif name == "tail":
-            of_sample["tail"] = _share(name, value)
-        else:
-            names = (*NUMBERS, "preset", "json", "config.a.b", "peer", "rounds", "tail")
-            known = ", ".join(f"--{name}" for name in names)
-            raise ValueError(f"unknown argument --{name}; known: {known} (--{name})")
-    settings["overrides"] = tuple(settings["overrides"])
-    if arguments[0] != "sample" and of_sample != {"peers": []}:
-        raise ValueError("--peer, --rounds, --tail and --without-refill are read by sample only")
-    if path is not None and not path.parent.is_dir():
-        raise ValueError(f"there is no folder {str(path.parent)!r} for the report (--json)")
-    return arguments[0], settings, of_sample, path
-
-
-def _whole(name: str, value: str) -> int:
-    if not value.isdecimal():
-        raise ValueError(f"--{name} must be a whole number, got {value!r} (--{name})")
-    return int(value)
-
-
-def _share(name: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f"--{name} must be a number, got {value!r} (--{name})") from None
-
-
-def _peer(value: str) -> tuple[str, str]:
-    name, colon, command = value.partition(":")
+def peer(text: str) -> tuple[str, str]:
+    """NAME:COMMAND of a program to compare with."""
+    name, colon, command = text.partition(":")
     if not (name and colon and command):
-        raise ValueError(f"--peer must be NAME:COMMAND, got {value!r} (--peer)")
+        raise argparse.ArgumentTypeError(f"must be NAME:COMMAND, got {text!r}")
     return name, command
 
 
-def main(arguments: list[str]) -> None:
-    """Times and prints; whatever is wrong ends with one message and status 1."""
-    if "--help" in arguments or "-h" in arguments:
-        print(__doc__)
-        return
-    try:
-        benchmark, fields, of_sample, path = parse(arguments)
-        # Imported late, so that the above is instant.
-        from rich.console import Console
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__, overrides=True)
+    made.add_argument("benchmark", choices=BENCHMARKS, help="what is timed")
+    add = made.add_argument_group("sizes of a step").add_argument
+    add("--prompts", type=whole(1), metavar="N", help="prompts of a step (8)")
+    add("--samples", type=whole(1), metavar="N", help="samples of each prompt (8)")
+    add("--prompt-tokens", type=whole(1), metavar="N", help="tokens of a prompt (64)")
+    add("--new-tokens", type=whole(1), metavar="N", help="tokens of a sample (64)")
+    add("--steps", type=whole(1), metavar="N", help="timed steps; medians are reported (5)")
+    add(
+        "--preset",
+        metavar="NAME",
+        help="a published shape (rljax/models/presets.py) with random weights; by default a small "
+        "Qwen3 shape: 6 layers, width 384, 4096 tokens, float32",
+    )
+    made.add_argument("--json", type=path, metavar="FILE", help="also writes the report there")
+    add = made.add_argument_group("with sample").add_argument
+    add(
+        "--peer",
+        type=peer,
+        action="append",
+        default=[],
+        metavar="NAME:COMMAND",
+        help="another program (launch/peers/), run in alternation with ours; may be repeated",
+    )
+    add("--rounds", type=whole(1), metavar="N", help="of ours (--steps calls) and all peers (1)")
+    add(
+        "--tail",
+        type=number(0.0, 1.0),
+        metavar="SHARE",
+        help="lengths from a geometric law with this share of --new-tokens as mean",
+    )
+    add(
+        "--without-refill",
+        action="store_true",
+        help="with --tail and --config.sampler.slots: also without refill",
+    )
+    return made
 
-        from rljax.benchmarks.evolution import time_evolution
-        from rljax.benchmarks.sampling import Tails, time_sampling
-        from rljax.benchmarks.table import print_report
-        from rljax.benchmarks.timing import time_step, time_updates
-        from rljax.benchmarks.workload import Settings
 
-        settings = Settings(**fields)
-        if benchmark == "sample":
-            tails = Tails(
-                mean=of_sample.get("tail", 0.0), compare=of_sample.get("without_refill", False)
-            )
-            report = time_sampling(settings, tails, of_sample["peers"], of_sample.get("rounds", 1))
-        else:
-            functions = {"step": time_step, "update": time_updates, "evolution": time_evolution}
-            report = functions[benchmark](settings)
-    except ValueError as error:
-        if os.environ.get("RLJAX_TRACEBACK"):
-            raise
-        raise SystemExit(f"error: {error}") from None
-    if path is not None:
-        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+def bench(options: argparse.Namespace) -> None:
+    """Times and prints."""
+    if options.benchmark != "sample" and any(getattr(options, name) for name in OF_SAMPLE):
+        raise ValueError("--peer, --rounds, --tail and --without-refill are read by sample only")
+    if options.json is not None:
+        check_file(options.json, "--json")
+    # Imported late, so that the above is instant.
+    from rich.console import Console
+
+    from rljax.benchmarks.evolution import time_evolution
+    from rljax.benchmarks.sampling import Tails, time_sampling
+    from rljax.benchmarks.table import print_report
+    from rljax.benchmarks.timing import time_step, time_updates
+    from rljax.benchmarks.workload import Settings
+
+    given = {name: getattr(options, name) for name in SETTINGS}
+    fields = {name: value for name, value in given.items() if value is not None}
+    settings = Settings(**fields, overrides=options.overrides)
+    if options.benchmark == "sample":
+        tails = Tails(mean=options.tail or 0.0, compare=options.without_refill)
+        report = time_sampling(settings, tails, options.peer, options.rounds or 1)
+    else:
+        functions = {"step": time_step, "update": time_updates, "evolution": time_evolution}
+        report = functions[options.benchmark](settings)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     console = Console()
     print_report(report, console if console.is_terminal else Console(width=120))
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), bench, arguments)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

@@ -5,79 +5,71 @@
 Every method runs all seeds side by side in one compiled program, from the same warmed-up policy.
 DIR then holds table.md, table.csv, curves.svg and report.html. The same command goes on where it
 was interrupted and reads what is finished; more methods can be added to a DIR.
-
-    --sweep=FILE        a file with get_sweep() -> {"objective.clip_high": (0.2, 0.28), ...}; every
-                        combination runs in the same program
-    --baseline=NAME     what the others are compared with; the first method by default
-    --threshold=0.8     held-out accuracy whose cost is reported
-    --config=FILE       configs/compare.py by default
-    --config.a.b=VALUE  changes a field of every run's config
-    --summary=DIR,DIR   alone: prints what several comparisons have found, as markdown
-    --time=1,8          instead of running: what a step costs with so many seeds side by side
-    --smoke             two seeds and two steps of everything, in about two minutes
 """
 
+import argparse
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
-USAGE = "usage: python launch/compare.py --task=TASK --methods=A,B --seeds=N --workdir=DIR"
-KNOWN = (
-    "task",
-    "methods",
-    "seeds",
-    "workdir",
-    "sweep",
-    "baseline",
-    "threshold",
-    "config",
-    "time",
-    "summary",
-)
+from rljax.commands.parser import Parser, named, number, path, whole, words
+from rljax.commands.paths import check_folder
+from rljax.commands.run import run
 
 
-def parse(arguments: list[str]) -> tuple[dict[str, str], list[str], bool]:
-    """Options by name, overrides of the config, and whether it is a smoke run."""
-    options = {"seeds": "8", "threshold": "0.8", "config": "configs/compare.py"}
-    overrides, smoke = [], False
-    for word in arguments:
-        name, equals, value = word.removeprefix("--").partition("=")
-        if word == "--smoke":
-            smoke = True
-        elif name.startswith("config."):
-            overrides.append(word)
-        elif word.startswith("--") and equals and name in KNOWN:
-            options[name] = value
-        else:
-            raise SystemExit(f"error: unknown argument {word!r}; {USAGE}")
-    if "summary" in options:
-        return options, overrides, smoke
-    for name in ("task", "methods") if "time" in options else ("task", "methods", "workdir"):
-        if not options.get(name):
-            raise SystemExit(f"error: --{name} is missing; {USAGE}")
-    return options, overrides, smoke
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__, overrides=True)
+    add = made.add_argument
+    add("--task", metavar="TASK", help="of the config, such as sort")
+    add("--methods", type=words, metavar="A,B", help="what is compared")
+    add("--seeds", type=whole(1, 4096), default=8, metavar="N", help="seeds 0..N-1 (8)")
+    add("--workdir", type=path, metavar="DIR", help="where runs and tables are written")
+    add(
+        "--sweep",
+        default="",
+        metavar="FILE",
+        help="a file with get_sweep() -> {'objective.clip_high': (0.2, 0.28), ...}; every "
+        "combination runs in the same program",
+    )
+    add("--baseline", default="", metavar="NAME", help="what others are compared with (the first)")
+    add(
+        "--threshold",
+        type=number(0.0, 1.0),
+        default=0.8,
+        metavar="SHARE",
+        help="held-out accuracy whose cost is reported (0.8)",
+    )
+    add(
+        "--config",
+        type=named,
+        default="configs/compare.py",
+        metavar="FILE",
+        help="whose arguments are TASK/METHOD (configs/compare.py)",
+    )
+    add("--smoke", action="store_true", help="two seeds and two steps, in about two minutes")
+    add = made.add_argument_group("instead of a comparison").add_argument
+    add("--time", type=words, metavar="1,8", help="what a step costs with so many seeds at once")
+    add("--summary", type=words, metavar="DIR,DIR", help="what finished comparisons found, alone")
+    return made
 
 
-def main(arguments: list[str]) -> None:
-    """Runs what is missing and writes the comparison; an error is one line and status 1."""
-    if "--help" in arguments or "-h" in arguments:
-        print(f"{__doc__}\n{USAGE}")
-        return
-    options, overrides, smoke = parse(arguments)
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), command, arguments)
+
+
+def command(options: argparse.Namespace) -> None:
+    """Runs what is missing and writes the comparison."""
+    if options.summary:
+        return summarise(options)
+    for name in ("task", "methods") if options.time else ("task", "methods", "workdir"):
+        if not getattr(options, name):
+            raise ValueError(f"--{name} is missing; see --help (--{name}).")
+    if options.workdir is not None:
+        check_folder(options.workdir, "--workdir")
     use_all_cores()
-    from rljax.rewards.pool import ScoringError
-    from rljax.training.step_log import NonFiniteError
-
-    try:
-        if "summary" in options:
-            summarise(options)
-        elif "time" in options:
-            time_seeds(options, overrides)
-        else:
-            compare(options, overrides, smoke)
-    except (ValueError, ScoringError, NonFiniteError) as error:
-        raise SystemExit(f"error: {error}") from None
+    return time_seeds(options) if options.time else compare(options)
 
 
 def use_all_cores() -> None:
@@ -90,55 +82,50 @@ def use_all_cores() -> None:
         os.environ["XLA_FLAGS"] = f"{given} {flag}={os.cpu_count()}".strip()
 
 
-def compare(options: dict[str, str], overrides: list[str], smoke: bool) -> None:
+def compare(options: argparse.Namespace) -> None:
     """Runs and compares."""
     from rljax.comparison import compare
 
-    compare.compare(_asked(compare, options, overrides, smoke))
+    compare.compare(asked(compare, options))
 
 
-def time_seeds(options: dict[str, str], overrides: list[str]) -> None:
+def time_seeds(options: argparse.Namespace) -> None:
     """Times steps of each method with so many seeds side by side."""
     from rljax.benchmarks.side_by_side import print_side_by_side, time_side_by_side
     from rljax.comparison import compare
 
-    counts = [_number({"time": word}, "time", int) for word in options["time"].split(",")]
-    asked = _asked(compare, options, overrides, False)
-    for method in asked.methods:
-        print(f"{asked.task}/{method}")
-        print_side_by_side(time_side_by_side(compare.alone(asked.load(method)), counts))
+    for word in options.time:
+        if not word.isdecimal() or not 1 <= int(word) <= 4096:
+            raise ValueError(f"--time must be counts of seeds in 1..4096, got {word!r} (--time)")
+    given = asked(compare, options)
+    for method in given.methods:
+        print(f"{given.task}/{method}")
+        config = compare.alone(given.load(method))
+        print_side_by_side(time_side_by_side(config, [int(word) for word in options.time]))
 
 
-def summarise(options: dict[str, str]) -> None:
+def summarise(options: argparse.Namespace) -> None:
     """Prints what finished comparisons have found."""
     from rljax import comparison
 
-    print(comparison.summarise([Path(folder) for folder in options["summary"].split(",")]))
+    print(comparison.summarise([path(folder) for folder in options.summary]))
 
 
-def _asked(module: Any, options: dict[str, str], overrides: list[str], smoke: bool) -> Any:
+def asked(module: Any, options: argparse.Namespace) -> Any:
+    """What the flags ask for, as a `Comparison`."""
     return module.Comparison(
-        task=options["task"],
-        methods=tuple(options["methods"].split(",")),
-        seeds=_number(options, "seeds", int),
-        workdir=Path(options.get("workdir", "")),
-        config=options["config"],
-        overrides=tuple(overrides),
-        sweep=options.get("sweep", ""),
-        baseline=options.get("baseline", ""),
-        threshold=_number(options, "threshold", float),
-        smoke=smoke,
+        task=options.task,
+        methods=options.methods,
+        seeds=options.seeds,
+        workdir=options.workdir,
+        config=options.config,
+        overrides=options.overrides,
+        sweep=options.sweep,
+        baseline=options.baseline,
+        threshold=options.threshold,
+        smoke=options.smoke,
     )
 
 
-def _number(options: dict[str, str], name: str, kind: type) -> int | float:
-    try:
-        return kind(options[name])
-    except ValueError:
-        raise SystemExit(
-            f"error: --{name} must be a number, got {options[name]!r}; {USAGE}"
-        ) from None
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

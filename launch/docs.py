@@ -12,6 +12,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from rljax.commands.parser import Parser
+from rljax.commands.run import run
+from rljax.config import other_names
 from rljax.config.markdown import field_tables
 from rljax.registry.cards import all_cards, read_sources
 from rljax.registry.markdown import family_table, method_tables
@@ -26,6 +29,7 @@ BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("rljax/data/README.md", "rewards"): reward_table,
     ("rljax/registry/README.md", "methods"): method_tables,
     ("configs/README.md", "fields"): field_tables,
+    ("configs/README.md", "names"): other_names.as_markdown,
     ("rljax/reporting/README.md", "metrics"): glossary.as_markdown,
 }
 
@@ -67,13 +71,17 @@ def stale(root: Path) -> dict[Path, str | None]:
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 1 if --check finds something to change."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__)
+    made.add_argument(
+        "--check", action="store_true", help="write nothing; status 1 where something would change"
     )
-    parser.add_argument("--check", action="store_true")
-    options = parser.parse_args(arguments)
+    return made
+
+
+def rewrite(options: argparse.Namespace) -> int:
+    """Returns the exit status: 1 if --check finds something to change."""
     changes = stale(ROOT)
     for path, text in changes.items():
         print(path.relative_to(ROOT))
@@ -87,6 +95,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not changes:
         print("all generated parts are up to date")
     return int(options.check and bool(changes))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py); 1 also if --check finds a change."""
+    return run(parser(), rewrite, arguments)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,8 @@
 """Which weights of a model training has changed (arXiv:2511.08567).
 
-    python launch/drift.py BASE TRAINED [--other OTHER] [--json FILE]
+    python launch/drift.py BASE TRAINED [--other=OTHER] [--json=FILE]
 
-    BASE, TRAINED, OTHER   Hugging Face folders, or WORKDIR/checkpoints/STAGE[/STEP] of runs; OTHER
-                           is another run from BASE, for the overlap of what both have changed
-    --rank=64              leading directions whose rotation is measured
-    --alpha=0.5            share of the entries of a matrix in the masks
-    --match=REGEX          only matrices with such a name; a decomposition of each takes a while
-    --json=FILE            every matrix for itself, as JSON
-
+BASE, TRAINED and OTHER are Hugging Face folders, or runs: WORKDIR[/checkpoints/STAGE[/STEP]].
 Prints a line for each projection, the mean over its layers:
 
     unchanged    share of weights with the same bfloat16 value
@@ -35,7 +29,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rljax.config.runs import find_step, recorded_network, run_config
+from rljax.commands.parser import Parser, number, path, whole
+from rljax.commands.paths import check_file
+from rljax.commands.run import run
+from rljax.config.runs import find_run, recorded_network
 from rljax.models.config import ModelConfig
 from rljax.models.lora import combine, flatten, merge_adapters
 from rljax.models.network import Network
@@ -71,13 +68,13 @@ class Tensors(Mapping[str, np.ndarray]):
         return len(self.readers)
 
 
-def read_checkpoint(where: str) -> tuple[Tensors, dict[str, str]]:
+def read_checkpoint(where: Path) -> tuple[Tensors, dict[str, str]]:
     """The tensors of a checkpoint by published names, and those left out, with the reason.
 
     Raises:
         ValueError: if there is no checkpoint, or it cannot be read.
     """
-    return _read_published(Path(where)) if is_pretrained(where) else _read_run(Path(where))
+    return _read_published(where) if is_pretrained(where) else _read_run(where)
 
 
 def _read_published(folder: Path) -> tuple[Tensors, dict[str, str]]:
@@ -94,14 +91,8 @@ def _read_published(folder: Path) -> tuple[Tensors, dict[str, str]]:
     return Tensors(readers, dtypes), left_out
 
 
-def _read_run(path: Path) -> tuple[Tensors, dict[str, str]]:
-    step = find_step(path)
-    config = run_config(step)
-    if config is None:
-        raise ValueError(
-            f"No {step.parents[2] / 'config.json'}: a checkpoint must lie in the folder of a run, "
-            "as WORKDIR/checkpoints/STAGE[/STEP]."
-        )
+def _read_run(place: Path) -> tuple[Tensors, dict[str, str]]:
+    step, config = find_run(place, "BASE, TRAINED, --other")
     network = Network.create(recorded_network(config, step))
     start = Source(str(step), config["seed"])
     check_start(start, network)
@@ -109,10 +100,10 @@ def _read_run(path: Path) -> tuple[Tensors, dict[str, str]]:
     with jax.set_mesh(mesh):
         network, params = merge_adapters(network, combine(*load_start(start, network, mesh)))
     names, readers, left_out = _layouts(network.config), {}, {}
-    for path, leaf in flatten(params).items():
-        layout = names.get(".".join(path))
+    for parts, leaf in flatten(params).items():
+        layout = names.get(".".join(parts))
         if layout is None:
-            left_out[".".join(path)] = "no tensor of published checkpoints"
+            left_out[".".join(parts)] = "no tensor of published checkpoints"
             continue
         for index in np.ndindex(leaf.shape[: layout.stacked]):
             read = functools.partial(_take, leaf, index, layout, network.config)
@@ -207,7 +198,7 @@ def _notes(drift: CheckpointDrift, left_out: Mapping[str, str], dtypes: set[str]
     return lines
 
 
-def run(options: argparse.Namespace) -> None:
+def compare(options: argparse.Namespace) -> None:
     """Reads, compares and prints.
 
     Raises:
@@ -247,25 +238,62 @@ def _plain(matrix: MatrixDrift) -> dict:
     return {k: v._asdict() if hasattr(v, "_asdict") else v for k, v in values}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after printing what is wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("base", metavar="BASE")
-    parser.add_argument("trained", metavar="TRAINED")
-    parser.add_argument("--other", metavar="OTHER")
-    parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--alpha", type=float, default=0.5)
-    parser.add_argument("--match", default="", metavar="REGEX")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args(arguments)
+def regex(text: str) -> str:
+    """A pattern that `re` can read."""
     try:
-        run(options)
-    except (ValueError, OSError, re.error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"is no regular expression: {error}") from error
+    return text
+
+
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__)
+    add = made.add_argument
+    add("base", type=path, metavar="BASE", help="what training started from")
+    add("trained", type=path, metavar="TRAINED", help="what came out of it")
+    add(
+        "--other",
+        type=path,
+        metavar="OTHER",
+        help="another run from BASE, for the overlap of what both have changed",
+    )
+    add(
+        "--rank",
+        type=whole(1),
+        default=64,
+        metavar="K",
+        help="leading directions whose rotation is measured (64)",
+    )
+    add(
+        "--alpha",
+        type=number(0.0, 1.0),
+        default=0.5,
+        metavar="SHARE",
+        help="of the entries of a matrix in the masks (0.5)",
+    )
+    add(
+        "--match",
+        type=regex,
+        default="",
+        metavar="REGEX",
+        help="only matrices with such a name; a decomposition of each takes a while",
+    )
+    add("--json", type=path, metavar="FILE", help="writes every matrix for itself")
+    return made
+
+
+def command(options: argparse.Namespace) -> None:
+    """Checks where the numbers go, and compares."""
+    if options.json is not None:
+        check_file(options.json, "--json")
+    compare(options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), command, arguments)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,11 @@
 """Writes a checkpoint of a run as a Hugging Face folder.
 
-    python launch/export.py --checkpoint=WORKDIR/checkpoints/STAGE[/STEP] --out=DIR
+    python launch/export.py --checkpoint=WORKDIR[/checkpoints/STAGE[/STEP]] --out=DIR
 
-    --dtype=bfloat16   type of the written weights; by default that of the parameters
-    --source=FOLDER    a checkpoint of the same family whose tokenizer, chat template, generation
-                       settings and config.json go along; by default the one that the run started
-                       from, and the tokenizer of the run
-    --adapters         the adapters alone, as the library PEFT reads them; --dtype and --source
-                       have no part in that
-
-Without STEP the last one is taken. Adapters are merged into their base, unless --adapters asks for
-them. A model that was trained from scratch goes out as the family that has its options (llama,
-qwen3, ...), if there is one.
+Without STEP the last one is taken, without STAGE the last stage. Adapters are merged into their
+base, unless --adapters asks for them alone. Tokenizer, chat template and generation settings go
+along: those of --source, else of the model that the run started from. A model that was trained
+from scratch goes out as the family that has its options (llama, qwen3, ...), if there is one.
 """
 
 import argparse
@@ -20,7 +14,10 @@ from pathlib import Path
 
 import jax
 
-from rljax.config.runs import find_step, recorded_network, run_config
+from rljax.commands.parser import Parser, path
+from rljax.commands.paths import check_folder
+from rljax.commands.run import run
+from rljax.config.runs import find_run, recorded_network
 from rljax.data.tokenizers import load_tokenizer, special_ids
 from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network
@@ -36,21 +33,15 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
     Raises:
         ValueError: if there is no such run or checkpoint, or the model fits no published family.
     """
-    step = find_step(checkpoint)
-    config = run_config(step)
-    if config is None:
-        raise ValueError(
-            f"No {step.parents[2] / 'config.json'}: --checkpoint must lie in the folder of a run, "
-            "as WORKDIR/checkpoints/STAGE[/STEP]."
-        )
-    path, tags = config["tokenizer"]["path"], tuple(config["tokenizer"]["special_tokens"])
-    tokenizer = load_tokenizer(path, tags)
+    step, config = find_run(checkpoint, "--checkpoint")
+    place, tags = config["tokenizer"]["path"], tuple(config["tokenizer"]["special_tokens"])
+    tokenizer = load_tokenizer(place, tags)
     network = Network.create(recorded_network(config, step))
     start = Source(str(step), config["seed"])
     check_start(start, network)
     own_tokenizer, folder = None, config["model"]["init_from"]
     if not source:
-        own_tokenizer = None if path == "byte" else path
+        own_tokenizer = None if place == "byte" else place
         source = folder if is_pretrained(folder) else ""
     mesh = widest_mesh(network.config.width)
     with jax.set_mesh(mesh):
@@ -70,28 +61,45 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
         )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after printing what is wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__)
+    add = made.add_argument
+    add("--checkpoint", type=path, required=True, metavar="DIR", help="a run, or a part of it")
+    add("--out", type=path, required=True, metavar="DIR", help="where the folder is written")
+    add(
+        "--dtype",
+        default="",
+        choices=("float32", "bfloat16"),
+        help="of the written weights (that of the parameters)",
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--dtype", default="", choices=("float32", "bfloat16"))
-    parser.add_argument("--source", default="", metavar="DIR")
-    parser.add_argument("--adapters", action="store_true")
-    options = parser.parse_args(arguments)
-    try:
-        if options.adapters and (options.dtype or options.source):
-            raise ValueError(
-                "--dtype and --source are of whole models: leave them out (--adapters)"
-            )
-        export(options.checkpoint, options.out, options.dtype, options.source, options.adapters)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    add(
+        "--source",
+        default="",
+        metavar="DIR",
+        help="a checkpoint of the same family whose tokenizer, chat template, generation settings "
+        "and config.json go along",
+    )
+    add(
+        "--adapters",
+        action="store_true",
+        help="write the adapters alone, as the library PEFT reads them",
+    )
+    return made
+
+
+def command(options: argparse.Namespace) -> None:
+    """Checks the flags, and exports."""
+    if options.adapters and (options.dtype or options.source):
+        raise ValueError("--dtype and --source are of whole models: leave them out (--adapters)")
+    check_folder(options.out, "--out")
+    export(options.checkpoint, options.out, options.dtype, options.source, options.adapters)
     print(f"wrote {options.out}")
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), command, arguments)
 
 
 if __name__ == "__main__":

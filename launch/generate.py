@@ -1,8 +1,8 @@
 r"""Samples from a checkpoint of a run, or from a published model.
 
-    python launch/generate.py --checkpoint=WORKDIR/checkpoints/STAGE[/STEP] --prompt="1 + 1 ="
+    python launch/generate.py --checkpoint=WORKDIR[/checkpoints/STAGE[/STEP]] --prompt="1 + 1 ="
     python launch/generate.py --model=FOLDER --prompts=FILE.jsonl --out=FILE.jsonl --n=4 \
-        --temperature=0.8 --top_p=0.95 --max_new_tokens=256 --stop='["\n\n"]' --weights=bfloat16
+        --temperature=0.8 --top-p=0.95 --max-new-tokens=256 --stop='["\n\n"]' --weights=bfloat16
 
 A line of --prompts is an object with the prompt as text, or as a list of chat messages, which go
 through the chat template as in training. A line of --out is the same object with the place of the
@@ -17,18 +17,20 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
-from rljax.config.runs import find_step, recorded_network, run_config
+from rljax.commands.parser import Parser, path, whole
+from rljax.commands.paths import check_file
+from rljax.commands.run import run
+from rljax.config.runs import find_run, recorded_network
 from rljax.data.chat import make_template
 from rljax.data.rows import prompt_of
 from rljax.data.sources import open_source, place_of
@@ -59,7 +61,7 @@ FLAGS = {
     r"(SamplingOptions|Generator)\.": "--",
     r"config\.model\.init_from": "--checkpoint",
     r"config\.tokenizer(\.\w+)?": "--tokenizer",
-    r"config\.data\.prompt_column": "--prompt_column",
+    r"config\.data\.prompt_column": "--prompt-column",
     r"config\.mesh": "--mesh",
 }
 
@@ -78,13 +80,7 @@ def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
     Raises:
         ValueError: if there is no such run or checkpoint.
     """
-    step = find_step(checkpoint)
-    config = run_config(step)
-    if config is None:
-        raise ValueError(
-            f"No {step.parents[2] / 'config.json'}: --checkpoint must lie in the folder of a run, "
-            "as WORKDIR/checkpoints/STAGE[/STEP]."
-        )
+    step, config = find_run(checkpoint, "--checkpoint")
     network = Network.create(recorded_network(config, step))
     if network.config.head != "language_model":
         raise ValueError(
@@ -144,7 +140,7 @@ def read_prompts(flags: argparse.Namespace) -> Sequence[Mapping[str, Any]]:
         path=flags.prompts,
         chat_columns=(column,),
         path_field="--prompts",
-        columns_field="--prompt_column",
+        columns_field="--prompt-column",
     )
 
 
@@ -179,7 +175,7 @@ def _filled(kind: type, given: Mapping[str, Any] | None, flag: str) -> Any:
 def _id(token: str) -> int:
     """JSON has no other keys than texts."""
     if not token.isdecimal():
-        raise ValueError(f"ids must be whole numbers, got {token!r} (--logit_bias)")
+        raise ValueError(f"ids must be whole numbers, got {token!r} (--logit-bias)")
     return int(token)
 
 
@@ -289,13 +285,6 @@ def write(
         print(f"wrote {flags.out}")
 
 
-class Parser(argparse.ArgumentParser):
-    """Errors are ValueErrors, for the one line of this command."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
 def json_of(kind: type, example: str) -> Callable[[str], Any]:
     """Reads a flag as JSON."""
 
@@ -313,35 +302,31 @@ def json_of(kind: type, example: str) -> Callable[[str], Any]:
 
 def parser() -> Parser:
     """The parser of all flags."""
-    made = Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    made = Parser(__doc__)
     where = made.add_argument_group("model, prompts, result")
     add, either = where.add_argument, where.add_mutually_exclusive_group(required=True)
-    either.add_argument("--checkpoint", type=Path, metavar="DIR", help="of a run")
-    either.add_argument("--model", type=Path, metavar="DIR", help="a Hugging Face folder")
-    add("--adapters", type=Path, metavar="DIR", help="of --model, as the library PEFT writes them")
-    add("--tokenizer", default="", metavar="DIR", help="or byte; by default the model's own")
-    add("--dtype", choices=("float32", "bfloat16"), help="in which --model is read")
+    either.add_argument("--checkpoint", type=path, metavar="DIR", help="a run, or a part of it")
+    either.add_argument("--model", type=path, metavar="DIR", help="a Hugging Face folder")
+    add("--adapters", type=path, metavar="DIR", help="of --model, as the library PEFT writes them")
+    add("--tokenizer", default="", metavar="DIR", help="a folder, or byte (the model's own)")
+    add("--dtype", default=None, choices=("float32", "bfloat16"), help="in which --model is read")
     either = where.add_mutually_exclusive_group(required=True)
     either.add_argument("--prompt", metavar="TEXT", help="a single one")
-    either.add_argument("--prompts", type=Path, metavar="FILE", help="JSON lines")
-    add("--prompt_column", default="prompt", metavar="NAME", help="of --prompts (prompt)")
-    add("--out", type=Path, metavar="FILE", help="by default texts are printed")
+    either.add_argument("--prompts", type=path, metavar="FILE", help="JSON lines")
+    add("--prompt-column", default="prompt", metavar="NAME", help="of --prompts (prompt)")
+    add("--out", type=path, metavar="FILE", help="JSON lines; without it texts are printed")
     add("--overwrite", action="store_true", help="replace --out if it exists")
-    add("--include_stop", action="store_true", help="texts with what ended them")
-    add("--seed", type=int, default=0, help="of the noise (0)")
+    add("--include-stop", action="store_true", help="texts with what ended them")
+    add("--seed", type=whole(0, 2**32 - 1), default=0, help="of the noise (0)")
     _add_options(made.add_argument_group("completions"))
     add = made.add_argument_group("sampler").add_argument
-    add("--weights", default="", choices=("", "bfloat16", "int8"), help="as they are, or in this")
-    add("--cache", default="", choices=("", "int8"), help="of keys and values")
-    add("--slots", type=int, default=64, help="completions at a time (64; 0: all)")
-    add("--batch_prompts", type=int, default=128, help="prompts at a time (128)")
-    add("--max_prompt_tokens", type=int, help="a longer prompt is an error")
+    add("--weights", default="", choices=("bfloat16", "int8"), help="as they are, or in this")
+    add("--cache", default="", choices=("int8",), help="of keys and values")
+    add("--slots", type=whole(0), default=64, help="completions at a time (64; 0: all)")
+    add("--batch-prompts", type=whole(1), default=128, help="prompts at a time (128)")
+    add("--max-prompt-tokens", type=whole(1), help="a longer prompt is an error")
     for axis in AXES:
-        add(f"--mesh.{axis}", type=int, metavar="N", help="size of this axis of the mesh")
+        add(f"--mesh.{axis}", type=whole(-1), metavar="N", help="size of this axis of the mesh")
     return made
 
 
@@ -360,50 +345,43 @@ def _add_options(group: argparse._ArgumentGroup) -> None:
         ("first_sample", "number of the first completion"),
     ):
         default = getattr(defaults, name)
-        add(f"--{name}", type=type(default), default=default, help=f"{text} ({default})")
+        flag = f"--{name.replace('_', '-')}"
+        add(flag, type=type(default), default=default, metavar="N", help=f"{text} ({default})")
     texts, ids = json_of(list, r"""'["\n\n"]'"""), json_of(list, "'[1, 2]'")
     add("--stop", type=texts, default=(), metavar="JSON", help="texts that end a completion")
-    add("--stop_tokens", type=ids, default=(), metavar="JSON", help="ids that do, besides eos")
-    add("--forbidden_tokens", type=ids, default=(), metavar="JSON", help="ids that never come")
+    add("--stop-tokens", type=ids, default=(), metavar="JSON", help="ids that do, besides eos")
+    add("--forbidden-tokens", type=ids, default=(), metavar="JSON", help="ids that never come")
     for name, default, example in (
-        ("logit_bias", {}, """'{"13": -5.0}'"""),
+        ("logit-bias", {}, """'{"13": -5.0}'"""),
         ("penalties", {}, """'{"repetition": 1.1, "presence": 0.0, "frequency": 0.0}'"""),
-        ("entropy_temperature", None, """'{"theta": 0.5}'"""),
+        ("entropy-temperature", None, """'{"theta": 0.5}'"""),
     ):
         read = json_of(dict, example)
         add(f"--{name}", type=read, default=default, metavar="JSON", help=f"such as {example}")
-
-
-def check_out(out: Path | None, overwrite: bool) -> None:
-    """Raises ValueError where nothing can, or should, be written."""
-    if out is None:
-        return
-    if not out.parent.is_dir():
-        raise ValueError(f"there is no folder {str(out.parent)!r} (--out)")
-    if out.exists() and not overwrite:
-        raise ValueError(f"{out} exists; --overwrite replaces it (--out)")
 
 
 def in_flags(message: str) -> str:
     """An error of the library in the words of this command."""
     for pattern, name in FLAGS.items():
         message = re.sub(pattern, name, message)
-    return message
+    return re.sub(r"--(?!config\.)[a-z_.]+", lambda flag: flag[0].replace("_", "-"), message)
+
+
+def generate(flags: argparse.Namespace) -> None:
+    """Checks everything, and samples."""
+    if flags.out is not None:
+        check_file(flags.out, "--out", overwrite=flags.overwrite)
+    try:
+        options, records = sampling_options(flags), read_prompts(flags)
+        write(flags, records, start(flags, records, options))
+    except ValueError as error:
+        error.args = (in_flags(str(error)),)
+        raise
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after printing what is wrong."""
-    try:
-        flags = parser().parse_args(arguments)
-        check_out(flags.out, flags.overwrite)
-        options, records = sampling_options(flags), read_prompts(flags)
-        write(flags, records, start(flags, records, options))
-    except (ValueError, OSError) as error:
-        if os.environ.get("RLJAX_TRACEBACK"):
-            raise
-        print(f"error: {in_flags(str(error))}", file=sys.stderr)
-        return 1
-    return 0
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), generate, arguments)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,9 @@
 
     python launch/merge.py BASE TRAINED OUT [--keep=0.25] [--scale=0.7] [--scope=tensor]
 
-BASE and TRAINED are Hugging Face folders, or checkpoints of runs: WORKDIR/checkpoints/STAGE[/STEP].
+BASE and TRAINED are Hugging Face folders, or runs: WORKDIR[/checkpoints/STAGE[/STEP]].
 OUT becomes a Hugging Face folder with base + scale * D, where D = trained - base is kept on the
 share of entries that changed most, and is 0 elsewhere.
-
-    --keep=0.25        share of the entries that is kept
-    --scale=0.7        factor of what is kept
-    --scope=tensor     the share is that of every tensor; or of the "model" as a whole
-    --dtype=bfloat16   type of the written weights; by default that of TRAINED
 
 Tokenizer, chat template and generation settings come from TRAINED, or else from BASE, where one of
 them is a Hugging Face folder. Adapters are merged into their matrices first.
@@ -25,7 +20,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from rljax.config.runs import find_step, recorded_network, run_config
+from rljax.commands.parser import Parser, number, path
+from rljax.commands.paths import check_folder
+from rljax.commands.run import run
+from rljax.config.runs import find_run, recorded_network
 from rljax.data.tokenizers import load_tokenizer, special_ids
 from rljax.models.config import DTYPES, ModelConfig
 from rljax.models.lora import combine, merge_adapters
@@ -64,13 +62,7 @@ class Model(NamedTuple):
         """
         if is_pretrained(path):
             return cls(path, read_config(path), None)
-        step = find_step(path)
-        run = run_config(step)
-        if run is None:
-            raise ValueError(
-                f"No {step.parents[2] / 'config.json'}: a checkpoint must lie in the folder of a "
-                "run, as WORKDIR/checkpoints/STAGE[/STEP]."
-            )
+        step, run = find_run(path, "BASE, TRAINED")
         return cls(step, recorded_network(run, step), run)
 
     @property
@@ -148,25 +140,44 @@ def _special_tokens(model: Model) -> dict[str, int | None]:
     return special_ids(load_tokenizer(settings["path"], tuple(settings["special_tokens"])))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after printing what is wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__)
+    add = made.add_argument
+    for name, text in (
+        ("base", "what training started from"),
+        ("trained", "what came out of it"),
+        ("out", "where the merged model is written"),
+    ):
+        add(name, type=path, metavar=name.upper(), help=text)
+    share, factor = number(0.0, 1.0), number(0.0, 1e6)
+    add("--keep", type=share, default=0.25, metavar="SHARE", help="of the entries kept (0.25)")
+    add("--scale", type=factor, default=0.7, metavar="FACTOR", help="of what is kept (0.7)")
+    add(
+        "--scope",
+        default="tensor",
+        choices=SCOPES,
+        help="the share is that of every tensor (default), or of the model as a whole",
     )
-    for name in ("base", "trained", "out"):
-        parser.add_argument(name, type=Path, metavar=name.upper())
-    parser.add_argument("--keep", type=float, default=0.25)
-    parser.add_argument("--scale", type=float, default=0.7)
-    parser.add_argument("--scope", default="tensor", choices=SCOPES)
-    parser.add_argument("--dtype", default="", choices=DTYPES)
-    options = parser.parse_args(arguments)
-    try:
-        share = write(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    add(
+        "--dtype",
+        default="",
+        choices=DTYPES,
+        help="of the written weights (that of TRAINED)",
+    )
+    return made
+
+
+def command(options: argparse.Namespace) -> None:
+    """Merges, and says how much has changed."""
+    check_folder(options.out, "OUT")
+    share = write(options)
     print(f"wrote {options.out}; {share:.1%} of the entries differ from {options.base}")
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), command, arguments)
 
 
 if __name__ == "__main__":

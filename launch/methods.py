@@ -7,6 +7,7 @@ python launch/methods.py --method=grpo --card     its card: equations, fields, t
 python launch/methods.py --markdown               as in rljax/registry/README.md
 """
 
+import argparse
 import functools
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from rljax.commands.parser import Parser
+from rljax.commands.run import run
 from rljax.errors import unknown_name
 from rljax.registry import FAMILIES, METHODS, resolve_objective
 from rljax.registry.cards import card, read_sources
@@ -23,7 +26,6 @@ from rljax.registry.table import Kind, kinds, method_lines, needs
 WIDTH = 130
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs/rlvr"
-KNOWN = "--family=NAME, --method=NAME, --card, --markdown"
 
 
 def as_table(kind: Kind) -> Table:
@@ -62,25 +64,31 @@ def print_method(console: Console, name: str) -> None:
     console.print(table)
 
 
-def main(arguments: list[str]) -> None:
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__)
+    add = made.add_argument
+    add("--family", metavar="NAME", help="only the methods of a family")
+    add("--method", metavar="NAME", help="all of one method: its parts and fields")
+    add("--card", action="store_true", help="with --method: its card, as Markdown")
+    add("--markdown", action="store_true", help="the tables as rljax/registry/README.md has them")
+    return made
+
+
+def show(options: argparse.Namespace) -> None:
     """Prints to standard output."""
-    given = dict(word.partition("=")[::2] for word in arguments)
-    for word, (name, value) in zip(arguments, given.items(), strict=False):
-        allowed = ("--card", "--markdown") if "=" not in word else ("--family", "--method")
-        if name not in allowed or ("=" in word and not value):
-            raise SystemExit(f"Unknown argument {word!r}; allowed: {KNOWN}")
-    family, method = given.get("--family"), given.get("--method")
+    family, method = options.family, options.method
     for what, name, known in (("family", family, FAMILIES), ("method", method, METHODS)):
         if name is not None and name not in known:
-            raise SystemExit(str(unknown_name(what, name, known, f"--{what}")))
-    if method is not None and set(given) - {"--method", "--card"}:
-        raise SystemExit("--method prints one method: leave the other arguments out")
-    if "--card" in given:
-        if method is None:
-            raise SystemExit("--card prints the card of one method: name it with --method=NAME")
+            raise unknown_name(what, name, known, f"--{what}")
+    if method is not None and (options.markdown or family is not None):
+        raise ValueError("--method prints one method: leave --family and --markdown out (--method)")
+    if options.card and method is None:
+        raise ValueError("--card prints the card of one method: name it with --method (--card)")
+    if options.card:
         print(card(method, read_sources(ROOT)), end="")
         return
-    if "--markdown" in given:
+    if options.markdown:
         print(method_tables(family), end="")
         return
     console = Console()
@@ -93,5 +101,10 @@ def main(arguments: list[str]) -> None:
         console.print(as_table(kind))
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), show, arguments)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Redraws the report of a run, or compares several.
+"""Draws the report of a run, or compares several.
 
     python launch/report.py WORKDIR                  writes WORKDIR/report.html
     python launch/report.py WORKDIR WORKDIR ...      writes ./report.html
@@ -11,25 +11,34 @@ import argparse
 import sys
 from pathlib import Path
 
+from rljax.commands.parser import Parser, path
+from rljax.commands.paths import check_file
+from rljax.commands.run import run
 from rljax.reporting import files
 from rljax.reporting.report import write_report
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after printing what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="folder of a run")
-    parser.add_argument("--out", type=Path, help="the file to write")
-    options = parser.parse_args(arguments)
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__)
+    made.add_argument("workdirs", nargs="+", type=path, metavar="WORKDIR", help="folder of a run")
+    made.add_argument("--out", type=path, metavar="FILE", help="where the report is written")
+    return made
+
+
+def report(options: argparse.Namespace) -> None:
+    """Reads the runs and writes one page."""
     folder = options.workdirs[0] if len(options.workdirs) == 1 else Path()
     out = options.out or folder / files.REPORT_FILE
-    try:
-        write_report(options.workdirs, out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if options.out is not None:
+        check_file(out, "--out")
+    write_report(options.workdirs, out)
     print(f"wrote {out}")
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), report, arguments)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,50 @@
-"""Trains: `python launch/train.py --config=FILE[:ARG] [--config.a.b=value ...] [--workdir=DIR]`.
+"""Trains, or continues an interrupted run.
+
+    python launch/train.py --config=FILE[:ARG] [--config.a.b=VALUE ...] [--workdir=DIR]
 
 The same command on the same workdir continues an interrupted run.
 """
 
-import os
+import argparse
 import sys
-from pathlib import Path
 
-USAGE = "usage: python launch/train.py --config=FILE[:ARG] [--config.a.b=value ...] [--workdir=DIR]"
+from rljax.commands.parser import Parser, named, path
+from rljax.commands.paths import check_folder
+from rljax.commands.run import run
 
 
-def main(arguments: list[str]) -> None:
-    """Loads, checks and runs; whatever is wrong ends with one message and status 1."""
-    if "--help" in arguments or "-h" in arguments:
-        print(f"{__doc__}\n{USAGE}")
-        return
-    files = [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
-    workdirs = [word.partition("=")[2] for word in arguments if word.startswith("--workdir=")]
-    overrides = [w for w in arguments if not w.startswith(("--config=", "--workdir="))]
-    if len(files) != 1 or not files[0]:
-        raise SystemExit(f"error: one --config=FILE is needed, got {len(files)}; {USAGE}")
-    if len(workdirs) > 1 or "" in workdirs:
-        raise SystemExit(f"error: --workdir=DIR may be given once, with a name; {USAGE}")
-    # Imported late, so that the above is instant.
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__, overrides=True)
+    add = made.add_argument
+    add(
+        "--config",
+        type=named,
+        required=True,
+        metavar="FILE[:ARG]",
+        help="a file with get_config(arg); with ARG=smoke any config runs in seconds",
+    )
+    add("--workdir", type=path, metavar="DIR", help="of the run (runs/NAME-DATE-TIME)")
+    return made
+
+
+def train(options: argparse.Namespace) -> None:
+    """Loads, checks and runs."""
+    if options.workdir is not None:
+        check_folder(options.workdir, "--workdir")
+    # Imported late, so that wrong words are answered at once.
     from rljax.config.load import load_config
-    from rljax.rewards.pool import ScoringError
-    from rljax.training.loop import run
+    from rljax.training import loop
     from rljax.training.run.workdir import default_workdir
-    from rljax.training.step_log import NonFiniteError
 
-    try:
-        config = load_config(files[0], overrides)
-        run(config, Path(workdirs[0]) if workdirs else default_workdir(config.name))
-    except (ValueError, ScoringError, NonFiniteError) as error:
-        if os.environ.get("RLJAX_TRACEBACK"):
-            raise
-        raise SystemExit(f"error: {error}") from None
+    config = load_config(options.config, options.overrides)
+    loop.run(config, options.workdir or default_workdir(config.name))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), train, arguments)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rljax.config import schema
+from rljax.config import schema_stage
 from rljax.config.checks import CHECKS
 from rljax.config.load import apply_overrides, complete, shorten
 from rljax.config.mesh import check_mesh, check_row_lengths
@@ -58,7 +58,7 @@ def resolved(monkeypatch):
     monkeypatch.setitem(FAMILIES, "dreams", DREAMS)
     monkeypatch.setitem(METHODS, "nap", Method("nap", "dreams", "-", "a short one", {"sheep": 4}))
     # The schema is built from the records when it is imported.
-    monkeypatch.setitem(schema.STAGE, "objective", schema.objective_section())
+    monkeypatch.setitem(schema_stage.STAGE, "objective", schema_stage.objective_section())
 
     def resolve(*words: str, smoke: bool = False):
         section = {"method": "nap", "data": {"path": "x.jsonl"}}

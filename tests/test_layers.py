@@ -11,6 +11,7 @@ PACKAGE = ROOT / "rljax"
 
 # Room -> the rooms that it may import besides itself and rljax.errors.
 ROOMS = {
+    "commands": set(),
     "objectives": set(),
     "models": {"parallel"},
     "parallel": set(),
@@ -36,6 +37,7 @@ ROOMS = {
 DEVICE = {"jax", "flax", "optax", "orbax", "chex"}
 # Room -> packages from outside that it must do without.
 WITHOUT = {
+    "commands": DEVICE | {"grain"},
     "tasks": DEVICE | {"grain"},
     "rewards": DEVICE | {"grain"},
     "data": DEVICE,

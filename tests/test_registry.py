@@ -397,17 +397,17 @@ def test_a_method_s_own_values_are_marked_and_options_named(capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--html"], "Unknown argument '--html'; allowed: --family=NAME"),
-        (["--markdown=1"], "Unknown argument '--markdown=1'"),
-        (["--method="], "Unknown argument '--method='"),
-        (["--method=gsppo"], r"Unknown method 'gsppo'.*Did you mean 'gspo'"),
-        (["--family=evolutoin"], "Unknown family 'evolutoin'.*Did you mean 'evolution'"),
+        (["--html"], "Unknown argument '--html'; known: '--card', '--family'"),
+        (["--markdown=1"], "--markdown ignored explicit argument '1'"),
+        (["--method="], "Unknown method ''"),
+        (["--method=gsppo"], "Did you mean 'gspo'"),
+        (["--family=evolutoin"], "Did you mean 'evolution'"),
         (["--method=grpo", "--markdown"], "--method prints one method"),
     ],
 )
-def test_arguments_that_are_none(arguments, message):
-    with pytest.raises(SystemExit, match=message):
-        load_methods().main(arguments)
+def test_arguments_that_are_none(arguments, message, capsys):
+    assert load_methods().main(arguments) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_a_row_says_what_the_others_of_its_kind_do_not():
@@ -434,8 +434,8 @@ def test_bars_in_a_text_do_not_end_a_cell(capsys):
 
 def test_a_card_is_printed_for_one_method(capsys):
     assert printed(capsys, "--method=dapo", "--card").startswith("# dapo\n")
-    with pytest.raises(SystemExit, match="--card prints the card of one method"):
-        load_methods().main(["--card"])
+    assert load_methods().main(["--card"]) == 1
+    assert "--card prints the card of one method" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -12,8 +12,8 @@ Paths are relative to the directory that the command runs in.
 from ml_collections import ConfigDict
 
 
-def get_config(arg: str = "") -> ConfigDict:
-    """The config; `arg` is not used."""
+def get_config() -> ConfigDict:
+    """The config."""
     c = ConfigDict()
     c.name = "own-task"
     c.stages = ("warmup", "rl")

@@ -19,7 +19,7 @@ from rljax.comparison.write import write_comparison
 from rljax.config.identity import config_hash
 from rljax.config.load import load_config, shorten
 from rljax.config.model import resolve_model
-from rljax.config.schema import OPTIMIZER
+from rljax.config.schema_stage import OPTIMIZER
 from rljax.config.stage import Stage
 from rljax.config.validate import plain, validate
 from rljax.errors import unknown_name
@@ -27,6 +27,7 @@ from rljax.models.network import Network, Params
 from rljax.parallel.mesh import make_mesh
 from rljax.registry import METHODS, objective_fields
 from rljax.tasks.symbols.alphabet import VOCAB_SIZE
+from rljax.training.device_loop.program import check_device_loop
 from rljax.training.loop import run
 from rljax.training.run.checkpoints import restore_params
 
@@ -75,6 +76,7 @@ def compare(asked: Comparison, console: Console | None = None) -> dict[str, Any]
     configs = {method: alone(asked.load(method)) for method in asked.methods}
     mesh = make_mesh(configs[asked.methods[0]].mesh.to_dict(), devices=jax.devices()[:1])
     for method, config in configs.items():
+        check_device(config, method)
         check_points(config, points, method)
     network, params = warmed_up(asked, mesh, console)
     found: list[MethodRuns] = []
@@ -107,8 +109,18 @@ def check(asked: Comparison, seeds: int) -> None:
         raise ValueError(f"Methods must differ, got {', '.join(asked.methods)} (--methods).")
     if seeds < 2:
         raise ValueError(f"Intervals need at least 2 seeds, got {seeds} (--seeds).")
+    if asked.baseline and not asked.sweep and asked.baseline not in asked.methods:
+        raise unknown_name("baseline", asked.baseline, asked.methods, "--baseline")
     if not 0 < asked.threshold <= 1:
         raise ValueError(f"threshold must be in (0, 1], got {asked.threshold} (--threshold).")
+
+
+def check_device(config: ConfigDict, method: str) -> None:
+    """Raises ValueError for a method that cannot run on the device alone, before any is trained."""
+    try:
+        check_device_loop(config, validate(config))
+    except ValueError as error:
+        raise ValueError(f"{method}: {error}") from error
 
 
 def alone(config: ConfigDict) -> ConfigDict:

@@ -1,9 +1,13 @@
 """From a config file and overrides to a checked, locked config.
 
-schema.py    every field: default, meaning, allowed values
-load.py      --config=FILE[:ARG], --config.a.b=value, `:smoke`
+fields.py    what a field is: type, range, items; the check of one value
+schema.py    every field of a run; schema_model.py those of its model, schema_stage.py of a stage
+load.py      --config=FILE[:ARG], `:smoke`
+arguments.py what a config file does with its ARG
+overrides.py --config.a.b=value
+unknown.py   the error for a field that does not exist
+other_names.py  what other libraries call our fields
 validate.py  a whole config, checked and resolved; calls the five below
-ranges.py    what one field alone may be
 data.py      fields that a source of data reads
 resolve.py   a stage with every value filled in; fields that nothing reads
 batch.py     batch arithmetic

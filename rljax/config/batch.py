@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rljax.config.stage import BatchSizes
+from rljax.config.fields import INT32
+from rljax.config.stage import BatchSizes, Stage
 from rljax.registry import Objective
 
 
@@ -48,6 +49,28 @@ def batch_sizes(values: Mapping[str, Any], objective: Objective, where: str) -> 
     shared = _share_prompts(wanted, together.size(group, shared=True), update, micro, where)
     epochs = values.get("epochs_per_step", 1)
     return BatchSizes(prompts, samples, epochs, update, micro, shared, shown)
+
+
+def check_counters(stage: Stage, where: str) -> None:
+    """Raises ValueError for a stage with more updates, or a step with more tokens, than 32 bits.
+
+    Args:
+        stage: resolved.
+        where: its path in the config.
+    """
+    updates = stage.steps * stage.batch.updates_per_step
+    if updates > INT32:
+        raise ValueError(
+            f"{stage.steps} steps of {stage.batch.updates_per_step} updates are {updates} updates; "
+            f"the optimizer counts to {INT32} ({where}.steps)."
+        )
+    tokens = stage.batch.sequences_per_step * max(stage.max_new_tokens, 1)
+    if tokens > INT32:
+        raise ValueError(
+            f"{stage.batch.sequences_per_step} sequences of up to {stage.max_new_tokens} tokens "
+            f"are {tokens} tokens in a step; it counts to {INT32} ({where}.batch.prompts_per_step, "
+            f"{where}.sampling.max_new_tokens)."
+        )
 
 
 def _share_prompts(wanted: bool | None, group: int, update: int, micro: int, where: str) -> bool:

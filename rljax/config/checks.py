@@ -5,10 +5,14 @@ A family names the checks of its own in its record (rljax/registry/families/).
 
 from collections.abc import Callable
 
+from rljax.config.batch import check_counters
 from rljax.config.data import check_source
 from rljax.config.policy_gradient import check_policy_gradient
 from rljax.config.stage import Stage
 from rljax.objectives.kl import warn_if_useless
+
+# Logits of 1e4 divided by this still have three digits behind the point in float32.
+LOWEST_TEMPERATURE = 1e-3
 
 
 def check_combinations(stage: Stage, where: str) -> None:
@@ -27,15 +31,27 @@ def check_combinations(stage: Stage, where: str) -> None:
             f"samples_per_prompt={stage.batch.samples_per_prompt} with a baseline over the group "
             f"({chosen}): at least 2 are needed ({where}.batch.samples_per_prompt)."
         )
-    if stage.online and stage.token_filter.greedy:
-        raise ValueError(
-            "temperature=0 gives the same sample G times and no density to train on; it must be "
-            f"> 0 ({where}.sampling.temperature)."
-        )
+    _check_temperature(stage, where)
+    check_counters(stage, where)
     for name in record.checks:
         CHECKS[name](stage, where)
     if record.sources:
         check_source(stage, f"{where}.data")
+
+
+def _check_temperature(stage: Stage, where: str) -> None:
+    temperature = stage.token_filter.temperature
+    sampled = stage.online or stage.data.get("source") == "sampled_pairs"
+    if sampled and temperature == 0:
+        raise ValueError(
+            "temperature=0 gives the same sample G times and no density to train on; it must be "
+            f"> 0 ({where}.sampling.temperature)."
+        )
+    if 0 < temperature < LOWEST_TEMPERATURE:
+        raise ValueError(
+            f"temperature={temperature} divides logits until float32 cannot tell them apart; it "
+            f"must be at least {LOWEST_TEMPERATURE} ({where}.sampling.temperature)."
+        )
 
 
 def samples_fit_pairs(stage: Stage, where: str) -> None:

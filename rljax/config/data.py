@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from rljax.config.schema import DATA
 from rljax.config.stage import Stage
+from rljax.errors import shown
 
 GYM_FIELDS = (
     "tasks",
@@ -27,15 +28,20 @@ KIND_FIELDS = {
 FILE_SOURCES = ("jsonl", "parquet")
 
 
+def read_by_kind(kind: str) -> list[str]:
+    """The fields of config.data that problems of this kind read."""
+    some = {name for fields in KIND_FIELDS.values() for name in fields}
+    return [name for name in DATA if name not in some or name in KIND_FIELDS[kind]]
+
+
 def check_data(data: ConfigDict) -> None:
     """Refuses fields that problems of this kind never read, where they are not the default."""
-    some = dict.fromkeys(name for fields in KIND_FIELDS.values() for name in fields)
-    unread = [name for name in some if name not in KIND_FIELDS[data.kind]]
-    for name in unread:
-        if data[name] != DATA[name].default:
+    read = read_by_kind(data.kind)
+    for name in DATA:
+        if name not in read and data[name] != DATA[name].default:
             raise ValueError(
-                f"config.data.{name}={data[name]!r} is never read with kind={data.kind!r}; fields "
-                f"that are: {', '.join(sorted(set(DATA) - set(unread)))} (config.data.{name})."
+                f"config.data.{name}={shown(data[name])} is never read with kind={data.kind!r}; "
+                f"fields that are: {', '.join(sorted(read))} (config.data.{name})."
             )
 
 

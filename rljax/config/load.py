@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_dict, config_flags
+from ml_collections import ConfigDict, config_dict
 
-from rljax.config.schema import Field, Section, check_stages, schema_for
-from rljax.errors import unknown_name
+from rljax.config.arguments import SMOKE, call_get_config
+from rljax.config.fields import Field, Section, checked
+from rljax.config.overrides import apply_overrides
+from rljax.config.schema import check_stages, schema_for
+from rljax.config.unknown import unknown_field
+from rljax.errors import shown
 from rljax.registry import FAMILIES, METHODS, Method
-
-SMOKE = "smoke"
 
 
 def load_config(file_and_arg: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -40,23 +41,19 @@ def load_config(file_and_arg: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def complete(sparse: Mapping[str, Any]) -> ConfigDict:
     """Puts a config file's values over the schema's defaults; every unknown field is an error."""
+    if not isinstance(sparse, Mapping | ConfigDict):
+        raise ValueError(f"A config is a ConfigDict or a dict, got {shown(sparse)} (get_config).")
     values = sparse.to_dict() if isinstance(sparse, ConfigDict) else dict(sparse)
     check_stages(values.get("stages", ()), values)
-    return ConfigDict(_fill(schema_for(tuple(values["stages"])), values, "config")).lock()
+    values = _plain(values)
+    return ConfigDict(_fill(schema_for(tuple(values["stages"])), values, "config", values)).lock()
 
 
-def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Applies "--config.a.b=value" words; ml_collections parses and type-checks the values."""
-    for word in overrides:
-        _check_override(config, word)
-    words = ["rljax", *overrides]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=words)
-    try:
-        values(words)
-    except (flags.Error, TypeError, ValueError) as error:
-        raise ValueError(f"Cannot apply {list(overrides)}: {error}") from error
-    return values["config"].value
+def _plain(value: Any) -> Any:
+    """Sections that are a ConfigDict inside a dict, as dicts."""
+    if isinstance(value, ConfigDict):
+        return value.to_dict()
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def shorten(config: ConfigDict) -> None:
@@ -119,47 +116,31 @@ def _run_file(path: str, argument: str) -> ConfigDict:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} has no function get_config(arg) (--config=FILE[:ARG]).")
-    return module.get_config(argument)
+    return call_get_config(module.get_config, argument, path)
 
 
-def _fill(schema: Section, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _fill(
+    schema: Section, values: Mapping[str, Any], where: str, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A section with a value for every field.
+
+    Args:
+        schema: of the section.
+        values: what the config says of it.
+        where: its path, for errors.
+        config: all that the config says.
+    """
     for name in values:
         if name not in schema:
-            raise unknown_name("field", name, schema, f"{where}.{name}")
+            raise unknown_field(name, schema, where, config)
     filled: dict[str, Any] = {}
     for name, entry in schema.items():
-        if not isinstance(entry, Field):
-            section = values.get(name) or {}
-            if not isinstance(section, Mapping):
-                raise ValueError(f"{where}.{name} is a section, got {section!r} ({where}.{name}).")
-            filled[name] = _fill(entry, section, f"{where}.{name}")
-            continue
-        value = _typed(entry, values.get(name, entry.default), f"{where}.{name}")
-        filled[name] = config_dict.placeholder(entry.kind) if value is None else value
+        path, value = f"{where}.{name}", values.get(name)
+        if isinstance(entry, Field):
+            given = checked(entry, values.get(name, entry.default), path)
+            filled[name] = config_dict.placeholder(entry.kind) if given is None else given
+        elif value is None or isinstance(value, Mapping):
+            filled[name] = _fill(entry, value or {}, path, config)
+        else:
+            raise ValueError(f"{path} is a section, got {shown(value)} ({path}).")
     return filled
-
-
-def _typed(field: Field, value: Any, where: str) -> Any:
-    """The value in the field's type: whole numbers pass as floats, lists as tuples."""
-    if value is None:
-        return None
-    if field.kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if field.kind is tuple and isinstance(value, list):
-        return tuple(value)
-    if not isinstance(value, field.kind) or (field.kind is int and isinstance(value, bool)):
-        raise ValueError(
-            f"{where} must be {field.kind.__name__}, got {value!r} ({where}: {field.doc})."
-        )
-    return value
-
-
-def _check_override(config: ConfigDict, word: str) -> None:
-    if not word.startswith("--config."):
-        raise ValueError(f"Unknown argument {word!r}; overrides read --config.a.b=value.")
-    node, path = config, "config"
-    for name in word.removeprefix("--config.").split("=", 1)[0].split("."):
-        if not isinstance(node, ConfigDict) or name not in node:
-            known = node.keys() if isinstance(node, ConfigDict) else ()
-            raise unknown_name("field", name, known, f"{path}.{name}")
-        node, path = node[name], f"{path}.{name}"

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from rljax.config.schema import ROOT, STAGE, Field, Section
+from rljax.config.fields import Field, Section
+from rljax.config.schema import ROOT
+from rljax.config.schema_stage import STAGE
 
 
 def field_tables() -> str:
@@ -47,6 +49,23 @@ def _meaning(field: Field) -> str:
     text = field.doc.replace("|", r"\|")
     if field.choices:
         text += f"; one of {', '.join(f'`{choice!r}`' for choice in field.choices)}"
-    if field.minimum is not None:
-        text += f"; at least {field.minimum:g}"
-    return text
+    return "; ".join([text, *_limits(field)])
+
+
+def _limits(field: Field) -> list[str]:
+    rules = (
+        ("at least", field.minimum),
+        ("more than", field.above),
+        ("at most", field.maximum),
+        ("less than", field.below),
+    )
+    return [f"{rule} {_short(limit)}" for rule, limit in rules if limit is not None]
+
+
+def _short(limit: float) -> str:
+    """Powers of two are known by their exponents."""
+    whole = int(limit)
+    for power, text in ((whole, ""), (whole + 1, " - 1")):
+        if whole == limit and power >= 2**12 and power.bit_count() == 1:
+            return f"2^{power.bit_length() - 1}{text}"
+    return f"{limit:g}"

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.runs import find_step, recorded_network, run_config
-from rljax.config.schema import SHAPE
+from rljax.config.schema_model import SHAPE
 from rljax.models.config import LoRAConfig, ModelConfig, RopeScaling
 from rljax.models.presets import preset
 from rljax.models.pretrained import is_pretrained, read_config

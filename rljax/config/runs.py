@@ -5,11 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rljax.errors import blamed
 from rljax.models.config import LoRAConfig, ModelConfig, RopeScaling
 
 
-def find_step(path: str | Path) -> Path:
-    """The folder of one checkpoint: CHECKPOINTS/STAGE/STEP, or the last step of CHECKPOINTS/STAGE.
+def find_step(path: str | Path, field: str = "config.model.init_from") -> Path:
+    """The folder of one checkpoint.
+
+    Args:
+        path: CHECKPOINTS/STAGE/STEP; CHECKPOINTS/STAGE, for its last step; or the folder of a run,
+            for the last step of the last stage that has one.
+        field: that names it, for errors.
 
     Raises:
         ValueError: if there is none.
@@ -17,20 +23,65 @@ def find_step(path: str | Path) -> Path:
     path = Path(path).absolute()
     if (path / "state").is_dir():
         return path
-    steps = [child for child in path.glob("*") if child.name.isdigit() and child.is_dir()]
+    steps = _steps(path)
+    if not steps and (path / "checkpoints").is_dir():
+        stages = (run_config_of(path) or {}).get("stages", [])
+        found = [_steps(path / "checkpoints" / stage) for stage in stages]
+        steps = next((each for each in reversed(found) if each), [])
     if not steps:
         raise ValueError(
             f"No checkpoint in {path}: give a Hugging Face folder, whose config.json names a "
-            "model_type, or WORKDIR/checkpoints/STAGE or a step folder in it "
-            "(config.model.init_from)."
+            "model_type, or the folder of a run, or WORKDIR/checkpoints/STAGE or a step folder in "
+            f"it ({field})."
         )
     return max(steps, key=lambda step: int(step.name))
 
 
+def _steps(folder: Path) -> list[Path]:
+    return [child for child in folder.glob("*") if child.name.isdecimal() and child.is_dir()]
+
+
+def find_run(path: str | Path, field: str) -> tuple[Path, dict[str, Any]]:
+    """A checkpoint of a run, and the resolved config of that run.
+
+    Args:
+        path: as for `find_step`.
+        field: the flag that names it, for errors.
+
+    Raises:
+        ValueError: if there is no checkpoint, or it does not lie in the folder of a run.
+    """
+    step = find_step(path, field)
+    config = run_config(step)
+    if config is None:
+        raise ValueError(
+            f"No {step.parents[2] / 'config.json'}: the checkpoint must lie in the folder of a "
+            f"run, as WORKDIR/checkpoints/STAGE[/STEP] ({field})."
+        )
+    if not {"network", "tokenizer", "model", "stages"} <= set(config):
+        raise ValueError(f"{step.parents[2] / 'config.json'} is not that of a run ({field}).")
+    return step, config
+
+
 def run_config(step: Path) -> dict[str, Any] | None:
     """The resolved config of the run that wrote a checkpoint; None where it has no config.json."""
-    path = step.parents[2] / "config.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return run_config_of(step.parents[2])
+
+
+def run_config_of(workdir: Path) -> dict[str, Any] | None:
+    """The resolved config of a run; None where it has no config.json.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        return None
+    with blamed(f"{path} is damaged", OSError, ValueError, RecursionError, field="the run's files"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no object (the run's files).")
+    return found
 
 
 def recorded_network(config: Mapping[str, Any], step: Path) -> ModelConfig:

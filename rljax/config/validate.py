@@ -6,11 +6,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.data import check_data
+from rljax.config.fields import check_fields
 from rljax.config.graph import resolve_graph
-from rljax.config.ranges import check_ranges
 from rljax.config.resolve import resolve_stage
 from rljax.config.schema import check_stages, schema_for
 from rljax.config.stage import Stage
+from rljax.config.unknown import check_family
 from rljax.data.chat import PlainTemplate, read_clock, template_options
 
 
@@ -21,9 +22,13 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
         ValueError: naming the field, its value and what is allowed.
     """
     check_stages(config.stages, config)
-    check_ranges(schema_for(tuple(config.stages)), config, "config")
+    check_fields(schema_for(tuple(config.stages)), config, "config")
     check_data(config.data)
+    if not config.name or "/" in config.name or config.name in (".", ".."):
+        raise ValueError(f"name must be that of a folder, got {config.name!r} (config.name).")
     _check_chat(config.tokenizer)
+    for name in config.stages:
+        check_family(name, config)
     return resolve_graph([resolve_stage(name, config[name]) for name in config.stages])
 
 

@@ -88,9 +88,9 @@ class Progress:
         self._total, self._stage, self._step = total_steps, stage, start_step
         self._metrics: dict[str, Any] = {}
         self._started = self._updated = time.monotonic()
-        # The first update also tells of compiling, which no later step does.
-        self._compiled = False
+        # Of the last steps, without those of the first call, which wait for the compiler.
         self._step_seconds: deque[float] = deque(maxlen=25)
+        self._compiled = False
         self._live: Live | None = None
         if self.console.is_terminal:
             self._live = Live(
@@ -155,7 +155,8 @@ class Progress:
             return f"done in {format_seconds(time.monotonic() - self._started)}"
         if not self._step_seconds:
             return "ETA –"
-        seconds = statistics.median(self._step_seconds)
+        # The lower middle: of two steps, one may still have compiled something, or evaluated.
+        seconds = statistics.median_low(self._step_seconds)
         return f"ETA {format_seconds((self._total - self._step) * seconds)}"
 
     def _plain_parts(self) -> list[str]:

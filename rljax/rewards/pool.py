@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rljax.errors import StoppedError
 from rljax.rewards.compose import Composition
 from rljax.rewards.worker import Outcome, Sample, Timer, score_sample
 
@@ -27,7 +28,7 @@ _MAX_CHUNK = 64
 _WORKER_PROGRAM = "from rljax.rewards.worker import main; main()"
 
 
-class ScoringError(RuntimeError):
+class ScoringError(StoppedError):
     """Too large a share of a step's samples could not be scored, or no worker could start."""
 
 

@@ -9,6 +9,7 @@
 | `families/` | one file for each family of methods: its batches and its loss |
 | `device_loop/` | whole runs as one compiled program |
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
+| `judged.py` | evaluation alone, of a checkpoint or a published model |
 | `guard.py` | parameters and optimizer are finite before they are saved |
 | `signals.py` | SIGTERM and Ctrl-C end a step, not a run |
 | `step_log.py` | the rows that the loop writes of its steps, and when it stops |

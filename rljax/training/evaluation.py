@@ -1,11 +1,12 @@
 """Held-out evaluation: greedy accuracy, pass@1, pass@k and majority vote."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rljax.models.network import Params
 from rljax.rewards.answers import last_boxed, last_tagged
+from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
@@ -13,12 +14,20 @@ from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vo
 from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
 from rljax.training.run.context import Context
 
+Observer = Callable[[Samples, Scores, int], None]
+
 
 class Evaluator:
-    """Evaluates parameters on the held-out problems, every time with the same noise."""
+    """Evaluates parameters on the held-out problems, every time with the same noise.
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    Args:
+        context: with the network that is evaluated.
+        observe: gets the samples and scores of each batch, and how many of its problems count (the
+            last batch is filled up).
+    """
+
+    def __init__(self, context: Context, observe: Observer | None = None) -> None:
+        self.context, self.observe = context, observe
         self.settings = context.config.evaluation
         self.key = purpose_key(context.config.seed, Purpose.HELDOUT_SAMPLES)
         self.failures = 0  # of the latest call
@@ -77,6 +86,8 @@ class Evaluator:
             scores = score_texts(self.context, samples)
             kept = min(size, count - start) * samples.samples_per_prompt
             self.failures += int(scores.failed[:kept].sum())
+            if self.observe is not None:
+                self.observe(samples, scores, min(size, count - start))
             verdicts.append(scores.correct.reshape(size, -1))
             batches.append(samples)
         return np.concatenate(verdicts)[:count], batches

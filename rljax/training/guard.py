@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from rljax.errors import StoppedError
 from rljax.training.update.state import TrainState
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(StoppedError):
     """Training broke down: a loss, a gradient, a parameter or a moment is not finite."""
 
 

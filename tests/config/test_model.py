@@ -89,7 +89,7 @@ def test_adapters_and_rope_scaling_are_sections():
         ({"lora": {"alpha": 8.0}}, "lora.alpha=8.0 is never read without config.model.lora.rank"),
         ({"lora": {"rank": 2, "modules": ("q_proj",)}}, "q_proj.*config.model.lora.modules"),
         ({"rope_scaling": {"factor": 2.0}}, "factor=2.0 is never read without"),
-        ({"rope_scaling": {"kind": "ntk"}}, "Unknown rope scaling 'ntk'"),
+        ({"rope_scaling": {"kind": "ntk"}}, "Unknown rope_scaling kind 'ntk'; known: '', 'linear'"),
         ({"rope_scaling": {"kind": "yarn"}}, "must be >= 1, got 0.0.*rope_scaling.factor"),
         ({"router_aux_weight": 0.1}, "router_aux_weight=0.1 needs a model with experts"),
         (

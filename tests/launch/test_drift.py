@@ -144,7 +144,7 @@ def test_what_is_wrong_is_one_line(command, tmp_path, capsys):
     for arguments, message in (
         ([base, "nowhere"], "No checkpoint in"),
         ([base, less], "lacks 2 tensors: model.layers.0.mlp.up_proj.weight"),
-        ([base, base, "--rank=0"], "rank must be >= 1"),
+        ([base, base, "--rank=0"], "--rank must be a whole number >= 1"),
         ([base, base, "--match=("], "missing )"),
     ):
         assert command.main(arguments) == 1

@@ -165,4 +165,4 @@ def test_what_is_wrong_is_one_line(make_run, command, tmp_path, capsys):
         assert text.startswith("error: ") and message in text and text.count("\n") == 1
     (workdir / "config.json").unlink()
     assert command.main([f"--checkpoint={workdir}/checkpoints/s", f"--out={tmp_path}/a"]) == 1
-    assert "--checkpoint must lie in the folder of a run" in capsys.readouterr().err
+    assert "the checkpoint must lie in the folder of a run" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_what_is_wrong_is_one_line(command, folders, models, tmp_path, capsys):
             [base, tmp_path / "other", tmp_path / "out"],
             "BASE and TRAINED are different models: rope_base=10000.0 and 500.0",
         ),
-        ([base, trained, tmp_path / "out", "--keep=2"], "keep must be a share in [0, 1], got 2.0"),
+        ([base, trained, tmp_path / "out", "--keep=2"], "--keep must be a number in 0..1, got '2'"),
     ):
         assert command.main([str(word) for word in arguments]) == 1
         text = capsys.readouterr().err

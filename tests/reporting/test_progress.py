@@ -60,6 +60,16 @@ def test_eta_forgets_the_compiling_first_step_and_the_steps_before_a_resume(cloc
     assert console.file.getvalue().splitlines()[-1] == "grpo 60/100 | ETA 40 s"
 
 
+def test_there_is_no_eta_before_a_step_without_compilation(clock):
+    console = plain_console()
+    progress = Progress(10, "grpo", console)
+    for seconds in (90.0, 2.0, 40.0, 2.0):  # compiles, trains, evaluates, trains
+        clock[0] += seconds
+        progress.update(progress._step + 1, {})
+    shown = [line.rpartition(" | ")[2] for line in console.file.getvalue().splitlines()]
+    assert shown == ["ETA –", "ETA 16 s", "ETA 14 s", "ETA 12 s"]
+
+
 def test_one_update_may_stand_for_several_steps(clock):
     console = plain_console()
     progress = Progress(105, "warmup", console, start_step=5)

@@ -1,6 +1,7 @@
 """Learning from a verifier: samples of a prompt are scored and compared."""
 
 from rljax.objectives.advantages import ADVANTAGES, BASELINE_UPDATES, NEEDS_GROUPS
+from rljax.objectives.advantages.signed import SIGNS
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
@@ -175,6 +176,7 @@ _LIMITS = {
     **AGGREGATION_LIMITS,
     **KL_LIMITS,
     "kl_unit": one_of(KL_UNITS),
+    "advantage_sign": one_of(SIGNS),
     "supervised_weight": NOT_NEGATIVE,
 }
 

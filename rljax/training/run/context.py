@@ -34,7 +34,7 @@ from rljax.parallel.mesh import make_mesh, remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
 from rljax.rewards.pool import Scorer
 from rljax.sampling.automaton import TokenAutomaton
-from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.distribution import TokenFilter, token_bias
 from rljax.sampling.engine import Engine
 from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.sampling.vocabulary import samplable_ids, text_only
@@ -265,6 +265,8 @@ def build_network(
     check_sampler(model, config.sampler)
     stages = choose_layouts(config, resolve_networks(model, stages), model, mesh)
     check_likelihoods(stages, model)
+    for stage in stages:
+        token_bias(stage.token_filter, model.vocab_size)  # its checks
     check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)
     check_row_lengths(stages, mesh.shape, config.data.max_prompt_tokens)
     longest = (config.data.max_prompt_tokens, config.evaluation.max_new_tokens)

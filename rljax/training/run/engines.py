@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from rljax.config.schema import DIFFUSION, SAMPLER, Field
+from rljax.config.fields import Field
+from rljax.config.schema import DIFFUSION, SAMPLER
 from rljax.config.stage import Stage
 from rljax.models.config import ModelConfig
 from rljax.sampling.config import SamplingConfig

@@ -1,0 +1,6 @@
+"""What the commands of launch/ share: flags, errors, exit status.
+
+parser.py   flags, of one style, with a message that names the nearest one
+run.py      a command from its words to its exit status
+paths.py    files and folders that a command writes, looked at before it begins
+"""

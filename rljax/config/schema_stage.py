@@ -1,0 +1,252 @@
+"""The fields of a stage.
+
+A default of None means "what the method or the family says"; such a field may be set only where
+the chosen method reads it (config/resolve.py).
+"""
+
+from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
+from rljax.models.config import CHOICES, LIMITS
+from rljax.registry import FAMILIES, field_doc, objective_fields
+
+TOKEN = Field(0, "a token id", minimum=0, maximum=LIMITS["vocab_size"][1])
+
+OPTIMIZER: Section = {
+    "name": Field("adamw", "the rule", choices=("adamw", "lion", "rmsprop", "sgd")),
+    "learning_rate": Field(1e-3, "peak", minimum=0),
+    "schedule": Field(
+        "constant", "over the updates of the stage", choices=("constant", "linear", "cosine")
+    ),
+    "warmup_updates": Field(0, "updates of linear warm-up", minimum=0),
+    "clip_norm": Field(1.0, "global gradient norm; 0 never clips", minimum=0),
+    "b1": Field(None, "adamw, lion", value_type=float, minimum=0, below=1),
+    "b2": Field(None, "adamw, lion", value_type=float, minimum=0, below=1),
+    "epsilon": Field(None, "adamw, rmsprop", value_type=float, above=0, maximum=1),
+    "weight_decay": Field(None, "adamw, lion", value_type=float, minimum=0),
+    "moment_dtype": Field(
+        None,
+        "adamw, lion: of the first moment",
+        value_type=str,
+        choices=("float32", "bfloat16"),
+    ),
+    "decay": Field(
+        None, "rmsprop: of the squared gradient's average", value_type=float, minimum=0, below=1
+    ),
+    "momentum": Field(None, "sgd", value_type=float, minimum=0, below=1),
+    "end_fraction": Field(
+        None, "linear, cosine: last learning rate / peak", value_type=float, minimum=0, maximum=1
+    ),
+}
+
+BATCH: Section = {
+    "prompts_per_step": Field(
+        None, "prompts sampled in a step", value_type=int, minimum=1, maximum=MOST_ROWS
+    ),
+    "samples_per_prompt": Field(
+        None, "G, samples of each prompt", value_type=int, minimum=1, maximum=MOST_ROWS
+    ),
+    "epochs_per_step": Field(
+        None, "times a step's samples are used", value_type=int, minimum=1, maximum=10_000
+    ),
+    "sequences_per_update": Field(
+        None,
+        "sequences (packed rows; a pair is two) in one optimizer update",
+        value_type=int,
+        minimum=1,
+        maximum=MOST_ROWS,
+    ),
+    "sequences_per_micro_batch": Field(
+        None,
+        "sequences in one forward and backward pass",
+        value_type=int,
+        minimum=1,
+        maximum=MOST_ROWS,
+    ),
+    "share_prompts": Field(
+        None,
+        "one row holds a prompt and all its samples (a pair: both completions), so that the prompt "
+        "is computed once; by default where whole groups fit into updates, micro-batches and mesh, "
+        "and no fused attention kernel serves separate rows",
+        value_type=bool,
+    ),
+}
+
+SAMPLING: Section = {
+    "max_new_tokens": Field(
+        None, "T, tokens of a sample", value_type=int, minimum=1, maximum=MOST_TOKENS
+    ),
+    "temperature": Field(
+        None, "divides the logits, also in the trainer", value_type=float, minimum=0
+    ),
+    "top_k": Field(None, "0 keeps all", value_type=int, minimum=0),
+    "top_p": Field(None, "1 keeps all", value_type=float, minimum=0),
+    "min_p": Field(None, "0 keeps all", value_type=float, minimum=0),
+    "entropy_theta": Field(
+        None,
+        "the temperature falls where the model is sure: temperature * 0.8 ** (theta / H), H the "
+        "entropy of the step (arXiv:2403.14541); 0: constant",
+        value_type=float,
+        minimum=0,
+    ),
+    "logit_bias": Field(
+        None,
+        "((token id, what is added to its logit), ...)",
+        value_type=tuple,
+        items=Field((), "a token id and a number", items=(TOKEN, Field(0.0, "what is added"))),
+    ),
+    "forbidden_tokens": Field(None, "ids that are never sampled", value_type=tuple, items=TOKEN),
+    "stop_strings": Field(
+        None,
+        "texts that end a sample, also where they begin inside a token",
+        value_type=tuple,
+        items=Field("", "a text"),
+    ),
+}
+
+STAGE_DATA: Section = {
+    "source": Field(
+        None,
+        "problems (config.data), jsonl, parquet, or sampled_pairs",
+        value_type=str,
+        choices=tuple(
+            dict.fromkeys(name for family in FAMILIES.values() for name in family.sources)
+        ),
+    ),
+    "path": Field(None, "jsonl, parquet: the file", value_type=str, path=True),
+    "heldout_path": Field(
+        None, "reward: held-out pairs; '': the last tenth of the file", value_type=str, path=True
+    ),
+    "limit": Field(
+        None, "supervised: use the first so many demonstrations", value_type=int, minimum=1
+    ),
+    "row_tokens": Field(
+        None,
+        "supervised: S, tokens of a packed row",
+        value_type=int,
+        minimum=2,
+        maximum=MOST_TOKENS,
+    ),
+    "packed": Field(None, "supervised: several demonstrations in a row", value_type=bool),
+    "learn": Field(
+        None,
+        "supervised: of a column messages the assistant's last message, or all of them",
+        value_type=str,
+        choices=("last", "all"),
+    ),
+    "max_completion_tokens": Field(
+        None,
+        "preference, reward: T of a completion",
+        value_type=int,
+        minimum=1,
+        maximum=MOST_TOKENS,
+    ),
+    "max_answer_tokens": Field(
+        None,
+        "evidence: tokens of a reference answer",
+        value_type=int,
+        minimum=1,
+        maximum=MOST_TOKENS,
+    ),
+    "pair_prompts": Field(
+        None, "sampled_pairs: prompts sampled", value_type=int, minimum=1, maximum=MOST_PROBLEMS
+    ),
+    "placeholder_pairs": Field(
+        None,
+        "sampled_pairs: where the samples give no pair at all, go on with made-up ones "
+        "(set by :smoke, whose policy knows nothing) instead of stopping",
+        value_type=bool,
+    ),
+}
+
+
+CRITIC: Section = {
+    "trunk": Field(
+        None,
+        "separate: a copy of the policy's trunk, trained; shared: a head on the policy's own",
+        value_type=str,
+        choices=("separate", "shared"),
+    ),
+    "learning_rate": Field(None, "peak, of the critic", value_type=float, minimum=0),
+    "clip_norm": Field(
+        None, "of the critic's gradient; 0 never clips", value_type=float, minimum=0
+    ),
+    "warmup_updates": Field(
+        None, "first updates of the critic alone, the policy as it is", value_type=int, minimum=0
+    ),
+}
+
+
+def objective_section() -> Section:
+    """Choices and fields of all families; None is the method's own value."""
+    fields: dict[str, Field] = {}
+    for family in FAMILIES:
+        for name, field in objective_fields(family).items():
+            # A tuple holds values like those of its default; texts, where it has none.
+            first = field.default[0] if field.type is tuple and field.default else ""
+            items = Field(first, "one of them") if field.type is tuple else None
+            fields[name] = Field(None, field_doc(family, name), value_type=field.type, items=items)
+    return fields
+
+
+NETWORK: Section = {
+    "head": Field(
+        None,
+        "of the stage's network, on the trunk of config.model; by default that of what it starts "
+        "from",
+        value_type=str,
+        choices=CHOICES["head"],
+    ),
+}
+
+START = "a stage before this one, model (what config.model says), CHECKPOINTS/STAGE[/STEP] of "
+START += "another run, or a published folder"
+
+# The models that a stage reads besides its policy.
+MODELS: Section = {
+    "reference": {
+        "start_from": Field(
+            None, f"{START}; by default what the stage starts from", value_type=str, path=True
+        )
+    },
+    "value": {
+        "start_from": Field(
+            None,
+            f"critic with trunk='separate': {START}; by default the policy's trunk and a zero head",
+            value_type=str,
+            path=True,
+        )
+    },
+    "reward": {
+        "start_from": Field(
+            None,
+            f"whose score of a sample is its reward: {START}; by default none",
+            value_type=str,
+            path=True,
+        ),
+        "weight": Field(None, "factor of its scores (default 1)", value_type=float),
+        "text_weight": Field(
+            None, "factor of config.scoring's rewards, added (default 0)", value_type=float
+        ),
+    },
+    "teacher": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
+    "judge": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
+}
+
+STAGE: Section = {
+    "method": Field("", "a row of the method table (launch/methods.py)"),
+    "steps": Field(100, "steps of the stage", minimum=1),
+    "start_from": Field(
+        "",
+        "a stage before this one, or model (what config.model says); '': the one before",
+    ),
+    "network": NETWORK,
+    "models": MODELS,
+    "reference_kl": Field(
+        None, "log the KL to the stage's start (one more forward)", value_type=bool
+    ),
+    "objective": objective_section(),
+    "critic": CRITIC,
+    "batch": BATCH,
+    "sampling": SAMPLING,
+    "data": STAGE_DATA,
+    "optimizer": OPTIMIZER,
+}
