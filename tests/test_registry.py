@@ -97,7 +97,8 @@ EXPECTED = {
     | TOKENS
     | NO_KL
     | {"group_filter": "mixed", "filter_rounds": 10, "reward_shaping": "soft_overlong"}
-    | {"overlong_length": 20480, "overlong_buffer": 4096, "entropy_weight": 0.0},
+    | {"overlong_length": None, "overlong_buffer": None, "overlong_penalty": 0.5}
+    | {"entropy_weight": 0.0},
     "lite_ppo": CLIPPED | TOKENS | NO_KL | {"advantage": "group_mean_batch_deviation"},
     "gpg": NO_RATIO | TOKENS | NO_KL | {"advantage": "gpg", "f_norm": 1.0},
     "opo": NO_RATIO | NO_KL | {"advantage": "group_length_weighted", "entropy_weight": 0.0},
