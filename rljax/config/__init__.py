@@ -10,6 +10,7 @@ batch.py     batch arithmetic
 checks.py    combinations that cannot work
 policy_gradient.py  those of policy-gradient parts
 stage.py     a resolved stage
+decoding.py  how the policy of a stage is judged
 mesh.py      whether batches and rows divide over a mesh
 model.py     the model section as a ModelConfig: preset, checkpoint, or a small default
 graph.py     where stages and the models that they read start from

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rljax.config.decoding import PLAIN, Decoding
 from rljax.models.network import Params
 from rljax.rewards.answers import last_boxed, last_tagged
-from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
@@ -17,8 +17,14 @@ from rljax.training.run.context import Context
 class Evaluator:
     """Evaluates parameters on the held-out problems, every time with the same noise."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    def __init__(self, context: Context, decoding: Decoding = PLAIN) -> None:
+        """Builds the samplers; nothing is compiled yet.
+
+        Args:
+            context: its network is the one that is judged.
+            decoding: of the stage that is judged (config/decoding.py).
+        """
+        self.context, self.decoding = context, decoding
         self.settings = context.config.evaluation
         self.key = purpose_key(context.config.seed, Purpose.HELDOUT_SAMPLES)
         self.failures = 0  # of the latest call
@@ -61,7 +67,8 @@ class Evaluator:
         return self.context.make_engine(
             samples_per_prompt=samples_per_prompt,
             max_new_tokens=self.settings.max_new_tokens,
-            token_filter=TokenFilter(temperature=temperature),
+            token_filter=self.decoding.token_filter.at_temperature(temperature),
+            stop_strings=self.decoding.stop_strings,
         )
 
     def _correct(self, engine: Engine, weights: Params) -> tuple[np.ndarray, list[Samples]]:

@@ -7,12 +7,12 @@ Statistics of the log-ratio x = log trainer - log sampler, and what their bounds
 | `ratio` | x | of trainer / sampler = exp(x), compared in log space (AReaL) |
 | `k1` | -x | of sampler / trainer = exp(-x), compared in log space (verl) |
 | `k2` | x^2 / 2 | of the statistic itself |
-| `k3` | exp(x) - 1 - x | of the statistic itself; its mean estimates KL(sampler || trainer) (verl) |
-| `k3_reverse` | exp(-x) - 1 + x | of the statistic itself: k3 with the two exchanged (AReaL's kl_k3) |
+| `k3` | exp(x) - 1 - x | of the statistic itself; its mean estimates KL(sampler || trainer) |
+| `k3_reverse` | exp(-x) - 1 + x | of the statistic itself: k3 with the two exchanged |
 
-The two k3 agree to second order in x. `k3` grows with tokens that the trainer likes better than
-the sampler, `k3_reverse` with those that it likes less. Samples come from the sampler, so that the
-mean of `k3_reverse` over them is no KL divergence.
+verl's k3 is `k3`, AReaL's kl_k3 is `k3_reverse`. They agree to second order in x. `k3` grows
+fastest with tokens that the trainer likes better than the sampler, `k3_reverse` with those that it
+likes less; samples come from the sampler, so that its mean over them is no KL divergence.
 
 Each part returns weights that are 1 on what is kept and 0 elsewhere. The aggregation's weights come
 from the mask before the rejection.

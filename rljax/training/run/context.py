@@ -16,7 +16,7 @@ from rljax.config.stage import Stage
 from rljax.config.validate import plain, resolved_dict
 from rljax.data.chat import PlainTemplate, render_chat
 from rljax.data.sources import ProblemSource, open_source
-from rljax.data.tokenizers import Tokenizer, check_round_trip, load_tokenizer
+from rljax.data.tokenizers import Tokenizer, load_tokenizer
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.lora import (
     check_rank,
@@ -32,13 +32,11 @@ from rljax.models.pretrained import stop_token_ids
 from rljax.parallel.mesh import make_mesh, remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
 from rljax.rewards.pool import Scorer
-from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
-from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
-from rljax.training.run.engines import check_sampler, sampling_config
+from rljax.training.run.engines import check_sampler, sampling_config, stop_automaton
 from rljax.training.run.layout import choose_layouts
 from rljax.training.run.models import Model, check_models, stage_networks
 from rljax.training.run.start import Source, check_start
@@ -151,16 +149,10 @@ class Context:
             self.sampler_mesh,
             weights=settings.weights,
             gather_weights=settings.gather_weights,
-            stop_strings=self._stop_automaton(stop_strings),
+            stop_strings=stop_automaton(
+                stop_strings, self.tokenizer, self.network.config.vocab_size
+            ),
         )
-
-    def _stop_automaton(self, strings: tuple[str, ...]) -> TokenAutomaton | None:
-        if not strings:
-            return None
-        for text in strings:
-            check_round_trip(text, self.tokenizer, "config.<stage>.sampling.stop_strings")
-        vocab_size = self.network.config.vocab_size
-        return stop_string_automaton(strings, self.tokenizer.token_bytes(), vocab_size=vocab_size)
 
     @property
     def sampler_mesh(self) -> Mesh:

@@ -1,14 +1,19 @@
-"""Which sampler a network has: token by token, or masked diffusion where it sees both ways."""
+"""Which sampler a network has: token by token, or masked diffusion where it sees both ways; and
+what ends its completions at strings.
+"""
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from rljax.config.schema import DIFFUSION, SAMPLER, Field
+from rljax.data.tokenizers import Tokenizer, check_round_trip
 from rljax.models.config import ModelConfig
+from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.diffusion_config import DiffusionConfig
 from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.stop_strings import stop_string_automaton
 
 # Fields of config.sampler that a network of either kind reads; `diffusion` is checked by itself.
 OF_BOTH = ("weights", "gather_weights", "mesh")
@@ -66,6 +71,26 @@ def sampling_config(
         )
     whole = {"block_tokens": max_new_tokens, "steps": max_new_tokens}
     return DiffusionConfig(**sizes, temperature=token_filter.temperature, **(whole | given))
+
+
+def stop_automaton(
+    strings: tuple[str, ...], tokenizer: Tokenizer, vocab_size: int
+) -> TokenAutomaton | None:
+    """What ends a completion at one of the strings; None without any.
+
+    Args:
+        strings: `stop_strings` of a stage's `sampling`.
+        tokenizer: of the run.
+        vocab_size: of the network.
+
+    Raises:
+        ValueError: for a string that the tokenizer cannot spell.
+    """
+    if not strings:
+        return None
+    for text in strings:
+        check_round_trip(text, tokenizer, "config.<stage>.sampling.stop_strings")
+    return stop_string_automaton(strings, tokenizer.token_bytes(), vocab_size=vocab_size)
 
 
 def check_sampler(model: ModelConfig, settings: ConfigDict) -> None:
