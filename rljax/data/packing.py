@@ -44,7 +44,8 @@ def pack_rows(
         pad_id: fills the rest of a row.
 
     Raises:
-        ValueError: if a row's examples do not fit.
+        ValueError: if a row's examples do not fit, or one has an empty prompt: the first token of
+            its completion would be predicted from the example before it.
     """
     shape = (len(plan), row_tokens)
     tokens = np.full(shape, pad_id, np.int32)
@@ -54,6 +55,7 @@ def pack_rows(
         start = 0
         for segment, index in enumerate(members, start=1):
             prompt, completion = examples[index]
+            check_not_empty(len(prompt), f"Example {index}", "config.<stage>.data.path")
             middle = start + len(prompt)
             end = middle + len(completion)
             if end > row_tokens:
@@ -65,6 +67,24 @@ def pack_rows(
             loss_mask[row, middle:end] = True
             start = end
     return Packed(tokens, positions, segment_ids, loss_mask)
+
+
+def check_not_empty(tokens: int, where: str, field: str) -> None:
+    """Raises ValueError for a prompt without tokens.
+
+    The first token of a completion is predicted from the one before it. Without a prompt that
+    would be the last token of another example, or padding.
+
+    Args:
+        tokens: of the prompt, a bos included.
+        where: file and row, for the error.
+        field: the config field that names the file, for the error.
+    """
+    if tokens == 0:
+        raise ValueError(
+            f"{where}: the prompt is empty, and a completion needs at least one token before it: "
+            f"give it a prompt, or a bos (config.tokenizer.add_bos, {field})."
+        )
 
 
 def first_fit(lengths: Sequence[int], *, row_tokens: int) -> list[list[int]]:

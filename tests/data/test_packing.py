@@ -7,15 +7,20 @@ LENGTHS = np.random.default_rng(0).integers(1, 65, 700)
 
 
 def test_rows_by_hand():
-    examples = [([7, 8], [9]), ([5], [6, 4]), ([], [3])]
+    examples = [([7, 8], [9]), ([5], [6, 4]), ([3], [])]
     rows = pack_rows(examples, [[0, 1], [2]], row_tokens=8, pad_id=99)
     np.testing.assert_array_equal(rows.tokens, [[7, 8, 9, 5, 6, 4, 99, 99], [3] + [99] * 7])
     np.testing.assert_array_equal(rows.positions, [[0, 1, 2, 0, 1, 2, 0, 0], [0] * 8])
     np.testing.assert_array_equal(rows.segment_ids, [[1, 1, 1, 2, 2, 2, 0, 0], [1] + [0] * 7])
-    np.testing.assert_array_equal(rows.loss_mask, [[0, 0, 1, 0, 1, 1, 0, 0], [1] + [0] * 7])
+    np.testing.assert_array_equal(rows.loss_mask, [[0, 0, 1, 0, 1, 1, 0, 0], [0] * 8])
     assert rows.loss_mask.dtype == bool and rows.tokens.dtype == np.int32
     with pytest.raises(ValueError, match="Row 0 with example 1 needs 6 tokens, a row holds 5"):
         pack_rows(examples, [[0, 1]], row_tokens=5, pad_id=0)
+
+
+def test_no_completion_is_predicted_from_the_example_before_it():
+    with pytest.raises(ValueError, match="Example 1: the prompt is empty"):
+        pack_rows([([7], [8]), ([], [9])], [[0, 1]], row_tokens=8, pad_id=0)
 
 
 def test_first_fit_agrees_with_the_plain_algorithm():

@@ -13,6 +13,7 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.data.encode import encode_completions, encode_prompts
+from rljax.data.packing import check_not_empty
 from rljax.models.network import Params
 from rljax.objectives.arrays import PREFERENCE_ARRAYS
 from rljax.objectives.metrics import masked
@@ -126,6 +127,9 @@ def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows
         ids=ids,
         add_bos=context.config.tokenizer.add_bos,
     )
+    for number, tokens in zip(ids, prompt_mask.sum(axis=1), strict=True):
+        where = f"{stage.data['path'] or 'Pairs'}, record {number}"
+        check_not_empty(tokens, where, f"config.{stage.name}.data.path")
     texts = [record[side] for record in records for side in SIDES]
     completions, mask = encode_completions(
         texts,

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.packing import PackedEpochs, pack_rows
+from rljax.data.packing import PackedEpochs, check_not_empty, pack_rows
 from rljax.data.sources import open_source
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
@@ -96,14 +96,16 @@ def read_demonstrations(
     """
     if stage.data["source"] == "problems":
         records, column, prompt_column = context.train_problems, "demonstration", None
+        name, field = "Problem", "config.data"
     else:
         column, prompt_column = "completion", "prompt"
+        name, field = f"{stage.data['path']}, record", f"config.{stage.name}.data.path"
         records = open_source(
             stage.data["source"],
             path=stage.data["path"] or None,
             chat_columns=("prompt",),
             text_columns=(column,),
-            path_field=f"config.{stage.name}.data.path",
+            path_field=field,
         )
     count = min(len(records), stage.data["limit"] or len(records), at_most or len(records))
     tokenizer = context.tokenizer
@@ -117,9 +119,10 @@ def read_demonstrations(
                 "rljax/tasks/worked.py); leave its task out, or give a file of your own "
                 f"(config.data.tasks, config.{stage.name}.data.source)."
             )
-        (prompt,) = context.prompt_texts([record], column=prompt_column)
-        completion = [*tokenizer.encode(record[column]), tokenizer.eos_id]
-        examples.append(([*bos, *tokenizer.encode(prompt)], completion))
+        (text,) = context.prompt_texts([record], column=prompt_column)
+        prompt = [*bos, *tokenizer.encode(text)]
+        check_not_empty(len(prompt), f"{name} {index}", field)
+        examples.append((prompt, [*tokenizer.encode(record[column]), tokenizer.eos_id]))
     return examples
 
 
