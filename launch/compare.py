@@ -2,13 +2,18 @@
 
     python launch/compare.py --task=sort --methods=grpo,rloo,dapo --seeds=8 --workdir=DIR
 
-Every method runs all seeds side by side in one compiled program, from the same warmed-up policy.
+Every method runs all seeds side by side in one compiled program, from the same warmed-up policy,
+and within the same budget.
 DIR then holds table.md, table.csv, curves.svg and report.html. The same command goes on where it
 was interrupted and reads what is finished; more methods can be added to a DIR.
 
     --sweep=FILE        a file with get_sweep() -> {"objective.clip_high": (0.2, 0.28), ...}; every
                         combination runs in the same program
     --baseline=NAME     what the others are compared with; the first method by default
+    --budget=updates    updates, tokens or seconds: each seed of every method may spend what the
+                        baseline spends in the steps of its config, or AXIS:AMOUNT
+    --tune=1e-4,3e-4    the learning rate of each method is the best of these on seeds that are
+                        not reported; --tune_seeds=4 says on how many
     --threshold=0.8     held-out accuracy whose cost is reported
     --config=FILE       configs/compare.py by default
     --config.a.b=VALUE  changes a field of every run's config
@@ -31,6 +36,9 @@ KNOWN = (
     "sweep",
     "baseline",
     "threshold",
+    "budget",
+    "tune",
+    "tune_seeds",
     "config",
     "time",
     "summary",
@@ -127,6 +135,13 @@ def _asked(module: Any, options: dict[str, str], overrides: list[str], smoke: bo
         sweep=options.get("sweep", ""),
         baseline=options.get("baseline", ""),
         threshold=_number(options, "threshold", float),
+        budget=options.get("budget", "updates"),
+        rates=tuple(
+            _number({"tune": word}, "tune", float)
+            for word in options.get("tune", "").split(",")
+            if word
+        ),
+        tuning_seeds=_number({"tune_seeds": "4", **options}, "tune_seeds", int),
         smoke=smoke,
     )
 
