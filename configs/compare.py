@@ -7,9 +7,10 @@ the main job:
 
     python launch/train.py --config=configs/compare.py:sort/grpo
 
-All methods get the same prompts, samples and steps from the same warmed-up policy, which is right
+All methods get the same prompts and samples a step from the same warmed-up policy, which is right
 about a third of the time; only what the method says differs. A step's samples are used in two
-updates where the method corrects for a policy that has changed since, and in one where not.
+updates where the method corrects for a policy that has changed since, and in one where not. The
+command gives all of them one budget: of updates, unless it is told otherwise.
 """
 
 from ml_collections import ConfigDict

@@ -415,7 +415,7 @@ def test_a_row_says_what_the_others_of_its_kind_do_not():
     (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "baselines"]
     assert kind.common == {"ratio": "token", "surrogate": "clipped"}
     parts = {row["method"]: row["parts"] for row in kind.rows}
-    assert parts["lite_ppo"] == "advantage=group_mean_batch_deviation"
+    assert parts["lite_ppo"] == "advantage=group_mean_batch_deviation, aggregation=token_mean"
     assert "ratio=none, surrogate=policy_gradient" in parts["gpg"]
     # None is a value as well.
     (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "token_level"]

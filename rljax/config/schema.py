@@ -250,13 +250,9 @@ EVALUATION: Section = {
     "prompts_per_batch": Field(128, "held-out problems sampled at once", minimum=1),
     "max_new_tokens": Field(64, "T of evaluation samples", minimum=1),
     "temperature": Field(1.0, "of the k samples", minimum=0),
-    "stop_strings": Field(
-        None, "texts that end a completion; default: those of the stage", value_type=tuple
-    ),
-    "logit_bias": Field(None, "as of sampling; default: that of the stage", value_type=tuple),
-    "forbidden_tokens": Field(
-        None, "ids that are never sampled; default: those of the stage", value_type=tuple
-    ),
+    "stop_strings": Field(None, "that end a completion; default: the stage's", value_type=tuple),
+    "logit_bias": Field(None, "as in sampling; default: the stage's", value_type=tuple),
+    "forbidden_tokens": Field(None, "never sampled; default: the stage's", value_type=tuple),
 }
 
 CHECKPOINT: Section = {
