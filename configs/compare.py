@@ -7,9 +7,10 @@ the main job:
 
     python launch/train.py --config=configs/compare.py:sort/grpo
 
-All methods get the same prompts, samples and steps from the same warmed-up policy, which is right
+All methods get the same prompts and samples a step from the same warmed-up policy, which is right
 about a third of the time; only what the method says differs. A step's samples are used in two
-updates where the method corrects for a policy that has changed since, and in one where not.
+updates where the method corrects for a policy that has changed since, and in one where not. The
+command gives all of them one budget: of updates, unless it is told otherwise.
 """
 
 from ml_collections import ConfigDict
@@ -28,12 +29,13 @@ TASKS = {
 ON_POLICY = ("reinforce", "reinforce_batch", "rloo", "remax", "gpg", "opo", "ibpo")
 
 # What a method needs besides its name. In sampling until a step is full, three rounds are enough.
-# Penalties of length (dapo, dler, canon_eff) have little to do: completions are as short as can be.
+# Penalties of length have little to do, as completions are as short as can be; the soft one of dapo
+# is left out, which would punish right answers that need all of the tokens.
 METHODS = {
     **{
-        name: dict(objective=dict(filter_rounds=3))
-        for name in ("dapo", "dler", "da_dler", "ngrpo", "hapo")
+        name: dict(objective=dict(filter_rounds=3)) for name in ("dler", "da_dler", "ngrpo", "hapo")
     },
+    "dapo": dict(objective=dict(filter_rounds=3, reward_shaping="none")),
     **{name: dict(critic=dict(warmup_updates=20)) for name in ("ppo", "vc_ppo", "vapo", "ma_rlhf")},
 }
 

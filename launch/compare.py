@@ -2,7 +2,8 @@
 
     python launch/compare.py --task=sort --methods=grpo,rloo,dapo --seeds=8 --workdir=DIR
 
-Every method runs all seeds side by side in one compiled program, from the same warmed-up policy.
+Every method runs all seeds side by side in one compiled program, from the same warmed-up policy,
+and within the same budget.
 DIR then holds table.md, table.csv, curves.svg and report.html. The same command goes on where it
 was interrupted and reads what is finished; more methods can be added to a DIR.
 """
@@ -12,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-from rljax.commands.parser import Parser, named, number, path, whole, words
+from rljax.commands.parser import Parser, named, number, numbers, path, whole, words
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
 
@@ -47,6 +48,22 @@ def parser() -> Parser:
         metavar="FILE",
         help="whose arguments are TASK/METHOD (configs/compare.py)",
     )
+    add(
+        "--budget",
+        type=named,
+        default="updates",
+        metavar="AXIS[:AMOUNT]",
+        help="updates, tokens or seconds: each seed of every method may spend what the baseline "
+        "spends in the steps of its config, or AMOUNT (updates)",
+    )
+    add(
+        "--tune",
+        type=numbers,
+        default=(),
+        metavar="1e-4,3e-4",
+        help="the learning rate of each method is the best of these on seeds that are not reported",
+    )
+    add("--tune-seeds", type=whole(1, 4096), default=4, metavar="N", help="of --tune (4)")
     add("--smoke", action="store_true", help="two seeds and two steps, in about two minutes")
     add = made.add_argument_group("instead of a comparison").add_argument
     add("--time", type=words, metavar="1,8", help="what a step costs with so many seeds at once")
@@ -123,6 +140,9 @@ def asked(module: Any, options: argparse.Namespace) -> Any:
         sweep=options.sweep,
         baseline=options.baseline,
         threshold=options.threshold,
+        budget=options.budget,
+        rates=options.tune,
+        tuning_seeds=options.tune_seeds,
         smoke=options.smoke,
     )
 

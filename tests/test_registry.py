@@ -97,7 +97,8 @@ EXPECTED = {
     | TOKENS
     | NO_KL
     | {"group_filter": "mixed", "filter_rounds": 10, "reward_shaping": "soft_overlong"}
-    | {"overlong_length": 20480, "overlong_buffer": 4096, "entropy_weight": 0.0},
+    | {"overlong_length": None, "overlong_buffer": None, "overlong_penalty": 0.5}
+    | {"entropy_weight": 0.0},
     "lite_ppo": CLIPPED | TOKENS | NO_KL | {"advantage": "group_mean_batch_deviation"},
     "gpg": NO_RATIO | TOKENS | NO_KL | {"advantage": "gpg", "f_norm": 1.0},
     "opo": NO_RATIO | NO_KL | {"advantage": "group_length_weighted", "entropy_weight": 0.0},
@@ -412,9 +413,9 @@ def test_arguments_that_are_none(arguments, message, capsys):
 
 def test_a_row_says_what_the_others_of_its_kind_do_not():
     (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "baselines"]
-    assert kind.common == {"ratio": "token", "surrogate": "clipped", "aggregation": "token_mean"}
+    assert kind.common == {"ratio": "token", "surrogate": "clipped"}
     parts = {row["method"]: row["parts"] for row in kind.rows}
-    assert parts["lite_ppo"] == "advantage=group_mean_batch_deviation"
+    assert parts["lite_ppo"] == "advantage=group_mean_batch_deviation, aggregation=token_mean"
     assert "ratio=none, surrogate=policy_gradient" in parts["gpg"]
     # None is a value as well.
     (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "token_level"]

@@ -52,7 +52,7 @@ METHODS = {
     # of the last 4096 tokens.
     "hapo": dict(
         batch=batch(512, 16, update=32),
-        objective=dict(reward_shaping="soft_overlong", overlong_length=10240),
+        objective=dict(reward_shaping="soft_overlong", overlong_length=10240, overlong_buffer=4096),
         sampling=dict(max_new_tokens=10240),
         optimizer=dict(weight_decay=0.1),
     ),

@@ -124,6 +124,19 @@ def words(text: str) -> tuple[str, ...]:
     return found
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers between commas."""
+    found = []
+    for word in text.split(","):
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"needs numbers between commas, got {shown(word)}"
+            ) from None
+    return tuple(found)
+
+
 def whole(minimum: int, maximum: int = INT32) -> Callable[[str], int]:
     """Reads a whole number of a range."""
 

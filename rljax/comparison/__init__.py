@@ -1,4 +1,4 @@
-"""Comparing methods over seeds: campaigns, statistics, tables, pictures and a page.
+"""Comparing methods over seeds within one budget: campaigns, statistics, tables, pictures.
 
     runs = comparison.load_all(workdir / "methods")
     comparison.write_comparison(workdir, runs, baseline="grpo", threshold=0.8, claims=claims)
@@ -9,11 +9,15 @@ draws; methods that share seeds share initial parameters and prompts, and are co
 | file | what it holds |
 | --- | --- |
 | `compare.py` | many methods on one task: a warm-up, a campaign each, the page |
+| `runner.py` | methods one after the other within one budget; their rates are tuned |
 | `campaign.py` | one method with many seeds, in a folder |
+| `budget.py` | what every method may spend: updates, tokens, seconds |
 | `claims.py` | orderings that papers claim |
 | `runs.py` | the curves of a method's seeds, on disk |
 | `results.py` | rows of the comparison, verdicts on claims |
-| `statistics.py`, `censoring.py` | estimates and intervals; times to a threshold |
+| `contrasts.py` | one method against another |
+| `statistics.py`, `censoring.py` | intervals, tests, their correction; times to a threshold |
+| `notes.py` | what to know before believing the table |
 | `summary.py` | what finished comparisons have found |
 | `table.py` | tables as Markdown |
 | `page.py`, `write.py` | the page, and all files of a comparison |

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from rljax.comparison.budget import Budget, is_spent
 from rljax.comparison.runs import MethodRuns
 from rljax.config.validate import resolved_dict
 from rljax.models.network import Params
@@ -39,16 +40,21 @@ class Campaign:
         config: complete; one stage of policy gradients on a symbol task.
         seeds: of the runs of each point.
         points: swept numbers, "objective.FIELD" or "optimizer.FIELD" -> value; ({},) for none.
+        budget: ends the runs at the first evaluation after all of them have spent it, before the
+            steps of the config are done; None: these are the budget.
     """
 
     method: str
     config: ConfigDict
     seeds: tuple[int, ...]
     points: tuple[Mapping[str, float], ...] = ({},)
+    budget: Budget | None = None
 
     def resolved(self, program: DeviceProgram) -> dict[str, Any]:
         """The campaign as saved beside its results."""
         own = {"seeds": list(self.seeds), "points": [dict(point) for point in self.points]}
+        if self.budget is not None:
+            own["budget"] = dataclasses.asdict(self.budget)
         return resolved_dict(self.config, (program.stage,)) | own
 
     def side_by_side(self, program: DeviceProgram, params: Params) -> SideBySide:
@@ -90,11 +96,11 @@ def run_campaign(
     try:
         done = checkpoints.latest() or 0
         curves = _first_rows(_read(folder), done)
-        if done < steps:
+        if done < steps and not (done and _is_over(campaign, program, curves)):
             states = _states(checkpoints, runs, done)
             if not done:
                 curves = _at_start(runs.evaluate(states))
-            while done < steps:
+            while done < steps and not _is_over(campaign, program, curves):
                 began = time.perf_counter()
                 last = min(done + (every or steps), steps)
                 states, chunk = runs.advance(states, done + 1, last)
@@ -111,7 +117,18 @@ def run_campaign(
             checkpoints.wait()
     finally:
         checkpoints.close()
+    return _all_runs(campaign, program, curves)
+
+
+def _all_runs(campaign: Campaign, program: DeviceProgram, curves: Curves) -> list[MethodRuns]:
     return [_method_runs(campaign, program, curves, index) for index in range(len(campaign.points))]
+
+
+def _is_over(campaign: Campaign, program: DeviceProgram, curves: Curves) -> bool:
+    """Whether every run has spent its budget; the first chunk says nothing of seconds."""
+    if campaign.budget is None or len(curves["steps"]) < 3:
+        return False
+    return all(is_spent(runs, campaign.budget) for runs in _all_runs(campaign, program, curves))
 
 
 def _states(checkpoints: Checkpoints, runs: SideBySide, done: int) -> TrainState:
@@ -206,4 +223,7 @@ def _method_runs(
         seconds_per_step=float(later.sum()) / int(timed) / count / len(campaign.points),
         point=campaign.points[index],
         metrics=train,
+        learning_rate=campaign.points[index].get(
+            "optimizer.learning_rate", program.stage.optimizer["learning_rate"]
+        ),
     )

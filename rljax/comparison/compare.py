@@ -1,4 +1,4 @@
-"""Many methods on one task: a warm-up, a campaign for each method, tables and pictures."""
+"""Many methods on one task and one budget: a warm-up, a campaign for each method, the page."""
 
 import dataclasses
 import importlib.util
@@ -11,17 +11,17 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from rljax.comparison.campaign import Campaign, run_campaign
+from rljax.comparison.budget import parse_budget
 from rljax.comparison.claims import CLAIMS
 from rljax.comparison.results import claims_about
-from rljax.comparison.runs import MethodRuns
+from rljax.comparison.runner import Runner, Tuning, rate_points
+from rljax.comparison.runs import MethodRuns, label_of
 from rljax.comparison.write import write_comparison
-from rljax.config.identity import config_hash
 from rljax.config.load import load_config, shorten
 from rljax.config.model import resolve_model
 from rljax.config.schema_stage import OPTIMIZER
 from rljax.config.stage import Stage
-from rljax.config.validate import plain, validate
+from rljax.config.validate import validate
 from rljax.errors import unknown_name
 from rljax.models.network import Network, Params
 from rljax.parallel.mesh import make_mesh
@@ -47,7 +47,15 @@ class Comparison:
     sweep: str = ""
     baseline: str = ""
     threshold: float = 0.8
+    budget: str = "updates"
+    rates: tuple[float, ...] = ()
+    tuning_seeds: int = 4
     smoke: bool = False
+
+    @property
+    def first(self) -> str:
+        """The method of the baseline, whose own steps are the budget."""
+        return self.baseline.partition(" ")[0] or self.methods[0]
 
     def load(self, method: str) -> ConfigDict:
         """The config of a method; "" is the warm-up alone."""
@@ -74,29 +82,73 @@ def compare(asked: Comparison, console: Console | None = None) -> dict[str, Any]
     check(asked, len(seeds))
     points = sweep_points(asked.sweep)
     configs = {method: alone(asked.load(method)) for method in asked.methods}
+    check_baseline(asked, points)
     mesh = make_mesh(configs[asked.methods[0]].mesh.to_dict(), devices=jax.devices()[:1])
     for method, config in configs.items():
         check_device(config, method)
-        check_points(config, points, method)
-    network, params = warmed_up(asked, mesh, console)
-    found: list[MethodRuns] = []
-    for method, config in configs.items():
-        campaign = Campaign(method, config, seeds, points)
-        identity = plain({"config": config.to_dict(), "seeds": seeds, "points": points})
-        folder = asked.workdir / "methods" / f"{method}-{config_hash(identity)}"
-        found += run_campaign(campaign, folder, params, mesh, console.print)
-    baseline = asked.baseline or found[0].label
-    claims = [] if asked.sweep else claims_about(CLAIMS, found)
+        check_points(config, [*points, *rate_points(asked.rates)], method)
+        check_schedule(config, asked.budget, method)
+    runner = Runner(
+        asked.workdir, configs, asked.first, asked.budget, tuning(asked), mesh, console.print
+    )
+    params = warmed_up(asked, mesh, console)[1]
+    found = {method: runner.run(method, params, seeds, points) for method in runner.order}
+    runs = [run for method in asked.methods for run in found[method]]
     written = write_comparison(
         asked.workdir,
-        found,
-        baseline,
+        runs,
+        asked.baseline or runs[0].label,
         asked.threshold,
-        claims,
-        title=f"{asked.task}: {len(found)} methods, {len(seeds)} seeds each",
+        [] if asked.sweep else claims_about(CLAIMS, runs),
+        budget=runner.budget,
+        remarks=[rates_remark(asked, runs)],
+        title=f"{asked.task}: {len(runs)} methods, {len(seeds)} seeds each",
     )
     console.print(f"table: {asked.workdir / 'table.md'}", soft_wrap=True)
     return written
+
+
+def tuning(asked: Comparison) -> Tuning | None:
+    """How rates are tuned, where that was asked for."""
+    count = 2 if asked.smoke else asked.tuning_seeds
+    return Tuning(asked.rates, count) if asked.rates else None
+
+
+def rates_remark(asked: Comparison, runs: Sequence[MethodRuns]) -> str:
+    """How learning rates were chosen."""
+    if not asked.rates:
+        used = ", ".join(f"{rate:g}" for rate in sorted({run.learning_rate for run in runs}))
+        return f"Learning rates are not tuned: {used}."
+    tried = ", ".join(f"{rate:g}" for rate in asked.rates)
+    ends = {min(asked.rates), max(asked.rates)}
+    at_ends = [run.label for run in runs if run.learning_rate in ends]
+    more = f" At an end of these: {', '.join(at_ends)}." if at_ends else ""
+    return (
+        f"The learning rate of each method is the best of {tried} on {asked.tuning_seeds} seeds "
+        f"that are not reported.{more}"
+    )
+
+
+def check_baseline(asked: Comparison, points: Sequence[Mapping[str, float]]) -> None:
+    """Raises ValueError for a baseline that will not be among the runs."""
+    if asked.baseline:
+        labels = [label_of(method, point) for method in asked.methods for point in points]
+        only = [] if len(points) > 1 else list(asked.methods)
+        if asked.baseline not in (*labels, *only):
+            raise unknown_name("method", asked.baseline, labels, "--baseline")
+
+
+def check_schedule(config: ConfigDict, budget: str, method: str) -> None:
+    """Raises ValueError for a schedule over steps whose number a budget does not say."""
+    axis, _ = parse_budget(budget)
+    (stage,) = validate(config)
+    schedule = stage.optimizer["schedule"]
+    if axis != "updates" and schedule != "constant":
+        raise ValueError(
+            f"schedule={schedule!r} of {method} needs the number of steps, which a budget of "
+            f"{axis} leaves open: take 'constant', or --budget=updates "
+            f"(config.{stage.name}.optimizer.schedule, --budget)."
+        )
 
 
 def check(asked: Comparison, seeds: int) -> None:
@@ -109,10 +161,15 @@ def check(asked: Comparison, seeds: int) -> None:
         raise ValueError(f"Methods must differ, got {', '.join(asked.methods)} (--methods).")
     if seeds < 2:
         raise ValueError(f"Intervals need at least 2 seeds, got {seeds} (--seeds).")
-    if asked.baseline and not asked.sweep and asked.baseline not in asked.methods:
-        raise unknown_name("baseline", asked.baseline, asked.methods, "--baseline")
     if not 0 < asked.threshold <= 1:
         raise ValueError(f"threshold must be in (0, 1], got {asked.threshold} (--threshold).")
+    parse_budget(asked.budget)
+    if asked.rates and asked.sweep:
+        raise ValueError("A sweep has numbers of its own: leave out --tune, or --sweep (--tune).")
+    if len(set(asked.rates)) < len(asked.rates) or not all(rate > 0 for rate in asked.rates):
+        raise ValueError(f"Rates must differ and be above 0, got {asked.rates} (--tune).")
+    if asked.rates and asked.tuning_seeds < 1:
+        raise ValueError(f"Tuning needs a seed, got {asked.tuning_seeds} (--tune-seeds).")
 
 
 def check_device(config: ConfigDict, method: str) -> None:

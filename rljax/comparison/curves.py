@@ -1,4 +1,4 @@
-"""Mean curves over seeds with their bands, ready to be drawn."""
+"""Median curves over seeds with their bands, ready to be drawn."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rljax.comparison.budget import spent
 from rljax.comparison.palette import INK, OTHERS
 from rljax.comparison.results import Row
 from rljax.comparison.runs import MethodRuns
-from rljax.comparison.statistics import SHARE_BAND, Band, mean_band
+from rljax.comparison.statistics import Band, median_band
 from rljax.reporting import svg
 
 MAX_POINTS = {"accuracy": 200, "logged": 100}  # of one curve
@@ -42,10 +43,10 @@ def colours(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def accuracy_curve(runs: MethodRuns, colour: int, *, across: str = "step") -> BandCurve:
-    """Held-out accuracy over steps, or over the tokens generated so far (their mean)."""
+    """Held-out accuracy over steps, or over what was spent so far (budget.py; mean over seeds)."""
     at = svg.spread_indices(len(runs.steps), MAX_POINTS["accuracy"])
-    places = runs.steps if across == "step" else runs.tokens.mean(0).round().astype(np.int64)
-    return BandCurve(runs.label, places[at], mean_band(runs.accuracy[:, at], SHARE_BAND), colour)
+    places = runs.steps if across == "step" else spent(runs, across).mean(0).round(1)
+    return BandCurve(runs.label, places[at], median_band(runs.accuracy[:, at]), colour)
 
 
 def logged_curve(runs: MethodRuns, name: str, colour: int) -> BandCurve:
@@ -53,7 +54,7 @@ def logged_curve(runs: MethodRuns, name: str, colour: int) -> BandCurve:
     values = runs.reward if name == "reward" else runs.metrics[name]
     at = svg.spread_indices(len(runs.metric_steps), MAX_POINTS["logged"])
     smoothed = np.array([svg.smooth(curve) for curve in values])[:, at]
-    return BandCurve(runs.label, runs.metric_steps[at], mean_band(smoothed), colour)
+    return BandCurve(runs.label, runs.metric_steps[at], median_band(smoothed), colour)
 
 
 def shared_axes(curves: Sequence[BandCurve], *, share: bool) -> svg.Axes:

@@ -14,7 +14,7 @@ from rljax.comparison.curves import (
     shared_axes,
 )
 from rljax.comparison.forest import forest
-from rljax.comparison.picture import ONE_CHART, TOKENS, chart, multiples
+from rljax.comparison.picture import ACROSS, ONE_CHART, axes_of, chart, multiples
 from rljax.comparison.results import Row, Tested
 from rljax.reporting import rollout_view, sections, svg
 from rljax.reporting.glossary import describe, is_share, sort_names
@@ -72,39 +72,48 @@ def card(
 
 
 def small_cards(
-    figures: sections.Figures, rows: Sequence[Row], curves: Sequence[BandCurve], *, share: bool
+    figures: sections.Figures,
+    rows: Sequence[Row],
+    curves: Sequence[BandCurve],
+    *,
+    share: bool,
+    across: str = "step",
 ) -> str:
-    """A chart per method on the same axes, before the means of all of them."""
+    """A chart per method on the same axes, before the medians of all of them."""
     axes = shared_axes(curves, share=share)
     cards = []
     for row, shown in zip(rows, multiples(rows, curves), strict=True):
         label = row.runs.label
-        drawing, hover, note = chart(shown, axes, label, context=curves)
+        drawing, hover, note = chart(shown, axes, label, across=across, context=curves)
         meaning = "baseline" if row.baseline else f"verdict: {table.verdict_text(row)}"
         cards.append(figures.figure(label, meaning, "", drawing, hover, note, ()))
     return "".join(cards)
 
 
-def accuracy_section(rows: Sequence[Row], colour: dict[str, int], figures: sections.Figures) -> str:
+def accuracy_section(
+    rows: Sequence[Row], colour: dict[str, int], figures: sections.Figures, axis: str
+) -> str:
     """Held-out accuracy: two charts of few methods, or a chart for each of many."""
-    meaning = "Mean over seeds; shaded: 95 % interval of the mean."
-    curves = [accuracy_curve(row.runs, colour[row.runs.label]) for row in rows]
+    meaning = "Median over seeds; shaded: 95 % interval of the median."
+
+    def curves(across: str) -> list[BandCurve]:
+        return [accuracy_curve(r.runs, colour[r.runs.label], across=across) for r in rows]
+
     if len(rows) > ONE_CHART:
-        cards = small_cards(figures, rows, curves, share=True)
-        meaning = f"{meaning} Dashed: the baseline. Grey: all methods."
+        cards = small_cards(figures, rows, curves(axis), share=True, across=axis)
+        meaning = f"Over {ACROSS[axis]}. {meaning} Dashed: the baseline. Grey: all methods."
         top = f"<p class=meaning>{escape(meaning)}</p>"
     else:
-        by_tokens = [
-            accuracy_curve(row.runs, colour[row.runs.label], across=TOKENS) for row in rows
-        ]
-        cards = card(figures, "Held-out accuracy by step", meaning, curves, share=True)
-        cards += card(
-            figures,
-            "Held-out accuracy by tokens",
-            f"Over {TOKENS}. {meaning}",
-            by_tokens,
-            share=True,
-            across="tokens",
+        cards = "".join(
+            card(
+                figures,
+                f"Held-out accuracy by {across}",
+                f"Over {ACROSS[across]}. {meaning}",
+                curves(across),
+                share=True,
+                across=across,
+            )
+            for across in axes_of(axis)
         )
         top = legend(rows, colour)
     return (
@@ -208,6 +217,7 @@ def page(
     threshold: float,
     notes: Sequence[str],
     title: str,
+    axis: str = "step",
 ) -> str:
     """The whole page as text; it loads nothing from anywhere."""
     if STEP_NAME not in SCRIPT:
@@ -221,7 +231,7 @@ def page(
             f"{html_table(*table.claim_table(tested))}</section>"
         )
         links.insert(1, ("claims", "Orderings claimed"))
-    body.append(accuracy_section(rows, colour, figures))
+    body.append(accuracy_section(rows, colour, figures, axis))
     body.append(logged_section(rows, colour, figures))
     links.append(("training", "While training"))
     base = next(row.runs.label for row in rows if row.baseline)

@@ -26,7 +26,13 @@ COLUMNS = 4
 HEADING, AXIS = 34, 20  # heights above and below a panel's box
 LABEL_PITCH = 14.0
 CONTEXT_POINTS = 40  # they occur in every panel, and only show where the others are
-TOKENS = "generated tokens per seed"
+# Axes by name: what is written below them.
+ACROSS = {
+    "step": "step",
+    "updates": "optimizer updates",
+    "tokens": "generated tokens per seed",
+    "seconds": "seconds per seed",
+}
 
 
 def band_path(axes: svg.Axes, curve: BandCurve) -> str:
@@ -46,16 +52,16 @@ def band_path(axes: svg.Axes, curve: BandCurve) -> str:
 
 
 def draw_curve(axes: svg.Axes, curve: BandCurve) -> list[str]:
-    """The band, the mean on top of it, and a dot where there is a single point."""
+    """The band, the median on top of it, and a dot where there is a single point."""
     colour = f"c{curve.colour}"
     parts = []
     if area := band_path(axes, curve):
         parts.append(f'<path class="band {colour}" d="{area}"/>')
     dash = " dashed" if curve.dashed else ""
-    d = svg.path_data(axes, curve.across, curve.band.mean)
+    d = svg.path_data(axes, curve.across, curve.band.middle)
     parts.append(f'<path class="line {colour}{dash}" d="{d}"/>')
-    if len(curve.across) == 1 and math.isfinite(curve.band.mean[0]):
-        x, y = axes.x(curve.across[0]), axes.y(curve.band.mean[0])
+    if len(curve.across) == 1 and math.isfinite(curve.band.middle[0]):
+        x, y = axes.x(curve.across[0]), axes.y(curve.band.middle[0])
         parts.append(f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.2"/>')
     return parts
 
@@ -67,7 +73,7 @@ def panel(
     parts = [axes.frame(), '<g clip-path="url(#plot)">']
     for curve in context:
         at = svg.spread_indices(len(curve.across), CONTEXT_POINTS)
-        d = svg.path_data(axes, curve.across[at], curve.band.mean[at])
+        d = svg.path_data(axes, curve.across[at], curve.band.middle[at])
         parts.append(f'<path class="context" d="{d}"/>')
     for curve in curves:
         parts += draw_curve(axes, curve)
@@ -99,12 +105,12 @@ def chart(
 
 
 def _last(curve: BandCurve) -> float:
-    return float(curve.band.mean[-1])
+    return float(curve.band.middle[-1])
 
 
 def _hover_line(axes: svg.Axes, curve: BandCurve) -> dict[str, Any]:
-    ys = svg.clip_finite(axes.y(curve.band.mean), svg.TOP, svg.BOTTOM)
-    points = zip(curve.band.mean, curve.band.low, curve.band.high, strict=True)
+    ys = svg.clip_finite(axes.y(curve.band.middle), svg.TOP, svg.BOTTOM)
+    points = zip(curve.band.middle, curve.band.low, curve.band.high, strict=True)
     return {
         "name": curve.name,
         "colour": curve.colour,
@@ -123,7 +129,7 @@ def _reading(mean: float, low: float, high: float) -> str | None:
 
 
 def _note(axes: svg.Axes, curves: Sequence[BandCurve]) -> str:
-    means = np.concatenate([curve.band.mean for curve in curves])
+    means = np.concatenate([curve.band.middle for curve in curves])
     finite = means[np.isfinite(means)]
     beyond = int(((finite < axes.low) | (finite > axes.high)).sum())
     notes = [f"{beyond} values beyond the axis"] if beyond else []
@@ -170,18 +176,24 @@ def _place(x: float, y: float, parts: Sequence[str], heading: str, across: str) 
     )
 
 
-def _overlaid(rows: Sequence[Row]) -> tuple[list[str], float, float]:
-    """Two charts of all methods: over steps and over generated tokens."""
+def axes_of(axis: str) -> tuple[str, str]:
+    """The axes of two charts: that of the comparison, and generated tokens (or updates)."""
+    return axis, "updates" if axis == "tokens" else "tokens"
+
+
+def _overlaid(rows: Sequence[Row], axis: str) -> tuple[list[str], float, float]:
+    """Two charts of all methods, over both axes."""
     colour = colours(rows)
     longest = max(len(row.runs.label) for row in rows)
     width = svg.RIGHT + 30 + 7.2 * longest
     panels = []
-    for place, across in enumerate(("step", TOKENS)):
+    for place, across in enumerate(axes_of(axis)):
         curves = [accuracy_curve(r.runs, colour[r.runs.label], across=across) for r in rows]
         axes = shared_axes(curves, share=True)
         parts = [*panel(axes, curves), *_direct_labels(axes, curves)]
-        heading = f"Held-out accuracy by {across.split(' per ')[0]}"
-        panels.append(_place(place * width, 0, parts, heading, across))
+        panels.append(
+            _place(place * width, 0, parts, f"Held-out accuracy by {across}", ACROSS[across])
+        )
     return panels, 2 * width, HEADING + svg.HEIGHT + AXIS
 
 
@@ -195,34 +207,35 @@ def multiples(rows: Sequence[Row], curves: Sequence[BandCurve]) -> list[list[Ban
     return shown
 
 
-def _multiplied(rows: Sequence[Row]) -> tuple[list[str], float, float]:
-    """A panel per method on the same axes, the other methods' means in grey behind."""
+def _multiplied(rows: Sequence[Row], axis: str) -> tuple[list[str], float, float]:
+    """A panel per method on the same axes, the other methods' medians in grey behind."""
     colour = colours(rows)
-    curves = [accuracy_curve(row.runs, colour[row.runs.label]) for row in rows]
+    curves = [accuracy_curve(row.runs, colour[row.runs.label], across=axis) for row in rows]
     axes = shared_axes(curves, share=True)
     height = HEADING + svg.HEIGHT + AXIS
     panels = []
     for index, (row, shown) in enumerate(zip(rows, multiples(rows, curves), strict=True)):
         x, y = index % COLUMNS * (svg.WIDTH + 20), index // COLUMNS * height
         heading = row.runs.label + (" (baseline)" if row.baseline else "")
-        panels.append(_place(x, y, panel(axes, shown, curves), heading, "step"))
+        panels.append(_place(x, y, panel(axes, shown, curves), heading, ACROSS[axis]))
     return panels, COLUMNS * (svg.WIDTH + 20), math.ceil(len(rows) / COLUMNS) * height
 
 
-def picture(rows: Sequence[Row], *, both: bool = True) -> str:
+def picture(rows: Sequence[Row], axis: str = "step", *, both: bool = True) -> str:
     """curves.svg: held-out accuracy with 95 % bands, whole and by itself.
 
-    Up to 8 methods share two charts, over steps and over generated tokens, each curve named at
+    Up to 8 methods share two charts, over the axis and over generated tokens, each curve named at
     its end. More get a panel each. Light or dark as the reader prefers.
 
     Args:
         rows: the methods, in the order of the panels.
+        axis: a name of `ACROSS`.
         both: include the dark look; False for programs that read no media queries.
     """
     many = len(rows) > ONE_CHART
-    panels, width, height = _multiplied(rows) if many else _overlaid(rows)
+    panels, width, height = (_multiplied if many else _overlaid)(rows, axis)
     base = next(row.runs.label for row in rows if row.baseline)
-    caption = f"Mean over seeds, 95 % interval of the mean shaded; dashed: {base} (baseline)"
+    caption = f"Median over seeds, 95 % interval of the median shaded; dashed: {base} (baseline)"
     caption += "; grey: all methods" if many else ""
     label = f"Held-out accuracy of {', '.join(row.runs.label for row in rows)}. {caption}."
     box = (
@@ -241,7 +254,7 @@ def picture(rows: Sequence[Row], *, both: bool = True) -> str:
     )
 
 
-def png(rows: Sequence[Row]) -> bytes | None:
+def png(rows: Sequence[Row], axis: str = "step") -> bytes | None:
     """curves.png: the light picture at twice its size; None without the package resvg_py.
 
     The text is set in the fonts of the system that it runs on.
@@ -250,4 +263,4 @@ def png(rows: Sequence[Row]) -> bytes | None:
         import resvg_py
     except ImportError:
         return None
-    return bytes(resvg_py.svg_to_bytes(svg_string=picture(rows, both=False), zoom=2.0))
+    return bytes(resvg_py.svg_to_bytes(svg_string=picture(rows, axis, both=False), zoom=2.0))

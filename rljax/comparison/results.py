@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from rljax.comparison import statistics
-from rljax.comparison.censoring import Reached, cheaper, first_reached
+from rljax.comparison import contrasts, statistics
+from rljax.comparison.budget import AXES, spent
+from rljax.comparison.censoring import Reached, first_reached
+from rljax.comparison.contrasts import Contrast
 from rljax.comparison.runs import MethodRuns, check_labels, find
 from rljax.comparison.statistics import ALIKE, BETTER, WORSE, Estimate
 from rljax.errors import unknown_name
 
-COSTS = {"tokens": "tokens", "updates": "updates", "seconds": "s"}  # and their units
 TO_THRESHOLD = "_to_threshold"
 RELATIONS = (">", "<", "=")
 TAIL = 0.1  # a logged metric is averaged over this last share of its steps
@@ -48,11 +49,11 @@ class Tested:
     Attributes:
         claim: the claim.
         verdict: 'yes', 'no' or 'not distinguishable'.
-        value: of `claim.method`: mean over seeds, or the median cost (a lower bound when
-            censored).
+        value: of `claim.method`: the median over seeds (of costs a lower bound when censored).
         other_value: the same of `claim.other`.
-        effect: mean difference method - other; for costs P(method is cheaper).
+        effect: median difference method - other; for costs P(method is cheaper).
         effect_name: "difference" or "P(cheaper)".
+        p: of "both are alike", corrected for the number of claims; NaN where nothing can be said.
         seeds: seeds of the method and of the other.
         paired: whether the difference is within seeds.
         reason: why nothing can be said, or "".
@@ -64,6 +65,7 @@ class Tested:
     other_value: float
     effect: Estimate
     effect_name: str
+    p: float
     seeds: tuple[int, int]
     paired: bool
     reason: str
@@ -74,28 +76,32 @@ class Row:
     """Everything that the tables say about one method.
 
     Attributes:
-        runs: the method's curves.
+        runs: the method's curves, up to its budget.
         baseline: whether it is what the others are compared with.
-        iqm: interquartile mean of the held-out accuracy after the last step.
-        accuracy: its mean.
-        area: mean accuracy over training, see `area`.
-        difference: mean accuracy minus the baseline's; None for the baseline.
+        accuracy: the median of the held-out accuracy at the end.
+        mean: its mean, which has no interval (statistics.py).
+        fell: seeds that end below where they began.
+        area: median of the mean accuracy over training, see `area`.
+        difference: median difference to the baseline; None for the baseline.
         paired: whether that is within seeds.
         improvement: P(a run of the method ends above one of the baseline); None for the baseline.
-        verdict: from `difference`: 'better', 'worse', 'not distinguishable'; "" for the baseline.
+        p: of "both are alike", corrected for the number of verdicts; NaN for the baseline.
+        verdict: 'better', 'worse', 'not distinguishable'; "" for the baseline.
         reason: why no verdict was possible, or "".
-        costs: name of `COSTS` -> what reaching the threshold took.
-        logged: metric, reward first -> mean over seeds at the end of training.
+        costs: name of `AXES` -> what reaching the threshold took.
+        logged: metric, reward first -> median over seeds at the end of training.
     """
 
     runs: MethodRuns
     baseline: bool
-    iqm: Estimate
     accuracy: Estimate
+    mean: float
+    fell: int
     area: Estimate
     difference: Estimate | None
     paired: bool
-    improvement: Estimate | None
+    improvement: float | None
+    p: float
     verdict: str
     reason: str
     costs: dict[str, Reached]
@@ -121,13 +127,8 @@ def logged_at_end(runs: MethodRuns, name: str) -> np.ndarray:
 
 
 def cost_to_threshold(runs: MethodRuns, name: str, threshold: float) -> Reached:
-    """What `runs` took to reach `threshold`, in the unit of `COSTS[name]`."""
-    costs = {
-        "tokens": runs.tokens,
-        "updates": runs.updates,
-        "seconds": runs.steps * runs.seconds_per_step,
-    }
-    return first_reached(runs.accuracy, costs[name], threshold)
+    """What `runs` took to reach `threshold`, in the unit of `AXES[name]`."""
+    return first_reached(runs.accuracy, spent(runs, name), threshold)
 
 
 def scores(runs: MethodRuns, metric: str) -> np.ndarray:
@@ -142,7 +143,7 @@ def scores(runs: MethodRuns, metric: str) -> np.ndarray:
         return area(runs)
     if metric == "reward" or metric in runs.metrics:
         return logged_at_end(runs, metric)
-    costs = [name + TO_THRESHOLD for name in COSTS]
+    costs = [name + TO_THRESHOLD for name in AXES]
     known = ["accuracy", "accuracy_area", "reward", *costs, *runs.metrics]
     raise unknown_name(f"metric of {runs.label}", metric, known, "claims")
 
@@ -152,63 +153,42 @@ def same_seeds(x: MethodRuns, y: MethodRuns) -> bool:
     return set(x.seeds.tolist()) == set(y.seeds.tolist())
 
 
-def compare_scores(x: MethodRuns, y: MethodRuns, metric: str) -> tuple[Estimate, bool, str]:
-    """(mean difference x - y, whether it is within seeds, why nothing can follow from it)."""
+def compare_scores(x: MethodRuns, y: MethodRuns, metric: str) -> Contrast:
+    """x against y in a metric, within seeds where they have the same ones."""
     a, b = scores(x, metric), scores(y, metric)
     paired = same_seeds(x, y)
     if paired:
         a, b = a[np.argsort(x.seeds)], b[np.argsort(y.seeds)]
-    found = statistics.difference(a, b, paired=paired)
-    return found, paired, _doubt(a, b, paired)
+    return contrasts.of_scores(a, b, paired=paired)
 
 
-def compare_costs(
-    x: MethodRuns, y: MethodRuns, name: str, threshold: float
-) -> tuple[Estimate, str]:
-    """(P(a run of x gets there cheaper than one of y), why nothing can follow from it)."""
-    a, b = cost_to_threshold(x, name, threshold), cost_to_threshold(y, name, threshold)
-    return statistics.win_share(cheaper(a, b)), _doubt(a.cost, b.cost, paired=False)
-
-
-def _doubt(a: np.ndarray, b: np.ndarray, paired: bool) -> str:
-    lost = int((~np.isfinite(a)).sum() + (~np.isfinite(b)).sum())
-    if lost:
-        return f"{lost} of {len(a) + len(b)} values are not finite"
-    if not statistics.enough_seeds(len(a), None if paired else len(b)):
-        return f"too few seeds ({len(a)})" if len(a) == len(b) else "too few seeds"
-    return ""
-
-
-def find_row(run: MethodRuns, base: MethodRuns, threshold: float) -> Row:
-    """All statistics of one method."""
-    final, share = run.accuracy[:, -1], statistics.SHARE
-    shared = dict(
-        runs=run,
-        iqm=statistics.estimate(final, statistics.interquartile_mean, share),
-        accuracy=statistics.estimate(final, options=share),
-        area=statistics.estimate(area(run), options=share),
-        costs={name: cost_to_threshold(run, name, threshold) for name in COSTS},
-        logged={
-            name: statistics.estimate(logged_at_end(run, name)) for name in ("reward", *run.metrics)
-        },
-    )
-    if run is base:
-        nothing = dict(difference=None, improvement=None, paired=False, verdict="", reason="")
-        return Row(**shared, **nothing, baseline=True)
-    difference, paired, doubt = compare_scores(run, base, "accuracy")
+def find_row(run: MethodRuns, threshold: float) -> Row:
+    """All statistics of one method, as if it were the baseline."""
+    final = run.accuracy[:, -1]
     return Row(
-        **shared,
-        baseline=False,
-        difference=difference,
-        paired=paired,
-        improvement=statistics.probability_of_improvement(final, base.accuracy[:, -1]),
-        verdict=ALIKE if doubt else statistics.verdict(difference),
-        reason=doubt,
+        runs=run,
+        baseline=True,
+        accuracy=statistics.median(final),
+        mean=float(final.mean()),
+        fell=int((final < run.accuracy[:, 0]).sum()),
+        area=statistics.median(area(run)),
+        difference=None,
+        paired=False,
+        improvement=None,
+        p=math.nan,
+        verdict="",
+        reason="",
+        costs={name: cost_to_threshold(run, name, threshold) for name in AXES},
+        logged={
+            name: statistics.median(logged_at_end(run, name)) for name in ("reward", *run.metrics)
+        },
     )
 
 
 def find_rows(runs: Sequence[MethodRuns], baseline: str, threshold: float) -> list[Row]:
-    """A row per method, the best first: by interquartile mean, then mean, then label.
+    """A row per method, the best first: by median, then mean, then label.
+
+    The verdicts against the baseline are corrected for their number (Holm).
 
     Raises:
         ValueError: for labels that repeat, an unknown baseline, or a threshold outside (0, 1].
@@ -217,41 +197,89 @@ def find_rows(runs: Sequence[MethodRuns], baseline: str, threshold: float) -> li
     if not 0 < threshold <= 1:
         raise ValueError(f"The threshold is an accuracy within (0, 1], got {threshold}.")
     base = find(runs, baseline, "baseline")
-    rows = [find_row(run, base, threshold) for run in runs]
-    return sorted(rows, key=lambda row: (-row.iqm.value, -row.accuracy.value, row.runs.label))
+    rows = [find_row(run, threshold) for run in runs]
+    others = [place for place, run in enumerate(runs) if run is not base]
+    found = [compare_scores(runs[place], base, "accuracy") for place in others]
+    for place, contrast, p in zip(others, found, contrasts.adjusted(found), strict=True):
+        reason = contrast.doubt(len(found))
+        rows[place] = dataclasses.replace(
+            rows[place],
+            baseline=False,
+            difference=contrast.effect,
+            paired=contrast.paired,
+            improvement=statistics.probability_of_improvement(
+                runs[place].accuracy[:, -1], base.accuracy[:, -1]
+            ),
+            p=float(p),
+            verdict=ALIKE if reason else statistics.verdict(p, contrast.test.sign),
+            reason=reason,
+        )
+    return sorted(rows, key=lambda row: (-row.accuracy.value, -row.mean, row.runs.label))
 
 
-def check_claim(claim: Claim, runs: Sequence[MethodRuns], threshold: float) -> Tested:
-    """Tests one claim.
+def check_claims(
+    claims: Iterable[Claim], runs: Sequence[MethodRuns], threshold: float
+) -> list[Tested]:
+    """Tests claims; their verdicts are corrected for their number (Holm).
 
-    An ordering holds ('yes') or is the other way round ('no') when the interval of the effect
-    excludes 0 (costs: one half). "=" is refuted ('no') by either and never proved: an interval
-    that holds 0 leaves it at 'not distinguishable'.
+    An ordering holds ('yes') or is the other way round ('no') when its p-value is at most 5 %. "="
+    is refuted ('no') by either and never proved.
 
     Raises:
         ValueError: for a relation, method or metric that is not there, or two equal methods.
     """
+    claims = list(claims)
+    found = [_contrast(claim, runs, threshold) for claim in claims]
+    adjusted = contrasts.adjusted([contrast for contrast, *_ in found])
+    return [
+        _tested(claim, *one, p, len(claims))
+        for claim, one, p in zip(claims, found, adjusted.tolist(), strict=True)
+    ]
+
+
+def _contrast(
+    claim: Claim, runs: Sequence[MethodRuns], threshold: float
+) -> tuple[Contrast, float, float]:
+    """The contrast that a claim is about, and the values of its two methods."""
     if claim.relation not in RELATIONS:
         raise unknown_name("relation", claim.relation, RELATIONS, "claims")
     x, y = find(runs, claim.method, "claims"), find(runs, claim.other, "claims")
     if x is y:
         raise ValueError(f"A claim compares two methods, got {claim.method!r} twice (claims).")
-    cost = claim.metric.removesuffix(TO_THRESHOLD)
-    if claim.metric.endswith(TO_THRESHOLD) and cost in COSTS:
-        effect, doubt = compare_costs(x, y, cost, threshold)
-        paired, name = False, "P(cheaper)"
-        value, other = (cost_to_threshold(run, cost, threshold).at_least for run in (x, y))
-        # Cheaper is a lower cost: what is 'better' here is the relation "<".
-        found = statistics.verdict(effect, neutral=0.5, higher_is_better=False)
-    else:
-        effect, paired, doubt = compare_scores(x, y, claim.metric)
-        name = "difference"
-        value, other = (float(scores(run, claim.metric).mean()) for run in (x, y))
-        found = statistics.verdict(effect)
+    if (cost := _cost(claim)) is not None:
+        a, b = (cost_to_threshold(run, cost, threshold) for run in (x, y))
+        return contrasts.of_costs(a, b), a.at_least, b.at_least
+    values = (float(np.median(scores(run, claim.metric))) for run in (x, y))
+    return compare_scores(x, y, claim.metric), *values
+
+
+def _cost(claim: Claim) -> str | None:
+    """The name of `AXES` whose cost to the threshold a claim is about."""
+    name = claim.metric.removesuffix(TO_THRESHOLD)
+    return name if claim.metric.endswith(TO_THRESHOLD) and name in AXES else None
+
+
+def _tested(
+    claim: Claim, contrast: Contrast, value: float, other: float, p: float, tests: int
+) -> Tested:
+    doubt, of_cost = contrast.doubt(tests), _cost(claim) is not None
+    # The test of costs ranks cheaper runs higher, and cheaper is "<".
+    found = statistics.verdict(p, contrast.test.sign, higher_is_better=not of_cost)
     wanted = {">": BETTER, "<": WORSE}.get(claim.relation)
     said = ALIKE if doubt or found == ALIKE else "yes" if found == wanted else "no"
-    seeds = (len(x.seeds), len(y.seeds))
-    return Tested(claim, said, value, other, effect, name, seeds, paired, doubt)
+    name = "P(cheaper)" if of_cost else "difference"
+    return Tested(
+        claim,
+        said,
+        value,
+        other,
+        contrast.effect,
+        name,
+        p,
+        contrast.seeds,
+        contrast.paired,
+        doubt,
+    )
 
 
 def claims_about(claims: Iterable[Claim], runs: Sequence[MethodRuns]) -> list[Claim]:
@@ -260,40 +288,3 @@ def claims_about(claims: Iterable[Claim], runs: Sequence[MethodRuns]) -> list[Cl
     methods = [run.method for run in runs]
     labels |= {method for method in methods if methods.count(method) == 1}
     return [claim for claim in claims if {claim.method, claim.other} <= labels]
-
-
-def notes(rows: Sequence[Row]) -> list[str]:
-    """What a reader must know before believing the table."""
-    found = []
-    base = next(row for row in rows if row.baseline)
-    unpaired = [row.runs.label for row in rows if not row.baseline and not row.paired]
-    if unpaired:
-        found.append(
-            f"Seeds other than the baseline's, hence differences between unpaired runs: "
-            f"{', '.join(unpaired)}."
-        )
-    doubtful = [row.runs.label for row in rows if row.reason]
-    if doubtful:
-        found.append(
-            "No verdict, as chance alone would bring any result of so few seeds too often (6 "
-            f"shared seeds, or 4 against 4, are the least): {', '.join(doubtful)}."
-        )
-    if any(len(row.runs.seeds) == 1 for row in rows):
-        found.append("A single seed has no interval.")
-    ends = sorted({int(row.runs.steps[-1]) for row in rows})
-    if len(ends) > 1:
-        found.append(f"The runs end at different steps ({', '.join(map(str, ends))}).")
-    spent = [float(row.runs.tokens[:, -1].mean()) for row in rows]
-    if min(spent) > 0 and max(spent) / min(spent) > 1.2:
-        found.append(
-            f"The methods generated between {min(spent):,.0f} and {max(spent):,.0f} tokens per "
-            "seed: equal steps are not equal effort."
-        )
-    if (tests := len(rows) - 1) > 1:
-        found.append(
-            f"{tests} verdicts against {base.runs.label} at 95 % each: if nothing differed, "
-            f"{0.05 * tests:.2g} of them would be wrong on average."
-        )
-    if any(math.isnan(estimate.value) for row in rows for estimate in row.logged.values()):
-        found.append("Logged metrics of runs that diverged are not finite and shown as a dash.")
-    return found

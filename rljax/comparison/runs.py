@@ -38,6 +38,7 @@ class MethodRuns:
         seconds_per_step: wall seconds of one step of all seeds, divided by S.
         point: the swept fields and their values; empty when nothing was swept.
         metrics: name -> [S, M] f64, such as "entropy" or "gradient_norm"; may hold NaN.
+        learning_rate: of the policy, peak; None where it is not known.
 
     Raises:
         ValueError: for a shape that does not fit, steps that do not ascend, a repeated seed, or
@@ -56,6 +57,7 @@ class MethodRuns:
     seconds_per_step: float
     point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
@@ -73,7 +75,12 @@ class MethodRuns:
     @property
     def label(self) -> str:
         """The method with the point of its sweep, such as "grpo clip_high=0.28"."""
-        return " ".join([self.method, *(f"{name}={value}" for name, value in self.point.items())])
+        return label_of(self.method, self.point)
+
+
+def label_of(method: str, point: Mapping[str, Any]) -> str:
+    """How the runs of a method at a point of a sweep are called."""
+    return " ".join([method, *(f"{name}={value}" for name, value in point.items())])
 
 
 def _check_shapes(runs: MethodRuns) -> None:
@@ -143,6 +150,7 @@ def save(runs: MethodRuns, folder: Path | str) -> Path:
         "seconds": runs.seconds,
         "seconds_per_step": runs.seconds_per_step,
         "metrics": list(runs.metrics),
+        "learning_rate": runs.learning_rate,
     }
     files.write_json_atomic(path, rest)
     return path

@@ -1,31 +1,40 @@
-"""Statistics of scores over seeds: averages, differences and chances, each with an interval.
+"""Statistics of scores over seeds that hold whatever the scores' distribution is.
 
-The definitions are those of Agarwal et al. 2021, arXiv:2108.13264 (the library rliable):
-interquartile mean, stratified bootstrap, probability of improvement. Their percentile interval is
-too narrow for a handful of seeds (Hesterberg 2015, arXiv:1411.5279, on the narrowness bias): that
-of 8 normal scores holds the mean in 89 % of cases, that of 3 in 75 %. Here its ends are moved away
-from the value by the factor that Student's interval would need, see `stretch`, which gives 95 %
-with 3 to 16 normal scores and keeps the interval's skew; `stretched=False` gives theirs.
+A seed in ten may collapse, so that scores are no sample of a normal distribution, and the mean of a
+handful of them is mostly what the worst one says. Hence
 
-Every interval is a function of its inputs: the resampling is seeded.
+| what | how |
+| --- | --- |
+| the value of a method | the median over seeds, with the interval between two order statistics |
+| a difference | the median of the differences within seeds, with the same interval |
+| is there a difference | permutation of signed ranks (same seeds) or of ranks (other seeds) |
+| several of these questions | Holm's correction: the chance of any wrong verdict is at most 5 % |
+
+All of them are exact for any continuous distribution. An interval of the *mean* is not to be had:
+of 8 seeds that collapse in 15 % of cases none does with probability 0.27, and what was not seen
+then is in no interval. Means are reported without one, and collapsed runs are counted.
+
+Every number is a function of its inputs: what is drawn is seeded.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-RESAMPLES = 5000
+POWER = 0.8
+RESAMPLES = 20_000  # of a permutation test; all permutations where these are fewer
 SEED = 0
 
 
 class Estimate(NamedTuple):
-    """A value with its interval; the ends are NaN where there is none (a single seed)."""
+    """A value with its interval; the ends are NaN where there is none (fewer than six seeds)."""
 
     value: float
     low: float
@@ -33,238 +42,197 @@ class Estimate(NamedTuple):
 
 
 class Band(NamedTuple):
-    """The mean curve over seeds and the pointwise interval of that mean, each [K]."""
+    """The median curve over seeds and the pointwise interval of that median, each [K]."""
 
-    mean: np.ndarray
+    middle: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
 
-# A statistic takes strata [..., n_1], [..., n_2], ... and averages over their last axis.
-Statistic = Callable[..., np.ndarray]
+def interval_rank(count: int, level: float = LEVEL) -> int | None:
+    """Which order statistics hold the median of a distribution: the k-th lowest and k-th highest.
 
-
-def mean(*strata: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean over all scores of all strata."""
-    return np.concatenate(strata, axis=axis).mean(axis)
-
-
-def interquartile_mean(*strata: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean of what is left when the lowest and the highest quarter of all scores are cut off.
-
-    Of n scores, floor(n / 4) go on either side: of 8 the middle 4 stay, of 3 all do.
+    A score lies below the median with probability 1/2, so the interval between these misses it
+    with probability 2 P(B < k), B ~ Binomial(count, 1/2), whatever the distribution. k is the
+    largest for which that is at most 1 - level; None where there is none, below 6 scores.
+    scipy.stats.quantile_test gives the same interval, of one sample at a time.
     """
-    return stats.trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis)
+    rank = int(stats.binom.ppf((1 - level) / 2, count, 0.5))
+    return rank if rank >= 1 else None
 
 
-def _difference(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
-    return x.mean(axis) - y.mean(axis)
-
-
-def stretch(variances: Sequence[float], counts: Sequence[int], level: float = LEVEL) -> float:
-    """How many times too close to its value a percentile interval ends.
-
-    With independent samples of n_i scores, whose means have the estimated variances v_i:
-
-        stretch = t_(df) / z * sqrt(sum v_i / sum(v_i (n_i - 1) / n_i))
-        df      = (sum v_i)^2 / sum(v_i^2 / (n_i - 1))                          (Welch)
-
-    where t and z are Student's and the normal quantile at (1 + level) / 2. The root makes up for
-    the divisor n of a resampled variance, t / z for not knowing that variance. For one sample this
-    is t_(n - 1) / z * sqrt(n / (n - 1)): 1.29 for 8 scores, 2.69 for 3.
-    """
-    v, n = np.asarray(variances, np.float64), np.asarray(counts, np.float64)
-    if not v.sum() > 0:  # nothing varies: the interval is a point, however stretched
-        return 1.0
-    v = v / v.sum()
-    df = 1 / (v**2 / (n - 1)).sum()
-    narrow = (v * (n - 1) / n).sum()
-    top = (1 + level) / 2
-    return float(stats.t.ppf(top, df) / stats.norm.ppf(top) / math.sqrt(narrow))
-
-
-class Options(NamedTuple):
-    """How an interval is made.
-
-    Attributes:
-        level: the share of intervals that hold the truth.
-        stretched: widened for few seeds, see the top of the file.
-        bounds: what the statistic cannot exceed; the ends are clipped to it.
-        resamples: how often scores are drawn anew.
-        seed: of those draws.
-    """
-
-    level: float = LEVEL
-    stretched: bool = True
-    bounds: tuple[float, float] = (-math.inf, math.inf)
-    resamples: int = RESAMPLES
-    seed: int = SEED
-
-
-DEFAULT = Options()
-SHARE = Options(bounds=(0.0, 1.0))
-BAND = Options(resamples=2000)  # at each of many points, where the last digit does not matter
-SHARE_BAND = BAND._replace(bounds=(0.0, 1.0))
-
-
-def _interval(
-    samples: Sequence[np.ndarray],
-    statistic: Statistic,
-    value: np.ndarray | float,
-    variances: Sequence[float],
-    counts: Sequence[int],
-    options: Options,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the interval; `samples` are resampled independently along their last axis."""
-    found = stats.bootstrap(
-        tuple(samples),
-        statistic,
-        n_resamples=options.resamples,
-        axis=-1,
-        confidence_level=options.level,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(options.seed),
-    ).confidence_interval
-    factor = stretch(variances, counts, options.level) if options.stretched else 1.0
-    low, high = (value + factor * (end - value) for end in (found.low, found.high))
-    return np.clip(low, *options.bounds), np.clip(high, *options.bounds)
-
-
-def _variance_of_mean(scores: np.ndarray) -> float:
-    return float(scores.var(ddof=1) / len(scores))
-
-
-def estimate(
-    scores: np.ndarray, statistic: Statistic = mean, options: Options = DEFAULT
-) -> Estimate:
-    """A statistic of scores with its stratified bootstrap interval.
+def median(scores: np.ndarray, level: float = LEVEL) -> Estimate:
+    """The median of scores with its interval.
 
     Args:
-        scores: [S] or [S, strata] f64, one column per task: seeds are drawn with replacement
-            within each task, independently of the other tasks.
-        statistic: `mean` or `interquartile_mean` (over the scores of all tasks).
-        options: level, bounds and the like.
+        scores: [S] f64, one per seed.
+        level: the least share of intervals that hold the median of the distribution.
 
     Returns:
-        The value with its interval; without an interval for a single seed or scores that are
-        not finite.
+        Without an interval for too few scores, or scores that are not finite.
     """
-    scores = np.asarray(scores, np.float64)
-    columns = list(scores.reshape(len(scores), -1).T)
-    value = float(statistic(*columns))
-    if len(scores) < 2 or not np.isfinite(scores).all():
-        return Estimate(value, math.nan, math.nan)
-    variances = [_variance_of_mean(column) for column in columns]
-    counts = [len(scores)] * len(columns)
-    low, high = _interval(columns, statistic, value, variances, counts, options)
-    return Estimate(value, float(low), float(high))
+    band = median_band(np.asarray(scores, np.float64)[:, None], level)
+    return Estimate(*(float(edge[0]) for edge in band))
 
 
-def mean_band(values: np.ndarray, options: Options = BAND) -> Band:
-    """The mean curve over seeds with the bootstrap interval of every point's mean.
+def median_band(values: np.ndarray, level: float = LEVEL) -> Band:
+    """The median curve over seeds with the interval of every point's median.
 
     Args:
-        values: [S, K] f64. A point at which a seed is not finite has neither mean nor interval.
-        options: level, bounds and the like.
+        values: [S, K] f64. A point at which a seed is not finite has neither median nor interval.
+        level: as of `median`.
     """
     values = np.where(np.isfinite(values).all(0), values, np.nan)
-    average = values.mean(0)
-    low, high = np.full_like(average, np.nan), np.full_like(average, np.nan)
-    known = np.isfinite(average)
-    if len(values) >= 2 and known.any():
-        low[known], high[known] = _interval(
-            [values[:, known].T], mean, average[known], [1.0], [len(values)], options
-        )
-    return Band(average, low, high)
+    rank = interval_rank(len(values), level)
+    ordered = np.sort(values, axis=0)
+    nothing = np.full(values.shape[1:], np.nan)
+    low, high = (nothing, nothing) if rank is None else (ordered[rank - 1], ordered[-rank])
+    return Band(np.median(values, axis=0), low, high)
 
 
-def difference(
-    x: np.ndarray, y: np.ndarray, *, paired: bool, options: Options = DEFAULT
-) -> Estimate:
-    """mean(x) - mean(y) with its bootstrap interval.
+class Test(NamedTuple):
+    """What a test of "these two are alike" says."""
 
-    Args:
-        x: [N] scores over seeds.
-        y: [M] scores of the other method; with `paired` those of the same seeds in the same
-            order, whose differences are resampled: what a seed does to both cancels.
-        paired: whether x_n and y_n belong together.
-        options: level, bounds and the like.
+    __test__ = False  # no test of pytest
+
+    p: float  # the chance of what was seen, or of more, were they alike; NaN: nothing can be said
+    sign: float  # > 0: the first one scores higher
+
+
+def signed_rank_test(differences: np.ndarray) -> Test:
+    """Whether differences within seeds [S] are as often below 0 as above (Wilcoxon's signed ranks).
+
+    Signs are permuted, so ties and zeros need no approximation.
     """
+    d = np.asarray(differences, np.float64)
+    if not np.isfinite(d).all():
+        return Test(math.nan, 0.0)
+    ranks = np.sign(d) * stats.rankdata(np.abs(d))
+    if not ranks.any():
+        return Test(1.0, 0.0)
+    return Test(_permuted((ranks,), _sum, "samples"), float(ranks.sum()))
+
+
+def rank_sum_test(x: np.ndarray, y: np.ndarray) -> Test:
+    """Whether scores [N] and [M] of different seeds are alike (Wilcoxon's rank sum)."""
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if paired:
-        if len(x) != len(y):
-            raise ValueError(f"Paired scores need the same seeds, got {len(x)} and {len(y)}.")
-        return estimate(x - y, mean, options)
-    value = float(x.mean() - y.mean())
-    if min(len(x), len(y)) < 2 or not math.isfinite(value):
-        return Estimate(value, math.nan, math.nan)
-    variances, counts = [_variance_of_mean(x), _variance_of_mean(y)], [len(x), len(y)]
-    low, high = _interval([x, y], _difference, value, variances, counts, options)
-    return Estimate(value, float(low), float(high))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return Test(math.nan, 0.0)
+    ranks = stats.rankdata(np.concatenate([x, y]))
+    a, b = ranks[: len(x)], ranks[len(x) :]
+    if np.ptp(ranks) == 0 or not (len(a) and len(b)):
+        return Test(1.0, 0.0)
+    return Test(_permuted((a, b), _gap, "independent"), float(a.mean() - b.mean()))
 
 
-def probability_of_improvement(x: np.ndarray, y: np.ndarray, options: Options = SHARE) -> Estimate:
+def _sum(ranks: np.ndarray, axis: int = -1) -> np.ndarray:
+    return ranks.sum(axis)
+
+
+def _gap(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+    return a.mean(axis) - b.mean(axis)
+
+
+def _permuted(samples: tuple, statistic: functools.partial, kind: str) -> float:
+    found = stats.permutation_test(
+        samples,
+        statistic,
+        permutation_type=kind,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(SEED),
+    )
+    return float(found.pvalue)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Adjusted p-values (Holm 1979): rejecting those <= a errs anywhere with probability <= a.
+
+    adjusted_(k) = max over j <= k of min(1, (n - j + 1) p_(j)), of the ordered p-values. NaN is no
+    test: it stays, and does not count.
+    """
+    p = np.asarray(p, np.float64)
+    adjusted, asked = p.copy(), np.flatnonzero(~np.isnan(p))
+    order = asked[np.argsort(p[asked], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
+    return adjusted
+
+
+def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> float:
     """P(X > Y), the chance that a run of the one method scores above a run of the other.
 
         P = mean over all pairs (n, m) of  1 if x_n > y_m, 1/2 if x_n = y_m, 0 if x_n < y_m
 
-    (Mann and Whitney's statistic; arXiv:2108.13264, section 4.3). Seeds are not paired.
-
-    Args:
-        x: [N] scores over seeds.
-        y: [M] scores of the method that may be improved upon.
-        options: level and the like.
+    (Mann and Whitney's statistic; Agarwal et al. 2021, arXiv:2108.13264, section 4.3). Seeds are
+    not paired.
     """
     x, y = np.asarray(x, np.float64)[:, None], np.asarray(y, np.float64)[None, :]
     wins = np.where(np.isnan(x) | np.isnan(y), np.nan, (x > y) + 0.5 * (x == y))
-    return win_share(wins, options)
+    return float(wins.mean())
 
 
-def win_share(wins: np.ndarray, options: Options = SHARE) -> Estimate:
-    """The mean of a table of comparisons, whose rows and columns are resampled independently.
-
-    Args:
-        wins: [N, M] f64, 1 where run n of the one method beats run m of the other, 1/2 where
-            neither does, else 0.
-        options: level and the like.
-    """
-    value = float(wins.mean())
-    if min(wins.shape) < 2 or not math.isfinite(value):
-        return Estimate(value, math.nan, math.nan)
-    # The mean varies as that of the rows' means plus that of the columns', up to a smaller term.
-    variances = [_variance_of_mean(wins.mean(1 - axis)) for axis in (0, 1)]
-
-    def share(rows: np.ndarray, columns: np.ndarray, axis: int = -1) -> np.ndarray:
-        return wins[rows[..., :, None], columns[..., None, :]].mean((-2, -1))
-
-    indices = [np.arange(count) for count in wins.shape]
-    low, high = _interval(indices, share, value, variances, wins.shape, options)
-    return Estimate(value, float(low), float(high))
-
-
-def enough_seeds(count: int, other: int | None = None, *, level: float = LEVEL) -> bool:
-    """Whether so few seeds can show anything at this level, whatever the scores' distribution.
+def enough_seeds(count: int, other: int | None = None, *, tests: int = 1) -> bool:
+    """Whether so few seeds can show anything, whatever they score.
 
     If two methods are alike, all of n paired differences have the same sign with probability
     2 / 2^n, and all of n scores lie on the same side of all of m with 2 / binomial(n + m, n).
-    Where even that is likelier than 1 - level, no data would be enough: 5 pairs, 3 against 3.
+    Where even that is likelier than (1 - LEVEL) / tests, no data would be enough: 5 pairs, 3
+    against 3; 8 pairs for 7 verdicts.
 
     Args:
         count: paired differences, or scores of the one method.
         other: scores of the other method when they are not paired.
+        tests: verdicts that are corrected for their number.
     """
     ways = 2.0**count if other is None else float(math.comb(count + other, count))
-    return 2 / ways <= 1 - level
+    return 2 / ways <= (1 - LEVEL) / max(tests, 1)
+
+
+def least_seeds(tests: int) -> int:
+    """How many shared seeds `tests` verdicts need at the least."""
+    return next(count for count in range(1, 1000) if enough_seeds(count, tests=tests))
+
+
+@functools.cache
+def detectable(count: int, tests: int = 1) -> float:
+    """The difference that is found with `POWER`, in deviations of the differences within seeds.
+
+    For normal differences, at the strictest level of Holm's correction, (1 - LEVEL) / tests; by
+    simulation, to about two digits. Infinite where `enough_seeds` says no.
+
+    Args:
+        count: shared seeds.
+        tests: verdicts.
+    """
+    if not enough_seeds(count, tests=tests):
+        return math.inf
+    rng, level = np.random.default_rng(SEED), (1 - LEVEL) / max(tests, 1)
+    # The signed ranks of a difference of 0: each rank up or down.
+    signs = rng.integers(0, 2, (200_000, count)) * 2 - 1
+    if count <= 16:
+        signs = 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1) - 1
+    null = np.sort((signs * np.arange(1, count + 1)).sum(axis=1))
+    noise = rng.normal(size=(4000, count))
+
+    def power(shift: float) -> float:
+        d = noise + shift
+        found = (np.sign(d) * stats.rankdata(np.abs(d), axis=1)).sum(axis=1)
+        at_least = 1 - np.searchsorted(null, found, side="left") / len(null)
+        return float((2 * at_least <= level).mean())
+
+    low, high = 0.0, 64.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+    return high
 
 
 BETTER, WORSE, ALIKE = "better", "worse", "not distinguishable"
 
 
-def verdict(found: Estimate, *, neutral: float = 0.0, higher_is_better: bool = True) -> str:
-    """What the interval says: 'better' or 'worse' when it excludes `neutral`; NaN excludes none."""
-    if found.low > neutral:
-        return BETTER if higher_is_better else WORSE
-    if found.high < neutral:
-        return WORSE if higher_is_better else BETTER
-    return ALIKE
+def verdict(adjusted: float, sign: float, *, higher_is_better: bool = True) -> str:
+    """'better' or 'worse' where the adjusted p-value is at most 1 - LEVEL; NaN says nothing."""
+    if not adjusted <= 1 - LEVEL or sign == 0:
+        return ALIKE
+    return BETTER if (sign > 0) == higher_is_better else WORSE

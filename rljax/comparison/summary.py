@@ -20,7 +20,7 @@ def summarise(workdirs: Sequence[Path]) -> str:
     """
     tables = {Path(folder).name: _rows(Path(folder) / CSV) for folder in workdirs}
     methods = list(dict.fromkeys(row["label"] for rows in tables.values() for row in rows))
-    header = ["method", *(f"{task}: accuracy [95 %], against the baseline" for task in tables)]
+    header = ["method", *(f"{task}: median accuracy, against the baseline" for task in tables)]
     lines = [_line(header), _line(["---"] * len(header))]
     found = {task: {row["label"]: row for row in rows} for task, rows in tables.items()}
     for method in methods:
@@ -48,10 +48,12 @@ def _claims(workdirs: Sequence[Path]) -> list[str]:
 
 
 def _accuracy(row: dict[str, str]) -> str:
-    low, high = (float(row[f"accuracy_mean_{end} [share]"]) for end in ("low", "high"))
-    mean = float(row["accuracy_mean [share]"])
+    value, low, high = (
+        f"{float(text):.3f}" if (text := row[f"accuracy_median{end} [share]"]) else ""
+        for end in ("", "_low", "_high")
+    )
     verdict = "baseline" if row["baseline"] == "True" else row["verdict"]
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}], {verdict}"
+    return f"{value} [{low}, {high}], {verdict}" if low else f"{value}, {verdict}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """The findings as tables: every number in full for programs, rounded for readers.
 
 A column is named with its unit in brackets. "share" is a number between 0 and 1, and intervals
-are those of 95 %.
+are those of at least 95 %.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rljax.comparison.results import COSTS, Row, Tested
+from rljax.comparison.budget import AXES
+from rljax.comparison.results import Row, Tested
 from rljax.comparison.statistics import Estimate
 from rljax.reporting.glossary import is_share
 
@@ -46,16 +47,19 @@ def flat_row(row: Row) -> dict[str, Any]:
         "tokens_per_seed [tokens]": float(runs.tokens[:, -1].mean()),
         "seconds_per_seed [s]": runs.seconds,
         "seconds_per_step [s]": runs.seconds_per_step,
+        "learning_rate [1]": runs.learning_rate,
     }
-    _put(flat, "accuracy_iqm", "share", row.iqm)
-    _put(flat, "accuracy_mean", "share", row.accuracy)
+    _put(flat, "accuracy_median", "share", row.accuracy)
+    flat["accuracy_mean [share]"] = row.mean
+    flat["fell [runs]"] = row.fell
     _put(flat, "accuracy_area", "share", row.area)
     _put(flat, "difference", "share", row.difference)
     flat["paired"] = None if row.baseline else row.paired
-    _put(flat, "probability_of_improvement", "share", row.improvement)
+    flat["probability_of_improvement [share]"] = row.improvement
+    flat["p_corrected [1]"] = row.p
     flat |= {"verdict": row.verdict, "reason": row.reason}
     flat["reached_threshold [share]"] = row.costs["tokens"].share
-    for name, unit in COSTS.items():
+    for name, unit in AXES.items():
         cost = row.costs[name]
         flat[f"{name}_to_threshold_median [{unit}]"] = cost.median
         flat[f"{name}_to_threshold_median_at_least [{unit}]"] = cost.at_least
@@ -80,6 +84,7 @@ def flat_claim(tested: Tested) -> dict[str, Any]:
         "effect_value": effect.value,
         "effect_low": effect.low,
         "effect_high": effect.high,
+        "p_corrected": tested.p,
         "seeds": tested.seeds[0],
         "other_seeds": tested.seeds[1],
         "paired": tested.paired,
@@ -154,37 +159,44 @@ def main_table(rows: Sequence[Row], threshold: float) -> tuple[list[str], list[l
     headers = [
         "Method",
         "Seeds [runs]",
-        "Accuracy, IQM [share]",
+        "Accuracy, median [share]",
         "Accuracy, mean [share]",
+        "Fell [runs]",
         "Difference to baseline [share]",
         "P(improvement) [share]",
+        "p, corrected [1]",
         "Verdict",
         f"Reached {threshold:g} [runs]",
-        f"Tokens to {threshold:g}, median [tokens]",
-        f"Updates to {threshold:g}, median [updates]",
-        f"Seconds to {threshold:g}, median [s]",
+        *(f"{name.capitalize()} to {threshold:g}, median [{unit}]" for name, unit in AXES.items()),
+        "Updates [updates]",
+        "Tokens per seed [tokens]",
         "Time per seed [s]",
         "Time per step and seed [s]",
+        "Learning rate [1]",
     ]
-    cells = []
-    for row in rows:
-        count = len(row.runs.seeds)
-        cells.append(
-            [
-                row.runs.label,
-                str(count),
-                interval(row.iqm),
-                interval(row.accuracy),
-                interval(row.difference, signed=True),
-                interval(row.improvement),
-                verdict_text(row),
-                f"{int(row.costs['tokens'].reached.sum())} of {count}",
-                *(cost_text(row, name) for name in COSTS),
-                f"{row.runs.seconds:.3g}",
-                f"{row.runs.seconds_per_step:.3g}",
-            ]
-        )
-    return headers, cells
+    return headers, [_cells(row) for row in rows]
+
+
+def _cells(row: Row) -> list[str]:
+    runs, count = row.runs, len(row.runs.seeds)
+    return [
+        runs.label,
+        str(count),
+        interval(row.accuracy),
+        number(row.mean),
+        f"{row.fell} of {count}",
+        interval(row.difference, signed=True),
+        number(row.improvement),
+        DASH if math.isnan(row.p) else f"{row.p:.2g}",
+        verdict_text(row),
+        f"{int(row.costs['tokens'].reached.sum())} of {count}",
+        *(cost_text(row, name) for name in AXES),
+        round_count(float(runs.updates[-1])),
+        round_count(float(runs.tokens[:, -1].mean())),
+        f"{runs.seconds:.3g}",
+        f"{runs.seconds_per_step:.3g}",
+        DASH if runs.learning_rate is None else f"{runs.learning_rate:g}",
+    ]
 
 
 def logged_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -197,7 +209,8 @@ def logged_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 def claim_table(tested: Sequence[Tested]) -> tuple[list[str], list[list[str]]]:
     """Headers and cells of the claimed orderings."""
-    headers = ["Claim", "Metric", "Source", "Holds here", "First", "Second", "Effect", "Seeds"]
+    headers = ["Claim", "Metric", "Source", "Holds here", "First", "Second", "Effect"]
+    headers += ["p, corrected", "Seeds"]
     cells = []
     for one in tested:
         claim = one.claim
@@ -217,6 +230,7 @@ def claim_table(tested: Sequence[Tested]) -> tuple[list[str], list[list[str]]]:
                 show(one.value),
                 show(one.other_value),
                 effect,
+                DASH if math.isnan(one.p) else f"{one.p:.2g}",
                 seeds,
             ]
         )
@@ -260,12 +274,14 @@ def _mark_baseline(rows: Sequence[Row], cells: Sequence[Sequence[str]]) -> list[
 
 
 HOW_TO_READ = """\
-Accuracy is held out and measured after the last step. Brackets behind a value hold its 95 %
-interval: bootstrap percentiles over seeds, stretched for their small number (as Student's interval
-is against the normal one). IQM is the interquartile mean and P(improvement) the chance that a run
-of the method ends above one of the baseline (arXiv:2108.13264). A verdict needs an interval of the
-difference that excludes 0, and at least 6 shared seeds or 4 against 4. Costs are those of the
-first evaluation at the threshold; runs that never got there count as dearer than all others, and
-"> x" says that the median is more than x. Times were divided by the number of seeds, which ran
-side by side.
+Accuracy is held out and measured at the end of the budget. Brackets behind a median hold its
+interval between two order statistics over seeds, which holds the median of all runs in at least
+95 % of cases, whatever their distribution; a mean has none, since a run that collapses in a few
+percent of cases may not be among the seeds. "Fell" counts runs that end below where they began.
+Differences are within seeds. A verdict needs a p-value of at most 0.05 after Holm's correction
+for the number of verdicts, of a permutation test of signed ranks (of ranks where seeds differ).
+P(improvement) is the chance that a run of the method ends above one of the baseline
+(arXiv:2108.13264). Costs are those of the first evaluation at the threshold; runs that never got
+there count as dearer than all others, and "> x" says that the median is more than x. Times were
+divided by the number of seeds, which ran side by side.
 """

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rljax.comparison import picture, table
+from rljax.comparison.budget import Budget, at_budget
+from rljax.comparison.notes import notes
 from rljax.comparison.page import page
-from rljax.comparison.results import Claim, check_claim, find_rows, notes
+from rljax.comparison.results import Claim, check_claims, find_rows
 from rljax.comparison.runs import MethodRuns
 from rljax.reporting import files
 
@@ -23,6 +25,8 @@ def write_comparison(
     threshold: float,
     claims: Iterable[Claim] = (),
     *,
+    budget: Budget | None = None,
+    remarks: Iterable[str] = (),
     title: str = "Comparison of methods",
 ) -> dict[str, Any]:
     """Writes table.md, table.csv, curves.svg and report.html, each atomically.
@@ -35,6 +39,9 @@ def write_comparison(
         baseline: the label, or a method run with one setting, that the others are compared with.
         threshold: the held-out accuracy whose cost is reported, in (0, 1].
         claims: orderings to test; both methods of each must be there (see `claims_about`).
+        budget: what each seed may spend: runs are compared at that point, and charts go along
+            its axis. None: at their ends, along steps.
+        remarks: sentences on how the runs came about, for the notes.
         title: heading of the page.
 
     Returns:
@@ -45,16 +52,18 @@ def write_comparison(
         ValueError: for labels that repeat, or an impossible baseline, threshold or claim.
     """
     workdir = Path(workdir)
+    runs = [run if budget is None else at_budget(run, budget) for run in runs]
+    axis = "step" if budget is None else budget.axis
     rows = find_rows(runs, baseline, threshold)
-    tested = [check_claim(claim, runs, threshold) for claim in claims]
+    tested = check_claims(claims, runs, threshold)
     flat = [table.flat_row(row) for row in rows]
     flat_claims = [table.flat_claim(one) for one in tested]
-    mind = notes(rows)
+    mind = [*remarks, *notes(rows, tested, budget)]
     texts = {
         TABLE: table.to_markdown(rows, tested, threshold, mind),
         CSV: table.to_csv(flat),
-        CURVES: picture.picture(rows),
-        files.REPORT_FILE: page(rows, tested, threshold, mind, title),
+        CURVES: picture.picture(rows, axis),
+        files.REPORT_FILE: page(rows, tested, threshold, mind, title, axis),
     }
     if tested:
         texts[CLAIMS] = table.to_csv(flat_claims)
@@ -64,7 +73,7 @@ def write_comparison(
     # What an earlier comparison in this folder left must not stand beside the new tables.
     for name in {CLAIMS, CURVES_PNG} - set(written):
         (workdir / name).unlink(missing_ok=True)
-    if (image := picture.png(rows)) is not None:
+    if (image := picture.png(rows, axis)) is not None:
         files.write_bytes_atomic(workdir / CURVES_PNG, image)
         written.append(CURVES_PNG)
     return {

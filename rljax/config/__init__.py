@@ -14,6 +14,7 @@ batch.py     batch arithmetic
 checks.py    combinations that cannot work
 policy_gradient.py  those of policy-gradient parts
 stage.py     a resolved stage
+decoding.py  how the policy of a stage is judged
 mesh.py      whether batches and rows divide over a mesh
 lengths.py   whether rows fit into the positions of the model
 model.py     the model section as a ModelConfig: preset, checkpoint, or a small default

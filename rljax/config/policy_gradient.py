@@ -312,7 +312,8 @@ def _fields(stage: Stage, where: str) -> None:
     """Every part sees its fields once, on arrays without numbers: it checks them itself."""
     for part in stage.objective.functions.values():
         bound = stage.objective.bind(part)
+        arrays = [abstract(name, slots=stage.max_new_tokens) for name in inputs_of(part)]
         try:
-            jax.eval_shape(bound, *(abstract(name) for name in inputs_of(part)))
+            jax.eval_shape(bound, *arrays)
         except ValueError as error:
             raise ValueError(str(error).replace("config.<stage>", where)) from error

@@ -1,7 +1,7 @@
 """One stage of a config with every value filled in: the method's row, the family's defaults."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -88,12 +88,16 @@ def _values(
     return {**allowed, **given}
 
 
+def bias_pairs(given: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """A `logit_bias` of a config as a `TokenFilter` holds it."""
+    return tuple((int(token), float(add)) for token, add in given)
+
+
 def _token_filter(sampling: Mapping[str, Any]) -> TokenFilter:
     """What a stage samples from, and what its log-probabilities are taken under."""
     fields = {name: sampling[name] for name in FILTER_FIELDS if name in sampling}
     if "logit_bias" in fields:
-        pairs = fields["logit_bias"]
-        fields["logit_bias"] = tuple((int(token), float(add)) for token, add in pairs)
+        fields["logit_bias"] = bias_pairs(fields["logit_bias"])
     if "forbidden_tokens" in fields:
         fields["forbidden_tokens"] = tuple(fields["forbidden_tokens"])
     theta = sampling.get("entropy_theta")

@@ -235,6 +235,9 @@ EVALUATION: Section = {
     ),
     "max_new_tokens": Field(64, "T of evaluation samples", minimum=1, maximum=MOST_TOKENS),
     "temperature": Field(1.0, "of the k samples", minimum=0),
+    "stop_strings": Field(None, "that end a completion; default: the stage's", value_type=tuple),
+    "logit_bias": Field(None, "as in sampling; default: the stage's", value_type=tuple),
+    "forbidden_tokens": Field(None, "never sampled; default: the stage's", value_type=tuple),
 }
 
 CHECKPOINT: Section = {

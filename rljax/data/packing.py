@@ -57,7 +57,8 @@ def pack_rows(
         pad_id: fills the rest of a row.
 
     Raises:
-        ValueError: if a row's examples do not fit.
+        ValueError: if a row's examples do not fit, or one has an empty prompt: the first token of
+            its completion would be predicted from the example before it.
     """
     shape = (len(plan), row_tokens)
     tokens = np.full(shape, pad_id, np.int32)

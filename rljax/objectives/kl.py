@@ -5,13 +5,22 @@
 | name | value | expected value | expected gradient as a loss |
 | --- | --- | --- | --- |
 | `k1` | x | KL(policy || ref) | 0: useless as a loss |
-| `k2` | x^2 / 2 | (biased) | grad KL(policy || ref) |
-| `k3` | exp(-x) + x - 1 | KL(policy || ref) | grad KL(ref || policy) |
+| `k2` | x^2 / 2 | (biased) | grad KL(policy || ref), of states |
+| `k3` | exp(-x) + x - 1 | KL(policy || ref) | grad KL(ref || policy), of states |
 | `k1_plus` | value of k1 | KL(policy || ref) | gradient of k2 |
 | `k3_plus` | value of k3 | KL(policy || ref) | gradient of k2 |
 
-The straight-through `k3_plus` is never negative, unbiased in value and right in gradient. As a
-penalty inside the reward only the value matters, and `k1` is the usual choice.
+*Of states*: a loss term moves the distribution of the next token in the states that were visited,
+and does not see that another policy visits other states. It is the mean over visited states of the
+gradient of the KL between next-token distributions, not the gradient of the KL between
+distributions of whole completions, which has a further part. That one is what a penalty inside the
+reward gives, with `k1`: its advantage weighs all tokens before it. `k2` and `k3` in the reward
+give another gradient, as a reward is a constant: with `k3` that of KL(policy || ref) of completions
+minus that of KL(ref || policy) of states. All of this is enumerated in
+tests/training/learner/test_enumeration.py.
+
+The straight-through `k3_plus` is never negative, unbiased in value and, of states, right in
+gradient.
 """
 
 import warnings
@@ -35,17 +44,17 @@ def _difference(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
 
 
 def k1(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
-    """x: unbiased, high variance, may be negative. [N, T] f32, zero outside the mask."""
+    """x: unbiased, high variance, may be negative; for the reward. [N, T] f32, 0 off the mask."""
     return _difference(logprobs, ref_logprobs, mask)
 
 
 def k2(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
-    """x^2 / 2: biased value, unbiased gradient. [N, T] f32, zero outside the mask."""
+    """x^2 / 2: biased value, gradient of the KL of states. [N, T] f32, zero outside the mask."""
     return 0.5 * _difference(logprobs, ref_logprobs, mask) ** 2
 
 
 def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
-    """exp(-x) + x - 1: unbiased and never negative. [N, T] f32, zero outside the mask."""
+    """exp(-x) + x - 1: unbiased value, gradient of KL(ref || policy) of states. [N, T] f32."""
     exponent = jnp.clip(
         -_difference(logprobs, ref_logprobs, mask), -K3_EXPONENT_CLAMP, K3_EXPONENT_CLAMP
     )

@@ -45,7 +45,8 @@ def policy_gradient_loss(
             the samples are then the old policy's, and the KL is the current policy's. The ratio is
             a constant for estimators that are right in gradient (k2, k1_plus, k3_plus), and
             differentiated for those that are right in value (k1, k3; TRL's
-            use_bias_correction_kl). Both give grad KL(policy || ref).
+            use_bias_correction_kl). Both give grad KL(policy || ref) in the states that the samples
+            visit (kl.py).
         entropy_weight: factor of the entropy bonus.
 
     Returns:
@@ -127,7 +128,8 @@ def kl_in_reward(
         ref_logprobs: [N, T] f32 under the frozen reference.
         mask: [N, T] bool.
         kl_weight: factor of the KL.
-        kl: a value of `KL_ESTIMATORS`; only its value matters here, k1 is usual.
+        kl: a value of `KL_ESTIMATORS`, a constant here. With k1 the expected gradient is that of
+            the KL between distributions of completions, with no other estimator (kl.py).
 
     Returns:
         [N, T] f32 without gradient; unchanged outside the mask.

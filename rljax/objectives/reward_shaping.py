@@ -20,35 +20,48 @@ def none(scores: Array) -> Array:
 
 
 def soft_overlong(
-    scores: Array, mask: Array, *, overlong_length: int = 20480, overlong_buffer: int = 4096
+    scores: Array,
+    mask: Array,
+    *,
+    overlong_length: int | None = None,
+    overlong_buffer: int | None = None,
+    overlong_penalty: float = 0.5,
 ) -> Array:
     """Adds a penalty that grows over the last slots of the limit (DAPO, arXiv:2503.14476, eq. 13).
 
-        0                                  L <= limit - buffer
-        ((limit - buffer) - L) / buffer    in between
-        -1                                 L > limit
+        0                                              L <= limit - buffer
+        penalty * ((limit - buffer) - L) / buffer      in between
+        -penalty                                       L > limit
 
-    The limit is `overlong_length`, the buffer `overlong_buffer`.
+    The paper's penalty is 1, of rewards that are -1 or 1: half of what lies between wrong and
+    right. Here right is 1 and wrong is 0, hence 0.5. Set 1 where wrong is -1.
 
     Args:
         scores: [N] f32.
         mask: [N, T] bool; its True slots are the length L.
-        overlong_length: length in tokens at which the overlong penalty is 1.
-        overlong_buffer: tokens before `overlong_length` over which the penalty grows.
+        overlong_length: length in tokens at which the overlong penalty is whole; default: T, which
+            is max_new_tokens.
+        overlong_buffer: tokens before `overlong_length` over which the penalty grows; default: a
+            fifth of it, as 4096 of 20480 in the paper.
+        overlong_penalty: the whole penalty, in units of the score; half of right minus wrong.
 
     Returns:
         [N] f32.
 
     Raises:
-        ValueError: unless 1 <= `overlong_buffer` <= `overlong_length`.
+        ValueError: unless 1 <= `overlong_buffer` <= `overlong_length`, and for a negative penalty.
     """
-    check_field("overlong_buffer", overlong_buffer, lambda x: x >= 1, ">= 1")
-    if not isinstance(overlong_buffer, jax.core.Tracer):
-        at_least = f">= overlong_buffer, {overlong_buffer}"
-        check_field("overlong_length", overlong_length, lambda x: x >= overlong_buffer, at_least)
-    over = mask.sum(axis=-1) - (overlong_length - overlong_buffer)
-    penalty = -jnp.clip(over / overlong_buffer, 0.0, 1.0)
-    return jax.lax.stop_gradient(scores) + penalty
+    length = mask.shape[-1] if overlong_length is None else overlong_length
+    buffer = max(1, length // 5) if overlong_buffer is None else overlong_buffer
+    check_field("overlong_length", length, lambda x: x >= 1, ">= 1")
+    check_field("overlong_buffer", buffer, lambda x: x >= 1, ">= 1")
+    if not isinstance(buffer, jax.core.Tracer):
+        at_least = f">= overlong_buffer, {buffer}"
+        check_field("overlong_length", length, lambda x: x >= buffer, at_least)
+    check_field("overlong_penalty", overlong_penalty, lambda x: x >= 0, ">= 0")
+    over = mask.sum(axis=-1) - (length - buffer)
+    penalty = overlong_penalty * jnp.clip(over / buffer, 0.0, 1.0)
+    return jax.lax.stop_gradient(scores) - penalty
 
 
 def truncation(scores: Array, finished: Array) -> Array:

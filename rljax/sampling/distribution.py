@@ -112,6 +112,14 @@ class TokenFilter:
         _check_bias(self.logit_bias)
         _check_temperature(self)
 
+    def at_temperature(self, temperature: float) -> "TokenFilter":
+        """The same biases and forbidden tokens at a temperature (0: greedy), without truncation."""
+        return TokenFilter(
+            temperature=temperature,
+            logit_bias=self.logit_bias,
+            forbidden_tokens=self.forbidden_tokens,
+        )
+
     @property
     def greedy(self) -> bool:
         """Whether the most probable token is always taken."""

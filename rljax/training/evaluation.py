@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rljax.config.decoding import PLAIN, Decoding
 from rljax.models.network import Params
 from rljax.rewards.answers import last_boxed, last_tagged
 from rljax.rewards.pool import Scores
-from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
@@ -18,16 +18,20 @@ Observer = Callable[[Samples, Scores, int], None]
 
 
 class Evaluator:
-    """Evaluates parameters on the held-out problems, every time with the same noise.
+    """Evaluates parameters on the held-out problems, every time with the same noise."""
 
-    Args:
-        context: with the network that is evaluated.
-        observe: gets the samples and scores of each batch, and how many of its problems count (the
-            last batch is filled up).
-    """
+    def __init__(
+        self, context: Context, decoding: Decoding = PLAIN, observe: Observer | None = None
+    ) -> None:
+        """Builds the samplers; nothing is compiled yet.
 
-    def __init__(self, context: Context, observe: Observer | None = None) -> None:
-        self.context, self.observe = context, observe
+        Args:
+            context: its network is the one that is judged.
+            decoding: of the stage that is judged (config/decoding.py).
+            observe: gets the samples and scores of each batch, and how many of its problems count
+                (the last batch is filled up).
+        """
+        self.context, self.decoding, self.observe = context, decoding, observe
         self.settings = context.config.evaluation
         self.key = purpose_key(context.config.seed, Purpose.HELDOUT_SAMPLES)
         self.failures = 0  # of the latest call
@@ -70,7 +74,8 @@ class Evaluator:
         return self.context.make_engine(
             samples_per_prompt=samples_per_prompt,
             max_new_tokens=self.settings.max_new_tokens,
-            token_filter=TokenFilter(temperature=temperature),
+            token_filter=self.decoding.token_filter.at_temperature(temperature),
+            stop_strings=self.decoding.stop_strings,
         )
 
     def _correct(self, engine: Engine, weights: Params) -> tuple[np.ndarray, list[Samples]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from rljax.config.decoding import decoding_of
 from rljax.config.load import apply_overrides, load_config
 from rljax.config.runs import find_run, recorded_network
 from rljax.config.schema_model import LORA, SHAPE
@@ -70,7 +71,8 @@ def judge(config: ConfigDict, observe: Observer | None = None) -> dict[str, floa
             "model (--checkpoint, --model)."
         )
     with context.scorer, jax.set_mesh(context.mesh):
-        evaluator = Evaluator(context, observe)
+        decoding = decoding_of(config.evaluation, context.stages, 0)
+        evaluator = Evaluator(context, decoding, observe)
         params = combine(*load_start(Source.of(config), context.network, context.mesh))
         return evaluator(params)
 

@@ -15,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from rljax.config.decoding import Decoding, decoding_of
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
@@ -121,7 +122,7 @@ class Runner:
         self,
         context: Context,
         optimizers: Sequence[Optimizer],
-        evaluators: Mapping[Network, Evaluator],
+        evaluators: Mapping[str, Evaluator],
         console: Console,
         started: float,
         stop: StopSignal,
@@ -274,7 +275,7 @@ class Runner:
     ) -> float:
         """Evaluates a state as its family does; returns the best metric."""
         began, stage = time.perf_counter(), family.stage.name
-        metrics = family.evaluate(state, self.evaluators.get(family.context.network))
+        metrics = family.evaluate(state, self.evaluators.get(stage))
         row = {"stage": stage, "step": step}
         writer.write({**row, "kind": "heldout", **metrics})
         writer.write({**row, "kind": "timing", "evaluation": time.perf_counter() - began})
@@ -338,11 +339,22 @@ def due_after(step: int, steps: int, config: ConfigDict) -> Due:
     return Due(save, evaluate, flush)
 
 
-def make_evaluators(context: Context) -> dict[Network, Evaluator]:
-    """What judges policies on the held-out problems, by their network; stages share the programs.
+def make_evaluators(context: Context) -> dict[str, Evaluator]:
+    """What judges the policies of stages on the held-out problems, by the stage's name.
+
+    Stages with one network that are decoded alike share the programs.
 
     Raises:
         ValueError: for settings that the sampler refuses.
     """
-    policies = [n for n in context.networks.values() if n.config.head == "language_model"]
-    return {network: Evaluator(context.with_network(network)) for network in policies}
+    made: dict[tuple[Network, Decoding], Evaluator] = {}
+    found = {}
+    for index, stage in enumerate(context.stages):
+        network = context.of(stage.name).network
+        if network.config.head != "language_model":
+            continue
+        decoding = decoding_of(context.config.evaluation, context.stages, index)
+        if (network, decoding) not in made:
+            made[network, decoding] = Evaluator(context.with_network(network), decoding)
+        found[stage.name] = made[network, decoding]
+    return found

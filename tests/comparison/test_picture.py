@@ -111,9 +111,11 @@ def test_logged_curves_are_smoothed_per_seed_and_stay_short(make_runs):
     noise = np.random.default_rng(0).normal(size=(6, 2000))
     runs = make_runs(final=np.full(6, 0.5), metric_steps=steps, reward=3 + noise, metrics={})
     curve = logged_curve(runs, "reward", 0)
-    assert len(curve.across) == len(curve.band.mean) <= 100
-    assert abs(curve.band.mean - 3).max() < 0.2 and curve.across[[0, -1]].tolist() == [1, 2000]
-    assert (curve.band.low <= curve.band.mean).all() and (curve.band.mean <= curve.band.high).all()
+    assert len(curve.across) == len(curve.band.middle) <= 100
+    assert abs(curve.band.middle - 3).max() < 0.2 and curve.across[[0, -1]].tolist() == [1, 2000]
+    assert (curve.band.low <= curve.band.middle).all() and (
+        curve.band.middle <= curve.band.high
+    ).all()
 
 
 def test_single_seeds_and_single_points_are_drawn(make_runs):

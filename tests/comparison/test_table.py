@@ -29,7 +29,7 @@ def rows(make_runs):
 def test_csv_holds_every_number_in_full(rows):
     first, second = read(table.to_csv([table.flat_row(row) for row in rows]))
     assert first["label"] == "dapo clip|high=0.28" and second["baseline"] == "True"
-    assert float(first["accuracy_iqm [share]"]) == rows[0].iqm.value
+    assert float(first["accuracy_median [share]"]) == rows[0].accuracy.value
     assert float(first["difference_low [share]"]) == rows[0].difference.low
     assert float(first["end_entropy_high [nats]"]) == rows[0].logged["entropy"].high
     assert second["difference [share]"] == "" == second["paired"]
@@ -46,7 +46,7 @@ def test_rows_with_other_metrics_share_the_columns():
 
 def test_markdown_is_a_table_of_equal_rows_that_marks_the_baseline(rows):
     claim = Claim("dapo clip|high=0.28", ">", "grpo", "accuracy", "a | b <script>\nc")
-    tested = [results.check_claim(claim, [row.runs for row in rows], 0.6)]
+    tested = results.check_claims([claim], [row.runs for row in rows], 0.6)
     text = table.to_markdown(rows, tested, 0.6, ["a note"])
     lines = [line for line in text.splitlines() if line.startswith("|")]
     counts = [line.replace("\\|", "").count("|") for line in lines]

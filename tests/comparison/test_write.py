@@ -153,5 +153,5 @@ def test_what_is_wrong_is_found_before_anything_is_written(make_runs, tmp_path):
 
 def test_one_method_alone_is_a_comparison_too(make_runs, tmp_path):
     found = write_comparison(tmp_path, [make_runs("grpo", [0.5])], "grpo", 0.5)
-    assert len(found["rows"]) == 1 and "A single seed has no interval." in found["notes"]
+    assert len(found["rows"]) == 1 and "Fewer than 6 seeds have no interval." in found["notes"]
     Page((tmp_path / "report.html").read_text(encoding="utf-8"))

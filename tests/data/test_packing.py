@@ -23,6 +23,11 @@ def test_rows_by_hand():
         pack_rows(examples, [[0, 1]], row_tokens=5, pad_id=0)
 
 
+def test_no_completion_is_predicted_from_the_example_before_it():
+    with pytest.raises(ValueError, match="Example 1: the prompt is empty"):
+        pack_rows([([7], [8]), ([], [9])], [[0, 1]], row_tokens=8, pad_id=0)
+
+
 def test_first_fit_agrees_with_the_plain_algorithm():
     def plain(lengths, size):
         rows, room = [], []

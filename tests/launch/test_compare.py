@@ -1,5 +1,6 @@
 """The command that compares methods: its words, what it refuses, and a whole small comparison."""
 
+import csv
 import importlib.util
 import json
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_words_become_options():
         ([*WORDS, "--threshold=2"], "--threshold must be a number in 0..1, got '2'"),
         ([*WORDS, "--threshold=0"], "threshold must be in (0, 1], got 0.0"),
         ([*WORDS, "--sweep=nothing.py"], "No sweep file 'nothing.py'"),
-        ([*WORDS, "--baseline=dapo"], "Unknown baseline 'dapo'"),
+        ([*WORDS, "--baseline=dapo"], "Unknown method 'dapo'"),
         (
             [*WORDS[:1], "--methods=grpo,t_ppo", WORDS[2]],
             "t_ppo: rollouts='windows' needs",
@@ -52,6 +53,16 @@ def test_words_become_options():
         ([*WORDS, "--config=configs/quickstart.py"], "Unknown argument of configs/quickstart.py"),
         ([*WORDS, "--config.rl.optimizer.b1=1.0"], "b1 must be < 1"),
         ([*WORDS[:2], "--workdir=/dev/null"], "/dev/null is no folder (--workdir)"),
+        ([*WORDS, "--budget=token"], "Did you mean 'tokens'"),
+        ([*WORDS, "--budget=tokens:-1"], "above 0, got '-1' (--budget=tokens:AMOUNT)"),
+        ([*WORDS, "--tune=1e-4,high"], "--tune needs numbers between commas, got 'high'"),
+        ([*WORDS, "--tune=1e-4,1e-4"], "Rates must differ"),
+        ([*WORDS, "--tune=1e-4", "--sweep=a.py"], "leave out --tune, or --sweep"),
+        ([*WORDS, "--tune=1e-4", "--tune_seeds=0"], "--tune-seeds must be a whole number"),
+        (
+            [*WORDS, "--budget=seconds", "--config.rl.optimizer.schedule=linear"],
+            "schedule='linear' of grpo needs the number of steps",
+        ),
     ],
 )
 def test_bad_words_end_with_one_line(words, message, tmp_path, monkeypatch, capsys):
@@ -136,6 +147,33 @@ def test_a_whole_comparison_resumes_and_is_reused(tmp_path, monkeypatch, capsys)
     assert stored["seeds"] == [0, 1] and stored["points"] == [{}]
 
 
+SMALL = ("rl.steps=3", "warmup.steps=2", "evaluation.every_steps=1", "data.heldout_size=8")
+SMALL = tuple(f"--config.{word}" for word in (*SMALL, "data.train_size=64"))
+
+
+@pytest.mark.slow
+def test_a_budget_of_tokens_with_rates_of_their_own(tmp_path, monkeypatch, capsys):
+    """The baseline's three steps are the budget; dapo, which samples again, takes fewer."""
+    monkeypatch.chdir(ROOT)
+    words = ["--task=sort", "--methods=dr_grpo,dapo", "--seeds=2", *SMALL]
+    words.append(f"--workdir={tmp_path}")
+    COMMAND.main([*words, "--budget=tokens", "--tune=1e-4,3e-4", "--tune_seeds=2"])
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    spent = [float(row["tokens_per_seed [tokens]"]) for row in rows]
+    assert spent[0] == pytest.approx(spent[1])
+    steps = {row["method"]: int(row["last_step [steps]"]) for row in rows}
+    assert steps["dr_grpo"] == 3 and steps["dapo"] < 3
+    assert {float(row["learning_rate [1]"]) for row in rows} <= {1e-4, 3e-4}
+    notes = (tmp_path / "table.md").read_text()
+    assert "is the best of 0.0001, 0.0003 on 2 seeds that are not reported" in notes
+    assert "Budget of each seed of every method" in notes
+    tuned = json.loads(next((tmp_path / "tuning").glob("dapo-*/config.json")).read_text())
+    assert set(tuned["seeds"]).isdisjoint({0, 1}) and len(tuned["points"]) == 2
+    capsys.readouterr()
+    COMMAND.main([*words, "--budget=tokens", "--tune=1e-4,3e-4", "--tune_seeds=2"])
+    assert "step" not in capsys.readouterr().out  # all of it was read
+
+
 @pytest.mark.slow
 def test_a_killed_campaign_goes_on_where_it_was(tmp_path, monkeypatch):
     """The curves of an interrupted run are those of one that was never interrupted."""
@@ -143,8 +181,7 @@ def test_a_killed_campaign_goes_on_where_it_was(tmp_path, monkeypatch):
 
     monkeypatch.chdir(ROOT)
     words = ["--task=sort", "--methods=dr_grpo", "--seeds=2"]
-    small = ("rl.steps=2", "warmup.steps=2", "evaluation.every_steps=1", "data.heldout_size=8")
-    words += [f"--config.{word}" for word in (*small, "data.train_size=64")]
+    words += [*SMALL, "--config.rl.steps=2"]
     COMMAND.main([*words, f"--workdir={tmp_path / 'whole'}"])
     real, calls = campaign.SideBySide.advance, []
 

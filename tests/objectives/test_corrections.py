@@ -112,6 +112,8 @@ def test_metrics_count_what_lies_beyond_the_bounds():
         ("k2", 0.0, 0.5, [1, 0, 0, 1, 1, 1]),  # x^2 / 2 = 0, .96, .96, .24, .24, .24
         ("k3", 0.0, 0.5, [1, 0, 0, 1, 1, 1]),  # 0, 1.61, .636, .307, .307, .193
         ("k3", 0.0, 0.7, [1, 0, 1, 1, 1, 1]),
+        ("k3_reverse", 0.0, 0.7, [1, 1, 0, 1, 1, 1]),  # 0, .636, 1.61, .193, .193, .307
+        ("k3_reverse", 0.0, 0.25, [1, 0, 0, 1, 1, 0]),
     ],
 )
 def test_hand_values_of_rejected_tokens(statistic, low, high, expected):

@@ -28,16 +28,26 @@ def test_none_hands_scores_through():
 
 
 def test_the_overlong_penalty_grows_over_the_buffer():
-    got = shaped("soft_overlong", overlong_length=8, overlong_buffer=4)
-    penalty = [0, -0.25, -0.5, -0.75, -1, -1, -1, 0]
+    got = shaped("soft_overlong", overlong_length=8, overlong_buffer=4, overlong_penalty=1.0)
+    penalty = np.array([0, -0.25, -0.5, -0.75, -1, -1, -1, 0])
     np.testing.assert_allclose(got, ARRAYS["scores"] + penalty)
+    # Of scores 0 and 1 the paper's penalty, 1 of rewards -1 and 1, is a half.
+    half = shaped("soft_overlong", overlong_length=8, overlong_buffer=4)
+    np.testing.assert_allclose(half, ARRAYS["scores"] + penalty / 2)
 
 
-def test_a_limit_may_be_traced():
-    got = jax.jit(REWARD_SHAPINGS["soft_overlong"])(
-        ARRAYS["scores"], ARRAYS["mask"], overlong_length=8, overlong_buffer=4
-    )
-    np.testing.assert_allclose(got, shaped("soft_overlong", overlong_length=8, overlong_buffer=4))
+def test_rewards_of_one_and_minus_one_give_the_papers_advantages():
+    """reward = 2 score - 1 with the paper's penalty, up to the scale that a z-score takes out."""
+    rewards = {"scores": 2 * ARRAYS["scores"] - 1}
+    fields = dict(overlong_length=8, overlong_buffer=4)
+    paper = shaped("soft_overlong", rewards, **fields, overlong_penalty=1.0)
+    np.testing.assert_allclose(paper, 2 * shaped("soft_overlong", **fields) - 1, rtol=1e-6)
+
+
+def test_the_overlong_limit_is_that_of_the_samples():
+    """10 slots: limit 10, and a fifth of it before."""
+    penalty = [0, 0, 0, 0, 0, -0.25, -0.5, 0]
+    np.testing.assert_allclose(shaped("soft_overlong"), ARRAYS["scores"] + penalty)
 
 
 def test_a_right_answer_that_was_cut_off_earns_nothing():
@@ -84,7 +94,9 @@ def test_limits_do_not_grow_with_the_share_of_right_samples():
     "name, field, value",
     [
         ("soft_overlong", "overlong_buffer", 0),
-        ("soft_overlong", "overlong_length", 5),
+        ("soft_overlong", "overlong_length", 0),
+        ("soft_overlong", "overlong_buffer", 11),
+        ("soft_overlong", "overlong_penalty", -0.5),
         ("difficulty_truncation", "difficulty_thresholds", (0.5, 0.4)),
         ("difficulty_truncation", "difficulty_thresholds", (1.0,)),
         ("difficulty_truncation", "difficulty_lengths", (4000,)),

@@ -147,11 +147,21 @@ def test_a_gold_answer_that_the_reward_cannot_read_is_named(refused, lines_file,
             {"prompt": "1234567", "chosen": "2", "rejected": "1"},
             "data.jsonl, line 1 has 7 tokens, at most 6",
         ),
+        ({"prompt": "", "chosen": "2", "rejected": "1"}, "line 1: the prompt is empty"),
     ],
 )
 def test_pairs_of_a_later_stage_are_checked_at_the_start(refused, lines_file, record, message):
     text = refused("dpo_file", f"--config.dpo_file.data.path={lines_file(record)}")
     assert message in text
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_demonstration_without_a_prompt_is_refused_with_its_row(refused, lines_file, packed):
+    """In a packed row its first token would be learned from the example before it."""
+    path = lines_file({"prompt": "1+1=", "completion": "2"}, {"prompt": "", "completion": "3"})
+    words = [f"warmup.data.path={path}", f"warmup.data.packed={packed}"]
+    text = refused("grpo", *(f"--config.{word}" for word in words))
+    assert f"{path}, record 1: the prompt is empty" in text and "config.warmup.data.path" in text
 
 
 def test_the_workdir_of_another_config(refused, tiny_run, tmp_path, one_device_runs):

@@ -9,6 +9,7 @@ from rljax.models.network import Network
 from rljax.rewards.pool import Scores
 from rljax.training import evaluation
 from rljax.training.evaluation import Evaluator, answer_of, majority_is_correct
+from rljax.training.loop import make_evaluators
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,51 @@ def test_greedy_only(pieces):
     words = ["evaluation.samples_per_prompt=0", "evaluation.prompts_per_batch=8"]
     made = pieces("reinforce", *(f"--config.{word}" for word in words))
     assert set(Evaluator(made.context)(made.params)) == {"accuracy_greedy", "completion_tokens"}
+
+
+def texts_of(made, monkeypatch):
+    """The texts of all held-out completions, by the stage that is judged."""
+    seen = []
+
+    def verdicts(context, samples):
+        seen.extend(samples.texts)
+        right = np.zeros(len(samples.texts), np.float32)
+        return Scores(right, {"reward": right}, right > 0, "")
+
+    monkeypatch.setattr(evaluation, "score_texts", verdicts)
+    texts = {}
+    for stage, evaluate in make_evaluators(made.context).items():
+        seen.clear()
+        evaluate(made.params)
+        texts[stage] = set(seen)
+    return texts
+
+
+X, Y = 120, 121  # the bytes of x and y
+SURE_OF_X = (
+    f"sampling.logit_bias=(({X}, 60.0), ({Y}, 30.0))",
+    "sampling.stop_strings=('xx', 'yyy')",
+)
+
+
+def test_held_out_problems_are_decoded_as_the_stage_samples(pieces, monkeypatch):
+    """Its biases make x of every token; its string ends a completion, greedy or sampled."""
+    own = [f"--config.reinforce.{word}" for word in SURE_OF_X]
+    assert texts_of(pieces("reinforce", *own), monkeypatch) == {"reinforce": {"xx"}}
+    more = [*own, f"--config.reinforce.sampling.forbidden_tokens=({X},)"]
+    assert texts_of(pieces("reinforce", *more), monkeypatch) == {"reinforce": {"yyy"}}
+
+
+def test_the_evaluation_may_have_fields_of_its_own(pieces, monkeypatch):
+    words = [f"--config.reinforce.{word}" for word in SURE_OF_X]
+    words += ["--config.evaluation.stop_strings=()", f"--config.evaluation.forbidden_tokens=({X},)"]
+    assert texts_of(pieces("reinforce", *words), monkeypatch) == {"reinforce": {"yyyyyy"}}
+
+
+def test_a_stage_that_samples_nothing_is_judged_as_the_next_one(pieces, monkeypatch):
+    words = [f"--config.grpo.{word}" for word in SURE_OF_X]
+    texts = texts_of(pieces("grpo", *words), monkeypatch)
+    assert texts == {"warmup": {"xx"}, "grpo": {"xx"}}
 
 
 def test_a_network_that_sees_both_ways_is_evaluated_by_masked_diffusion(pieces):

@@ -8,6 +8,11 @@ Statistics of the log-ratio x = log trainer - log sampler, and what their bounds
 | `k1` | -x | of sampler / trainer = exp(-x), compared in log space (verl) |
 | `k2` | x^2 / 2 | of the statistic itself |
 | `k3` | exp(x) - 1 - x | of the statistic itself; its mean estimates KL(sampler || trainer) |
+| `k3_reverse` | exp(-x) - 1 + x | of the statistic itself: k3 with the two exchanged |
+
+verl's k3 is `k3`, AReaL's kl_k3 is `k3_reverse`. They agree to second order in x. `k3` grows
+fastest with tokens that the trainer likes better than the sampler, `k3_reverse` with those that it
+likes less; samples come from the sampler, so that its mean over them is no KL divergence.
 
 Each part returns weights that are 1 on what is kept and 0 elsewhere. The aggregation's weights come
 from the mask before the rejection.
@@ -22,7 +27,7 @@ from rljax.objectives.metrics import masked
 from rljax.objectives.parts import check_field
 from rljax.objectives.ratios import LOG_RATIO_CLAMP
 
-STATISTICS = ("ratio", "k1", "k2", "k3")
+STATISTICS = ("ratio", "k1", "k2", "k3", "k3_reverse")
 REDUCTIONS = ("sum", "mean", "max")
 
 
@@ -46,8 +51,8 @@ def tokens(
         old_logprobs: [N, T] f32.
         behavior_logprobs: [N, T] f32; what is not finite counts as a ratio of 1.
         mask: [N, T] bool; the aggregation's weights come from this mask, not from what is kept.
-        reject_token_statistic: "ratio", "k1", "k2" or "k3"; the head of this file explains them.
-        reject_token_low: lowest value that is kept, or None; 0 is right for k2 and k3.
+        reject_token_statistic: one of `STATISTICS`; the head of this file explains them.
+        reject_token_low: lowest value that is kept, or None; 0 is right for k2 and both k3.
         reject_token_high: highest value that is kept, or None.
 
     Returns:
@@ -83,9 +88,9 @@ def sequences(
         old_logprobs: [N, T] f32.
         behavior_logprobs: [N, T] f32; what is not finite counts as a ratio of 1.
         mask: [N, T] bool; the aggregation's weights come from this mask, not from what is kept.
-        reject_sequence_statistic: "ratio", "k1", "k2" or "k3" of each token.
+        reject_sequence_statistic: one of `STATISTICS`, of each token.
         reject_sequence_reduction: "sum", "mean" or "max" over the row's tokens.
-        reject_sequence_low: lowest value that is kept, or None; 0 is right for k2 and k3.
+        reject_sequence_low: lowest value that is kept, or None; 0 is right for k2 and both k3.
         reject_sequence_high: highest value that is kept, or None.
 
     Returns:
@@ -179,7 +184,8 @@ def _statistic(log_ratio: Array, name: str) -> Array:
         return -log_ratio
     if name == "k2":
         return 0.5 * log_ratio**2
-    exponent = jnp.clip(log_ratio, -LOG_RATIO_CLAMP, LOG_RATIO_CLAMP)
+    exponent = -log_ratio if name == "k3_reverse" else log_ratio
+    exponent = jnp.clip(exponent, -LOG_RATIO_CLAMP, LOG_RATIO_CLAMP)
     # expm1 keeps the digits of a small x, where exp(x) - 1 would cancel.
     return jnp.expm1(exponent) - exponent
 

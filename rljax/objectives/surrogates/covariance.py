@@ -7,6 +7,10 @@ from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
 from rljax.objectives.surrogates.inputs import cleaned
 
+# Two passes of one policy differ by rounding, and the sign of that is no direction: below this the
+# distance has no gradient.
+ROUNDING = 1e-5
+
 
 def kl_cov(
     log_ratio: Array,
@@ -21,6 +25,8 @@ def kl_cov(
 
         loss = -A * r + covariance_kl_weight * |log_ratio| on tokens of high covariance
         loss = -A * r elsewhere: nothing is clipped, as in the authors' code
+
+    So the first update of a step, where the ratio is 1, is a plain policy gradient.
 
     Args:
         log_ratio: [N, T] f32, differentiated.
@@ -40,7 +46,8 @@ def kl_cov(
     check_field("covariance_kl_weight", covariance_kl_weight, lambda x: x >= 0, ">= 0")
     log_ratio, _, advantages = cleaned(log_ratio, logprobs, advantages, mask)
     high = high_covariance & mask
-    ratio, distance = jnp.exp(log_ratio), jnp.abs(log_ratio)
+    ratio = jnp.exp(log_ratio)
+    distance = jnp.where(jnp.abs(log_ratio) < ROUNDING, 0.0, jnp.abs(log_ratio))
     loss = -advantages * ratio + covariance_kl_weight * jnp.where(high, distance, 0.0)
     metrics = {
         "log_ratio_abs": masked(distance, mask),

@@ -80,6 +80,7 @@ ROWS = (
         "arXiv:2310.10505",
         "the prompt's greedy completion as baseline",
         advantage="remax",
+        aggregation="sequence_mean_token_sum",
         **ON_POLICY,
     ),
     _row(

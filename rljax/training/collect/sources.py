@@ -101,7 +101,8 @@ def _annotators(
     """What adds the arrays that the objective reads and no score or policy gives."""
     objective, found = stage.objective, []
     if "greedy_scores" in objective.inputs:
-        one = stage_engine(context, stage, samples=1, token_filter=TokenFilter(temperature=0.0))
+        greedy = stage.token_filter.at_temperature(0.0)
+        one = stage_engine(context, stage, samples=1, token_filter=greedy)
         rollouts = _rollouts(context, one, first_step)
         found.append(GreedyScores(rollouts, reward, stage.batch.rows_per_prompt))
     if objective.choices["rollouts"] == "tree":

@@ -1,24 +1,26 @@
 """What is static in a compiled run: network, stage, samplers, task."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from rljax.config.decoding import decoding_of
 from rljax.config.graph import resolve_networks
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
+from rljax.data.tokenizers import load_tokenizer
 from rljax.models.network import Network
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, make_sampler
-from rljax.sampling.vocabulary import text_only
 from rljax.tasks.symbols.alphabet import EOS_ID, PAD_ID, VOCAB_SIZE
 from rljax.training.device_loop.data import TaskData, load_task, make_judge
-from rljax.training.run.engines import check_sampler, with_text_only
+from rljax.training.run.engines import check_sampler, stop_automaton, with_text_only
 from rljax.training.run.layout import choose_layouts
 
 
@@ -58,21 +60,10 @@ class DeviceProgram:
         network = Network.create(model)
         train, heldout = load_task(config)
 
-        def sampler(samples: int, new_tokens: int, token_filter: TokenFilter) -> Sampler:
-            return make_sampler(
-                network,
-                SamplingConfig(
-                    samples_per_prompt=samples,
-                    max_new_tokens=new_tokens,
-                    stop_tokens=(EOS_ID,),
-                    pad_token=PAD_ID,
-                    token_filter=token_filter,
-                    shrink=(),
-                    lockstep=True,
-                ),
-            )
-
-        one = text_only(TokenFilter(temperature=0.0), samplable)
+        evaluation = config.evaluation
+        judged = decoding_of(evaluation, (stage,), 0)
+        greedy = stage.token_filter.at_temperature(0.0)
+        sizes = stage.batch.samples_per_prompt, stage.max_new_tokens
         return cls(
             config=config,
             stage=stage,
@@ -80,12 +71,37 @@ class DeviceProgram:
             train=train,
             heldout=heldout,
             judge=make_judge(config),
-            sample=sampler(
-                stage.batch.samples_per_prompt, stage.max_new_tokens, stage.token_filter
+            sample=_sampler(network, *sizes, stage.token_filter, stage.stop_strings),
+            greedy=_sampler(network, 1, stage.max_new_tokens, greedy, stage.stop_strings),
+            evaluate=_sampler(
+                network,
+                1,
+                evaluation.max_new_tokens,
+                judged.token_filter.at_temperature(0.0),
+                judged.stop_strings,
             ),
-            greedy=sampler(1, stage.max_new_tokens, one),
-            evaluate=sampler(1, config.evaluation.max_new_tokens, one),
         )
+
+
+def _sampler(
+    network: Network,
+    samples: int,
+    new_tokens: int,
+    token_filter: TokenFilter,
+    stop_strings: tuple[str, ...],
+) -> Sampler:
+    """A sampler of the symbols' vocabulary."""
+    config = SamplingConfig(
+        samples_per_prompt=samples,
+        max_new_tokens=new_tokens,
+        stop_tokens=(EOS_ID,),
+        pad_token=PAD_ID,
+        token_filter=token_filter,
+        shrink=(),
+        lockstep=True,
+    )
+    stops = stop_automaton(stop_strings, load_tokenizer("symbols"), network.config.vocab_size)
+    return functools.partial(make_sampler(network, config), stop_strings=stops)
 
 
 def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[Stage]:

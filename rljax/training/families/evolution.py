@@ -23,9 +23,7 @@ from rljax.objectives.evolution import UNPERTURBED
 from rljax.objectives.parts import apply
 from rljax.parallel.rules import replicated, rows_divisor
 from rljax.rewards.pool import Scores
-from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.perturbation import Perturbation
 from rljax.training.collect.population import Population
@@ -36,6 +34,7 @@ from rljax.training.collect.sampled import SampledExperience, WholeRollouts
 from rljax.training.collect.sources import shuffled_problems, stage_engine
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
+from rljax.training.run.engines import stop_automaton
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics, jit_update, optimizer_step
 
@@ -75,7 +74,9 @@ class Evolution(Family):
             members_per_prompt=stage.batch.samples_per_prompt,
             prompts_per_member=stage.objective.values["prompts_per_member"],
             rows_at_a_time=context.config.sampler.slots,
-            stop_strings=_stop_automaton(context, stage.stop_strings),
+            stop_strings=stop_automaton(
+                stage.stop_strings, context.tokenizer, context.network.config.vocab_size
+            ),
         )
         self.source = SampledExperience(
             shuffled_problems(context),
@@ -216,10 +217,3 @@ def make_perturbation(context: Context, stage: Stage) -> Perturbation:
         unperturbed=UNPERTURBED.get(stage.objective.choices["fitness"], 0),
         group_size=stage.batch.samples_per_prompt,
     )
-
-
-def _stop_automaton(context: Context, strings: tuple[str, ...]) -> TokenAutomaton | None:
-    if not strings:
-        return None
-    vocab_size = context.network.config.vocab_size
-    return stop_string_automaton(strings, context.tokenizer.token_bytes(), vocab_size=vocab_size)

@@ -95,15 +95,18 @@ class PolicyLoss:
     def _weights(self, arrays: dict[str, Array]) -> Array:
         """Weights of the aggregation [N, T]; demonstrations that replace samples have their own.
 
-        Samples keep the divisor that they have where none is replaced: with fewer of them left the
-        rest must not weigh more (arXiv:2509.04419 divides by constants).
+        HPT's loss (arXiv:2509.04419) is a mean over prompts: of the policy gradient of a prompt
+        that is solved, of the mean negative log-likelihood of the demonstration's tokens of one
+        that is not. So a demonstration weighs the same whatever becomes of the other prompts, and
+        samples keep the divisor that they have where none is replaced.
         """
         mask, weigh = arrays["mask"], self.objective.part("aggregation")
         if self.objective.choices["demonstrations"] != "switch":
             return weigh(mask)
         own = jnp.where(sampled_mask(arrays), weigh(arrays["sampled"]), 0.0)
         shown = mask & arrays["demonstration"][:, None]
-        supervised = shown / jnp.maximum(shown.sum(), 1)
+        prompts = self.stage.batch.sequences_per_update / self.stage.batch.rows_per_prompt
+        supervised = shown / jnp.maximum(shown.sum(axis=1, keepdims=True), 1) / prompts
         return own + self.objective.values["supervised_weight"] * supervised
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:

@@ -18,7 +18,7 @@ from rljax.config.stage import Stage
 from rljax.config.validate import plain, resolved_dict
 from rljax.data.rows import prompt_of
 from rljax.data.text_format import Prompt, TextFormat
-from rljax.data.tokenizers import Tokenizer, check_round_trip
+from rljax.data.tokenizers import Tokenizer
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.lora import (
     check_rank,
@@ -33,12 +33,15 @@ from rljax.models.network import Network, Params
 from rljax.parallel.mesh import make_mesh, remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
 from rljax.rewards.pool import Scorer
-from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.distribution import TokenFilter, token_bias
 from rljax.sampling.engine import Engine
-from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.sampling.vocabulary import samplable_ids, text_only
-from rljax.training.run.engines import check_sampler, sampling_config, with_text_only
+from rljax.training.run.engines import (
+    check_sampler,
+    sampling_config,
+    stop_automaton,
+    with_text_only,
+)
 from rljax.training.run.layout import choose_layouts
 from rljax.training.run.models import Model, check_models, stage_networks
 from rljax.training.run.problems import GENERATED, Record, checked_problems, prompt_column
@@ -150,16 +153,10 @@ class Context:
             self.sampler_mesh,
             weights=settings.weights,
             gather_weights=settings.gather_weights,
-            stop_strings=self._stop_automaton(stop_strings),
+            stop_strings=stop_automaton(
+                stop_strings, self.tokenizer, self.network.config.vocab_size
+            ),
         )
-
-    def _stop_automaton(self, strings: tuple[str, ...]) -> TokenAutomaton | None:
-        if not strings:
-            return None
-        for text in strings:
-            check_round_trip(text, self.tokenizer, "config.<stage>.sampling.stop_strings")
-        vocab_size = self.network.config.vocab_size
-        return stop_string_automaton(strings, self.tokenizer.token_bytes(), vocab_size=vocab_size)
 
     @property
     def sampler_mesh(self) -> Mesh:

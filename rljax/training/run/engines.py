@@ -1,4 +1,6 @@
-"""Which sampler a network has: token by token, or masked diffusion where it sees both ways."""
+"""Which sampler a network has: token by token, or masked diffusion where it sees both ways; and
+what ends its completions at strings.
+"""
 
 import dataclasses
 from typing import Any
@@ -9,10 +11,13 @@ from ml_collections import ConfigDict
 from rljax.config.fields import Field
 from rljax.config.schema import DIFFUSION, SAMPLER
 from rljax.config.stage import Stage
+from rljax.data.tokenizers import Tokenizer, check_round_trip
 from rljax.models.config import ModelConfig
+from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.diffusion_config import DiffusionConfig
 from rljax.sampling.distribution import TokenFilter, token_bias
+from rljax.sampling.stop_strings import stop_string_automaton
 from rljax.sampling.vocabulary import text_only
 
 # Fields of config.sampler that a network of either kind reads; `diffusion` is checked by itself.
@@ -89,6 +94,26 @@ def with_text_only(stage: Stage, model: ModelConfig, samplable: np.ndarray) -> S
     token_filter = text_only(stage.token_filter, samplable)
     token_bias(token_filter, model.vocab_size)
     return dataclasses.replace(stage, token_filter=token_filter)
+
+
+def stop_automaton(
+    strings: tuple[str, ...], tokenizer: Tokenizer, vocab_size: int
+) -> TokenAutomaton | None:
+    """What ends a completion at one of the strings; None without any.
+
+    Args:
+        strings: `stop_strings` of a stage's `sampling`.
+        tokenizer: of the run.
+        vocab_size: of the network.
+
+    Raises:
+        ValueError: for a string that the tokenizer cannot spell.
+    """
+    if not strings:
+        return None
+    for text in strings:
+        check_round_trip(text, tokenizer, "config.<stage>.sampling.stop_strings")
+    return stop_string_automaton(strings, tokenizer.token_bytes(), vocab_size=vocab_size)
 
 
 def check_sampler(model: ModelConfig, settings: ConfigDict) -> None:

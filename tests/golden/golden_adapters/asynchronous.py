@@ -17,7 +17,8 @@ from rljax.objectives.surrogates import SURROGATES, clipped_tokens
 
 # ------------------------------------------------------------------------------------------ AReaL
 
-_STATISTICS = {"ratio": "ratio", "kl_k1": "k1", "kl_k2": "k2", "kl_k3": "k3"}
+# Its kl_k1 is compared in log space, with bounds that are no ratios.
+_STATISTICS = {"ratio": "ratio", "kl_k2": "k2", "kl_k3": "k3_reverse"}
 
 
 def _areal_parts(rule: dict | None):
@@ -29,6 +30,8 @@ def _areal_parts(rule: dict | None):
     clamped = rule["action"] == "clamp"
     if clamped and rule["metric"] != "ratio":
         raise NotBuilt("weights clamped to bounds of a divergence")
+    if rule["metric"] not in _STATISTICS:
+        raise NotBuilt(f"rejection by {rule['metric']}")
     correction = functools.partial(
         CORRECTIONS["truncated"],
         correction_level=level,

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from rljax.config.decoding import decoding_of
 from rljax.config.load import complete
+from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.tasks.symbols.alphabet import EOS_ID, VOCAB_SIZE, ZERO_ID
@@ -20,7 +22,7 @@ DIGITS = range(ZERO_ID, ZERO_ID + 5)
 OTHERS = tuple(token for token in range(VOCAB_SIZE) if token not in (EOS_ID, *DIGITS))
 
 # Methods that need something of their own: running statistics, several updates, a critic, filters,
-# a greedy completion, noise, a reference.
+# a greedy completion, noise, a reference. Samples and held-out completions of grpo end at a string.
 METHODS = {
     "grpo": {"sequences_per_update": 16},
     "dapo": {"sequences_per_update": 8},
@@ -72,7 +74,11 @@ def config_of(method, seed):
                 "steps": STEPS,
                 "batch": {"prompts_per_step": 8, "samples_per_prompt": 4, **METHODS[method]},
                 # So few tokens that a random policy is right now and then.
-                "sampling": {"max_new_tokens": 3, "forbidden_tokens": OTHERS},
+                "sampling": {
+                    "max_new_tokens": 3,
+                    "forbidden_tokens": OTHERS,
+                    "stop_strings": ("1", "22") if method == "grpo" else (),
+                },
                 "optimizer": {"learning_rate": 3e-2},
                 "objective": {"overlong_length": 3, "overlong_buffer": 1}
                 if method == "dapo"
@@ -80,6 +86,15 @@ def config_of(method, seed):
             },
         }
     )
+
+
+def test_held_out_problems_are_decoded_as_the_stage_samples():
+    """Both loops judge without the forbidden tokens, and stop at the stage's strings."""
+    config = config_of("grpo", 0)
+    (stage,) = validate(config)
+    decoding = decoding_of(config.evaluation, (stage,), 0)
+    assert decoding.stop_strings == ("1", "22")
+    assert decoding.token_filter.forbidden_tokens == OTHERS
 
 
 def host_rows(config, workdir):
@@ -118,6 +133,6 @@ def test_both_loops_give_the_same_run(method, tmp_path, one_device_runs):
                 message = f"{name} of step {step + 1}"
                 np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-5, err_msg=message)
             signal += row["reward"]
-        found = float(chunk.heldout["accuracy_greedy"][0])
-        assert found == pytest.approx(heldout["accuracy_greedy"])
+        for name in ("accuracy_greedy", "completion_tokens"):
+            assert float(chunk.heldout[name][0]) == pytest.approx(heldout[name])
     assert signal > 0  # they agreed on something
