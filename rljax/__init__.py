@@ -14,6 +14,7 @@
 | `config/` | from a config file to a checked config |
 | `reporting/` | metric files, progress, the report of a run |
 | `training/` | the train loop and what it calls |
+| `commands/` | what the commands of launch/ share: flags, errors, exit statuses |
 | `comparison/` | methods against each other, over seeds |
 | `benchmarks/` | timings of what training runs |
 | `errors.py` | errors that name the nearest spelling, or what another library said |
