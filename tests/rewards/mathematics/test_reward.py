@@ -201,6 +201,16 @@ def test_bombs_score_zero_and_cost_little(bomb, gold):
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize(
+    "gold, answer",
+    [("2^{100}", "\\log_2 3"), ("\\log_2 3", "2^{100}"), ("2.5 billion", "\\log_3 2")],
+)
+def test_numbers_that_are_far_apart_need_no_algebra(gold, answer):
+    start = time.process_time()
+    assert boxed(answer, gold) == 0.0
+    assert time.process_time() - start < 10
+
+
 def test_text_around_the_box_does_not_count_and_costs_little():
     start = time.process_time()
     assert math("", "\\boxed{" * 20_000 + "\\boxed{7}", "7") == 1.0
