@@ -16,6 +16,7 @@
 | `training/` | the train loop and what it calls |
 | `comparison/` | methods against each other, over seeds |
 | `benchmarks/` | timings of what training runs |
+| `commands/` | flags, errors and exit status of the commands in launch/ |
 | `errors.py` | errors that name the nearest spelling |
 """
 
