@@ -17,7 +17,6 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["rljax", "rljax.*"]),
     install_requires=[
-        "absl-py",
         "chex",
         "flax>=0.12",
         "grain>=0.2.12",

@@ -25,8 +25,9 @@ def find_step(path: str | Path, field: str = "config.model.init_from") -> Path:
         return path
     steps = _steps(path)
     if not steps and (path / "checkpoints").is_dir():
-        stages = (run_config_of(path) or {}).get("stages", [])
-        found = [_steps(path / "checkpoints" / stage) for stage in stages]
+        stages = (run_config_of(path) or {}).get("stages")
+        stages = stages if isinstance(stages, list) else []
+        found = [_steps(path / "checkpoints" / str(stage)) for stage in stages]
         steps = next((each for each in reversed(found) if each), [])
     if not steps:
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from rljax.data.conversations import Message, last_is_assistant
 from rljax.data.tokenizers import HFTokenizer, Tokenizer
-from rljax.errors import blamed
+from rljax.errors import blamed, shown
 from rljax.remarks import say_once
 
 TEMPLATE = "config.tokenizer.path"
@@ -280,7 +280,7 @@ def template_options(pairs: Any) -> dict[str, Any]:
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
             raise ValueError(
-                f"template_options must be pairs such as ('enable_thinking', False), got {pair!r} "
-                "(config.tokenizer.template_options)."
+                "template_options must be pairs such as ('enable_thinking', False), got "
+                f"{shown(pair)} (config.tokenizer.template_options)."
             )
     return dict(pairs)

@@ -25,8 +25,7 @@ class Packed(NamedTuple):
         tokens: [R, S] i32, padding at the end of each row.
         positions: [R, S] i32, restarts at 0 with each example; 0 on padding.
         segment_ids: [R, S] i32, 1, 2, ... per example of the row; 0 on padding.
-        loss_mask: [R, S] bool, True on tokens that are learned; never on the first one of an
-            example, before which there is only another example.
+        loss_mask: [R, S] bool, True on tokens that are learned.
     """
 
     tokens: np.ndarray
@@ -68,13 +67,17 @@ def pack_rows(
         start = 0
         for segment, index in enumerate(members, start=1):
             example = examples[index]
+            if example.learned[0]:
+                raise ValueError(
+                    f"Example {index}: the prompt is empty (config.<stage>.data.path)."
+                )
             end = start + len(example.tokens)
             if end > row_tokens:
                 raise _too_long(f"Row {row} with example {index}", end, row_tokens)
             tokens[row, start:end] = example.tokens
             positions[row, start:end] = np.arange(end - start)
             segment_ids[row, start:end] = segment
-            loss_mask[row, start + 1 : end] = example.learned[1:]
+            loss_mask[row, start:end] = example.learned
             start = end
     return Packed(tokens, positions, segment_ids, loss_mask)
 

@@ -10,8 +10,7 @@ def test_rows_by_hand():
     examples = [
         Example([7, 8, 9], [False, False, True]),
         Example([5, 6, 4], [False, True, True]),
-        # Nothing but another example precedes its first token.
-        Example([3], [True]),
+        Example([3], [False]),
     ]
     rows = pack_rows(examples, [[0, 1], [2]], row_tokens=8, pad_id=99)
     np.testing.assert_array_equal(rows.tokens, [[7, 8, 9, 5, 6, 4, 99, 99], [3] + [99] * 7])
@@ -25,7 +24,12 @@ def test_rows_by_hand():
 
 def test_no_completion_is_predicted_from_the_example_before_it():
     with pytest.raises(ValueError, match="Example 1: the prompt is empty"):
-        pack_rows([([7], [8]), ([], [9])], [[0, 1]], row_tokens=8, pad_id=0)
+        pack_rows(
+            [Example([7, 8], [False, True]), Example([9], [True])],
+            [[0, 1]],
+            row_tokens=8,
+            pad_id=0,
+        )
 
 
 def test_first_fit_agrees_with_the_plain_algorithm():
