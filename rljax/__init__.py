@@ -16,7 +16,8 @@
 | `training/` | the train loop and what it calls |
 | `comparison/` | methods against each other, over seeds |
 | `benchmarks/` | timings of what training runs |
-| `errors.py` | errors that name the nearest spelling |
+| `errors.py` | errors that name the nearest spelling, or what another library said |
+| `remarks.py` | what a user is told in passing |
 """
 
 __version__ = "0.1.0"

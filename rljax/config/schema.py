@@ -299,6 +299,16 @@ SAFETY: Section = {
     "max_skipped_in_a_row": Field(5, "non-finite updates in a row that stop the run", minimum=1),
 }
 
+CHECKS: Section = {
+    "tokens": Field(True, "ids of prompt and completion together are those of the whole text"),
+    "ends": Field(True, "the token that ends a completion is learned"),
+    "logprobs": Field(True, "log-probabilities are finite and <= 0; the layer that is not, named"),
+    "sampler_gap": Field(True, "sampler and trainer agree within the rounding of the dtype"),
+    "ratio": Field(True, "before any update the policy is the one that the step started from"),
+    "closed_form": Field(True, "losses and KL where the policy is still what its reference is"),
+    "example": Field(True, "one example is shown, and kept in the report"),
+}
+
 OPTIMIZER: Section = {
     "name": Field("adamw", "adamw, lion, rmsprop, sgd"),
     "learning_rate": Field(1e-3, "peak", minimum=0),
@@ -499,6 +509,7 @@ ROOT: Section = {
     "checkpoint": CHECKPOINT,
     "reporting": REPORTING,
     "safety": SAFETY,
+    "checks": CHECKS,
 }
 
 

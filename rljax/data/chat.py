@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from rljax.data.conversations import Message, last_is_assistant
 from rljax.data.tokenizers import HFTokenizer, Tokenizer
 from rljax.errors import blamed
+from rljax.remarks import say_once
 
 TEMPLATE = "config.tokenizer.path"
 
@@ -129,6 +130,11 @@ class TokenizerTemplate:
             self._text[tools] = self._with_clock(text)
         self.takes_parts = self._takes_parts()
         self.end_text = self._end_text()
+        if self.asks_for_time:
+            say_once(
+                f"the chat template of {tokenizer.folder} asks for the date; it is told "
+                f"{clock:%Y-%m-%d} (config.tokenizer.clock)"
+            )
 
     def render(
         self,

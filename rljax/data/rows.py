@@ -55,7 +55,12 @@ def prompt_of(
 
 
 def example_of(
-    record: Record, text_format: TextFormat, *, where: str, learn: str = "last"
+    record: Record,
+    text_format: TextFormat,
+    *,
+    where: str,
+    learn: str = "last",
+    check_whole: bool = False,
 ) -> Example:
     """What is learned of a row: its completion, or the assistant's messages of a conversation.
 
@@ -64,6 +69,7 @@ def example_of(
         text_format: of the run.
         where: file and row, for errors.
         learn: "last", or "all" messages of the assistant.
+        check_whole: compare the ids with those of the whole text.
 
     Raises:
         ValueError: for a row that has neither, or that cannot be read.
@@ -78,10 +84,14 @@ def example_of(
                 f"{where}: the column {whole!r} must end with the assistant's answer to somebody."
             )
         prompt = text_format.prompt(messages[:-1], **_extras(record, where), where=where)
-        return joined(prompt, text_format.completion(prompt, messages[-1], where))
-    prompt = prompt_of(record, text_format, where=where)
-    answer = _answer(_column(record, "completion", where), prompt, f"{where}: the completion")
-    return joined(prompt, text_format.completion(prompt, answer, where))
+        answer = messages[-1]
+    else:
+        prompt = prompt_of(record, text_format, where=where)
+        answer = _answer(_column(record, "completion", where), prompt, f"{where}: the completion")
+    completion = text_format.completion(prompt, answer, where)
+    if check_whole:
+        text_format.check_whole(prompt, answer, completion, where)
+    return joined(prompt, completion)
 
 
 def joined(prompt: Prompt, completion: list[int]) -> Example:
@@ -90,7 +100,9 @@ def joined(prompt: Prompt, completion: list[int]) -> Example:
     return Example([*prompt.tokens, *completion], learned)
 
 
-def pair_of(record: Record, text_format: TextFormat, *, where: str) -> Pair:
+def pair_of(
+    record: Record, text_format: TextFormat, *, where: str, check_whole: bool = False
+) -> Pair:
     """The pair of a row: as ids, as texts, as messages, or as two conversations.
 
     Args:
@@ -99,6 +111,7 @@ def pair_of(record: Record, text_format: TextFormat, *, where: str) -> Pair:
             are.
         text_format: of the run.
         where: file and row, for errors.
+        check_whole: compare the ids with those of the whole texts.
 
     Raises:
         ValueError: for a row that cannot be read.
@@ -113,8 +126,11 @@ def pair_of(record: Record, text_format: TextFormat, *, where: str) -> Pair:
     answers = [
         _answer(value, prompt, f"{where}: {side}") for side, value in zip(SIDES, sides, strict=True)
     ]
-    ids = (text_format.completion(prompt, answer, where) for answer in answers)
-    return Pair(prompt.tokens, tuple(ids))
+    ids = tuple(text_format.completion(prompt, answer, where) for answer in answers)
+    if check_whole:
+        for answer, completion in zip(answers, ids, strict=True):
+            text_format.check_whole(prompt, answer, completion, where)
+    return Pair(prompt.tokens, ids)
 
 
 def _parted(record: Record, sides: list[Any], where: str) -> tuple[Record, list[Any]]:

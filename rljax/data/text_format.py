@@ -179,10 +179,33 @@ class TextFormat:
         if prompt.messages is not None and not isinstance(self.template, PlainTemplate):
             ids = self.control_tokens.encode(self._answered(prompt, answer, where), inside=True)
             return ids if ids[-1:] == [prompt.end] else [*ids, prompt.end]
-        if not isinstance(answer, str):
-            answer = answer.get("content")
-        text = self.control_tokens.marked(checked_text(answer, f"{where}: the completion"), where)
+        text = checked_text(_content(answer), f"{where}: the completion")
+        text = self.control_tokens.marked(text, where)
         return [*self.control_tokens.encode(text, inside=True), prompt.end]
+
+    def check_whole(
+        self, prompt: Prompt, answer: str | Message, completion: list[int], where: str
+    ) -> None:
+        """Raises ValueError unless prompt and completion together are the whole text.
+
+        Args:
+            prompt: of the row.
+            answer: of the row.
+            completion: what `completion` made of both.
+            where: file and row, for the error.
+        """
+        if prompt.messages is not None and not isinstance(self.template, PlainTemplate):
+            rest = self._answered(prompt, answer, where)
+        else:
+            rest = self.control_tokens.marked(_content(answer), where)
+        whole = self.control_tokens.encode(prompt.rendered + rest, inside=False)
+        decode = self.tokenizer.decode
+        if decode(whole) != decode([*prompt.tokens, *completion]):
+            raise ValueError(
+                f"{where}: prompt and completion are not the whole text once they are tokens: "
+                f"{decode(whole)[-60:]!r} became {decode([*prompt.tokens, *completion])[-60:]!r} "
+                "(config.checks.tokens)."
+            )
 
     def _answered(self, prompt: Prompt, answer: str | Message, where: str) -> str:
         """What the template writes after the prompt, up to the end of the assistant's turn."""
@@ -263,6 +286,10 @@ class TextFormat:
         """The text of a completion, without the token that ended it."""
         ids = [int(token) for token in tokens]
         return self.tokenizer.decode(ids[:-1] if ids and ids[-1] in self.ends else ids)
+
+
+def _content(answer: str | Message) -> Any:
+    return answer.get("content") if isinstance(answer, Mapping) else answer
 
 
 def checked_text(value: Any, where: str) -> str:

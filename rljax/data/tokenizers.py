@@ -10,6 +10,7 @@ import numpy as np
 
 from rljax.data.token_bytes import spell_tokens
 from rljax.errors import blamed
+from rljax.remarks import say_once
 from rljax.tasks.symbols import alphabet
 
 if TYPE_CHECKING:
@@ -220,7 +221,13 @@ class HFTokenizer(Tokenizer):
         """What it puts before a text. What some put behind, an eos, belongs to no prompt."""
         alone, whole = self.encode("a"), list(self.inner.encode("a"))
         for place in range(len(whole) - len(alone) + 1):
-            if alone and whole[place : place + len(alone)] == alone:
+            end = place + len(alone)
+            if alone and whole[place:end] == alone:
+                if whole[end:]:
+                    say_once(
+                        f"the tokenizer in {self.folder} puts {whole[end:]} behind a text; prompts "
+                        f"do without ({FIELD}.path)"
+                    )
                 return tuple(whole[:place])
         raise ValueError(
             f"The tokenizer in {self.folder} changes a text where it adds special tokens: 'a' is "

@@ -20,7 +20,6 @@ lora.py         low-rank adapters: split, join, merge, initialise
 quantize.py     matrices in int8 or nf4
 frozen_base.py  the frozen part of a tree, in full or quantised
 merge.py        the largest changes of a trained model alone
-remarks.py      what a user is told in passing
 peft_format.py  adapters in PEFT's files
 pretrained/     Hugging Face checkpoints in and out
 """

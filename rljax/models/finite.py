@@ -11,7 +11,7 @@ from rljax.models.block import Block
 from rljax.models.network import Network, Params
 
 
-def first_not_finite(network: Network, params: Params, tokens: np.ndarray) -> str:
+def first_not_finite(network: Network, params: Params, tokens: np.ndarray) -> str | None:
     """Runs one row through the model, layer by layer, and says where it breaks.
 
     Args:
@@ -20,12 +20,13 @@ def first_not_finite(network: Network, params: Params, tokens: np.ndarray) -> st
         tokens: [S] integers.
 
     Returns:
-        A clause such as "the output of layer 3 of 18 is the first that is not finite".
+        A clause such as "the output of layer 3 of 18 is the first that is not finite"; None where
+        everything is finite.
     """
     for name, output in _outputs(network, params, tokens):
         if not bool(jnp.isfinite(output).all()):
             return f"{name} is the first that is not finite"
-    return "computed once more, layer by layer, everything is finite"
+    return None
 
 
 def _outputs(network: Network, params: Params, tokens: np.ndarray) -> Iterator[tuple[str, Array]]:

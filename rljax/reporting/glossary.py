@@ -166,6 +166,14 @@ METRICS: dict[str, Metric] = {
     ),
     "gradient_norm": Metric("Gradient norm", "Global norm before clipping.", True),
     "truncated_share": Metric("Truncated", "Share of completions that ran into the token budget."),
+    "end_learned_share": Metric(
+        "Ends learned", "Share of the examples whose end token is learned; less than 1 is a fault."
+    ),
+    "degenerate_share": Metric(
+        "Degenerate",
+        "Share of completions in which over 80 % of all phrases of four tokens are repetitions; "
+        "none has fewer than 24 tokens. A policy that collapses looks like this.",
+    ),
     "trained_token_share": Metric(
         "Tokens trained on", "Share of the sampled tokens that filters and selections leave."
     ),

@@ -165,6 +165,7 @@ class Engine:
         written = rollouts.tokens[prompt, sample][: None if self._diffusion else token]
         read = requests.prompts[prompt][requests.prompt_mask[prompt]]
         found = first_not_finite(self.network, weights, np.concatenate([read, written]))
+        found = found or "computed once more, layer by layer, everything is finite"
         raise ValueError(
             f"Token {token} of sample {sample} of prompt {prompt} in step {step} has a "
             f"log-probability that is no finite number: {found}. Parameters or a dtype are wrong "

@@ -10,6 +10,7 @@
 | `device_loop/` | whole runs as one compiled program |
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
 | `step_log.py` | the rows that the loop writes of its steps, and when it stops |
+| `self_check/` | what a run checks of itself in its first step |
 | `loop.py` | the train loop, for every method: read this first |
 
 A room imports rooms above it in this table only.

@@ -31,6 +31,7 @@ from rljax.training.run.context import Context, build_context
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
 from rljax.training.run.workdir import claim_workdir
+from rljax.training.self_check.first_step import FirstStep
 from rljax.training.step_log import Step, StepLog
 from rljax.training.update.optimizers import Optimizer, build_optimizer
 from rljax.training.update.state import TrainState
@@ -65,8 +66,6 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
             family_class(stage).check(context.of(stage.name), stage)
         evaluators = make_evaluators(context)
         claim_workdir(workdir, resolved)
-        for note in context.notes:
-            console.print(f"note: {note}", soft_wrap=True, markup=False)
         runner = Runner(context, optimizers, evaluators, console, started)
         runner.train(resolved)
     summary = summarise(workdir, stages, config.seed, runner.elapsed())
@@ -159,6 +158,12 @@ class Runner:
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
         recorded = rollout_steps(stage.steps)
+        first = FirstStep(
+            family,
+            at_start=done == 0 and "reference" not in stage.models,
+            workdir=self.workdir,
+            console=self.console,
+        )
         judged = None
         with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
             log = StepLog(family, writer, progress, optimizer.schedule, state)
@@ -171,6 +176,8 @@ class Runner:
                 policy = family.policy(state, step)
                 experience, source_state = family.source.collect(policy, source_state, step)
                 state, batches = family.batches(state, experience, step)
+                if step == done + 1:
+                    first.before(state, experience.samples, batches)
                 metrics = []
                 for batch in batches.batches:
                     if step in recorded:
@@ -178,6 +185,8 @@ class Runner:
                     placed = put_rows(batch, context.mesh)
                     state, update_metrics = update(state, context.frozen, placed)
                     metrics.append(update_metrics)
+                    if step == done + 1 and len(metrics) == 1:
+                        first.after(state, batches, update_metrics)
                 last = step == stage.steps
                 saving = last or step % config.checkpoint.every_steps == 0
                 every = config.evaluation.every_steps

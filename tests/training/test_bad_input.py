@@ -74,7 +74,11 @@ def lines_file(tmp_path):
         ("grpo", "evaluation.prompts_per_batch=4", ["4 rows", "evaluation.prompts_per_batch"]),
         ("grpo", "sampler.shrink=(3,2)", ["ascending divisors", "config.sampler.shrink"]),
         ("grpo", "grpo.sampling.forbidden_tokens=(999999,)", ["999999"]),
-        ("grpo", "data.max_prompt_tokens=3", ["line 1 has 4 tokens, at most 3", "max_prompt_tokens"]),
+        (
+            "grpo",
+            "data.max_prompt_tokens=3",
+            ["line 1 has 4 tokens, at most 3", "max_prompt_tokens"],
+        ),
         ("grpo", "warmup.data.row_tokens=7", ["8 tokens", "config.warmup.data.row_tokens"]),
         ("grpo", "data.path=nowhere.jsonl", ["No file 'nowhere.jsonl'", "config.data.path"]),
         ("grpo", "data.heldout_path=no.jsonl", ["No file 'no.jsonl'", "config.data.heldout_path"]),
@@ -129,7 +133,10 @@ def test_a_held_out_prompt_is_checked_wherever_it_stands(refused, lines_file):
     [
         ({"prompt": "1+1=", "chosen": "2"}, "lacks the column 'rejected'"),
         ({"prompt": "1+1=", "chosen": "2", "rejected": "123456789"}, "has 10 tokens"),
-        ({"prompt": "1234567", "chosen": "2", "rejected": "1"}, "data.jsonl, line 1 has 7 tokens, at most 6"),
+        (
+            {"prompt": "1234567", "chosen": "2", "rejected": "1"},
+            "data.jsonl, line 1 has 7 tokens, at most 6",
+        ),
     ],
 )
 def test_pairs_of_a_later_stage_are_checked_at_the_start(refused, lines_file, record, message):

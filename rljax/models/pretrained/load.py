@@ -28,7 +28,7 @@ from rljax.models.pretrained.tensor_files import (
     copy,
     stored_tensors,
 )
-from rljax.models.remarks import say_once
+from rljax.remarks import say_once
 
 # How many wrong tensors an error names at most.
 LISTED = 20

@@ -19,6 +19,7 @@
 | `demonstrations.py` | worked demonstrations: as completions, and packed into rows |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |
 | `sources.py` | which source of experience a stage has |
+| `repetition.py` | samples that say the same again and again |
 | `grouped.py` | a step's samples by prompt, as rows of the model |
 | `rollout_record.py` | a step's rollouts as the report reads them |
 | `staleness.py` | how old samples may get |

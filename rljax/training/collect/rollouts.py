@@ -14,6 +14,7 @@ from rljax.models.network import Params
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Requests, Rollouts, for_each_prompt
+from rljax.training.collect.repetition import degenerate_share
 from rljax.training.run.context import Context, Record
 
 
@@ -213,9 +214,13 @@ def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]
         one = {name: samples.flat(name)[written, None] for name in ("mask", "stop_reason")}
         samples = samples._replace(rollouts=samples.rollouts._replace(**one))
         scores = None if scores is None else take_scores(scores, written)
+    mask = samples.flat("mask")
     metrics = {
-        "completion_tokens": float(samples.flat("mask").sum(axis=1).mean()),
+        "completion_tokens": float(mask.sum(axis=1).mean()),
         "truncated_share": float(1.0 - samples.flat("finished").mean()),
+        "degenerate_share": degenerate_share(
+            [row[kept] for row, kept in zip(samples.flat("tokens"), mask, strict=True)]
+        ),
     }
     if scores is None:
         return metrics

@@ -82,6 +82,10 @@ class Family:
         """The loss of a part of a prepared batch; see `LossFn`."""
         raise NotImplementedError
 
+    def first_loss(self, batch: Rows) -> float | None:
+        """The loss of a batch where the policy is what its reference is; None: not known."""
+        return None
+
     def prepare(self, params: Params, batch: Batch) -> Batch:
         """What the whole batch of an update adds to its rows; see `PrepareFn`."""
         return batch

@@ -27,11 +27,12 @@ from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, open_pairs
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
-from rljax.training.run.problems import Record
+from rljax.training.run.problems import Record, checks_whole
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs, rollout_rows
+from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import TrainState
 from rljax.training.update.token_statistics import token_arrays
 from rljax.training.update.train_step import Batch, Metrics
@@ -96,7 +97,21 @@ class Preference(Family):
         # A pair with an empty side says nothing about the other: it is not counted.
         usable = rows["mask"].any(axis=-1).reshape(-1, len(SIDES)).all(axis=1)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
-        return state, StepBatches([batch], {}, {}, tokens)
+        metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
+        return state, StepBatches([batch], metrics, {}, tokens)
+
+    def first_loss(self, batch: Rows) -> float | None:
+        """The loss with the reference's own log-probabilities: ln 2 for DPO, say."""
+        if "ref_logprobs" in self.stage.objective.inputs or self.context.network.config.experts:
+            return None
+        if "ref_sequence_logprobs" not in batch:
+            return None
+        mask = batch["mask"]
+        each = batch["ref_sequence_logprobs"] / np.maximum(mask.sum(axis=-1), 1)
+        arrays = {name: array for name, array in batch.items() if name in PREFERENCE_ARRAYS}
+        arrays["logprobs"] = np.where(mask, each[..., None], 0.0).astype(np.float32)
+        loss, _ = self.loss(arrays)
+        return float(np.sum(batch["weights"] * np.asarray(loss)))
 
     def reference_arrays(self, rows: Rows) -> Rows:
         """What the frozen reference says of the sides, on the host; {} without one."""
@@ -124,16 +139,19 @@ def check_pairs(context: Context, stage: Stage, records: Sequence[Record]) -> No
         ValueError: for a pair that cannot be read, or does not fit.
     """
     for index in range(len(records)):
-        encoded_pair(context, stage, records[index], place_of(records, index))
+        whole = checks_whole(context.config, index)
+        encoded_pair(context, stage, records[index], place_of(records, index), check_whole=whole)
 
 
-def encoded_pair(context: Context, stage: Stage, record: Record, where: str) -> Pair:
+def encoded_pair(
+    context: Context, stage: Stage, record: Record, where: str, *, check_whole: bool = False
+) -> Pair:
     """A pair as ids.
 
     Raises:
         ValueError: if it cannot be read, or does not fit.
     """
-    pair = pair_of(record, context.text_format, where=where)
+    pair = pair_of(record, context.text_format, where=where, check_whole=check_whole)
     budget, field = context.config.data.max_prompt_tokens, "config.data.max_prompt_tokens"
     check_length(pair.prompt, budget, f"The prompt of {where}", field)
     slots, field = stage.data["max_completion_tokens"], "data.max_completion_tokens"

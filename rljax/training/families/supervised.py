@@ -19,10 +19,11 @@ from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
-from rljax.training.run.problems import Record, checked_count
+from rljax.training.run.problems import Record, checked_count, checks_whole
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.rows import Rows
+from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics
 
@@ -89,7 +90,8 @@ class Supervised(Family):
             pad_id=self.tokenizer.pad_id,
         )
         rows["weights"] = np.asarray(self.weigh(rows["mask"]), np.float32)
-        return state, StepBatches([rows], {}, {}, int(rows["mask"].sum()))
+        metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
+        return state, StepBatches([rows], metrics, {}, int(rows["mask"].sum()))
 
 
 def read_demonstrations(
@@ -115,8 +117,13 @@ def read_demonstrations(
 def _example(context: Context, stage: Stage, records: Sequence[Record], index: int) -> Example:
     record, where = records[index], place_of(records, index)
     if stage.data["source"] != "problems":
-        learn = stage.data["learn"]
-        return example_of(record, context.text_format, where=where, learn=learn)
+        return example_of(
+            record,
+            context.text_format,
+            where=where,
+            learn=stage.data["learn"],
+            check_whole=checks_whole(context.config, index),
+        )
     if "demonstration" not in record:
         raise ValueError(
             f"{where} has no worked demonstration (there are some for the tasks of "

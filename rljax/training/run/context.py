@@ -61,7 +61,6 @@ class Context:
     train_problems: Sequence[Record]
     heldout_problems: Sequence[Record]
     scorer: Scorer
-    notes: tuple[str, ...] = ()  # said once, before the first step
     frozen: Params = dataclasses.field(default_factory=dict, repr=False)  # shared by all stages
     # By stage, and of a stage by role (run/models.py).
     networks: Mapping[str, Network] = dataclasses.field(default_factory=dict, repr=False)
@@ -216,7 +215,7 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
     mesh = make_mesh(config.mesh.to_dict())
     text_format = make_text_format(config)
     network, stages = build_network(config, stages, mesh, text_format.tokenizer.vocab_size)
-    train, heldout, notes = checked_problems(config, text_format)
+    train, heldout = checked_problems(config, text_format)
     scoring = config.scoring
     scorer = Scorer(
         [dict(reward) for reward in scoring.rewards],
@@ -237,7 +236,6 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         train_problems=train,
         heldout_problems=heldout,
         scorer=scorer,
-        notes=tuple(notes),
         networks=stage_networks(network, stages),
     )
 

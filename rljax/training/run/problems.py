@@ -9,6 +9,7 @@ from rljax.data.encode import check_length
 from rljax.data.rows import prompt_of
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.data.text_format import TextFormat
+from rljax.remarks import say_once
 from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
 
@@ -19,6 +20,9 @@ GENERATED = ("reasoning_gym", "symbols")
 
 # Generated training problems looked at before anything compiles; files are looked at whole.
 CHECKED_PROBLEMS = 1000
+
+# Rows of a file whose ids are compared with those of the whole text.
+CHECKED_ROWS = 64
 
 
 def prompt_column(config: ConfigDict) -> str:
@@ -32,20 +36,26 @@ def checked_count(records: Sequence[Record]) -> int:
     return min(len(records), CHECKED_PROBLEMS) if generated else len(records)
 
 
+def checks_whole(config: ConfigDict, index: int) -> bool:
+    """Whether the ids of a row are compared with those of its whole text: of the first rows."""
+    return config.checks.tokens and index < CHECKED_ROWS
+
+
 def checked_problems(
     config: ConfigDict, text_format: TextFormat
-) -> tuple[Sequence[Record], Sequence[Record], list[str]]:
-    """Training problems, held-out problems, and what there is to say of them.
+) -> tuple[Sequence[Record], Sequence[Record]]:
+    """Training and held-out problems.
 
     Raises:
         ValueError: for a prompt that cannot be read, or one that is too long and not dropped; if
             none is left.
     """
     train, heldout = open_problems(config)
-    train, of_train = _that_fit(train, checked_count(train), "training", text_format, config)
     count = min(len(heldout), config.data.heldout_size)
-    heldout, of_heldout = _that_fit(heldout, count, "held-out", text_format, config)
-    return train, heldout, of_train + of_heldout
+    return (
+        _that_fit(train, checked_count(train), "training", text_format, config),
+        _that_fit(heldout, count, "held-out", text_format, config),
+    )
 
 
 def _that_fit(
@@ -54,7 +64,7 @@ def _that_fit(
     what: str,
     text_format: TextFormat,
     config: ConfigDict,
-) -> tuple[Sequence[Record], list[str]]:
+) -> Sequence[Record]:
     """The source, of whose first problems those are dropped whose prompt is too long."""
     column, budget, field = prompt_column(config), config.data.max_prompt_tokens, BUDGET
     dropping = config.data.overlong == "drop" and not isinstance(problems, ProblemSource)
@@ -69,11 +79,12 @@ def _that_fit(
         if len(tokens) <= budget:
             kept.append(index)
     if len(kept) == count:
-        return problems, []
+        return problems
     said = f"{count - len(kept)} of {count} {what} prompts have more than {budget} tokens"
     if not kept:
         raise ValueError(f"{said}: none is left ({BUDGET}).")
-    return Part(problems, kept), [f"{said} and are left out (config.data.overlong)"]
+    say_once(f"{said} and are left out (config.data.overlong)")
+    return Part(problems, kept)
 
 
 BUDGET = "config.data.max_prompt_tokens"

@@ -15,7 +15,7 @@ from rljax.config.identity import config_hash, differing_fields, environment
 from rljax.reporting.files import write_json_atomic
 
 # What may differ between a run and its continuation: how it is shown, not what is computed.
-FREE_FIELDS = ("reporting", "checkpoint", "scoring.workers", "scoring.timeout_seconds")
+FREE_FIELDS = ("reporting", "checks", "checkpoint", "scoring.workers", "scoring.timeout_seconds")
 
 
 def default_workdir(name: str) -> Path:

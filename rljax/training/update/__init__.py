@@ -5,6 +5,7 @@
 | `state.py` | TrainState and its shardings |
 | `train_step.py` | the one update: accumulate, check, apply |
 | `rows.py` | prompts and completions as rows of tokens |
+| `sequences.py` | the rows of a batch, in any layout, as sequences of tokens |
 | `logprobs.py` | log-probabilities and entropy of completions, the trainer's side |
 | `likelihood.py` | which estimator of them a stage uses: `LIKELIHOODS` |
 | `sequence_scores.py` | what a value or reward head says of whole completions |

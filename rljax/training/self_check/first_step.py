@@ -1,0 +1,122 @@
+"""The checks of a stage's first step in this process, in their order."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from rljax.models.finite import first_not_finite
+from rljax.reporting.files import write_json_atomic
+from rljax.training.collect.rollouts import Samples
+from rljax.training.families import Family, StepBatches
+from rljax.training.self_check.example import first_example, in_colours
+from rljax.training.self_check.policies import (
+    check_first_update,
+    check_gap,
+    check_logprobs,
+    rounding,
+)
+from rljax.training.self_check.tokens import check_ends
+from rljax.training.step_log import mean_metrics
+from rljax.training.update.rows import Rows
+from rljax.training.update.sequences import sequences
+from rljax.training.update.state import TrainState
+from rljax.training.update.train_step import Metrics
+
+
+class FirstStep:
+    """Looks at the first batch before its update, and at what the update said."""
+
+    def __init__(self, family: Family, *, at_start: bool, workdir: Path, console: Console) -> None:
+        """Reads the names of the checks that are on.
+
+        Args:
+            family: of the stage.
+            at_start: whether the stage begins here; False: it continues, away from its reference.
+            workdir: of the run, for the example.
+            console: for the example.
+        """
+        self.family, self.at_start = family, at_start
+        self.workdir, self.console = workdir, console
+        config = family.context.config
+        self.on: Mapping[str, bool] = config.checks.to_dict()
+        self.bound = rounding(family.context.network.config, config.sampler.to_dict())
+        self.closed: float | None = None
+        self.fresh = False
+
+    def before(self, state: TrainState, samples: Samples | None, batches: StepBatches) -> None:
+        """Checks the batch of the first update, and shows an example of it.
+
+        Args:
+            state: that the update starts from.
+            samples: of the step, where there are any.
+            batches: of the step.
+
+        Raises:
+            ValueError: naming the sequence that fails.
+        """
+        family, batch = self.family, batches.batches[0]
+        if not {"tokens", "segment_ids", "mask"} <= batch.keys():
+            return  # a population has no rows
+        text_format = family.context.text_format
+        if self.on["example"]:
+            self._show(first_example(sequences(batch), text_format))
+        if self.on["ends"]:
+            check_ends(sequences(batch), text_format, every=not family.stage.online)
+        if self.on["logprobs"]:
+            check_logprobs(batch, lambda row: self._first_layer(state, batch, row))
+        version = int(state.updates)
+        self.fresh = samples is not None and bool(
+            (samples.versions == version)[np.asarray(samples.rollouts.mask)].all()
+        )
+        if self.on["sampler_gap"] and self.fresh:
+            check_gap(batch, self.bound)
+        if self.on["closed_form"] and self.at_start:
+            self.closed = family.first_loss(batch)
+
+    def after(self, state: TrainState, batches: StepBatches, metrics: Metrics) -> None:
+        """Checks what the first update said of the policy that it started from.
+
+        Args:
+            state: after the update; one that was skipped left it as it was.
+            batches: of the step.
+            metrics: of the update.
+
+        Raises:
+            ValueError: naming the number that is not what it must be.
+        """
+        numbers = mean_metrics([jax.device_get(metrics)])
+        if self.on["logprobs"] and numbers.get("updates_skipped"):
+            if layer := self._first_layer(state, batches.batches[0], 0):
+                raise ValueError(
+                    f"The first loss is no finite number: {layer} (config.checks.logprobs)."
+                )
+        check_first_update(
+            numbers if self.on["ratio"] else _without(numbers, "ratio_"),
+            bound=self.bound,
+            fresh=self.fresh and self.on["sampler_gap"],
+            closed=self.closed,
+            at_start=self.at_start and self.on["closed_form"],
+        )
+
+    def _first_layer(self, state: TrainState, batch: Rows, row: int) -> str | None:
+        """Which layer breaks a sequence of the batch first."""
+        context = self.family.context
+        found = list(sequences(batch))
+        tokens = found[min(row, len(found) - 1)].tokens
+        return first_not_finite(context.network, context.full(state.params), tokens)
+
+    def _show(self, example: dict[str, Any]) -> None:
+        name = self.family.stage.name
+        folder = self.workdir / "examples"
+        folder.mkdir(exist_ok=True)
+        write_json_atomic(folder / f"{name}.json", {"stage": name, **example})
+        if example["tokens"]:
+            self.console.print(in_colours(example), soft_wrap=True)
+
+
+def _without(numbers: Mapping[str, float], prefix: str) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if not name.startswith(prefix)}
