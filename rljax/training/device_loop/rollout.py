@@ -1,5 +1,6 @@
 """Sampling and verifying on the device, as many rounds as a step takes."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -87,6 +88,17 @@ def sample_step(
         kept = kept_groups(stage.objective, step_arrays(sampled.group))
         return kept.reshape(sampled.group.scores.shape).any(axis=1)
 
+    return _sample_rounds(sample, passing, prompts, rounds)
+
+
+def _sample_rounds(
+    sample: Callable[[Array], Sampled],
+    passing: Callable[[Sampled], Array],
+    prompts: int,
+    rounds: int,
+) -> tuple[Sampled, dict[str, Array]]:
+    """Rounds until so many prompts pass, or there are no more; see `sample_step`."""
+
     def goes_on(carry: Rounds) -> Array:
         return (carry.count < prompts) & (carry.number < rounds)
 
@@ -94,10 +106,9 @@ def sample_step(
         latest = sample(carry.number)
         passes = passing(latest)
         taken = _append(carry.taken, latest, passes, carry.count)
-        count = jnp.minimum(carry.count + passes.sum(), prompts)
         return Rounds(
             taken,
-            count,
+            jnp.minimum(carry.count + passes.sum(), prompts),
             carry.number + 1,
             carry.tokens + latest.group.mask.sum(),
             carry.rewards + latest.group.scores.mean(),
@@ -106,10 +117,8 @@ def sample_step(
             passes,
         )
 
-    empty = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(sample, jnp.int32(0))
-    )
-    zero, none = jnp.int32(0), jnp.float32(0)
+    shapes, zero, none = jax.eval_shape(sample, jnp.int32(0)), jnp.int32(0), jnp.float32(0)
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     first = Rounds(empty, zero, zero, zero, none, none, empty, jnp.zeros(prompts, bool))
     carry = jax.lax.while_loop(goes_on, again, first)
     return _append(carry.taken, carry.latest, ~carry.passes, carry.count), {
