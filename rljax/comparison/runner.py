@@ -88,7 +88,7 @@ class Runner:
             config = self._tuned(method, config, params)
         found = self._campaign("methods", method, config, seeds, points, params)
         if self.budget is None:  # the baseline in its own steps
-            amount = float(spent(found[0], self._axis)[:, -1].mean())
+            amount = float(spent(found[0], self._axis)[:, -1].min())  # of the seed with the least
             self.budget = Budget(self._axis, amount)
         return found
 
