@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from rljax.commands.parser import Parser, named, path, whole, words
+from rljax.commands.run import DONE, FAILED, run
 from rljax.config.load import complete, load_config
 from rljax.data.rows import prompt_of
 from rljax.data.sources import open_source, place_of
@@ -63,7 +65,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     if options.config:
         rewards = [member.name for member in parse_rewards(config.scoring.rewards)]
     if options.reward:
-        rewards = options.reward.split(",")
+        rewards = list(options.reward)
     for name in rewards:
         if name not in REWARDS and ":" not in name:
             raise unknown_name("reward", name, REWARDS, "--reward")
@@ -186,28 +188,31 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     print()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0; 1 if a file, a prompt or a gold answer cannot be read."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILES", help="JSONL or Parquet")
-    parser.add_argument("--reward", help="one or more, parted by commas; by default math")
-    parser.add_argument("--column", help="of the gold answers; by default reference")
-    parser.add_argument("--config", help="a config file: its columns, rewards and tokenizer")
-    parser.add_argument("--tokenizer", help="a folder, or byte: shows lengths in tokens")
-    parser.add_argument("--show", type=int, default=20, help="rows of a table, 20 by default")
-    options = parser.parse_args(arguments)
-    options.show = max(options.show, 0)
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__)
+    add = made.add_argument
+    add("files", nargs="+", type=path, metavar="FILES", help="JSONL, or Parquet by their names")
+    add("--reward", type=words, default=(), metavar="A,B", help="that read the golds (math)")
+    add("--column", type=named, metavar="NAME", help="of the gold answers (reference)")
+    add("--config", type=named, metavar="FILE[:ARG]", help="says columns, rewards and tokenizer")
+    add("--tokenizer", type=named, metavar="DIR", help="or byte: shows lengths in tokens")
+    add("--show", type=whole(0), default=20, metavar="N", help="rows of a table (20)")
+    return made
+
+
+def show(options: argparse.Namespace) -> int:
+    """Describes all files; 1 if a prompt or a gold answer cannot be read."""
     if hasattr(sys.stdout, "reconfigure"):  # a console that lacks a sign shows its code
         sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        plan = plan_of(options)
-        fine = [describe(path, plan) for path in options.files]
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0 if all(fine) else 1
+    plan = plan_of(options)
+    fine = [describe(path, plan) for path in options.files]
+    return DONE if all(fine) else FAILED
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), show, arguments)
 
 
 if __name__ == "__main__":

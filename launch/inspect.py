@@ -1,9 +1,7 @@
 """Says what a model folder, or a checkpoint, would be loaded as, and what is wrong with it.
 
     python launch/inspect.py FOLDER
-    python launch/inspect.py WORKDIR/checkpoints/STAGE[/STEP]
-
-    --json   the same for programs
+    python launch/inspect.py WORKDIR/checkpoints/STAGE[/STEP] --json
 
 Family, parameters, output matrix, types, positions, beginnings and ends, chat template, special
 tokens, vocabulary, memory, what is not read. It reads headers and JSON files only, runs no code of
@@ -23,24 +21,33 @@ else:
     import argparse
     import json
 
+    from rljax.commands.parser import Parser, named
+    from rljax.commands.run import DONE, FAILED, run
     from rljax.training.run.inspection import as_text, inspect
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 if there are problems."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", metavar="FOLDER")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse_args(arguments)
+def parser() -> "Parser":
+    """The parser of all flags."""
+    made = Parser(__doc__)
+    made.add_argument("folder", type=named, metavar="FOLDER", help="of a model, or of a checkpoint")
+    made.add_argument("--json", action="store_true", help="for programs")
+    return made
+
+
+def show(options: "argparse.Namespace") -> int:
+    """Prints what a folder holds; 1 if there are problems."""
     found = inspect(options.folder)
     if options.json:
         shown = {"path": found.path, **found.sections, "problems": found.problems}
         print(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
         print(as_text(found))
-    return 1 if found.problems else 0
+    return FAILED if found.problems else DONE
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), show, arguments)
 
 
 if __name__ == "__main__":

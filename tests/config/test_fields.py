@@ -168,7 +168,7 @@ def test_an_override_may_take_back_what_a_file_says():
 
 
 def test_every_token_forbidden_is_an_error():
-    with pytest.raises(ValueError, match="All 8 tokens of the vocabulary are forbidden"):
+    with pytest.raises(ValueError, match="forbidden_tokens names all 8 tokens of the vocabulary"):
         token_bias(TokenFilter(forbidden_tokens=tuple(range(8))), 8)
     assert token_bias(TokenFilter(forbidden_tokens=(0, 0, 1)), 3) is not None
 
