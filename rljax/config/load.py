@@ -1,6 +1,5 @@
 """--config=FILE[:ARG] and --config.a.b=value to a complete, locked ConfigDict."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from rljax.config.schema import Field, Section, check_stages, schema_for
 from rljax.errors import unknown_name
 from rljax.registry import FAMILIES, METHODS, Method
+from rljax.user_modules import errors_located, import_file
 
 SMOKE = "smoke"
 
@@ -114,12 +114,11 @@ def _run_file(path: str, argument: str) -> ConfigDict:
         raise ValueError(
             f"No config file {path!r}; give a Python file with get_config (--config=FILE[:ARG])."
         )
-    spec = importlib.util.spec_from_file_location("rljax_config_file", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = import_file(path, field="--config", again=True)
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} has no function get_config(arg) (--config=FILE[:ARG]).")
-    return module.get_config(argument)
+    with errors_located(path, field="--config", leave=(ValueError,)):  # a config's own refusals
+        return module.get_config(argument)
 
 
 def _fill(schema: Section, values: Mapping[str, Any], where: str) -> dict[str, Any]:

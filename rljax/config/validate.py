@@ -9,6 +9,7 @@ from rljax.config.data import check_data
 from rljax.config.graph import resolve_graph
 from rljax.config.ranges import check_ranges
 from rljax.config.resolve import resolve_stage
+from rljax.config.right_score import with_right_score
 from rljax.config.schema import check_stages, schema_for
 from rljax.config.stage import Stage
 
@@ -23,7 +24,8 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     check_ranges(schema_for(tuple(config.stages)), config, "config")
     check_data(config.data)
     _check_chat(config.tokenizer)
-    return resolve_graph([resolve_stage(name, config[name]) for name in config.stages])
+    stages = [resolve_stage(name, config[name]) for name in config.stages]
+    return resolve_graph([with_right_score(stage, config) for stage in stages])
 
 
 def _check_chat(tokenizer: ConfigDict) -> None:

@@ -171,9 +171,12 @@ def _pairs_of(tokenizer: Tokenizer, samples: Samples, scores: Scores, prompts: i
             strict=True,
         )
     ]
+    failed_or_unjudged = scores.failed | ~scores.judged
     pairs = []
     for b, record in enumerate(samples.records[:prompts]):
-        rows = [n for n in range(b * group, (b + 1) * group) if usable[n] and not scores.failed[n]]
+        rows = [
+            n for n in range(b * group, (b + 1) * group) if usable[n] and not failed_or_unjudged[n]
+        ]
         right = [n for n in rows if scores.correct[n]]
         wrong = [n for n in rows if not scores.correct[n]]
         if right and wrong:

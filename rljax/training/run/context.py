@@ -250,15 +250,16 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         check_prompts(prompt_texts(config, tokenizer, records), tokenizer, config, "problem")
     scoring = config.scoring
     scorer = Scorer(
-        [dict(reward) for reward in scoring.rewards],
+        scoring.rewards,
         workers=scoring.workers,
         timeout_seconds=scoring.timeout_seconds,
         failure_reward=scoring.failure_reward,
+        failed_samples=scoring.failed_samples,
         max_failed_share=scoring.max_failed_share,
     )
     folders = [path for path in (config.model.init_from, config.tokenizer.path) if path]
     stops = [token for folder in folders for token in stop_token_ids(folder)]
-    return Context(
+    context = Context(
         config=config,
         workdir=workdir,
         stages=stages,
@@ -271,6 +272,20 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         stop_tokens=tuple(dict.fromkeys(stops)),
         networks=stage_networks(network, stages),
     )
+    if scoring.try_first:
+        try_rewards(context)
+    return context
+
+
+def try_rewards(context: Context) -> None:
+    """Asks the rewards about the first training problem (`Scorer.try_first`)."""
+    record = {**context.train_problems[0], "id": 0}
+    (prompt,), (reference,) = context.prompt_texts([record]), context.references([record])
+    try:
+        context.scorer.try_first(prompt, reference)
+    except BaseException:
+        context.scorer.close()
+        raise
 
 
 def build_network(
