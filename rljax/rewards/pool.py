@@ -35,6 +35,7 @@ _START_SECONDS = 300.0
 # The worker ends itself first (timer, then CPU limit); this is for one that sleeps inside C code.
 _KILL_GRACE_SECONDS = 3.0
 _MAX_CHUNK = 64
+_LARGEST_REPLY = 2**20  # bytes; more is none of ours
 _FALSE_REPLY = "Twice the reply to a sample was another's: the reward disturbs its worker's socket."
 # The path comes first: in PYTHONPATH a user's json.py would hide the standard library's.
 _WORKER_PROGRAM = """
@@ -341,7 +342,7 @@ class _Worker:
             while len(chunk.outcomes) < len(chunk.samples):
                 if not self._connection.poll(self._silence_seconds):
                     return f"The reward took longer than {self._setup[1]} s and was killed."
-                reply = self._connection.recv()
+                reply = pickle.loads(self._connection.recv_bytes(_LARGEST_REPLY))
                 if not isinstance(reply, Reply) or (reply.number, reply.process) != (
                     len(chunk.outcomes),
                     self._process.pid,

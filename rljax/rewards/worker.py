@@ -134,7 +134,7 @@ def score_sample(composition: Composition, sample: Sample, timer: Timer) -> Outc
 
 def _said(error: BaseException) -> str:
     """An exception in one line, with the line of the user's file that it is from."""
-    kind, text, place = type(error).__name__, reason(error), place_of(error)
+    kind, text, place = type(error).__name__, reason(error)[:2000], place_of(error)
     return (kind if text == kind else f"{kind}: {text}") + (f" ({place})" if place else "")
 
 
