@@ -241,8 +241,13 @@ def test_too_many_failures_stop_the_command(tiny_folder, tmp_path, one_device_ru
     spec.loader.exec_module(train)
     words = [f"--config={HERE / 'tiny_config.py'}:reinforce", f"--workdir={tmp_path}"]
     words += ["--config.evaluation.samples_per_prompt=0", "--config.data.heldout_size=1"]
+    words.append(reward("raises_always"))
+    with pytest.raises(SystemExit, match="error: The rewards fail on the first problem") as caught:
+        train.main(words)
+    assert "RuntimeError: the verifier is broken" in caught.value.code
+    assert not any(tmp_path.iterdir())
     with pytest.raises(SystemExit) as caught:
-        train.main([*words, reward("raises_always")])
+        train.main([*words, "--config.scoring.try_first=False"])
     text = caught.value.code
     assert text.startswith("error: 1 of 1 samples") or "samples could not be scored" in text
     assert "config.scoring.max_failed_share" in text and "the verifier is broken" in text
