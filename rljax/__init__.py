@@ -17,6 +17,7 @@
 | `comparison/` | methods against each other, over seeds |
 | `benchmarks/` | timings of what training runs |
 | `errors.py` | errors that name the nearest spelling |
+| `user_modules.py` | files of the user, imported as modules; errors that name their line |
 """
 
 __version__ = "0.1.0"

@@ -2,10 +2,11 @@
 
 schema.py    every field: default, meaning, allowed values
 load.py      --config=FILE[:ARG], --config.a.b=value, `:smoke`
-validate.py  a whole config, checked and resolved; calls the five below
+validate.py  a whole config, checked and resolved; calls the six below
 ranges.py    what one field alone may be
 data.py      fields that a source of data reads
 resolve.py   a stage with every value filled in; fields that nothing reads
+right_score.py  fields that say what a right sample scores: by default what the rewards say
 batch.py     batch arithmetic
 checks.py    combinations that cannot work
 policy_gradient.py  those of policy-gradient parts

@@ -232,16 +232,14 @@ DATA: Section = {
 SCORING: Section = {
     "rewards": Field(
         ({"name": "reasoning_gym"},),
-        "({'name', 'weight', 'options', 'gate', 'as', 'right_at'}, ...); a sample is right where "
-        "the first one that applies reaches its right_at",
+        "({'name', 'weight', 'options', 'gate', 'as', 'right_at'}, ...); the first one's right_at is 'right'",
     ),
     "workers": Field(2, "scoring processes; 0 scores in the main process", minimum=0),
     "timeout_seconds": Field(5.0, "per sample", minimum=0),
     "failure_reward": Field(0.0, "reward of a sample whose verifier raised or timed out"),
     "failed_samples": Field(
         "failure_reward",
-        "such samples get that reward, or are left_out of their groups, as those that no reward "
-        "applies to (None)",
+        "they get that reward, or are left_out of their groups, as where no reward applies",
         choices=("failure_reward", "left_out"),
     ),
     "max_failed_share": Field(
