@@ -232,7 +232,7 @@ DATA: Section = {
 SCORING: Section = {
     "rewards": Field(
         ({"name": "reasoning_gym"},),
-        "({'name', 'weight', 'options', 'gate', 'as', 'right_at'}, ...); the first says what is right",
+        "({'name', 'weight', 'options', 'gate', 'as', 'right_at'}, ...); the first one judges",
     ),
     "workers": Field(2, "scoring processes; 0 scores in the main process", minimum=0),
     "timeout_seconds": Field(5.0, "per sample", minimum=0),
