@@ -19,6 +19,7 @@
 | `benchmarks/` | timings of what training runs |
 | `errors.py` | errors that name the nearest spelling, or what another library said |
 | `remarks.py` | what a user is told in passing |
+| `user_modules.py` | files of the user, imported as modules; errors that name their line |
 """
 
 __version__ = "0.1.0"

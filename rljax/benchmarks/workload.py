@@ -178,7 +178,7 @@ def surroundings(settings: Settings) -> tuple[Context, Params]:
         text_format=TextFormat(NumberTokenizer(vocab_size)),
         train_problems=problems,
         heldout_problems=problems,
-        scorer=Scorer([dict(reward) for reward in config.scoring.rewards], workers=0),
+        scorer=Scorer(config.scoring.rewards, workers=0),
         frozen=frozen,
     )
     return context, params

@@ -1,6 +1,5 @@
 """--config=FILE[:ARG] and --config.a.b=value to a complete, locked ConfigDict."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rljax.config.schema import check_stages, schema_for
 from rljax.config.unknown import unknown_field
 from rljax.errors import shown
 from rljax.registry import FAMILIES, METHODS, Method
+from rljax.user_modules import errors_located, import_file
 
 
 def load_config(file_and_arg: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -111,12 +111,11 @@ def _run_file(path: str, argument: str) -> ConfigDict:
         raise ValueError(
             f"No config file {path!r}; give a Python file with get_config (--config=FILE[:ARG])."
         )
-    spec = importlib.util.spec_from_file_location("rljax_config_file", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = import_file(path, field="--config", again=True)
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} has no function get_config(arg) (--config=FILE[:ARG]).")
-    return call_get_config(module.get_config, argument, path)
+    with errors_located(path, field="--config", leave=(ValueError,)):  # a config's own refusals
+        return call_get_config(module.get_config, argument, path)
 
 
 def _fill(

@@ -143,13 +143,14 @@ TASK = Field(
 # Entries of a reward (rljax/rewards/compose.py knows them all).
 REWARD = Field(
     {},
-    "{'name', 'weight', 'options', 'gate', 'as'}",
+    "{'name', 'weight', 'options', 'gate', 'as', 'right_at'}",
     items={
         "name": Field("", "of the reward"),
         "weight": Field(1.0, "factor in the total"),
         "options": Field({}, "keyword arguments of the reward"),
         "gate": Field("", "label of another reward, without which this one does not count"),
         "as": Field("", "its label in the metrics"),
+        "right_at": Field(None, "the score of a right sample, or more", value_type=float),
     },
 )
 
@@ -206,7 +207,7 @@ DATA: Section = {
 SCORING: Section = {
     "rewards": Field(
         ({"name": "reasoning_gym"},),
-        "({'name', 'weight', 'options', 'gate', 'as'}, ...); the first one's 1.0 is 'accurate'",
+        "({'name', 'weight', 'options', 'gate', 'as', 'right_at'}, ...); the first one judges",
         items=REWARD,
     ),
     "workers": Field(
@@ -218,9 +219,15 @@ SCORING: Section = {
     ),
     "timeout_seconds": Field(5.0, "per sample", above=0, maximum=86_400),
     "failure_reward": Field(0.0, "reward of a sample whose verifier raised or timed out"),
+    "failed_samples": Field(
+        "failure_reward",
+        "they get that reward, or are left_out of their groups, as where no reward applies",
+        choices=("failure_reward", "left_out"),
+    ),
     "max_failed_share": Field(
         0.5, "share of a step's samples above which the run stops", minimum=0, maximum=1
     ),
+    "try_first": Field(True, "ask the rewards about the first problem before anything compiles"),
 }
 
 EVALUATION: Section = {

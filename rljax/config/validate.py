@@ -9,6 +9,7 @@ from rljax.config.data import check_data
 from rljax.config.fields import check_fields
 from rljax.config.graph import resolve_graph
 from rljax.config.resolve import resolve_stage
+from rljax.config.right_score import with_right_score
 from rljax.config.schema import check_stages, schema_for
 from rljax.config.stage import Stage
 from rljax.config.unknown import check_family
@@ -29,7 +30,8 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     _check_chat(config.tokenizer)
     for name in config.stages:
         check_family(name, config)
-    return resolve_graph([resolve_stage(name, config[name]) for name in config.stages])
+    stages = [resolve_stage(name, config[name]) for name in config.stages]
+    return resolve_graph([with_right_score(stage, config) for stage in stages])
 
 
 def _check_chat(tokenizer: ConfigDict) -> None:

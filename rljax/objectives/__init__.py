@@ -8,6 +8,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `parts.py` | what a part is: its inputs and its fields, read from its signature | |
 | `arrays.py` | the arrays that parts name, by family | `ARRAYS`, `PREFERENCE_ARRAYS` |
 | `metrics.py` | `SumCount`, the (sum, count) pair that every metric is | |
+| `means.py` | means of equal numbers that are exactly that number | |
 | `sequences.py` | per-sequence sums of per-token arrays | |
 | `aggregation.py` | how per-token losses become one number | `AGGREGATIONS` |
 | `reward_shaping.py` | what is done to scores before they are compared | `REWARD_SHAPINGS` |

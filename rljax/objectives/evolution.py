@@ -195,7 +195,7 @@ def _shaped(member_scores: Array, group_ids: Array, epsilon: float) -> Array:
     chex.assert_rank([member_scores, group_ids], [2, 1])
     scores = jax.lax.stop_gradient(member_scores).mean(axis=1)
     group = group_statistics(scores, jnp.ones(scores.shape, bool), group_ids)
-    centred = jnp.where(group.homogeneous, 0.0, scores - group.mean)
+    centred = scores - group.mean
     return centred / jnp.sqrt(scores.var() + epsilon)
 
 

@@ -17,7 +17,8 @@ def switched_rows(
 
     P is the share of right samples of a prompt. Where P <= threshold, only the demonstration is
     trained on; where P > threshold, only the samples are. A threshold below 0 is pure reinforcement
-    learning, 1 is pure supervised learning. A prompt without a demonstration keeps its samples.
+    learning, 1 is pure supervised learning. A prompt without a demonstration keeps its samples, and
+    one without a sample that was judged is not trained on.
 
     Args:
         correct: [N] bool; not read on demonstrations.
@@ -39,5 +40,5 @@ def switched_rows(
         return jax.ops.segment_sum(values.astype(float), segment, rows)[segment]
 
     solved = total(sampled & correct) / jnp.maximum(total(sampled), 1.0)
-    fails = (solved <= switch_threshold) & (total(shown) > 0)
+    fails = (solved <= switch_threshold) & (total(shown) > 0) & (total(sampled) > 0)
     return fails == demonstration

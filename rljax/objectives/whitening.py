@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.means import mean_of, ratio
+
 
 def whiten(
     values: Array,
@@ -24,16 +26,17 @@ def whiten(
         epsilon: added to the variance.
 
     Returns:
-        [...] f32, constant, zero outside the mask. With fewer than two True slots there is no
-        variance: the values come back as they are.
+        [...] f32, constant, zero outside the mask; exactly 0 where all values agree (with
+        `shift_mean`). With fewer than two True slots there is no variance: the values come back as
+        they are.
     """
     chex.assert_equal_shape([values, mask])
     values = jnp.where(mask, jax.lax.stop_gradient(values), 0.0)
     count = mask.sum().astype(values.dtype)
-    mean = values.sum() / jnp.maximum(count, 1.0)
+    mean = mean_of(values, mask)
     squares = jnp.where(mask, (values - mean) ** 2, 0.0).sum()
     variance = squares / jnp.maximum(count - unbiased, 1.0)
-    whitened = (values - mean) * jax.lax.rsqrt(variance + epsilon)
+    whitened = ratio(values - mean, jnp.sqrt(variance + epsilon))
     if not shift_mean:
         whitened = whitened + mean
     return jnp.where(mask, jnp.where(count > 1, whitened, values), 0.0)

@@ -266,6 +266,9 @@ METRICS: dict[str, Metric] = {
     ),
     **{name: metric._replace(updates=True) for name, metric in OF_UPDATES.items()},
     "scoring_failures": Metric("Scoring failures", "Samples whose verifier failed or timed out."),
+    "left_out_samples": Metric(
+        "Samples left out", "Samples without a verdict: out of their groups and of all means."
+    ),
     "updates_skipped": Metric("Skipped updates", "Updates dropped for a non-finite gradient."),
     "learning_rate": Metric(
         "Learning rate", "Mean step size of the policy's updates in the step; none: no update."

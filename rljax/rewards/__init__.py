@@ -2,9 +2,11 @@
 
 | file | what it holds |
 | --- | --- |
-| `functions.py` | the built-in rewards by name; a reward of a file |
-| `compose.py` | several rewards into one number: weights and gates |
-| `pool.py`, `worker.py` | scoring processes with a time limit for every sample |
+| `functions.py` | the built-in rewards by name |
+| `user_rewards.py` | a reward of a file, or of a module of the user's |
+| `compose.py` | several rewards into one number: weights, gates, thresholds |
+| `pool.py`, `worker.py`, `output.py` | scoring processes, a time limit for every sample |
+| `right_watch.py` | a word where the scale of a user's reward was probably forgotten |
 | `golds.py` | gold answers, read or refused when a file is opened |
 | `answers.py`, `references.py` | where an answer stands; what references hold |
 | `arithmetic.py` | values of arithmetic in text, without running it |

@@ -1,28 +1,42 @@
-"""Several rewards into one number: weights and gates."""
+"""Several rewards into one number: weights, gates, and from which value on a sample is right.
+
+A reward that returns None *does not apply* to a sample: it is left out of the sum, as TRL leaves it
+out. A part whose gate does not apply does not apply either. Where no part applies there is no
+verdict, which is not a zero.
+"""
 
 import inspect
 import math
 import numbers
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from rljax.errors import unknown_name
 from rljax.rewards import functions
+from rljax.rewards.user_rewards import absolute, is_user_reward
 
 FIELD = "config.scoring.rewards"
-_KEYS = ("name", "as", "weight", "options", "gate")
+_KEYS = ("name", "as", "weight", "options", "gate", "right_at")
+
+# Objectives add up squares of rewards in float32, which ends at 3.4e38.
+LARGEST = 1e16
+
+Value = float | None  # None: does not apply
 
 
 class RewardSpec(NamedTuple):
     """One member of a composition.
 
     Attributes:
-        name: of `functions.REWARDS`, or "path/to/file.py:function".
+        name: of `functions.REWARDS`, "path/to/file.py:function" or "package.module:function".
         label: its name in metrics; the config key is "as".
         weight: factor in the total.
         options: keyword arguments of the reward.
-        gate: label of another member; this one counts only where that one equals 1.0.
+        gate: label of another member; this one counts only where that one reaches its `right_at`.
+        right_at: the value from which this reward says "right".
+        assumed: `right_at` was not given, and nobody knows the scale of a user's reward.
     """
 
     name: str
@@ -30,15 +44,18 @@ class RewardSpec(NamedTuple):
     weight: float
     options: dict[str, Any]
     gate: str | None
+    right_at: float
+    assumed: bool
 
 
 class Composition:
     """A validated list of rewards; total = sum of weight * value over members with open gates.
 
-    The first member is the primary one: a sample is correct where its value is 1.0.
+    A sample is right where the first member that applies to it reaches its `right_at`.
 
     Args:
-        spec: list of mappings {name, as, weight, options, gate}; only the name is required.
+        spec: list of mappings {name, as, weight, options, gate, right_at}; only the name is
+            required.
 
     Raises:
         ValueError: unknown name, key, option or gate; missing option; repeated label; empty list.
@@ -60,11 +77,12 @@ class Composition:
 
     def values(
         self, prompt: str, completion: str, reference: Any, completion_tokens: int | None
-    ) -> list[float]:
-        """Returns each member's value, before gates and weights.
+    ) -> list[Value]:
+        """Returns each member's value, before gates and weights; None where it does not apply.
 
         Raises:
-            ValueError: if a reward returns no finite number.
+            ValueError: a reward returns no number, or one too large for float32 statistics; or
+                their weighted sum is too large.
         """
         values = []
         for member, (function, wants_count) in zip(self.members, self._calls, strict=True):
@@ -72,29 +90,60 @@ class Composition:
             if wants_count:
                 options = {**options, functions.COMPLETION_TOKENS: completion_tokens}
             value = function(prompt, completion, reference, **options)
-            values.append(_checked(value, member.label))
+            values.append(None if value is None else _checked(value, member.label))
+        total = self.total(values)
+        if total is not None and not abs(total) <= LARGEST:
+            raise ValueError(
+                f"The weighted sum of the rewards is {total!r}; beyond {LARGEST:g} statistics in "
+                f"float32 overflow ({FIELD})."
+            )
         return values
 
-    def total(self, values: Iterable[float]) -> float:
-        """Returns the weighted sum of one sample's values, closed gates left out."""
+    def total(self, values: Sequence[Value]) -> Value:
+        """Returns the weighted sum of one sample's values; None where no member applies."""
         by_label = dict(zip(self.labels, values, strict=True))
-        return sum(
-            member.weight * by_label[member.label]
-            for member in self.members
-            if member.gate is None or by_label[member.gate] == 1.0
-        )
+        gates = {member.label: member for member in self.members}
+        counted, applies = [], False
+        for member in self.members:
+            value, gate = by_label[member.label], gates.get(member.gate)
+            if value is None or (gate is not None and by_label[gate.label] is None):
+                continue
+            applies = True
+            if gate is None or reaches(by_label[gate.label], gate.right_at):
+                counted.append(member.weight * value)
+        return sum(counted) if applies else None
+
+    def is_right(self, values: Sequence[Value]) -> bool:
+        """Whether the first member that applies says so."""
+        for member, value in zip(self.members, values, strict=True):
+            if value is not None:
+                return reaches(value, member.right_at)
+        return False
 
     def portable(self) -> list[dict[str, Any]]:
         """Returns the list for another process: plain values, absolute paths."""
-        out = []
-        for member in self.members:
-            name = member.name
-            if name not in functions.REWARDS:
-                path, function = name.rsplit(":", 1)
-                name = f"{Path(path).resolve()}:{function}"
-            entry = {"name": name, "as": member.label, "weight": member.weight}
-            out.append({**entry, "options": member.options, "gate": member.gate})
-        return out
+        return [
+            {
+                "name": absolute(member.name) if is_user_reward(member.name) else member.name,
+                "as": member.label,
+                "weight": member.weight,
+                "options": member.options,
+                "gate": member.gate,
+                "right_at": member.right_at,
+            }
+            for member in self.members
+        ]
+
+
+def reaches(value: float, right_at: float) -> bool:
+    """Whether a value is at least the threshold, in float32, in which rewards are used."""
+    return bool(np.float32(value) >= np.float32(right_at))
+
+
+def right_score(spec: Iterable[Any]) -> float:
+    """The score of a sample that is just right by the first reward alone: weight * right_at."""
+    first = parse_rewards(spec)[0]
+    return first.weight * first.right_at if first.weight > 0 else first.right_at
 
 
 def parse_rewards(spec: Iterable[Any]) -> list[RewardSpec]:
@@ -119,20 +168,47 @@ def parse_rewards(spec: Iterable[Any]) -> list[RewardSpec]:
 def _parse_member(entry: Any) -> RewardSpec:
     if isinstance(entry, str):
         entry = {"name": entry}
+    if not isinstance(entry, Mapping) and not hasattr(entry, "to_dict"):
+        raise ValueError(
+            f"A reward is a name or a mapping with the keys {', '.join(_KEYS)}, got {entry!r} "
+            f"({FIELD})."
+        )
     entry = entry.to_dict() if hasattr(entry, "to_dict") else dict(entry)
     for key in entry:
         if key not in _KEYS:
             raise unknown_name("reward field", key, _KEYS, FIELD)
-    if not isinstance(entry.get("name"), str):
+    name = entry.get("name")
+    if not isinstance(name, str) or not name:
         raise ValueError(f"A reward needs a name, got {entry!r} ({FIELD}).")
-    name, weight = entry["name"], entry.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, numbers.Real):
-        raise ValueError(f"Reward {name!r} needs a number as weight, got {weight!r} ({FIELD}).")
-    if not math.isfinite(weight):
-        raise ValueError(f"Reward {name!r} needs a finite weight, got {weight!r} ({FIELD}).")
-    label = entry.get("as") or name.rsplit(":", 1)[-1]
-    options: Mapping[str, Any] = entry.get("options") or {}
-    return RewardSpec(name, label, float(weight), dict(options), entry.get("gate") or None)
+    for key, kinds in (("as", str), ("gate", str), ("options", Mapping)):
+        if entry.get(key) is not None and not isinstance(entry[key], kinds):
+            raise ValueError(
+                f"Reward {name!r}: {key!r} must be a {kinds.__name__.lower()}, got {entry[key]!r} "
+                f"({FIELD})."
+            )
+    right_at = entry.get("right_at")
+    assumed = right_at is None and is_user_reward(name)
+    if right_at is None:
+        right_at = functions.RIGHT_AT.get(name, 1.0)
+    return RewardSpec(
+        name=name,
+        label=entry.get("as") or name.rsplit(":", 1)[-1],
+        weight=_number(name, "weight", entry.get("weight", 1.0)),
+        options=dict(entry.get("options") or {}),
+        gate=entry.get("gate") or None,
+        right_at=_number(name, "right_at", right_at),
+        assumed=assumed,
+    )
+
+
+def _number(name: str, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"Reward {name!r} needs a number as {key}, got {value!r} ({FIELD}).")
+    if not abs(value) <= LARGEST:
+        raise ValueError(
+            f"Reward {name!r} needs a finite {key} of at most {LARGEST:g}, got {value!r} ({FIELD})."
+        )
+    return float(value)
 
 
 def _check_options(member: RewardSpec, function: functions.Reward) -> None:
@@ -154,9 +230,20 @@ def _check_options(member: RewardSpec, function: functions.Reward) -> None:
 
 
 def _checked(value: Any, label: str) -> float:
+    """The value as a Python number; a string or a list is none, whatever is in it."""
     if not isinstance(value, numbers.Real) and not hasattr(value, "__float__"):
-        raise ValueError(f"Reward {label!r} returned {value!r}, not a number.")
-    value = float(value)
-    if not math.isfinite(value):
-        raise ValueError(f"Reward {label!r} returned {value!r}, not a finite number.")
-    return value
+        raise ValueError(f"Reward {label!r} returned {_shown(value)}, not a number.")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"Reward {label!r} returned {_shown(value)}, not a finite number.")
+    if not abs(number) <= LARGEST:
+        raise ValueError(
+            f"Reward {label!r} returned {_shown(value)}; beyond {LARGEST:g} statistics in float32 "
+            "overflow."
+        )
+    return number
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -6,11 +6,8 @@ in tokens, never in characters). A reward must be deterministic. A user's own re
 "path/to/file.py:function" and follows the same rules.
 """
 
-import functools
-import importlib.util
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rljax.errors import unknown_name
@@ -29,9 +26,8 @@ from rljax.rewards.references import gold_texts
 from rljax.rewards.stacks.table import STACK_REWARDS
 from rljax.rewards.sudoku import sudoku, sudoku_cells, sudoku_valid_grid
 from rljax.rewards.symbols import symbols
+from rljax.rewards.user_rewards import FIELD, find_user_reward, is_user_reward
 from rljax.tasks import reasoning_gym as gym
-
-FIELD = "config.scoring.rewards"
 
 Reward = Callable[..., float]
 
@@ -155,6 +151,10 @@ WARM_IMPORTS = {
 }
 
 
+# The value from which a sample is right, where it is not 1.0 (config key "right_at").
+RIGHT_AT = {"tagged_correctness": 2.0, "math_string": 2.0}
+
+
 def find_reward(name: str) -> Reward:
     """Returns the reward of that name, or the user's function for "path/to/file.py:function".
 
@@ -163,40 +163,9 @@ def find_reward(name: str) -> Reward:
     """
     if name in REWARDS:
         return REWARDS[name]
-    if ":" not in name:
+    if not is_user_reward(name):
         raise unknown_name("reward", name, [*REWARDS, "path/to/file.py:function"], FIELD)
-    path, function_name = name.rsplit(":", 1)
-    if not Path(path).is_file():
-        raise ValueError(
-            f"No reward file {path!r} (from {str(Path.cwd())!r}); give 'path/to/file.py:function' "
-            f"or one of {sorted(REWARDS)} ({FIELD})."
-        )
-    module = _load_module(str(Path(path).resolve()))
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        raise unknown_name(f"function of {path}", function_name, known, FIELD)
-    positional = [
-        p
-        for p in inspect.signature(function).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(positional) != 3:
-        raise ValueError(
-            f"Reward {name!r} must take (prompt, completion, reference) and options as "
-            f"keyword-only arguments, got {inspect.signature(function)} ({FIELD})."
-        )
-    return function
-
-
-@functools.cache
-def _load_module(path: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"user_reward_{Path(path).stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"Reward file {path!r} is no Python file ({FIELD}).")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return find_user_reward(name)
 
 
 def option_defaults(function: Reward) -> dict[str, Any]:

@@ -3,29 +3,47 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rljax.errors import StoppedError
-from rljax.rewards.compose import Composition
-from rljax.rewards.worker import Outcome, Sample, Timer, score_sample
+from rljax.errors import StoppedError, unknown_name
+from rljax.rewards.compose import LARGEST, Composition
+from rljax.rewards.output import OutputPipe
+from rljax.rewards.worker import Outcome, Reply, Sample, Timer, score_sample
+from rljax.user_modules import trainer_path
 
 FIELD = "config.scoring"
+
+# What becomes of a sample that the verifier failed on.
+FAILED_SAMPLES = ("failure_reward", "left_out")
+
+# Each worker is an interpreter with its verifiers, some 100 MB.
+MOST_WORKERS = 512
 
 # Importing a verifier may take long on a busy machine; it never counts against a sample.
 _START_SECONDS = 300.0
 # The worker ends itself first (timer, then CPU limit); this is for one that sleeps inside C code.
 _KILL_GRACE_SECONDS = 3.0
 _MAX_CHUNK = 64
-_WORKER_PROGRAM = "from rljax.rewards.worker import main; main()"
+_LARGEST_REPLY = 2**20  # bytes; more is none of ours
+_FALSE_REPLY = "Twice the reply to a sample was another's: the reward disturbs its worker's socket."
+# The path comes first: in PYTHONPATH a user's json.py would hide the standard library's.
+_WORKER_PROGRAM = """
+import sys
+sys.path[:] = {path!r}
+from rljax.rewards.worker import main
+main()
+"""
 
 
 class ScoringError(StoppedError):
@@ -36,21 +54,24 @@ class Scores(NamedTuple):
     """Results of N samples, in the order given.
 
     Attributes:
-        total: [N] f32, the composed reward; the failure reward where `failed`.
-        parts: label -> [N] f32, each member's value before gates and weights; 0 where `failed`.
-        failed: [N] bool, the verifier raised, hung, died or returned no finite number.
+        total: [N] f32, the composed reward; the failure reward where `failed`, NaN where
+            `left_out`.
+        parts: label -> [N] f32, each member's value before gates and weights; NaN where it does not
+            apply, 0 where `failed`.
+        correct: [N] bool, the first reward that applies reaches its `right_at`.
+        judged: [N] bool, there is a verdict: `correct` is False because the sample is wrong.
+        failed: [N] bool, the verifier raised, hung, died or returned no number in range.
+        left_out: [N] bool, there is no reward to train on: the sample is out of its group.
         first_error: text of the first failure, or None.
     """
 
     total: np.ndarray
     parts: dict[str, np.ndarray]
+    correct: np.ndarray
+    judged: np.ndarray
     failed: np.ndarray
+    left_out: np.ndarray
     first_error: str | None
-
-    @property
-    def correct(self) -> np.ndarray:
-        """[N] bool, the primary reward equals 1.0."""
-        return (next(iter(self.parts.values())) == 1.0) & ~self.failed
 
 
 class Scorer:
@@ -65,6 +86,8 @@ class Scorer:
             stop a single long C call).
         timeout_seconds: limit for one sample, all its rewards together.
         failure_reward: total of a sample whose verifier failed.
+        failed_samples: "failure_reward" gives failed samples that total, and they count as wrong;
+            "left_out" leaves them out, as samples that no reward applies to.
         max_failed_share: largest share of failed samples in one call that is tolerated.
         memory_gib: address space of one worker.
 
@@ -79,17 +102,24 @@ class Scorer:
         workers: int = 2,
         timeout_seconds: float = 5.0,
         failure_reward: float = 0.0,
+        failed_samples: str = "failure_reward",
         max_failed_share: float = 0.5,
         memory_gib: float = 8.0,
     ) -> None:
         _check_limits(workers, timeout_seconds, failure_reward, max_failed_share, memory_gib)
+        if failed_samples not in FAILED_SAMPLES:
+            raise unknown_name(
+                "rule for failed samples", failed_samples, FAILED_SAMPLES, f"{FIELD}.failed_samples"
+            )
+        self.failed_samples = failed_samples
         self.composition = Composition(spec)
         self.timeout_seconds = float(timeout_seconds)
         self.failure_reward = float(failure_reward)
         self.max_failed_share = float(max_failed_share)
         self._chunks: queue.SimpleQueue[_Chunk | None] = queue.SimpleQueue()
         setup = (self.composition.portable(), self.timeout_seconds, float(memory_gib))
-        self._workers = [_Worker(self._chunks, setup) for _ in range(workers)]
+        self._output = OutputPipe() if workers else None
+        self._workers = [_Worker(self._chunks, setup, self._output) for _ in range(int(workers))]
 
     def __enter__(self) -> "Scorer":
         return self
@@ -104,6 +134,8 @@ class Scorer:
             self._chunks.put(None)
         for worker in workers:
             worker.close()
+        if self._output is not None:
+            self._output.close()
 
     def score(
         self,
@@ -125,13 +157,7 @@ class Scorer:
             ScoringError: too many samples failed, or the workers cannot start.
         """
         samples = self._samples(prompts, completions, references, completion_tokens)
-        if not samples:
-            outcomes = []
-        elif self._workers:
-            outcomes = self._in_workers(samples)
-        else:
-            outcomes = self._in_process(samples)
-        scores = self._collect(outcomes)
+        scores = self._collect(self._outcomes(samples))
         share = float(scores.failed.mean()) if samples else 0.0
         if share > self.max_failed_share:
             raise ScoringError(
@@ -140,6 +166,35 @@ class Scorer:
                 f"First failure:\n{scores.first_error}"
             )
         return scores
+
+    def try_first(self, prompt: str, reference: Any) -> None:
+        """Asks for one problem before a run begins, so that a broken reward is known at once.
+
+        The completions are the empty one and the text of the reference: a reward that can score
+        neither will hardly score a sample.
+
+        Args:
+            prompt: text of the problem.
+            reference: of the problem.
+
+        Raises:
+            ValueError: with the line of the user's file that fails.
+            ScoringError: the workers cannot start.
+        """
+        answer = reference.get("answer") if isinstance(reference, Mapping) else reference
+        texts = ["", str(answer)]
+        outcomes = self._outcomes([Sample(prompt, t, reference, len(t) + 1) for t in texts])
+        if all(outcome.values is None for outcome in outcomes):
+            raise ValueError(
+                "The rewards fail on the first problem, with an empty completion and with "
+                f"{_cut(texts[1])!r}: {outcomes[-1].error} ({FIELD}.rewards; "
+                f"{FIELD}.try_first=False starts anyway)."
+            )
+
+    def _outcomes(self, samples: list[Sample]) -> list[Outcome]:
+        if not samples:
+            return []
+        return self._in_workers(samples) if self._workers else self._in_process(samples)
 
     def _samples(
         self,
@@ -183,18 +238,33 @@ class Scorer:
 
     def _collect(self, outcomes: list[Outcome]) -> Scores:
         count, labels = len(outcomes), self.composition.labels
-        total = np.full(count, self.failure_reward, np.float32)
+        total = np.full(count, np.nan, np.float32)
         values = np.zeros((len(labels), count), np.float32)
-        failed = np.zeros(count, bool)
-        first_error = None
+        correct, failed = np.zeros(count, bool), np.zeros(count, bool)
         for place, outcome in enumerate(outcomes):
             if outcome.values is None:
                 failed[place] = True
-                first_error = first_error or outcome.error
-            else:
-                total[place] = self.composition.total(outcome.values)
-                values[:, place] = outcome.values
-        return Scores(total, dict(zip(labels, values, strict=True)), failed, first_error)
+                continue
+            worth = self.composition.total(outcome.values)
+            total[place] = np.nan if worth is None else worth
+            values[:, place] = [np.nan if v is None else v for v in outcome.values]
+            correct[place] = self.composition.is_right(outcome.values)
+        if self.failed_samples == "failure_reward":
+            total[failed] = self.failure_reward
+        left_out = np.isnan(total)
+        return Scores(
+            total=total,
+            parts=dict(zip(labels, values, strict=True)),
+            correct=correct,
+            judged=~left_out,
+            failed=failed,
+            left_out=left_out,
+            first_error=next((o.error for o in outcomes if o.values is None), None),
+        )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 class _Chunk:
@@ -204,6 +274,7 @@ class _Chunk:
         self.samples = samples
         self.outcomes: list[Outcome] = []
         self.error: str | None = None
+        self.asked_again = -1  # place of the sample whose first reply was a false one
         self.done = threading.Event()
 
 
@@ -211,11 +282,18 @@ class _Worker:
     """A process, and the thread that feeds it.
 
     The process answers sample by sample. One that stays silent beyond the time limit, or dies, has
-    failed exactly the sample it was at; the rest of the chunk goes to its successor.
+    failed exactly the sample it was at; the rest of the chunk goes to its successor. A reply that
+    is not of this process or not of this sample ends the process too, and the sample is asked
+    once more.
     """
 
-    def __init__(self, chunks: "queue.SimpleQueue[_Chunk | None]", setup: tuple[Any, ...]) -> None:
-        self._chunks, self._setup = chunks, setup
+    def __init__(
+        self,
+        chunks: "queue.SimpleQueue[_Chunk | None]",
+        setup: tuple[Any, ...],
+        output: OutputPipe,
+    ) -> None:
+        self._chunks, self._setup, self._output = chunks, setup, output
         self._silence_seconds = setup[1] + _KILL_GRACE_SECONDS
         self._closing = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -227,8 +305,7 @@ class _Worker:
     def close(self) -> None:
         with self._lock:
             self._closing = True
-            if self._process is not None:
-                self._process.kill()
+            self._kill()
         self._thread.join()
 
     def _run(self) -> None:
@@ -238,7 +315,7 @@ class _Worker:
                 while error is None and len(chunk.outcomes) < len(chunk.samples):
                     failure = self._feed(chunk)
                     if failure is not None:
-                        chunk.outcomes.append(Outcome(None, failure))
+                        self._fail(chunk, failure)
                         self._stop()
                         error = self._start()
                 chunk.error = error
@@ -248,18 +325,34 @@ class _Worker:
                 chunk.done.set()
         self._stop()
 
+    def _fail(self, chunk: _Chunk, failure: str) -> None:
+        """The next sample of a chunk has failed, unless a false reply gives it another try."""
+        place = len(chunk.outcomes)
+        if failure == _FALSE_REPLY and chunk.asked_again != place:
+            chunk.asked_again = place
+        else:
+            chunk.outcomes.append(Outcome(None, failure))
+
     def _feed(self, chunk: _Chunk) -> str | None:
         """Sends what is open; returns why the worker failed its next sample, or None."""
+        done = len(chunk.outcomes)
+        open_samples = enumerate(map(tuple, chunk.samples[done:]), start=done)
         try:
-            self._connection.send(
-                [tuple(sample) for sample in chunk.samples[len(chunk.outcomes) :]]
-            )
+            self._connection.send(list(open_samples))
             while len(chunk.outcomes) < len(chunk.samples):
                 if not self._connection.poll(self._silence_seconds):
                     return f"The reward took longer than {self._setup[1]} s and was killed."
-                chunk.outcomes.append(self._connection.recv())
+                reply = pickle.loads(self._connection.recv_bytes(_LARGEST_REPLY))
+                if not isinstance(reply, Reply) or (reply.number, reply.process) != (
+                    len(chunk.outcomes),
+                    self._process.pid,
+                ):
+                    return _FALSE_REPLY
+                chunk.outcomes.append(reply.outcome)
+        except pickle.UnpicklingError:
+            return _FALSE_REPLY
         except (EOFError, OSError):
-            self._process.kill()
+            self._kill()
             return (
                 f"The worker process died while scoring (exit status {self._process.wait()}): the "
                 f"reward ended it, used too much memory, or ran past {self._setup[1]} s in C code."
@@ -268,31 +361,49 @@ class _Worker:
 
     def _start(self) -> str | None:
         """Starts a process and waits until it is ready; returns the reason if it is not."""
-        ours, theirs = multiprocessing.Pipe()
-        with self._lock:
-            if self._closing:
-                return "The scorer is closed."
-            self._connection = ours
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _WORKER_PROGRAM, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=_environment(),
-            )
+        try:
+            ours, theirs = multiprocessing.Pipe()
+            with self._lock:
+                if self._closing:
+                    return "The scorer is closed."
+                self._connection = ours
+                self._process = self._popen(theirs.fileno())
+        except OSError as error:  # too many processes or open files
+            return f"A scoring worker did not start: {error} ({FIELD}.workers)."
         theirs.close()
-        reason = f"no answer in {_START_SECONDS} s"
+        said = f"no answer in {_START_SECONDS} s"
         with contextlib.suppress(EOFError, OSError):
             ours.send(self._setup)
             if ours.poll(_START_SECONDS):
-                reason = ours.recv()
-                if reason is None:
+                said = ours.recv()
+                if said is None:
                     return None
-        self._process.kill()
-        return f"A scoring worker did not start (exit {self._process.wait()}): {reason}"
+        self._kill()
+        return f"A scoring worker did not start (exit {self._process.wait()}): {said}"
+
+    def _popen(self, connection: int) -> "subprocess.Popen[bytes]":
+        path = [str(Path(__file__).resolve().parents[2]), *trainer_path()]
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", _WORKER_PROGRAM.format(path=path), str(connection)],
+            pass_fds=[connection],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output.write,
+            stderr=self._output.write,
+            env=_environment(),
+            process_group=0,
+        )
+
+    def _kill(self) -> None:
+        """Ends the process, and all that its rewards have started."""
+        if self._process is not None and self._process.returncode is None:
+            # Not waited for yet, so that nobody else can have the number of its group.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
 
     def _stop(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            self._kill()
             self._process.wait()
         if self._connection is not None:
             self._connection.close()
@@ -300,11 +411,10 @@ class _Worker:
 
 def _environment() -> dict[str, str]:
     """The trainer's environment, changed: every worker computes alike and takes one core."""
-    root = str(Path(__file__).resolve().parents[2])
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]),
         "PYTHONHASHSEED": "0",  # some verifiers iterate over sets of strings
+        "PYTHONUNBUFFERED": "1",  # what a reward prints before it is killed is seen
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
@@ -318,9 +428,19 @@ def _check_limits(
     memory_gib: float,
 ) -> None:
     for name, value, valid, allowed in (
-        ("workers", workers, workers >= 0 and workers == int(workers), "a whole number >= 0"),
-        ("timeout_seconds", timeout_seconds, 0 < timeout_seconds < 1e6, "> 0"),
-        ("failure_reward", failure_reward, np.isfinite(failure_reward), "a finite number"),
+        (
+            "workers",
+            workers,
+            0 <= workers <= MOST_WORKERS and workers == int(workers),
+            f"a whole number in [0, {MOST_WORKERS}]: each is a process of some 100 MB",
+        ),
+        ("timeout_seconds", timeout_seconds, 0 < timeout_seconds < 1e6, "in (0, 1e6)"),
+        (
+            "failure_reward",
+            failure_reward,
+            abs(failure_reward) <= LARGEST,
+            f"a finite number of at most {LARGEST:g}",
+        ),
         ("max_failed_share", max_failed_share, 0 <= max_failed_share <= 1, "in [0, 1]"),
         ("memory_gib", memory_gib, 0.5 <= memory_gib <= 1e6, ">= 0.5"),
     ):

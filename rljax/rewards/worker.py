@@ -1,22 +1,30 @@
 """One sample under a timer, and the process that scores samples for the pool.
 
 The process is a bare interpreter that runs `main`. Children of `multiprocessing` would re-import
-the main script, and with it jax. It speaks pickles over an inherited socket.
+the main script, and with it jax. It speaks pickles over an inherited socket. Every reply carries
+the number of its sample and the process that scored it: a reward may fork.
+
+The process leads a group of its own. A guard in that group waits for the end of the trainer, and
+then ends the group, so that nothing a reward has started outlives the run, unless it makes itself a
+session of its own.
 """
 
 import contextlib
 import importlib
+import os
 import resource
+import select
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+from rljax.errors import reason
 from rljax.rewards import functions
-from rljax.rewards.compose import Composition
+from rljax.rewards.compose import Composition, Value
+from rljax.user_modules import place_of
 
 # A reward that catches our exception meets it again this often, until it gives up.
 _REPEAT_SECONDS = 0.2
@@ -36,8 +44,16 @@ class Sample(NamedTuple):
 class Outcome(NamedTuple):
     """`values` per member of the composition, or `error` with the reason why there are none."""
 
-    values: list[float] | None
+    values: list[Value] | None
     error: str | None
+
+
+class Reply(NamedTuple):
+    """What a process says of one sample."""
+
+    number: int  # of the sample, as it was asked
+    process: int  # id of the one that scored it
+    outcome: Outcome
 
 
 class _TimeUp(BaseException):
@@ -103,38 +119,64 @@ def score_sample(composition: Composition, sample: Sample, timer: Timer) -> Outc
             timer.stop()
     except _TimeUp:
         timer.stop()  # the alarm may have interrupted the first stop
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as error:
         if not timer.kill:  # the trainer's own process must obey these; a worker does not
             raise
-        return Outcome(None, traceback.format_exc(limit=-4))
-    except Exception:
+        return Outcome(None, _said(error))
+    except Exception as error:
         if not timer.fired:
-            return Outcome(None, traceback.format_exc(limit=-4))
+            return Outcome(None, _said(error))
     else:
         if not timer.fired:
             return Outcome(values, None)
     return Outcome(None, f"The reward took longer than {timer.seconds} s.")
 
 
+def _said(error: BaseException) -> str:
+    """An exception in one line, with the line of the user's file that it is from."""
+    kind, text, place = type(error).__name__, reason(error)[:2000], place_of(error)
+    return (kind if text == kind else f"{kind}: {text}") + (f" ({place})" if place else "")
+
+
 def main() -> None:
     """Scores what the pool sends until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer to handle
     connection = Connection(int(sys.argv[1]))
+    start_guard(connection.fileno())
     spec, timeout_seconds, memory_gib = connection.recv()
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    sys.stdout = sys.stderr  # a reward that prints must not disturb the run's own output
     try:
         composition = Composition(spec)
         for member in composition.members:
             if member.name in functions.WARM_IMPORTS:
                 importlib.import_module(functions.WARM_IMPORTS[member.name])
-    except Exception:
-        connection.send(traceback.format_exc())
+    except Exception as error:
+        connection.send(_said(error))
         return
     connection.send(None)
-    timer = Timer(timeout_seconds, kill=True)
+    process, timer = os.getpid(), Timer(timeout_seconds, kill=True)
     with timer.installed(), contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            for sample in connection.recv():
-                connection.send(score_sample(composition, Sample(*sample), timer))
+            for number, sample in connection.recv():
+                outcome = score_sample(composition, Sample(*sample), timer)
+                if os.getpid() != process:  # the reward forked, and this is the child
+                    os._exit(0)
+                connection.send(Reply(number, process, outcome))
+
+
+def start_guard(connection: int) -> None:
+    """Forks a process that ends this group once the other side of a socket is closed.
+
+    It never reads: a poll without events wakes up when the peer hangs up, whatever is sent.
+    """
+    if os.fork():
+        return
+    try:
+        os.closerange(0, connection)
+        os.closerange(connection + 1, 256)
+        waiting = select.poll()
+        waiting.register(connection, 0)
+        waiting.poll()
+    finally:
+        os.killpg(0, signal.SIGKILL)

@@ -44,31 +44,42 @@ class Evaluator:
     def __call__(self, params: Params) -> dict[str, float]:
         """accuracy_greedy and completion_tokens; with k samples also pass@1, pass@k, majority@k.
 
-        scoring_failures, the number of samples without a verdict, appears where there are any.
+        All are over verdicts: a sample that no reward applies to is left out, and so is a problem
+        with fewer verdicts than a draw of pass@k. `scoring_failures` and `left_out_samples` appear
+        where there are any; an accuracy without a verdict is NaN.
         """
-        self.failures = 0
+        self.failures = self.left_out = 0
         weights = self.greedy.load(params)  # as good for the other engine
-        correct, samples = self._correct(self.greedy, weights)
+        correct, judged, samples = self._verdicts(self.greedy, weights)
         lengths = np.concatenate([s.flat("mask").sum(axis=1) for s in samples])
         metrics = {
-            "accuracy_greedy": float(correct.mean()),
+            "accuracy_greedy": _mean(correct[judged]),
             "completion_tokens": float(lengths[: len(correct)].mean()),
         }
         if self.sampled is not None:
             metrics |= self._sampled_metrics(weights)
-        return metrics | ({"scoring_failures": float(self.failures)} if self.failures else {})
+        counts = {"scoring_failures": self.failures, "left_out_samples": self.left_out}
+        return metrics | {name: float(count) for name, count in counts.items() if count}
 
     def _sampled_metrics(self, weights: Params) -> dict[str, float]:
         """pass@1, pass@k and majority@k."""
         k = self.samples
-        correct, samples = self._correct(self.sampled, weights)
-        texts = [text for part in samples for text in part.texts]
-        votes = [
-            majority_is_correct(texts[b * k : (b + 1) * k], correct[b]) for b in range(len(correct))
-        ]
-        counts = count_correct(correct)
-        passes = {f"pass@{draw}": float(pass_at_k(counts, k, draw).mean()) for draw in (1, k)}
-        return passes | {f"majority@{k}": float(np.mean(votes))}
+        correct, judged, samples = self._verdicts(self.sampled, weights)
+        texts = np.array([text for part in samples for text in part.texts], object)
+        texts = texts[: correct.size].reshape(correct.shape)
+        rows = list(zip(texts, correct, judged, strict=True))
+        votes = [majority_is_correct(t[j], c[j]) for t, c, j in rows if j.any()]
+        passes = {
+            f"pass@{draw}": _mean(
+                [
+                    pass_at_k(count_correct(c[j]), j.sum(), draw)
+                    for _, c, j in rows
+                    if j.sum() >= draw
+                ]
+            )
+            for draw in (1, k)
+        }
+        return passes | {f"majority@{k}": _mean(votes)}
 
     def _engine(self, samples_per_prompt: int, temperature: float) -> Engine:
         return self.context.make_engine(
@@ -78,11 +89,13 @@ class Evaluator:
             stop_strings=self.decoding.stop_strings,
         )
 
-    def _correct(self, engine: Engine, weights: Params) -> tuple[np.ndarray, list[Samples]]:
-        """Verdicts [problems, G] bool, and the samples of each batch."""
+    def _verdicts(
+        self, engine: Engine, weights: Params
+    ) -> tuple[np.ndarray, np.ndarray, list[Samples]]:
+        """Which samples are right and which were judged, [problems, G] bool; and each batch's."""
         problems, size = self.context.heldout_problems, self.settings.prompts_per_batch
         count = min(len(problems), self.context.config.data.heldout_size)
-        verdicts, batches = [], []
+        verdicts, judged, batches = [], [], []
         for start in range(0, count, size):
             # The last batch is filled up with the last problem, so that shapes stay the same.
             indices = [min(index, count - 1) for index in range(start, start + size)]
@@ -93,9 +106,16 @@ class Evaluator:
             self.failures += int(scores.failed[:kept].sum())
             if self.observe is not None:
                 self.observe(samples, scores, min(size, count - start))
+            self.left_out += int((~scores.judged[:kept]).sum())
             verdicts.append(scores.correct.reshape(size, -1))
+            judged.append(scores.judged.reshape(size, -1))
             batches.append(samples)
-        return np.concatenate(verdicts)[:count], batches
+        return np.concatenate(verdicts)[:count], np.concatenate(judged)[:count], batches
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Their mean; NaN of none, without a warning."""
+    return float(np.mean(values)) if len(values) else float("nan")
 
 
 def majority_is_correct(texts: Sequence[str], correct: Sequence[bool]) -> bool:

@@ -1,6 +1,6 @@
 import pytest
 
-from rljax.rewards.compose import Composition
+from rljax.rewards.compose import Composition, parse_rewards, right_score
 
 EXACT, FORMAT = {"name": "exact_match"}, {"name": "format"}
 LENGTH = {"name": "length", "options": {"max_tokens": 10, "cache_tokens": 5}}
@@ -23,6 +23,55 @@ def test_a_gate_closes_the_total_but_keeps_the_value():
     spec = [{**EXACT, "options": {"tag": "answer"}}, {**FORMAT, "gate": "exact_match"}]
     assert run(spec, "<answer>5</answer>") == ([1.0, 1.0], 2.0)
     assert run(spec, "<answer>4</answer>") == ([0.0, 1.0], 0.0)
+
+
+APPLIES = """
+def given(prompt, completion, reference, *, by=1.0): return None if completion == "?" else by
+"""
+
+
+@pytest.fixture
+def given(tmp_path):
+    path = tmp_path / "given.py"
+    path.write_text(APPLIES)
+    return {"name": f"{path}:given"}
+
+
+def test_a_part_that_does_not_apply_is_left_out_of_the_sum(given):
+    spec = [given, {**EXACT, "weight": 0.5}]
+    assert run(spec, "5") == ([1.0, 1.0], 1.5)
+    assert run(spec, "?", "?") == ([None, 1.0], 0.5)
+    assert run([given], "?") == ([None], None)
+
+
+def test_a_part_whose_gate_does_not_apply_does_not_apply_either(given):
+    spec = [given, {**EXACT, "gate": "given"}]
+    assert run(spec, "?", "?") == ([None, 1.0], None)
+    closed = [{**given, "right_at": 2.0}, {**EXACT, "gate": "given"}]
+    assert run(closed, "5") == ([1.0, 1.0], 1.0)
+    opened = [{**given, "right_at": 2.0, "options": {"by": 2.0}}, {**EXACT, "gate": "given"}]
+    assert run(opened, "5") == ([2.0, 1.0], 3.0)
+
+
+def test_right_is_what_the_first_reward_that_applies_says(given):
+    composition = Composition([{**given, "right_at": 0.3}, EXACT])
+    assert composition.is_right([0.1 + 0.2, 0.0])  # 0.30000000000000004 in float64
+    assert not composition.is_right([0.2999, 1.0])
+    assert composition.is_right([None, 1.0]) and not composition.is_right([None, 0.0])
+    assert not composition.is_right([None, None])
+
+
+def test_thresholds_of_rewards_that_give_two_points():
+    spec = [dict(name="math_string"), dict(name="tagged_correctness"), EXACT, dict(name="format")]
+    assert [member.right_at for member in parse_rewards(spec)] == [2.0, 2.0, 1.0, 1.0]
+    assert not any(member.assumed for member in parse_rewards(spec))
+    assert right_score(spec) == 2.0 and right_score([{**EXACT, "weight": 0.5}]) == 0.5
+    assert right_score([{**EXACT, "weight": 0.0}]) == 1.0
+
+
+def test_the_threshold_of_a_users_reward_is_assumed_unless_given(given):
+    assert parse_rewards([given])[0].assumed
+    assert not parse_rewards([{**given, "right_at": 1.0}])[0].assumed
 
 
 def test_token_counts_reach_only_the_reward_that_wants_them():
@@ -51,6 +100,10 @@ def test_a_config_mapping_is_accepted():
         ([{"weight": 1}], "needs a name"),
         ([{"name": "exactmatch"}], "Unknown reward 'exactmatch'.*Did you mean 'exact_match'"),
         ([{**EXACT, "wight": 1}], "Unknown reward field 'wight'.*Did you mean 'weight'"),
+        ([5], "a name or a mapping with the keys name, .*, got 5"),
+        ([{**EXACT, "options": 5}], "'options' must be a mapping, got 5"),
+        ([{**EXACT, "gate": 5}], "'gate' must be a str, got 5"),
+        ([{**EXACT, "right_at": "2"}], "needs a number as right_at"),
         ([{**EXACT, "weight": "1"}], "needs a number as weight"),
         ([{**EXACT, "weight": float("nan")}], "finite weight"),
         ([{**EXACT, "gate": "fromat"}, FORMAT], "Unknown gate .*'fromat'.*mean 'format'"),

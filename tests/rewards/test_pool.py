@@ -87,17 +87,190 @@ def lenient(user_file, function="mischief", **options):
 def test_a_misbehaving_sample_fails_alone(user_file, workers):
     completions = ["ok", "raise", "nan", "ok", "text", "none", "loop", "stubborn", "sleep"]
     completions += ["memory", "print"] + ["ok"] * 20
-    expected = np.array([c not in ("ok", "print") for c in completions])
+    left_out = np.array([c == "none" for c in completions])
+    expected = np.array([c not in ("ok", "print", "none") for c in completions])
     if workers == 0:  # nothing limits this process's memory
         expected[completions.index("memory")] = True
     with lenient(user_file, workers=workers, failure_reward=-2.0) as scorer:
         scores = score(scorer, completions)
     np.testing.assert_array_equal(scores.failed, expected)
-    np.testing.assert_array_equal(scores.total, np.where(expected, -2.0, 1.0))
-    np.testing.assert_array_equal(scores.parts["it"], np.where(expected, 0.0, 1.0))
-    np.testing.assert_array_equal(scores.correct, ~expected)
+    worth = np.where(left_out, np.nan, 1.0)
+    np.testing.assert_array_equal(scores.total, np.where(expected, -2.0, worth))
+    np.testing.assert_array_equal(scores.parts["it"], np.where(expected, 0.0, worth))
+    np.testing.assert_array_equal(scores.correct, ~expected & ~left_out)
+    np.testing.assert_array_equal(scores.left_out, left_out)
+    np.testing.assert_array_equal(scores.judged, ~left_out)
     assert scores.total.dtype == np.float32
-    assert "the verifier is unhappy" in scores.first_error
+    assert scores.first_error == f"RuntimeError: the verifier is unhappy ({user_file}, line 6)"
+
+
+def test_failed_samples_can_be_left_out(user_file):
+    with lenient(user_file, workers=0, failed_samples="left_out") as scorer:
+        scores = score(scorer, ["ok", "raise", "none"])
+    np.testing.assert_array_equal(scores.total, [1.0, np.nan, np.nan])
+    np.testing.assert_array_equal(scores.left_out, [False, True, True])
+    np.testing.assert_array_equal(scores.failed, [False, True, False])
+    with pytest.raises(ValueError, match="rule for failed samples 'drop'; .*failed_samples"):
+        lenient(user_file, workers=0, failed_samples="drop")
+
+
+@pytest.mark.parametrize("value", [1e300, -1e39, 10**400, 1e17, float("inf")])
+def test_a_reward_beyond_float32_fails_and_is_named(tmp_path, value):
+    """verl#5076, trl#6238: such a reward made the whole update vanish."""
+    path = tmp_path / "huge.py"
+    path.write_text(f"inf = float('inf')\ndef f(p, c, r): return {value!r}\n")
+    with lenient(path, "f", workers=0) as scorer:
+        scores = score(scorer, ["x"])
+    assert scores.failed.all() and scores.total == [0.0]
+    assert repr(value)[:40] in scores.first_error or "OverflowError" in scores.first_error
+
+
+def test_a_weighted_sum_beyond_float32_fails_and_a_huge_weight_is_refused(user_file):
+    spec = [{"name": f"{user_file}:mischief", "as": "it", "options": {"worth": 1e10}}]
+    with Scorer([{**spec[0], "weight": 1e9}], workers=0, max_failed_share=1.0) as scorer:
+        assert "weighted sum of the rewards is 1e+19" in score(scorer, ["ok"]).first_error
+    with pytest.raises(ValueError, match=r"finite weight of at most 1e\+16, got 1e\+308"):
+        Scorer([{**spec[0], "weight": 1e308}], workers=0)
+
+
+FORKS = """
+import os, subprocess, sys
+from multiprocessing.connection import Connection
+def forks(prompt, completion, reference):
+    if completion == "fork":
+        os.fork()  # both sides return
+    if completion == "fork and raise" and os.fork() == 0:
+        raise RuntimeError("of the child")
+    if completion == "child":
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    if completion == "write":
+        os.write(int(sys.argv[1]), b"nonsense" * 100)
+    if completion == "false reply" or (completion == "once" and not os.path.exists("{note}")):
+        open("{note}", "w").close()
+        Connection(os.dup(int(sys.argv[1]))).send(("not", "ours"))
+    if completion == "loud":
+        os.write(1, b"through descriptor 1")
+        os.write(2, b"through descriptor 2")
+    return float(reference)
+
+def pid(prompt, completion, reference):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    open(reference, "w").write(f"{os.getpid()} {child.pid}")
+    return 1.0
+"""
+
+
+@pytest.fixture
+def forking_file(tmp_path):
+    path = tmp_path / "forking.py"
+    path.write_text(FORKS.replace("{note}", str(tmp_path / "note")))
+    return path
+
+
+def test_every_sample_keeps_its_own_reward_where_a_reward_forks(forking_file):
+    """Replies once shifted by one: every later sample got another sample's reward."""
+    completions = ["x", "fork", "x", "fork and raise", *["x"] * 20, "fork", "x"]
+    references = list(range(len(completions)))
+    with lenient(forking_file, "forks", workers=1) as scorer:
+        for _ in range(2):
+            scores = score(scorer, completions, references)
+            np.testing.assert_array_equal(scores.total, references)
+    assert not scores.failed.any()
+
+
+def test_a_reward_that_writes_to_the_socket_costs_its_own_sample(forking_file):
+    with lenient(forking_file, "forks", workers=1) as scorer:
+        for bad in ("write", "false reply"):
+            scores = score(scorer, ["x", bad, "x"], [5, 6, 7])
+            np.testing.assert_array_equal(scores.failed, [False, True, False])
+            np.testing.assert_array_equal(scores.total, [5, 0, 7])
+        assert "the reply to a sample was another's" in scores.first_error
+
+
+def test_after_one_false_reply_the_sample_is_asked_again(forking_file):
+    with lenient(forking_file, "forks", workers=1) as scorer:
+        scores = score(scorer, ["x", "once", "x"], [5, 6, 7])
+    np.testing.assert_array_equal(scores.total, [5, 6, 7])
+    assert not scores.failed.any()
+
+
+def test_a_process_that_cannot_be_started_is_an_error(user_file, monkeypatch):
+    """The first Popen raised BlockingIOError, and `score` never returned."""
+
+    def refused(*args, **kwargs):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("rljax.rewards.pool.subprocess.Popen", refused)
+    with lenient(user_file) as scorer:
+        with pytest.raises(ScoringError, match="did not start: .*temporarily.*scoring.workers"):
+            score(scorer, ["ok"])
+
+
+def test_what_a_reward_starts_ends_with_its_worker(forking_file, tmp_path):
+    note = tmp_path / "pids"
+    with lenient(forking_file, "pid", workers=1) as scorer:
+        score(scorer, ["x"], [str(note)])
+        assert all(map(_alive, _pids(note)))
+    assert _all_end(_pids(note))
+
+
+def _pids(note):
+    return [int(word) for word in note.read_text().split()]
+
+
+def _all_end(pids):
+    deadline = time.perf_counter() + 10
+    while any(map(_alive, pids)) and time.perf_counter() < deadline:
+        time.sleep(0.05)
+    return not any(map(_alive, pids))
+
+
+def test_no_orphan_holds_the_runs_output(forking_file, tmp_path):
+    """The trainer is killed: who reads its output sees the end, and nothing of it lives on."""
+    note = tmp_path / "pids"
+    code = f"""
+from rljax.rewards.pool import Scorer
+import time
+scorer = Scorer(["{forking_file}:pid"], workers=1)
+scorer.score([""], ["x"], ["{note}"])
+print("scored", flush=True)
+time.sleep(60)
+"""
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=Path(__file__).parents[2],
+    )
+    assert trainer.stdout.readline() == b"scored\n"
+    trainer.kill()
+    assert trainer.stdout.read() == b""  # returns: nobody holds the pipe
+    assert _all_end(_pids(note))
+
+
+def test_what_rewards_write_goes_to_standard_error(forking_file, capfd):
+    with lenient(forking_file, "forks", workers=1) as scorer:
+        score(scorer, ["loud"], [1])
+    out, err = capfd.readouterr()
+    assert out == "" and "through descriptor 1" in err and "through descriptor 2" in err
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_reward_is_known_before_the_run(tmp_path, workers):
+    path = tmp_path / "broken_reward.py"
+    path.write_text("def f(p, c, r):\n    return len(c) + r['gold']\n")
+    with lenient(path, "f", workers=workers) as scorer:
+        scorer.try_first("2+2=", {"gold": 4})
+        message = rf"TypeError: .* \({path}, line 2\) \(config.scoring.rewards; .*try_first=False"
+        with pytest.raises(ValueError, match=message):
+            scorer.try_first("2+2=", "4")
+
+
+def test_a_reward_may_fail_on_an_empty_text(tmp_path):
+    path = tmp_path / "picky.py"
+    path.write_text("def f(p, c, r): return float(c == r) / len(c)\n")
+    with lenient(path, "f", workers=0) as scorer:
+        scorer.try_first("2+2=", "4")
 
 
 @pytest.mark.parametrize("culprit", ["die", "regex", "power", "c_call", "exit"])
@@ -292,6 +465,8 @@ def _alive(pid):
     "option, value",
     [
         ("workers", -1),
+        ("workers", 2**31),
+        ("failure_reward", 1e300),
         ("timeout_seconds", 0),
         ("failure_reward", float("nan")),
         ("max_failed_share", 1.5),

@@ -262,7 +262,13 @@ def test_too_many_failures_stop_the_command(tiny_folder, tmp_path, one_device_ru
     spec.loader.exec_module(train)
     words = [f"--config={HERE / 'tiny_config.py'}:reinforce", f"--workdir={tmp_path}"]
     words += ["--config.evaluation.samples_per_prompt=0", "--config.data.heldout_size=1"]
-    assert train.main([*words, reward("raises_always")]) == 1
+    words.append(reward("raises_always"))
+    assert train.main(words) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("error: The rewards fail on the first problem")
+    assert "RuntimeError: the verifier is broken" in text
+    assert not any(tmp_path.iterdir())
+    assert train.main([*words, "--config.scoring.try_first=False"]) == 1
     text = capsys.readouterr().err
     assert text.startswith("error: 1 of 1 samples") or "samples could not be scored" in text
     assert "config.scoring.max_failed_share" in text and "the verifier is broken" in text

@@ -53,7 +53,9 @@ def test_problems_that_fill_up_the_last_batch_do_not_count(pieces, monkeypatch):
         right = [b == 4 or (b == 1 and g == 0) for b in ids for g in range(group)]
         parts = {"reward": np.array(right, np.float32)}
         failed = np.array([b == 0 for b in ids for _ in range(group)])
-        return Scores(parts["reward"], parts, failed, "broken")
+        there = np.ones(len(failed), bool)
+        correct = np.array(right) & ~failed
+        return Scores(parts["reward"], parts, correct, there, failed, ~there, "broken")
 
     monkeypatch.setattr(evaluation, "score_texts", verdicts)
     evaluate = Evaluator(made.context)
@@ -64,6 +66,31 @@ def test_problems_that_fill_up_the_last_batch_do_not_count(pieces, monkeypatch):
     assert metrics["pass@2"] == pytest.approx(2 / 5)
     assert metrics["scoring_failures"] == 1 + 2  # problem 0, greedy and in both samples
     assert evaluate(made.params) == metrics  # the same noise every time
+
+
+def test_what_has_no_verdict_is_in_no_mean(pieces, monkeypatch):
+    """4 problems; 0 is never judged, 1 in one of two samples: pass@2 is of the other two."""
+    made = pieces("reinforce", *(f"--config.{w}" for w in FOUR))
+
+    def verdicts(context, samples):
+        ids = [record["id"] for record in samples.records]
+        group = samples.samples_per_prompt
+        rows = [(b, g) for b in ids for g in range(group)]
+        right = np.array([b in (1, 2) for b, _ in rows])
+        judged = np.array([b > 1 or (b == 1 and g == 0) for b, g in rows])
+        total = np.where(judged, right, np.nan).astype(np.float32)
+        no = np.zeros(len(rows), bool)
+        return Scores(total, {"r": total}, right & judged, judged, no, ~judged, None)
+
+    monkeypatch.setattr(evaluation, "score_texts", verdicts)
+    metrics = Evaluator(made.context)(made.params)
+    assert metrics["accuracy_greedy"] == pytest.approx(2 / 3)
+    assert metrics["pass@1"] == pytest.approx(2 / 3) and metrics["pass@2"] == 0.5
+    assert metrics["majority@2"] == pytest.approx(2 / 3)
+    assert metrics["left_out_samples"] == 1 + 3 and "scoring_failures" not in metrics
+
+
+FOUR = ("data.heldout_size=4", "evaluation.prompts_per_batch=8")
 
 
 def test_greedy_only(pieces):

@@ -5,11 +5,11 @@ from jax import Array
 
 from rljax.objectives.advantages.groups import (
     broadcast,
-    centred_scores,
     group_deviation,
     group_statistics,
     scores_of,
 )
+from rljax.objectives.means import mean_of, ratio
 from rljax.objectives.parts import check_field
 
 
@@ -39,11 +39,10 @@ def batch_mean(token_rewards: Array, mask: Array, group_ids: Array) -> Array:
         group_ids: [N] i32; not read.
 
     Returns:
-        [N, T] f32, constant, zero outside the mask.
+        [N, T] f32, constant, zero outside the mask; exactly 0 where all scores agree.
     """
     scores, present = scores_of(token_rewards, mask, group_ids)
-    mean = jnp.where(present, scores, 0.0).sum() / jnp.maximum(present.sum(), 1)
-    return broadcast(scores - mean, mask)
+    return broadcast(scores - mean_of(scores, present), mask)
 
 
 def ema(token_rewards: Array, mask: Array, group_ids: Array, baseline: Array) -> Array:
@@ -82,8 +81,7 @@ def update_ema_baseline(
     """
     check_field("ema_decay", ema_decay, lambda x: 0.0 <= x <= 1.0, "in [0, 1]")
     scores, present = scores_of(token_rewards, mask)
-    mean = jnp.where(present, scores, 0.0).sum() / jnp.maximum(present.sum(), 1)
-    updated = ema_decay * baseline + (1.0 - ema_decay) * mean
+    updated = ema_decay * baseline + (1.0 - ema_decay) * mean_of(scores, present)
     return jnp.where(present.any(), updated, baseline)
 
 
@@ -104,7 +102,7 @@ def group_leave_one_out(token_rewards: Array, mask: Array, group_ids: Array) -> 
     scores, present = scores_of(token_rewards, mask, group_ids)
     group = group_statistics(scores, present, group_ids)
     scale = group.size / jnp.maximum(group.size - 1.0, 1.0)
-    return broadcast(jnp.where(group.homogeneous, 0.0, scale * (scores - group.mean)), mask)
+    return broadcast(scale * (scores - group.mean), mask)
 
 
 def group_mean(token_rewards: Array, mask: Array, group_ids: Array) -> Array:
@@ -123,7 +121,7 @@ def group_mean(token_rewards: Array, mask: Array, group_ids: Array) -> Array:
     """
     scores, present = scores_of(token_rewards, mask, group_ids)
     group = group_statistics(scores, present, group_ids)
-    return broadcast(jnp.where(group.size == 1, scores, centred_scores(scores, group)), mask)
+    return broadcast(jnp.where(group.size == 1, scores, scores - group.mean), mask)
 
 
 def group_zscore(
@@ -148,6 +146,6 @@ def group_zscore(
     scores, present = scores_of(token_rewards, mask, group_ids)
     group = group_statistics(scores, present, group_ids)
     alone = group.size == 1
-    numerator = jnp.where(alone, scores, centred_scores(scores, group))
+    numerator = jnp.where(alone, scores, scores - group.mean)
     deviation = jnp.where(alone, 1.0, group_deviation(scores, present, group))
-    return broadcast(numerator / (deviation + advantage_epsilon), mask)
+    return broadcast(ratio(numerator, deviation + advantage_epsilon), mask)

@@ -5,10 +5,10 @@ from jax import Array
 
 from rljax.objectives.advantages.groups import (
     broadcast,
-    centred_scores,
     group_statistics,
     scores_of,
 )
+from rljax.objectives.means import mean_of, ratio
 from rljax.objectives.parts import check_field
 
 
@@ -37,9 +37,7 @@ def group_mean_batch_deviation(
     check_field("advantage_epsilon", advantage_epsilon, lambda x: x >= 0, ">= 0")
     scores, present = scores_of(token_rewards, mask, group_ids)
     rows = present.astype(scores.dtype).sum()
-    mean = jnp.where(present, scores, 0.0).sum() / jnp.maximum(rows, 1.0)
-    squares = jnp.where(present, (scores - mean) ** 2, 0.0).sum()
+    squares = jnp.where(present, (scores - mean_of(scores, present)) ** 2, 0.0).sum()
     deviation = jnp.sqrt(squares / jnp.maximum(rows - 1.0, 1.0))
-    centred = centred_scores(scores, group_statistics(scores, present, group_ids))
-    # Nothing to divide where the batch has one score: without the guard, 0 / 0 at epsilon = 0.
-    return broadcast(jnp.where(centred == 0, 0.0, centred / (deviation + advantage_epsilon)), mask)
+    centred = scores - group_statistics(scores, present, group_ids).mean
+    return broadcast(ratio(centred, deviation + advantage_epsilon), mask)

@@ -113,7 +113,8 @@ def bnpo(
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
         reward_min: the score that counts as 0.
-        reward_max: the score that counts as 1.
+        reward_max: the score that counts as 1; by default that of a right sample (`right_at` of
+            config.scoring.rewards).
 
     Returns:
         [N, T] f32, constant, zero outside the mask; exactly 0 where all scores of a group of two

@@ -11,9 +11,10 @@ from rljax.objectives.advantages.canon_schedule import intra_weight
 from rljax.objectives.advantages.groups import (
     broadcast,
     group_statistics,
-    group_sum,
     scores_of,
+    weighted_group_mean,
 )
+from rljax.objectives.means import mean_of
 from rljax.objectives.parts import check_field
 
 HALVES = ("high", "low")
@@ -44,14 +45,11 @@ def halves(scores: Array, present: Array, group_ids: Array, metric: Array) -> Ha
     ranks = group_ranks(metric, present, group.segment)
     high = ranks >= jnp.floor(group.size / 2)
 
-    def mean_of(half):
+    def half_mean(half: Array) -> Array:
         rows = (present & half).astype(scores.dtype)
-        count = group_sum(rows, group.segment)
-        total = group_sum(rows * jnp.where(present, scores, 0.0), group.segment)
-        mean = jnp.where(group.homogeneous, scores, total / jnp.maximum(count, 1.0))
-        return jnp.where(group.size > 1, mean, 0.0)
+        return jnp.where(group.size > 1, weighted_group_mean(scores, rows, group.segment), 0.0)
 
-    return Halves(high, mean_of(high), mean_of(~high))
+    return Halves(high, half_mean(high), half_mean(~high))
 
 
 def _compare(
@@ -64,6 +62,7 @@ def _compare(
     discouraged: str,
     discouraged_scale: float,
     advantage_divisor: float,
+    right_score: float,
     **schedule,
 ) -> Array:
     check_field("discouraged", discouraged, lambda x: x in HALVES, f"one of {', '.join(HALVES)}")
@@ -79,7 +78,7 @@ def _compare(
         low_scale * scores - high_scale * half.high_mean,
     )
     within = scores - jnp.where(half.high, half.high_mean, half.low_mean)
-    accuracy = jnp.where(present, scores, 0.0).sum() / jnp.maximum(present.sum(), 1)
+    accuracy = mean_of(scores, present) / right_score
     intra = jax.lax.stop_gradient(intra_weight(step, accuracy, **schedule))
     return broadcast(((1.0 - intra) * between + intra * within) / advantage_divisor, mask)
 
@@ -100,6 +99,7 @@ def canon_length(
     discouraged: str = "high",
     discouraged_scale: float = 1.0,
     advantage_divisor: float = 1.0,
+    right_score: float = 1.0,
 ) -> Array:
     """Compares long and short samples of a group, and those alike (CANON, arXiv:2509.23962).
 
@@ -134,6 +134,8 @@ def canon_length(
             for none.
         advantage_divisor: the largest length of a completion, with an aggregation that sums over
             tokens; 1 with one that divides by a length itself.
+        right_score: score of a right sample, for the schedules that follow the accuracy; by default
+            `right_at` of config.scoring.rewards.
 
     Returns:
         [N, T] f32, constant, zero outside the mask; exactly 0 where all scores of a group of two
@@ -160,6 +162,7 @@ def canon_length(
         discouraged=discouraged,
         discouraged_scale=discouraged_scale,
         advantage_divisor=advantage_divisor,
+        right_score=right_score,
     )
 
 
@@ -180,6 +183,7 @@ def canon_entropy(
     discouraged: str = "high",
     discouraged_scale: float = 1.0,
     advantage_divisor: float = 1.0,
+    right_score: float = 1.0,
 ) -> Array:
     """`canon_length` with the mean token entropy of the old policy as the metric.
 
@@ -199,6 +203,7 @@ def canon_entropy(
         discouraged: "high" as in the paper; the authors' code discourages "low" with this metric.
         discouraged_scale: the paper's alpha.
         advantage_divisor: the largest length of a completion, or 1.
+        right_score: score of a right sample.
 
     Returns:
         [N, T] f32, constant, zero outside the mask.
@@ -225,6 +230,7 @@ def canon_entropy(
         discouraged=discouraged,
         discouraged_scale=discouraged_scale,
         advantage_divisor=advantage_divisor,
+        right_score=right_score,
     )
 
 
@@ -242,6 +248,7 @@ def canon_order(
     intra_high: float = 0.6,
     intra_low: float = 0.0,
     advantage_divisor: float = 1.0,
+    right_score: float = 1.0,
 ) -> Array:
     """`canon_length` with halves by the order of rows, which means nothing: a control experiment.
 
@@ -258,6 +265,7 @@ def canon_order(
         intra_high: upper end of 1 - w in a cycle.
         intra_low: lower end of 1 - w in a cycle.
         advantage_divisor: the largest length of a completion, or 1.
+        right_score: score of a right sample.
 
     Returns:
         [N, T] f32, constant, zero outside the mask.
@@ -281,4 +289,5 @@ def canon_order(
         discouraged="high",
         discouraged_scale=1.0,
         advantage_divisor=advantage_divisor,
+        right_score=right_score,
     )

@@ -24,8 +24,8 @@ def intra_weight(
     """Weight 1 - w of the comparison within a half (CANON, arXiv:2509.23962).
 
         constant      1 - inter_weight
-        accuracy      1 - mean score of the batch: between halves once the task is solved
-        inaccuracy    mean score of the batch
+        accuracy      1 - accuracy: between halves once the task is solved
+        inaccuracy    accuracy
         intra_first   warm-up from 0 to `intra_high`, then cosine cycles from there to `intra_low`
         inter_first   warm-up from 1 to `intra_low`, then cosine cycles from there to `intra_high`
 
@@ -34,7 +34,7 @@ def intra_weight(
 
     Args:
         step: [] i32, steps done.
-        accuracy: [] f32, mean score of the batch; clipped to [0, 1].
+        accuracy: [] f32, mean score of the batch / score of a right sample; clipped to [0, 1].
         inter_schedule: one of `SCHEDULES`.
         inter_weight: w of the constant schedule, in [0, 1].
         inter_steps: all steps of a schedule in time.

@@ -7,18 +7,11 @@ from jax import Array
 from rljax.objectives.advantages.groups import (
     Groups,
     broadcast,
-    group_max,
     group_statistics,
     group_sum,
     scores_of,
 )
 from rljax.objectives.parts import check_field
-
-
-def _spread_to_group(values: Array, holds: Array, segment: Array) -> Array:
-    """The value that the rows marked by `holds` share, given to their whole group; else 0."""
-    largest = group_max(jnp.where(holds, values, -jnp.inf), segment)
-    return jnp.where(jnp.isfinite(largest), largest, 0.0)
 
 
 def group_mean_sampled(
@@ -58,10 +51,7 @@ def group_mean_sampled(
     sampled = present & ~demonstration
     group: Groups = group_statistics(scores, sampled, group_ids)
     enough = group.size > 1
-    # The mean of equal scores may be off by a rounding error; their maximum is not.
-    agreed = _spread_to_group(scores, sampled, group.segment)
-    mean = jnp.where(enough, jnp.where(group.homogeneous, agreed, group.mean), 0.0)
-    advantages = scores - mean
+    advantages = scores - jnp.where(enough, group.mean, 0.0)
     if divide_by_deviation:
         squares = group_sum(jnp.where(sampled, advantages**2, 0.0), group.segment)
         deviation = jnp.sqrt(squares / jnp.maximum(group.size - 1.0, 1.0))

@@ -5,7 +5,6 @@ from jax import Array
 
 from rljax.objectives.advantages.groups import (
     broadcast,
-    centred_scores,
     group_statistics,
     scores_of,
 )
@@ -48,7 +47,7 @@ def gpg(
     scores, present = scores_of(token_rewards, mask, group_ids)
     group = group_statistics(scores, present, group_ids)
     alone = group.size == 1
-    centred = jnp.where(alone, scores, centred_scores(scores, group))
+    centred = jnp.where(alone, scores, scores - group.mean)
     counted = {
         "informative_rows": alone | ~group.homogeneous,
         "nonzero_scores": scores != 0,

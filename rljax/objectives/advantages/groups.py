@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.means import between
 from rljax.objectives.metrics import SumCount
 
 
@@ -14,7 +15,7 @@ class Groups(NamedTuple):
     """Statistics of each row's own group, gathered back to the rows: all [N]."""
 
     size: Array  # non-empty rows of the group
-    mean: Array  # mean score of those
+    mean: Array  # mean score of those; exactly their score where it is one
     homogeneous: Array  # bool, all their scores are equal
     segment: Array  # i32 in [0, N), equal for rows of one group
 
@@ -40,12 +41,26 @@ def group_statistics(scores: Array, present: Array, group_ids: Array) -> Groups:
         return jax.ops.segment_sum(jnp.where(present, values, 0.0), segment, n)
 
     size = total(jnp.ones_like(scores))
-    mean = total(scores) / jnp.maximum(size, 1.0)
     highest = jax.ops.segment_max(jnp.where(present, scores, -jnp.inf), segment, n)
     lowest = jax.ops.segment_min(jnp.where(present, scores, jnp.inf), segment, n)
-    # Compared exactly: the mean of equal scores can be off by a rounding error, which a division
-    # by their (then tiny) deviation would blow up.
+    mean = between(total(scores) / jnp.maximum(size, 1.0), lowest, highest)
     return Groups(size[segment], mean[segment], (highest <= lowest)[segment], segment)
+
+
+def weighted_group_mean(values: Array, weights: Array, segment: Array) -> Array:
+    """Weighted mean of each group, gathered back: [N, ...] -> [N, ...]; 0 where nothing weighs.
+
+    Args:
+        values: [N, ...] f32; read where the weight is positive.
+        weights: [N, ...] f32, >= 0.
+        segment: [N] i32, equal for rows of one group.
+    """
+    counted = weights > 0
+    total = group_sum(weights, segment)
+    summed = group_sum(jnp.where(counted, weights * values, 0.0), segment)
+    mean = jnp.where(total > 0, summed / jnp.where(total > 0, total, 1.0), 0.0)
+    lowest = -group_max(jnp.where(counted, -values, -jnp.inf), segment)
+    return between(mean, lowest, group_max(jnp.where(counted, values, -jnp.inf), segment))
 
 
 def group_sum(values: Array, segment: Array) -> Array:
@@ -58,14 +73,9 @@ def group_max(values: Array, segment: Array) -> Array:
     return jax.ops.segment_max(values, segment, segment.shape[0])[segment]
 
 
-def centred_scores(scores: Array, group: Groups) -> Array:
-    """Score - group mean [N], exactly 0 where all scores of a group agree."""
-    return jnp.where(group.homogeneous, 0.0, scores - group.mean)
-
-
 def group_deviation(scores: Array, present: Array, group: Groups) -> Array:
     """Unbiased deviation (divisor n - 1) of each row's group [N]; 0 for a group of one."""
-    centred = jnp.where(present, centred_scores(scores, group), 0.0)
+    centred = jnp.where(present, scores - group.mean, 0.0)
     squares = group_sum(centred**2, group.segment)
     return jnp.sqrt(squares / jnp.maximum(group.size - 1.0, 1.0))
 

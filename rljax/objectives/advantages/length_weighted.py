@@ -6,8 +6,8 @@ from jax import Array
 from rljax.objectives.advantages.groups import (
     broadcast,
     group_statistics,
-    group_sum,
     scores_of,
+    weighted_group_mean,
 )
 
 
@@ -30,7 +30,5 @@ def group_length_weighted(token_rewards: Array, mask: Array, group_ids: Array) -
     scores, present = scores_of(token_rewards, mask, group_ids)
     group = group_statistics(scores, present, group_ids)
     lengths = mask.sum(axis=-1).astype(scores.dtype)
-    total = group_sum(lengths * scores, group.segment)
-    baseline = total / jnp.maximum(group_sum(lengths, group.segment), 1.0)
-    centred = jnp.where(group.homogeneous, 0.0, scores - baseline)
+    centred = scores - weighted_group_mean(scores, lengths, group.segment)
     return broadcast(jnp.where(group.size == 1, scores, centred), mask)

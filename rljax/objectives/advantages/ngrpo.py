@@ -9,6 +9,7 @@ from rljax.objectives.advantages.groups import (
     group_sum,
     scores_of,
 )
+from rljax.objectives.means import ratio
 from rljax.objectives.parts import check_field
 
 
@@ -35,8 +36,8 @@ def group_zscore_virtual(
         mask: [N, T] bool.
         group_ids: [N] i32, equal for the samples of one prompt.
         virtual_samples: best samples that are added to the statistics of each group, V >= 0.
-        virtual_score: score of the virtual samples; the largest that a sample can get, after
-            shaping.
+        virtual_score: score of the virtual samples, the largest that a sample can get, after
+            shaping; by default that of a right sample (`right_at` of config.scoring.rewards).
         advantage_epsilon: added to the deviation.
 
     Returns:
@@ -60,4 +61,5 @@ def group_zscore_virtual(
     centred = jnp.where(agree, 0.0, scores - mean)
     alone = group.size == 1
     numerator = jnp.where(alone, scores, centred)
-    return broadcast(numerator / (jnp.where(alone, 1.0, deviation) + advantage_epsilon), mask)
+    deviation = jnp.where(alone, 1.0, deviation)
+    return broadcast(ratio(numerator, deviation + advantage_epsilon), mask)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.objectives.advantages.groups import group_statistics, group_sum, scores_of
+from rljax.objectives.advantages.groups import group_max, group_statistics, group_sum, scores_of
 from rljax.objectives.advantages.rewards_to_go import rewards_to_go
 from rljax.objectives.parts import check_field
 
@@ -39,7 +39,8 @@ def optimal_token_baseline(
         baseline_epsilon: added to the sum of weights, >= 0.
 
     Returns:
-        [N, T] f32, constant, zero outside the mask. A group of one has no baseline.
+        [N, T] f32, constant, zero outside the mask; exactly 0 in a slot where the returns of a
+        group agree and there is a baseline. A group of one has none.
 
     Raises:
         ValueError: if `baseline_epsilon` is negative.
@@ -57,6 +58,11 @@ def optimal_token_baseline(
     total = group_sum(energy, group.segment) + baseline_epsilon
     weighted = group_sum(energy * returns, group.segment)
     baseline = jnp.where(total > 0, weighted / jnp.where(total > 0, total, 1.0), 0.0)
+    highest = group_max(jnp.where(mask, returns, -jnp.inf), group.segment)
+    lowest = -group_max(jnp.where(mask, -returns, -jnp.inf), group.segment)
+    # Without a rounding error, where the weights make a baseline at all.
+    agree = (highest == lowest) & (group_sum(energy, group.segment) > 0)
+    baseline = jnp.where(agree, highest, baseline)
     has_baseline = (group.size > 1)[:, None]
     if zero_tail:
         has_baseline &= group_sum(mask.astype(scores.dtype), group.segment) > 1

@@ -68,11 +68,13 @@ def remax(token_rewards: Array, mask: Array, greedy_scores: Array) -> Array:
     Args:
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
-        greedy_scores: [N] f32, the same for all samples of a prompt.
+        greedy_scores: [N] f32, the same for all samples of a prompt; NaN where the greedy
+            completion has no verdict: without a baseline the prompt's advantages are 0.
 
     Returns:
         [N, T] f32, constant, zero outside the mask.
     """
     chex.assert_shape(greedy_scores, (token_rewards.shape[0],))
     baseline = jax.lax.stop_gradient(greedy_scores)[:, None]
-    return jnp.where(mask, rewards_to_go(token_rewards, mask) - baseline, 0.0)
+    compared = mask & ~jnp.isnan(baseline)
+    return jnp.where(compared, rewards_to_go(token_rewards, mask) - baseline, 0.0)

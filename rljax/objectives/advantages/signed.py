@@ -18,22 +18,25 @@ def signed_outcome(
     *,
     positive_weight: float = 0.1,
     negative_weight: float = 1.0,
+    right_score: float = 1.0,
 ) -> Array:
     """Rewards right samples and punishes wrong ones, without a baseline (arXiv:2506.01347).
 
-        A = positive_weight * score         of a right row
-        A = negative_weight * (score - 1)   of a wrong row
+        A = positive_weight * score                   of a right row
+        A = negative_weight * (score - right_score)   of a wrong row
 
     With scores of 1 and 0, the weights (1, 0) are positive sample reinforcement (PSR), (0, 1)
     negative sample reinforcement (NSR) and (0.1, 1) weighted REINFORCE. Groups whose samples all
     agree are trained on too: keep them in the batch.
 
     Args:
-        token_rewards: [N, T] f32, whose sum over a row is 1 where it is right, else 0.
+        token_rewards: [N, T] f32, whose sum over a row is its score.
         mask: [N, T] bool.
         correct: [N] bool.
         positive_weight: factor of the advantages of right rows, >= 0.
         negative_weight: factor of the advantages of wrong rows, >= 0.
+        right_score: score of a right row, with which wrong ones are compared; by default `right_at`
+            of config.scoring.rewards.
 
     Returns:
         [N, T] f32, constant, zero outside the mask.
@@ -45,9 +48,8 @@ def signed_outcome(
     check_field("negative_weight", negative_weight, lambda x: x >= 0, ">= 0")
     scores, _ = scores_of(token_rewards, mask)
     chex.assert_equal_shape([scores, correct])
-    return broadcast(
-        jnp.where(correct, positive_weight * scores, negative_weight * (scores - 1.0)), mask
-    )
+    short = scores - right_score
+    return broadcast(jnp.where(correct, positive_weight * scores, negative_weight * short), mask)
 
 
 def keep_sign(advantages: Array, sign: str) -> Array:

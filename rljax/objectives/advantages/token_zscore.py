@@ -10,7 +10,9 @@ from rljax.objectives.advantages.groups import (
     group_statistics,
     group_sum,
     scores_of,
+    weighted_group_mean,
 )
+from rljax.objectives.means import ratio
 from rljax.objectives.parts import check_field
 
 
@@ -48,11 +50,10 @@ def group_token_zscore(
     group = group_statistics(scores, present, group_ids)
     lengths = mask.sum(axis=-1).astype(scores.dtype)
     tokens = jnp.maximum(group_sum(lengths, group.segment), 1.0)
-    centred = scores - group_sum(lengths * scores, group.segment) / tokens
+    centred = scores - weighted_group_mean(scores, lengths, group.segment)
     deviation = jnp.sqrt(group_sum(lengths * centred**2, group.segment) / tokens)
-    spread = ~group.homogeneous
-    zscore = jnp.where(spread, centred / jnp.where(spread, deviation + advantage_epsilon, 1.0), 0.0)
+    zscore = ratio(centred, deviation + advantage_epsilon)
     largest = group_max(jnp.where(present, jnp.abs(zscore), 0.0), group.segment)
     by_rows = group_zscore(token_rewards, mask, group_ids, advantage_epsilon=advantage_epsilon)
-    falls_back = (largest >= fallback_size)[:, None] & spread[:, None]
-    return jnp.where(falls_back, by_rows, broadcast(zscore, mask))
+    falls_back = (largest >= fallback_size) & ~group.homogeneous
+    return jnp.where(falls_back[:, None], by_rows, broadcast(zscore, mask))

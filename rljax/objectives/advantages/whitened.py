@@ -61,7 +61,8 @@ def reinforce_plus_plus_baseline(
         whiten_epsilon: added to the variance.
         correct_boost: added afterwards to the tokens of right rows. 0.1 in the script of DLER, not
             in its paper.
-        boost_threshold: the least score of a right row, for `correct_boost`.
+        boost_threshold: the least score of a right row, for `correct_boost`; by default `right_at`
+            of config.scoring.rewards.
 
     Returns:
         [N, T] f32, constant, zero outside the mask.

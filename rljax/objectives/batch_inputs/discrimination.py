@@ -6,8 +6,8 @@ samples P and the wrong ones W of prompt q, and Q prompts in the batch, valid or
     J = 1/Q sum_q mean_P [ s(o) - tau * log mean_W exp(s(o') / tau) ]     (DisCO)
     J = 1/Q sum_q [ mean_P s - mean_W s ]                                 (DisCO-b, tau -> infinity)
 
-A prompt is valid if it has samples of both kinds. A sample is right if its score is exactly 1 and
-wrong if it is exactly 0. Any other score is ignored: turn scores into 0 and 1 before.
+A prompt is valid if it has samples of both kinds. `correct` says which are right, whatever the
+scale of rewards.
 """
 
 from typing import NamedTuple
@@ -38,17 +38,17 @@ class _Contrast(NamedTuple):
 def _contrast(
     current_logprobs: Array,
     old_logprobs: Array,
-    advantages: Array,
+    correct: Array,
     mask: Array,
     group_ids: Array,
     disco_score: str,
 ) -> _Contrast:
     check_disco(disco_score)
-    chex.assert_equal_shape([current_logprobs, old_logprobs, advantages, mask])
+    chex.assert_equal_shape([current_logprobs, old_logprobs, mask])
+    chex.assert_equal_shape([correct, group_ids])
     present, rows = mask.any(axis=-1), mask.shape[0]
     group = group_statistics(jnp.zeros(rows), present, group_ids)
-    right = present & jnp.where(mask, advantages == 1, True).all(axis=-1)
-    wrong = present & jnp.where(mask, advantages == 0, True).all(axis=-1)
+    right, wrong = present & correct, present & ~correct
 
     def in_group(values: Array) -> Array:
         return jax.ops.segment_sum(values.astype(float), group.segment, rows)[group.segment]
@@ -84,7 +84,7 @@ def _log_total(scores: Array, rows: Array, segment: Array) -> Array:
 def score_weights(
     current_logprobs: Array,
     old_logprobs: Array,
-    advantages: Array,
+    correct: Array,
     mask: Array,
     group_ids: Array,
     *,
@@ -100,7 +100,7 @@ def score_weights(
     Args:
         current_logprobs: [N, T] f32, before the update.
         old_logprobs: [N, T] f32.
-        advantages: [N, T] f32: the sample's score on each of its tokens, 1 or 0.
+        correct: [N] bool.
         mask: [N, T] bool.
         group_ids: [N] i32.
         disco_score: score of a sample: mean log_likelihood of its tokens, or mean ratio.
@@ -114,7 +114,7 @@ def score_weights(
         ValueError: for an unknown score or a temperature that is not positive.
     """
     check_field("disco_temperature", disco_temperature, lambda x: x > 0, "> 0, or None")
-    rows = _contrast(current_logprobs, old_logprobs, advantages, mask, group_ids, disco_score)
+    rows = _contrast(current_logprobs, old_logprobs, correct, mask, group_ids, disco_score)
     positive = jnp.where(rows.right, 1.0 / jnp.maximum(rows.right_in_group, 1.0), 0.0)
     if disco_temperature is None:
         share = 1.0 / jnp.maximum(rows.wrong_in_group, 1.0)

@@ -10,6 +10,7 @@ from jax import Array
 
 from rljax.objectives.credit.gae import check_unit, generalized_advantages
 from rljax.objectives.credit.slots import last_slot, ranks
+from rljax.objectives.means import between
 from rljax.objectives.parts import check_field
 from rljax.objectives.whitening import whiten
 
@@ -100,11 +101,24 @@ def macro_actions(
     def clean(x: Array) -> Array:
         return jax.lax.stop_gradient(jnp.where(mask, x, 0.0))
 
+    means = segment_totals(weights * clean(values), mask, segment_ids)
     return MacroActions(
         segment_totals(outcome * clean(token_rewards), mask, segment_ids),
-        segment_totals(weights * clean(values), mask, segment_ids),
+        between(means, *_segment_bounds(clean(values), mask, segment_ids)),
         segment_totals(jnp.ones(mask.shape, jnp.int32), mask, segment_ids) > 0,
     )
+
+
+def _segment_bounds(values: Array, mask: Array, segment_ids: Array) -> tuple[Array, Array]:
+    """Least and largest value of each segment, [N, T] by segment number; inf and -inf of none."""
+    slots = mask.shape[-1]
+    ids = jnp.where(mask, segment_ids, slots)
+    bounds = (jax.ops.segment_min, jnp.inf), (jax.ops.segment_max, -jnp.inf)
+    lowest, highest = (
+        jax.vmap(functools.partial(of_row, num_segments=slots))(jnp.where(mask, values, none), ids)
+        for of_row, none in bounds
+    )
+    return lowest, highest
 
 
 def macro_gae(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.credit.macro_gae import of_token, position_in_segment, segment_totals
+from rljax.objectives.means import mean_of
 from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
 from rljax.objectives.whitening import whiten
@@ -34,9 +35,9 @@ def monte_carlo_values(
     scores = rollout_scores
     if unfinished_score is not None:
         scores = jnp.where(rollout_finished, scores, unfinished_score)
-    total = jnp.where(rollout_mask, jax.lax.stop_gradient(scores), 0.0).sum(axis=-1)
-    count = rollout_mask.sum(axis=-1)
-    values = jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+    scores = jax.lax.stop_gradient(scores)
+    means = mean_of(scores, rollout_mask, axis=-1)
+    values = jnp.where(rollout_mask.any(axis=-1), means, jnp.nan)
     return values, masked(~rollout_finished, rollout_mask)
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.means import between
 from rljax.objectives.parts import check_field
 
 EDGE_STYLES = ("rloo", "grpo")
@@ -52,6 +53,14 @@ def node_values(leaf_rewards: Array, parents: Array, present: Array) -> NodeValu
         """Sums over the children of each node."""
         return jax.ops.segment_sum(jnp.where(edges, x, 0), upward, nodes)
 
+    def bounds(x: Array) -> tuple[Array, Array]:
+        """The least and the largest number among the children of each node."""
+        lowest, highest = jnp.where(edges, x, jnp.inf), jnp.where(edges, x, -jnp.inf)
+        return (
+            jax.ops.segment_min(lowest, upward, nodes),
+            jax.ops.segment_max(highest, upward, nodes),
+        )
+
     children = up(jnp.ones(nodes, jnp.int32))
     leaves = present & (children == 0)
     counts = jnp.maximum(children, 1)
@@ -60,6 +69,7 @@ def node_values(leaf_rewards: Array, parents: Array, present: Array) -> NodeValu
         values, known, _ = state
         ready = present & ~known & (children > 0) & (up(known.astype(jnp.int32)) == children)
         means = (up(jnp.where(known, values, 0.0)) / counts).astype(values.dtype)
+        means = between(means, *bounds(values))
         return jnp.where(ready, means, values), known | ready, ready.any()
 
     rewards = jax.lax.stop_gradient(leaf_rewards).astype(jnp.result_type(leaf_rewards, float))

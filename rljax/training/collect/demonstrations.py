@@ -17,6 +17,8 @@ COLUMNS = ("demonstration", "completion")  # of generated problems, of files
 def demonstrations(context: Context, stage: Stage, records: Sequence[Record]) -> Demonstrations:
     """The demonstration of each problem, with eos, and what the run's verifier says of it.
 
+    One that no reward applies to has an empty mask: the problem has none.
+
     Raises:
         ValueError: for a problem without one, or one longer than a completion may be.
     """
@@ -27,7 +29,8 @@ def demonstrations(context: Context, stage: Stage, records: Sequence[Record]) ->
         context.references(records),
         mask.sum(axis=1).tolist(),
     )
-    return Demonstrations(tokens, mask, scores.total)
+    there = mask & ~scores.left_out[:, None]
+    return Demonstrations(tokens, there, np.where(scores.left_out, 0.0, scores.total))
 
 
 def encode_demonstrations(

@@ -18,7 +18,10 @@ class GreedyScores:
         self.rollouts, self.reward, self.rows_per_prompt = rollouts, reward, rows_per_prompt
 
     def __call__(self, drawn: Drawn) -> Annotations:
-        """`greedy_scores` [B * R] f32, the score of the greedy completion of each row's prompt."""
+        """`greedy_scores` [B * R] f32, the score of the greedy completion of each row's prompt.
+
+        NaN where no reward applies to it.
+        """
         records = drawn.samples.records
         greedy = self.rollouts.sample(
             drawn.weights,

@@ -13,15 +13,19 @@ from rljax.training.update.rows import Rows, rollout_rows
 def step_group(
     samples: Samples, scores: Scores, demonstrations: Demonstrations | None = None
 ) -> Group:
-    """A step's samples by prompt, with the demonstrations as one more row each."""
+    """A step's samples by prompt, with the demonstrations as one more row each.
+
+    A sample that is left out has an empty mask: to all that follows it is not there.
+    """
     rollouts = samples.rollouts
     shape = rollouts.mask.shape[:2]
+    left_out = scores.left_out.reshape(shape)
     group = Group(
         tokens=rollouts.tokens,
-        mask=rollouts.mask,
+        mask=rollouts.mask & ~left_out[..., None],
         logprobs=rollouts.logprobs,
         finished=rollouts.finished,
-        scores=scores.total.reshape(shape),
+        scores=np.where(left_out, np.float32(0), scores.total.reshape(shape)),
         correct=scores.correct.reshape(shape),
     )
     return group if demonstrations is None else with_demonstrations(group, *demonstrations)

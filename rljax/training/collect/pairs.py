@@ -157,10 +157,11 @@ def _pairs_of(samples: Samples, scores: Scores, prompts: int) -> list[dict[str, 
     """At most one pair for each of the first prompts, of samples that were scored and ended."""
     group, finished = samples.samples_per_prompt, samples.flat("finished")
     tokens, mask = samples.flat("tokens"), samples.flat("mask")
+    judged = scores.judged & ~scores.failed
     pairs = []
     for b, record in enumerate(samples.records[:prompts]):
         rows = range(b * group, (b + 1) * group)
-        usable = [n for n in rows if finished[n] and not scores.failed[n]]
+        usable = [n for n in rows if finished[n] and judged[n]]
         right = [n for n in usable if scores.correct[n]]
         wrong = [n for n in usable if not scores.correct[n]]
         if not right or not wrong:

@@ -112,7 +112,7 @@ class PrefixValues:
 class StateScores(NamedTuple):
     """K continuations of each of S states. NumPy."""
 
-    scores: np.ndarray  # [S, K] f32
+    scores: np.ndarray  # [S, K] f32, NaN where no reward applies
     finished: np.ndarray  # [S, K] bool, ended by themselves
     tokens: int  # sampled in all
     failed: int  # whose verifier failed
@@ -271,7 +271,7 @@ def segment_arrays(
         arrays: of the step by name.
         cuts: [N, T] bool, of `cut_points`.
         place: [N, T] i32, of `find_states`.
-        scores: [S, K] f32, and any rows behind.
+        scores: [S, K] f32, and any rows behind; NaN has no part in the value of its state.
         finished: [S, K] bool.
 
     Returns:
@@ -280,7 +280,7 @@ def segment_arrays(
     """
     mask, unfinished = arrays["mask"], objective.values["unfinished_score"]
     of_states, _ = monte_carlo_values(
-        scores, finished, jnp.ones_like(finished), unfinished_score=unfinished
+        scores, finished, ~jnp.isnan(scores), unfinished_score=unfinished
     )
     state_values = jnp.where(place >= 0, of_states[jnp.maximum(place, 0)], jnp.nan)
     outcome = arrays["scores"]

@@ -8,6 +8,7 @@ import numpy as np
 from rljax.config.stage import Stage
 from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.rewards.pool import Scores
+from rljax.rewards.right_watch import RightWatch
 from rljax.training.collect.rollouts import Samples, score_texts
 from rljax.training.run.context import Context
 from rljax.training.update.rows import Rows, rollout_rows, take_rows
@@ -30,10 +31,13 @@ class TextReward:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.watch = RightWatch(context.scorer.composition.members[0])
 
     def score(self, samples: Samples) -> Scores:
         """See `Scorer.score` (rewards/pool.py)."""
-        return score_texts(self.context, samples)
+        scores = score_texts(self.context, samples)
+        self.watch.see(scores)
+        return scores
 
 
 class ModelReward:
@@ -43,7 +47,7 @@ class ModelReward:
 
     The verifiers are always asked: without a weight they tell how often samples are right, and add
     nothing. A sample that they fail on has the score of the model, and the failure reward as the
-    other summand.
+    other summand. One that none of them judges has the score of the model alone.
     """
 
     def __init__(self, context: Context, stage: Stage) -> None:
@@ -62,9 +66,12 @@ class ModelReward:
         """The composed reward; `parts` are those of the texts, then "reward_model"."""
         texts = self.text.score(samples)
         own = self.scores(samples)
-        total = self.weight * own + self.text_weight * texts.total
+        said = np.where(texts.left_out, 0.0, texts.total)
+        total = self.weight * own + self.text_weight * said
         return texts._replace(
-            total=total.astype(np.float32), parts={**texts.parts, PART: own.astype(np.float32)}
+            total=total.astype(np.float32),
+            parts={**texts.parts, PART: own.astype(np.float32)},
+            left_out=np.zeros_like(texts.left_out),
         )
 
     def scores(self, samples: Samples) -> np.ndarray:

@@ -64,13 +64,18 @@ def _sample(
         "text": samples.texts[n],
         "tokens": [context.tokenizer.token_text(int(i)) for i in samples.flat("tokens")[n][mask]],
         "finished": bool(samples.flat("finished")[n]),
-        "reward": 0.0 if scores is None else float(scores.total[n]),
-        "parts": {} if scores is None else {k: float(v[n]) for k, v in scores.parts.items()},
+        "reward": 0.0 if scores is None else _number(scores.total[n]),
+        "parts": {} if scores is None else {k: _number(v[n]) for k, v in scores.parts.items()},
     }
     for name, values in per_token.items():
         kept = values[n][mask]
         sample[name] = kept.tolist() if kept.dtype == bool else [round(float(v), 6) for v in kept]
     return sample
+
+
+def _number(value: np.floating) -> float | None:
+    """A score; None where there is none, or none yet."""
+    return None if np.isnan(value) else float(value)
 
 
 def _reference_text(reference: Any) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -81,19 +81,25 @@ def join_samples(parts: Sequence[Samples]) -> Samples:
 
 def take_scores(scores: Scores, index: np.ndarray) -> Scores:
     """The scores of some samples."""
-    parts = {name: values[index] for name, values in scores.parts.items()}
-    return Scores(scores.total[index], parts, scores.failed[index], scores.first_error)
+    return _of_arrays(lambda values: values[index], scores)
 
 
 def join_scores(parts: Sequence[Scores]) -> Scores:
     """The scores of several calls, one behind the other."""
-    errors = [part.first_error for part in parts if part.first_error]
-    return Scores(
-        np.concatenate([part.total for part in parts]),
-        {name: np.concatenate([part.parts[name] for part in parts]) for name in parts[0].parts},
-        np.concatenate([part.failed for part in parts]),
-        errors[0] if errors else None,
-    )
+    return _of_arrays(lambda *values: np.concatenate(values), *parts)
+
+
+def _of_arrays(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
+    """Scores whose arrays are made of those of others, and whose first error is the first one."""
+    columns = [one._asdict() for one in scores]
+    arrays = {
+        name: make(*(column[name] for column in columns))
+        for name in ("total", "correct", "judged", "failed", "left_out")
+    }
+    labels = scores[0].parts  # not jax.tree.map, which would sort them
+    parts = {label: make(*(one.parts[label] for one in scores)) for label in labels}
+    first_error = next((one.first_error for one in scores if one.first_error), None)
+    return Scores(**arrays, parts=parts, first_error=first_error)
 
 
 def sample_texts(
@@ -167,6 +173,16 @@ def distinct_ids(ids: Sequence[int], count: int) -> list[int]:
     return distinct
 
 
+def require_rewards(scores: Scores, method: str) -> None:
+    """Raises ValueError where a sample is left out, for methods that compare fixed sets."""
+    if scores.left_out.any():
+        raise ValueError(
+            f"{int(scores.left_out.sum())} of {len(scores.total)} samples have no reward: none "
+            f"applies to them, or it failed. {method} needs one for each; return a number instead "
+            "of None (config.scoring.rewards, config.scoring.failed_samples)."
+        )
+
+
 def score_texts(context: Context, samples: Samples) -> Scores:
     """What the run's rewards of text say of the N samples; one without a token is not asked, and 0.
 
@@ -186,7 +202,7 @@ def score_texts(context: Context, samples: Samples) -> Scores:
 
 
 def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Scores:
-    """Scores of some samples -> of all of them, none of the others failed.
+    """Scores of some samples -> of all of them; of the others nothing is said, nor left out.
 
     Args:
         scores: of the samples that are present.
@@ -196,14 +212,12 @@ def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Sco
     if present.all():
         return scores
 
-    def spread(values: np.ndarray, fill: float | bool) -> np.ndarray:
-        whole = np.full(present.shape, fill, values.dtype)
+    def spread(values: np.ndarray) -> np.ndarray:
+        whole = np.full(present.shape, False if values.dtype == bool else missing, values.dtype)
         whole[present] = values
         return whole
 
-    parts = {name: spread(part, missing) for name, part in scores.parts.items()}
-    total = spread(scores.total, missing)
-    return Scores(total, parts, spread(scores.failed, False), scores.first_error)
+    return _of_arrays(spread, scores)
 
 
 def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]:
@@ -226,9 +240,20 @@ def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]
     }
     if scores is None:
         return metrics
-    metrics["reward"] = float(scores.total.mean())
-    metrics["accuracy"] = float(scores.correct.mean())
+    metrics |= reward_metrics(scores)
     metrics["scoring_failures"] = float(scores.failed.sum())
-    if len(scores.parts) > 1:
-        metrics |= {f"reward/{name}": float(part.mean()) for name, part in scores.parts.items()}
+    if left_out := int(scores.left_out.sum()):
+        metrics["left_out_samples"] = float(left_out)
     return metrics
+
+
+def reward_metrics(scores: Scores) -> dict[str, float]:
+    """Means over the samples that have a reward, a verdict, a part; where none has, no number."""
+    measured = {
+        "reward": scores.total[~scores.left_out],
+        "accuracy": scores.correct[scores.judged],
+    }
+    if len(scores.parts) > 1:
+        parts = scores.parts.items()
+        measured |= {f"reward/{name}": part[~np.isnan(part)] for name, part in parts}
+    return {name: float(values.mean()) for name, values in measured.items() if len(values)}

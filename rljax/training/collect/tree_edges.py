@@ -16,6 +16,7 @@ from jax import Array
 
 from rljax.objectives.credit.tree import edge_advantages, node_values
 from rljax.training.collect.experience import Annotations
+from rljax.training.collect.rollouts import require_rewards
 from rljax.training.collect.sampled import Drawn
 from rljax.training.collect.tree_samples import TreeShape
 
@@ -37,6 +38,7 @@ class TreeEdges:
 
     def __call__(self, drawn: Drawn) -> Annotations:
         """`mask`, `start_values` and `end_values`, [N, T] each, and metrics of the trees."""
+        require_rewards(drawn.scores, "A tree of samples")
         samples, mask = drawn.samples, drawn.samples.rollouts.mask
         leaf_scores = drawn.scores.total
         if self.unfinished_score is not None:

@@ -10,6 +10,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from rljax.data.sources import stream
+from rljax.rewards.compose import parse_rewards
 from rljax.tasks.symbols import SymbolProblems, make_task
 from rljax.verifiers import find_verifier
 
@@ -72,12 +73,17 @@ class _Indices:
 
 
 def make_judge(config: ConfigDict) -> Callable:
-    """judge(facts, tokens, mask) -> (reward, correct) of [B, G, T] completions of [B] problems."""
+    """judge(facts, tokens, mask) -> (reward, correct) of [B, G, T] completions of [B] problems.
+
+    A completion is right where its reward reaches the `right_at` of config.scoring's first reward,
+    as on the host.
+    """
     verify = find_verifier(config.data.tasks[0]["name"])
     judged = jax.vmap(jax.vmap(verify, in_axes=(None, 0, 0)))
+    right_at = np.float32(parse_rewards(config.scoring.rewards)[0].right_at)
 
     def judge(facts: dict[str, Array], tokens: Array, mask: Array) -> tuple[Array, Array]:
-        verdict = judged(facts, tokens, mask)
-        return verdict.reward, verdict.correct
+        reward = judged(facts, tokens, mask).reward
+        return reward, reward >= right_at
 
     return judge

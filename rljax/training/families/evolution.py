@@ -29,7 +29,7 @@ from rljax.training.collect.perturbation import Perturbation
 from rljax.training.collect.population import Population
 from rljax.training.collect.rewards import TextReward
 from rljax.training.collect.rollout_record import rollout_record
-from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.rollouts import Samples, require_rewards
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts
 from rljax.training.collect.sources import shuffled_problems, stage_engine
 from rljax.training.families import Family, StepBatches
@@ -120,6 +120,7 @@ class Evolution(Family):
     ) -> tuple[TrainState, StepBatches]:
         """What the members' answers are worth: one update's fitness [N]."""
         samples, scores = experience.samples, experience.scores
+        require_rewards(scores, "An evolution strategy")
         of_members = self._by_member(scores.total)
         fitness, no_signal = jax.device_get(self.fitness(of_members))
         rows = {

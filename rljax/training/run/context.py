@@ -215,15 +215,16 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
     train, heldout = checked_problems(config, text_format)
     scoring = config.scoring
     scorer = Scorer(
-        [dict(reward) for reward in scoring.rewards],
+        scoring.rewards,
         workers=scoring.workers,
         timeout_seconds=scoring.timeout_seconds,
         failure_reward=scoring.failure_reward,
+        failed_samples=scoring.failed_samples,
         max_failed_share=scoring.max_failed_share,
     )
     samplable = _samplable(network, text_format)
     stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)
-    return Context(
+    context = Context(
         config=config,
         workdir=workdir,
         stages=stages,
@@ -235,6 +236,20 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         scorer=scorer,
         networks=stage_networks(network, stages),
     )
+    if scoring.try_first:
+        try_rewards(context)
+    return context
+
+
+def try_rewards(context: Context) -> None:
+    """Asks the rewards about the first training problem (`Scorer.try_first`)."""
+    record = {**context.train_problems[0], "id": 0}
+    (prompt,), (reference,) = context.prompts([record]), context.references([record])
+    try:
+        context.scorer.try_first(prompt.text, reference)
+    except BaseException:
+        context.scorer.close()
+        raise
 
 
 def _samplable(network: Network, text_format: TextFormat) -> np.ndarray:

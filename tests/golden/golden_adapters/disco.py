@@ -20,6 +20,7 @@ def disco(case: dict) -> dict:
     score = lookup(DISCO_SCORES, function_of(case).rsplit("_", 1)[-1], "score")
     estimator = lookup(HINGE_ESTIMATORS, args["kl_type"], "estimator")
     arrays = batch_arrays(case, mask, jnp.where(mask, rewards[:, None], 0.0))
+    arrays["correct"] = rewards == 1
     arrays["group_ids"] = jnp.unique(jnp.asarray(case["inputs"]["uid"]), return_inverse=True)[1]
     weigh = partial(
         BATCH_INPUTS["score_weights"], disco_score=score, disco_temperature=args.get("tau")

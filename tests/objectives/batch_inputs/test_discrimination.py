@@ -18,14 +18,14 @@ def batch():
     """Prompt 5 has 1 right of 4, prompt 2 has 2 of 3, prompt 9 none, prompt 7 is empty."""
     keys = jax.random.split(jax.random.key(1), 3)
     groups = jnp.array([5, 2, 5, 9, 2, 5, 9, 2, 5, 7, 9, 9])
-    scores = jnp.array([1, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0.5])
+    correct = jnp.array([1, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0]) > 0
     mask = jax.random.bernoulli(keys[0], 0.7, (N, T)).at[:, 0].set(True).at[9].set(False)
     logprobs = -2 * jax.random.uniform(keys[1], (N, T))
     return dict(
         logprobs=logprobs,
         current_logprobs=logprobs,
         old_logprobs=logprobs + 0.3 * jax.random.normal(keys[2], (N, T)),
-        advantages=jnp.where(mask, scores[:, None], jnp.nan),
+        correct=correct,
         mask=mask,
         group_ids=groups,
     )
@@ -54,7 +54,7 @@ def published(
 ):
     """-J + beta / 2 * max(K - delta, 0)^2 with loops over prompts."""
     mask, groups = arrays["mask"], np.asarray(arrays["group_ids"])
-    reward = np.asarray(arrays["advantages"])[:, 0]
+    reward = np.asarray(arrays["correct"])
     d = jnp.where(mask, lp - arrays["old_logprobs"], 0.0)
     each = lp if disco_score == "log_likelihood" else jnp.exp(d)
     scores = jnp.where(mask, each, 0.0).sum(-1) / jnp.maximum(mask.sum(-1), 1)
@@ -128,7 +128,7 @@ def test_on_policy_both_scores_have_one_gradient():
 
 
 def test_homogeneous_groups_leave_the_constraint_alone():
-    arrays = batch() | dict(advantages=jnp.ones((N, T)))
+    arrays = batch() | dict(correct=jnp.ones(N, bool))
     arrays["old_logprobs"] = arrays["logprobs"] + 0.1
     gradient, made = loss_gradient(arrays, **HINGE)
     np.testing.assert_array_equal(made["score_weights"], 0.0)

@@ -78,7 +78,9 @@ def test_which_samples_make_a_pair():
     ]
     correct = np.array([True, False, True, False, True, False, True, True])
     failed = np.zeros(8, bool)
-    scores = Scores(correct.astype(np.float32), {"r": correct.astype(np.float32)}, failed, None)
+    there = np.ones(len(failed), bool)
+    worth = correct.astype(np.float32)
+    scores = Scores(worth, {"r": worth}, correct.astype(bool), there, failed, ~there, None)
     tokens = np.zeros((2, 4, 2), np.int32)
     mask = np.zeros((2, 4, 2), bool)
     for g, ids in enumerate(completions):
