@@ -10,6 +10,7 @@ from scratch goes out as the family that has its options (llama, qwen3, ...), if
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -18,7 +19,8 @@ from rljax.commands.parser import Parser, path
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
 from rljax.config.runs import find_run, recorded_network
-from rljax.data.tokenizers import load_tokenizer, special_ids
+from rljax.data.byte_files import write_byte_tokenizer, write_chat_template
+from rljax.data.tokenizers import Tokenizer, load_tokenizer, special_ids
 from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network
 from rljax.models.peft_format import save_adapters
@@ -39,12 +41,11 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
     network = Network.create(recorded_network(config, step))
     start = Source(str(step), config["seed"])
     check_start(start, network)
-    own_tokenizer, folder = None, config["model"]["init_from"]
-    if not source:
-        own_tokenizer = None if place == "byte" else place
-        source = folder if is_pretrained(folder) else ""
+    folder = config["model"]["init_from"]
+    own = not source  # the run's tokenizer goes along, not that of --source
+    source = source or (folder if is_pretrained(folder) else "")
     mesh = widest_mesh(network.config.width)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), tempfile.TemporaryDirectory() as made:
         params = combine(*load_start(start, network, mesh))
         if adapters:
             save_adapters(out, network, params, base_model=folder)
@@ -55,10 +56,21 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
             network,
             params,
             source=source or None,
-            tokenizer=own_tokenizer,
+            tokenizer=_tokenizer_folder(place, tokenizer, Path(made)) if own else None,
             dtype=dtype,
             more_config={} if source else special_ids(tokenizer),
         )
+    section = config["tokenizer"]
+    if own and section["chat_turn"]:
+        write_chat_template(out, section["chat_turn"], section["chat_generation_prompt"])
+
+
+def _tokenizer_folder(place: str, tokenizer: Tokenizer, made: Path) -> Path | None:
+    """Where the files of a run's tokenizer are; those of bytes are written to `made`."""
+    if place == "byte":
+        write_byte_tokenizer(made, tokenizer)
+        return made
+    return Path(place) if Path(place).is_dir() else None
 
 
 def parser() -> Parser:

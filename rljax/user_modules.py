@@ -77,12 +77,6 @@ def trainer_path() -> list[str]:
     return [path or str(Path.cwd()) for path in sys.path if path not in _added]
 
 
-def local_files() -> list[Path]:
-    """The files of all modules that were imported from folders of the user, sorted."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return sorted({Path(file) for file in files if file and _is_users(file)})
-
-
 @contextlib.contextmanager
 def errors_located(
     what: str, *, field: str, leave: tuple[type[Exception], ...] = ()

@@ -193,15 +193,6 @@ def test_a_config_imports_its_neighbour_and_is_read_anew(write):
         load_config(f"{path}:refused")
 
 
-def test_local_files_are_those_of_the_user(write):
-    helper = write("files/helper_f.py", "import json\n")
-    path = write("files/reward_f.py", "import helper_f, numpy\nimport rljax.errors\n")
-    import_file(path, field=FIELD)
-    found = user_modules.local_files()
-    assert path in found and helper in found
-    assert not [file for file in found if "rljax" in file.parts or "numpy" in file.parts]
-
-
 FUNCTIONS = """
 import functools
 def three(p, c, r, *, by=1): return 3 * by

@@ -1,4 +1,4 @@
-"""A byte tokenizer as the files of a Hugging Face tokenizer folder, with the same ids."""
+"""A byte tokenizer and a plain chat template as the files of a Hugging Face folder."""
 
 import json
 from pathlib import Path
@@ -10,18 +10,14 @@ from rljax.data.tokenizers import ByteTokenizer
 CONTROL = ("<pad>", "<bos>", "<eos>")
 
 
-def write_byte_tokenizer(
-    folder: Path, tokenizer: ByteTokenizer, *, turn: str = "", opening: str = ""
-) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and, with a chat template, chat_template.jinja.
+def write_byte_tokenizer(folder: Path, tokenizer: ByteTokenizer) -> None:
+    """Writes tokenizer.json and tokenizer_config.json.
 
     transformers reads the same ids from texts, and the same texts from ids.
 
     Args:
         folder: that exists.
         tokenizer: with its special tokens, which stay one id each.
-        turn: config.tokenizer.chat_turn; "" for no template.
-        opening: config.tokenizer.chat_generation_prompt.
     """
     _write(folder / "tokenizer.json", _tokenizer(tokenizer))
     config = {
@@ -31,8 +27,6 @@ def write_byte_tokenizer(
         **{f"{name[1:-1]}_token": name for name in CONTROL},
     }
     _write(folder / "tokenizer_config.json", config)
-    if turn:
-        (folder / "chat_template.jinja").write_text(_template(turn, opening), encoding="utf-8")
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
@@ -87,8 +81,19 @@ def byte_letters() -> list[str]:
     return letters
 
 
+def write_chat_template(folder: Path, turn: str, opening: str) -> None:
+    """Writes chat_template.jinja, which renders as a `PlainTemplate` does (data/chat.py).
+
+    Args:
+        folder: that exists.
+        turn: config.tokenizer.chat_turn.
+        opening: config.tokenizer.chat_generation_prompt.
+    """
+    path = folder / "chat_template.jinja"
+    path.write_text(_template(turn, opening), encoding="utf-8")
+
+
 def _template(turn: str, opening: str) -> str:
-    """The Jinja form of a plain template (data/chat.py)."""
     head, tail = (part.split("{role}") for part in turn.split("{content}", 1))
     role = " + message['role'] + "
     pieces = [role.join(map(_quoted, part)) for part in (head, tail)]

@@ -29,6 +29,18 @@ def absolute(name: str) -> str:
     return f"{Path(place).resolve()}:{function}" if _is_file(place) else name
 
 
+def reward_file(name: str) -> Path:
+    """The file that holds a user's reward.
+
+    Raises:
+        ValueError: for a module that cannot be imported.
+    """
+    place = name.rpartition(":")[0]
+    if _is_file(place):
+        return Path(place)
+    return Path(import_dotted(place, field=FIELD).__file__)
+
+
 def find_user_reward(name: str) -> Callable[..., Any]:
     """The function of that name.
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from rljax.data.byte_files import write_byte_tokenizer
+from rljax.data.byte_files import write_byte_tokenizer, write_chat_template
 from rljax.data.chat import PlainTemplate, make_template
 from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import ByteTokenizer, HFTokenizer
@@ -17,7 +17,8 @@ def loaded(tmp_path_factory):
     pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("bytes")
     turn = "[{role}] {content} 'x\"\\\n"
-    write_byte_tokenizer(folder, ByteTokenizer(TAGS), turn=turn, opening="[me] \n{{")
+    write_byte_tokenizer(folder, ByteTokenizer(TAGS))
+    write_chat_template(folder, turn, "[me] \n{{")
     return HFTokenizer(folder, TAGS), PlainTemplate(turn, "[me] \n{{")
 
 

@@ -105,6 +105,21 @@ def test_the_tokenizer_of_the_run_goes_along(make_run, command, tmp_path, monkey
     assert (out / "tokenizer.json").read_text() == "of the run"
 
 
+def test_bytes_and_their_template_go_along(make_run, command, tmp_path):
+    """transformers reads texts and chats of the exported folder as the run did."""
+    transformers = pytest.importorskip("transformers")
+    workdir, _, _ = make_run(**FAMILY_OPTIONS)
+    path, out = workdir / "config.json", tmp_path / "out"
+    config = json.loads(path.read_text())
+    config["tokenizer"] |= {"special_tokens": ["<think>"], "chat_turn": "{role}: {content}|"}
+    path.write_text(json.dumps(config))
+    assert command.main([f"--checkpoint={workdir}", f"--out={out}"]) == 0
+    found = transformers.AutoTokenizer.from_pretrained(out)
+    assert found.encode("a<think>é") == ByteTokenizer(("<think>",)).encode("a<think>é")
+    chat = [{"role": "user", "content": "hi"}]
+    assert found.apply_chat_template(chat, tokenize=False) == "user: hi|"
+
+
 def test_adapters_are_merged(make_run, command, one_device, tmp_path):
     lora = dict(rank=2, modules=("query", "down"))
     workdir, network, params = make_run(**FAMILY_OPTIONS, lora=lora)

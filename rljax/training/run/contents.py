@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from rljax.config.data import FILE_SOURCES
 from rljax.errors import blamed
 from rljax.rewards.functions import REWARDS
+from rljax.rewards.user_rewards import reward_file
 from rljax.training.run.context import Context
 from rljax.training.run.digests import DIGESTS_FILE, Digest, file_digests
 from rljax.training.run.start import Source
@@ -108,9 +109,9 @@ def _files(context: Context) -> Iterator[tuple[str, str, dict[str, Path]]]:
     for index, reward in enumerate(config.scoring.rewards):
         name = reward if isinstance(reward, str) else reward["name"]
         if name not in REWARDS:
-            path, place = name.rsplit(":", 1)[0], f"config.scoring.rewards.{index}"
+            path, place = reward_file(name), f"config.scoring.rewards.{index}"
             place += "" if isinstance(reward, str) else ".name"
-            yield place, path, local_modules(Path(path))
+            yield place, str(path), local_modules(path)
     if start := Source.of(config).init_from:
         yield "config.model.init_from", start, _model(start)
     folder = Path(config.tokenizer.path).absolute()
