@@ -30,6 +30,8 @@ from rljax.tasks.symbols.alphabet import VOCAB_SIZE
 from rljax.training.device_loop.program import check_device_loop
 from rljax.training.loop import run
 from rljax.training.run.checkpoints import restore_params
+from rljax.training.run.lock import locked
+from rljax.training.run.workdir import make_folder
 
 SWEPT = ("objective", "optimizer")  # sections whose numbers can differ side by side
 
@@ -91,8 +93,10 @@ def compare(asked: Comparison, console: Console | None = None) -> dict[str, Any]
     runner = Runner(
         asked.workdir, configs, asked.first, asked.budget, tuning(asked), mesh, console.print
     )
-    params = warmed_up(asked, mesh, console)[1]
-    found = {method: runner.run(method, params, seeds, points) for method in runner.order}
+    make_folder(asked.workdir)
+    with locked(asked.workdir):
+        params = warmed_up(asked, mesh, console)[1]
+        found = {method: runner.run(method, params, seeds, points) for method in runner.order}
     runs = [run for method in asked.methods for run in found[method]]
     written = write_comparison(
         asked.workdir,

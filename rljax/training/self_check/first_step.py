@@ -21,7 +21,7 @@ from rljax.training.self_check.policies import (
     rounding,
 )
 from rljax.training.self_check.tokens import check_ends
-from rljax.training.step_log import mean_metrics
+from rljax.training.update.metrics import mean_metrics
 from rljax.training.update.rows import Rows
 from rljax.training.update.sequences import sequences
 from rljax.training.update.state import TrainState
