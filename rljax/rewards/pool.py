@@ -28,7 +28,7 @@ FIELD = "config.scoring"
 FAILED_SAMPLES = ("failure_reward", "left_out")
 
 # Each worker is an interpreter with its verifiers, some 100 MB.
-MOST_WORKERS = 512
+MOST_WORKERS = 1024
 
 # Importing a verifier may take long on a busy machine; it never counts against a sample.
 _START_SECONDS = 300.0
