@@ -1,7 +1,6 @@
 """Many methods on one task and one budget: a warm-up, a campaign for each method, the page."""
 
 import dataclasses
-import importlib.util
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from rljax.training.loop import run
 from rljax.training.run.checkpoints import restore_params
 from rljax.training.run.lock import locked
 from rljax.training.run.workdir import make_folder
+from rljax.user_modules import errors_located, import_file
 
 SWEPT = ("objective", "optimizer")  # sections whose numbers can differ side by side
 
@@ -214,12 +214,11 @@ def sweep_points(path: str) -> tuple[Mapping[str, float], ...]:
         return ({},)
     if not Path(path).is_file():
         raise ValueError(f"No sweep file {path!r} (--sweep).")
-    spec = importlib.util.spec_from_file_location("rljax_sweep_file", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = import_file(path, field="--sweep", again=True)
     if not hasattr(module, "get_sweep"):
         raise ValueError(f"{path} has no function get_sweep() (--sweep).")
-    values: Mapping[str, Sequence[float]] = module.get_sweep()
+    with errors_located(path, field="--sweep"):
+        values: Mapping[str, Sequence[float]] = dict(module.get_sweep())
     for name, given in values.items():
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in given)
         if not given or not numbers:
