@@ -16,6 +16,7 @@ from rljax.commands.parser import Parser
 from rljax.commands.run import run
 from rljax.config import other_names
 from rljax.config.markdown import field_tables
+from rljax.models import sizes
 from rljax.registry.cards import all_cards, read_sources
 from rljax.registry.markdown import family_table, method_tables
 from rljax.reporting import glossary
@@ -27,6 +28,7 @@ CARDS = "rljax/registry/cards"
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("README.md", "families"): family_table,
     ("rljax/data/README.md", "rewards"): reward_table,
+    ("rljax/models/README.md", "sizes"): sizes.as_markdown,
     ("rljax/registry/README.md", "methods"): method_tables,
     ("configs/README.md", "fields"): field_tables,
     ("configs/README.md", "names"): other_names.as_markdown,

@@ -168,6 +168,20 @@ def test_the_guide_s_part_runs_and_its_row_is_a_row():
     assert made.name == "grpo_sign" and made.parts["surrogate"] == "clipped"
 
 
+def test_what_troubleshooting_quotes_is_said():
+    guide = (ROOT / "rljax/training/README.md").read_text()
+    table = guide.partition("## Troubleshooting")[2].partition("What a run leaves behind")[0]
+    quoted = {word for row in table.splitlines()[3:] for word in quotes(row.split(" | ")[0])}
+    sources = [re.sub(r'"\s+f?"', "", path.read_text()) for path in ROOT.glob("rljax/**/*.py")]
+    others = {"System role not supported", "RESOURCE_EXHAUSTED", "note: ..."}  # of templates, XLA
+    assert len(quoted) >= 10 and others <= quoted
+    assert not [each for each in quoted - others if not any(each in text for text in sources)]
+
+
+def quotes(text):
+    return re.findall(r"`([^`]+)`", text)
+
+
 def test_the_guide_shows_the_example_s_reward():
     reward, _ = python_blocks(ROOT / "rljax/data/README.md")
     assert reward == (ROOT / "configs/examples/own_reward.py").read_text()

@@ -16,22 +16,13 @@ result back with
 """
 
 from ml_collections import ConfigDict
-
-NEEDED = ("model", "train", "heldout")
+from recipe_arguments import read_arguments
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` reads "model=FOLDER,train=FILE,heldout=FILE[,lora]"."""
-    words = [word.partition("=") for word in arg.split(",") if word]
-    given = {name: value for name, _, value in words}
-    if missing := [name for name in NEEDED if not given.get(name)]:
-        raise ValueError(
-            f"{', '.join(missing)} not given; write --config=configs/examples/pretrained.py:"
-            "model=FOLDER,train=FILE,heldout=FILE[,lora]."
-        )
-    if unknown := sorted(set(given) - {*NEEDED, "lora"}):
-        raise ValueError(f"Unknown {unknown}; known: {', '.join(NEEDED)}, lora.")
-    lora = "lora" in given
+    given = read_arguments(arg, "pretrained.py", ("model", "train", "heldout"), {"lora": ""})
+    lora = bool(given["lora"])
     c = ConfigDict()
     c.name = "pretrained-lora" if lora else "pretrained"
     c.stages = ("grpo",)

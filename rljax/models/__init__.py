@@ -14,6 +14,7 @@ prefill.py      prompts in chunks, into a cache
 decoding.py     a token of every row at a time, on caches
 kv_cache.py     keys and values of prompts, and of what each row has written
 network.py      Network: the module as a pure function of a parameter tree, with its shardings
+sizes.py        bytes that a model takes, held and trained
 finite.py       the first layer whose output is not finite
 heads.py        value, reward and process-reward use of the trunk
 lora.py         low-rank adapters: split, join, merge, initialise

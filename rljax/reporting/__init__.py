@@ -11,6 +11,7 @@ Nothing here knows models, devices or JAX: the loop hands over plain numbers and
 | `glossary.py` | what each metric means |
 | `report.py` | the report: one HTML file of one run, or of several |
 | `run_data.py`, `rollout_view.py` | what the report knows of a workdir: curves, rollouts |
+| `example_view.py` | the first examples, token by token |
 | `sections.py`, `svg.py`, `style.py`, `script.py` | its HTML, charts, style sheet, JavaScript |
 | `weight_drift.py` | where training has moved the weights |
 """

@@ -3,6 +3,7 @@
     metrics.jsonl               one row per step: {"stage", "step", "kind", metric: number, ...}
     timing.jsonl                {"stage", "step", "sampling": seconds, ..., "tokens_per_second"}
     rollouts/STAGE-STEP.json    the samples of one step, token by token
+    examples/STAGE.json         one sequence of the first batch, token by token
     config.json run.json        what was run, and on what
     summary.json                the final figures; missing while the run is still running
 
@@ -21,6 +22,7 @@ from typing import Any
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"
 ROLLOUTS_FOLDER = "rollouts"
+EXAMPLES_FOLDER = "examples"
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"

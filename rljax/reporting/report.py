@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from rljax.reporting import files, rollout_view, sections, svg
+from rljax.reporting.example_view import example_section
 from rljax.reporting.run_data import Run, read_runs
 from rljax.reporting.script import SCRIPT
 from rljax.reporting.style import STYLE
@@ -67,18 +68,20 @@ def render(runs: Sequence[Run]) -> str:
     rollouts = rollout_view.rollout_data(runs)
     links = [(f"stage-{index}", name) for index, name in enumerate(names)]
     viewer = sections.ROLLOUT_SECTION if rollouts else '<div id="viewer" hidden></div>'
+    examples = example_section(runs)
     config = sections.config_section(runs)
     environment = sections.environment_section(runs)
     if rollouts:
         links.append(("rollouts", "Rollouts"))
+    if examples:
+        links.append(("examples", "First examples"))
     if config:
         links.append(("config", "Config"))
     links.append(("environment", "Environment"))
     waiting = "" if names else "<section><p>No metrics have been logged yet.</p></section>"
     # Compared runs lead with what makes them different.
-    order = (
-        [waiting, config, *stages, viewer] if len(runs) > 1 else [*stages, waiting, viewer, config]
-    )
+    shown = [*stages, waiting, viewer, examples]
+    order = [config, *shown] if len(runs) > 1 else [*shown, config]
     single = len(runs) == 1
     heading = escape(runs[0].name) + sections.badge(runs[0]) if single else f"{len(runs)} runs"
     return PAGE.format(

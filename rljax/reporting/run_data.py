@@ -49,6 +49,7 @@ class Run:
     environment: dict[str, Any]
     summary: dict[str, Any]
     rollout_paths: dict[str, list[Path]]  # by stage, ascending steps
+    example_paths: dict[str, Path]  # by stage, in the order of the stages
 
     @property
     def complete(self) -> bool:
@@ -108,17 +109,20 @@ def read_run(workdir: Path, name: str | None = None) -> Run:
         raise ValueError(
             f"{workdir} is not the workdir of a run: it holds none of {', '.join(known)}."
         )
+    stages = read_stages(workdir)
+    examples = {stage: workdir / files.EXAMPLES_FOLDER / f"{stage}.json" for stage in stages}
     rollout_paths: dict[str, list[Path]] = {}
     for path in sorted((workdir / files.ROLLOUTS_FOLDER).glob("*-*.json")):
         rollout_paths.setdefault(path.stem.rpartition("-")[0], []).append(path)
     return Run(
         name=name or workdir.resolve().name,
         path=workdir,
-        stages=read_stages(workdir),
+        stages=stages,
         config=files.read_json(workdir / files.CONFIG_FILE),
         environment=files.read_json(workdir / files.RUN_FILE),
         summary=files.read_json(workdir / files.SUMMARY_FILE),
         rollout_paths=rollout_paths,
+        example_paths={stage: path for stage, path in examples.items() if path.exists()},
     )
 
 

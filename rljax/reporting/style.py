@@ -158,6 +158,14 @@ pre { margin: 0; font: 14px/1.6 var(--mono); white-space: pre-wrap; overflow-wra
 .tokens .clipped { text-decoration: underline 3px var(--cool-ink); text-underline-offset: 4px;
   text-decoration-skip-ink: none; }
 .tokens .mark { opacity: .5; }
+.example { margin: 16px 0; }
+.example pre { background: var(--card); border: 1px solid var(--rule); border-radius: 8px;
+  padding: 10px 14px; max-height: 420px; overflow-y: auto; }
+.example pre span:hover { outline: 1.5px solid var(--ink); }
+.token-prompt { color: var(--muted); }
+.token-learned { background: rgb(var(--cool) / .16); }
+.token-end { background: rgb(var(--cool) / .5); font-weight: 600; }
+.token-unlearned { background: rgb(var(--heat) / .28); }
 .key-clipped { text-decoration: underline 3px var(--cool-ink); text-underline-offset: 4px; }
 :root { --cool-ink: rgb(var(--cool)); }
 footer { margin-top: 64px; padding-bottom: 40px; font-size: 13px; color: var(--muted); }

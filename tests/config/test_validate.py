@@ -13,6 +13,8 @@ from rljax.config.validate import resolved_dict, validate
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted(ROOT.joinpath("configs").rglob("*.py"))
 CONFIGS = [path for path in FILES if "def get_config" in path.read_text()]
+# Those that need a model folder and data files.
+RECIPES = [path for path in CONFIGS if "recipe_arguments" in path.read_text()]
 
 STAGES = {
     "sft": {"method": "sft"},
@@ -238,7 +240,7 @@ def test_rows_divide_over_the_context_axis(stage, words, slots, field):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 @pytest.mark.parametrize("argument", ["", "smoke"])
 def test_every_config_file_is_valid(path, argument):
-    needed = "model=m,train=t.jsonl,heldout=h.jsonl," if path.name == "pretrained.py" else ""
+    needed = "model=m,train=t.jsonl,heldout=h.jsonl," if path in RECIPES else ""
     config = load_config(f"{path}:{needed}{argument}")
     stages = validate(config)
     check_mesh(stages, 1, config.evaluation.prompts_per_batch)
@@ -250,13 +252,31 @@ def test_every_config_file_is_valid(path, argument):
             assert stage.steps <= 2 and stage.batch.sequences_per_step <= 32
 
 
-def test_the_pretrained_example_says_what_it_needs():
-    path = ROOT / "configs/examples/pretrained.py"
-    with pytest.raises(ValueError, match="train, heldout not given; write --config=.*model=FOLDER"):
-        load_config(f"{path}:model=somewhere")
-    given = f"{path}:model=m,train=t.jsonl,heldout=h.jsonl"
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "argument, message",
+    [
+        ("model=somewhere", "train, heldout not given; write --config=.*model=...,train=..."),
+        ("model=m,train=,heldout=h", "train takes a value, got 'train='"),
+        ("model=m,train=t,heldout=h,lora=0", "lora takes no value, got 'lora=0'"),
+        ("model=m,train=t,heldout=h,lora,full", "Unknown argument 'full'; write "),
+    ],
+)
+def test_recipes_say_what_they_need(path, argument, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(f"{path}:{argument}")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_recipes_train_everything_or_adapters(path):
+    given = f"{path}:model=model,train=t.jsonl,heldout=h.jsonl"
     assert load_config(given).model.lora.rank == 0
     assert load_config(f"{given},lora").model.lora.rank == 32
+
+
+def test_recipes_read_parquet_by_the_name_of_a_file():
+    config = load_config(f"{ROOT / 'configs/examples/gsm8k.py'}:model=m,train=t.parquet,heldout=h")
+    assert config.data.kind == "parquet"
 
 
 def test_validation_touches_no_device(monkeypatch):

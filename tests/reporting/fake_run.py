@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rljax.reporting.files import write_json_atomic
+from rljax.reporting.files import EXAMPLES_FOLDER, write_json_atomic
 from rljax.reporting.summary import rollout_steps, write_rollout
 from rljax.reporting.writers import WorkdirWriter
 
@@ -102,6 +102,13 @@ def _rollout(stage: str, step: int, steps: int, rng: np.random.Generator, prompt
     return {"stage": stage, "step": step, "prompts": entries}
 
 
+def _example(stage: str) -> dict:
+    """A sequence as the self-check keeps it."""
+    tokens = ["Add", " 1", NASTY, "\n", "2", "", "<eos>", "3"]
+    kinds = ["prompt"] * 3 + ["learned"] * 3 + ["end", "unlearned"]
+    return {"stage": stage, "tokens": tokens, "ids": list(range(40, 48)), "kinds": kinds}
+
+
 def make_workdir(
     folder: Path,
     *,
@@ -141,6 +148,8 @@ def make_workdir(
     writer.close()
     for step in rollout_steps(steps):
         write_rollout(folder, _rollout("grpo", step, steps, rng, prompts))
+    for stage in ("warmup", "grpo"):
+        write_json_atomic(folder / EXAMPLES_FOLDER / f"{stage}.json", _example(stage))
     optimizer = {"name": "adamw", "learning_rate": learning_rate, "clip_norm": 1.0}
     model = {"layers": 4, "width": 128, "heads": 4}
     write_json_atomic(

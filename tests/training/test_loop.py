@@ -17,9 +17,11 @@ from rljax.training.step_log import mean_metrics
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.joinpath("configs").rglob("*.py"))
-# The one that needs a checkpoint is run by test_pretrained_run.py.
+# Those that need a model folder are run by test_pretrained_run.py and test_recipes.py.
 CONFIGS = [
-    path for path in FILES if "def get_config" in path.read_text() and path.name != "pretrained.py"
+    path
+    for path in FILES
+    if "def get_config" in path.read_text() and "recipe_arguments" not in path.read_text()
 ]
 # One of every family runs on the newest Python and jax too.
 SHORT = [

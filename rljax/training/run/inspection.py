@@ -17,7 +17,7 @@ from rljax.config.runs import find_step, recorded_network, run_config
 from rljax.data.chat import CLOCK, make_template
 from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import HFTokenizer, Tokenizer, holds_tokenizer, load_tokenizer
-from rljax.models.config import LoRAConfig, ModelConfig
+from rljax.models.config import ModelConfig
 from rljax.models.network import Network
 from rljax.models.pretrained import stop_token_ids
 from rljax.models.pretrained.checks import read_json
@@ -26,6 +26,7 @@ from rljax.models.pretrained.load import check_tensors as check_published
 from rljax.models.pretrained.load import described_with_files, read_stored
 from rljax.models.pretrained.names import NAMES
 from rljax.models.pretrained.tensor_files import BITS, StoredTensor
+from rljax.models.sizes import DTYPES, USES, model_bytes
 from rljax.sampling.checks import device_memory
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.vocabulary import samplable_ids, text_only
@@ -34,17 +35,9 @@ from rljax.training.run.text_format import make_text_format
 
 Section = dict[str, Any]
 
-# Of the adapters whose memory is told.
-LORA_RANK = 16
-# Bytes that one parameter takes in AdamW besides itself: its gradient and two moments, float32.
-TRAINED_BYTES = 12
-
-# What memory is told for.
-USES = ("to load", "to train all with AdamW", f"to train LoRA of rank {LORA_RANK}")
-BYTES = (
-    *(f"{use}, {dtype}" for use in USES for dtype in ("float32", "bfloat16")),
-    *("bytes", "this machine", "one device"),
-)
+# Shown in GiB.
+BYTES = {"bytes", "this machine", "one device"}
+BYTES |= {f"{use}, {dtype}" for use in USES for dtype in DTYPES}
 
 # How many tokens, and lines of a template, are shown.
 SHOWN = 12
@@ -322,14 +315,8 @@ def _vocabulary(config: ModelConfig, text_format: TextFormat) -> Section:
 
 
 def _memory(network: Network) -> Section:
-    """Bytes of parameters and of what training keeps for them."""
-    count, found = network.parameter_count, {}
-    adapters = 0 if network.config.lora is not None else _adapters(network)
-    for dtype, size in (("float32", 4), ("bfloat16", 2)):
-        whole = count * size
-        trained = whole + adapters * (size + TRAINED_BYTES)
-        needed = (whole, whole + count * TRAINED_BYTES, trained)
-        found |= dict(zip((f"{name}, {dtype}" for name in USES), needed, strict=True))
+    """What training needs, and what there is."""
+    found: Section = dict(model_bytes(network))
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     devices = jax.devices()
     each = device_memory(jax.sharding.Mesh(np.array(devices), ("data",)))
@@ -341,16 +328,6 @@ def _memory(network: Network) -> Section:
         "one device": each or "not known",
         "too large for one device": too_large or "nothing",
     }
-
-
-def _adapters(network: Network) -> int:
-    """Parameters of adapters on every projection; 0 where there can be none."""
-    modules = ("query", "key", "value", "out") if network.config.experts else None
-    lora = LoRAConfig(rank=LORA_RANK, alpha=float(LORA_RANK))
-    if modules:
-        lora = dataclasses.replace(lora, modules=modules)
-    whole = Network.create(dataclasses.replace(network.config, lora=lora))
-    return whole.parameter_count - network.parameter_count
 
 
 def as_text(found: Inspection) -> str:

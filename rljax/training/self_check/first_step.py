@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rljax.models.finite import first_not_finite
 from rljax.objectives.selections import OF_TOKENS
-from rljax.reporting.files import write_json_atomic
+from rljax.reporting.files import EXAMPLES_FOLDER, write_json_atomic
 from rljax.training.collect.rollouts import Samples
 from rljax.training.families import Family, StepBatches
 from rljax.training.self_check.example import first_example, in_colours
@@ -114,7 +114,7 @@ class FirstStep:
 
     def _show(self, example: dict[str, Any]) -> None:
         name = self.family.stage.name
-        folder = self.workdir / "examples"
+        folder = self.workdir / EXAMPLES_FOLDER
         folder.mkdir(exist_ok=True)
         write_json_atomic(folder / f"{name}.json", {"stage": name, **example})
         if example["tokens"]:
