@@ -83,6 +83,11 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} too large to print"
 
 
+def typed(value: object) -> str:
+    """A value of a data file for an error: its beginning, and its type."""
+    return "null" if value is None else f"{repr(value)[:80]} ({type(value).__name__})"
+
+
 @contextlib.contextmanager
 def blamed(where: str, *kinds: type[BaseException], field: str) -> Iterator[None]:
     """Turns exceptions of another library into one ValueError that names the place.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rljax.data.conversations import is_conversation, read_messages
 from rljax.data.text_format import check_texts
-from rljax.errors import blamed, unknown_name
+from rljax.errors import blamed, typed, unknown_name
 from rljax.tasks.problem import Problem
 from rljax.tasks.reasoning_gym import ReasoningGym
 from rljax.tasks.symbols.records import SymbolSet
@@ -397,8 +397,7 @@ def _check_value(value: Any, column: str, where: str, layout: Layout) -> None:
 
 def _require(fits: bool, value: Any, what: str, field: str) -> None:
     if not fits:
-        given = "null" if value is None else f"{repr(value)[:80]} ({type(value).__name__})"
-        raise ValueError(f"{what}, got {given} ({field}).")
+        raise ValueError(f"{what}, got {typed(value)} ({field}).")
 
 
 def _argument(name: str) -> str:

@@ -342,15 +342,11 @@ class _Worker:
             while len(chunk.outcomes) < len(chunk.samples):
                 if not self._connection.poll(self._silence_seconds):
                     return f"The reward took longer than {self._setup[1]} s and was killed."
-                reply = pickle.loads(self._connection.recv_bytes(_LARGEST_REPLY))
-                if not isinstance(reply, Reply) or (reply.number, reply.process) != (
-                    len(chunk.outcomes),
-                    self._process.pid,
-                ):
+                reply = read_reply(self._connection.recv_bytes(_LARGEST_REPLY))
+                expected = len(chunk.outcomes), self._process.pid
+                if reply is None or (reply.number, reply.process) != expected:
                     return _FALSE_REPLY
                 chunk.outcomes.append(reply.outcome)
-        except pickle.UnpicklingError:
-            return _FALSE_REPLY
         except (EOFError, OSError):
             self._kill()
             return (
@@ -407,6 +403,15 @@ class _Worker:
             self._process.wait()
         if self._connection is not None:
             self._connection.close()
+
+
+def read_reply(content: bytes) -> Reply | None:
+    """What a worker sent; None where that is no reply."""
+    try:
+        reply = pickle.loads(content)
+    except Exception:  # bytes that are no pickle make it raise anything
+        return None
+    return reply if isinstance(reply, Reply) else None
 
 
 def _environment() -> dict[str, str]:

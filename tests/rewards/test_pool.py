@@ -1,5 +1,6 @@
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rljax.rewards.pool import Scorer, ScoringError
+from rljax.rewards.pool import Scorer, ScoringError, read_reply
+from rljax.rewards.worker import Outcome, Reply
 from rljax.tasks.reasoning_gym import ReasoningGym
 
 # The completion says how the reward behaves.
@@ -158,6 +160,15 @@ def pid(prompt, completion, reference):
     open(reference, "w").write(f"{os.getpid()} {child.pid}")
     return 1.0
 """
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", b"cno_such_module\nx\n.", pickle.dumps(1.0), pickle.dumps((1, 2))]
+)
+def test_bytes_that_are_no_reply(content):
+    assert read_reply(content) is None
+    reply = Reply(3, 7, Outcome([1.0], None))
+    assert read_reply(pickle.dumps(reply)) == reply
 
 
 @pytest.fixture
