@@ -55,6 +55,8 @@ CONVERSATIONS = (
     ],
 )
 PAIRS = (("There are 3 + 4 = 7 apples.", "apples apples apples"), ("7", "I do not know."))
+ONE_ROW = ("sft.batch.sequences_per_update=1", "sft.batch.sequences_per_micro_batch=1")
+ONE_ROW += ("sft.optimizer.warmup_updates=0",)
 TEXT = (
     "The capital of France is",
     " Paris, a city on the river Seine. It is known for the Eiffel Tower, which was built in 1889.",
@@ -105,7 +107,7 @@ def train(folder, tmp_path_factory):
             f"--workdir={place / 'run'}",
         )
         (peak,) = re.findall(r"peak (\d+) KiB", printed)
-        print(f"\n{recipe}{words} {' '.join(fields[:1])}: peak {int(peak) / 2**20:.2f} GiB")
+        print(f"\n{recipe}{words[:5]}, {fields[0]}: peak {int(peak) / 2**20:.2f} GiB")
         rows = read_rows(place / "run/metrics.jsonl")
         return Trained(place / "run", [row for row in rows if row["kind"] == "train"])
 
@@ -170,11 +172,8 @@ def test_conversations_are_those_of_transformers(folder, tokenizer):
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-4), ("bfloat16", 0.05)])
 def test_the_first_loss_of_sft_is_torch_s(train, theirs, tokenizer, dtype, tolerance):
     rows = [{"messages": said(conversation)} for conversation in CONVERSATIONS]
-    run = train(
-        *("messages", rows, f"model.dtype={dtype}", "sft.steps=3", "sft.data.row_tokens=128"),
-        *("sft.batch.sequences_per_update=1", "sft.batch.sequences_per_micro_batch=1"),
-        "sft.optimizer.warmup_updates=0",
-    )
+    fields = ("sft.steps=3", "sft.data.row_tokens=128", *ONE_ROW)
+    run = train("messages", rows, f"model.dtype={dtype}", *fields)
     values = []
     for row in rows:
         whole, learned = learned_of(tokenizer, row["messages"])
@@ -188,17 +187,9 @@ def test_the_first_loss_of_sft_is_torch_s(train, theirs, tokenizer, dtype, toler
 
 def test_a_text_begins_with_its_bos(train, theirs, tokenizer):
     prompt, completion = TEXT
-    run = train(
-        *("messages", [{"prompt": prompt, "completion": completion}], "model.dtype=float32"),
-        *(
-            "data.chat=False",
-            "sft.steps=1",
-            "sft.data.row_tokens=64",
-            "sft.batch.sequences_per_update=1",
-        ),
-        *("sft.batch.sequences_per_micro_batch=1", "sft.optimizer.warmup_updates=0"),
-        words=",lora",
-    )
+    rows = [{"prompt": prompt, "completion": completion}]
+    fields = ("data.chat=False", "sft.steps=1", "sft.data.row_tokens=64", *ONE_ROW)
+    run = train("messages", rows, "model.dtype=float32", *fields, words=",lora")
     before = tokenizer(prompt)["input_ids"]
     after = tokenizer(completion, add_special_tokens=False)["input_ids"]
     whole = [*before, *after, tokenizer.eos_token_id]
@@ -221,13 +212,10 @@ def test_the_first_loss_of_dpo_is_ln_2(train, theirs, tokenizer):
         }
         for pair in PAIRS
     ]
-    run = train(
-        *("preferences", rows, "model.dtype=float32", "dpo.steps=3"),
-        *("dpo.data.max_completion_tokens=24", "dpo.batch.sequences_per_update=4"),
-        *("dpo.batch.sequences_per_micro_batch=4", "dpo.optimizer.warmup_updates=0"),
-        "dpo.optimizer.learning_rate=1e-4",
-        words=",lora",
-    )
+    fields = ("dpo.steps=3", "dpo.data.max_completion_tokens=24")
+    fields += ("dpo.batch.sequences_per_update=4", "dpo.batch.sequences_per_micro_batch=4")
+    fields += ("dpo.optimizer.warmup_updates=0", "dpo.optimizer.learning_rate=1e-4")
+    run = train("preferences", rows, "model.dtype=float32", *fields, words=",lora")
     losses = [row["loss"] for row in run.rows]
     print(f"\ndpo: losses {losses}, ln 2 = {math.log(2):.6f}")
     assert abs(losses[0] - math.log(2)) < 1e-5 and losses[-1] < losses[0]
@@ -241,29 +229,35 @@ def test_the_first_loss_of_dpo_is_ln_2(train, theirs, tokenizer):
         assert abs(found - expected) < 5e-3
 
 
-def test_grpo_with_adapters_samples_what_it_trains_and_goes_out(train, folder, tokenizer, tmp_path):
+def grpo_gap(train, dtype: str) -> tuple[Trained, float]:
+    """Two steps of GRPO with adapters, and how far sampler and trainer were apart in the first."""
+    fields = ("grpo.steps=2", f"grpo.sampling.max_new_tokens={NEW_TOKENS}")
+    fields += ("grpo.batch.prompts_per_step=1", "grpo.batch.samples_per_prompt=4")
+    fields += ("grpo.batch.sequences_per_update=4", "grpo.batch.sequences_per_micro_batch=4")
+    fields += ("grpo.optimizer.learning_rate=1e-3", "grpo.optimizer.warmup_updates=0")
+    rows = [{"question": SUM, "answer": "#### 7"}]
+    odd = f",lora,reward={ROOT / 'tests/training/odd_reward.py'}:odd"
+    run = train("gsm8k", rows, f"model.dtype={dtype}", *fields, words=odd)
+    gap = run.first("sampler_trainer_gap")
+    print(f"\ngrpo {dtype}: gap {gap:.2e} nats a token, loss {run.first('loss'):.2e}")
+    return run, gap
+
+
+def test_grpo_in_bfloat16_samples_what_it_trains(train):
+    assert grpo_gap(train, "bfloat16")[1] < 0.05
+
+
+def test_grpo_in_float32_samples_what_it_trains_and_goes_out(train, folder, tokenizer, tmp_path):
     import torch
     import transformers
 
-    gaps = {}
-    for dtype in ("bfloat16", "float32"):
-        run = train(
-            *("gsm8k", [{"question": SUM, "answer": "#### 7"}], f"model.dtype={dtype}"),
-            *("grpo.steps=2", f"grpo.sampling.max_new_tokens={NEW_TOKENS}"),
-            *("grpo.batch.prompts_per_step=1", "grpo.batch.samples_per_prompt=4"),
-            *("grpo.batch.sequences_per_update=4", "grpo.batch.sequences_per_micro_batch=4"),
-            *("grpo.optimizer.learning_rate=1e-3", "grpo.optimizer.warmup_updates=0"),
-            words=f",lora,reward={ROOT / 'tests/training/odd_reward.py'}:odd",
-        )
-        gaps[dtype] = run.first("sampler_trainer_gap")
-        print(f"\ngrpo {dtype}: gap {gaps[dtype]:.2e}, loss {run.first('loss'):.2e}")
+    run, gap = grpo_gap(train, "float32")
+    assert gap < 1e-5
     sampled = read_json(run.workdir / "rollouts/grpo-000001.json")["prompts"][0]
     expected = tokenizer.apply_chat_template(
         said([("user", SUM)]), add_generation_prompt=True, tokenize=False
     )
     assert sampled["prompt"] == expected
-    assert gaps["float32"] < 1e-5 and gaps["bfloat16"] < 0.05
-
     out = tmp_path / "out"
     prompts, answers = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
     questions = [said([("user", SUM)]), said(CONVERSATIONS[1][:1])]
