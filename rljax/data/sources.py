@@ -245,7 +245,7 @@ class ParquetSource(Sequence[Record]):
 
 
 def _with_decimals(table: "pyarrow.Table") -> "pyarrow.Table":
-    """The same, with floats of 32 bits as the decimals they were: 0.1, and not 0.10000000149011612."""
+    """The same, with float32 as the decimals they were: 0.1, and not 0.10000000149011612."""
     import pyarrow
 
     for place, field in enumerate(table.schema):
