@@ -110,5 +110,8 @@ def blamed(where: str, *kinds: type[BaseException], field: str) -> Iterator[None
 
 def reason(error: BaseException) -> str:
     """What an exception says, in one line of bounded length; its kind where it says nothing."""
-    text = " ".join(str(error).split()).rstrip(".")
+    try:
+        text = " ".join(str(error).split()).rstrip(".")
+    except Exception:  # a user's exception may fail to say what it is
+        text = ""
     return (text if len(text) <= LONGEST else f"{text[:LONGEST]} ...") or type(error).__name__

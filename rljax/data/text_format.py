@@ -179,10 +179,15 @@ class TextFormat:
         """
         if prompt.messages is not None and not isinstance(self.template, PlainTemplate):
             ids = self.control_tokens.encode(self._answered(prompt, answer, where), inside=True)
-            return ids if ids[-1:] == [prompt.end] else [*ids, prompt.end]
+            return self._ended(ids, prompt)
         text = checked_text(_content(answer), f"{where}: the completion")
         text = self.control_tokens.marked(text, where)
-        return [*self.control_tokens.encode(text, inside=True), prompt.end]
+        return self._ended(self.control_tokens.encode(text, inside=True), prompt)
+
+    @staticmethod
+    def _ended(ids: list[int], prompt: Prompt) -> list[int]:
+        """With the end once, whether or not the text spells it out (as TRL does)."""
+        return ids if ids[-1:] == [prompt.end] else [*ids, prompt.end]
 
     def check_whole(
         self, prompt: Prompt, answer: str | Message, completion: list[int], where: str

@@ -18,6 +18,7 @@ import numpy as np
 
 from rljax.errors import StoppedError, unknown_name
 from rljax.rewards.compose import LARGEST, Composition
+from rljax.rewards.lifeline import Lifeline
 from rljax.rewards.output import OutputPipe
 from rljax.rewards.worker import Outcome, Reply, Sample, Timer, score_sample
 from rljax.user_modules import trainer_path
@@ -118,8 +119,8 @@ class Scorer:
         self.max_failed_share = float(max_failed_share)
         self._chunks: queue.SimpleQueue[_Chunk | None] = queue.SimpleQueue()
         setup = (self.composition.portable(), self.timeout_seconds, float(memory_gib))
-        self._output = OutputPipe() if workers else None
-        self._workers = [_Worker(self._chunks, setup, self._output) for _ in range(int(workers))]
+        self._pipes = (OutputPipe(), Lifeline()) if workers else ()
+        self._workers = [_Worker(self._chunks, setup, *self._pipes) for _ in range(int(workers))]
 
     def __enter__(self) -> "Scorer":
         return self
@@ -134,8 +135,8 @@ class Scorer:
             self._chunks.put(None)
         for worker in workers:
             worker.close()
-        if self._output is not None:
-            self._output.close()
+        for pipe in self._pipes:
+            pipe.close()
 
     def score(
         self,
@@ -292,8 +293,10 @@ class _Worker:
         chunks: "queue.SimpleQueue[_Chunk | None]",
         setup: tuple[Any, ...],
         output: OutputPipe,
+        lifeline: Lifeline,
     ) -> None:
-        self._chunks, self._setup, self._output = chunks, setup, output
+        self._chunks, self._setup = chunks, setup
+        self._output, self._lifeline = output, lifeline
         self._silence_seconds = setup[1] + _KILL_GRACE_SECONDS
         self._closing = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -379,9 +382,10 @@ class _Worker:
 
     def _popen(self, connection: int) -> "subprocess.Popen[bytes]":
         path = [str(Path(__file__).resolve().parents[2]), *trainer_path()]
+        program, passed = _WORKER_PROGRAM.format(path=path), [connection, self._lifeline.end]
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", _WORKER_PROGRAM.format(path=path), str(connection)],
-            pass_fds=[connection],
+            [sys.executable, "-P", "-c", program, *map(str, passed)],
+            pass_fds=passed,
             stdin=subprocess.DEVNULL,
             stdout=self._output.write,
             stderr=self._output.write,
