@@ -7,13 +7,14 @@ What training would report: accuracy of greedy decoding, pass@k and majority@k o
 config.evaluation.samples_per_prompt samples, mean length. The figures are printed as JSON. A
 checkpoint brings its tokenizer and the seed of its run, so that its figures are those of the run.
 A line of --samples holds a problem with its greedy completion and the samples, each with its text,
-its number of tokens, its reward, and whether it counts as right.
+its number of tokens, its reward, and whether it counts as right; null where no reward applies.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rljax.commands.parser import Parser, named, path
@@ -60,8 +61,8 @@ class Lines:
                 {
                     "text": samples.texts[row],
                     "tokens": int(lengths[row]),
-                    "reward": float(scores.total[row]),
-                    "correct": bool(scores.correct[row]),
+                    "reward": None if scores.left_out[row] else float(scores.total[row]),
+                    "correct": bool(scores.correct[row]) if scores.judged[row] else None,
                     "failed": bool(scores.failed[row]),
                 }
                 for row in range(place * group, (place + 1) * group)
@@ -92,18 +93,25 @@ def evaluate(options: argparse.Namespace) -> None:
         if file is not None:
             check_file(file, f"--{flag}", overwrite=options.overwrite)
     # Imported late, so that wrong words are answered at once.
-    from rljax.reporting.files import write_json_atomic, write_text_atomic
+    from rljax.reporting.files import json_text, write_text_atomic
     from rljax.training.judged import config_of_model, config_of_run, judge
 
+    stage = ""
     if options.checkpoint is not None:
         config = config_of_run(options.config, options.checkpoint, options.overrides)
+        stage = Path(config.model.init_from).parent.name  # WORKDIR/checkpoints/STAGE/STEP
     else:
         config = config_of_model(options.config, options.model, options.overrides)
     lines = Lines()
-    figures = {"model": config.model.init_from, "config": options.config, **judge(config, lines)}
-    print(json.dumps(figures, indent=1))
+    figures = {
+        "model": config.model.init_from,
+        "config": options.config,
+        **judge(config, lines, stage),
+    }
+    text = json_text(figures)
+    print(text, end="")
     if options.out is not None:
-        write_json_atomic(options.out, figures)
+        write_text_atomic(options.out, text)
     if options.samples is not None:
         write_text_atomic(options.samples, lines.text())
 

@@ -31,16 +31,15 @@ from rljax.commands.parser import Parser, path, whole
 from rljax.commands.paths import check_file
 from rljax.commands.run import run
 from rljax.config.runs import find_run, recorded_network
-from rljax.data.chat import make_template
+from rljax.config.schema import TOKENIZER
 from rljax.data.rows import prompt_of
 from rljax.data.sources import open_source, place_of
 from rljax.data.text_format import TextFormat
-from rljax.data.tokenizers import load_tokenizer
 from rljax.errors import unknown_name
 from rljax.models.lora import combine
 from rljax.models.network import Network, Params
 from rljax.models.peft_format import load_adapters, read_adapter_config
-from rljax.models.pretrained import is_pretrained, read_config, stop_token_ids
+from rljax.models.pretrained import is_pretrained, read_config
 from rljax.parallel.mesh import AXES, make_mesh
 from rljax.sampling.choose import Penalties
 from rljax.sampling.completion import Completion
@@ -74,8 +73,10 @@ class Model(NamedTuple):
     text_format: TextFormat
 
 
-def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
+def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh, talk: Mapping[str, Any]) -> Model:
     """The model of a run, as it was trained: tokenizer, template and bos included.
+
+    `talk` holds what config.data says otherwise: chat and system_prompt.
 
     Raises:
         ValueError: if there is no such run or checkpoint.
@@ -90,12 +91,17 @@ def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh) -> Model:
     return Model(
         network=network,
         params=_params(Source(str(step), config["seed"]), network, mesh),
-        text_format=make_text_format(config, tokenizer),
+        text_format=make_text_format({**config, "data": config["data"] | talk}, tokenizer),
     )
 
 
 def load_published(
-    folder: Path, tokenizer: str, dtype: str, adapters: Path | None, mesh: Mesh
+    folder: Path,
+    tokenizer: str,
+    dtype: str,
+    adapters: Path | None,
+    mesh: Mesh,
+    talk: Mapping[str, Any],
 ) -> Model:
     """A published model.
 
@@ -108,18 +114,21 @@ def load_published(
             f"{folder} has no config.json that names a model_type: it is no Hugging Face folder "
             "(--model)"
         )
-    loaded = load_tokenizer(tokenizer or folder)
     lora = None if adapters is None else read_adapter_config(adapters)
     network = Network.create(read_config(folder, dtype=dtype, param_dtype=dtype, lora=lora))
+    section = {name: field.default for name, field in TOKENIZER.items()}
+    section["path"] = tokenizer or str(folder)
+    data = {"chat": False, "system_prompt": "", **talk}
+    text_format = make_text_format(
+        {"tokenizer": section, "data": data, "model": {"init_from": str(folder)}}
+    )
     params = _params(Source(str(folder), 0), network, mesh)
     if adapters is not None:
         params = load_adapters(adapters, network, params, mesh)
     return Model(
         network=network,
         params=params,
-        text_format=TextFormat(
-            loaded, template=make_template(loaded), stop_tokens=stop_token_ids(folder)
-        ),
+        text_format=text_format,
     )
 
 
@@ -185,6 +194,8 @@ def load_model(flags: argparse.Namespace) -> tuple[Model, Mesh]:
     mesh = make_mesh(
         {"data": -1} | {axis: size for axis, size in sizes.items() if size is not None}
     )
+    talk: dict[str, Any] = {"chat": True} if flags.chat or flags.system_prompt else {}
+    talk |= {"system_prompt": flags.system_prompt} if flags.system_prompt else {}
     if flags.checkpoint is not None:
         if flags.adapters is not None:
             raise ValueError("the checkpoint of a run holds its own adapters (--adapters)")
@@ -193,9 +204,9 @@ def load_model(flags: argparse.Namespace) -> tuple[Model, Mesh]:
                 "the parameters of a run have the precision that they were trained in; "
                 "--weights=bfloat16 is that of the sampler (--dtype)"
             )
-        return load_run(flags.checkpoint, flags.tokenizer, mesh), mesh
+        return load_run(flags.checkpoint, flags.tokenizer, mesh, talk), mesh
     dtype = flags.dtype or "float32"
-    return load_published(flags.model, flags.tokenizer, dtype, flags.adapters, mesh), mesh
+    return load_published(flags.model, flags.tokenizer, dtype, flags.adapters, mesh, talk), mesh
 
 
 def start(
@@ -313,6 +324,8 @@ def parser() -> Parser:
     either = where.add_mutually_exclusive_group(required=True)
     either.add_argument("--prompt", metavar="TEXT", help="a single one")
     either.add_argument("--prompts", type=path, metavar="FILE", help="JSON lines")
+    add("--chat", action="store_true", help="a prompt that is text is the user's message")
+    add("--system-prompt", default="", metavar="TEXT", help="before it; turns --chat on")
     add("--prompt-column", default="prompt", metavar="NAME", help="of --prompts (prompt)")
     add("--out", type=path, metavar="FILE", help="JSON lines; without it texts are printed")
     add("--overwrite", action="store_true", help="replace --out if it exists")

@@ -83,6 +83,11 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} too large to print"
 
 
+def typed(value: object) -> str:
+    """A value of a data file for an error: its beginning, and its type."""
+    return "null" if value is None else f"{repr(value)[:80]} ({type(value).__name__})"
+
+
 @contextlib.contextmanager
 def blamed(where: str, *kinds: type[BaseException], field: str) -> Iterator[None]:
     """Turns exceptions of another library into one ValueError that names the place.
@@ -105,5 +110,8 @@ def blamed(where: str, *kinds: type[BaseException], field: str) -> Iterator[None
 
 def reason(error: BaseException) -> str:
     """What an exception says, in one line of bounded length; its kind where it says nothing."""
-    text = " ".join(str(error).split()).rstrip(".")
+    try:
+        text = " ".join(str(error).split()).rstrip(".")
+    except Exception:  # a user's exception may fail to say what it is
+        text = ""
     return (text if len(text) <= LONGEST else f"{text[:LONGEST]} ...") or type(error).__name__

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rljax"
 
 # Files that every room may import; they import no room.
-EVERYWHERE = {"errors", "user_modules"}
+EVERYWHERE = {"errors", "remarks", "user_modules"}
 # Room -> the rooms that it may import besides itself and those files.
 ROOMS = {
     "commands": set(),
@@ -24,7 +24,7 @@ ROOMS = {
     "data": {"tasks"},
     "reporting": set(),
     "registry": {"objectives"},
-    "config": {"registry", "objectives", "sampling", "models", "parallel", "rewards"},
+    "config": {"registry", "objectives", "sampling", "models", "parallel", "rewards", "data"},
     "training": {
         *("objectives", "models", "parallel", "sampling", "tasks", "verifiers", "rewards", "data"),
         *("reporting", "registry", "config"),
@@ -33,7 +33,7 @@ ROOMS = {
         *("models", "parallel", "tasks", "reporting", "registry", "config", "training"),
     },
     "benchmarks": {
-        *("models", "parallel", "rewards", "registry", "config", "sampling", "training"),
+        *("models", "parallel", "rewards", "data", "registry", "config", "sampling", "training"),
     },
 }
 DEVICE = {"jax", "flax", "optax", "orbax", "chex"}
@@ -101,7 +101,7 @@ def test_there_is_no_cycle_of_rooms():
 
 
 # Rooms of training/, each of which imports those before it.
-FLOORS = ("update", "learner", "run", "collect", "families", "device_loop")
+FLOORS = ("update", "learner", "run", "collect", "families", "device_loop", "self_check")
 
 
 @pytest.mark.parametrize("floor", FLOORS)

@@ -1,7 +1,6 @@
 """Many methods on one task and one budget: a warm-up, a campaign for each method, the page."""
 
 import dataclasses
-import importlib.util
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,9 @@ from rljax.tasks.symbols.alphabet import VOCAB_SIZE
 from rljax.training.device_loop.program import check_device_loop
 from rljax.training.loop import run
 from rljax.training.run.checkpoints import restore_params
+from rljax.training.run.lock import locked
+from rljax.training.run.workdir import make_folder
+from rljax.user_modules import errors_located, import_file
 
 SWEPT = ("objective", "optimizer")  # sections whose numbers can differ side by side
 
@@ -91,8 +93,10 @@ def compare(asked: Comparison, console: Console | None = None) -> dict[str, Any]
     runner = Runner(
         asked.workdir, configs, asked.first, asked.budget, tuning(asked), mesh, console.print
     )
-    params = warmed_up(asked, mesh, console)[1]
-    found = {method: runner.run(method, params, seeds, points) for method in runner.order}
+    make_folder(asked.workdir)
+    with locked(asked.workdir):
+        params = warmed_up(asked, mesh, console)[1]
+        found = {method: runner.run(method, params, seeds, points) for method in runner.order}
     runs = [run for method in asked.methods for run in found[method]]
     written = write_comparison(
         asked.workdir,
@@ -210,12 +214,11 @@ def sweep_points(path: str) -> tuple[Mapping[str, float], ...]:
         return ({},)
     if not Path(path).is_file():
         raise ValueError(f"No sweep file {path!r} (--sweep).")
-    spec = importlib.util.spec_from_file_location("rljax_sweep_file", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = import_file(path, field="--sweep", again=True)
     if not hasattr(module, "get_sweep"):
         raise ValueError(f"{path} has no function get_sweep() (--sweep).")
-    values: Mapping[str, Sequence[float]] = module.get_sweep()
+    with errors_located(path, field="--sweep"):
+        values: Mapping[str, Sequence[float]] = dict(module.get_sweep())
     for name, given in values.items():
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in given)
         if not given or not numbers:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -133,7 +133,8 @@ def _gap(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
     return a.mean(axis) - b.mean(axis)
 
 
-def _permuted(samples: tuple, statistic: functools.partial, kind: str) -> float:
+def _permuted(samples: tuple[np.ndarray, ...], statistic: Callable, kind: str) -> float:
+    """The p-value of a two-sided permutation test, seeded."""
     found = stats.permutation_test(
         samples,
         statistic,

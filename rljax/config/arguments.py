@@ -54,5 +54,5 @@ def _reads_argument(function: Callable[..., Any]) -> bool:
     name = code.co_varnames[0]
     if name in code.co_cellvars:  # read by a function inside
         return True
-    loaded = (i.argval for i in dis.get_instructions(code) if i.opname.startswith("LOAD_FAST"))
+    loaded = (i.argval for i in dis.get_instructions(code) if "LOAD_FAST" in i.opname)
     return any(name in (value if isinstance(value, tuple) else (value,)) for value in loaded)

@@ -3,6 +3,7 @@
 schema_model.py has those of config.model, schema_stage.py those of a stage.
 """
 
+import dataclasses
 import keyword
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
 from rljax.config.schema_model import MODEL
-from rljax.config.schema_stage import STAGE
+from rljax.config.schema_stage import SAMPLING, STAGE
 from rljax.data.chat import CLOCK
 from rljax.data.control_tokens import RULES
 from rljax.errors import shown
@@ -242,9 +243,10 @@ EVALUATION: Section = {
     ),
     "max_new_tokens": Field(64, "T of evaluation samples", minimum=1, maximum=MOST_TOKENS),
     "temperature": Field(1.0, "of the k samples", minimum=0),
-    "stop_strings": Field(None, "that end a completion; default: the stage's", value_type=tuple),
-    "logit_bias": Field(None, "as in sampling; default: the stage's", value_type=tuple),
-    "forbidden_tokens": Field(None, "never sampled; default: the stage's", value_type=tuple),
+    **{
+        name: dataclasses.replace(SAMPLING[name], doc=f"{SAMPLING[name].doc}; default: the stage's")
+        for name in ("stop_strings", "logit_bias", "forbidden_tokens")
+    },
 }
 
 CHECKPOINT: Section = {

@@ -3,9 +3,11 @@
 import contextlib
 import datetime
 import re
+import resource
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from rljax.data.conversations import Message, last_is_assistant
@@ -20,9 +22,17 @@ CLOCK = "2026-01-01"
 
 # A template is a program from somewhere else.
 RENDER_SECONDS = 5.0
+RENDER_BYTES = 8 * 2**30  # far more than what other threads take meanwhile
+
+# Its first number: pages of memory that this process has.
+_PAGES = Path("/proc/self/statm")
 
 # Where a template asks for the time; with a fixed format that can be answered beforehand.
 _CLOCK = re.compile(r"""strftime_now\(\s*(['"])((?:(?!\1).)*)\1\s*\)""")
+_ASKS = re.compile(r"\bstrftime_now\b(?!\s+is\s+(?:not\s+)?defined\b)")
+
+# What makes another text each time.
+_RANDOM = re.compile(r"\|\s*random\b|\blipsum\s*\(")
 
 
 class ChatTemplate(Protocol):
@@ -118,8 +128,8 @@ class TokenizerTemplate:
         """Tries the template out.
 
         Raises:
-            ValueError: if it is no template, or asks for the time in a way that has no fixed
-                answer.
+            ValueError: if it is no template, draws at random, or asks for the time in a way that
+                has no fixed answer.
         """
         self.tokenizer, self.clock = tokenizer, clock
         self.asks_for_time = False
@@ -127,6 +137,11 @@ class TokenizerTemplate:
         for tools in (False, True):
             with blamed(f"The chat template of {tokenizer.folder}", ValueError, field=TEMPLATE):
                 text = tokenizer.inner.get_chat_template(None, [{}] if tools else None)
+            if found := _RANDOM.search(text):
+                raise ValueError(
+                    f"The chat template of {tokenizer.folder} draws at random ({found[0]!r}): the "
+                    f"prompt of a row would differ from time to time ({TEMPLATE})."
+                )
             self._text[tools] = self._with_clock(text)
         self.takes_parts = self._takes_parts()
         self.end_text = self._end_text()
@@ -175,7 +190,8 @@ class TokenizerTemplate:
         kinds = (jinja2.TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError)
         kinds += (ArithmeticError, RecursionError, MemoryError, TimeoutError)
         options = dict(options)
-        with blamed(f"{where}: the chat template", *kinds, field=TEMPLATE), time_limit():
+        what = f"{where}: the chat template"
+        with blamed(what, *kinds, field=TEMPLATE), time_limit(), memory_limit():
             return self.tokenizer.inner.apply_chat_template(
                 list(messages),
                 tools=options.pop("tools", None),
@@ -192,7 +208,7 @@ class TokenizerTemplate:
 
         fixed = _CLOCK.sub(answer, text)
         self.asks_for_time |= fixed != text
-        if re.search(r"strftime_now\s*\(", fixed):
+        if _ASKS.search(fixed):
             raise ValueError(
                 f"The chat template of {self.tokenizer.folder} asks for the time in a format that "
                 f"it makes up itself: prompts would differ from day to day ({TEMPLATE})."
@@ -235,6 +251,22 @@ def time_limit() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def memory_limit() -> Iterator[None]:
+    """Lets the process grow by `RENDER_BYTES` at most, where the system can say so (Linux)."""
+    if threading.current_thread() is not threading.main_thread() or not _PAGES.is_file():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = int(_PAGES.read_text().split()[0]) * resource.getpagesize() + RENDER_BYTES
+    known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([most, *known]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def make_template(

@@ -9,6 +9,8 @@ are absent.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rljax.errors import typed
+
 Message = dict[str, Any]
 
 # Roles of ShareGPT.
@@ -43,7 +45,7 @@ def read_messages(value: Any, where: str) -> list[Message]:
             ShareGPT, content that is no text.
     """
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{where} must hold a list of messages, got {_shown(value)}.")
+        raise ValueError(f"{where} must hold a list of messages, got {typed(value)}.")
     return [
         _read_message(without_nulls(message), f"{where}, message {place}")
         for place, message in enumerate(value)
@@ -61,7 +63,7 @@ def without_nulls(value: Any) -> Any:
 
 def _read_message(message: Any, where: str) -> Message:
     if not isinstance(message, dict):
-        raise ValueError(f"{where} must be {{'role': ..., 'content': ...}}, got {_shown(message)}.")
+        raise ValueError(f"{where} must be {{'role': ..., 'content': ...}}, got {typed(message)}.")
     if "role" not in message and {"from", "value"} <= set(message):
         message = _of_sharegpt(message, where)
     if not isinstance(message.get("role"), str) or not message["role"]:
@@ -77,7 +79,7 @@ def _of_sharegpt(message: Message, where: str) -> Message:
     role = SHAREGPT_ROLES.get(message["from"]) if isinstance(message["from"], str) else None
     if role is None:
         raise ValueError(
-            f"{where} is from {_shown(message['from'])}; of ShareGPT's roles "
+            f"{where} is from {typed(message['from'])}; of ShareGPT's roles "
             f"{', '.join(SHAREGPT_ROLES)} are read."
         )
     rest = {key: value for key, value in message.items() if key not in ("from", "value")}
@@ -89,14 +91,14 @@ def _content(content: Any, where: str) -> str | list[Message]:
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
-        raise ValueError(f"{where} must have a text as content, got {_shown(content)}.")
+        raise ValueError(f"{where} must have a text as content, got {typed(content)}.")
     for part in content:
         if isinstance(part, str):
             continue
         kind = part.get("type") if isinstance(part, dict) else None
         if kind != "text" or not isinstance(part.get("text"), str):
             raise ValueError(
-                f"{where} has content of type {kind!r}; only text is read, got {_shown(part)}."
+                f"{where} has content of type {kind!r}; only text is read, got {typed(part)}."
             )
     parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
     return parts[0]["text"] if len(parts) == 1 else parts
@@ -115,7 +117,3 @@ def common_prefix(sides: Sequence[Sequence[Message]]) -> list[Message]:
             break
         prefix.append(messages[0])
     return prefix
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else f"{repr(value)[:80]} ({type(value).__name__})"

@@ -15,6 +15,7 @@ from rljax.data.conversations import (
 )
 from rljax.data.packing import Example
 from rljax.data.text_format import PROMPTS, Prompt, TextFormat
+from rljax.errors import typed
 
 Record = Mapping[str, Any]
 
@@ -30,7 +31,12 @@ class Pair(NamedTuple):
 
 
 def prompt_of(
-    record: Record, text_format: TextFormat, *, where: str, column: str = "prompt"
+    record: Record,
+    text_format: TextFormat,
+    *,
+    where: str,
+    column: str = "prompt",
+    field: str = PROMPTS,
 ) -> Prompt:
     """The prompt of a row, with its tools and variables of the template.
 
@@ -39,6 +45,7 @@ def prompt_of(
         text_format: of the run.
         where: file and row, for errors.
         column: of the prompt.
+        field: the config field or flag that errors name.
 
     Raises:
         ValueError: for a prompt that cannot be read.
@@ -49,9 +56,9 @@ def prompt_of(
             raise ValueError(
                 f"{where}: the column {column!r} holds a conversation that has been answered; a "
                 "prompt ends with the user's message. An answer that is to be continued stands in "
-                f"a column of another name ({PROMPTS})."
+                f"a column of another name ({field})."
             )
-    return text_format.prompt(value, **_extras(record, where), where=where)
+    return text_format.prompt(value, **_extras(record, where), where=where, field=field)
 
 
 def example_of(
@@ -59,6 +66,7 @@ def example_of(
     text_format: TextFormat,
     *,
     where: str,
+    field: str = PROMPTS,
     learn: str = "last",
     check_whole: bool = False,
 ) -> Example:
@@ -68,6 +76,7 @@ def example_of(
         record: with the columns prompt and completion, or with messages or conversations.
         text_format: of the run.
         where: file and row, for errors.
+        field: the config field of the file, for errors.
         learn: "last", or "all" messages of the assistant.
         check_whole: compare the ids with those of the whole text.
 
@@ -78,15 +87,18 @@ def example_of(
     if record.get("prompt") is None and whole is not None:
         messages = read_messages(record[whole], f"{where}: the column {whole!r}")
         if learn == "all":
-            return text_format.turns(messages, **_extras(record, where), where=where)
+            extras = _extras(record, where)
+            return text_format.turns(messages, **extras, where=where, field=field)
         if not last_is_assistant(messages) or len(messages) < 2:
             raise ValueError(
-                f"{where}: the column {whole!r} must end with the assistant's answer to somebody."
+                f"{where}: the column {whole!r} must end with the assistant's answer to somebody "
+                f"({field})."
             )
-        prompt = text_format.prompt(messages[:-1], **_extras(record, where), where=where)
+        extras = _extras(record, where)
+        prompt = text_format.prompt(messages[:-1], **extras, where=where, field=field)
         answer = messages[-1]
     else:
-        prompt = prompt_of(record, text_format, where=where)
+        prompt = prompt_of(record, text_format, where=where, field=field)
         answer = _answer(_column(record, "completion", where), prompt, f"{where}: the completion")
     completion = text_format.completion(prompt, answer, where)
     if check_whole:
@@ -101,7 +113,12 @@ def joined(prompt: Prompt, completion: list[int]) -> Example:
 
 
 def pair_of(
-    record: Record, text_format: TextFormat, *, where: str, check_whole: bool = False
+    record: Record,
+    text_format: TextFormat,
+    *,
+    where: str,
+    field: str = PROMPTS,
+    check_whole: bool = False,
 ) -> Pair:
     """The pair of a row: as ids, as texts, as messages, or as two conversations.
 
@@ -111,6 +128,7 @@ def pair_of(
             are.
         text_format: of the run.
         where: file and row, for errors.
+        field: the config field of the file, for errors.
         check_whole: compare the ids with those of the whole texts.
 
     Raises:
@@ -122,7 +140,7 @@ def pair_of(
     sides = [_column(record, side, where) for side in SIDES]
     if all(map(is_conversation, sides)):
         record, sides = _parted(record, sides, where)
-    prompt = prompt_of(record, text_format, where=where)
+    prompt = prompt_of(record, text_format, where=where, field=field)
     answers = [
         _answer(value, prompt, f"{where}: {side}") for side, value in zip(SIDES, sides, strict=True)
     ]
@@ -196,5 +214,5 @@ def _nested(value: Any, kind: type, where: str) -> Any:
             raise ValueError(f"{where} is no JSON: {error}.") from error
     value = without_nulls(value or None)
     if value is not None and not isinstance(value, kind):
-        raise ValueError(f"{where} must be a {kind.__name__}, got {repr(value)[:80]}.")
+        raise ValueError(f"{where} must be a {kind.__name__}, got {typed(value)}.")
     return value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rljax.data.conversations import is_conversation, read_messages
 from rljax.data.text_format import check_texts
-from rljax.errors import blamed, unknown_name
+from rljax.errors import blamed, typed, unknown_name
 from rljax.tasks.problem import Problem
 from rljax.tasks.reasoning_gym import ReasoningGym
 from rljax.tasks.symbols.records import SymbolSet
@@ -32,6 +32,19 @@ _NEEDED = {
     "problems": "records",
     "reasoning_gym": "gym",
     "symbols": "symbols",
+}
+
+# How files begin that are taken for JSONL.
+_OTHER_KINDS = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"\x1f\x8b": "a gzip file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"PK\x03\x04": "a zip file",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"version https://git-lfs": "a pointer of Git LFS, without the data,",
+    b"[": "a JSON array",
 }
 
 Record = dict[str, Any]
@@ -210,8 +223,9 @@ class ParquetSource(Sequence[Record]):
         self.path, self._name = os.path.abspath(path), str(path)
         kinds = (pyarrow.ArrowException, OSError, ValueError)
         with blamed(f"{path} is no Parquet file", *kinds, field=layout.path_field):
-            self._table = pyarrow.parquet.read_table(self.path, memory_map=True)
-            self._table.validate(full=True)
+            table = pyarrow.parquet.read_table(self.path, memory_map=True)
+            table.validate(full=True)
+            self._table = _with_decimals(table)
         if self._table.num_rows == 0:
             raise ValueError(f"{path} holds no record ({layout.path_field}).")
         _check_columns(self._table.column_names, str(path), layout)
@@ -223,11 +237,22 @@ class ParquetSource(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         index = range(len(self))[index]
-        return self._table.slice(index, 1).to_pylist()[0]
+        return self._table.slice(index, 1).to_pylist(maps_as_pydicts="lossy")[0]
 
     def place(self, index: int) -> str:
         """File and row of a record."""
         return f"{self._name}, row {index + 1}"
+
+
+def _with_decimals(table: "pyarrow.Table") -> "pyarrow.Table":
+    """The same, with float32 as the decimals they were: 0.1, and not 0.10000000149011612."""
+    import pyarrow
+
+    for place, field in enumerate(table.schema):
+        if field.type == pyarrow.float32():
+            written = table.column(place).cast(pyarrow.string())
+            table = table.set_column(place, field.name, written.cast(pyarrow.float64()))
+    return table
 
 
 class MemorySource(Sequence[Record]):
@@ -341,15 +366,30 @@ class _WithId(Sequence[Record]):
 
 
 def _check_line(line: bytes, where: str, layout: Layout) -> None:
+    known = next((kind for mark, kind in _OTHER_KINDS.items() if line.startswith(mark)), None)
+    if known is not None:
+        raise ValueError(
+            f"{where} begins as {known} does; a JSONL file is UTF-8 text with one JSON object a "
+            f"line ({layout.path_field})."
+        )
     # Also of text that is no UTF-8, and of brackets nested deeper than Python counts.
     with blamed(f"{where} is no JSON", ValueError, RecursionError, field=layout.path_field):
-        record = json.loads(line)
+        record = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_no_key_twice)
     if not isinstance(record, dict):
         raise ValueError(
             f"{where} is a JSON {type(record).__name__}, not an object; a JSONL file has one "
             f"object a line ({layout.path_field})."
         )
     _check_record(record, where, layout)
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> Record:
+    """An object of JSON; of a key that is there twice nobody knows which value is meant."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is there twice")
+    return record
 
 
 def _check_record(record: Mapping[str, Any], where: str, layout: Layout) -> None:
@@ -397,8 +437,7 @@ def _check_value(value: Any, column: str, where: str, layout: Layout) -> None:
 
 def _require(fits: bool, value: Any, what: str, field: str) -> None:
     if not fits:
-        given = "null" if value is None else f"{repr(value)[:80]} ({type(value).__name__})"
-        raise ValueError(f"{what}, got {given} ({field}).")
+        raise ValueError(f"{what}, got {typed(value)} ({field}).")
 
 
 def _argument(name: str) -> str:

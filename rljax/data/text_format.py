@@ -19,6 +19,7 @@ from rljax.data.control_tokens import ControlTokens, unmarked
 from rljax.data.conversations import Message, is_conversation, last_is_assistant, read_messages
 from rljax.data.packing import Example
 from rljax.data.tokenizers import Tokenizer
+from rljax.errors import typed
 
 PROMPTS = "config.data.prompt_column"
 
@@ -178,10 +179,15 @@ class TextFormat:
         """
         if prompt.messages is not None and not isinstance(self.template, PlainTemplate):
             ids = self.control_tokens.encode(self._answered(prompt, answer, where), inside=True)
-            return ids if ids[-1:] == [prompt.end] else [*ids, prompt.end]
+            return self._ended(ids, prompt)
         text = checked_text(_content(answer), f"{where}: the completion")
         text = self.control_tokens.marked(text, where)
-        return [*self.control_tokens.encode(text, inside=True), prompt.end]
+        return self._ended(self.control_tokens.encode(text, inside=True), prompt)
+
+    @staticmethod
+    def _ended(ids: list[int], prompt: Prompt) -> list[int]:
+        """With the end once, whether or not the text spells it out (as TRL does)."""
+        return ids if ids[-1:] == [prompt.end] else [*ids, prompt.end]
 
     def check_whole(
         self, prompt: Prompt, answer: str | Message, completion: list[int], where: str
@@ -239,6 +245,7 @@ class TextFormat:
         tools: Any = None,
         options: Mapping[str, Any] | None = None,
         where: str,
+        field: str = PROMPTS,
     ) -> Example:
         """A whole conversation, with every message of the assistant learned.
 
@@ -247,6 +254,7 @@ class TextFormat:
             tools: JSON schemas for the template.
             options: the row's variables of the template.
             where: file and row, for errors.
+            field: the config field that errors name.
 
         Raises:
             ValueError: without an assistant's message, or for a template that writes earlier turns
@@ -263,7 +271,9 @@ class TextFormat:
                     f"{where}: the chat template marks no end of a turn, so that several cannot be "
                     "learned together; learn the last one alone (config.<stage>.data.learn)."
                 )
-            prompt = self.prompt(messages[:place], tools=tools, options=options, where=where)
+            prompt = self.prompt(
+                messages[:place], tools=tools, options=options, where=where, field=field
+            )
             if not prompt.rendered.startswith(shown):
                 raise ValueError(
                     f"{where}, message {place}: the chat template writes earlier turns in another "
@@ -279,7 +289,7 @@ class TextFormat:
             if prompt.messages is not None and self.chat_end_text:
                 shown = prompt.rendered + self._answered(prompt, message, where)
         if not made.tokens:
-            raise ValueError(f"{where}: no message is the assistant's.")
+            raise ValueError(f"{where}: no message is the assistant's ({field}).")
         return made
 
     def text(self, tokens: Iterable[int]) -> str:
@@ -299,9 +309,7 @@ def checked_text(value: Any, where: str) -> str:
         ValueError: for another type, or half of a surrogate pair, which is no letter.
     """
     if not isinstance(value, str):
-        raise ValueError(
-            f"{where} must be a text, got {repr(value)[:80]} ({type(value).__name__})."
-        )
+        raise ValueError(f"{where} must be a text, got {typed(value)}.")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

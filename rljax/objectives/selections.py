@@ -232,6 +232,9 @@ SELECTIONS = {
 # Selections whose loss is divided by the mask before them.
 FULL_DENOMINATOR = frozenset({"top_entropy"})
 
+# Selections that leave parts of rows in the mask, by what the policy thinks of the tokens.
+OF_TOKENS = frozenset({"uncertain", "second_moment", "d3s"})
+
 
 def any_group(group_ids: Array, mask: Array) -> Array:
     """Every group: all rows that are not empty. [N] i32, [N, T] bool -> [N] bool."""

@@ -138,6 +138,69 @@ OF_UPDATES: dict[str, Metric] = {
     ),
 }
 
+# What single parts of an objective log: corrections, surrogates, values.
+OF_PARTS: dict[str, Metric] = {
+    "correction_weight": Metric(
+        "Correction weight", "Mean factor policy / sampler of a token's loss, after its bounds."
+    ),
+    "correction_share_low": Metric("Correction below", "Share of tokens below the lower bound."),
+    "correction_share_high": Metric("Correction above", "Share of tokens above the upper bound."),
+    "rejected_share": Metric("Rejected tokens", "Share of tokens that the correction drops."),
+    "rejected_sequence_share": Metric(
+        "Rejected sequences", "Share of sequences of which the correction drops every token."
+    ),
+    "divergence_share": Metric(
+        "Beyond the divergence", "Share of tokens dropped because they moved too far."
+    ),
+    "dropped_share": Metric("Dropped tokens", "Share of tokens whose probability moved too far."),
+    "dropped_share_low": Metric("Dropped, fallen", "Share of tokens dropped for a fall."),
+    "dropped_share_high": Metric("Dropped, risen", "Share of tokens dropped for a rise."),
+    "dropped_positive_share": Metric(
+        "Dropped, advantage above 0", "Of the dropped tokens, the share with a positive advantage."
+    ),
+    "dropped_negative_share": Metric(
+        "Dropped, advantage below 0", "Of the dropped tokens, the share with a negative advantage."
+    ),
+    "mismatch_kl_dropped": Metric(
+        "KL of dropped tokens", "Sampler / trainer KL of the tokens that were dropped, in nats."
+    ),
+    "mismatch_kl_kept": Metric(
+        "KL of kept tokens", "Sampler / trainer KL of the tokens that were kept, in nats."
+    ),
+    "reference_kl": Metric(
+        "KL in the surrogate", "Mean of policy minus reference log-probability, in nats."
+    ),
+    "outside_share_positive": Metric(
+        "Outside, advantage above 0",
+        "Share of tokens beyond the clip range whose advantage is positive.",
+    ),
+    "outside_share_negative": Metric(
+        "Outside, advantage below 0",
+        "Share of tokens beyond the clip range whose advantage is negative.",
+    ),
+    "high_covariance_share": Metric(
+        "High covariance", "Share of tokens whose covariance is among those that are held back."
+    ),
+    "log_ratio_abs": Metric(
+        "Size of the log-ratio", "Mean absolute log-ratio of a token, in nats."
+    ),
+    "log_ratio_squared": Metric(
+        "Log-ratio, squared", "Mean square of the log-ratio, in nats squared."
+    ),
+    "hinge_active": Metric(
+        "Constraint active", "1 while the KL constraint is violated, 0 else; mean of updates."
+    ),
+    "hinge_kl": Metric("KL under the constraint", "KL that the constraint compares, in nats."),
+    "pulled_share": Metric("Pulled tokens", "Share of rare tokens that are pulled back."),
+    "sequence_weight_mean": Metric("Mean sequence weight", "Mean factor of a sequence's loss."),
+    "demonstration_probability": Metric(
+        "Probability of demonstrations", "Mean probability of a demonstrated token."
+    ),
+    "value_scoring_failures": Metric(
+        "Scoring failures of values", "Continuations whose verifier failed or timed out."
+    ),
+}
+
 # The order is the order of the charts.
 METRICS: dict[str, Metric] = {
     # Online stages.
@@ -264,7 +327,7 @@ METRICS: dict[str, Metric] = {
     "groups_without_signal": Metric(
         "Groups without signal", "Share of prompts all of whose samples got the same reward."
     ),
-    **{name: metric._replace(updates=True) for name, metric in OF_UPDATES.items()},
+    **{n: metric._replace(updates=True) for n, metric in (OF_UPDATES | OF_PARTS).items()},
     "scoring_failures": Metric("Scoring failures", "Samples whose verifier failed or timed out."),
     "left_out_samples": Metric(
         "Samples left out", "Samples without a verdict: out of their groups and of all means."

@@ -18,6 +18,7 @@ import numpy as np
 
 from rljax.errors import StoppedError, unknown_name
 from rljax.rewards.compose import LARGEST, Composition
+from rljax.rewards.lifeline import Lifeline
 from rljax.rewards.output import OutputPipe
 from rljax.rewards.worker import Outcome, Reply, Sample, Timer, score_sample
 from rljax.user_modules import trainer_path
@@ -28,7 +29,7 @@ FIELD = "config.scoring"
 FAILED_SAMPLES = ("failure_reward", "left_out")
 
 # Each worker is an interpreter with its verifiers, some 100 MB.
-MOST_WORKERS = 512
+MOST_WORKERS = 1024
 
 # Importing a verifier may take long on a busy machine; it never counts against a sample.
 _START_SECONDS = 300.0
@@ -118,8 +119,8 @@ class Scorer:
         self.max_failed_share = float(max_failed_share)
         self._chunks: queue.SimpleQueue[_Chunk | None] = queue.SimpleQueue()
         setup = (self.composition.portable(), self.timeout_seconds, float(memory_gib))
-        self._output = OutputPipe() if workers else None
-        self._workers = [_Worker(self._chunks, setup, self._output) for _ in range(int(workers))]
+        self._pipes = (OutputPipe(), Lifeline()) if workers else ()
+        self._workers = [_Worker(self._chunks, setup, *self._pipes) for _ in range(int(workers))]
 
     def __enter__(self) -> "Scorer":
         return self
@@ -134,8 +135,8 @@ class Scorer:
             self._chunks.put(None)
         for worker in workers:
             worker.close()
-        if self._output is not None:
-            self._output.close()
+        for pipe in self._pipes:
+            pipe.close()
 
     def score(
         self,
@@ -292,8 +293,10 @@ class _Worker:
         chunks: "queue.SimpleQueue[_Chunk | None]",
         setup: tuple[Any, ...],
         output: OutputPipe,
+        lifeline: Lifeline,
     ) -> None:
-        self._chunks, self._setup, self._output = chunks, setup, output
+        self._chunks, self._setup = chunks, setup
+        self._output, self._lifeline = output, lifeline
         self._silence_seconds = setup[1] + _KILL_GRACE_SECONDS
         self._closing = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -342,15 +345,11 @@ class _Worker:
             while len(chunk.outcomes) < len(chunk.samples):
                 if not self._connection.poll(self._silence_seconds):
                     return f"The reward took longer than {self._setup[1]} s and was killed."
-                reply = pickle.loads(self._connection.recv_bytes(_LARGEST_REPLY))
-                if not isinstance(reply, Reply) or (reply.number, reply.process) != (
-                    len(chunk.outcomes),
-                    self._process.pid,
-                ):
+                reply = read_reply(self._connection.recv_bytes(_LARGEST_REPLY))
+                expected = len(chunk.outcomes), self._process.pid
+                if reply is None or (reply.number, reply.process) != expected:
                     return _FALSE_REPLY
                 chunk.outcomes.append(reply.outcome)
-        except pickle.UnpicklingError:
-            return _FALSE_REPLY
         except (EOFError, OSError):
             self._kill()
             return (
@@ -383,9 +382,10 @@ class _Worker:
 
     def _popen(self, connection: int) -> "subprocess.Popen[bytes]":
         path = [str(Path(__file__).resolve().parents[2]), *trainer_path()]
+        program, passed = _WORKER_PROGRAM.format(path=path), [connection, self._lifeline.end]
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", _WORKER_PROGRAM.format(path=path), str(connection)],
-            pass_fds=[connection],
+            [sys.executable, "-P", "-c", program, *map(str, passed)],
+            pass_fds=passed,
             stdin=subprocess.DEVNULL,
             stdout=self._output.write,
             stderr=self._output.write,
@@ -407,6 +407,15 @@ class _Worker:
             self._process.wait()
         if self._connection is not None:
             self._connection.close()
+
+
+def read_reply(content: bytes) -> Reply | None:
+    """What a worker sent; None where that is no reply."""
+    try:
+        reply = pickle.loads(content)
+    except Exception:  # bytes that are no pickle make it raise anything
+        return None
+    return reply if isinstance(reply, Reply) else None
 
 
 def _environment() -> dict[str, str]:

@@ -6,14 +6,14 @@ the number of its sample and the process that scored it: a reward may fork.
 
 The process leads a group of its own. A guard in that group waits for the end of the trainer, and
 then ends the group, so that nothing a reward has started outlives the run, unless it makes itself a
-session of its own.
+session of its own. The guard holds a pipe of its own and not the socket, so that the trainer hears
+at once of the end of a process.
 """
 
 import contextlib
 import importlib
 import os
 import resource
-import select
 import signal
 import sys
 import threading
@@ -123,7 +123,7 @@ def score_sample(composition: Composition, sample: Sample, timer: Timer) -> Outc
         if not timer.kill:  # the trainer's own process must obey these; a worker does not
             raise
         return Outcome(None, _said(error))
-    except Exception as error:
+    except BaseException as error:  # also what no Exception is, such as asyncio's CancelledError
         if not timer.fired:
             return Outcome(None, _said(error))
     else:
@@ -141,8 +141,9 @@ def _said(error: BaseException) -> str:
 def main() -> None:
     """Scores what the pool sends until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer to handle
-    connection = Connection(int(sys.argv[1]))
-    start_guard(connection.fileno())
+    connection, trainer = Connection(int(sys.argv[1])), int(sys.argv[2])
+    start_guard(trainer)
+    os.close(trainer)
     spec, timeout_seconds, memory_gib = connection.recv()
     limit = int(memory_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
@@ -165,18 +166,17 @@ def main() -> None:
                 connection.send(Reply(number, process, outcome))
 
 
-def start_guard(connection: int) -> None:
-    """Forks a process that ends this group once the other side of a socket is closed.
+def start_guard(trainer: int) -> None:
+    """Forks a process that ends this group once the trainer has ended.
 
-    It never reads: a poll without events wakes up when the peer hangs up, whatever is sent.
+    Args:
+        trainer: a pipe that nobody writes to, and whose other end only the trainer holds.
     """
     if os.fork():
         return
     try:
-        os.closerange(0, connection)
-        os.closerange(connection + 1, 256)
-        waiting = select.poll()
-        waiting.register(connection, 0)
-        waiting.poll()
+        os.closerange(0, trainer)
+        os.closerange(trainer + 1, 256)
+        os.read(trainer, 1)
     finally:
         os.killpg(0, signal.SIGKILL)

@@ -113,11 +113,12 @@ class TokenFilter:
         _check_temperature(self)
 
     def at_temperature(self, temperature: float) -> "TokenFilter":
-        """The same biases and forbidden tokens at a temperature (0: greedy), without truncation."""
+        """What may come, with its bias, at a temperature (0: greedy); nothing is truncated."""
         return TokenFilter(
             temperature=temperature,
             logit_bias=self.logit_bias,
             forbidden_tokens=self.forbidden_tokens,
+            textless=self.textless,
         )
 
     @property

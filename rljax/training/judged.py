@@ -53,12 +53,14 @@ def config_of_model(file: str, folder: Path, overrides: Sequence[str] = ()) -> C
     return apply_overrides(_without_shape(load_config(file), str(folder)), overrides)
 
 
-def judge(config: ConfigDict, observe: Observer | None = None) -> dict[str, float]:
-    """What training would report of a config's model before its first step.
+def judge(config: ConfigDict, observe: Observer | None = None, stage: str = "") -> dict[str, float]:
+    """What training would report of a config's model.
 
     Args:
         config: complete; its held-out problems, rewards and evaluation settings are used.
         observe: as for `Evaluator`.
+        stage: after which the model is judged, as held-out problems are decoded as it samples; by
+            default, and where the config has no such stage, the first one.
 
     Raises:
         ValueError: for a wrong config, or a model that generates nothing.
@@ -71,7 +73,9 @@ def judge(config: ConfigDict, observe: Observer | None = None) -> dict[str, floa
             "model (--checkpoint, --model)."
         )
     with context.scorer, jax.set_mesh(context.mesh):
-        decoding = decoding_of(config.evaluation, context.stages, 0)
+        names = [each.name for each in context.stages]
+        index = names.index(stage) if stage in names else 0
+        decoding = decoding_of(config.evaluation, context.stages, index)
         evaluator = Evaluator(context, decoding, observe)
         params = combine(*load_start(Source.of(config), context.network, context.mesh))
         return evaluator(params)

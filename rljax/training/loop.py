@@ -73,9 +73,9 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         check_names(config.reporting.writers)
         optimizers = [build_optimizer(stage) for stage in stages]
         context = build_context(config, stages, workdir)
-        stop.check()
         stages, resolved = context.stages, context.resolved()
         with context.scorer, jax.set_mesh(context.mesh):
+            stop.check()
             for stage in stages:
                 family_class(stage).check(context.of(stage.name), stage)
             evaluators = make_evaluators(context)

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from rljax.reporting.progress import Progress
 from rljax.reporting.writers import MultiWriter
 from rljax.training.families import Family, StepBatches
 from rljax.training.guard import NonFiniteError
-from rljax.training.update.metrics import step_numbers
+from rljax.training.update.metrics import mean_metrics
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
 
@@ -92,13 +91,3 @@ class StepLog:
         self.writer.write({**row, "kind": "train", **metrics})
         self.writer.write({**row, "kind": "timing", **phases, "tokens_per_second": speed})
         return {**metrics, "tokens_per_second": speed}
-
-
-def mean_metrics(updates: Sequence[Metrics]) -> dict[str, float]:
-    """Adds sums over the updates of a step, in float64, and makes numbers of them once."""
-    total = jax.tree.map(_add, *updates)
-    return {name: float(number) for name, number in step_numbers(total).items()}
-
-
-def _add(*parts: np.ndarray) -> np.ndarray:
-    return np.sum(parts, axis=0, dtype=np.float64)

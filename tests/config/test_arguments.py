@@ -20,6 +20,11 @@ def reads(arg=""):
     return {"name": arg}
 
 
+def reads_after_a_store(arg=""):
+    name = "x"; name = arg  # fmt: skip  # noqa: E702  (one instruction for both in Python 3.13)
+    return {"name": name}
+
+
 def reads_in_a_function(arg=""):
     def inner():
         return arg
@@ -34,7 +39,9 @@ def test_an_argument_that_nothing_reads_is_refused(function):
         call_get_config(function, "smok", "c.py")
 
 
-@pytest.mark.parametrize("function", [reads, reads_in_a_function, functools.partial(reads)])
+@pytest.mark.parametrize(
+    "function", [reads, reads_after_a_store, reads_in_a_function, functools.partial(reads)]
+)
 def test_an_argument_that_is_read_is_given(function):
     assert call_get_config(function, "a", "c.py") == {"name": "a"}
 

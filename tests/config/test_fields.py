@@ -56,6 +56,8 @@ for _ in range(100_000):
         ("s.optimizer.weight_decay", -0.1, "weight_decay must be >= 0"),
         ("s.optimizer.momentum", 1, "momentum must be < 1"),
         ("s.sampling.logit_bias", (None,), r"logit_bias\[0\] must be tuple, got None"),
+        ("evaluation.logit_bias", (1, 2), r"evaluation.logit_bias\[0\] must be tuple, got 1"),
+        ("evaluation.stop_strings", (5,), r"evaluation.stop_strings\[0\] must be str, got 5"),
         ("s.sampling.logit_bias", ((1, 2, 3),), r"logit_bias\[0\] must be 2 values"),
         ("s.sampling.logit_bias", "ab", "logit_bias must be tuple, got 'ab'"),
         ("s.sampling.forbidden_tokens", ("a",), r"forbidden_tokens\[0\] must be int, got 'a'"),

@@ -1,7 +1,10 @@
+import gzip
 import json
 import os
 
+import numpy as np
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 import pytest
 
@@ -35,7 +38,7 @@ def test_jsonl_random_access_relative_path_and_blank_lines(tmp_path, monkeypatch
     "lines, message",
     [
         (['{"a": 1}', "", "{oops"], "bad.jsonl, line 3 is no JSON"),
-        (['{"a": 1}', "[1]"], "line 2 is a JSON list, not an object"),
+        (['{"a": 1}', "[1]"], "line 2 begins as a JSON array does"),
         (['{"a": 1}', '{"b": 1, "c": 2}'], r"line 2 lacks the column 'a'; it has \['b', 'c'\]"),
         ([""], "bad.jsonl holds no record .*config.data.path"),
     ],
@@ -99,7 +102,7 @@ def test_parquet_chats_and_large_texts_fit(tmp_path):
 FILE_ERRORS = [
     ("jsonl", "", "holds no record"),
     ("jsonl", "{oops", "is no JSON"),
-    ("jsonl", "[1]", "is a JSON list"),
+    ("jsonl", "[1]", "begins as a JSON array"),
     ("parquet", "no parquet", "is no Parquet file"),
 ]
 
@@ -138,6 +141,52 @@ def test_text_that_is_no_utf8_names_its_line(tmp_path):
     (tmp_path / "bad.jsonl").write_bytes(b'{"a": 1}\n{"a": "\xff"}\n')
     with pytest.raises(ValueError, match="line 2 is no JSON"):
         open_source("jsonl", path=tmp_path / "bad.jsonl")
+
+
+@pytest.mark.parametrize(
+    "content, kind",
+    [
+        ('{"a": 1}\n'.encode("utf-16"), "UTF-16"),
+        (gzip.compress(b'{"a": 1}\n'), "a gzip file"),
+        (b"PAR1...", "a Parquet file"),
+        (b'[\n{"a": 1},\n{"a": 2}]', "a JSON array"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path, content, kind):
+    (tmp_path / "bad.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=f"bad.jsonl, line 1 begins as {kind}.* does"):
+        open_source("jsonl", path=tmp_path / "bad.jsonl")
+
+
+def test_a_byte_order_mark_and_line_feeds_of_windows_are_read(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"a": "x"}\r\n{"a": "y"}\r\n')
+    assert list(open_source("jsonl", path=tmp_path / "rows.jsonl")) == [{"a": "x"}, {"a": "y"}]
+
+
+@pytest.mark.parametrize("line", ['{"a": 1, "a": 2}', '{"a": {"b": 1, "b": 1}}'])
+def test_a_key_that_is_there_twice_is_refused(tmp_path, line):
+    path = write(tmp_path / "bad.jsonl", ['{"a": 1}', line])
+    with pytest.raises(ValueError, match="line 2 is no JSON: the key '[ab]' is there twice"):
+        open_source("jsonl", path=path)
+
+
+@pytest.mark.parametrize("kind", [pyarrow.float32(), pyarrow.float64()])
+def test_parquet_numbers_are_the_decimals_that_were_written(tmp_path, kind):
+    values = [0.1, 3.0, None, float("inf"), -2.5]
+    array = pyarrow.array(np.array([v or 0 for v in values], kind.to_pandas_dtype()), kind)
+    mask = pyarrow.array([v is not None for v in values])
+    column = pyarrow.compute.if_else(mask, array, pyarrow.scalar(None, kind))
+    pyarrow.parquet.write_table(pyarrow.table({"a": column}), tmp_path / "rows.parquet")
+    assert [row["a"] for row in open_source("parquet", path=tmp_path / "rows.parquet")] == values
+
+
+def test_parquet_maps_are_mappings(tmp_path):
+    kind = pyarrow.map_(pyarrow.string(), pyarrow.string())
+    table = pyarrow.table({"reference": pyarrow.array([[("answer", "1")]], kind)})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    source = open_source("parquet", path=tmp_path / "rows.parquet", columns=("reference",))
+    assert source[0] == {"reference": {"answer": "1"}}
 
 
 def test_parquet(tmp_path):

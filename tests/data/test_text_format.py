@@ -67,7 +67,8 @@ def test_the_end_of_a_turn_is_the_templates_and_the_end_of_a_text_eos(made):
     text_format = made(stop_tokens=(EOS, 77))
     assert text_format.ends == (EOS, 77, END)
     text = text_format.prompt("2+2=", where=WHERE)
-    assert text_format.completion(text, "4", WHERE) == ids_of("4<eos>")
+    for written in ("4", "4<eos>"):  # an end that the row spells out is not doubled
+        assert text_format.completion(text, written, WHERE) == ids_of("4<eos>")
     for end in (*text_format.ends, None):
         assert text_format.text([*ids_of("4"), *([end] if end else [])]) == "4"
     assert text_format.text(ids_of("a<|start|>b")) == "a<|start|>b"
@@ -149,8 +150,24 @@ def test_a_template_that_refuses_or_hangs_names_the_row(made, monkeypatch):
 def test_a_template_tells_the_same_date_at_any_time(made):
     dated = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}" + CHATML
     assert made(dated).prompt([USER], where=WHERE).text == "01 Jan 2026" + OPENED
-    with pytest.raises(ValueError, match="asks for the time in a format that it makes up"):
-        made("{% set f = '%d' %}{{ strftime_now(f) }}" + CHATML)
+    for asks in (
+        "{% set f = '%d' %}{{ strftime_now(f) }}",
+        "{% set s = strftime_now %}{{ s('%d') }}",
+    ):
+        with pytest.raises(ValueError, match="asks for the time in a format that it makes up"):
+            made(asks + CHATML)
+    for draws in ("{{ [1, 2] | random }}", "{{ lipsum() }}"):
+        with pytest.raises(ValueError, match="draws at random"):
+            made(draws + CHATML)
+
+
+@pytest.mark.skipif(not chat._PAGES.is_file(), reason="the system tells no sizes")
+def test_a_template_cannot_take_the_memory(made, monkeypatch):
+    monkeypatch.setattr(chat, "RENDER_BYTES", 2**28)
+    grows = "{% if messages[0]['content'] == '2+2?' %}{{ 'x' * 1000000000 }}{% endif %}" + CHATML
+    with pytest.raises(ValueError, match="line 2: the chat template: MemoryError"):
+        made(grows).prompt([USER], where=WHERE)
+    assert made().prompt([USER], where=WHERE).text == OPENED
 
 
 def test_control_tokens_in_texts_follow_the_rule(made):

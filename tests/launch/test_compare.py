@@ -118,6 +118,16 @@ def test_swept_fields_are_checked_for_every_method(field, value, message, monkey
         check_points(config, ({field: value},), "grpo")
 
 
+def test_a_sweep_file_is_a_module_with_neighbours_and_its_errors_have_a_line(tmp_path):
+    (tmp_path / "sweep_values.py").write_text("LOW = (0.1, 0.2)\n")
+    path = sweep_file(tmp_path, "{'objective.clip_low': LOW}")
+    with pytest.raises(ValueError, match="sweep.py, line 2: NameError.*--sweep"):
+        sweep_points(path)
+    text = Path(path).read_text()
+    Path(path).write_text(f"from sweep_values import LOW\n{text}")
+    assert len(sweep_points(path)) == 2
+
+
 def test_a_sweep_over_a_choice_is_refused(tmp_path):
     path = sweep_file(tmp_path, '{"objective.aggregation": ("token_mean", "token_sum")}')
     with pytest.raises(ValueError, match="a sweep side by side is over numbers"):

@@ -144,7 +144,8 @@ def test_chats_are_rendered_as_in_training(folder, command):
     chats.write_text(json.dumps({"q": [{"role": "user", "content": "hi"}]}) + "\n")
     flags = SimpleNamespace(prompt=None, prompts=chats, prompt_column="q")
     (record,) = command.read_prompts(flags)
-    run = command.load_run(folder / "run/checkpoints/s", "", command.make_mesh({"data": -1}))
+    mesh = command.make_mesh({"data": -1})
+    run = command.load_run(folder / "run/checkpoints/s", "", mesh, {})
     (rendered,) = command.prompt_tokens([record], run.text_format, "q")
     assert bytes(rendered) == b"user: hi|bot: "
     assert command.prompt_tokens([{"q": "hi"}], run.text_format, "q") == [[*b"hi"]]

@@ -1,5 +1,6 @@
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rljax.rewards.pool import Scorer, ScoringError
+from rljax.rewards.pool import Scorer, ScoringError, read_reply
+from rljax.rewards.worker import Outcome, Reply
 from rljax.tasks.reasoning_gym import ReasoningGym
 
 # The completion says how the reward behaves.
 MISCHIEF = """
-import os, re, time
+import asyncio, os, re, time
 
 def mischief(prompt, completion, reference, *, worth=1.0):
     if completion == "raise":
@@ -50,6 +52,10 @@ def mischief(prompt, completion, reference, *, worth=1.0):
         os._exit(3)
     if completion == "exit":
         raise SystemExit
+    if completion == "cancelled":
+        raise asyncio.CancelledError("no Exception")
+    if completion == "speechless":
+        raise Speechless
     if completion == "print":
         print("noise")
     return worth
@@ -63,6 +69,10 @@ def no_jax(prompt, completion, reference):
 
 def set_order(prompt, completion, reference):
     return float(list({"alpha", "beta", "gamma", "delta"}).index("alpha"))
+
+class Speechless(Exception):
+    def __str__(self):
+        raise ValueError("nothing to say")
 """
 
 
@@ -158,6 +168,15 @@ def pid(prompt, completion, reference):
     open(reference, "w").write(f"{os.getpid()} {child.pid}")
     return 1.0
 """
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", b"cno_such_module\nx\n.", pickle.dumps(1.0), pickle.dumps((1, 2))]
+)
+def test_bytes_that_are_no_reply(content):
+    assert read_reply(content) is None
+    reply = Reply(3, 7, Outcome([1.0], None))
+    assert read_reply(pickle.dumps(reply)) == reply
 
 
 @pytest.fixture
@@ -283,6 +302,26 @@ def test_a_dead_or_stuck_process_costs_one_sample(user_file, culprit):
         assert time.perf_counter() - start < 12
         assert score(scorer, ["ok"] * 4).total.sum() == 4  # the successor works
     np.testing.assert_array_equal(np.flatnonzero(scores.failed), [9])
+
+
+def test_the_end_of_a_process_is_heard_at_once(user_file):
+    with lenient(user_file, workers=1, timeout_seconds=60) as scorer:
+        score(scorer, ["ok"])  # the start is not what is timed here
+        start = time.perf_counter()
+        scores = score(scorer, ["die"])
+        assert time.perf_counter() - start < 30
+    assert "died while scoring (exit status 3)" in scores.first_error
+
+
+@pytest.mark.parametrize("culprit", ["cancelled", "speechless"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_exceptions_of_any_kind_cost_their_sample(user_file, culprit, workers):
+    with lenient(user_file, workers=workers) as scorer:
+        scores = score(scorer, ["ok", culprit, "ok"])
+    np.testing.assert_array_equal(scores.failed, [False, True, False])
+    assert {"cancelled": "CancelledError: no Exc", "speechless": "Speechless"}[culprit] in (
+        scores.first_error
+    )
 
 
 def test_a_reward_that_swallows_the_alarm_forever_is_killed(user_file):

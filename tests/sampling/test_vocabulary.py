@@ -50,6 +50,13 @@ def test_a_bias_names_a_row_without_a_text_and_lets_it_come():
     )
 
 
+def test_a_filter_at_another_temperature_leaves_out_the_same():
+    found = TokenFilter(top_k=3, textless=((3, 6),), logit_bias=((4, 2.0),), forbidden_tokens=(0,))
+    greedy = found.at_temperature(0.0)
+    assert greedy.greedy and not greedy.truncates
+    np.testing.assert_array_equal(token_bias(greedy, 7), token_bias(found, 7))
+
+
 @pytest.mark.parametrize("filtered", [{}, dict(top_k=3), dict(top_p=0.8, temperature=0.7)])
 def test_sampler_and_trainer_leave_out_the_same_rows(filtered):
     """As if they were forbidden, in values and in gradients."""
@@ -161,7 +168,6 @@ def test_the_first_part_that_is_not_finite_is_named():
         assert "config.model.init_from" in str(caught.value)
 
 
-def test_a_model_that_is_finite_is_said_to_be_so():
+def test_of_a_model_that_is_finite_no_part_is_named():
     network = network_of(layers=2)
-    found = first_not_finite(network, params_of(network), np.array([1, STOP, PAD]))
-    assert found == "computed once more, layer by layer, everything is finite"
+    assert first_not_finite(network, params_of(network), np.array([1, STOP, PAD])) is None

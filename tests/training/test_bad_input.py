@@ -161,7 +161,7 @@ def test_a_demonstration_without_a_prompt_is_refused_with_its_row(refused, lines
     path = lines_file({"prompt": "1+1=", "completion": "2"}, {"prompt": "", "completion": "3"})
     words = [f"warmup.data.path={path}", f"warmup.data.packed={packed}"]
     text = refused("grpo", *(f"--config.{word}" for word in words))
-    assert f"{path}, record 1: the prompt is empty" in text and "config.warmup.data.path" in text
+    assert f"{path}, line 2: the prompt is empty" in text and "config.warmup.data.path" in text
 
 
 def test_the_workdir_of_another_config(refused, tiny_run, tmp_path, one_device_runs):

@@ -106,7 +106,8 @@ def texts_of(made, monkeypatch):
     def verdicts(context, samples):
         seen.extend(samples.texts)
         right = np.zeros(len(samples.texts), np.float32)
-        return Scores(right, {"reward": right}, right > 0, "")
+        no = np.zeros(len(right), bool)
+        return Scores(right, {"reward": right}, no, ~no, no, no, None)
 
     monkeypatch.setattr(evaluation, "score_texts", verdicts)
     texts = {}

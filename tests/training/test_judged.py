@@ -3,7 +3,9 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from rljax.reporting.files import read_rows
@@ -50,6 +52,41 @@ def test_a_run_is_evaluated_as_in_training(tiny_run, one_device_runs, command, t
     drawn = [one["correct"] for line in lines for one in line["samples"]]
     assert len(drawn) == 16 and figures["pass@1"] == pytest.approx(sum(drawn) / 16)
     assert lines[3]["problem"]["reference"] and lines[3]["prompt"].endswith("=")
+
+
+def test_a_checkpoint_is_decoded_as_its_stage_samples(
+    tiny_run, one_device_runs, command, monkeypatch, capsys
+):
+    made, asked = tiny_run("grpo"), []
+    decoding_of = judged.decoding_of
+
+    def of(evaluation, stages, index):
+        asked.append(stages[index].name)
+        return decoding_of(evaluation, stages, index)
+
+    monkeypatch.setattr(judged, "decoding_of", of)
+    words = [f"--config={CONFIG}:grpo", "--config.evaluation.samples_per_prompt=0"]
+    for stage in ("warmup", "grpo"):
+        assert command.main([f"--checkpoint={made.workdir}/checkpoints/{stage}", *words]) == 0
+    assert asked == ["warmup", "grpo"] and capsys.readouterr().out
+
+
+def test_a_sample_without_verdict_is_null_in_the_lines(command):
+    lines, score = command.Lines(), np.array([1.0, np.nan], np.float32)
+    samples = SimpleNamespace(
+        samples_per_prompt=2,
+        flat=lambda name: np.ones((2, 3), bool),
+        records=[{"id": 0}],
+        prompt_texts=["p"],
+        texts=["a", "b"],
+    )
+    there = ~np.isnan(score)
+    scores = SimpleNamespace(
+        total=score, correct=there, judged=there, left_out=~there, failed=np.zeros(2, bool)
+    )
+    lines(samples, scores, 1)
+    both = json.loads(lines.text(), parse_constant=pytest.fail)["greedy"]
+    assert [(one["reward"], one["correct"]) for one in both] == [(1.0, True), (None, None)]
 
 
 def test_what_a_run_says_of_itself_comes_along(tiny_run, tiny_folder):

@@ -19,6 +19,7 @@ from rljax.training.collect.rollouts import (
     spread_scores,
     take_scores,
 )
+from rljax.training.collect.rounds import means
 
 HERE = Path(__file__).parent
 SHORT = ("evaluation.samples_per_prompt=0", "evaluation.every_steps=0", "reinforce.steps=2")
@@ -108,6 +109,14 @@ def test_scores_are_taken_joined_and_spread_whole():
     assert metrics["reward"] == pytest.approx(2.5 / 3)
     assert metrics["accuracy"] == pytest.approx(1 / 3)
     assert metrics["reward/z"] == pytest.approx(2 / 3)
+
+
+def test_samples_left_out_have_no_part_in_the_means_of_all_rounds():
+    scores = four_scores()
+    twice = means([scores, take_scores(scores, np.array([0]))])
+    assert twice["sampled_reward"] == pytest.approx(4.5 / 4)
+    assert twice["sampled_accuracy"] == pytest.approx(2 / 4)
+    assert means([take_scores(scores, np.array([1]))]) == {}
 
 
 def test_a_sample_left_out_has_an_empty_mask_and_no_number():

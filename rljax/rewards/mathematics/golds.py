@@ -1,9 +1,10 @@
 """The gold answers of a data set: read when the file is opened, or refused."""
 
+import ast
 import functools
 import json
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rljax.rewards.answers import box_content, last_boxed
 from rljax.rewards.mathematics import limits, readings, spelling
@@ -12,6 +13,7 @@ from rljax.rewards.references import gold_texts
 
 _PLACEHOLDERS = ("nan", "null", "n/a", "#n/a", "<na>")
 _QUOTED_LIST = re.compile(r"""\s*[\[{]\s*["']""")
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _UNCLEAR = [
     (
         re.compile(r"\d\s*(?:\.\.\.|\\(?:l|c)?dots)\s*$"),
@@ -65,6 +67,9 @@ def read_gold(reference: object) -> Gold:
 @functools.lru_cache(maxsize=4096)
 def _read_text(text: str) -> Gold:
     content, place = _answer_in(text)
+    halves = readings.choice_and_text(content)
+    if halves is not None:
+        return Gold(halves, "choice and its text")
     reading = readings.read(content)
     if reading is None:
         count = len(content.strip())
@@ -121,8 +126,21 @@ def _listed(texts: list[str]) -> list[str]:
         if not _QUOTED_LIST.match(text):
             listed.append(text)
             continue
-        try:
-            listed += gold_texts(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"a list as text that is no JSON ({error.msg})") from error
+        inner = gold_texts(_unquoted(text))
+        if any(_CONTROL.search(one) for one in inner):
+            raise ValueError(
+                "a list as text whose backslashes stand for control characters; write them twice"
+            )
+        listed += inner
     return listed
+
+
+def _unquoted(text: str) -> Any:
+    """The value that is written as JSON or, with other quotes, as Python writes it."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        try:
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            raise ValueError(f"a list as text that is no JSON ({error.msg})") from error

@@ -13,14 +13,21 @@ _LETTER = r"\(?([A-Z])\)?"
 _CHOICE = re.compile(_LETTER)
 _CHOICES = re.compile(rf"{_LETTER}(?:\s*(?:,|;|&|and|,\s*and)\s*{_LETTER})+")
 _SEVERAL = re.compile(r"[A-H]{2,6}")
-_CHOICE_AND_TEXT = re.compile(r"(?:\(([A-Z])\)|([A-Z])[).:](?=\s))\s*\S")
+_CHOICE_AND_TEXT = re.compile(r"(?:\(([A-Z])\)|([A-Z])(?:\)|[.:](?=\s)))\s*(\S.*)")
+# What an option begins with, so that "(A) \cup (B)" is none.
+_OPTION = re.compile(r"-?\s?(?:\\?\$)?-?(?:\.?\d|\\[dt]?frac|\\sqrt|\\pi)|[^\W\d_]{2,}")
+_AFTER_LETTER = re.compile(r"(?:[).:}~\s]|\\[ ,;:!]|\\q?quad)*")
 
-_CLOCK = re.compile(r"\d{1,2}(?::\d{2})?\s*[ap]\.?\s?m\.?", re.IGNORECASE)
+_CLOCK = re.compile(r"\d{1,2}(?::\d{2})?\s*[ap]\.?\s?m\.?|\d{1,2}:00", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}|\d{1,2}/\d{1,2}/\d{4}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LONG_WORD = re.compile(r"[^\W\d_]{4,}|[^\W\d_a-zA-Zα-ωΑ-Ω]{1,}")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox|operatorname)\s*\{([^{}]*)\}")
 _ONLY_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{[^{}]*\}")
+# Of two and three letters; longer ones are words by their length.
+_SHORT_WORD = re.compile(
+    "[A-Z][a-z]{1,2}|no|yes|odd|one|two|six|ten|red|all|any|sun|mon|tue|wed|thu|fri|sat"
+)
 _SPEECH = frozenset(
     "is are was were has have had equals so thus hence therefore because it he she they there we"
     " you this that answer to in at by of if for per when where with".split()
@@ -104,6 +111,22 @@ def choice_before_text(text: str) -> frozenset[str]:
     return frozenset(match[1] or match[2]) if match else frozenset()
 
 
+def choice_and_text(text: str) -> tuple[Reading, Reading] | None:
+    r"""Both halves of "(A) 5", "A) 5", "A. Paris" and "\textbf{(A)}\ \frac{1}{2}", if it is one."""
+    text = spelling.plain(text)
+    match = _CHOICE_AND_TEXT.match(spelling.words_of(text))
+    if match is None:
+        return None
+    letter, option = match[1] or match[2], match[3]
+    if "\\" in option:
+        after = text.partition(letter)[2]
+        option = after[_AFTER_LETTER.match(after).end() :]
+    if not _OPTION.match(option):
+        return None
+    halves = read(letter), read(option)
+    return None if None in halves else halves
+
+
 def is_sentence(text: str) -> bool:
     """True for words and mathematics mixed: what of it is the answer cannot be told."""
     text = re.sub(r"\\(?:begin|end)\s*\{\w+\}", " ", text)
@@ -180,6 +203,8 @@ def _is_words(text: str, said: bool) -> bool:
         return True
     if re.search(r"[\\=<>^+*/|_\[\]]", spoken):
         return False
+    if _SHORT_WORD.fullmatch(spoken):
+        return True
     words = re.findall(r"[^\W\d_]{2,}", spoken)
     long = [word for word in _LONG_WORD.findall(spoken) if word.lower() not in _FUNCTIONS]
     if re.search(r"\d", spoken):

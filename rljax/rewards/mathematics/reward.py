@@ -14,14 +14,16 @@ _NEAR = 70
 # How far back they are looked for, in characters.
 _REACH = 2000
 
+_EMPTY_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{\s*\}")
+
 
 def math(prompt: str, completion: str, reference: Any, *, require_boxed: bool = True) -> float:
     r"""1.0 if the completion's answer has the value of the gold one; spelling does not count.
 
-    The last \boxed{...} alone is read, so the verdict does not depend on what precedes it; only
-    where the gold is a list, it may be spread over as many boxes. Numbers are compared exactly;
-    what is no number is compared by math-verify. Over-long answers, huge exponents and towers of
-    powers score 0 unread.
+    The last \boxed{...} alone is read, so the verdict does not depend on what precedes it; empty
+    ones do not count, and where the gold is a list, it may be spread over as many boxes. Numbers
+    are compared exactly; what is no number is compared by math-verify. Over-long answers, huge
+    exponents and towers of powers score 0 unread.
 
     Args:
         prompt: not read.
@@ -31,6 +33,7 @@ def math(prompt: str, completion: str, reference: Any, *, require_boxed: bool = 
             many numbers, so use it for evaluation only.
     """
     gold = read_gold(reference)
+    completion = _EMPTY_BOX.sub("", completion)
     box = last_boxed(completion)
     if box is None:
         if require_boxed or "\\boxed" in completion or "\\fbox" in completion:

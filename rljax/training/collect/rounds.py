@@ -12,6 +12,7 @@ from rljax.training.collect.rollouts import (
     Samples,
     join_samples,
     join_scores,
+    reward_metrics,
     take_prompts,
     take_scores,
 )
@@ -93,10 +94,8 @@ def sample_rounds(
 
 def means(rounds: Sequence[Scores]) -> dict[str, float]:
     """Mean reward and accuracy of all samples: what the policy is worth, before a filter chose."""
-    return {
-        "sampled_reward": float(np.concatenate([scores.total for scores in rounds]).mean()),
-        "sampled_accuracy": float(np.concatenate([scores.correct for scores in rounds]).mean()),
-    }
+    found = reward_metrics(join_scores(rounds))
+    return {f"sampled_{name}": found[name] for name in ("reward", "accuracy") if name in found}
 
 
 def one_round(latest: Round) -> Rounds:

@@ -12,9 +12,10 @@ from rljax.config.decoding import decoding_of
 from rljax.config.graph import resolve_networks
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
-from rljax.config.validate import validate
+from rljax.config.validate import plain, validate
 from rljax.data.tokenizers import load_tokenizer
 from rljax.models.network import Network
+from rljax.rewards.compose import parse_rewards
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, make_sampler
@@ -110,6 +111,13 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
         raise ValueError(
             f"kind={config.data.kind!r} has rewards of texts; the device loop runs tasks with a "
             "verifier in JAX, kind='symbols' (config.data.kind)."
+        )
+    first, *others = parse_rewards(config.scoring.rewards)
+    if others or first.name != "symbols" or first.weight != 1 or first.options:
+        raise ValueError(
+            "The device loop scores with the verifier of the task: it takes the reward 'symbols' "
+            f"alone, without weight and options, got {plain(config.scoring.rewards)} "
+            "(config.scoring.rewards)."
         )
     if len(stages) != 1 or not stages[0].objective.description.device_loop:
         raise ValueError(

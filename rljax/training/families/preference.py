@@ -151,7 +151,8 @@ def encoded_pair(
     Raises:
         ValueError: if it cannot be read, or does not fit.
     """
-    pair = pair_of(record, context.text_format, where=where, check_whole=check_whole)
+    file = f"config.{stage.name}.data.path"
+    pair = pair_of(record, context.text_format, where=where, field=file, check_whole=check_whole)
     budget, field = context.config.data.max_prompt_tokens, "config.data.max_prompt_tokens"
     check_length(pair.prompt, budget, f"The prompt of {where}", field)
     slots, field = stage.data["max_completion_tokens"], "data.max_completion_tokens"

@@ -121,6 +121,7 @@ def _example(context: Context, stage: Stage, records: Sequence[Record], index: i
             record,
             context.text_format,
             where=where,
+            field=f"config.{stage.name}.data.path",
             learn=stage.data["learn"],
             check_whole=checks_whole(context.config, index),
         )

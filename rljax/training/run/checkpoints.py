@@ -5,6 +5,7 @@ A checkpoint is read only after the digests of all its files were compared (run/
 
 import contextlib
 import json
+import math
 import operator
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -94,6 +95,8 @@ class Checkpoints:
         """
         if step in self.steps():
             return
+        if judged is None or math.isnan(judged):  # not evaluated, or without a verdict
+            judged = NOT_EVALUATED
         items = {"state": state, "note": note}
         if source_state:
             items[SOURCE] = jax.tree.map(np.asarray, source_state)
@@ -102,7 +105,7 @@ class Checkpoints:
                 step,
                 items,
                 force=True,  # whatever orbax's own policy of when to save would say
-                metrics={self.best_metric: NOT_EVALUATED if judged is None else judged},
+                metrics={self.best_metric: judged},
             )
 
     def steps(self) -> list[int]:

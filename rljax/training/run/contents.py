@@ -100,18 +100,17 @@ def _files(context: Context) -> Iterator[tuple[str, str, dict[str, Path]]]:
             yield f"config.data.{name}", config.data[name], _one(config.data[name])
     for stage in context.stages:
         where = f"config.{stage.name}"
-        if stage.data.get("path"):
-            yield f"{where}.data.path", stage.data["path"], _one(stage.data["path"])
+        for name in ("path", "heldout_path"):
+            if path := stage.data.get(name):
+                yield f"{where}.data.{name}", path, _one(path)
         for role, model in stage.models.items():
             if Path(model["start_from"]).is_absolute():  # not the name of a stage
                 start = model["start_from"]
                 yield f"{where}.models.{role}.start_from", start, _model(start)
     for index, reward in enumerate(config.scoring.rewards):
-        name = reward if isinstance(reward, str) else reward["name"]
-        if name not in REWARDS:
-            path, place = reward_file(name), f"config.scoring.rewards.{index}"
-            place += "" if isinstance(reward, str) else ".name"
-            yield place, str(path), local_modules(path)
+        if reward["name"] not in REWARDS:
+            path = reward_file(reward["name"])
+            yield f"config.scoring.rewards.{index}.name", str(path), local_modules(path)
     if start := Source.of(config).init_from:
         yield "config.model.init_from", start, _model(start)
     folder = Path(config.tokenizer.path).absolute()

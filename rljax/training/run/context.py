@@ -213,8 +213,11 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
     text_format = make_text_format(config)
     network, stages = build_network(config, stages, mesh, text_format.tokenizer.vocab_size)
     train, heldout = checked_problems(config, text_format)
+    samplable = _samplable(network, text_format)
+    stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)
+    networks = stage_networks(network, stages)
     scoring = config.scoring
-    scorer = Scorer(
+    scorer = Scorer(  # last: it has processes, which an error would leave behind
         scoring.rewards,
         workers=scoring.workers,
         timeout_seconds=scoring.timeout_seconds,
@@ -222,8 +225,6 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         failed_samples=scoring.failed_samples,
         max_failed_share=scoring.max_failed_share,
     )
-    samplable = _samplable(network, text_format)
-    stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)
     context = Context(
         config=config,
         workdir=workdir,
@@ -234,7 +235,7 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         train_problems=train,
         heldout_problems=heldout,
         scorer=scorer,
-        networks=stage_networks(network, stages),
+        networks=networks,
     )
     if scoring.try_first:
         try_rewards(context)

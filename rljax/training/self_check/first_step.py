@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from rljax.models.finite import first_not_finite
+from rljax.objectives.selections import OF_TOKENS
 from rljax.reporting.files import EXAMPLES_FOLDER, write_json_atomic
 from rljax.training.collect.rollouts import Samples
 from rljax.training.families import Family, StepBatches
@@ -20,7 +21,7 @@ from rljax.training.self_check.policies import (
     rounding,
 )
 from rljax.training.self_check.tokens import check_ends
-from rljax.training.step_log import mean_metrics
+from rljax.training.update.metrics import mean_metrics
 from rljax.training.update.rows import Rows
 from rljax.training.update.sequences import sequences
 from rljax.training.update.state import TrainState
@@ -64,7 +65,9 @@ class FirstStep:
         text_format = family.context.text_format
         if self.on["example"]:
             self._show(first_example(sequences(batch), text_format))
-        if self.on["ends"]:
+        # A policy that is sure of its ends gives them no part in what it is not sure of.
+        whole = family.stage.objective.choices.get("selection") not in OF_TOKENS
+        if self.on["ends"] and whole:
             check_ends(sequences(batch), text_format, every=not family.stage.online)
         if self.on["logprobs"]:
             check_logprobs(batch, lambda row: self._first_layer(state, batch, row))

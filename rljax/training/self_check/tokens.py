@@ -13,7 +13,7 @@ def check_ends(examples: Iterable[Sequence], text_format: TextFormat, *, every: 
         examples: of the first batch; those of which nothing is learned are left out.
         text_format: of the run.
         every: each must end and learn its end, as demonstrations and pairs do. False: of those that
-            ended, some must; others were cut, and some methods learn a choice of tokens.
+            ended, some must; others were cut, or left out.
 
     Raises:
         ValueError: naming the first example that fails.

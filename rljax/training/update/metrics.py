@@ -1,6 +1,9 @@
 """From sums to what is logged, in the host loop and on the device alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
 
 from rljax.objectives.metrics import Metric, Number
 from rljax.objectives.values import explained_variance
@@ -28,3 +31,13 @@ def step_numbers(metrics: Mapping[str, Metric]) -> dict[str, Number]:
         if name.endswith("updates_skipped"):
             made[name] = metrics[name].total
     return made
+
+
+def mean_metrics(updates: Sequence[Mapping[str, Metric]]) -> dict[str, float]:
+    """Adds sums over the updates of a step, in float64, and makes numbers of them once."""
+    total = jax.tree.map(_add, *updates)
+    return {name: float(number) for name, number in step_numbers(total).items()}
+
+
+def _add(*parts: np.ndarray) -> np.ndarray:
+    return np.sum(parts, axis=0, dtype=np.float64)

@@ -143,6 +143,7 @@ def test_numbers_in_all_spellings_are_one_number_and_no_other():
         ("\\boxed{\\text{5}", 0.0),
         ("\\boxed{5} \\boxed{", 0.0),
         ("\\boxed{}", 0.0),
+        ("\\boxed{5}. Put it in \\boxed{}: \\boxed{ }", 1.0),
         ("\\boxed{5, 6}", 0.0),
         ("5", 0.0),
         ("Final Answer: 5", 0.0),

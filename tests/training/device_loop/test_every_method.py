@@ -36,6 +36,7 @@ def traced(name, batch):
                 "heldout_size": 4,
                 "max_prompt_tokens": 4,
             },
+            "scoring": {"rewards": ({"name": "symbols"},)},
             "evaluation": {"samples_per_prompt": 0, "max_new_tokens": 4},
             "rl": {
                 "method": name,

@@ -116,6 +116,15 @@ def test_chunks_do_not_change_a_run(made, together):
         ({"model": {"lora": {"rank": 2}}}, "rank=2: the device loop trains whole models"),
         ({"rl": {"network": {"head": "reward"}}}, "trains a network with the head"),
         ({"sampler": {"diffusion": {"steps": 4}}}, "diffusion"),
+        *(
+            ({"scoring": {"rewards": rewards}}, "takes the reward 'symbols' alone")
+            for rewards in (
+                ({"name": "symbols", "weight": 2.0},),
+                ({"name": "symbols", "options": {"binary": True}},),
+                ({"name": "symbols"}, {"name": "format"}),
+                ({"name": "exact_match"},),
+            )
+        ),
     ],
 )
 def test_what_needs_the_host_is_refused(change, message):

@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, and what a damaged or foreign one says."""
 
+import math
 import shutil
 
 import jax
@@ -57,7 +58,7 @@ def test_a_state_comes_back_bit_for_bit_in_its_sharding(made, saved):
 def test_the_latest_and_the_best_are_kept_also_over_a_restart(made, tmp_path):
     state, _ = made
     checkpoints = Checkpoints(tmp_path, keep=2)
-    for step, accuracy in ((1, 0.2), (2, 0.9), (3, None), (4, 0.5), (5, None)):
+    for step, accuracy in ((1, 0.2), (2, 0.9), (3, math.nan), (4, 0.5), (5, None)):
         checkpoints.save(step, state, {}, accuracy)
     checkpoints.wait()
     assert checkpoints.steps() == [2, 4, 5]

@@ -68,7 +68,7 @@ def contents_of(inputs: Path) -> Contents:
     )
     stage = types.SimpleNamespace(
         name="warmup",
-        data={"path": f"{inputs}/rows.jsonl"},
+        data={"path": f"{inputs}/rows.jsonl", "heldout_path": f"{inputs}/held.jsonl"},
         models={"reward": {"start_from": "rm"}},
     )
     return read_contents(types.SimpleNamespace(config=config, stages=(stage,)))
@@ -80,6 +80,7 @@ def test_every_file_that_is_read_counts(inputs):
         "config.data.path": {"rows.jsonl"},
         "config.data.heldout_path": {"held.jsonl"},
         "config.warmup.data.path": {"rows.jsonl"},
+        "config.warmup.data.heldout_path": {"held.jsonl"},
         "config.scoring.rewards.1.name": set(REWARD) - UNUSED,
         "config.model.init_from": {
             "config.json",
@@ -96,7 +97,7 @@ def test_every_file_that_is_read_counts(inputs):
     "name, fields",
     [
         ("rows.jsonl", ["config.data.path", "config.warmup.data.path"]),
-        ("held.jsonl", ["config.data.heldout_path"]),
+        ("held.jsonl", ["config.data.heldout_path", "config.warmup.data.heldout_path"]),
         ("rew/pack/deep/leaf.py", ["config.scoring.rewards.1.name"]),
         ("rew/later.py", ["config.scoring.rewards.1.name"]),
         ("m/tokenizer.json", ["config.model.init_from", "config.tokenizer.path"]),
@@ -142,7 +143,7 @@ def test_moved_files_with_the_same_content_continue_the_run(inputs, tmp_path):
             "scoring": {"rewards": rewards},
             "tokenizer": {"path": f"{folder}/m"},
             "model": {"init_from": f"{folder}/m"},
-            "warmup": {"data": {"path": f"{folder}/rows.jsonl"}},
+            "warmup": {"data": paths},
         }
 
     workdir, before = tmp_path / "w", contents_of(inputs)

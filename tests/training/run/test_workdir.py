@@ -36,6 +36,15 @@ def test_a_config_that_was_accepted_continues_whatever_its_values_are(begun):
     assert files_of(begun) == before
 
 
+def test_how_rewards_are_asked_may_change_but_not_what_they_say(tmp_path):
+    scoring = {"workers": 2, "timeout_seconds": 5.0, "try_first": True, "failure_reward": 0.0}
+    claim_workdir(tmp_path / "w", {"scoring": scoring})
+    other = scoring | {"workers": 0, "timeout_seconds": 9.0, "try_first": False}
+    assert claim_workdir(tmp_path / "w", {"scoring": other}) == []
+    with pytest.raises(ValueError, match="config.scoring.failure_reward: 0.0 -> 1.0"):
+        claim_workdir(tmp_path / "w", {"scoring": scoring | {"failure_reward": 1.0}})
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

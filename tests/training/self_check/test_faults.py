@@ -103,6 +103,24 @@ def test_ends_that_are_masked_out(stand):
         made.check_batch()
 
 
+@pytest.mark.parametrize("selects", [False, True])
+def test_ends_that_a_selection_of_tokens_leaves_out_are_no_fault(stand, selects):
+    """A policy that is sure of its ends learns what it is not sure of."""
+    often = "--config.grpo.sampling.logit_bias=((258, 5.0),)"
+    words = ["--config.grpo.objective.selection=uncertain"] if selects else []
+    made = stand("grpo", often, *words)
+    made.collect()
+    first = made.batches.batches[0]
+    mask, slots = first["mask"], int(np.prod(first["mask"].shape[1:]))
+    ends = first["tokens"][:, -slots:].reshape(mask.shape) == 258
+    assert (mask & ends).any() and made.made.context.text_format.ends == (258,)
+    put(made, mask=mask & ~ends)
+    if selects:
+        return made.check_batch()
+    with pytest.raises(ValueError, match="which is not learned"):
+        made.check_batch()
+
+
 def test_completions_without_an_end(stand, monkeypatch):
     """Templates that close no turn: the model never stops (trl PR#6357)."""
     monkeypatch.setattr(

@@ -8,8 +8,7 @@ import pytest
 
 from rljax.objectives.metrics import SumCount
 from rljax.objectives.values import critic_loss
-from rljax.training.step_log import mean_metrics
-from rljax.training.update.metrics import step_numbers
+from rljax.training.update.metrics import mean_metrics, step_numbers
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import make_train_step
 
