@@ -3,9 +3,9 @@
 
 FOLDER is a published model with a chat template, TRAIN a JSONL or Parquet file of conversations.
 Every message of the assistant is learned, each with the token that the template closes it with;
-what others say is read and not learned. Rows of `prompt` and `completion` are read as well; a prompt
-that is text becomes the user's message (`data.chat`). HELDOUT holds questions with answers, in GSM8K's columns:
-the model is judged by them before and after.
+what others say is read and not learned. Rows of `prompt` and `completion` are read as well; a
+prompt that is text becomes the user's message (`data.chat`). HELDOUT holds questions with answers,
+in GSM8K's columns: the model is judged by them before and after.
 
     python launch/train.py \
         --config=configs/examples/messages.py:model=FOLDER,train=TRAIN,heldout=HELDOUT,lora
