@@ -214,12 +214,13 @@ def start(
 ) -> Iterator[list[list[Completion]]]:
     """Loads the model and checks the prompts; the iterator then samples batch by batch."""
     model, mesh = load_model(flags)
+    rows = model.network.config.vocab_size
     generator = Generator(
         model.network,
         model.params,
         model.text_format.tokenizer,
         mesh,
-        stop_tokens=model.text_format.ends,
+        stop_tokens=[token for token in model.text_format.ends if token < rows],  # or never drawn
         **{name: getattr(flags, name) for name in GENERATOR_FLAGS},
     )
     prompts = prompt_tokens(records, model.text_format, flags.prompt_column)

@@ -1,7 +1,7 @@
 """Says what a model folder, or a checkpoint, would be loaded as, and what is wrong with it.
 
     python launch/inspect.py FOLDER
-    python launch/inspect.py WORKDIR/checkpoints/STAGE[/STEP] --json
+    python launch/inspect.py WORKDIR[/checkpoints/STAGE[/STEP]] --json
 
 Family, parameters, output matrix, types, positions, beginnings and ends, chat template, special
 tokens, vocabulary, memory, what is not read. It reads headers and JSON files only, runs no code of

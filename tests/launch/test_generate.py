@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -113,6 +114,19 @@ def test_a_run_and_its_published_model_write_the_same(folder, written):
         for one, two in zip(line["completions"], other["completions"], strict=True):
             assert one["tokens"] == two["tokens"] and one["text"] == two["text"]
             assert one["logprobs"] == pytest.approx(two["logprobs"], abs=1e-5)
+
+
+def test_an_end_beyond_the_rows_of_the_model_is_never_drawn(folder, written, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(folder / "hf", model)
+    (model / "generation_config.json").write_text('{"eos_token_id": [258, 99999]}')
+    flags = ("--tokenizer=byte", f"--prompts={folder / 'prompts.jsonl'}", *FLAGS)
+    far, _ = written("far.jsonl", f"--model={model}", *flags)
+    near, _ = written("near.jsonl", f"--model={folder / 'hf'}", *flags)
+    tokens = [
+        [[c["tokens"] for c in line["completions"]] for line in lines] for lines in (far, near)
+    ]
+    assert tokens[0] == tokens[1]
 
 
 def test_adapters_of_a_published_model(folder, written, one_device):

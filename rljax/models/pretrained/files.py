@@ -10,6 +10,7 @@ from pathlib import Path
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
+ADAPTERS = "adapter_config.json"
 
 # Of the model, not of its tokenizer: generation settings, the code of models that transformers does
 # not have, and what allows to pass it on.
@@ -24,7 +25,7 @@ WEIGHTS = (
     *("*.npz", "*.npy", "*.zip", "*.tar*"),
 )
 LEFT_BEHIND = (
-    *("README*", ".*", "*.md", CONFIG, "adapter_config.json", "params.json", "consolidated*"),
+    *("README*", ".*", "*.md", CONFIG, ADAPTERS, "params.json", "consolidated*"),
     *("training_args*", "trainer_state*", "optimizer*", "scheduler*", "rng_state*", "events.*"),
     *("*_results.json", "*.log", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.pdf"),
 )

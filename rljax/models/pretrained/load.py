@@ -16,7 +16,7 @@ from rljax.models.network import Network, Params
 from rljax.models.pretrained.checks import read_json
 from rljax.models.pretrained.config_json import parse
 from rljax.models.pretrained.families import Family
-from rljax.models.pretrained.files import CONFIG, GENERATION
+from rljax.models.pretrained.files import ADAPTERS, CONFIG, GENERATION
 from rljax.models.pretrained.names import NAMES, Layout, plain_name
 from rljax.models.pretrained.tensor_files import (
     DTYPES,
@@ -183,6 +183,13 @@ def described_with_files(folder: Path) -> Description:
     Raises:
         ValueError: for what is wrong with them.
     """
+    if (folder / ADAPTERS).is_file():
+        raise ValueError(
+            f"{folder / ADAPTERS}: the folder holds adapters, which transformers would put on the "
+            "model that this file names. Merge them once with the library peft: AutoPeftModel"
+            "ForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(NEW_FOLDER); "
+            "or generate.py --model=BASE --adapters=FOLDER. Without them, remove the file."
+        )
     found = described(folder)
     single, index = (folder / SINGLE).is_file(), (folder / INDEX).is_file()
     if single and index:

@@ -72,15 +72,22 @@ class Inspection:
 
 
 def inspect(path: str | Path) -> Inspection:
-    """Looks at a Hugging Face folder, or at WORKDIR/checkpoints/STAGE[/STEP]; raises nothing."""
+    """Looks at a Hugging Face folder, or at WORKDIR[/checkpoints/STAGE[/STEP]]; raises nothing."""
     path, found = Path(path), Inspection(str(path))
     if not path.is_dir():
         found.problems.append(f"There is no folder {path}.")
-    elif (path / "config.json").is_file() or any(path.glob("*.safetensors*")):
+    elif _is_model(path):
         _inspect_folder(path, found)
     else:
         _inspect_run(path, found)
     return found
+
+
+def _is_model(path: Path) -> bool:
+    """Whether it is a model's folder; a run's has a config.json too."""
+    if (path / "checkpoints").is_dir():
+        return False
+    return (path / "config.json").is_file() or any(path.glob("*.safetensors*"))
 
 
 def _inspect_folder(folder: Path, found: Inspection) -> None:

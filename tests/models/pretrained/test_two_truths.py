@@ -43,6 +43,13 @@ def remarks_of(values: dict) -> str:
     return "\n".join(parse(values)[2])
 
 
+def test_adapters_beside_a_model_are_refused(folder_of):
+    folder = folder_of("llama3_tied")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "other"}')
+    with pytest.raises(ValueError, match=r"adapter_config.json: the folder holds adapters.*Merge"):
+        read_config(folder)
+
+
 # --- one output matrix or two --------------------------------------------------------------------
 
 

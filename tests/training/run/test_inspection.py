@@ -174,6 +174,9 @@ def test_the_checkpoint_of_a_run(tiny_run):
     assert found.sections["model"]["checkpoint"].startswith(str(stage))
     assert found.sections["beginnings and ends"]["a completion ends at"] == ["258 '<eos>'"]
     assert "memory" in found.sections
+    whole = inspect(workdir)  # the run's own folder: the last stage that has one
+    assert whole.problems == [] and whole.sections.keys() == found.sections.keys()
+    assert whole.sections["model"]["checkpoint"].startswith(str(workdir / "checkpoints" / "grpo"))
 
 
 def test_no_other_command_loses_the_standard_module():
