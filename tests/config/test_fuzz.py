@@ -88,7 +88,7 @@ def test_whatever_is_wrong_is_said(name):
         if message is not None:
             assert path[-1] in message or "stages" in message or "source" in path, (path, message)
             assert "\n" not in message and len(message) < 4000
-    assert 3 < accepted < 100
+    assert 0 < accepted < 100
 
 
 @pytest.mark.parametrize("name", ["quickstart", "rlhf"])

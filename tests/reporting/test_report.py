@@ -404,6 +404,8 @@ def test_the_command_writes_where_it_says(workdir, tmp_path):
     assert (done.returncode, done.stdout) == (0, f"wrote {other / 'report.html'}\n"), done.stderr
     assert command(workdir, other, cwd=tmp_path).returncode == 0
     assert "2 runs" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert command(workdir, other, "--out=both/x.html", cwd=tmp_path).returncode == 1
+    (tmp_path / "both").mkdir()
     assert command(workdir, other, "--out=both/x.html", cwd=tmp_path).returncode == 0
     assert (tmp_path / "both" / "x.html").exists()
 

@@ -111,7 +111,7 @@ GOOD = {"prompt": "1+1=", "reference": "2"}
     [
         ([], ["holds no record", "config.data.path"]),
         ([GOOD, "{not json"], ["line 2 is no JSON", "config.data.path"]),
-        ([GOOD, "[1, 2]"], ["line 2 is a JSON list"]),
+        ([GOOD, "[1, 2]"], ["line 2 begins as a JSON array does"]),
         ([GOOD, {"prompt": "x"}], ["line 2 lacks the column 'reference'", "['prompt']"]),
         ([GOOD, {**GOOD, "prompt": "12345678"}], ["line 2 has 8 tokens, at most 6"]),
         ([GOOD, {**GOOD, "prompt": ""}], ["line 2: the prompt is empty"]),

@@ -227,7 +227,8 @@ def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]
     """
     written = np.flatnonzero(samples.flat("mask").any(axis=1))
     if len(written) < len(samples.texts):
-        one = {name: samples.flat(name)[written, None] for name in ("mask", "stop_reason")}
+        names = ("mask", "stop_reason", "tokens")
+        one = {name: samples.flat(name)[written, None] for name in names}
         samples = samples._replace(rollouts=samples.rollouts._replace(**one))
         scores = None if scores is None else take_scores(scores, written)
     mask = samples.flat("mask")

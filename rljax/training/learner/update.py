@@ -54,9 +54,9 @@ def make_policy_update(
             optimizer_state=jax.tree.map(stay, state.optimizer_state, moved.optimizer_state),
             carried={**moved.carried, "critic": critic_state},
         )
-        # Updates that the policy does not make have no rate.
-        made = jnp.where(waits, 0.0, 1.0)
-        rate = jax.tree.map(lambda x: x * made, {"learning_rate": metrics["learning_rate"]})
-        return moved, metrics | rate | critic_metrics
+        if "learning_rate" in metrics:  # of an optimizer that knows its own
+            made = jnp.where(waits, 0.0, 1.0)  # updates that the policy does not make have none
+            metrics["learning_rate"] = jax.tree.map(lambda x: x * made, metrics["learning_rate"])
+        return moved, metrics | critic_metrics
 
     return update

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from rljax.rewards.pool import Scores
 from rljax.sampling.request import Rollouts, StopReason
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.grouped import arrays_of
@@ -87,9 +88,15 @@ class Scripted:
 class TrueIsRight:
     def score(self, samples):
         right = np.array([text == "True" for text in samples.texts], np.float32)
-        failed = np.zeros(len(right), bool)
-        return SimpleNamespace(
-            total=right, parts={"r": right}, failed=failed, correct=right == 1, first_error=None
+        none = np.zeros(len(right), bool)
+        return Scores(
+            total=right,
+            parts={"r": right},
+            correct=right == 1,
+            judged=~none,
+            failed=none,
+            left_out=none,
+            first_error=None,
         )
 
 
