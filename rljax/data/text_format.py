@@ -204,6 +204,9 @@ class TextFormat:
             rest = self._answered(prompt, answer, where)
         else:
             rest = self.control_tokens.marked(_content(answer), where)
+        bos = self.tokenizer.bos_id
+        if bos is not None and prompt.tokens[:2] == [bos, bos]:
+            raise ValueError(f"{where}: the prompt begins with bos twice (config.checks.tokens).")
         whole = self.control_tokens.encode(prompt.rendered + rest, inside=False)
         decode = self.tokenizer.decode
         if decode(whole) != decode([*prompt.tokens, *completion]):

@@ -1,6 +1,6 @@
 """The tokenizer, chat template, beginnings and ends of a run, from its config."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,19 @@ def make_text_format(config: Mapping[str, Any], tokenizer: str = "") -> TextForm
         system_prompt=data["system_prompt"],
         control_tokens=section["control_tokens"],
         stop_tokens=[
-            token for folder in (start, path) if folder for token in stop_token_ids(folder)
+            token for folder in (*_models(start), path) for token in stop_token_ids(folder)
         ],
     )
+
+
+def _models(start: str) -> Iterator[str]:
+    """The published folders that a start goes back to, through the runs in between."""
+    while start:
+        if is_pretrained(start):
+            yield start
+            return
+        recorded = run_config(find_step(start)) or {}
+        start = recorded.get("model", {}).get("init_from", "")
 
 
 def tokenizer_folder(config: ConfigDict) -> Path | None:
