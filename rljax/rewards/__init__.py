@@ -5,7 +5,7 @@
 | `functions.py` | the built-in rewards by name |
 | `user_rewards.py` | a reward of a file, or of a module of the user's |
 | `compose.py` | several rewards into one number: weights, gates, thresholds |
-| `pool.py`, `worker.py`, `output.py` | scoring processes, a time limit for every sample |
+| `pool.py`, `worker.py`, `output.py`, `lifeline.py` | scoring processes; each sample is timed |
 | `right_watch.py` | a word where the scale of a user's reward was probably forgotten |
 | `golds.py` | gold answers, read or refused when a file is opened |
 | `answers.py`, `references.py` | where an answer stands; what references hold |

@@ -142,8 +142,14 @@ def make_folder(workdir: Path) -> None:
     """Makes the folder of a run, and those above it.
 
     Raises:
-        ValueError: if it cannot be made or written.
+        ValueError: if it cannot be made or written, or no checkpoint in it could be read again.
     """
+    # orbax looks for its own files by patterns, and then leaves out what it has written.
+    if patterns := sorted(set("*?[") & set(str(workdir.absolute()))):
+        raise ValueError(
+            f"The workdir {str(workdir.absolute())!r} has {' '.join(patterns)} in its path, with "
+            "which no checkpoint in it can be read again: give one without * ? [ (--workdir)."
+        )
     where = f"The workdir {str(workdir)!r} cannot be made or written"
     with blamed(where, OSError, ValueError, field="--workdir"):  # ValueError: a NUL in the name
         workdir.mkdir(parents=True, exist_ok=True)

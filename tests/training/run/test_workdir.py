@@ -175,3 +175,11 @@ def test_a_checkpoint_of_another_run_is_refused(begun):
     config = {**CONFIG, "reporting": {}}
     assert run_identity(config, moved) == run_identity(CONFIG, ROWS)
     assert json.dumps(run_identity(CONFIG, {})) != json.dumps(run_identity(CONFIG, ROWS))
+
+
+@pytest.mark.parametrize("name", ["run [x]", "a*/run", "run?"])
+def test_a_path_that_checkpoints_cannot_be_read_from_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"has [*?\[] in its path.*--workdir"):
+        make_folder(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    make_folder(tmp_path / "é ü {x} 'y' %s")
