@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from rljax.config.load import complete
 from rljax.config.model import resolve_model
 from rljax.config.validate import validate
+from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import load_tokenizer
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
@@ -65,7 +66,8 @@ def stage_and_context(method, mesh):
     (stage,) = validate(config)
     tokenizer = load_tokenizer("byte", ())
     network = Network.create(resolve_model(config.model, tokenizer.vocab_size))
-    context = Context(config, Path(), (stage,), mesh, network, tokenizer, RECORDS, RECORDS, None)
+    text_format = TextFormat(tokenizer)
+    context = Context(config, Path(), (stage,), mesh, network, text_format, RECORDS, RECORDS, None)
     return stage, context
 
 
