@@ -14,6 +14,7 @@ from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import load_tokenizer
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
+from rljax.rewards.pool import Scorer
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.rollouts import sample_texts
 from rljax.training.families.table import family_class
@@ -66,8 +67,10 @@ def stage_and_context(method, mesh):
     (stage,) = validate(config)
     tokenizer = load_tokenizer("byte", ())
     network = Network.create(resolve_model(config.model, tokenizer.vocab_size))
-    text_format = TextFormat(tokenizer)
-    context = Context(config, Path(), (stage,), mesh, network, text_format, RECORDS, RECORDS, None)
+    text_format, scorer = TextFormat(tokenizer), Scorer(config.scoring.rewards, workers=0)
+    context = Context(
+        config, Path(), (stage,), mesh, network, text_format, RECORDS, RECORDS, scorer
+    )
     return stage, context
 
 
