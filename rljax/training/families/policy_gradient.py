@@ -73,7 +73,9 @@ class PolicyGradient(Family):
         call_offsets(problems, prompts, most_rounds(stage))
         if stage.batch.demonstrations_per_prompt:
             count = checked_count(context.train_problems)
-            encode_demonstrations(context, stage, [context.train_problems[i] for i in range(count)])
+            problems = context.train_problems
+            records = [{**problems[index], "id": index} for index in range(count)]
+            encode_demonstrations(context, stage, records)
 
     @staticmethod
     def carried(context: Context, stage: Stage) -> Carried:
