@@ -147,7 +147,7 @@ def test_text_that_is_no_utf8_names_its_line(tmp_path):
     "content, kind",
     [
         ('{"a": 1}\n'.encode("utf-16"), "UTF-16"),
-        (gzip.compress(b'{"a": 1}\n'), "a gzip file"),
+        (gzip.compress(b'{"a": 1}\n', mtime=0), "a gzip file"),
         (b"PAR1...", "a Parquet file"),
         (b'[\n{"a": 1},\n{"a": 2}]', "a JSON array"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
