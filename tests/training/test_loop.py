@@ -42,8 +42,13 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.contract
-@pytest.mark.parametrize("variant", PROGRAMS)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(name, marks=pytest.mark.contract if name == "grpo" else pytest.mark.slow)
+        for name in PROGRAMS
+    ],
+)
 def test_every_program_compiles_once(variant, tiny_run):
     counts = Counter(tiny_run(variant).compiled)
     names = {name for programs in PROGRAMS.values() for name in programs}

@@ -102,6 +102,7 @@ def test_killed_in_rollout_update_and_checkpoint_write(tiny_run, run_process, tm
     kill_and_continue(run_process, "grpo", kills, tmp_path / "run", tiny_run("grpo"))
 
 
+@pytest.mark.slow
 def test_killed_in_a_graph_of_stages(tiny_run, run_process, tmp_path):
     """In the reward model's stage, and in the one that reads it: frozen models are read again."""
     kills = [("update", 14), ("rollout", 3)]
@@ -171,7 +172,7 @@ def test_killed_again_and_again(seed, tiny_run, run_process, tmp_path):
     kill_and_continue(run_process, "grpo", kills, tmp_path / "run", tiny_run("grpo"))
 
 
-@pytest.mark.contract
+@pytest.mark.slow
 def test_a_signal_ends_the_step_saves_it_and_the_run_continues_exactly(
     tiny_run, run_process, tmp_path
 ):

@@ -36,7 +36,7 @@ METHODS = {
     "hpt": {"sequences_per_update": 20},
     "luffy": {},
 }
-FAST = ("grpo", "dapo")
+FAST = ("grpo",)
 # Diagnostics of every method.
 LOGGED = {
     *("gradient_norm", "effective_sample_size", "entropy", "groups_without_signal"),

@@ -98,12 +98,14 @@ def test_numbers_differ_from_run_to_run(made, together):
     assert train["clip_share_high"][1].sum() > train["clip_share_high"][0].sum()
 
 
+@pytest.mark.slow
 def test_runs_are_spread_over_devices(made, together):
     train, _, sharding = run(made, [3, 4], devices=8)
     assert sharding.mesh.size == 2  # as many as divide the runs
     assert_same(together[0], train)
 
 
+@pytest.mark.slow
 def test_chunks_do_not_change_a_run(made, together):
     train, _, _ = run(made, [3, 4], chunks=((1, 1), (2, 4)))
     assert_same(together[0], train)

@@ -131,7 +131,7 @@ def logits_of(folder: Path, mesh) -> np.ndarray:
     return np.asarray(model.logits(model(tokens, positions, np.ones_like(tokens)).hidden))
 
 
-@pytest.mark.parametrize("options", ["", ",lora"])
+@pytest.mark.parametrize("options", [pytest.param("", marks=pytest.mark.slow), ",lora"])
 def test_a_published_model_is_trained_and_handed_back(
     options, sources, tmp_path, one_device, one_device_runs
 ):
