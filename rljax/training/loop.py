@@ -227,12 +227,14 @@ class Runner:
                     write_rollout(self.workdir, record)
                 if due.flush:
                     log.flush()
+                if due.evaluate or due.save:  # not in every step: it reads the whole state
                     check(state, step)
                 if due.evaluate:
                     judged = self.log_heldout(family, state, step, writer, progress)
                 stopping = self.stop.number is not None
                 if stopping and not due.flush:
                     log.flush()
+                if stopping and not (due.evaluate or due.save):
                     check(state, step)
                 if due.save or stopping:
                     # Only steps that every run saves can be the best one.

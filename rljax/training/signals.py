@@ -28,7 +28,7 @@ class StopSignal:
 
     @property
     def name(self) -> str:
-        """Of the signal, such as "SIGTERM"."""
+        """The name of the signal, such as "SIGTERM"."""
         return signal.Signals(self.number).name
 
     def check(self) -> None:

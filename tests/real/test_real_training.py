@@ -115,7 +115,7 @@ def train(folder, tmp_path_factory):
 
 
 def their_logprobs(model, tokens: list[int]) -> np.ndarray:
-    """Of each token after the first, in torch: [S - 1]."""
+    """Log-probabilities of each token after the first, in torch: [S - 1]."""
     import torch
 
     with torch.no_grad():

@@ -71,7 +71,7 @@ class Context:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Of the text format."""
+        """The tokenizer of the text format."""
         return self.text_format.tokenizer
 
     def of(self, stage: str) -> "Context":

@@ -35,7 +35,7 @@ def decided(prompt: str, completion: str, reference: object) -> float:
 
 
 def value(text: str) -> float:
-    """Of a state of the policy: the chance that a completion ends in time and is right."""
+    """The value of a state: the chance that a completion ends in time and is right."""
     left = SLOTS - len(text)
     in_time = 1 - (2 / 3) ** left
     if len(text) > DECISIVE:

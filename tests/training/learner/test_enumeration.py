@@ -202,7 +202,7 @@ SEQUENCE_KL = POLICY.gradient(GAP.sum(axis=2))  # gradient of KL(policy || ref) 
 
 @pytest.mark.parametrize("estimator", few(SLOPES, "k1", "k2", "k3", "k3_plus"))
 def test_the_gradient_of_a_kl_in_the_loss(estimator):
-    """Of the KL of states: k2, k1_plus and k3_plus forward, k3 backward, k1 none at all."""
+    """The gradient of the KL of states: k2, k1_plus, k3_plus forward, k3 backward, k1 none."""
     changes = {"kl_placement": "loss", "kl_estimator": estimator, "kl_weight": BETA}
     with quiet_unless_useless(estimator):
         stage = stage_of("rloo", changes)
