@@ -17,6 +17,8 @@ from rljax.tasks.symbols.records import symbol_splits
 
 Record = dict[str, Any]
 
+BUDGET = "config.data.max_prompt_tokens"
+
 # Kinds of data whose problems are made, not read.
 GENERATED = ("reasoning_gym", "symbols")
 
@@ -99,9 +101,6 @@ def _that_fit(
         raise ValueError(f"{said}: none is left ({BUDGET}).")
     say_once(f"{said} and are left out (config.data.overlong)")
     return Part(problems, kept)
-
-
-BUDGET = "config.data.max_prompt_tokens"
 
 
 def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record]]:
