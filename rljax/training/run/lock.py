@@ -24,6 +24,8 @@ LOCK_FILE = "lock"
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 60.0  # without a sign of life: the process on another host is gone
 
+LET_GO_SECONDS = 10.0  # a child of a dead process closes what it inherited
+
 # Descriptors that hold a lock. A child of os.fork would keep the lock after its parent's end.
 _held: set[int] = set()
 
@@ -76,10 +78,7 @@ def _take(handle: int, workdir: Path) -> None:
     here, owner = socket.gethostname(), _owner(handle)
     age = time.time() - os.fstat(handle).st_mtime
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        alive = False
-    except BlockingIOError:
-        alive = True
+        alive = not _flocked(handle, here)
     except OSError:  # no locks on this file system
         alive = owner.get("host") == here and _runs(owner["pid"])
     elsewhere = bool(owner) and owner["host"] != here
@@ -89,6 +88,25 @@ def _take(handle: int, workdir: Path) -> None:
     text = json.dumps({"pid": os.getpid(), "host": here, "started": started})
     os.ftruncate(handle, 0)
     os.pwrite(handle, text.encode(), 0)
+
+
+def _flocked(handle: int, here: str) -> bool:
+    """Takes the system's lock, unless another process holds it.
+
+    A child that was forked just before its process died lets go a moment later: where the owner is
+    a dead process of this host, that is waited for.
+    """
+    until = time.monotonic() + LET_GO_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            owner = _owner(handle)
+            dead = owner.get("host") == here and not _runs(owner["pid"])
+            if not dead or time.monotonic() > until:
+                return False
+        time.sleep(0.05)
 
 
 def _in_use(workdir: Path, handle: int, elsewhere: bool) -> str:

@@ -1,11 +1,13 @@
 """One process at a time: who holds a workdir, and when nobody does."""
 
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -85,3 +87,19 @@ def test_a_child_that_outlives_its_process_holds_no_lock(how, tmp_path):
     assert subprocess.run(command, **quiet).returncode == -9
     with locked(tmp_path):
         pass
+
+
+def test_a_dead_process_whose_child_still_lets_go_is_waited_for(tmp_path):
+    """A process that dies right after os.fork: its child closes the lock a moment later."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    owner = {"pid": dead.pid, "host": socket.gethostname(), "started": "now"}
+    path = tmp_path / LOCK_FILE
+    path.write_text(json.dumps(owner))
+    handle = os.open(path, os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    timer = threading.Timer(0.3, os.close, [handle])
+    timer.start()
+    with locked(tmp_path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    timer.join()
