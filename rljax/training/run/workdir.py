@@ -35,9 +35,10 @@ from rljax.training.run.contents import (
 from rljax.training.run.digests import file_digest
 from rljax.training.run.lock import LOCK_FILE
 
-# What may differ between a run and its continuation: how it is shown, not what is computed.
+# What may differ between a run and its continuation: how it is shown and by how many processes it is
+# computed, not what is computed.
 FREE_FIELDS = (
-    *("reporting", "checks", "checkpoint"),
+    *("reporting", "checks", "checkpoint", "processes"),
     *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first"),
 )
 
