@@ -85,3 +85,7 @@ class Processes:
         """
         if self._channel is not None:
             self._channel.beat(what, compiles=compiles)
+
+
+# A run of one process.
+ONE = Processes()
