@@ -44,6 +44,7 @@ from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
 from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
 from rljax.training.self_check.first_step import FirstStep
+from rljax.training.self_check.hosts import check_same_step
 from rljax.training.signals import StopSignal
 from rljax.training.step_log import Step, StepLog
 from rljax.training.update.optimizers import Optimizer, build_optimizer
@@ -357,7 +358,11 @@ def take_step(family: Family, update: Callable, before: Before) -> After:
     for batch in batches.batches:
         if recorded:
             family.before_update(state, batch, batches)
-        state, updated = update(state, context.frozen, put_rows(batch, context.mesh))
+        placed = put_rows(batch, context.mesh)
+        if first is not None and not metrics:
+            arguments = (state, context.frozen, placed)
+            check_same_step(context.processes, update, arguments, batch)
+        state, updated = update(state, context.frozen, placed)
         if first is not None and not metrics:
             first.after(state, batches, updated)
         metrics.append(updated)
