@@ -116,3 +116,7 @@ def end_of(error: BaseException) -> tuple[int, str]:
         return status, f"it was asked to end with status {status}"
     status, line = told(error)
     return status, f"{type(error).__name__}: {reason(error)}" if status == Status.FAULT else line
+
+
+# A run of one process.
+ONE = Processes()

@@ -6,8 +6,9 @@ parameters; whether experience is read from disk or sampled is its family's busi
 run/stages.py.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from rljax.config.decoding import Decoding, decoding_of
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
-from rljax.reporting.files import METRICS_FILE, write_json_atomic
+from rljax.processes.processes import ONE, Processes
+from rljax.reporting.files import METRICS_FILE, SUMMARY_FILE, read_json, write_json_atomic
 from rljax.reporting.progress import Progress
 from rljax.reporting.report import write_report
 from rljax.reporting.summary import (
@@ -28,13 +30,13 @@ from rljax.reporting.summary import (
     rollout_steps,
     write_rollout,
 )
-from rljax.reporting.writers import MultiWriter, check_names, open_writers
+from rljax.reporting.writers import MultiWriter, NoFiles, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
 from rljax.training.guard import make_guard
-from rljax.training.run.contents import read_contents
+from rljax.training.run.contents import Contents, read_contents
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.digests import file_digest
 from rljax.training.run.lock import locked
@@ -42,6 +44,7 @@ from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
 from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
 from rljax.training.self_check.first_step import FirstStep
+from rljax.training.self_check.hosts import check_same_step
 from rljax.training.signals import StopSignal
 from rljax.training.step_log import Step, StepLog
 from rljax.training.update.optimizers import Optimizer, build_optimizer
@@ -49,14 +52,20 @@ from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
 
 
-def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict[str, Any]:
+def run(
+    config: ConfigDict,
+    workdir: Path,
+    console: Console | None = None,
+    processes: Processes = ONE,
+) -> dict[str, Any]:
     """Trains, or continues, all stages of a config.
 
     Args:
         config: complete (config/load.py); validated here, before anything compiles.
         workdir: new, or that of an interrupted run of the same config, which then continues
             exactly: parameters and logged metrics are those of a run that was never interrupted.
-        console: where progress goes; standard output by default.
+        console: where progress goes; standard output by default. Process 0 alone uses it.
+        processes: all that run this together; each of them calls it with the same config.
 
     Returns:
         The summary, as written to WORKDIR/summary.json.
@@ -68,11 +77,13 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         Stopped: SIGTERM or Ctrl-C; the step that was running is saved.
     """
     started, console = time.perf_counter(), console or Console()
-    with StopSignal().installed() as stop:
+    if not processes.is_first:
+        console = Console(quiet=True)
+    with StopSignal(processes).installed() as stop:
         stages = validate(config)
         check_names(config.reporting.writers)
         optimizers = [build_optimizer(stage) for stage in stages]
-        context = build_context(config, stages, workdir)
+        context = build_context(config, stages, workdir, processes)
         stages, resolved = context.stages, context.resolved()
         with context.scorer, jax.set_mesh(context.mesh):
             stop.check()
@@ -80,23 +91,44 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
                 family_class(stage).check(context.of(stage.name), stage)
             evaluators = make_evaluators(context)
             contents = read_contents(context)
-            make_folder(workdir)
-            with locked(workdir):
-                for line in claim_workdir(workdir, resolved, contents):
+            with claimed(workdir, resolved, contents, processes) as lines:
+                for line in lines:
                     say(console, line)
                 runner = Runner(context, optimizers, evaluators, console, started, stop)
                 runner.train(resolved, run_identity(resolved, contents))
                 return finish(runner, config.seed)
 
 
+@contextlib.contextmanager
+def claimed(
+    workdir: Path, resolved: dict[str, Any], contents: Contents, processes: Processes
+) -> Iterator[list[str]]:
+    """Holds a workdir for this run: process 0 locks and marks it, the others wait for that.
+
+    Yields:
+        Lines to say.
+    """
+    with contextlib.ExitStack() as stack:
+        lines: list[str] = []
+        if processes.is_first:
+            make_folder(workdir)
+            stack.enter_context(locked(workdir))
+            lines = claim_workdir(workdir, resolved, contents)
+        processes.barrier("workdir claimed")
+        yield lines
+
+
 def finish(runner: "Runner", seed: int) -> dict[str, Any]:
     """Writes and prints the figures and the report of a run whose stages are complete."""
-    workdir, console = runner.workdir, runner.console
-    summary = summarise(workdir, runner.stages, seed, runner.elapsed())
+    workdir, console, processes = runner.workdir, runner.console, runner.processes
     path, value = runner.graph.best()
-    summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
-    write_json_atomic(workdir / "summary.json", summary)
-    write_report([workdir], workdir / "report.html")
+    if processes.is_first:
+        summary = summarise(workdir, runner.stages, seed, runner.elapsed())
+        summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
+        write_json_atomic(workdir / SUMMARY_FILE, summary)
+        write_report([workdir], workdir / "report.html")
+    processes.barrier("summary written")
+    summary = read_json(workdir / SUMMARY_FILE)
     print_summary(summary, console)
     say(console, f"report: {workdir / 'report.html'}")
     return summary
@@ -129,6 +161,7 @@ class Runner:
     ) -> None:
         self.stop = stop
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
+        self.processes = context.processes
         self.optimizers, self.evaluators = optimizers, evaluators
         self.console, self.started = console, started
         classes = [family_class(stage) for stage in self.stages]
@@ -161,14 +194,7 @@ class Runner:
             current, keep_rows = self.graph.position()
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
-            with open_writers(
-                self.workdir,
-                self.config.reporting.writers,
-                resume_from=keep_rows,
-                config=resolved,
-                project=self.config.reporting.wandb_project,
-            ) as writer:
-                remove_rollouts(self.workdir, keep_rows)
+            with self.writer(keep_rows, resolved) as writer:
                 while ready is not None:
                     index = ready.stage.index + 1
                     self.train_stage(ready, writer)
@@ -176,6 +202,19 @@ class Runner:
                     ready = self.ready(index)
         finally:  # also after an error: what is being saved becomes complete
             self.graph.close()
+
+    def writer(self, keep_rows: dict[str, int], resolved: dict[str, Any]) -> MultiWriter:
+        """Takes the rows of metrics; process 0 writes them, after what is done already."""
+        if not self.processes.is_first:
+            return MultiWriter(NoFiles())
+        remove_rollouts(self.workdir, keep_rows)
+        return open_writers(
+            self.workdir,
+            self.config.reporting.writers,
+            resume_from=keep_rows,
+            config=resolved,
+            project=self.config.reporting.wandb_project,
+        )
 
     def ready(self, index: int) -> Ready | None:
         """Reads all that a stage goes on from; None after the last one."""
@@ -223,15 +262,17 @@ class Runner:
                 if due.flush:  # the device works behind: its time belongs to this step
                     jax.block_until_ready(metrics)
                 log.add(Step(step, batches, metrics, time.perf_counter() - began))
-                if step in recorded and (record := family.record(step, batches)):
-                    write_rollout(self.workdir, record)
+                if step in recorded:  # all processes compute it, one writes it
+                    record = family.record(step, batches)
+                    if record and self.processes.is_first:
+                        write_rollout(self.workdir, record)
                 if due.flush:
                     log.flush()
                 if due.evaluate or due.save:  # not in every step: it reads the whole state
                     check(state, step)
                 if due.evaluate:
                     judged = self.log_heldout(family, state, step, writer, progress)
-                stopping = self.stop.number is not None
+                stopping = self.stop.asked()
                 if stopping and not due.flush:
                     log.flush()
                 if stopping and not (due.evaluate or due.save):
@@ -248,7 +289,7 @@ class Runner:
 
     def end_if_asked(self, done: str) -> None:
         """Raises Stopped if a signal has asked for it, and says what is done."""
-        if self.stop.number is not None:
+        if self.stop.asked():
             say(self.console, f"{self.stop.name}: {done}; the same command continues the run")
             self.stop.check()
 
@@ -317,7 +358,11 @@ def take_step(family: Family, update: Callable, before: Before) -> After:
     for batch in batches.batches:
         if recorded:
             family.before_update(state, batch, batches)
-        state, updated = update(state, context.frozen, put_rows(batch, context.mesh))
+        placed = put_rows(batch, context.mesh)
+        if first is not None and not metrics:
+            arguments = (state, context.frozen, placed)
+            check_same_step(context.processes, update, arguments, batch)
+        state, updated = update(state, context.frozen, placed)
         if first is not None and not metrics:
             first.after(state, batches, updated)
         metrics.append(updated)
