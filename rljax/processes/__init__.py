@@ -20,4 +20,5 @@ ends.py          which end counts for all
 lifeline.py      the end of this process, when another one ends them all
 watchdog.py      whether the main thread goes on
 stacks.py        the stacks of all threads, at such an end
+local.py         several processes on this machine, for launch/hosts.py
 """

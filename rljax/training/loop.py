@@ -40,6 +40,7 @@ from rljax.training.run.contents import Contents, read_contents
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.digests import file_digest
 from rljax.training.run.lock import locked
+from rljax.training.run.several import check_same_contents
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
 from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
@@ -91,6 +92,7 @@ def run(
                 family_class(stage).check(context.of(stage.name), stage)
             evaluators = make_evaluators(context)
             contents = read_contents(context)
+            check_same_contents(processes, contents)
             with claimed(workdir, resolved, contents, processes) as lines:
                 for line in lines:
                     say(console, line)
@@ -194,7 +196,7 @@ class Runner:
             current, keep_rows = self.graph.position()
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
-            with self.writer(keep_rows, resolved) as writer:
+            with self.processes.reporting(), self.writer(keep_rows, resolved) as writer:
                 while ready is not None:
                     index = ready.stage.index + 1
                     self.train_stage(ready, writer)
@@ -281,6 +283,7 @@ class Runner:
                     # Only steps that every run saves can be the best one.
                     best = judged if due.evaluate and due.save else None
                     note = self.note(stage.name, step, writer)
+                    self.processes.beat(f"{stage.name} step {step}: save")
                     self.graph.checkpoints[index].save(step, state, note, best, source_state)
                 if stopping:
                     self.graph.checkpoints[index].wait()
@@ -318,6 +321,7 @@ class Runner:
     ) -> float:
         """Evaluates a state as its family does; returns the best metric."""
         began, stage = time.perf_counter(), family.stage.name
+        self.processes.beat(f"{stage} step {step}: evaluation", compiles=True)
         metrics = family.evaluate(state, self.evaluators.get(stage))
         row = {"stage": stage, "step": step}
         writer.write({**row, "kind": "heldout", **metrics})
@@ -351,8 +355,11 @@ def take_step(family: Family, update: Callable, before: Before) -> After:
     state, source_state, step, recorded, first = before
     context, metrics = family.context, []
     policy = family.policy(state, step)
+    where, compiles = f"{family.stage.name} step {step}", first is not None
+    context.processes.beat(f"{where}: experience", compiles=compiles)
     experience, source_state = family.source.collect(policy, source_state, step)
     state, batches = family.batches(state, experience, step)
+    context.processes.beat(f"{where}: update", compiles=compiles)
     if first is not None:
         first.before(state, experience.samples, batches)
     for batch in batches.batches:
