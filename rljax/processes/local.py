@@ -26,7 +26,7 @@ DEVICES_FLAG = "--xla_force_host_platform_device_count"
 # Lines that all processes have in common are shown once.
 COMMON = ("note: ", "error: ")
 # What gloo says of every connection that works.
-NOISE = ("[Gloo] Rank ",)
+NOISE = " peer ranks. Expected number of connected peer ranks is : "
 
 
 class Plan(NamedTuple):
@@ -133,7 +133,7 @@ class Screen:
 
     def show(self, index: int, line: str, stream: IO[str]) -> None:
         """Writes a line of a process, unless another one has said the same to the user."""
-        if line.startswith(NOISE):
+        if NOISE in line:
             return
         with self._lock:
             if line.startswith(COMMON) and self._seen.setdefault(line, index) != index:

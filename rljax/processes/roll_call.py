@@ -92,7 +92,7 @@ def answer_roll(identity: Identity, settings: Settings, facts: Facts) -> tuple[l
         ValueError: if the processes do not fit together.
         SystemFailure: if process 0 cannot be reached, or others did not come.
     """
-    line = Line(_connect(identity, settings.connect_seconds))
+    line = Line(connect(identity, "roll_call_port", settings.connect_seconds))
     person = me(identity)
     try:
         line.send("join", person=list(person), count=identity.count, facts=facts)
@@ -177,9 +177,12 @@ def _as_error(text: str, status: int) -> Exception:
 
 def _greet_all(listener: socket.socket, arrivals: "queue.Queue[Came]") -> None:
     """Hears whoever connects, until the listener is closed."""
+    listener.settimeout(RETRY_SECONDS)  # closing it does not wake a thread that waits for ever
     while True:
         try:
             connection, address = listener.accept()
+        except TimeoutError:
+            continue
         except OSError:
             return
         threading.Thread(
@@ -217,25 +220,30 @@ def _read_join(message: Message, line: Line) -> Came:
     return Came(Person(*person), count, facts, line)
 
 
-def _connect(identity: Identity, seconds: float) -> socket.socket:
+def connect(identity: Identity, port: str, seconds: float) -> socket.socket:
     """A connection to process 0, which may start later than this one.
 
+    Args:
+        identity: of this process.
+        port: "port" or "roll_call_port".
+        seconds: within which there must be one.
+
     Raises:
-        SystemFailure: if there is none within so many seconds; it says what to look at.
+        SystemFailure: if there is none; it says what to look at.
     """
-    address, until = (identity.host, identity.roll_call_port), time.monotonic() + seconds
+    address, until = (identity.host, getattr(identity, port)), time.monotonic() + seconds
     while True:
         left = until - time.monotonic()
         try:
             return socket.create_connection(address, timeout=max(0.1, min(PROBE_SECONDS, left)))
         except OSError as error:
             if until - time.monotonic() < RETRY_SECONDS:
-                raise SystemFailure(_unreachable(identity, seconds, error)) from error
+                raise SystemFailure(_unreachable(identity, port, seconds, error)) from error
         time.sleep(RETRY_SECONDS)
 
 
-def _unreachable(identity: Identity, seconds: float, error: OSError) -> str:
-    host, port = identity.host, identity.roll_call_port
+def _unreachable(identity: Identity, port: str, seconds: float, error: OSError) -> str:
+    host = identity.host
     if isinstance(error, socket.gaierror):
         why = f"the name {host!r} is unknown here: look at the DNS, or give an address"
     elif isinstance(error, ConnectionRefusedError):
@@ -248,8 +256,8 @@ def _unreachable(identity: Identity, seconds: float, error: OSError) -> str:
     else:
         why = error.strerror or str(error)
     return (
-        f"Process {identity.index} did not reach process 0 at {host}:{port} within {seconds:g} s; "
-        f"{why} (config.processes.coordinator, config.processes.roll_call_port; "
+        f"Process {identity.index} did not reach process 0 at {host}:{getattr(identity, port)} "
+        f"within {seconds:g} s; {why} (config.processes.coordinator, config.processes.{port}; "
         f"{identity.source})."
     )
 

@@ -1,5 +1,6 @@
 """Whether the workdir is the same folder for all processes, and all may write there."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def check_same_place(processes: Processes, workdir: Path, token: str) -> None:
             unseen = [index for index in expected if not _appears(marker(index))]
         seen = processes.gather_json("workdir seen", unseen)
     finally:
-        marker(processes.index).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            marker(processes.index).unlink()
     problems = [f"process {index} {said}" for index, said in enumerate(written) if said]
     strangers = sorted({index for index, blind in enumerate(seen) if index and blind} | {*seen[0]})
     if strangers:

@@ -7,6 +7,7 @@ word, so its limits are longer than ours.
 """
 
 import contextlib
+import faulthandler
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from rljax.processes.link import Link
 from rljax.processes.member import Member
 from rljax.processes.metadata import attribute
 from rljax.processes.processes import Processes, end_of
-from rljax.processes.roll_call import answer_roll, call_roll, me
+from rljax.processes.roll_call import answer_roll, call_roll, connect, me
 from rljax.processes.same_place import check_same_place
 from rljax.processes.settings import Settings
 
@@ -54,6 +55,7 @@ def joined(
     if identity == ALONE:
         yield Processes()
         return
+    faulthandler.enable()  # a library that aborts the process leaves its stacks
     link, lifeline = connected(identity, settings, facts(), workdir)
     processes = Processes(identity.index, identity.count, link)
     try:
@@ -108,6 +110,8 @@ def start_jax(identity: Identity, settings: Settings, people: Sequence[Person]) 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax_seconds = int(2 * settings.lost_seconds) + 60
     if not jax.distributed.is_initialized():
+        if identity.index:  # jax would wait for longer, and not say what for
+            connect(identity, "port", settings.connect_seconds).close()
         try:
             jax.distributed.initialize(
                 f"{host}:{identity.port}",
