@@ -49,8 +49,9 @@ def body(workdir: Path, kind: str, who: str, jax: bool) -> None:
     """The steps."""
     asked: list[int] = []
     me = os.environ["RLJAX_PROCESS_ID"]
+    step_seconds = 1.5 + 3 * jax if kind == "hang" else 0.0
     settings = Settings(
-        connect_seconds=30.0, lost_seconds=2.5, step_seconds=1.5 + 3 * jax, compile_seconds=30.0
+        connect_seconds=30.0, lost_seconds=2.5, step_seconds=step_seconds, compile_seconds=30.0
     )
     facts = {"config": {"seed": int(kind == "config" and me == who)}}
     with start.joined(settings, lambda: facts, workdir) as processes:
