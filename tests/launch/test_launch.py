@@ -20,7 +20,11 @@ def train(monkeypatch):
     from rljax.training import loop
 
     module.calls = []
-    monkeypatch.setattr(loop, "run", lambda config, workdir: module.calls.append((config, workdir)))
+
+    def note(config, workdir, processes):
+        module.calls.append((config, workdir))
+
+    monkeypatch.setattr(loop, "run", note)
     return module
 
 
@@ -89,7 +93,7 @@ def test_errors_of_a_run_end_with_their_message(train, config_file, monkeypatch,
 
     for error in (ValueError("bad"), ScoringError("all failed"), NonFiniteError("nan")):
 
-        def fail(config, workdir, error=error):
+        def fail(config, workdir, processes, error=error):
             raise error
 
         monkeypatch.setattr(loop, "run", fail)
