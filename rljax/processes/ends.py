@@ -55,7 +55,12 @@ class Verdict(NamedTuple):
 
 
 def deciding_end(
-    ends: Sequence[End], count: int, *, failed_seconds: float, awaited: Collection[int]
+    ends: Sequence[End],
+    count: int,
+    *,
+    failed_seconds: float,
+    awaited: Collection[int],
+    overdue: bool = False,
 ) -> End | None:
     """The end that counts for all processes; None while that is open.
 
@@ -67,6 +72,7 @@ def deciding_end(
         count: of processes.
         failed_seconds: since the first of them that was not calm.
         awaited: processes for whose message another one waits.
+        overdue: whether one that was asked to end has waited for the others for too long.
     """
     if failures := [end for end in ends if end.status not in CALM]:
         settled = failed_seconds >= SETTLE_SECONDS or len(ends) == count
@@ -74,7 +80,9 @@ def deciding_end(
     for end in ends:
         if end.index in awaited:
             return end if end.status != Status.DONE else _too_early(end)
-    return max(ends, key=lambda end: end.status) if len(ends) == count else None
+    if len(ends) == count or overdue:
+        return max(ends, key=lambda end: end.status)
+    return None
 
 
 def _rank(end: End) -> int:

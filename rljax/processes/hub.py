@@ -37,6 +37,7 @@ class Hub(Link):
         self._rounds: dict[Key, dict[int, bytes]] = {}
         self._ends: list[End] = []
         self._failed_at: float | None = None
+        self._asked_at: float | None = None
         self._doing = {index: ("start", 0.0) for index in lines}
         self._heard = dict.fromkeys(lines, time.monotonic())
         for line in lines.values():
@@ -85,8 +86,11 @@ class Hub(Link):
             if end.index in {known.index for known in self._ends}:
                 return
             self._ends.append(end)
-            if end.status not in CALM and self._failed_at is None:
-                self._failed_at = time.monotonic()
+            now = time.monotonic()
+            if end.status not in CALM:
+                self._failed_at = self._failed_at or now
+            elif end.status != Status.DONE:
+                self._asked_at = self._asked_at or now
             self._changed.notify_all()
 
     def _read(self, index: int, line: Line) -> None:
@@ -125,6 +129,7 @@ class Hub(Link):
                     self.count,
                     failed_seconds=failed_seconds,
                     awaited=self._awaited(),
+                    overdue=now - (self._asked_at or now) > self.settings.lost_seconds,
                 )
                 if found is None:
                     self._changed.wait(LOOK_SECONDS)

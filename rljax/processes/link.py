@@ -73,7 +73,7 @@ class Link(abc.ABC):
         self.watchdog.beat(what, compiles=compiles)
 
     def fail(self, status: int, reason: str) -> None:
-        """Tells the others at once that the main thread ends with an error, or was asked to."""
+        """Tells the others at once that the main thread ends with an error."""
         with self._changed:
             self._fails = True
         self._report(status, reason)

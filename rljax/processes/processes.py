@@ -2,11 +2,11 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from rljax.commands.run import told
-from rljax.commands.statuses import Status
+from rljax.commands.statuses import CALM, Status
 from rljax.errors import reason
 from rljax.processes.comparison import differences
 
@@ -34,10 +34,17 @@ class Processes:
     Attributes:
         index: of this process, from 0.
         count: of all processes.
+        hosts: on which they run, by process.
     """
 
-    def __init__(self, index: int = 0, count: int = 1, channel: Channel | None = None) -> None:
-        self.index, self.count, self._channel = index, count, channel
+    def __init__(
+        self,
+        index: int = 0,
+        count: int = 1,
+        channel: Channel | None = None,
+        hosts: Sequence[str] = (),
+    ) -> None:
+        self.index, self.count, self.hosts, self._channel = index, count, hosts, channel
 
     @property
     def is_first(self) -> bool:
@@ -81,7 +88,8 @@ class Processes:
         """
         if self._channel is None:
             return
-        if lines := differences(self.gather_json(f"same: {what}", facts)):
+        names = [f"process {index} ({host})" for index, host in enumerate(self.hosts)]
+        if lines := differences(self.gather_json(f"same: {what}", facts), names):
             raise ValueError(f"The processes differ in {what}: {'; '.join(lines)}.")
 
     def beat(self, what: str, *, compiles: bool = False) -> None:
@@ -99,13 +107,15 @@ class Processes:
         """Tells the others of an error as it is raised, and not only when it has cleaned up.
 
         To be put inside of whatever waits for the others in its cleaning up, as the writing of a
-        checkpoint does: they would wait in a collective meanwhile.
+        checkpoint does: they would wait in a collective meanwhile. An end that was asked for is no
+        error: it is told when this process is done.
         """
         try:
             yield
         except BaseException as error:
-            if self._channel is not None:
-                self._channel.fail(*end_of(error))
+            status, line = end_of(error)
+            if self._channel is not None and status not in CALM:
+                self._channel.fail(status, line)
             raise
 
 

@@ -57,7 +57,8 @@ def joined(
         return
     faulthandler.enable()  # a library that aborts the process leaves its stacks
     link, lifeline = connected(identity, settings, facts(), workdir)
-    processes = Processes(identity.index, identity.count, link)
+    hosts = [person.host for person in link.people]
+    processes = Processes(identity.index, identity.count, link, hosts)
     try:
         with processes.reporting():
             check_same_place(processes, workdir, secrets.token_hex(8))

@@ -41,6 +41,13 @@ def test_the_end_that_counts(ends, failed_seconds, awaited, expected):
     assert found == expected
 
 
+def test_one_that_was_asked_to_end_does_not_wait_for_ever():
+    ends = [DONE[0], STOPPED[1]]
+    assert deciding_end(ends, 3, failed_seconds=0, awaited=()) is None
+    found = deciding_end(ends, 3, failed_seconds=0, awaited=(), overdue=True)
+    assert found == STOPPED[1]
+
+
 def test_a_process_that_is_done_too_early_is_a_fault():
     found = deciding_end(DONE[1:2], 3, failed_seconds=0, awaited={1, 2})
     assert (found.index, found.status) == (1, Status.FAULT) and "waited" in found.reason

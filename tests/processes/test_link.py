@@ -50,7 +50,8 @@ class Group:
         for index, own in links:
             made = Member(index, self.people, Line(own), chosen, self.heard(index))
             self.links.append(made)
-        self.processes = [Processes(i, COUNT, each) for i, each in enumerate(self.links)]
+        hosts = [person.host for person in self.people]
+        self.processes = [Processes(i, COUNT, each, hosts) for i, each in enumerate(self.links)]
 
     def heard(self, index):
         return lambda verdict, fails: self.verdicts[index].append((verdict, fails))
@@ -143,7 +144,7 @@ def test_what_differs_is_told_to_all(group):
     assert group.all(lambda p: p.same_on_all("the program", "abc")) == [None] * COUNT
     errors = group.all(lambda p: p.same_on_all("the program", "abd" if p.index == 1 else "abc"))
     assert {str(error) for error in errors} == {
-        'The processes differ in the program: "abd" on process 1, "abc" on the others.'
+        'The processes differ in the program: "abd" on process 1 (host-1), "abc" on the others.'
     }
 
 
@@ -173,11 +174,20 @@ def test_all_end_calmly(group):
 
 def test_an_asked_for_end_waits_for_those_who_still_save(group):
     def end(processes):
+        with contextlib.suppress(SystemExit), processes.reporting():
+            raise SystemExit(143)
         time.sleep(1.0 if processes.index == 2 else 0.0)  # longer than SETTLE_SECONDS
         return group.links[processes.index].finish(Status.TERMINATED, "asked")
 
     assert {verdict.end.status for verdict in group.all(end)} == {Status.TERMINATED}
     assert group.verdicts == [[], [], []]
+
+
+def test_an_asked_for_end_that_the_others_never_hear_of_ends_them():
+    with made_group(lost_seconds=2.0) as group:
+        assert group.links[1].finish(Status.TERMINATED, "asked").end.index == 1
+        for verdict in group.wait_for(0, 2):
+            assert verdict.end.index == 1 and verdict.calm
 
 
 def test_an_error_of_one_ends_all_with_its_line(group):
