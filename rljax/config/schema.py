@@ -120,13 +120,59 @@ SAMPLER: Section = {
     "mesh": {
         axis: Field(
             None,
-            f"{axis} of the sampler's own mesh over the same devices",
+            f"{axis} of the sampler's own mesh, over the devices of the run or its own ones",
             value_type=int,
             minimum=-1,
         )
         for axis in MESH
     },
     "diffusion": DIFFUSION,
+}
+
+# What overlaps sampling with training (training/ahead/).
+ASYNCHRONOUS: Section = {
+    "max_staleness": Field(
+        0,
+        "steps that a policy may have learned since it sampled what it learns from; 0: it samples "
+        "anew in every step",
+        minimum=0,
+        maximum=1000,
+        why="the sampler keeps the weights of as many steps",
+    ),
+    "schedule": Field(
+        "fixed",
+        "weights of the samples of step s: those after step s - 1 - max_staleness, so that a run "
+        "repeats bit for bit; or the newest ones within max_staleness, which depends on timing",
+        choices=("fixed", "latest"),
+    ),
+    "queue_steps": Field(
+        0,
+        "steps of experience that may wait for the trainer; 0: max_staleness of them",
+        minimum=0,
+        maximum=1000,
+        why="all of them are part of every checkpoint",
+    ),
+    "sampler_devices": Field(
+        0,
+        "devices that only sample, the last ones of the run; 0: sampler and trainer have the same "
+        "devices in turn",
+        minimum=0,
+    ),
+    "transfer": Field(
+        "direct",
+        "how weights reach the sampler: from device to device, through host memory, or through "
+        "files in transfer_folder",
+        choices=("direct", "host", "storage"),
+    ),
+    "transfer_folder": Field(
+        "", "with transfer='storage': a shared folder; '': WORKDIR/weights", path=True
+    ),
+    "offload_optimizer": Field(
+        False, "the optimizer's state is in host memory while samples are drawn or awaited"
+    ),
+    "allow_uncorrected": Field(
+        False, "a method without a correction for older weights may run, to be compared"
+    ),
 }
 
 # Entries of a task; a symbol task has fields of its own.
@@ -297,6 +343,7 @@ ROOT: Section = {
     "tokenizer": TOKENIZER,
     "mesh": MESH,
     "sampler": SAMPLER,
+    "asynchronous": ASYNCHRONOUS,
     "data": DATA,
     "scoring": SCORING,
     "evaluation": EVALUATION,

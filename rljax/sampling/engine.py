@@ -108,8 +108,11 @@ class Engine:
 
     def shardings(self, params: Params) -> Params:
         """The shardings of `load(params)`; params may be shapes."""
-        shapes = jax.eval_shape(self.prepared, params)
-        return weight_shardings(self.network, shapes, self.mesh, gather=self._gather)
+        return self.placement(jax.eval_shape(self.prepared, params))
+
+    def placement(self, weights: Params) -> Params:
+        """The shardings of what `prepared` has made; weights may be shapes."""
+        return weight_shardings(self.network, weights, self.mesh, gather=self._gather)
 
     def sample(
         self,

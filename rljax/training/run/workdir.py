@@ -39,6 +39,7 @@ from rljax.training.run.lock import LOCK_FILE
 FREE_FIELDS = (
     *("reporting", "checks", "checkpoint"),
     *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first"),
+    *("asynchronous.transfer", "asynchronous.transfer_folder", "asynchronous.offload_optimizer"),
 )
 
 CHECKPOINTS_FOLDER, DAMAGED_FOLDER = "checkpoints", "damaged"
