@@ -1,8 +1,10 @@
 """Trains, or continues an interrupted run.
 
     python launch/train.py --config=FILE[:ARG] [--config.a.b=VALUE ...] [--workdir=DIR]
+    python launch/train.py --config=FILE[:ARG] --replay=DIR --workdir=NEW
 
-The same command on the same workdir continues an interrupted run.
+The same command on the same workdir continues an interrupted run. With --replay a run whose sampler
+was ahead is repeated in the order of its events.jsonl: the same samples, the same parameters.
 """
 
 import argparse
@@ -25,6 +27,7 @@ def parser() -> Parser:
         help="a file with get_config(arg); with ARG=smoke any config runs in seconds",
     )
     add("--workdir", type=path, metavar="DIR", help="of the run (runs/NAME-DATE-TIME)")
+    add("--replay", type=path, metavar="DIR", help="of a run of this config that is repeated")
     return made
 
 
@@ -32,13 +35,15 @@ def train(options: argparse.Namespace) -> None:
     """Loads, checks and runs."""
     if options.workdir is not None:
         check_folder(options.workdir, "--workdir")
+    if options.replay is not None and options.replay == options.workdir:
+        raise ValueError("--replay and --workdir are the same folder: a replay needs a new one")
     # Imported late, so that wrong words are answered at once.
     from rljax.config.load import load_config
     from rljax.training import loop
     from rljax.training.run.workdir import default_workdir
 
     config = load_config(options.config, options.overrides)
-    loop.run(config, options.workdir or default_workdir(config.name))
+    loop.run(config, options.workdir or default_workdir(config.name), replay=options.replay)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,8 +6,9 @@ parameters; whether experience is read from disk or sampled is its family's busi
 run/stages.py.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from rljax.config.decoding import Decoding, decoding_of
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
-from rljax.reporting.files import METRICS_FILE, write_json_atomic
+from rljax.processes.processes import ONE, Processes
+from rljax.reporting.files import METRICS_FILE, SUMMARY_FILE, read_json, write_json_atomic
 from rljax.reporting.progress import Progress
 from rljax.reporting.report import write_report
 from rljax.reporting.summary import (
@@ -28,19 +30,22 @@ from rljax.reporting.summary import (
     rollout_steps,
     write_rollout,
 )
-from rljax.reporting.writers import MultiWriter, check_names, open_writers
+from rljax.reporting.writers import MultiWriter, NoFiles, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.ahead.events import Replay
+from rljax.training.ahead.offload import check_host_memory, to_device, to_host_memory
+from rljax.training.ahead.source import StageSource, stage_source
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
 from rljax.training.guard import make_guard
-from rljax.training.run.contents import read_contents
+from rljax.training.run.contents import Contents, read_contents
 from rljax.training.run.context import Context, build_context
-from rljax.training.run.digests import file_digest
+from rljax.training.run.digests import PARAMETERS, file_digest, parameters_digest
 from rljax.training.run.lock import locked
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
-from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
+from rljax.training.run.workdir import check_replay, claim_workdir, make_folder, run_identity
 from rljax.training.self_check.first_step import FirstStep
 from rljax.training.signals import StopSignal
 from rljax.training.step_log import Step, StepLog
@@ -49,14 +54,22 @@ from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
 
 
-def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict[str, Any]:
+def run(
+    config: ConfigDict,
+    workdir: Path,
+    console: Console | None = None,
+    processes: Processes = ONE,
+    replay: Path | None = None,
+) -> dict[str, Any]:
     """Trains, or continues, all stages of a config.
 
     Args:
         config: complete (config/load.py); validated here, before anything compiles.
         workdir: new, or that of an interrupted run of the same config, which then continues
             exactly: parameters and logged metrics are those of a run that was never interrupted.
-        console: where progress goes; standard output by default.
+        console: where progress goes; standard output by default. Process 0 alone uses it.
+        processes: all that run this together; each of them calls it with the same config.
+        replay: workdir of a run of the same config, whose order of events is repeated.
 
     Returns:
         The summary, as written to WORKDIR/summary.json.
@@ -68,37 +81,68 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         Stopped: SIGTERM or Ctrl-C; the step that was running is saved.
     """
     started, console = time.perf_counter(), console or Console()
-    with StopSignal().installed() as stop:
+    if not processes.is_first:
+        console = Console(quiet=True)
+    with StopSignal(processes).installed() as stop:
         stages = validate(config)
         check_names(config.reporting.writers)
         optimizers = [build_optimizer(stage) for stage in stages]
-        context = build_context(config, stages, workdir)
+        context = build_context(config, stages, workdir, processes)
         stages, resolved = context.stages, context.resolved()
+        replayed = None if replay is None else Replay(replay)
         with context.scorer, jax.set_mesh(context.mesh):
             stop.check()
             for stage in stages:
                 family_class(stage).check(context.of(stage.name), stage)
+            if config.asynchronous.offload_optimizer:
+                check_host_memory(context.mesh)
             evaluators = make_evaluators(context)
             contents = read_contents(context)
-            make_folder(workdir)
-            with locked(workdir):
-                for line in claim_workdir(workdir, resolved, contents):
+            if replayed is not None:
+                check_replay(replayed.workdir, resolved, contents)
+            with claimed(workdir, resolved, contents, processes) as lines:
+                for line in lines:
                     say(console, line)
-                runner = Runner(context, optimizers, evaluators, console, started, stop)
+                runner = Runner(context, optimizers, evaluators, console, started, stop, replayed)
                 runner.train(resolved, run_identity(resolved, contents))
                 return finish(runner, config.seed)
 
 
+@contextlib.contextmanager
+def claimed(
+    workdir: Path, resolved: dict[str, Any], contents: Contents, processes: Processes
+) -> Iterator[list[str]]:
+    """Holds a workdir for this run: process 0 locks and marks it, the others wait for that.
+
+    Yields:
+        Lines to say.
+    """
+    with contextlib.ExitStack() as stack:
+        lines: list[str] = []
+        if processes.is_first:
+            make_folder(workdir)
+            stack.enter_context(locked(workdir))
+            lines = claim_workdir(workdir, resolved, contents)
+        processes.barrier("workdir claimed")
+        yield lines
+
+
 def finish(runner: "Runner", seed: int) -> dict[str, Any]:
     """Writes and prints the figures and the report of a run whose stages are complete."""
-    workdir, console = runner.workdir, runner.console
-    summary = summarise(workdir, runner.stages, seed, runner.elapsed())
+    workdir, console, processes = runner.workdir, runner.console, runner.processes
     path, value = runner.graph.best()
-    summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
-    write_json_atomic(workdir / "summary.json", summary)
-    write_report([workdir], workdir / "report.html")
+    if processes.is_first:
+        summary = summarise(workdir, runner.stages, seed, runner.elapsed())
+        summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
+        summary["parameters_sha256"] = runner.graph.last_note().get(PARAMETERS)
+        write_json_atomic(workdir / SUMMARY_FILE, summary)
+        write_report([workdir], workdir / "report.html")
+    processes.barrier("summary written")
+    summary = read_json(workdir / SUMMARY_FILE)
     print_summary(summary, console)
     say(console, f"report: {workdir / 'report.html'}")
+    if runner.replay is not None:
+        say(console, runner.replay.compared(summary["parameters_sha256"]))
     return summary
 
 
@@ -112,7 +156,8 @@ class Ready(NamedTuple):
 
     stage: Opened
     family: Family
-    source_state: dict[str, Any]  # of the source of experience
+    source: StageSource  # of experience
+    source_state: dict[str, Any]
 
 
 class Runner:
@@ -126,9 +171,11 @@ class Runner:
         console: Console,
         started: float,
         stop: StopSignal,
+        replay: Replay | None = None,
     ) -> None:
-        self.stop = stop
+        self.stop, self.replay = stop, replay
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
+        self.processes = context.processes
         self.optimizers, self.evaluators = optimizers, evaluators
         self.console, self.started = console, started
         classes = [family_class(stage) for stage in self.stages]
@@ -161,14 +208,7 @@ class Runner:
             current, keep_rows = self.graph.position()
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
-            with open_writers(
-                self.workdir,
-                self.config.reporting.writers,
-                resume_from=keep_rows,
-                config=resolved,
-                project=self.config.reporting.wandb_project,
-            ) as writer:
-                remove_rollouts(self.workdir, keep_rows)
+            with self.writer(keep_rows, resolved) as writer:
                 while ready is not None:
                     index = ready.stage.index + 1
                     self.train_stage(ready, writer)
@@ -177,6 +217,19 @@ class Runner:
         finally:  # also after an error: what is being saved becomes complete
             self.graph.close()
 
+    def writer(self, keep_rows: dict[str, int], resolved: dict[str, Any]) -> MultiWriter:
+        """Takes the rows of metrics; process 0 writes them, after what is done already."""
+        if not self.processes.is_first:
+            return MultiWriter(NoFiles())
+        remove_rollouts(self.workdir, keep_rows)
+        return open_writers(
+            self.workdir,
+            self.config.reporting.writers,
+            resume_from=keep_rows,
+            config=resolved,
+            project=self.config.reporting.wandb_project,
+        )
+
     def ready(self, index: int) -> Ready | None:
         """Reads all that a stage goes on from; None after the last one."""
         if index == len(self.stages):
@@ -184,15 +237,17 @@ class Runner:
         opened, stage = self.graph.open(index), self.stages[index]
         first_step = self.graph.first_step(index)
         family = family_class(stage)(opened.context, stage, opened.reference, first_step)
-        source_state = family.source.first_state()
+        earlier = [stage.name for stage in self.stages[:index]]
+        source = stage_source(family, self.workdir, earlier=earlier, replay=self.replay)
+        source_state = source.first_state()
         if opened.done:
             source_state = self.graph.checkpoints[index].source_state(opened.done, source_state)
             say(self.console, f"continuing {stage.name} after step {opened.done}")
-        return Ready(opened, family, source_state)
+        return Ready(opened, family, source, source_state)
 
     def train_stage(self, ready: Ready, writer: MultiWriter) -> None:
         """Runs the steps of one stage that are not done yet."""
-        (index, context, state, done), family, source_state = ready
+        (index, context, state, done), family, source, source_state = ready
         stage, optimizer, config = self.stages[index], self.optimizers[index], self.config
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
@@ -207,31 +262,35 @@ class Runner:
         check(state, done)
         unchanged = f"{stage.name} has done {done} steps, nothing is new"
         self.end_if_asked(unchanged)
-        with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
+        shown = Progress(stage.steps, stage.name, self.console, start_step=done)
+        with contextlib.closing(source), shown as progress:
             log = StepLog(family, writer, progress, state)
             if done == 0 and len(self.stages) == 1:
                 self.log_heldout(family, state, 0, writer, progress)
             if done == 0:
                 state = family.first_state(state, optimizer.schedule(0))
             self.end_if_asked(unchanged)
+            source.start(source_state, done)
             for step in range(done + 1, stage.steps + 1):
                 began = time.perf_counter()
                 check_first = first if step == done + 1 else None
-                before = Before(state, source_state, step, step in recorded, check_first)
-                state, source_state, batches, metrics = take_step(family, update, before)
+                before = Before(state, step, step in recorded, check_first)
+                state, batches, metrics = take_step(family, source, update, before)
                 due = due_after(step, stage.steps, config)
                 if due.flush:  # the device works behind: its time belongs to this step
                     jax.block_until_ready(metrics)
                 log.add(Step(step, batches, metrics, time.perf_counter() - began))
-                if step in recorded and (record := family.record(step, batches)):
-                    write_rollout(self.workdir, record)
+                if step in recorded:  # all processes compute it, one writes it
+                    record = family.record(step, batches)
+                    if record and self.processes.is_first:
+                        write_rollout(self.workdir, record)
                 if due.flush:
                     log.flush()
                 if due.evaluate or due.save:  # not in every step: it reads the whole state
                     check(state, step)
                 if due.evaluate:
                     judged = self.log_heldout(family, state, step, writer, progress)
-                stopping = self.stop.number is not None
+                stopping = self.stop.asked()
                 if stopping and not due.flush:
                     log.flush()
                 if stopping and not (due.evaluate or due.save):
@@ -240,7 +299,9 @@ class Runner:
                     # Only steps that every run saves can be the best one.
                     best = judged if due.evaluate and due.save else None
                     note = self.note(stage.name, step, writer)
-                    self.graph.checkpoints[index].save(step, state, note, best, source_state)
+                    if step == stage.steps:
+                        note[PARAMETERS] = parameters_digest(state.params)
+                    self.graph.checkpoints[index].save(step, state, note, best, source.saved())
                 if stopping:
                     self.graph.checkpoints[index].wait()
                     self.end_if_asked(f"{stage.name} step {step} is saved")
@@ -248,7 +309,7 @@ class Runner:
 
     def end_if_asked(self, done: str) -> None:
         """Raises Stopped if a signal has asked for it, and says what is done."""
-        if self.stop.number is not None:
+        if self.stop.asked():
             say(self.console, f"{self.stop.name}: {done}; the same command continues the run")
             self.stop.check()
 
@@ -290,7 +351,6 @@ class Before(NamedTuple):
     """Where a step starts."""
 
     state: TrainState
-    source_state: dict[str, Any]
     step: int
     recorded: bool  # its samples are kept for the report
     first: FirstStep | None  # what is checked in it
@@ -300,17 +360,18 @@ class After(NamedTuple):
     """Where a step ends; its metrics may still be on the device."""
 
     state: TrainState
-    source_state: dict[str, Any]
     batches: StepBatches
     metrics: list[Metrics]  # one per update
 
 
-def take_step(family: Family, update: Callable, before: Before) -> After:
+def take_step(family: Family, source: StageSource, update: Callable, before: Before) -> After:
     """Collects experience, makes batches of it, and updates with each of them."""
-    state, source_state, step, recorded, first = before
+    state, step, recorded, first = before
     context, metrics = family.context, []
-    policy = family.policy(state, step)
-    experience, source_state = family.source.collect(policy, source_state, step)
+    offload = context.config.asynchronous.offload_optimizer
+    state = to_host_memory(state) if offload else state
+    experience = source.collect(family.policy(state, step), step)
+    state = to_device(state) if offload else state
     state, batches = family.batches(state, experience, step)
     if first is not None:
         first.before(state, experience.samples, batches)
@@ -321,7 +382,7 @@ def take_step(family: Family, update: Callable, before: Before) -> After:
         if first is not None and not metrics:
             first.after(state, batches, updated)
         metrics.append(updated)
-    return After(state, source_state, batches, metrics)
+    return After(state, batches, metrics)
 
 
 class Due(NamedTuple):

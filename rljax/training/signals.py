@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from rljax.processes.processes import ONE, Processes
+
 HANDLED = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -21,10 +23,16 @@ class Stopped(SystemExit):
 
 
 class StopSignal:
-    """Whether a signal has asked the run to stop."""
+    """Whether a signal has asked the run to stop, in one process or another."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes = ONE) -> None:
+        self.processes = processes
         self.number: int | None = None
+
+    def asked(self) -> bool:
+        """Whether any of the processes was asked to stop; all call this at the same place."""
+        self.number = self.processes.agree(self.number)
+        return self.number is not None
 
     @property
     def name(self) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-
+from rljax.parallel.host import to_host
 from rljax.reporting.progress import Progress
 from rljax.reporting.writers import MultiWriter
+from rljax.training.ahead.source import BESIDE
 from rljax.training.families import Family, StepBatches
 from rljax.training.guard import NonFiniteError
 from rljax.training.update.metrics import mean_metrics
@@ -62,7 +62,7 @@ class StepLog:
         steps, self.waiting = self.waiting, []
         seconds = sum(step.seconds for step in steps) / len(steps)
         names = self.family.skip_metrics
-        fetched = jax.device_get([step.metrics for step in steps])
+        fetched = to_host([step.metrics for step in steps])
         for step, updates in zip(steps, fetched, strict=True):
             shown = self._write(step, updates, seconds)
             for update in updates:
@@ -86,7 +86,8 @@ class StepLog:
         row = {"stage": self.stage, "step": step.step}
         metrics = {**batches.metrics, **mean_metrics(updates)}
         phases = dict(batches.seconds)
-        phases["update"] = max(0.0, seconds - sum(phases.values()))
+        own = (spent for name, spent in phases.items() if not name.startswith(BESIDE))
+        phases["update"] = max(0.0, seconds - sum(own))
         speed = batches.tokens / seconds
         self.writer.write({**row, "kind": "train", **metrics})
         self.writer.write({**row, "kind": "timing", **phases, "tokens_per_second": speed})

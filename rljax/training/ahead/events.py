@@ -10,7 +10,6 @@ follows from the config, so the log repeats the run: `launch/train.py --replay=W
 """
 
 import hashlib
-import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from rljax.errors import blamed
-from rljax.reporting.files import CONFIG_FILE, read_json, read_rows
+from rljax.errors import StoppedError, blamed
+from rljax.reporting.files import CONFIG_FILE, SUMMARY_FILE, read_json, read_rows
 from rljax.reporting.writers import JsonlWriter
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.rollouts import Samples
+from rljax.training.run.digests import PARAMETERS
 
 EVENTS_FILE = "events.jsonl"
 DIGITS = 16  # of a digest: enough to tell samples apart
@@ -104,7 +104,7 @@ class Replay:
                 f"{self.workdir} has no {EVENTS_FILE} with a {CONFIG_FILE}: only a run with "
                 "config.asynchronous.max_staleness or sampler_devices writes one (--replay)."
             )
-        with blamed(f"{path} cannot be read", json.JSONDecodeError, OSError, field="--replay"):
+        with blamed(f"{path} cannot be read", ValueError, OSError, field="--replay"):
             self.rows = read_rows(path)
         self.config = read_json(self.workdir / CONFIG_FILE)
 
@@ -135,7 +135,21 @@ class Replay:
             if (row["event"], row["stage"], row["step"]) == ("drawn", stage, step)
         )
 
-    def parameters(self) -> str | None:
-        """The hash of the parameters that the run ended with; None where it did not end."""
-        path = self.workdir / "summary.json"
-        return read_json(path).get("parameters_sha256") if path.is_file() else None
+    def compared(self, parameters: str) -> str:
+        """Whether a run has ended with the parameters of this one, in a line.
+
+        Args:
+            parameters: `parameters_sha256` of the run that repeated it.
+
+        Raises:
+            StoppedError: if it has ended with others.
+        """
+        own = read_json(self.workdir / SUMMARY_FILE).get(PARAMETERS)
+        if own is None:
+            return f"replay: {self.workdir} has no summary to compare with; parameters {parameters}"
+        if own != parameters:
+            raise StoppedError(
+                f"The replay of {self.workdir} has ended with other parameters: {parameters} "
+                f"instead of {own} (summary.json of both)."
+            )
+        return f"replay: the same parameters as {self.workdir}, {parameters}"

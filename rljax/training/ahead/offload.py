@@ -23,7 +23,7 @@ def check_host_memory(mesh: Mesh) -> None:
         )
 
 
-def to_host(state: TrainState) -> TrainState:
+def to_host_memory(state: TrainState) -> TrainState:
     """The state with its optimizer's arrays in host memory; those on the devices are freed."""
     return state.replace(optimizer_state=_moved(state.optimizer_state, HOST))
 

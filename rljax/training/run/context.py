@@ -32,6 +32,7 @@ from rljax.models.lora import (
 from rljax.models.network import Network, Params
 from rljax.parallel.mesh import make_mesh, remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
+from rljax.processes.processes import ONE, Processes
 from rljax.rewards.pool import Scorer
 from rljax.sampling.distribution import TokenFilter, token_bias
 from rljax.sampling.engine import Engine
@@ -65,6 +66,7 @@ class Context:
     train_problems: Sequence[Record]
     heldout_problems: Sequence[Record]
     scorer: Scorer
+    processes: Processes = ONE
     # Of the devices that only sample, where there are some (run/meshes.py).
     own_sampler_mesh: Mesh | None = None
     frozen: Params = dataclasses.field(default_factory=dict, repr=False)  # shared by all stages
@@ -212,17 +214,14 @@ class Context:
         return [record[column] for record in records]
 
 
-def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) -> Context:
+def build_context(
+    config: ConfigDict, stages: Sequence[Stage], workdir: Path, processes: Processes = ONE
+) -> Context:
     """Opens everything that a run needs, checking as it goes; nothing is compiled.
 
     Raises:
         ValueError: bad mesh, model, tokenizer, data or reward settings.
     """
-    if jax.process_count() > 1:
-        raise ValueError(
-            f"{jax.process_count()} processes: rollouts are decoded and scored by one controller "
-            "so far; start a single process."
-        )
     config = settle_tokenizer(config)
     mesh, own_sampler_mesh = run_meshes(config, make_mesh)
     text_format = make_text_format(config)
@@ -239,6 +238,7 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         failure_reward=scoring.failure_reward,
         failed_samples=scoring.failed_samples,
         max_failed_share=scoring.max_failed_share,
+        processes=processes,
     )
     context = Context(
         config=config,
@@ -252,6 +252,7 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         scorer=scorer,
         own_sampler_mesh=own_sampler_mesh,
         networks=networks,
+        processes=processes,
     )
     if scoring.try_first:
         try_rewards(context)

@@ -30,9 +30,9 @@ def run_meshes(config: ConfigDict, make: Callable[..., Mesh]) -> tuple[Mesh, Mes
     """
     if runs_ahead(config) and jax.process_count() > 1:
         raise ValueError(
-            f"{jax.process_count()} processes, and a sampler ahead: its thread would start programs "
-            "in another order on every process. Set max_staleness=0 and sampler_devices=0, or start "
-            f"a single process ({FIELD}.max_staleness)."
+            f"{jax.process_count()} processes, and a sampler ahead: its thread would start "
+            "programs in another order on every process. Set max_staleness=0 and "
+            f"sampler_devices=0, or start a single process ({FIELD}.max_staleness)."
         )
     count = config.asynchronous.sampler_devices
     if not count:

@@ -65,8 +65,11 @@ class Stages:
         self.earlier_seconds = 0.0  # of the processes before this one, from the checkpoint
         folders = [context.workdir / CHECKPOINTS_FOLDER / stage.name for stage in self.stages]
         begun = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
-        # Lines to say. What earlier stages hold is checked where it is read.
-        self.damaged = skip_damaged(begun[-1], context.workdir / DAMAGED_FOLDER) if begun else []
+        self.damaged: list[str] = []  # lines to say
+        if begun and context.processes.is_first:
+            # What earlier stages hold is checked where it is read.
+            self.damaged = skip_damaged(begun[-1], context.workdir / DAMAGED_FOLDER)
+        context.processes.barrier("checkpoints looked at")
         keep = context.config.checkpoint.keep
         self.checkpoints = [
             Checkpoints(folder, keep=keep, best_metric=metric)
@@ -94,6 +97,11 @@ class Stages:
             return last.folder / str(last.latest()), None
         value, _, path = max(found)
         return path, value
+
+    def last_note(self) -> dict[str, Any]:
+        """The note of the last stage's last checkpoint."""
+        last = self.checkpoints[-1]
+        return last.note(last.latest())
 
     def first_step(self, index: int) -> int:
         """Steps of the stages before this one in the list: noise is drawn by steps of the run."""

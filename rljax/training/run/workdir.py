@@ -110,6 +110,32 @@ def claim_workdir(
     return moved
 
 
+def check_replay(other: Path, resolved: Mapping[str, Any], contents: Contents) -> None:
+    """Checks that a run computes what another one did.
+
+    Args:
+        other: workdir of the other run.
+        resolved: the config of this one.
+        contents: what this one reads.
+
+    Raises:
+        ValueError: in one line, with the fields and files that differ.
+    """
+    then = from_json((_stored(other / RUN_FILE) or {}).get("contents", {}), other / RUN_FILE)
+    stored, given = _stored(other / CONFIG_FILE) or {}, as_written(resolved)
+    both = then.keys() & contents.keys()
+    lines = differing_fields(
+        _computed(stored, {field: then[field] for field in both}),
+        _computed(given, {field: contents[field] for field in both}),
+    )
+    lines = lines or changed_files(then, contents)
+    if lines:
+        raise ValueError(
+            f"{other} is a run of another config or other data, and cannot be replayed with this "
+            f"one (its -> given): {'; '.join(lines)} (--replay)."
+        )
+
+
 def check_note(workdir: Path, step: Path, note: Mapping[str, Any], identity: str) -> None:
     """Checks that a checkpoint is of this run, and that the files of the workdir go with it.
 
