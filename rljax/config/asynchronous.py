@@ -91,9 +91,10 @@ def _check_source(stage: Stage) -> None:
             f"are: {families} ({where}.method, {FIELD}.max_staleness)."
         )
     if "start_values" in objective.inputs:
+        advantage = objective.choices["advantage"]
         raise ValueError(
-            f"Stage {stage.name!r} cannot sample ahead: advantage={objective.choices['advantage']!r} "
-            "takes values of states by further samples and scores of the trainer's policy "
+            f"Stage {stage.name!r} cannot sample ahead: advantage={advantage!r} takes values of "
+            "states by further samples and scores of the trainer's policy "
             f"({where}.objective.advantage, {FIELD}.max_staleness)."
         )
     if "reward" in stage.models:

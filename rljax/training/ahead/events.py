@@ -122,8 +122,9 @@ class Replay:
         missing = [step for step in range(1, steps + 1) if step not in found]
         if missing:
             raise ValueError(
-                f"{self.workdir / EVENTS_FILE} does not say with which weights step {missing[0]} of "
-                f"stage {stage!r} was drawn: only a run that has ended can be replayed (--replay)."
+                f"{self.workdir / EVENTS_FILE} does not say with which weights step {missing[0]} "
+                f"of stage {stage!r} was drawn: only a run that has ended can be replayed "
+                "(--replay)."
             )
         return found
 

@@ -34,7 +34,7 @@ class Fixed(NamedTuple):
         return newest >= self.weights_of(step, newest)
 
     def weights_of(self, step: int, newest: int) -> int:
-        """See `Schedule.weights_of`; the first steps have the weights that the stage starts from."""
+        """See `Schedule.weights_of`; the first steps have those that the stage starts from."""
         return max(0, step - 1 - self.staleness)
 
     def needs(self, weights: int, newest: int, step: int, steps: int) -> bool:
