@@ -10,6 +10,7 @@ or several times; `forget` when nobody will ask again. The sampler gets the same
     storage  the cast parameters are written to a folder by orbax, under a temporary name first
 """
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -95,20 +96,15 @@ class Storage:
     """Through a folder that both sides see; each version has a name of its own."""
 
     def __init__(self, engine: Engine, folder: Path, name: str) -> None:
-        """Makes the folder, and removes what an earlier process of the same name left there.
+        """Removes what an earlier process of the same name left in the folder.
 
         Args:
             engine: of the sampler.
             folder: shared.
             name: of the run and stage, of which no two write at a time.
-
-        Raises:
-            ValueError: if the folder cannot be made.
         """
         self.engine, self.folder, self.name = engine, folder.absolute(), name
         self._cast = jax.jit(engine.prepared)
-        with self._blamed():
-            self.folder.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob(f"{name}-*"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -117,6 +113,7 @@ class Storage:
         cast = self._cast(params)
         path = self.folder / f"{self.name}-{version}"
         with self._blamed():
+            self.folder.mkdir(parents=True, exist_ok=True)
             ocp.save(path, dict(_named(cast)), overwrite=True)
         return Stored(path, jax.eval_shape(lambda tree: tree, cast))
 
@@ -134,10 +131,12 @@ class Storage:
         return structure.unflatten([found[f"{number:05d}"] for number in range(len(leaves))])
 
     def forget(self, sent: Stored) -> None:
-        """See `Transfer.forget`."""
+        """See `Transfer.forget`; the last one takes the folder with it."""
         shutil.rmtree(sent.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others are in it
+            self.folder.rmdir()
 
-    def _blamed(self):  # noqa: ANN202 - a context manager
+    def _blamed(self) -> contextlib.AbstractContextManager[None]:
         """A disk that is full or gone is the user's to mend."""
         return blamed(
             f"Weights for the sampler cannot pass through {self.folder}",
