@@ -167,11 +167,11 @@ def test_the_newest_weights_are_replayed_in_the_logged_order(
     with monkeypatch.context() as patch:
 
         def slow(*args, **kwargs):
-            time.sleep(0.2)
+            time.sleep(0.5)
             return sample_texts(*args, **kwargs)
 
         patch.setattr(sampled, "sample_texts", slow)
-        train(tmp_path / "latest", *overrides)
+        train(tmp_path / "latest", *overrides, "--config.checkpoint.every_steps=10")
     log = read_rows(tmp_path / "latest" / EVENTS_FILE)
     lags = [row["step"] - 1 - row["weights"] for row in log if row["event"] == "drawn"]
     assert len(lags) == 6 and all(0 <= lag <= 2 for lag in lags)
