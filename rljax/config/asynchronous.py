@@ -65,6 +65,8 @@ def check_asynchronous(config: ConfigDict, stages: Sequence[Stage]) -> None:
         )
     for stage in sampling:
         _check_source(stage)
+        if given.partial_tokens:
+            _check_pieces(stage, given)
         if staleness and not given.allow_uncorrected:
             _check_corrected(stage, staleness)
 
@@ -101,6 +103,31 @@ def _check_source(stage: Stage) -> None:
         raise ValueError(
             f"Stage {stage.name!r} cannot sample ahead: its reward model runs on the trainer's "
             f"devices ({where}.models.reward, {FIELD}.max_staleness)."
+        )
+
+
+def _check_pieces(stage: Stage, given: ConfigDict) -> None:
+    """Samples that pause are whole completions, and nothing is decided before they are complete."""
+    where, choices = f"config.{stage.name}.objective", stage.objective.choices
+    needed = {"rollouts": "whole", "group_filter": "none", "sampling_temperature": "constant"}
+    for name, option in needed.items():
+        if choices[name] != option:
+            raise ValueError(
+                f"partial_tokens={given.partial_tokens} pauses whole completions, and {name}="
+                f"{choices[name]!r}: {name} must be {option!r}, or partial_tokens 0 "
+                f"({FIELD}.partial_tokens, {where}.{name})."
+            )
+    if "greedy_scores" in stage.objective.inputs:
+        raise ValueError(
+            f"partial_tokens={given.partial_tokens} pauses samples, and advantage="
+            f"{choices['advantage']!r} compares them with a greedy one of the same weights: set it "
+            f"to 0 ({FIELD}.partial_tokens, {where}.advantage)."
+        )
+    if given.schedule == "fixed" and given.max_staleness < 2:
+        raise ValueError(
+            f"partial_tokens={given.partial_tokens} with max_staleness={given.max_staleness}: "
+            "newer weights for the later pieces need schedule='latest' or a max_staleness of 2 or "
+            f"more ({FIELD}.partial_tokens, {FIELD}.max_staleness)."
         )
 
 

@@ -170,6 +170,13 @@ ASYNCHRONOUS: Section = {
     "offload_optimizer": Field(
         False, "the optimizer's state is in host memory while samples are drawn or awaited"
     ),
+    "partial_tokens": Field(
+        0,
+        "tokens of a piece: samples pause after so many, and go on with newer weights; 0: whole "
+        "samples are drawn with the same weights",
+        minimum=0,
+        maximum=MOST_TOKENS,
+    ),
     "allow_uncorrected": Field(
         False, "a method without a correction for older weights may run, to be compared"
     ),

@@ -1,17 +1,18 @@
 """WORKDIR/events.jsonl: what was drawn with which weights, and what was trained when.
 
-    {"event": "drawn", "stage": "grpo", "step": 7, "weights": 5, "versions": [10, 10],
+    {"event": "drawn", "stage": "grpo", "step": 7, "weights": [5], "versions": [10, 10],
      "prompts": [31, 4], "samples": "5f0c..."}
     {"event": "trained", "stage": "grpo", "step": 7, "version": 12, "samples": "5f0c..."}
 
-`weights` is the step after which the weights were taken, `versions` are the updates that oldest and
-newest token have seen, `samples` are hex digits of the SHA-256 of what was drawn. Everything else
-follows from the config, so the log repeats the run: `launch/train.py --replay=WORKDIR`.
+`weights` are the steps after which the weights of each piece were taken, `versions` are the updates
+that oldest and newest token have seen, `samples` are hex digits of the SHA-256 of what was drawn.
+Everything else follows from the config, so the log repeats the run:
+`launch/train.py --replay=WORKDIR`.
 """
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,14 @@ class Events:
         self.stage, self._lock = stage, threading.Lock()
         self._writer = JsonlWriter(workdir / EVENTS_FILE, stays)
 
-    def drawn(self, step: int, weights: int, experience: Experience) -> None:
-        """A step's samples are in the queue."""
+    def drawn(self, step: int, weights: Sequence[int], experience: Experience) -> None:
+        """A step's samples are in the queue, drawn with the weights of so many pieces."""
         samples = experience.samples
         versions = samples.versions[np.asarray(samples.rollouts.mask)]
         self._write(
             event="drawn",
             step=step,
-            weights=weights,
+            weights=list(weights),
             versions=[int(versions.min(initial=2**31 - 1)), int(versions.max(initial=0))],
             prompts=[record["id"] for record in samples.records],
             samples=samples_digest(samples),
@@ -108,8 +109,8 @@ class Replay:
             self.rows = read_rows(path)
         self.config = read_json(self.workdir / CONFIG_FILE)
 
-    def weights(self, stage: str, steps: int) -> dict[int, int]:
-        """Of each step of a stage: the step after which the weights of its samples were taken.
+    def weights(self, stage: str, steps: int) -> dict[int, list[int]]:
+        """Of each step of a stage: the steps after which the weights of its pieces were taken.
 
         Raises:
             ValueError: if steps are missing, as of a run that did not end.

@@ -13,7 +13,8 @@ import numpy as np
 
 from rljax.rewards.pool import Scores
 from rljax.sampling.request import Rollouts
-from rljax.training.ahead.pipeline import Ready
+from rljax.training.ahead.pipeline import Ready, Writing
+from rljax.training.ahead.writers import Paused
 from rljax.training.collect.experience import Demonstrations, Experience
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.windowed import Responses
@@ -21,7 +22,10 @@ from rljax.training.collect.windowed import Responses
 # Named tuples that experience is made of.
 KINDS = {
     kind.__name__: kind
-    for kind in (Demonstrations, Experience, Ready, Responses, Rollouts, Samples, Scores)
+    for kind in (
+        *(Demonstrations, Experience, Paused, Ready, Responses, Rollouts, Samples, Scores),
+        Writing,
+    )
 }
 
 TEXT = "tree"  # the JSON text among the arrays

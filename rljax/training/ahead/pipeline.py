@@ -6,7 +6,7 @@ by the next call of the trainer; a thread that ended without a word is found too
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from rljax.errors import StoppedError
@@ -27,10 +27,10 @@ class Published(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A step's samples, or all its experience where the source does not split."""
+    """A step's samples that are to be scored."""
 
     step: int
-    weights: int  # the step after which the weights were taken
+    weights: tuple[int, ...]  # of each piece: the step after which its weights were taken
     made: Any
     waited: float  # seconds for weights or for room
 
@@ -39,8 +39,19 @@ class Ready(NamedTuple):
     """A step's experience in the queue."""
 
     experience: Experience
-    weights: int  # the step after which its weights were taken
+    weights: tuple[int, ...]  # of each piece: the step after which its weights were taken
     waited: float  # seconds of the sampler before it could begin
+
+
+class Writing(NamedTuple):
+    """A step whose samples are not drawn to their ends."""
+
+    work: Any  # of the writer; None before the first piece
+    weights: tuple[int, ...]  # of the pieces that are drawn
+    waited: float  # seconds for weights or for room
+
+
+NOTHING = Writing(None, (), 0.0)
 
 
 class Pipeline:
@@ -48,14 +59,15 @@ class Pipeline:
 
     def __init__(
         self,
-        source: Any,
+        writer: Any,
         schedule: Schedule,
         *,
         receive: Callable[[Any], Params],
         forget: Callable[[Any], None],
-        log: Callable[[int, int, Experience], None],
+        log: Callable[[int, Sequence[int], Experience], None],
         state: State,
         queue: dict[int, Ready],
+        writing: Writing = NOTHING,
         done: int,
         steps: int,
         room: int,
@@ -63,18 +75,19 @@ class Pipeline:
         """Takes what a run continues from; `start` begins.
 
         Args:
-            source: of the stage's experience, with `splits` (collect/sampled.py).
+            writer: draws samples and scores them (writers.py).
             schedule: which weights a step's samples are drawn with.
             receive: what was published -> the sampler's weights; called in its thread.
             forget: what was published and will not be used again.
             log: called with step, weights and experience when a step enters the queue.
             state: of the source after the last step in the queue.
             queue: experience of the steps after `done`, none missing between.
+            writing: the step after these, as far as it is drawn.
             done: steps that are trained on.
             steps: of the stage.
             room: steps that may wait, besides the one that the trainer asks for.
         """
-        self.source, self.schedule = source, schedule
+        self.writer, self.schedule, self.writing = writer, schedule, writing
         self.receive, self.forget, self.log = receive, forget, log
         self.steps, self.room = steps, room
         self.state, self.queue, self.taken = state, dict(queue), done
@@ -116,7 +129,7 @@ class Pipeline:
     def needs(self, weights: int) -> bool:
         """Whether the weights after a step will be asked for."""
         with self.changed:
-            return self.schedule.needs(weights, weights, self.drawn + 1, self.steps)
+            return self._needs(weights, newest=weights)
 
     def wait_drawn(self) -> None:
         """Waits until all is drawn that may be: the sampler's devices are free then."""
@@ -131,14 +144,14 @@ class Pipeline:
             self.changed.notify_all()
             return self.queue.pop(step)
 
-    def settled(self) -> tuple[State, dict[int, Ready]]:
-        """The source's state and the queue, once the sampler can go no further.
+    def settled(self) -> tuple[State, dict[int, Ready], Writing]:
+        """The source's state, the queue and what is half drawn, once the sampler can do no more.
 
-        Which steps are in the queue then follows from the schedule alone.
+        How far that is then follows from the schedule alone.
         """
         with self.changed:
             self._wait(lambda: not self._may_draw() and self.scored == self.drawn)
-            return self.state, dict(self.queue)
+            return self.state, dict(self.queue), self.writing
 
     def close(self) -> None:
         """Ends the threads after what they are doing; may be called twice."""
@@ -168,10 +181,10 @@ class Pipeline:
     # The sampler's side.
 
     def _may_draw(self) -> bool:
-        """Whether the next step may be drawn: in time, with weights, and with room for it."""
-        step = self.drawn + 1
+        """Whether the next piece may be drawn: in time, with weights, and with room for it."""
+        step, piece = self.drawn + 1, len(self.writing.weights)
         room = step - self.taken <= self.room + 1
-        return step <= self.steps and room and self.schedule.may_draw(step, self.newest)
+        return step <= self.steps and room and self.schedule.may_draw(step, piece, self.newest)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -188,19 +201,29 @@ class Pipeline:
                 self.changed.wait_for(lambda: self.closed or self._may_draw())
                 if self.closed:
                     return
-                step, state = self.drawn + 1, self.state
-                weights = self.schedule.weights_of(step, self.newest)
+                step, writing = self.drawn + 1, self.writing
+                weights = self.schedule.weights_of(step, len(writing.weights), self.newest)
                 published, self.in_use = self.published[weights], weights
-            waited = time.perf_counter() - started
+            waited = writing.waited + time.perf_counter() - started
             policy = published.policy._replace(weights=self.receive(published.content))
-            draw = self.source.draw if self.source.splits else self.source.collect
-            made, state = draw(policy, state, step)
+            work = self.writer.begin(self.state, step) if writing.work is None else writing.work
+            work = self.writer.go_on(work, policy)
             del policy  # the weights are not kept while waiting
+            writing = Writing(work, (*writing.weights, weights), waited)
             with self.changed:
-                self.drawn, self.state, self.in_use = step, state, None
-                self.to_score.append(Drawn(step, weights, made, waited))
+                self._advance(step, writing)
+                self.in_use = None
                 self._tidy()
                 self.changed.notify_all()
+
+    def _advance(self, step: int, writing: Writing) -> None:
+        """Keeps what is drawn of a step, or hands it on when it is all. Holds the condition."""
+        if not self.writer.is_done(writing.work):
+            self.writing = writing
+            return
+        made, self.state = self.writer.finished(writing.work)
+        self.to_score.append(Drawn(step, writing.weights, made, writing.waited))
+        self.writing, self.drawn = NOTHING, step
 
     def _score(self) -> None:
         while True:
@@ -209,8 +232,7 @@ class Pipeline:
                 if self.closed:
                     return
                 drawn = self.to_score.pop(0)
-            made = drawn.made
-            experience = self.source.judge(made) if self.source.splits else made
+            experience = self.writer.judge(drawn.made)
             self.log(drawn.step, drawn.weights, experience)
             with self.changed:
                 self.queue[drawn.step] = Ready(experience, drawn.weights, drawn.waited)
@@ -223,5 +245,8 @@ class Pipeline:
             if weights != self.in_use and not self._needs(weights):
                 self.forget(self.published.pop(weights).content)
 
-    def _needs(self, weights: int) -> bool:
-        return self.schedule.needs(weights, self.newest, self.drawn + 1, self.steps)
+    def _needs(self, weights: int, newest: int | None = None) -> bool:
+        """Whether weights may be asked for, once the newest are there."""
+        newest = self.newest if newest is None else newest
+        step, piece = self.drawn + 1, len(self.writing.weights)
+        return self.schedule.needs(weights, newest, step, piece, self.steps)

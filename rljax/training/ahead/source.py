@@ -17,9 +17,10 @@ from rljax.errors import StoppedError
 from rljax.training.ahead.events import Events, Replay, samples_digest
 from rljax.training.ahead.lag import lag_metrics
 from rljax.training.ahead.packing import pack, unpack
-from rljax.training.ahead.pipeline import Pipeline, Ready
+from rljax.training.ahead.pipeline import NOTHING, Pipeline, Ready
 from rljax.training.ahead.schedule import Replayed, make_schedule
 from rljax.training.ahead.transfer import FOLDER, make_transfer, sent
+from rljax.training.ahead.writers import make_writer, pieces_of
 from rljax.training.collect.experience import Experience, ExperienceSource, Policy
 from rljax.training.collect.prompts import State
 from rljax.training.families import Family
@@ -106,7 +107,9 @@ class Ahead:
         folder = Path(given.transfer_folder) if given.transfer_folder else workdir / FOLDER
         name = f"{workdir.absolute().name}-{self.stage.name}"
         self.transfer = make_transfer(given.transfer, self.source.sampler, folder, name)
-        self.schedule = make_schedule(given.schedule, self.staleness)
+        pieces = pieces_of(self.stage, given.partial_tokens)
+        self.writer = make_writer(self.context, self.stage, self.source, given.partial_tokens)
+        self.schedule = make_schedule(given.schedule, self.staleness, pieces)
         if replay is not None:
             self.schedule = Replayed(replay.weights(self.stage.name, self.stage.steps))
         self.pipeline: Pipeline | None = None
@@ -118,19 +121,20 @@ class Ahead:
 
     def start(self, state: State, done: int) -> None:
         """See `StageSource.start`; the threads begin."""
-        queue = unpack(state[QUEUE]) if done else {}
+        queue, writing = unpack(state[QUEUE]) if done else ({}, NOTHING)
         queue = {step: _with_records(ready, self.context) for step, ready in queue.items()}
         self.events = Events(
             self.workdir, self.stage.name, self.earlier, done=done, drawn=done + len(queue)
         )
         self.pipeline = Pipeline(
-            self.source,
+            self.writer,
             self.schedule,
             receive=self.transfer.receive,
             forget=self.transfer.forget,
             log=self._drawn,
             state=state["source"],
             queue=queue,
+            writing=writing,
             done=done,
             steps=self.stage.steps,
             room=self.room,
@@ -168,9 +172,9 @@ class Ahead:
 
     def saved(self) -> State:
         """Waits until the sampler can go no further: then the queue follows from the schedule."""
-        state, queue = self.pipeline.settled()
+        state, queue, writing = self.pipeline.settled()
         queue = {step: _without_records(queue[step]) for step in sorted(queue)}
-        return {"source": state, QUEUE: pack(queue)}
+        return {"source": state, QUEUE: pack((queue, writing))}
 
     def close(self) -> None:
         """See `StageSource.close`."""
@@ -190,7 +194,7 @@ class Ahead:
         self.pipeline.publish(weights, told, content)
         return cost
 
-    def _drawn(self, step: int, weights: int, experience: Experience) -> None:
+    def _drawn(self, step: int, weights: Sequence[int], experience: Experience) -> None:
         """Logs samples that enter the queue; a replay compares them with those of its run."""
         self.events.drawn(step, weights, experience)
         if self.replay is None:

@@ -18,7 +18,7 @@ def write(folder, stage: str, steps: int, **options) -> Events:
     experience = with_ids(example())
     for step in range(options["done"] + 1, steps + 1):
         if step > options["drawn"]:
-            log.drawn(step, max(0, step - 3), experience)
+            log.drawn(step, [max(0, step - 3)], experience)
         log.trained(step, step - 1, experience)
     log.close()
     return log
@@ -35,7 +35,7 @@ def test_the_log_is_less_than_a_hundredth_of_the_rollouts(tmp_path):
     """At the sizes of the quickstart: 32 prompts, 8 samples, 44 tokens."""
     experience = with_ids(example(prompts=32, samples=8, tokens=44))
     log = Events(tmp_path, "grpo", [], done=0, drawn=0)
-    log.drawn(1, 0, experience)
+    log.drawn(1, [0], experience)
     log.trained(1, 0, experience)
     log.close()
     rollouts = experience.samples.rollouts
@@ -62,7 +62,7 @@ def test_the_order_is_read_back(tmp_path):
     write(tmp_path, "grpo", 5)
     (tmp_path / "config.json").write_text("{}")
     replay = Replay(tmp_path)
-    assert replay.weights("grpo", 5) == {1: 0, 2: 0, 3: 0, 4: 1, 5: 2}
+    assert replay.weights("grpo", 5) == {1: [0], 2: [0], 3: [0], 4: [1], 5: [2]}
     assert len(replay.digest("grpo", 3)) == 16
     assert "no summary" in replay.compared("00")
     with pytest.raises(ValueError, match=r"step 6 of stage 'grpo'.*\(--replay\)"):
@@ -82,10 +82,10 @@ def test_a_folder_without_a_log_is_one_line(tmp_path, broken):
 def test_the_digest_tells_samples_apart(tmp_path):
     experience = with_ids(example())
     log = Events(tmp_path, "grpo", [], done=0, drawn=0)
-    log.drawn(1, 0, experience)
+    log.drawn(1, [0], experience)
     rollouts = experience.samples.rollouts
     other = rollouts._replace(logprobs=np.nextafter(rollouts.logprobs, np.float32(9)))
-    log.drawn(2, 0, experience._replace(samples=experience.samples._replace(rollouts=other)))
+    log.drawn(2, [0], experience._replace(samples=experience.samples._replace(rollouts=other)))
     log.close()
     rows = [json.loads(line) for line in (tmp_path / EVENTS_FILE).read_text().splitlines()]
     assert rows[0]["samples"] != rows[1]["samples"]

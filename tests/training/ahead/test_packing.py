@@ -77,7 +77,7 @@ def assert_equal(one, other) -> None:
 
 
 def test_a_queue_comes_back_as_it_was():
-    queue = {3: Ready(example(), 1, 0.5), 4: Ready(example(prompts=1), 2, 0.0)}
+    queue = {3: Ready(example(), (1, 2), 0.5), 4: Ready(example(prompts=1), (2,), 0.0)}
     content = pack(queue)
     assert content.dtype == np.uint8 and content.ndim == 1
     assert_equal(unpack(content), queue)

@@ -3,13 +3,15 @@
 import threading
 import time
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 
 from rljax.errors import StoppedError
 from rljax.training.ahead import pipeline as pipelines
-from rljax.training.ahead.pipeline import Pipeline, Ready
+from rljax.training.ahead.pipeline import NOTHING, Pipeline, Ready
 from rljax.training.ahead.schedule import Fixed, Latest
+from rljax.training.ahead.writers import InOneGo
 from rljax.training.collect.experience import Policy
 
 
@@ -46,16 +48,26 @@ def make():
     """make(source, schedule, ...) -> a pipeline of 8 steps that runs, and what it forgot."""
     made = []
 
-    def build(source, schedule=Fixed(2), *, state=(), queue=None, done=0, room=2):  # noqa: B008
+    def build(
+        source,
+        schedule=Fixed(2),  # noqa: B008
+        *,
+        state=(),
+        queue=None,
+        writing=NOTHING,
+        done=0,
+        room=2,
+    ):
         forgotten = []
         pipeline = Pipeline(
-            source,
+            source if hasattr(source, "begin") else InOneGo(source),
             schedule,
             receive=lambda content: content,
             forget=forgotten.append,
             log=lambda step, weights, experience: None,
-            state=list(state),
+            state=list(state) if isinstance(state, tuple) else state,
             queue=queue or {},
+            writing=writing,
             done=done,
             steps=8,
             room=room,
@@ -90,14 +102,14 @@ def test_every_step_has_the_weights_of_its_schedule(make, splits):
     assert taken == [(n + 1, f"weights {w}", 10 * w) for n, w in enumerate(wanted)]
     # Weights 6 and 7 would be of steps 9 and 10: they were never sent.
     assert found.forgotten == [f"weights {w}" for w in range(6)]
-    assert found.pipeline.settled() == (list(range(1, 9)), {})
+    assert found.pipeline.settled() == (list(range(1, 9)), {}, NOTHING)
 
 
 def test_the_queue_is_bounded_and_settles_at_the_schedule_s_end(make):
     found = make(Source())
     publish(found.pipeline, 0)
     found.pipeline.take(1)
-    state, queue = found.pipeline.settled()
+    state, queue, _ = found.pipeline.settled()
     assert (state, sorted(queue)) == ([1, 2, 3], [2, 3])
     publish(found.pipeline, 1)
     found.pipeline.wait_drawn()
@@ -105,7 +117,7 @@ def test_the_queue_is_bounded_and_settles_at_the_schedule_s_end(make):
 
 
 def test_a_queue_that_was_saved_is_trained_on_first(make):
-    queue = {3: Ready("third", 0, 0.0), 4: Ready("fourth", 1, 0.0)}
+    queue = {3: Ready("third", (0,), 0.0), 4: Ready("fourth", (1,), 0.0)}
     found = make(Source(), state=[1, 2, 3, 4], queue=queue, done=2)
     publish(found.pipeline, 2)
     assert found.pipeline.take(3).experience == "third"
@@ -181,3 +193,54 @@ def test_scores_and_samples_overlap(make):
     found = make(Slow())
     publish(found.pipeline, 0)
     assert found.pipeline.take(1).experience[0] == 1
+
+
+class Pieces:
+    """A step is three pieces; what is drawn is the weights of each."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.go.set()
+
+    def begin(self, state, step):
+        return step, []
+
+    def go_on(self, work, policy):
+        return work[0], [*work[1], policy.weights]
+
+    def is_done(self, work):
+        return len(work[1]) == 3
+
+    def finished(self, work):
+        return work[1], work[0]
+
+    def judge(self, made):
+        return made
+
+
+def test_a_step_is_drawn_in_pieces_with_newer_weights_at_last(make):
+    found = make(Pieces(), Fixed(2, pieces=3))
+    for step in range(1, 9):
+        publish(found.pipeline, step - 1)
+        ready = found.pipeline.take(step)
+        wanted = [max(0, step - 3), max(0, step - 3), max(0, step - 2)]
+        assert list(ready.weights) == wanted
+        assert ready.experience == [f"weights {w}" for w in wanted]
+    assert len(found.forgotten) == 7, "weights 7 would be of step 9"
+
+
+def test_a_half_drawn_step_is_saved_and_goes_on(make):
+    """After step 3, with the weights after step 2: step 4 is drawn, and two pieces of step 5."""
+    found = make(Pieces(), Fixed(2, pieces=3))
+    for step in (1, 2, 3):
+        publish(found.pipeline, step - 1)
+        found.pipeline.take(step)
+    state, queue, writing = found.pipeline.settled()
+    assert (state, sorted(queue)) == (4, [4])
+    assert writing.weights == (2, 2) and writing.work == (5, ["weights 2", "weights 2"])
+    again = make(Pieces(), Fixed(2, 3), state=state, queue=queue, writing=writing, done=3)
+    publish(again.pipeline, 3)
+    assert again.pipeline.take(4).weights == (1, 1, 2)
+    assert again.pipeline.settled()[0] == 5
+    publish(again.pipeline, 4)
+    assert again.pipeline.take(5) == Ready([f"weights {w}" for w in (2, 2, 3)], (2, 2, 3), ANY)

@@ -92,7 +92,7 @@ def test_lag_0_on_devices_of_its_own_is_the_synchronous_run(in_turn, ahead_run):
 def test_the_fixed_schedule_draws_with_weights_of_so_many_steps_ago(fixed, in_turn):
     events = read_rows(fixed / EVENTS_FILE)
     weights = {row["step"]: row["weights"] for row in events if row["event"] == "drawn"}
-    assert weights == {1: 0, 2: 0, 3: 0, 4: 1, 5: 2, 6: 3}
+    assert weights == {1: [0], 2: [0], 3: [0], 4: [1], 5: [2], 6: [3]}
     trained = [row["step"] for row in events if row["event"] == "trained"]
     assert trained == [1, 2, 3, 4, 5, 6]
     drawn = {row["step"]: row["samples"] for row in events if row["event"] == "drawn"}
@@ -173,7 +173,7 @@ def test_the_newest_weights_are_replayed_in_the_logged_order(
         patch.setattr(sampled, "sample_texts", slow)
         train(tmp_path / "latest", *overrides, "--config.checkpoint.every_steps=10")
     log = read_rows(tmp_path / "latest" / EVENTS_FILE)
-    lags = [row["step"] - 1 - row["weights"] for row in log if row["event"] == "drawn"]
+    lags = [row["step"] - 1 - row["weights"][0] for row in log if row["event"] == "drawn"]
     assert len(lags) == 6 and all(0 <= lag <= 2 for lag in lags)
     assert sum(lags) < 9, "the lags of a sampler that is always ahead are 0 1 2 2 2 2"
     train(tmp_path / "again", *overrides, replay=tmp_path / "latest")
