@@ -159,6 +159,23 @@ def test_a_killed_run_goes_on_from_its_queue_bit_for_bit(fixed, tmp_path, one_de
     assert found == sorted((fixed / EVENTS_FILE).read_text().splitlines())
 
 
+def test_half_drawn_samples_are_part_of_a_checkpoint(tmp_path, one_device_runs):
+    """In pieces of 2 of 6 tokens: their second half has the weights of one step later."""
+    pieces = (*AHEAD, *OWN, "--config.asynchronous.partial_tokens=2")
+    train(tmp_path / "whole", *pieces)
+    log = read_rows(tmp_path / "whole" / EVENTS_FILE)
+    weights = {row["step"]: row["weights"] for row in log if row["event"] == "drawn"}
+    assert weights[5] == [2, 2, 3] and weights[6] == [3, 3, 4]
+    rows = [r for r in read_rows(tmp_path / "whole/metrics.jsonl") if r["kind"] == "train"]
+    assert 0 < rows[-1]["staleness_share/1"] < rows[-1]["staleness_share/2"] < 1
+    with killed_after(4):
+        train(tmp_path / "killed", *pieces)
+    train(tmp_path / "killed", *pieces)
+    assert hash_of(tmp_path / "killed") == hash_of(tmp_path / "whole")
+    metrics = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("killed", "whole")]
+    assert metrics[0] == metrics[1]
+
+
 def test_the_newest_weights_are_replayed_in_the_logged_order(
     tmp_path, one_device_runs, monkeypatch
 ):
