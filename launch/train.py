@@ -3,8 +3,9 @@
     python launch/train.py --config=FILE[:ARG] [--config.a.b=VALUE ...] [--workdir=DIR]
     python launch/train.py --config=FILE[:ARG] --replay=DIR --workdir=NEW
 
-The same command on the same workdir continues an interrupted run. With --replay a run whose sampler
-was ahead is repeated in the order of its events.jsonl: the same samples, the same parameters.
+The same command on the same workdir continues an interrupted run. On a pod it is started on every
+host (rljax/processes/README.md). With --replay a run whose sampler was ahead is repeated in the
+order of its events.jsonl: the same samples, the same parameters.
 """
 
 import argparse
@@ -28,6 +29,7 @@ def parser() -> Parser:
     )
     add("--workdir", type=path, metavar="DIR", help="of the run (runs/NAME-DATE-TIME)")
     add("--replay", type=path, metavar="DIR", help="of a run of this config that is repeated")
+    add("--preflight", action="store_true", help="check hosts, files and devices, and stop there")
     return made
 
 
@@ -40,10 +42,15 @@ def train(options: argparse.Namespace) -> None:
     # Imported late, so that wrong words are answered at once.
     from rljax.config.load import load_config
     from rljax.training import loop
-    from rljax.training.run.workdir import default_workdir
+    from rljax.training.preflight import preflight
+    from rljax.training.run.several import started
 
     config = load_config(options.config, options.overrides)
-    loop.run(config, options.workdir or default_workdir(config.name), replay=options.replay)
+    with started(config, options.workdir) as (processes, workdir):
+        if options.preflight:
+            preflight(config, workdir, processes)
+        else:
+            loop.run(config, workdir, processes=processes, replay=options.replay)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,7 +25,10 @@ ROOMS = {
     "data": {"tasks"},
     "reporting": set(),
     "registry": {"objectives"},
-    "config": {"registry", "objectives", "sampling", "models", "parallel", "rewards", "data"},
+    "config": {
+        *("registry", "objectives", "sampling", "models", "parallel", "processes", "rewards"),
+        "data",
+    },
     "training": {
         *("objectives", "models", "parallel", "sampling", "tasks", "verifiers", "rewards", "data"),
         *("reporting", "registry", "config", "processes"),

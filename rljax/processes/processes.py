@@ -1,8 +1,13 @@
 """The processes of a run, as one of them sees them."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any, Protocol
 
+from rljax.commands.run import told
+from rljax.commands.statuses import Status
+from rljax.errors import reason
 from rljax.processes.comparison import differences
 
 
@@ -14,6 +19,9 @@ class Channel(Protocol):
 
     def beat(self, what: str, *, compiles: bool) -> None:
         """Tells the watchdog that the process goes on."""
+
+    def fail(self, status: int, reason: str) -> None:
+        """Tells the others that this process ends with an error."""
 
 
 class Processes:
@@ -85,6 +93,29 @@ class Processes:
         """
         if self._channel is not None:
             self._channel.beat(what, compiles=compiles)
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Tells the others of an error as it is raised, and not only when it has cleaned up.
+
+        To be put inside of whatever waits for the others in its cleaning up, as the writing of a
+        checkpoint does: they would wait in a collective meanwhile.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if self._channel is not None:
+                self._channel.fail(*end_of(error))
+            raise
+
+
+def end_of(error: BaseException) -> tuple[int, str]:
+    """The exit status that an exception leads to, and what is said of it."""
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else Status.FAILED
+        return status, f"it was asked to end with status {status}"
+    status, line = told(error)
+    return status, f"{type(error).__name__}: {reason(error)}" if status == Status.FAULT else line
 
 
 # A run of one process.

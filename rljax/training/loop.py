@@ -43,10 +43,12 @@ from rljax.training.run.contents import Contents, read_contents
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.digests import PARAMETERS, file_digest, parameters_digest
 from rljax.training.run.lock import locked
+from rljax.training.run.several import check_same_contents
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
 from rljax.training.run.workdir import check_replay, claim_workdir, make_folder, run_identity
 from rljax.training.self_check.first_step import FirstStep
+from rljax.training.self_check.hosts import check_same_step
 from rljax.training.signals import StopSignal
 from rljax.training.step_log import Step, StepLog
 from rljax.training.update.optimizers import Optimizer, build_optimizer
@@ -98,6 +100,7 @@ def run(
                 check_host_memory(context.mesh)
             evaluators = make_evaluators(context)
             contents = read_contents(context)
+            check_same_contents(processes, contents)
             if replayed is not None:
                 check_replay(replayed.workdir, resolved, contents)
             with claimed(workdir, resolved, contents, processes) as lines:
@@ -208,7 +211,7 @@ class Runner:
             current, keep_rows = self.graph.position()
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
-            with self.writer(keep_rows, resolved) as writer:
+            with self.processes.reporting(), self.writer(keep_rows, resolved) as writer:
                 while ready is not None:
                     index = ready.stage.index + 1
                     self.train_stage(ready, writer)
@@ -301,6 +304,7 @@ class Runner:
                     note = self.note(stage.name, step, writer)
                     if step == stage.steps:
                         note[PARAMETERS] = parameters_digest(state.params)
+                    self.processes.beat(f"{stage.name} step {step}: save")
                     self.graph.checkpoints[index].save(step, state, note, best, source.saved())
                 if stopping:
                     self.graph.checkpoints[index].wait()
@@ -338,6 +342,7 @@ class Runner:
     ) -> float:
         """Evaluates a state as its family does; returns the best metric."""
         began, stage = time.perf_counter(), family.stage.name
+        self.processes.beat(f"{stage} step {step}: evaluation", compiles=True)
         metrics = family.evaluate(state, self.evaluators.get(stage))
         row = {"stage": stage, "step": step}
         writer.write({**row, "kind": "heldout", **metrics})
@@ -368,17 +373,24 @@ def take_step(family: Family, source: StageSource, update: Callable, before: Bef
     """Collects experience, makes batches of it, and updates with each of them."""
     state, step, recorded, first = before
     context, metrics = family.context, []
+    where, compiles = f"{family.stage.name} step {step}", first is not None
+    context.processes.beat(f"{where}: experience", compiles=compiles)
     offload = context.config.asynchronous.offload_optimizer
     state = to_host_memory(state) if offload else state
     experience = source.collect(family.policy(state, step), step)
     state = to_device(state) if offload else state
     state, batches = family.batches(state, experience, step)
+    context.processes.beat(f"{where}: update", compiles=compiles)
     if first is not None:
         first.before(state, experience.samples, batches)
     for batch in batches.batches:
         if recorded:
             family.before_update(state, batch, batches)
-        state, updated = update(state, context.frozen, put_rows(batch, context.mesh))
+        placed = put_rows(batch, context.mesh)
+        if first is not None and not metrics:
+            arguments = (state, context.frozen, placed)
+            check_same_step(context.processes, update, arguments, batch)
+        state, updated = update(state, context.frozen, placed)
         if first is not None and not metrics:
             first.after(state, batches, updated)
         metrics.append(updated)

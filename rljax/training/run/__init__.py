@@ -15,6 +15,7 @@
 | `digests.py` | SHA-256 of files; whether a checkpoint is what was written |
 | `checkpoints.py` | orbax: asynchronous, keep-n and best, exact resume |
 | `contents.py` | what a run reads, by content: data, rewards, tokenizer, weights |
+| `several.py` | the processes of a run, from its config |
 | `workdir.py` | the files of a run, and whether a workdir belongs to a config and its data |
 | `lock.py` | one process at a time in a workdir |
 | `summary.py` | the final figures of a run |

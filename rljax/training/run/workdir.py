@@ -35,11 +35,13 @@ from rljax.training.run.contents import (
 from rljax.training.run.digests import file_digest
 from rljax.training.run.lock import LOCK_FILE
 
-# What may differ between a run and its continuation: how it is shown, not what is computed.
+# What may differ between a run and its continuation: how it is shown, and on which devices and by
+# how many processes it is computed; not what.
 FREE_FIELDS = (
-    *("reporting", "checks", "checkpoint"),
-    *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first"),
+    *("reporting", "checks", "checkpoint", "mesh", "processes"),
+    *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first", "sampler.mesh"),
     *("asynchronous.transfer", "asynchronous.transfer_folder", "asynchronous.offload_optimizer"),
+    "asynchronous.sampler_devices",
 )
 
 CHECKPOINTS_FOLDER, DAMAGED_FOLDER = "checkpoints", "damaged"
@@ -104,10 +106,10 @@ def claim_workdir(
         ]
     before = from_json(found[RUN_FILE].get("contents", {}), workdir / RUN_FILE)
     _check_same(workdir, found[CONFIG_FILE], resolved, before, contents)
-    moved = moved_paths(before, contents)
-    if moved:
+    lines = [*moved_paths(before, contents), *_other_mesh(found[CONFIG_FILE], resolved)]
+    if lines:
         _write(workdir, {**whole, RUN_FILE: found[RUN_FILE] | {"contents": as_json(contents)}})
-    return moved
+    return lines
 
 
 def check_replay(other: Path, resolved: Mapping[str, Any], contents: Contents) -> None:
@@ -240,6 +242,20 @@ def _computed(config: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
         elif not name:
             kept.pop(section, None)
     return kept
+
+
+def _other_mesh(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """A line where a run goes on with another mesh."""
+    before, now = (
+        ", ".join(f"{axis}={size}" for axis, size in config["mesh"].items())
+        for config in (stored, given)
+    )
+    if before == now:
+        return []
+    return [
+        f"the mesh was {before} and is {now} now: the run goes on with the same prompts and the "
+        "same noise; its numbers agree with those of one mesh up to rounding, not bit for bit"
+    ]
 
 
 def _check_same(
