@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from rljax.config.decoding import Decoding, decoding_of
+from rljax.config.stage import Stage
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
@@ -301,9 +302,7 @@ class Runner:
                 if due.save or stopping:
                     # Only steps that every run saves can be the best one.
                     best = judged if due.evaluate and due.save else None
-                    note = self.note(stage.name, step, writer)
-                    if step == stage.steps:
-                        note[PARAMETERS] = parameters_digest(state.params)
+                    note = self.note(stage, step, state, writer)
                     self.processes.beat(f"{stage.name} step {step}: save")
                     self.graph.checkpoints[index].save(step, state, note, best, source.saved())
                 if stopping:
@@ -317,19 +316,23 @@ class Runner:
             say(self.console, f"{self.stop.name}: {done}; the same command continues the run")
             self.stop.check()
 
-    def note(self, stage: str, step: int, writer: MultiWriter) -> dict[str, Any]:
+    def note(
+        self, stage: Stage, step: int, state: TrainState, writer: MultiWriter
+    ) -> dict[str, Any]:
         """What a checkpoint says besides its arrays; the files of the workdir must go with it."""
         files = {METRICS_FILE: writer.digest()}
-        pairs = f"pairs/{stage}.jsonl"
+        pairs = f"pairs/{stage.name}.jsonl"
         if (self.workdir / pairs).exists():
             files[pairs] = file_digest(self.workdir / pairs)
+        last = {PARAMETERS: parameters_digest(state.params)} if step == stage.steps else {}
         return {
-            "stage": stage,
+            "stage": stage.name,
             "step": step,
             "elapsed_seconds": self.elapsed(),
             "identity": self.identity,
             "files": files,
             **self.graph.note,
+            **last,
         }
 
     def log_heldout(

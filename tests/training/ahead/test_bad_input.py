@@ -9,6 +9,7 @@ from tests.training.conftest import CONFIG
 
 WORKERS, AHEAD = "--config.scoring.workers=1", "--config.asynchronous.max_staleness=2"
 TIS = "--config.grpo.method=tis"
+PIECES = "--config.asynchronous.partial_tokens=2"
 
 REFUSED = {
     "no correction": (
@@ -55,6 +56,25 @@ REFUSED = {
         "grpo",
         (AHEAD, WORKERS, TIS, "--config.asynchronous.transfer_folder=/tmp/x"),
         r"transfer_folder='/tmp/x' is never read with transfer='direct'",
+    ),
+    "pieces without newer weights": (
+        "grpo",
+        (WORKERS, TIS, PIECES, "--config.asynchronous.max_staleness=1"),
+        r"partial_tokens=2 with max_staleness=1.*schedule='latest'",
+    ),
+    "pieces and a filter of groups": (
+        "grpo",
+        (AHEAD, WORKERS, TIS, PIECES, "--config.grpo.objective.group_filter=signal"),
+        r"pauses whole completions, and group_filter='\w+'.*config\.grpo\.objective",
+    ),
+    "pieces and a greedy baseline": (
+        "grpo",
+        (
+            *(AHEAD, WORKERS, PIECES, "--config.grpo.method=remax"),
+            "--config.grpo.objective.correction=truncated",
+            "--config.grpo.batch.sequences_per_update=0",
+        ),
+        r"compares them with a greedy one.*config\.asynchronous\.partial_tokens",
     ),
     "a negative staleness": (
         "grpo",
