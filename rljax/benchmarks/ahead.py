@@ -23,7 +23,7 @@ from rljax.reporting.files import METRICS_FILE, TIMING_FILE, read_rows
 from rljax.training import loop
 from rljax.training.ahead.source import BESIDE
 
-LETTERS = "abcdefgh"
+LETTERS = "abcd"
 WORKERS = 2
 UNTIMED = 5  # first steps, in which programs compile
 STAGE = "rl"
@@ -72,7 +72,8 @@ def copy_config(
                     "samples_per_prompt": settings.samples,
                 },
                 "sampling": {"max_new_tokens": settings.new_tokens},
-                "optimizer": {"learning_rate": 1e-2},
+                "objective": {"entropy_weight": 0.01},  # no letter is given up
+                "optimizer": {"learning_rate": 5e-3},
             },
         }
     )

@@ -20,7 +20,12 @@ def train(monkeypatch):
     from rljax.training import loop
 
     module.calls = []
-    monkeypatch.setattr(loop, "run", lambda config, workdir: module.calls.append((config, workdir)))
+
+    def noted(config, workdir, processes, replay):
+        module.calls.append((config, workdir))
+        module.replay = replay
+
+    monkeypatch.setattr(loop, "run", noted)
     return module
 
 
@@ -49,6 +54,11 @@ def test_the_config_and_the_workdir_reach_the_loop(train, config_file, tmp_path)
     assert (config.name, config.seed, workdir) == ("small", 3, tmp_path / "w")
 
 
+def test_a_replay_reaches_the_loop(train, config_file, tmp_path):
+    train.main([f"--config={config_file}", f"--replay={tmp_path}", f"--workdir={tmp_path / 'w'}"])
+    assert train.replay == tmp_path
+
+
 def test_the_default_workdir_is_dated(train, config_file):
     train.main([f"--config={config_file}"])
     ((_, workdir),) = train.calls
@@ -72,6 +82,7 @@ def test_the_default_workdir_is_dated(train, config_file):
         (["--config={file}", "--workdir={file}"], "is no folder (--workdir)"),
         (["--config={file}", "--workdir={file}/sub"], "is no folder (--workdir)"),
         (["--config={file}", f"--workdir={'a' * 300}"], "File name too long"),
+        (["--config={file}", "--replay=x", "--workdir=x"], "a replay needs a new one"),
     ],
 )
 def test_bad_arguments_give_one_line(train, config_file, capsys, arguments, message):

@@ -4,6 +4,7 @@ config.json      the resolved config          run.json       its hash, what it r
 metrics.jsonl    reproducible numbers         timing.jsonl   seconds
 rollouts/        samples for the report       checkpoints/   one folder per stage
 summary.json     final figures                report.html    the report
+events.jsonl     of a sampler ahead           weights/       what passes to it, if through files
 lock             while a process runs         damaged/       checkpoints that were set aside
 """
 

@@ -64,7 +64,7 @@ REFUSED = {
     ),
     "pieces and a filter of groups": (
         "grpo",
-        (AHEAD, WORKERS, TIS, PIECES, "--config.grpo.objective.group_filter=signal"),
+        (AHEAD, WORKERS, TIS, PIECES, "--config.grpo.objective.group_filter=with_signal"),
         r"pauses whole completions, and group_filter='\w+'.*config\.grpo\.objective",
     ),
     "pieces and a greedy baseline": (
@@ -72,7 +72,7 @@ REFUSED = {
         (
             *(AHEAD, WORKERS, PIECES, "--config.grpo.method=remax"),
             "--config.grpo.objective.correction=truncated",
-            "--config.grpo.batch.sequences_per_update=0",
+            "--config.grpo.batch.sequences_per_update=32",
         ),
         r"compares them with a greedy one.*config\.asynchronous\.partial_tokens",
     ),
