@@ -35,10 +35,12 @@ def train(options: argparse.Namespace) -> None:
     # Imported late, so that wrong words are answered at once.
     from rljax.config.load import load_config
     from rljax.training import loop
+    from rljax.training.run.phases import process_began
     from rljax.training.run.workdir import default_workdir
 
     config = load_config(options.config, options.overrides)
-    loop.run(config, options.workdir or default_workdir(config.name))
+    workdir = options.workdir or default_workdir(config.name)
+    loop.run(config, workdir, began=process_began())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -37,7 +37,9 @@ from rljax.training.guard import make_guard
 from rljax.training.run.contents import read_contents
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.digests import file_digest
+from rljax.training.run.goodput import WallTime
 from rljax.training.run.lock import locked
+from rljax.training.run.phases import Ledger, booked, phase
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
 from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
@@ -49,7 +51,12 @@ from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
 
 
-def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> dict[str, Any]:
+def run(
+    config: ConfigDict,
+    workdir: Path,
+    console: Console | None = None,
+    began: float | None = None,
+) -> dict[str, Any]:
     """Trains, or continues, all stages of a config.
 
     Args:
@@ -57,6 +64,7 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         workdir: new, or that of an interrupted run of the same config, which then continues
             exactly: parameters and logged metrics are those of a run that was never interrupted.
         console: where progress goes; standard output by default.
+        began: when the time of the run starts, by `time.perf_counter`; now, by default.
 
     Returns:
         The summary, as written to WORKDIR/summary.json.
@@ -67,8 +75,8 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
         NonFiniteError: training broke down; the last good checkpoint is intact.
         Stopped: SIGTERM or Ctrl-C; the step that was running is saved.
     """
-    started, console = time.perf_counter(), console or Console()
-    with StopSignal().installed() as stop:
+    ledger, console = Ledger(began=began), console or Console()
+    with booked(ledger), StopSignal().installed() as stop:
         stages = validate(config)
         check_names(config.reporting.writers)
         optimizers = [build_optimizer(stage) for stage in stages]
@@ -84,15 +92,17 @@ def run(config: ConfigDict, workdir: Path, console: Console | None = None) -> di
             with locked(workdir):
                 for line in claim_workdir(workdir, resolved, contents):
                     say(console, line)
-                runner = Runner(context, optimizers, evaluators, console, started, stop)
+                runner = Runner(context, optimizers, evaluators, console, ledger, stop)
                 runner.train(resolved, run_identity(resolved, contents))
                 return finish(runner, config.seed)
 
 
+@phase("log")
 def finish(runner: "Runner", seed: int) -> dict[str, Any]:
     """Writes and prints the figures and the report of a run whose stages are complete."""
     workdir, console = runner.workdir, runner.console
-    summary = summarise(workdir, runner.stages, seed, runner.elapsed())
+    runner.time.write(now=True)
+    summary = summarise(workdir, runner.stages, seed, runner.time.figures())
     path, value = runner.graph.best()
     summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
     write_json_atomic(workdir / "summary.json", summary)
@@ -124,13 +134,14 @@ class Runner:
         optimizers: Sequence[Optimizer],
         evaluators: Mapping[str, Evaluator],
         console: Console,
-        started: float,
+        ledger: Ledger,
         stop: StopSignal,
     ) -> None:
         self.stop = stop
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
         self.optimizers, self.evaluators = optimizers, evaluators
-        self.console, self.started = console, started
+        self.console, self.ledger = console, ledger
+        self.time = WallTime(ledger, context.workdir)
         classes = [family_class(stage) for stage in self.stages]
         self.graph = Stages(
             context,
@@ -141,10 +152,6 @@ class Runner:
             ],
             best_metrics=[kind.best_metric for kind in classes],
         )
-
-    def elapsed(self) -> float:
-        """Wall seconds of the run, over all its processes, up to the last checkpoint of each."""
-        return self.graph.earlier_seconds + time.perf_counter() - self.started
 
     def train(self, resolved: dict[str, Any], identity: str) -> None:
         """Runs every stage that is not complete yet.
@@ -161,6 +168,8 @@ class Runner:
             current, keep_rows = self.graph.position()
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
+            self.time.resume(self.graph.earlier_seconds)
+            self.ledger.started()
             with open_writers(
                 self.workdir,
                 self.config.reporting.writers,
@@ -176,7 +185,9 @@ class Runner:
                     ready = self.ready(index)
         finally:  # also after an error: what is being saved becomes complete
             self.graph.close()
+            self.time.write()
 
+    @phase("restore")
     def ready(self, index: int) -> Ready | None:
         """Reads all that a stage goes on from; None after the last one."""
         if index == len(self.stages):
@@ -221,12 +232,15 @@ class Runner:
                 state, source_state, batches, metrics = take_step(family, update, before)
                 due = due_after(step, stage.steps, config)
                 if due.flush:  # the device works behind: its time belongs to this step
-                    jax.block_until_ready(metrics)
+                    with phase("update"):
+                        jax.block_until_ready(metrics)
                 log.add(Step(step, batches, metrics, time.perf_counter() - began))
                 if step in recorded and (record := family.record(step, batches)):
-                    write_rollout(self.workdir, record)
+                    with phase("log"):
+                        write_rollout(self.workdir, record)
                 if due.flush:
                     log.flush()
+                    self.log_time(stage.name, step, writer)
                 if due.evaluate or due.save:  # not in every step: it reads the whole state
                     check(state, step)
                 if due.evaluate:
@@ -240,11 +254,21 @@ class Runner:
                     # Only steps that every run saves can be the best one.
                     best = judged if due.evaluate and due.save else None
                     note = self.note(stage.name, step, writer)
-                    self.graph.checkpoints[index].save(step, state, note, best, source_state)
+                    with phase("checkpoint"):
+                        self.graph.checkpoints[index].save(step, state, note, best, source_state)
                 if stopping:
-                    self.graph.checkpoints[index].wait()
+                    with phase("checkpoint"):
+                        self.graph.checkpoints[index].wait()
                     self.end_if_asked(f"{stage.name} step {step} is saved")
-        self.graph.checkpoints[index].wait()
+        with phase("checkpoint"):
+            self.graph.checkpoints[index].wait()
+
+    def log_time(self, stage: str, step: int, writer: MultiWriter) -> None:
+        """Writes where the time of the run has gone so far."""
+        seconds = {f"seconds/{k}": v for k, v in self.time.seconds().items() if v}
+        row = {"stage": stage, "step": step, "kind": "timing"}
+        writer.write({**row, "goodput": self.time.figures()["share"], **seconds})
+        self.time.write()
 
     def end_if_asked(self, done: str) -> None:
         """Raises Stopped if a signal has asked for it, and says what is done."""
@@ -261,12 +285,13 @@ class Runner:
         return {
             "stage": stage,
             "step": step,
-            "elapsed_seconds": self.elapsed(),
+            "seconds": self.time.seconds(),
             "identity": self.identity,
             "files": files,
             **self.graph.note,
         }
 
+    @phase("evaluation")
     def log_heldout(
         self,
         family: Family,
@@ -310,16 +335,21 @@ def take_step(family: Family, update: Callable, before: Before) -> After:
     state, source_state, step, recorded, first = before
     context, metrics = family.context, []
     policy = family.policy(state, step)
-    experience, source_state = family.source.collect(policy, source_state, step)
-    state, batches = family.batches(state, experience, step)
+    with phase("experience"):
+        experience, source_state = family.source.collect(policy, source_state, step)
+    with phase("update"):
+        state, batches = family.batches(state, experience, step)
     if first is not None:
-        first.before(state, experience.samples, batches)
+        with phase("self_check"):
+            first.before(state, experience.samples, batches)
     for batch in batches.batches:
         if recorded:
             family.before_update(state, batch, batches)
-        state, updated = update(state, context.frozen, put_rows(batch, context.mesh))
+        with phase("update"):
+            state, updated = update(state, context.frozen, put_rows(batch, context.mesh))
         if first is not None and not metrics:
-            first.after(state, batches, updated)
+            with phase("self_check"):
+                first.after(state, batches, updated)
         metrics.append(updated)
     return After(state, source_state, batches, metrics)
 

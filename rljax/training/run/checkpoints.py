@@ -22,6 +22,7 @@ from rljax.errors import reason
 from rljax.models.lora import flatten, has_adapters, split_frozen, unflatten
 from rljax.models.network import Network, Params
 from rljax.training.run.digests import damage, write_digests
+from rljax.training.run.phases import mark, phase
 from rljax.training.update.state import TrainState, placed
 
 # Item of a checkpoint: the state of the source of experience (training/collect/experience.py).
@@ -73,8 +74,10 @@ class Checkpoints:
 
     def _hash_unfinished(self) -> None:
         """Adds the digests to what is being written; orbax calls it before it renames."""
-        for unfinished in self.folder.glob("*.orbax-checkpoint-tmp*"):
-            write_digests(unfinished)
+        with phase("digests"):
+            for unfinished in self.folder.glob("*.orbax-checkpoint-tmp*"):
+                write_digests(unfinished)
+        mark("rename")
 
     def save(
         self,

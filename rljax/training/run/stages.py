@@ -62,7 +62,8 @@ class Stages:
         self.source = Source.of(context.config)
         self.first: Params | None = None  # with adapters: those that the run starts from
         self.note: dict[str, Any] = {}  # of every checkpoint
-        self.earlier_seconds = 0.0  # of the processes before this one, from the checkpoint
+        # By phase, of the processes before this one, up to the checkpoint.
+        self.earlier_seconds: dict[str, float] = {}
         folders = [context.workdir / CHECKPOINTS_FOLDER / stage.name for stage in self.stages]
         begun = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
         # Lines to say. What earlier stages hold is checked where it is read.
@@ -139,7 +140,7 @@ class Stages:
             )
         if begun:
             last = begun[-1]
-            self.earlier_seconds = self.checkpoints[last].note(done[last])["elapsed_seconds"]
+            self.earlier_seconds = self.checkpoints[last].note(done[last]).get("seconds", {})
         return current, {self.stages[index].name: done[index] for index in begun}
 
     def open(self, index: int) -> Opened:

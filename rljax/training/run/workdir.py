@@ -102,10 +102,12 @@ def claim_workdir(
             f"{workdir / name} was lost; it is written again, for the same run." for name in lost
         ]
     before = from_json(found[RUN_FILE].get("contents", {}), workdir / RUN_FILE)
-    _check_same(workdir, found[CONFIG_FILE], resolved, before, contents)
+    if found[RUN_FILE].get("identity") != identity:
+        _check_same(workdir, found[CONFIG_FILE], resolved, before, contents)
     moved = moved_paths(before, contents)
-    if moved:
-        _write(workdir, {**whole, RUN_FILE: found[RUN_FILE] | {"contents": as_json(contents)}})
+    if moved:  # run.json last: if the process dies before it, the paths are still old to the next
+        _write(workdir, {CONFIG_FILE: resolved})
+        _write(workdir, {RUN_FILE: found[RUN_FILE] | {"contents": as_json(contents)}})
     return moved
 
 

@@ -1,0 +1,70 @@
+"""The wall time of a run over all its processes, kept in WORKDIR/goodput.json.
+
+A checkpoint's note holds the seconds up to it. What the file of a dead process holds beyond the
+checkpoint that the next one goes on from is lost work, and becomes `restart`. The file is renewed
+every few seconds, so a little of a killed process's time may be unknown. Time in which no process
+held the workdir is not counted.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rljax.reporting.files import GOODPUT_FILE, number, read_json, write_json_atomic
+from rljax.reporting.goodput import PHASES, figures
+from rljax.training.run.phases import Ledger
+
+RENEW_SECONDS = 2.0
+
+
+class WallTime:
+    """Seconds by phase, of this process and of those before it."""
+
+    def __init__(self, ledger: Ledger, workdir: Path, *, writes: bool = True) -> None:
+        """Takes the ledger of this process; of several beside each other one `writes`."""
+        self.ledger, self.path, self.writes = ledger, workdir / GOODPUT_FILE, writes
+        self.earlier, self.processes = dict.fromkeys(PHASES, 0.0), 1
+        self._written = -RENEW_SECONDS
+
+    def resume(self, saved: Mapping[str, float]) -> None:
+        """Adds the processes before this one.
+
+        Args:
+            saved: seconds by phase up to the checkpoint that the run goes on from; {} without one.
+        """
+        known = _read(self.path)
+        self.earlier.update({name: float(saved.get(name, 0.0)) for name in PHASES})
+        lost = sum(known["seconds"].values()) - sum(self.earlier.values())
+        self.earlier["restart"] += max(0.0, lost)
+        self.processes = known["processes"] + 1
+        self.write(now=True)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by phase up to now."""
+        mine = self.ledger.seconds()
+        return {name: self.earlier[name] + mine[name] for name in PHASES}
+
+    def figures(self) -> dict[str, Any]:
+        """Goodput, processes, seconds and shares."""
+        return figures(self.seconds(), self.processes)
+
+    def write(self, *, now: bool = False) -> None:
+        """Renews the file; unless `now`, at most every `RENEW_SECONDS`."""
+        if self.writes and (now or time.monotonic() - self._written >= RENEW_SECONDS):
+            self._written = time.monotonic()
+            write_json_atomic(self.path, self.figures())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Processes and their seconds; none where the file is missing or damaged."""
+    try:
+        found = read_json(path)
+    except ValueError:
+        found = {}
+    seconds = found.get("seconds")
+    seconds = seconds if isinstance(seconds, Mapping) else {}
+    return {
+        "processes": int(number(found.get("processes")) or 0),
+        "seconds": {name: number(seconds.get(name)) or 0.0 for name in PHASES},
+    }
