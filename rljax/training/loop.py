@@ -210,6 +210,7 @@ class Runner:
         recorded = rollout_steps(stage.steps)
         first = FirstStep(
             family,
+            begins=done == 0,
             at_start=done == 0 and "reference" not in stage.models,
             workdir=self.workdir,
             console=self.console,

@@ -119,14 +119,14 @@ def booked(ledger: Ledger) -> Iterator[None]:
 
 
 def mark(name: str) -> None:
-    """Writes one line into the file of RLJAX_PHASES; nothing without that variable."""
+    """Writes one line into the file of RLJAX_PHASES; nothing without that variable.
+
+    That a watcher cannot be told is no fault of the run.
+    """
     if path := os.environ.get(MARKS_VARIABLE):
         line = f"{time.time():.6f} {os.getpid()} {name}\n"
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            os.write(handle, line.encode())
-        finally:
-            os.close(handle)
+        with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
+            file.write(line.encode())
 
 
 def process_began() -> float:
