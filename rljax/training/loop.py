@@ -34,6 +34,7 @@ from rljax.training.evaluation import Evaluator
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
 from rljax.training.guard import make_guard
+from rljax.training.notices import watched
 from rljax.training.run.contents import read_contents
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.digests import file_digest
@@ -78,11 +79,12 @@ def run(
     ledger, console = Ledger(began=began), console or Console()
     with booked(ledger), StopSignal().installed() as stop:
         stages = validate(config)
+        stop.grace_seconds = config.checkpoint.grace_seconds
         check_names(config.reporting.writers)
         optimizers = [build_optimizer(stage) for stage in stages]
         context = build_context(config, stages, workdir)
         stages, resolved = context.stages, context.resolved()
-        with context.scorer, jax.set_mesh(context.mesh):
+        with context.scorer, watched(config.checkpoint.notice, stop), jax.set_mesh(context.mesh):
             stop.check()
             for stage in stages:
                 family_class(stage).check(context.of(stage.name), stage)
@@ -166,6 +168,7 @@ class Runner:
                 say(self.console, line)
             self.graph.check(identity)
             current, keep_rows = self.graph.position()
+            self.stop.last_saved = self.graph.last_saved
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
             self.time.resume(self.graph.earlier_seconds)
@@ -255,14 +258,11 @@ class Runner:
                     # Only steps that every run saves can be the best one.
                     best = judged if due.evaluate and due.save else None
                     note = self.note(stage.name, step, writer)
-                    with phase("checkpoint"):
-                        self.graph.checkpoints[index].save(step, state, note, best, source_state)
+                    self.save(index, step, state, note, best, source_state)
                 if stopping:
-                    with phase("checkpoint"):
-                        self.graph.checkpoints[index].wait()
+                    self.finish_saving(index)
                     self.end_if_asked(f"{stage.name} step {step} is saved")
-        with phase("checkpoint"):
-            self.graph.checkpoints[index].wait()
+        self.finish_saving(index)
 
     def log_time(self, stage: str, step: int, writer: MultiWriter) -> None:
         """Writes where the time of the run has gone so far."""
@@ -276,6 +276,16 @@ class Runner:
         if self.stop.number is not None:
             say(self.console, f"{self.stop.name}: {done}; the same command continues the run")
             self.stop.check()
+
+    @phase("checkpoint")
+    def save(self, index: int, step: int, *what: Any) -> None:
+        """Starts to save a step of a stage: see `Checkpoints.save`."""
+        self.graph.checkpoints[index].save(step, *what)
+
+    @phase("checkpoint")
+    def finish_saving(self, index: int) -> None:
+        """Waits until all checkpoints of a stage are whole."""
+        self.graph.checkpoints[index].wait()
 
     def note(self, stage: str, step: int, writer: MultiWriter) -> dict[str, Any]:
         """What a checkpoint says besides its arrays; the files of the workdir must go with it."""

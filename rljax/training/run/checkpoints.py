@@ -115,6 +115,10 @@ class Checkpoints:
         """Those that are kept, from the first to the last."""
         return [checkpoint.step for checkpoint in self.manager.checkpoints]
 
+    def complete(self) -> list[int]:
+        """Those whose folders are there; while another one is written, in any thread."""
+        return [int(path.name) for path in self.folder.glob("*") if path.name.isdigit()]
+
     def latest(self) -> int | None:
         """The last complete step."""
         return max(self.steps(), default=None)

@@ -96,6 +96,13 @@ class Stages:
         value, _, path = max(found)
         return path, value
 
+    def last_saved(self) -> str:
+        """Which checkpoint counts now, as a sentence; it asks the folders alone."""
+        for stage, folder in zip(self.stages[::-1], self.checkpoints[::-1], strict=True):
+            if steps := folder.complete():
+                return f"{stage.name} step {max(steps)} is the last checkpoint"
+        return "nothing is saved yet"
+
     def first_step(self, index: int) -> int:
         """Steps of the stages before this one in the list: noise is drawn by steps of the run."""
         return sum(earlier.steps for earlier in self.stages[:index])
