@@ -6,8 +6,9 @@ parameters; whether experience is read from disk or sampled is its family's busi
 run/stages.py.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ from rljax.training.run.contents import read_contents
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.digests import file_digest
 from rljax.training.run.goodput import WallTime
-from rljax.training.run.lock import locked
+from rljax.training.run.lock import check_there, locked
 from rljax.training.run.phases import Ledger, booked, phase
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.summary import summarise
@@ -187,7 +188,8 @@ class Runner:
                     ready = None  # what the stage read is freed before the next one reads
                     ready = self.ready(index)
         finally:  # also after an error: what is being saved becomes complete
-            self.graph.close()
+            with self.still_there():
+                self.graph.close()
             self.time.write()
 
     @phase("restore")
@@ -234,6 +236,7 @@ class Runner:
                 check_first = first if step == done + 1 else None
                 before = Before(state, source_state, step, step in recorded, check_first)
                 state, source_state, batches, metrics = take_step(family, update, before)
+                check_there(self.workdir)
                 due = due_after(step, stage.steps, config)
                 if due.flush:  # the device works behind: its time belongs to this step
                     with phase("update"):
@@ -280,12 +283,22 @@ class Runner:
     @phase("checkpoint")
     def save(self, index: int, step: int, *what: Any) -> None:
         """Starts to save a step of a stage: see `Checkpoints.save`."""
-        self.graph.checkpoints[index].save(step, *what)
+        with self.still_there():
+            self.graph.checkpoints[index].save(step, *what)
 
     @phase("checkpoint")
     def finish_saving(self, index: int) -> None:
         """Waits until all checkpoints of a stage are whole."""
-        self.graph.checkpoints[index].wait()
+        with self.still_there():
+            self.graph.checkpoints[index].wait()
+
+    @contextlib.contextmanager
+    def still_there(self) -> Iterator[None]:
+        """Raises the error of a workdir that is gone before any other that follows from it."""
+        try:
+            yield
+        finally:
+            check_there(self.workdir)
 
     def note(self, stage: str, step: int, writer: MultiWriter) -> dict[str, Any]:
         """What a checkpoint says besides its arrays; the files of the workdir must go with it."""

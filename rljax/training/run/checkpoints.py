@@ -5,9 +5,12 @@ A checkpoint is read only after the digests of all its files were compared (run/
 
 import contextlib
 import json
+import logging
 import math
 import operator
+import os
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +27,29 @@ from rljax.models.network import Network, Params
 from rljax.training.run.digests import damage, write_digests
 from rljax.training.run.phases import mark, phase
 from rljax.training.update.state import TrainState, placed
+
+
+class _NotOfOrbax(logging.Filter):
+    """Orbax logs the traceback of an error that it also raises; the user is told of it once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_NotOfOrbax())
+
+
+def _quiet_about_late_answers(hook: Callable[..., None]) -> Callable[..., None]:
+    """`sys.excepthook` without the writes that a failed save, long since told of, leaves behind."""
+
+    def quiet(kind: type[BaseException], error: BaseException, *trace: Any) -> None:
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            hook(kind, error, *trace)
+
+    return quiet
+
+
+sys.excepthook = _quiet_about_late_answers(sys.excepthook)
 
 # Item of a checkpoint: the state of the source of experience (training/collect/experience.py).
 SOURCE = "source"

@@ -50,8 +50,12 @@ class WallTime:
         return figures(self.seconds(), self.processes)
 
     def write(self, *, now: bool = False) -> None:
-        """Renews the file; unless `now`, at most every `RENEW_SECONDS`."""
-        if self.writes and (now or time.monotonic() - self._written >= RENEW_SECONDS):
+        """Renews the file; unless `now`, at most every `RENEW_SECONDS`.
+
+        A workdir that is gone is not made again.
+        """
+        due = now or time.monotonic() - self._written >= RENEW_SECONDS
+        if self.writes and due and self.path.parent.exists():
             self._written = time.monotonic()
             write_json_atomic(self.path, self.figures())
 
