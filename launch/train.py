@@ -31,6 +31,12 @@ def parser() -> Parser:
 def train(options: argparse.Namespace) -> None:
     """Loads, checks and runs."""
     if options.workdir is not None:
+        if ":/" in str(options.workdir):
+            raise ValueError(
+                f"A workdir lies on a disk, not in a store: {options.workdir}. Give a folder, and "
+                "--config.checkpoint.folder=gs://BUCKET/PATH, which then holds the checkpoints and "
+                "a copy of the workdir's files (--workdir)."
+            )
         check_folder(options.workdir, "--workdir")
     # Imported late, so that wrong words are answered at once.
     from rljax.config.load import load_config

@@ -17,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 from rljax.reporting.files import METRICS_FILE, RUN_FILE, SUMMARY_FILE, read_json, read_rows
 from rljax.training.run.checkpoints import SOURCE
 from rljax.training.run.digests import damage
-from rljax.training.run.workdir import CHECKPOINTS_FOLDER, DAMAGED_FOLDER
+from rljax.training.run.storage import CHECKPOINTS_FOLDER, DAMAGED_FOLDER
 
 # Files that must be the same, byte by byte.
 SAME = (METRICS_FILE, "rollouts/*.json", "pairs/*", "examples/*.json")

@@ -40,9 +40,11 @@ from rljax.training.run.contents import read_contents
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.digests import file_digest
 from rljax.training.run.goodput import WallTime
-from rljax.training.run.lock import check_there, locked
+from rljax.training.run.lock import check_there
 from rljax.training.run.phases import Ledger, booked, phase
 from rljax.training.run.stages import Opened, Stages
+from rljax.training.run.storage import check_folder
+from rljax.training.run.store import Copy, held
 from rljax.training.run.summary import summarise
 from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
 from rljax.training.self_check.first_step import FirstStep
@@ -80,6 +82,7 @@ def run(
     ledger, console = Ledger(began=began), console or Console()
     with booked(ledger), StopSignal().installed() as stop:
         stages = validate(config)
+        check_folder(config.checkpoint.folder)
         stop.grace_seconds = config.checkpoint.grace_seconds
         check_names(config.reporting.writers)
         optimizers = [build_optimizer(stage) for stage in stages]
@@ -92,8 +95,8 @@ def run(
             evaluators = make_evaluators(context)
             contents = read_contents(context)
             make_folder(workdir)
-            with locked(workdir):
-                for line in claim_workdir(workdir, resolved, contents):
+            with held(workdir, config.checkpoint.folder) as lines:
+                for line in [*lines, *claim_workdir(workdir, resolved, contents)]:
                     say(console, line)
                 runner = Runner(context, optimizers, evaluators, console, ledger, stop)
                 runner.train(resolved, run_identity(resolved, contents))
@@ -110,6 +113,7 @@ def finish(runner: "Runner", seed: int) -> dict[str, Any]:
     summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
     write_json_atomic(workdir / "summary.json", summary)
     write_report([workdir], workdir / "report.html")
+    runner.copy.renew()
     print_summary(summary, console)
     say(console, f"report: {workdir / 'report.html'}")
     return summary
@@ -145,6 +149,7 @@ class Runner:
         self.optimizers, self.evaluators = optimizers, evaluators
         self.console, self.ledger = console, ledger
         self.time = WallTime(ledger, context.workdir)
+        self.copy = Copy(context.workdir, context.config.checkpoint.folder)
         classes = [family_class(stage) for stage in self.stages]
         self.graph = Stages(
             context,
@@ -173,7 +178,6 @@ class Runner:
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
             self.time.resume(self.graph.earlier_seconds)
-            self.ledger.started()
             with open_writers(
                 self.workdir,
                 self.config.reporting.writers,
@@ -182,13 +186,14 @@ class Runner:
                 project=self.config.reporting.wandb_project,
             ) as writer:
                 remove_rollouts(self.workdir, keep_rows)
+                self.ledger.started()
                 while ready is not None:
                     index = ready.stage.index + 1
                     self.train_stage(ready, writer)
                     ready = None  # what the stage read is freed before the next one reads
                     ready = self.ready(index)
         finally:  # also after an error: what is being saved becomes complete
-            with self.still_there():
+            with phase("checkpoint"), self.still_there():
                 self.graph.close()
             self.time.write()
 
@@ -284,6 +289,7 @@ class Runner:
     def save(self, index: int, step: int, *what: Any) -> None:
         """Starts to save a step of a stage: see `Checkpoints.save`."""
         with self.still_there():
+            self.copy.renew()
             self.graph.checkpoints[index].save(step, *what)
 
     @phase("checkpoint")

@@ -104,7 +104,7 @@ def _take(handle: int, workdir: Path) -> None:
     try:
         alive = not _flocked(handle, here)
     except OSError:  # no locks on this file system
-        alive = owner.get("host") == here and _runs(owner["pid"])
+        alive = owner.get("host") == here and runs(owner["pid"])
     elsewhere = bool(owner) and owner["host"] != here
     if alive or (elsewhere and age < DEAD_SECONDS):
         raise ValueError(_in_use(workdir, handle, elsewhere))
@@ -127,7 +127,7 @@ def _flocked(handle: int, here: str) -> bool:
             return True
         except BlockingIOError:
             owner = _owner(handle)
-            dead = owner.get("host") == here and not _runs(owner["pid"])
+            dead = owner.get("host") == here and not runs(owner["pid"])
             if not dead or time.monotonic() > until:
                 return False
         time.sleep(0.05)
@@ -161,7 +161,7 @@ def _owner(handle: int) -> dict[str, Any]:
     return found if whole else {}
 
 
-def _runs(pid: int) -> bool:
+def runs(pid: int) -> bool:
     """Whether another process of this host has the number."""
     if pid == os.getpid():
         return False  # of a process before, in a container that counts from 1 again

@@ -14,7 +14,8 @@ from rljax.training.run.checkpoints import Checkpoints, skip_damaged
 from rljax.training.run.context import Context
 from rljax.training.run.models import VALUE, Model, load_value, models_of
 from rljax.training.run.start import Source, base_note, load_start, load_trained
-from rljax.training.run.workdir import CHECKPOINTS_FOLDER, DAMAGED_FOLDER, check_note
+from rljax.training.run.storage import absolute, checkpoints_folder, damaged_folder
+from rljax.training.run.workdir import check_note
 from rljax.training.update.state import (
     Carried,
     TrainState,
@@ -64,10 +65,12 @@ class Stages:
         self.note: dict[str, Any] = {}  # of every checkpoint
         # By phase, of the processes before this one, up to the checkpoint.
         self.earlier_seconds: dict[str, float] = {}
-        folders = [context.workdir / CHECKPOINTS_FOLDER / stage.name for stage in self.stages]
+        root = checkpoints_folder(context.workdir, context.config.checkpoint.folder)
+        aside = damaged_folder(context.workdir, context.config.checkpoint.folder)
+        folders = [root / stage.name for stage in self.stages]
         begun = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
         # Lines to say. What earlier stages hold is checked where it is read.
-        self.damaged = skip_damaged(begun[-1], context.workdir / DAMAGED_FOLDER) if begun else []
+        self.damaged = skip_damaged(begun[-1], aside) if begun else []
         keep = context.config.checkpoint.keep
         self.checkpoints = [
             Checkpoints(folder, keep=keep, best_metric=metric)
@@ -242,7 +245,7 @@ class Stages:
         """
         source, mesh = self._source(origin), self.context.mesh
         if origin != MODEL:
-            return load_trained(Path(source.init_from), source.key, network, mesh)
+            return load_trained(absolute(source.init_from), source.key, network, mesh)
         if self.first is None:
             return load_start(source, network, mesh)[0]
         wanted = flatten(network.shapes)
