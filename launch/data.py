@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from rljax.commands.parser import Parser, named, path, whole, words
-from rljax.commands.run import DONE, FAILED, run
+from rljax.commands.run import run
+from rljax.commands.statuses import Status
 from rljax.config.load import complete, load_config
 from rljax.data.rows import prompt_of
 from rljax.data.sources import open_source, place_of
@@ -207,7 +208,7 @@ def show(options: argparse.Namespace) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     plan = plan_of(options)
     fine = [describe(path, plan) for path in options.files]
-    return DONE if all(fine) else FAILED
+    return Status.DONE if all(fine) else Status.FAILED
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,7 +22,8 @@ else:
     import json
 
     from rljax.commands.parser import Parser, named
-    from rljax.commands.run import DONE, FAILED, run
+    from rljax.commands.run import run
+    from rljax.commands.statuses import Status
     from rljax.training.run.inspection import as_text, inspect
 
 
@@ -42,7 +43,7 @@ def show(options: "argparse.Namespace") -> int:
         print(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
         print(as_text(found))
-    return FAILED if found.problems else DONE
+    return Status.FAILED if found.problems else Status.DONE
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
     python launch/train.py --config=FILE[:ARG] [--config.a.b=VALUE ...] [--workdir=DIR]
 
-The same command on the same workdir continues an interrupted run.
+The same command on the same workdir continues an interrupted run. On a pod it is started on every
+host (rljax/processes/README.md).
 """
 
 import argparse
@@ -25,6 +26,7 @@ def parser() -> Parser:
         help="a file with get_config(arg); with ARG=smoke any config runs in seconds",
     )
     add("--workdir", type=path, metavar="DIR", help="of the run (runs/NAME-DATE-TIME)")
+    add("--preflight", action="store_true", help="check hosts, files and devices, and stop there")
     return made
 
 
@@ -41,12 +43,16 @@ def train(options: argparse.Namespace) -> None:
     # Imported late, so that wrong words are answered at once.
     from rljax.config.load import load_config
     from rljax.training import loop
+    from rljax.training.preflight import preflight
     from rljax.training.run.phases import process_began
-    from rljax.training.run.workdir import default_workdir
+    from rljax.training.run.several import started
 
     config = load_config(options.config, options.overrides)
-    workdir = options.workdir or default_workdir(config.name)
-    loop.run(config, workdir, began=process_began())
+    with started(config, options.workdir) as (processes, workdir):
+        if options.preflight:
+            preflight(config, workdir, processes)
+        else:
+            loop.run(config, workdir, processes=processes, began=process_began())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@
 | `objectives/` | the mathematics: arrays in, arrays out |
 | `models/` | networks: one trunk, its heads and adapters, published checkpoints |
 | `parallel/` | the device mesh and the table of sharding rules |
+| `processes/` | the processes of one run: who they are, whether they fit, how they end together |
 | `sampling/` | the sampler, and the token distribution that the trainer shares with it |
 | `tasks/` | problems with checkable answers |
 | `rewards/` | verifiers of text, and the processes that run them |

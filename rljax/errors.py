@@ -17,6 +17,10 @@ class StoppedError(RuntimeError):
     """A run cannot go on, for a reason that lies in the run and not in the code."""
 
 
+class SystemFailure(StoppedError):
+    """Machines failed, not the run: the same command continues it once they are back."""
+
+
 def unknown_name(
     kind: str,
     given: object,

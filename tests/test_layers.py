@@ -17,6 +17,7 @@ ROOMS = {
     "objectives": set(),
     "models": {"parallel"},
     "parallel": set(),
+    "processes": {"commands"},
     "sampling": {"models", "parallel"},
     "tasks": set(),
     "verifiers": {"tasks"},
@@ -24,10 +25,13 @@ ROOMS = {
     "data": {"tasks"},
     "reporting": set(),
     "registry": {"objectives"},
-    "config": {"registry", "objectives", "sampling", "models", "parallel", "rewards", "data"},
+    "config": {
+        *("registry", "objectives", "sampling", "models", "parallel", "processes", "rewards"),
+        "data",
+    },
     "training": {
         *("objectives", "models", "parallel", "sampling", "tasks", "verifiers", "rewards", "data"),
-        *("reporting", "registry", "config"),
+        *("reporting", "registry", "config", "processes"),
     },
     "comparison": {
         *("models", "parallel", "tasks", "reporting", "registry", "config", "training"),

@@ -1,8 +1,9 @@
 """A command from its words to its exit status.
 
 What a user can mend is one line on standard error and status 1: bad input (ValueError), a run that
-stopped itself (StoppedError), a file that cannot be read or written (OSError). Anything else is our
-own fault: it keeps its traceback, and one more line says so.
+stopped itself (StoppedError), a file that cannot be read or written (OSError). What machines did is
+one line too, and status 75: start again. Anything else is our own fault: it keeps its traceback,
+and one more line says so. statuses.py has the table.
 """
 
 import argparse
@@ -15,15 +16,18 @@ from pathlib import Path
 
 import rljax
 from rljax.commands.parser import Parser
-from rljax.errors import StoppedError, reason
-
-DONE, FAILED, FAULT, INTERRUPTED, CLOSED = 0, 1, 70, 130, 141
+from rljax.commands.statuses import Status
+from rljax.errors import StoppedError, SystemFailure, reason
 
 # What the system refuses whatever the code does.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.EAGAIN)
 
 # A ValueError that these raise by themselves is about our arrays, not about input.
 NUMERICAL = ("jax", "jaxlib", "numpy", "optax", "flax")
+
+OF_JAX = ("JaxRuntimeError", "XlaRuntimeError")
+# What it says of connections and devices that failed, and not of our program.
+OF_MACHINES = ("UNAVAILABLE:", "DEADLINE_EXCEEDED:", "ABORTED:", "DATA_LOSS:", "CANCELLED:")
 
 
 def run(
@@ -39,61 +43,64 @@ def run(
         arguments: by default those of the process.
 
     Returns:
-        The exit status: 0 done, 1 refused or failed, 70 a fault of rljax, 130 interrupted (Ctrl-C),
-        141 nobody reads the output any more.
+        The exit status (statuses.py).
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     trace = "--traceback" in words or bool(os.environ.get("RLJAX_TRACEBACK"))
     if {"-h", "--help"} & set(words):
         parser.print_help()
-        return DONE
+        return Status.DONE
     options = argparse.Namespace()
     try:
         options = parser.read(words)
         status = body(options)
         sys.stdout.flush()
-        return status or DONE
-    except BrokenPipeError:
-        return _closed()
-    except KeyboardInterrupt:
-        return _failed("interrupted", INTERRUPTED, trace)
-    except (ValueError, StoppedError) as error:
-        if _numerical(error):
-            return _fault()
-        return _failed(f"error: {error}", FAILED, trace)
-    except OSError as error:
-        line = _refused(error, options)
-        return _fault() if line is None else _failed(f"error: {line}", FAILED, trace)
-    except MemoryError:
-        return _failed("error: the memory of this machine is too small for this", FAILED, trace)
-    except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            line = f"error: the memory of the device is too small: {reason(error)[:300]}"
-            return _failed(line, FAILED, trace)
-        return _fault()
+        return status or Status.DONE
+    except (Exception, KeyboardInterrupt) as error:
+        status, line = told(error, options)
+        if status == Status.CLOSED:
+            return _closed()
+        if trace or status == Status.FAULT:
+            traceback.print_exc()
+        print(line, file=sys.stderr)
+        return status
 
 
-def _failed(line: str, status: int, trace: bool) -> int:
-    if trace:
-        traceback.print_exc()
-    print(line, file=sys.stderr)
-    return status
+def told(error: BaseException, options: argparse.Namespace | None = None) -> tuple[Status, str]:
+    """The exit status of a command that ends with an exception, and the line that says why.
 
-
-def _fault() -> int:
-    traceback.print_exc()
-    print(
+    Args:
+        error: that ended it.
+        options: of the command; paths among them explain errors of files.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return Status.INTERRUPTED, "interrupted"
+    if isinstance(error, BrokenPipeError):
+        return Status.CLOSED, "nobody reads the output"
+    if isinstance(error, SystemFailure):
+        return Status.RESTART, f"error: {error}"
+    if isinstance(error, ValueError | StoppedError) and not _numerical(error):
+        return Status.FAILED, f"error: {error}"
+    if isinstance(error, OSError):
+        if line := _refused(error, options or argparse.Namespace()):
+            return Status.FAILED, f"error: {line}"
+    elif isinstance(error, MemoryError):
+        return Status.FAILED, "error: the memory of this machine is too small for this"
+    elif "RESOURCE_EXHAUSTED" in str(error):
+        line = f"error: the memory of the device is too small: {reason(error)[:300]}"
+        return Status.FAILED, line
+    elif type(error).__name__ in OF_JAX and str(error).startswith(OF_MACHINES):
+        return Status.RESTART, f"error: devices or their network failed: {reason(error)}"
+    return Status.FAULT, (
         f"This is a fault of rljax {rljax.__version__}, not of what was given: please report it "
-        "with the lines above.",
-        file=sys.stderr,
+        "with the lines above."
     )
-    return FAULT
 
 
 def _closed() -> int:
     """The reader of a pipe has gone; what Python would still flush must not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return CLOSED
+    return Status.CLOSED
 
 
 def _numerical(error: BaseException) -> bool:

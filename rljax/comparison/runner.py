@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -117,7 +118,10 @@ class Runner:
         found = self._campaign("tuning", method, config, seeds, points, params)
         if self.budget is not None:
             found = [at_budget(run, self.budget) for run in found]
-        best = max(found, key=lambda run: float(run.accuracy[:, -1].mean()))
+        # A rate at which runs end without a verdict is none to take.
+        best = max(
+            found, key=lambda run: float(np.nan_to_num(run.accuracy[:, -1], nan=-1.0).mean())
+        )
         self.report(f"{method}: learning rate {best.learning_rate:g}")
         tuned = ConfigDict(config.to_dict())
         tuned[config.stages[-1]].optimizer.learning_rate = best.learning_rate

@@ -16,6 +16,8 @@ from rljax.config.schema_stage import SAMPLING, STAGE
 from rljax.data.chat import CLOCK
 from rljax.data.control_tokens import RULES
 from rljax.errors import shown
+from rljax.processes.identity import LAST_PORT, MOST_PROCESSES
+from rljax.processes.settings import DEFAULT_PORT
 
 TOKENIZER: Section = {
     "path": Field(
@@ -286,6 +288,49 @@ REPORTING: Section = {
     ),
 }
 
+PROCESSES: Section = {
+    "count": Field(
+        None,
+        "processes of the run; by default as what starts them says; 1: alone, whatever it says",
+        value_type=int,
+        minimum=1,
+        maximum=MOST_PROCESSES,
+        why="process 0 has a connection to each",
+    ),
+    "id": Field(None, "of this process, from 0; differs for each", value_type=int, minimum=0),
+    "coordinator": Field("", "name or address of the machine of process 0"),
+    "port": Field(
+        None,
+        f"of jax's coordinator there (default {DEFAULT_PORT})",
+        value_type=int,
+        minimum=1,
+        maximum=LAST_PORT,
+        why="ports have 16 bits",
+    ),
+    "roll_call_port": Field(
+        None,
+        "of the roll call there (default: the one after port)",
+        value_type=int,
+        minimum=1,
+        maximum=LAST_PORT,
+        why="ports have 16 bits",
+    ),
+    "connect_seconds": Field(60.0, "within which all processes have come", above=0, maximum=86_400),
+    "lost_seconds": Field(
+        60.0, "without a sign of life after which a process is lost", minimum=2, maximum=86_400
+    ),
+    "step_seconds": Field(
+        1800.0,
+        "that one part of a step may take (sampling, update, evaluation, ...) until the process "
+        "counts as hung; 0: no limit",
+        minimum=0,
+        maximum=10_000_000,
+    ),
+    "compile_seconds": Field(
+        3600.0, "the same where programs are compiled first", minimum=0, maximum=10_000_000
+    ),
+}
+
 SAFETY: Section = {
     "max_skipped_in_a_row": Field(5, "non-finite updates in a row that stop the run", minimum=1),
 }
@@ -315,6 +360,7 @@ ROOT: Section = {
     "model": MODEL,
     "tokenizer": TOKENIZER,
     "mesh": MESH,
+    "processes": PROCESSES,
     "sampler": SAMPLER,
     "data": DATA,
     "scoring": SCORING,

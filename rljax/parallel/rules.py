@@ -135,5 +135,15 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def put_rows(batch: Any, mesh: Mesh) -> Any:
-    """Places a pytree of host arrays [rows, ...] on the mesh, split by rows."""
-    return jax.device_put(batch, batch_sharding(mesh))
+    """Places a pytree of host arrays [rows, ...] on the mesh, split by rows.
+
+    Every process of the mesh gives the same arrays; each one's devices get their rows of them.
+    """
+    sharding = batch_sharding(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
+
+    def put(array: Any) -> jax.Array:  # device_put would compare the arrays of all processes
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put, batch)

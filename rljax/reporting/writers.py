@@ -95,6 +95,20 @@ class WorkdirWriter:
         self._timing.close()
 
 
+class NoFiles:
+    """In the place of `WorkdirWriter` in processes whose rows another one writes."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def digest(self) -> dict[str, Any]:
+        """Nothing: the process that writes says it."""
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
 class GlobalStep:
     """Numbers the steps of all stages in one sequence, for backends that know no stages.
 
@@ -207,7 +221,9 @@ class WandbWriter:
 class MultiWriter:
     """Hands every row to several writers, the one of metrics.jsonl first."""
 
-    def __init__(self, files_writer: WorkdirWriter, others: Sequence[MetricWriter] = ()) -> None:
+    def __init__(
+        self, files_writer: WorkdirWriter | NoFiles, others: Sequence[MetricWriter] = ()
+    ) -> None:
         self.files_writer, self.writers = files_writer, (files_writer, *others)
 
     def digest(self) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rljax.errors import StoppedError, unknown_name
+from rljax.processes.processes import ONE, Processes
 from rljax.rewards.compose import LARGEST, Composition
 from rljax.rewards.lifeline import Lifeline
 from rljax.rewards.output import OutputPipe
+from rljax.rewards.share import shared_outcomes
 from rljax.rewards.worker import Outcome, Reply, Sample, Timer, score_sample
 from rljax.user_modules import trainer_path
 
@@ -91,6 +93,7 @@ class Scorer:
             "left_out" leaves them out, as samples that no reward applies to.
         max_failed_share: largest share of failed samples in one call that is tolerated.
         memory_gib: address space of one worker.
+        processes: of the run; each one scores an equal share of the samples with its own workers.
 
     Raises:
         ValueError: an invalid composition or limit.
@@ -106,13 +109,14 @@ class Scorer:
         failed_samples: str = "failure_reward",
         max_failed_share: float = 0.5,
         memory_gib: float = 8.0,
+        processes: Processes = ONE,
     ) -> None:
         _check_limits(workers, timeout_seconds, failure_reward, max_failed_share, memory_gib)
         if failed_samples not in FAILED_SAMPLES:
             raise unknown_name(
                 "rule for failed samples", failed_samples, FAILED_SAMPLES, f"{FIELD}.failed_samples"
             )
-        self.failed_samples = failed_samples
+        self.failed_samples, self.processes = failed_samples, processes
         self.composition = Composition(spec)
         self.timeout_seconds = float(timeout_seconds)
         self.failure_reward = float(failure_reward)
@@ -158,7 +162,7 @@ class Scorer:
             ScoringError: too many samples failed, or the workers cannot start.
         """
         samples = self._samples(prompts, completions, references, completion_tokens)
-        scores = self._collect(self._outcomes(samples))
+        scores = self._collect(shared_outcomes(self.processes, samples, self._outcomes))
         share = float(scores.failed.mean()) if samples else 0.0
         if share > self.max_failed_share:
             raise ScoringError(

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from rljax.models.finite import first_not_finite
 from rljax.models.network import Network, Params
+from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
 from rljax.sampling.checks import (
     check_guide_prompts,
@@ -149,7 +150,7 @@ class Engine:
             rollouts = self.program(
                 weights, placed, key, jnp.int32(step), *models, **self._watchers
             )
-            rollouts = jax.tree.map(lambda x: x[:count], jax.device_get(rollouts))
+            rollouts = jax.tree.map(lambda x: x[:count], to_host(rollouts))
             self._check_finite(weights, requests, rollouts, step)
         return rollouts
 

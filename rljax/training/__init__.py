@@ -10,6 +10,7 @@
 | `device_loop/` | whole runs as one compiled program |
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
 | `judged.py` | evaluation alone, of a checkpoint or a published model |
+| `preflight.py` | a run as far as its first compilation |
 | `guard.py` | parameters and optimizer are finite before they are saved |
 | `signals.py` | SIGTERM and Ctrl-C end a step, not a run; the grace time |
 | `notices.py` | notices that the machine will be taken away, which end a run as SIGTERM does |

@@ -20,7 +20,8 @@ from rljax.config.decoding import Decoding, decoding_of
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
-from rljax.reporting.files import METRICS_FILE, write_json_atomic
+from rljax.processes.processes import ONE, Processes
+from rljax.reporting.files import METRICS_FILE, SUMMARY_FILE, read_json, write_json_atomic
 from rljax.reporting.progress import Progress
 from rljax.reporting.report import write_report
 from rljax.reporting.summary import (
@@ -29,25 +30,27 @@ from rljax.reporting.summary import (
     rollout_steps,
     write_rollout,
 )
-from rljax.reporting.writers import MultiWriter, check_names, open_writers
+from rljax.reporting.writers import MultiWriter, NoFiles, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
 from rljax.training.guard import make_guard
 from rljax.training.notices import watched
-from rljax.training.run.contents import read_contents
+from rljax.training.run.contents import Contents, read_contents
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.digests import file_digest
 from rljax.training.run.goodput import WallTime
 from rljax.training.run.lock import check_there
 from rljax.training.run.phases import Ledger, booked, phase
+from rljax.training.run.several import check_same_contents
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.storage import check_folder
 from rljax.training.run.store import Copy, held
 from rljax.training.run.summary import summarise
 from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
 from rljax.training.self_check.first_step import FirstStep
+from rljax.training.self_check.hosts import check_same_step
 from rljax.training.signals import StopSignal
 from rljax.training.step_log import Step, StepLog
 from rljax.training.update.optimizers import Optimizer, build_optimizer
@@ -59,6 +62,7 @@ def run(
     config: ConfigDict,
     workdir: Path,
     console: Console | None = None,
+    processes: Processes = ONE,
     began: float | None = None,
 ) -> dict[str, Any]:
     """Trains, or continues, all stages of a config.
@@ -67,7 +71,8 @@ def run(
         config: complete (config/load.py); validated here, before anything compiles.
         workdir: new, or that of an interrupted run of the same config, which then continues
             exactly: parameters and logged metrics are those of a run that was never interrupted.
-        console: where progress goes; standard output by default.
+        console: where progress goes; standard output by default. Process 0 alone uses it.
+        processes: all that run this together; each of them calls it with the same config.
         began: when the time of the run starts, by `time.perf_counter`; now, by default.
 
     Returns:
@@ -80,13 +85,15 @@ def run(
         Stopped: SIGTERM or Ctrl-C; the step that was running is saved.
     """
     ledger, console = Ledger(began=began), console or Console()
-    with booked(ledger), StopSignal().installed() as stop:
+    if not processes.is_first:
+        console = Console(quiet=True)
+    with booked(ledger), StopSignal(processes).installed() as stop:
         stages = validate(config)
         check_folder(config.checkpoint.folder)
         stop.grace_seconds = config.checkpoint.grace_seconds
         check_names(config.reporting.writers)
         optimizers = [build_optimizer(stage) for stage in stages]
-        context = build_context(config, stages, workdir)
+        context = build_context(config, stages, workdir, processes)
         stages, resolved = context.stages, context.resolved()
         with context.scorer, watched(config.checkpoint.notice, stop), jax.set_mesh(context.mesh):
             stop.check()
@@ -94,26 +101,48 @@ def run(
                 family_class(stage).check(context.of(stage.name), stage)
             evaluators = make_evaluators(context)
             contents = read_contents(context)
-            make_folder(workdir)
-            with held(workdir, config.checkpoint.folder) as lines:
-                for line in [*lines, *claim_workdir(workdir, resolved, contents)]:
+            check_same_contents(processes, contents)
+            with claimed(workdir, resolved, contents, processes) as lines:
+                for line in lines:
                     say(console, line)
                 runner = Runner(context, optimizers, evaluators, console, ledger, stop)
                 runner.train(resolved, run_identity(resolved, contents))
                 return finish(runner, config.seed)
 
 
+@contextlib.contextmanager
+def claimed(
+    workdir: Path, resolved: dict[str, Any], contents: Contents, processes: Processes
+) -> Iterator[list[str]]:
+    """Holds a workdir for this run: process 0 locks and marks it, the others wait for that.
+
+    Yields:
+        Lines to say.
+    """
+    with contextlib.ExitStack() as stack:
+        lines: list[str] = []
+        if processes.is_first:
+            make_folder(workdir)
+            lines += stack.enter_context(held(workdir, resolved["checkpoint"]["folder"]))
+            lines += claim_workdir(workdir, resolved, contents)
+        processes.barrier("workdir claimed")
+        yield lines
+
+
 @phase("log")
 def finish(runner: "Runner", seed: int) -> dict[str, Any]:
     """Writes and prints the figures and the report of a run whose stages are complete."""
-    workdir, console = runner.workdir, runner.console
-    runner.time.write(now=True)
-    summary = summarise(workdir, runner.stages, seed, runner.time.figures())
+    workdir, console, processes = runner.workdir, runner.console, runner.processes
     path, value = runner.graph.best()
-    summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
-    write_json_atomic(workdir / "summary.json", summary)
-    write_report([workdir], workdir / "report.html")
-    runner.copy.renew()
+    if processes.is_first:
+        runner.time.write(now=True)
+        summary = summarise(workdir, runner.stages, seed, runner.time.figures())
+        summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
+        write_json_atomic(workdir / SUMMARY_FILE, summary)
+        write_report([workdir], workdir / "report.html")
+        runner.copy.renew()
+    processes.barrier("summary written")
+    summary = read_json(workdir / SUMMARY_FILE)
     print_summary(summary, console)
     say(console, f"report: {workdir / 'report.html'}")
     return summary
@@ -146,9 +175,10 @@ class Runner:
     ) -> None:
         self.stop = stop
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
+        self.processes = context.processes
         self.optimizers, self.evaluators = optimizers, evaluators
         self.console, self.ledger = console, ledger
-        self.time = WallTime(ledger, context.workdir)
+        self.time = WallTime(ledger, context.workdir, writes=self.processes.is_first)
         self.copy = Copy(context.workdir, context.config.checkpoint.folder)
         classes = [family_class(stage) for stage in self.stages]
         self.graph = Stages(
@@ -178,14 +208,7 @@ class Runner:
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
             self.time.resume(self.graph.earlier_seconds)
-            with open_writers(
-                self.workdir,
-                self.config.reporting.writers,
-                resume_from=keep_rows,
-                config=resolved,
-                project=self.config.reporting.wandb_project,
-            ) as writer:
-                remove_rollouts(self.workdir, keep_rows)
+            with self.processes.reporting(), self.writer(keep_rows, resolved) as writer:
                 self.ledger.started()
                 while ready is not None:
                     index = ready.stage.index + 1
@@ -196,6 +219,19 @@ class Runner:
             with phase("checkpoint"), self.still_there():
                 self.graph.close()
             self.time.write()
+
+    def writer(self, keep_rows: dict[str, int], resolved: dict[str, Any]) -> MultiWriter:
+        """Takes the rows of metrics; process 0 writes them, after what is done already."""
+        if not self.processes.is_first:
+            return MultiWriter(NoFiles())
+        remove_rollouts(self.workdir, keep_rows)
+        return open_writers(
+            self.workdir,
+            self.config.reporting.writers,
+            resume_from=keep_rows,
+            config=resolved,
+            project=self.config.reporting.wandb_project,
+        )
 
     @phase("restore")
     def ready(self, index: int) -> Ready | None:
@@ -247,9 +283,8 @@ class Runner:
                     with phase("update"):
                         jax.block_until_ready(metrics)
                 log.add(Step(step, batches, metrics, time.perf_counter() - began))
-                if step in recorded and (record := family.record(step, batches)):
-                    with phase("log"):
-                        write_rollout(self.workdir, record)
+                if step in recorded:
+                    self.record(family, step, batches)
                 if due.flush:
                     log.flush()
                     self.log_time(stage.name, step, writer)
@@ -257,7 +292,7 @@ class Runner:
                     check(state, step)
                 if due.evaluate:
                     judged = self.log_heldout(family, state, step, writer, progress)
-                stopping = self.stop.number is not None
+                stopping = self.stop.asked()
                 if stopping and not due.flush:
                     log.flush()
                 if stopping and not (due.evaluate or due.save):
@@ -272,6 +307,13 @@ class Runner:
                     self.end_if_asked(f"{stage.name} step {step} is saved")
         self.finish_saving(index)
 
+    @phase("log")
+    def record(self, family: Family, step: int, batches: StepBatches) -> None:
+        """Writes the samples of a step; all processes compute them, one writes them."""
+        record = family.record(step, batches)
+        if record and self.processes.is_first:
+            write_rollout(self.workdir, record)
+
     def log_time(self, stage: str, step: int, writer: MultiWriter) -> None:
         """Writes where the time of the run has gone so far."""
         seconds = {f"seconds/{k}": v for k, v in self.time.seconds().items() if v}
@@ -281,15 +323,17 @@ class Runner:
 
     def end_if_asked(self, done: str) -> None:
         """Raises Stopped if a signal has asked for it, and says what is done."""
-        if self.stop.number is not None:
+        if self.stop.asked():
             say(self.console, f"{self.stop.name}: {done}; the same command continues the run")
             self.stop.check()
 
     @phase("checkpoint")
     def save(self, index: int, step: int, *what: Any) -> None:
         """Starts to save a step of a stage: see `Checkpoints.save`."""
+        self.processes.beat(f"{self.stages[index].name} step {step}: save")
         with self.still_there():
-            self.copy.renew()
+            if self.processes.is_first:
+                self.copy.renew()
             self.graph.checkpoints[index].save(step, *what)
 
     @phase("checkpoint")
@@ -332,6 +376,7 @@ class Runner:
     ) -> float:
         """Evaluates a state as its family does; returns the best metric."""
         began, stage = time.perf_counter(), family.stage.name
+        self.processes.beat(f"{stage} step {step}: evaluation", compiles=True)
         metrics = family.evaluate(state, self.evaluators.get(stage))
         row = {"stage": stage, "step": step}
         writer.write({**row, "kind": "heldout", **metrics})
@@ -365,10 +410,13 @@ def take_step(family: Family, update: Callable, before: Before) -> After:
     state, source_state, step, recorded, first = before
     context, metrics = family.context, []
     policy = family.policy(state, step)
+    where, compiles = f"{family.stage.name} step {step}", first is not None
+    context.processes.beat(f"{where}: experience", compiles=compiles)
     with phase("experience"):
         experience, source_state = family.source.collect(policy, source_state, step)
     with phase("update"):
         state, batches = family.batches(state, experience, step)
+    context.processes.beat(f"{where}: update", compiles=compiles)
     if first is not None:
         with phase("self_check"):
             first.before(state, experience.samples, batches)
@@ -376,7 +424,11 @@ def take_step(family: Family, update: Callable, before: Before) -> After:
         if recorded:
             family.before_update(state, batch, batches)
         with phase("update"):
-            state, updated = update(state, context.frozen, put_rows(batch, context.mesh))
+            placed = put_rows(batch, context.mesh)
+            if first is not None and not metrics:
+                arguments = (state, context.frozen, placed)
+                check_same_step(context.processes, update, arguments, batch)
+            state, updated = update(state, context.frozen, placed)
         if first is not None and not metrics:
             with phase("self_check"):
                 first.after(state, batches, updated)

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from rljax.processes.processes import ONE, Processes
+
 HANDLED = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -23,16 +25,24 @@ class Stopped(SystemExit):
 
 
 class StopSignal:
-    """Whether a signal has asked the run to stop."""
+    """Whether a signal has asked the run to stop, in one process or another."""
 
-    def __init__(self, grace_seconds: float = 0.0) -> None:
+    def __init__(self, processes: Processes = ONE, grace_seconds: float = 0.0) -> None:
         """No signal yet; `grace_seconds` after SIGTERM the process ends anyway, 0: never."""
-        self.grace_seconds = grace_seconds
+        self.processes, self.grace_seconds = processes, grace_seconds
         self.number: int | None = None
         # Says which checkpoint counts where the step did not end in time.
         self.last_saved: Callable[[], str] = lambda: "nothing is saved yet"
         self._noticed = False  # by something else than a signal; the first signal is no second one
         self._timer: threading.Timer | None = None
+
+    def asked(self) -> bool:
+        """Whether any of the processes was asked to stop; all call this at the same place."""
+        agreed = self.processes.agree(self.number)
+        if self.number is None and agreed is not None:
+            self.ask(agreed, f"{signal.Signals(agreed).name} of another process")
+        self.number = agreed
+        return self.number is not None
 
     @property
     def name(self) -> str:

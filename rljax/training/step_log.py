@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-
+from rljax.parallel.host import to_host
 from rljax.reporting.progress import Progress
 from rljax.reporting.writers import MultiWriter
 from rljax.training.families import Family, StepBatches
@@ -64,7 +63,7 @@ class StepLog:
         steps, self.waiting = self.waiting, []
         seconds = sum(step.seconds for step in steps) / len(steps)
         names = self.family.skip_metrics
-        fetched = jax.device_get([step.metrics for step in steps])
+        fetched = to_host([step.metrics for step in steps])
         for step, updates in zip(steps, fetched, strict=True):
             shown = self._write(step, updates, seconds)
             for update in updates:

@@ -109,7 +109,6 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     path = pairs_file(context, stage)
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     count = min(stage.data["pair_prompts"], len(context.train_problems))
     shards = rows_divisor(context.mesh)
     batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
@@ -137,9 +136,12 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
             f"{stage.batch.samples_per_prompt} (config.{stage.name}.data.pair_prompts, "
             f"config.{stage.name}.batch.samples_per_prompt)."
         )
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
-    os.replace(part, path)
+    if context.processes.is_first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+        os.replace(part, path)
+    context.processes.barrier(f"{path.name} written")
     return path
 
 

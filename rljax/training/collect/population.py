@@ -21,6 +21,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from rljax.models.network import Network, Params
+from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
 from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.checks import check_memory, check_requests
@@ -127,7 +128,7 @@ class Population:
             placed = put_rows((members, of_members), mesh)
             with jax.set_mesh(NO_MESH):
                 found = self.program(weights, keys, jnp.int32(step), *placed)
-            parts.append(jax.device_get(found))
+            parts.append(to_host(found))
         whole = jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
         # Slots and steps belong to a member: those of a prompt's group are added up.
         slot_steps = self._by_prompt(whole.slot_steps).sum(axis=1)

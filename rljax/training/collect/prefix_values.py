@@ -26,6 +26,7 @@ from rljax.objectives.credit.outcomes import place_outcomes
 from rljax.objectives.credit.segment_values import monte_carlo_values, segment_values
 from rljax.objectives.credit.slots import segments_from_starts
 from rljax.objectives.parts import apply
+from rljax.parallel.host import to_host
 from rljax.registry import Objective
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Requests
@@ -84,7 +85,7 @@ class PrefixValues:
         arrays, known = step_arrays(group), {}
         if needs_scores(self.stage):
             rows = step_rows(samples, group, self.stage)
-            scored = jax.device_get(self.score(drawn.policy.params, rows))
+            scored = to_host(self.score(drawn.policy.params, rows))
             known = {name: per_sample(array) for name, array in scored.items()}
         arrays |= known
         cuts = np.asarray(self.cuts(arrays))
@@ -107,7 +108,7 @@ class PrefixValues:
             with_room(found.finished, self.most_states),
         )
         seconds = {"sampling": found.sampling_seconds, "scoring": found.scoring_seconds}
-        return Annotations(known | jax.device_get(values), value_metrics(cuts, found), seconds)
+        return Annotations(known | to_host(values), value_metrics(cuts, found), seconds)
 
 
 class StateScores(NamedTuple):

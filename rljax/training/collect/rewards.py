@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from rljax.config.stage import Stage
+from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.rewards.pool import Scores
 from rljax.rewards.right_watch import RightWatch
@@ -91,7 +92,7 @@ class ModelReward:
             self._pass(rows, np.minimum(np.arange(start, start + size), count - 1))
             for start in range(0, count, size)
         ]
-        return np.concatenate([np.zeros(0, np.float32), *jax.device_get(passes)])[:count]
+        return np.concatenate([np.zeros(0, np.float32), *to_host(passes)])[:count]
 
     def _pass(self, rows: Rows, index: np.ndarray) -> jax.Array:
         return self._score(self.params, put_rows(take_rows(rows, index), self.mesh))

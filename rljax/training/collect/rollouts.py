@@ -11,6 +11,7 @@ from jax import Array
 
 from rljax.data.encode import pad_prompts
 from rljax.models.network import Params
+from rljax.parallel.host import to_host
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import call_offsets
@@ -135,7 +136,7 @@ def sample_texts(
     problems = len(context.train_problems)
     offset = call_offsets(problems, len(ids), call + 1)[call]
     noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + offset
-    slopes = for_each_prompt(jax.device_get(temperature_slopes), len(ids))
+    slopes = for_each_prompt(to_host(temperature_slopes), len(ids))
     requests = Requests(prompts, prompt_mask, noise_ids, temperature_slopes=slopes)
     rollouts = engine.sample(weights, requests, key=key, step=step)
     tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])

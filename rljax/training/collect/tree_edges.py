@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from rljax.objectives.credit.tree import edge_advantages, node_values
+from rljax.parallel.host import to_host
 from rljax.training.collect.experience import Annotations
 from rljax.training.collect.rollouts import require_rewards
 from rljax.training.collect.sampled import Drawn
@@ -101,7 +102,7 @@ def tree_edges(
         root[1],
         *(mask[:, first, at.start] for first, at in zip(first_rows, levels, strict=True)),
     ]
-    advantages, trained = jax.device_get(
+    advantages, trained = to_host(
         _advantages(
             np.concatenate(rewards, axis=1).reshape(-1).astype(np.float32),
             shape.parents(prompts),

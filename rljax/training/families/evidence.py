@@ -29,6 +29,7 @@ from rljax.objectives.kl import k3
 from rljax.objectives.metrics import masked
 from rljax.objectives.parts import fields_of
 from rljax.objectives.sequences import sequence_logprobs
+from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
 from rljax.rewards.references import gold_text
 from rljax.sampling.distribution import TokenFilter
@@ -145,14 +146,12 @@ class Evidence(Family):
         samples = experience.samples
         rows, format_ok, present = self._rows(samples)
         placed = put_rows(model_rows(rows), self.context.mesh)
-        logprobs = jax.device_get(self.score(self.context.full(state.params), placed))
+        logprobs = to_host(self.score(self.context.full(state.params), placed))
         if self.reference is not None:
-            rows["ref_logprobs"] = jax.device_get(self.score(self.reference, placed))
+            rows["ref_logprobs"] = to_host(self.score(self.reference, placed))
         answer_logprobs = np.where(rows["answer_mask"], logprobs, 0.0).sum(axis=-1).reshape(-1)
         shape = (len(samples.records), samples.samples_per_prompt)
-        advantages = jax.device_get(
-            self.advantages(answer_logprobs.reshape(shape), format_ok, present)
-        )
+        advantages = to_host(self.advantages(answer_logprobs.reshape(shape), format_ok, present))
         batch = lead_with_prompts(rows, samples.samples_per_prompt) | {
             "format_ok": format_ok,
             "present": present,

@@ -21,6 +21,7 @@ from rljax.models.lora import flatten, split_held, unflatten
 from rljax.models.network import Params
 from rljax.objectives.evolution import UNPERTURBED
 from rljax.objectives.parts import apply
+from rljax.parallel.host import to_host
 from rljax.parallel.rules import replicated, rows_divisor
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
@@ -122,7 +123,7 @@ class Evolution(Family):
         samples, scores = experience.samples, experience.scores
         require_rewards(scores, "An evolution strategy")
         of_members = self._by_member(scores.total)
-        fitness, no_signal = jax.device_get(self.fitness(of_members))
+        fitness, no_signal = to_host(self.fitness(of_members))
         rows = {
             "fitness": fitness,
             "update": np.full(len(fitness), self.first_step + step - 1, np.int32),

@@ -15,6 +15,7 @@ from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.objectives.parts import apply, fields_of
 from rljax.objectives.surrogates import clipped_tokens
+from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows, replicated
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, call_offsets, purpose_key
@@ -118,7 +119,7 @@ class PolicyGradient(Family):
             self.noise_key,
             self.first_step,
         )
-        trained, running, metrics = jax.device_get(tuple(compared))
+        trained, running, metrics = to_host(tuple(compared))
         state = state.replace(carried=state.carried | _placed(running, state.carried))
         numbers = {name: float(value) for name, value in step_numbers(metrics).items()}
         return state, StepBatches(
@@ -135,9 +136,7 @@ class PolicyGradient(Family):
             return {}
         placed = put_rows(inputs, self.context.mesh)
         params = self.context.full(state.params)
-        return jax.device_get(
-            self.learner.annotate(params, state.carried, self.reference, placed, known)
-        )
+        return to_host(self.learner.annotate(params, state.carried, self.reference, placed, known))
 
     def updates(self, inputs: Rows, trained: Rows, step: int) -> list[Rows]:
         """The batches of the step's updates, in the layout of `inputs`."""
@@ -156,7 +155,7 @@ class PolicyGradient(Family):
         detail: Detail = batches.detail
         placed = put_rows(detail.inputs, self.context.mesh)
         scored = self.learner.logprobs(self.context.full(state.params), placed)
-        logprobs = per_sample(jax.device_get(scored))
+        logprobs = per_sample(to_host(scored))
         log_ratio = np.where(detail.rows["mask"], logprobs - detail.rows["old_logprobs"], 0.0)
         updated = batch["row"].reshape(-1)
         detail.log_ratio[updated] = log_ratio[updated]

@@ -6,7 +6,6 @@ A frozen reference policy is there where the objective's parts name its log-prob
 import functools
 from collections.abc import Callable, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -20,6 +19,7 @@ from rljax.objectives.arrays import PREFERENCE_ARRAYS
 from rljax.objectives.metrics import masked
 from rljax.objectives.parts import fields_of
 from rljax.objectives.preference import METRICS, preference_loss
+from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
 from rljax.registry import Objective
 from rljax.sampling.distribution import TokenFilter
@@ -118,7 +118,7 @@ class Preference(Family):
         if self.reference is None:
             return {}
         placed = put_rows(model_rows(rows), self.context.mesh)
-        logprobs = jax.device_get(self.score(self.reference, placed))
+        logprobs = to_host(self.score(self.reference, placed))
         sums = np.where(rows["mask"], logprobs, 0.0).sum(axis=-1)
         arrays = {"ref_sequence_logprobs": sums.reshape(-1, len(SIDES))}
         if "ref_logprobs" in self.stage.objective.inputs:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -11,6 +10,7 @@ from rljax.config.stage import Stage
 from rljax.data.rows import SIDES
 from rljax.data.sources import Part
 from rljax.models.network import Params
+from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, open_pairs
@@ -85,7 +85,7 @@ class RewardModel(Family):
             records = [{**self.heldout[i], "id": i} for i in index]
             rows = pair_rows(self.context, self.stage, records)
             placed = put_rows(model_rows(rows), self.context.mesh)
-            scores.append(jax.device_get(self.score(params, placed)).reshape(-1, len(SIDES)))
+            scores.append(to_host(self.score(params, placed)).reshape(-1, len(SIDES)))
         chosen, rejected = np.concatenate(scores)[:count].T
         return {
             "reward_accuracy": float((chosen > rejected).mean()),

@@ -15,6 +15,7 @@
 | `storage.py` | folders of checkpoints, on a disk or in an object store |
 | `checkpoints.py` | orbax: asynchronous, keep-n and best, exact resume |
 | `contents.py` | what a run reads, by content: data, rewards, tokenizer, weights |
+| `several.py` | the processes of a run, from its config |
 | `workdir.py` | the files of a run, and whether a workdir belongs to a config and its data |
 | `phases.py` | what a run is doing now: an account of its time, and marks for who watches it |
 | `goodput.py` | the wall time of a run over all its processes, and what killed ones lost |

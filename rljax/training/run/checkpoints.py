@@ -336,8 +336,11 @@ def skip_damaged(folder: Folder, aside: Folder) -> list[str]:
 
 
 def check_undamaged(where: Path) -> None:
-    """Raises ValueError unless the files of a checkpoint are those that were written."""
-    if found := damage(where):
+    """Raises ValueError unless the files of a checkpoint are those that were written.
+
+    Of several processes the first one reads them for all: an error of it ends the others too.
+    """
+    if jax.process_index() == 0 and (found := damage(where)):
         raise _damaged(where, found)
 
 

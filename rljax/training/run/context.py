@@ -32,6 +32,7 @@ from rljax.models.lora import (
 from rljax.models.network import Network, Params
 from rljax.parallel.mesh import make_mesh, remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
+from rljax.processes.processes import ONE, Processes
 from rljax.rewards.pool import Scorer
 from rljax.sampling.distribution import TokenFilter, token_bias
 from rljax.sampling.engine import Engine
@@ -64,6 +65,7 @@ class Context:
     train_problems: Sequence[Record]
     heldout_problems: Sequence[Record]
     scorer: Scorer
+    processes: Processes = ONE
     frozen: Params = dataclasses.field(default_factory=dict, repr=False)  # shared by all stages
     # By stage, and of a stage by role (run/models.py).
     networks: Mapping[str, Network] = dataclasses.field(default_factory=dict, repr=False)
@@ -197,17 +199,14 @@ class Context:
         return [record[column] for record in records]
 
 
-def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) -> Context:
+def build_context(
+    config: ConfigDict, stages: Sequence[Stage], workdir: Path, processes: Processes = ONE
+) -> Context:
     """Opens everything that a run needs, checking as it goes; nothing is compiled.
 
     Raises:
         ValueError: bad mesh, model, tokenizer, data or reward settings.
     """
-    if jax.process_count() > 1:
-        raise ValueError(
-            f"{jax.process_count()} processes: rollouts are decoded and scored by one controller "
-            "so far; start a single process."
-        )
     config = settle_tokenizer(config)
     mesh = make_mesh(config.mesh.to_dict())
     text_format = make_text_format(config)
@@ -224,6 +223,7 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         failure_reward=scoring.failure_reward,
         failed_samples=scoring.failed_samples,
         max_failed_share=scoring.max_failed_share,
+        processes=processes,
     )
     context = Context(
         config=config,
@@ -236,6 +236,7 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         heldout_problems=heldout,
         scorer=scorer,
         networks=networks,
+        processes=processes,
     )
     if scoring.try_first:
         try_rewards(context)

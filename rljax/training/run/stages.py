@@ -69,8 +69,11 @@ class Stages:
         aside = damaged_folder(context.workdir, context.config.checkpoint.folder)
         folders = [root / stage.name for stage in self.stages]
         begun = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
-        # Lines to say. What earlier stages hold is checked where it is read.
-        self.damaged = skip_damaged(begun[-1], aside) if begun else []
+        self.damaged: list[str] = []  # lines to say
+        if begun and context.processes.is_first:
+            # What earlier stages hold is checked where it is read.
+            self.damaged = skip_damaged(begun[-1], aside)
+        context.processes.barrier("checkpoints looked at")
         keep = context.config.checkpoint.keep
         self.checkpoints = [
             Checkpoints(folder, keep=keep, best_metric=metric)

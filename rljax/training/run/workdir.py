@@ -42,10 +42,11 @@ from rljax.training.run.storage import (
     stamp,
 )
 
-# What may differ between a run and its continuation: how it is shown, not what is computed.
+# What may differ between a run and its continuation: how it is shown, and on which devices and by
+# how many processes it is computed; not what.
 FREE_FIELDS = (
-    *("reporting", "checks", "checkpoint"),
-    *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first"),
+    *("reporting", "checks", "checkpoint", "mesh", "processes"),
+    *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first", "sampler.mesh"),
 )
 
 # Any of them says that a run has begun here.
@@ -112,11 +113,11 @@ def claim_workdir(
     before = from_json(found[RUN_FILE].get("contents", {}), workdir / RUN_FILE)
     if found[RUN_FILE].get("identity") != identity:
         _check_same(workdir, found[CONFIG_FILE], resolved, before, contents)
-    moved = moved_paths(before, contents)
-    if moved:  # run.json last: if the process dies before it, the paths are still old to the next
+    lines = [*moved_paths(before, contents), *_other_mesh(found[CONFIG_FILE], resolved)]
+    if lines:  # run.json last: if the process dies before it, the paths are still old to the next
         _write(workdir, {CONFIG_FILE: resolved})
         _write(workdir, {RUN_FILE: found[RUN_FILE] | {"contents": as_json(contents)}})
-    return moved
+    return lines
 
 
 def check_note(workdir: Path, step: Path, note: Mapping[str, Any], identity: str) -> None:
@@ -240,6 +241,20 @@ def _computed(config: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
         elif not name:
             kept.pop(section, None)
     return kept
+
+
+def _other_mesh(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """A line where a run goes on with another mesh."""
+    before, now = (
+        ", ".join(f"{axis}={size}" for axis, size in config["mesh"].items())
+        for config in (stored, given)
+    )
+    if before == now:
+        return []
+    return [
+        f"the mesh was {before} and is {now} now: the run goes on with the same prompts and the "
+        "same noise; its numbers agree with those of one mesh up to rounding, not bit for bit"
+    ]
 
 
 def _check_same(

@@ -8,5 +8,6 @@ names the row, before the second step.
 | `first_step.py` | when what is checked |
 | `tokens.py` | the ends of completions are learned |
 | `policies.py` | log-probabilities, sampler against trainer, ratios, losses of closed form |
+| `hosts.py` | all processes are about to do the same |
 | `example.py` | one example for people: what is read, what is learned, where it ends |
 """

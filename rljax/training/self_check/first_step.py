@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
 from rljax.models.finite import first_not_finite
 from rljax.objectives.selections import OF_TOKENS
+from rljax.parallel.host import to_host
 from rljax.reporting.files import EXAMPLES_FOLDER, write_json_atomic
 from rljax.training.collect.rollouts import Samples
 from rljax.training.families import Family, StepBatches
@@ -100,7 +100,7 @@ class FirstStep:
         Raises:
             ValueError: naming the number that is not what it must be.
         """
-        numbers = mean_metrics([jax.device_get(metrics)])
+        numbers = mean_metrics([to_host(metrics)])
         if self.on["logprobs"] and numbers.get("updates_skipped"):
             if layer := self._first_layer(state, batches.batches[0], 0):
                 raise ValueError(
@@ -122,6 +122,8 @@ class FirstStep:
         return first_not_finite(context.network, context.full(state.params), tokens)
 
     def _show(self, example: dict[str, Any]) -> None:
+        if not self.family.context.processes.is_first:
+            return
         name = self.family.stage.name
         if self.begins:
             path = self.workdir / EXAMPLES_FOLDER / f"{name}.json"

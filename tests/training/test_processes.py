@@ -1,0 +1,113 @@
+"""The same runs by one process, by two and by four, and continued by another number of them."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.tiny_config import DATA, write_data
+
+ROOT = Path(__file__).parents[2]
+STEPS = 20
+OVERRIDES = [
+    "--config.evaluation.every_steps=0",
+    "--config.checkpoint.every_steps=10",
+    "--config.checkpoint.keep=2",
+]
+# Variant of tiny_config.py -> its last stage.
+LAST = {"grpo": "grpo", "dpo": "dpo", "jepo": "jepo", "rlhf": "ppo"}
+# Differences of rounding themselves, in nats; nothing is left of them to compare.
+OF_ROUNDING = "sampler_trainer_"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_data(folder)
+    return folder
+
+
+def train(data, workdir, variant, processes, devices):
+    """Trains by so many processes with so many devices each."""
+    overrides = [*OVERRIDES, f"--config.{LAST[variant]}.steps={STEPS}"]
+    config = f"--config={ROOT / 'tests/training/tiny_config.py'}:{variant}"
+    hosts = [f"--processes={processes}", f"--devices={devices}", "--"]
+    train = ["launch/train.py", config, f"--workdir={workdir}", *overrides]
+    finished = subprocess.run(
+        [sys.executable, "launch/hosts.py", *hosts, *train],
+        cwd=ROOT,
+        env={**os.environ, DATA: str(data), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+
+
+def rows(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def texts(workdir):
+    """What was sampled in the recorded steps, token by token."""
+    found = {}
+    for path in sorted((workdir / "rollouts").glob("*.json")):
+        prompts = json.loads(path.read_text())["prompts"]
+        found[path.name] = [
+            (prompt["prompt"], sample["text"], sample["tokens"])
+            for prompt in prompts
+            for sample in prompt["samples"]
+        ]
+    return found
+
+
+def assert_same_run(one, other):
+    assert texts(one) == texts(other)
+    for row, same in zip(rows(one), rows(other), strict=True):
+        assert row.keys() == same.keys()
+        for name, value in row.items():
+            where = f"{row['stage']} {row['step']} {name}"
+            if isinstance(value, str) or name == "step":
+                assert value == same[name], where
+            elif not name.startswith(OF_ROUNDING):
+                assert math.isclose(value, same[name], rel_tol=1e-4, abs_tol=1e-6), where
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    """The run of one process with four devices."""
+    made = {}
+
+    def run(variant):
+        if variant not in made:
+            made[variant] = tmp_path_factory.mktemp(variant) / "alone"
+            train(data, made[variant], variant, 1, 4)
+        return made[variant]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes, devices", [(2, 2), (4, 1)])
+@pytest.mark.parametrize("variant", LAST)
+def test_processes_change_nothing(data, alone, tmp_path, variant, processes, devices):
+    train(data, tmp_path / "several", variant, processes, devices)
+    assert_same_run(alone(variant), tmp_path / "several")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes, devices", [(2, 2), (2, 1)])
+def test_others_continue(data, alone, tmp_path, processes, devices):
+    """From the checkpoint in the middle, by another number of processes, or on fewer devices."""
+    whole, part = alone("grpo"), tmp_path / "part"
+    shutil.copytree(whole, part)
+    shutil.rmtree(part / "checkpoints" / "grpo" / str(STEPS))
+    (part / "summary.json").unlink()
+    train(data, part, "grpo", processes, devices)
+    assert (part / "summary.json").exists()
+    assert_same_run(whole, part)
