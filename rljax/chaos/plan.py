@@ -3,7 +3,7 @@
 import random
 from typing import NamedTuple
 
-from rljax.chaos.marks import START, Habits
+from rljax.chaos.marks import Habits
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 FULL = "FULL"  # no file of the process can grow any more, as on a full disk
@@ -58,6 +58,3 @@ class Plan:
 def first_time(kill: Kill) -> Kill:
     """The same kill where its phase comes first; a whole run has it once at least."""
     return kill._replace(occurrence=1)
-
-
-__all__ = ["FLIP", "FULL", "SIGNALS", "START", "Kill", "Plan", "first_time"]
