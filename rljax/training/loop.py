@@ -218,7 +218,7 @@ class Runner:
         finally:  # also after an error: what is being saved becomes complete
             with phase("checkpoint"), self.still_there():
                 self.graph.close()
-            self.time.write()
+            self.time.close()
 
     def writer(self, keep_rows: dict[str, int], resolved: dict[str, Any]) -> MultiWriter:
         """Takes the rows of metrics; process 0 writes them, after what is done already."""

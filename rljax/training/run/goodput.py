@@ -2,10 +2,12 @@
 
 A checkpoint's note holds the seconds up to it. What the file of a dead process holds beyond the
 checkpoint that the next one goes on from is lost work, and becomes `restart`. The file is renewed
-every few seconds, so a little of a killed process's time may be unknown. Time in which no process
+every few seconds, so the last ones of a killed process may be unknown. Time in which no process
 held the workdir is not counted.
 """
 
+import contextlib
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +17,8 @@ from rljax.reporting.files import GOODPUT_FILE, number, read_json, write_json_at
 from rljax.reporting.goodput import PHASES, figures
 from rljax.training.run.phases import Ledger
 
-RENEW_SECONDS = 2.0
+RENEW_SECONDS = 2.0  # at most so often by those who have news
+BEAT_SECONDS = 10.0  # and at least so often, whatever the run does
 
 
 class WallTime:
@@ -26,6 +29,7 @@ class WallTime:
         self.ledger, self.path, self.writes = ledger, workdir / GOODPUT_FILE, writes
         self.earlier, self.processes = dict.fromkeys(PHASES, 0.0), 1
         self._written = -RENEW_SECONDS
+        self._ended, self._resumed = threading.Event(), False
 
     def resume(self, saved: Mapping[str, float]) -> None:
         """Adds the processes before this one.
@@ -37,8 +41,20 @@ class WallTime:
         self.earlier.update({name: float(saved.get(name, 0.0)) for name in PHASES})
         lost = sum(known["seconds"].values()) - sum(self.earlier.values())
         self.earlier["restart"] += max(0.0, lost)
-        self.processes = known["processes"] + 1
+        self.processes, self._resumed = known["processes"] + 1, True
         self.write(now=True)
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def close(self) -> None:
+        """Writes what is known at the end of the stages, or of the process.
+
+        A process that never came to its first stage leaves the file as it was. If nothing can be
+        written, whoever failed to write more says so.
+        """
+        self._ended.set()
+        if self._resumed:
+            with contextlib.suppress(OSError):
+                self.write(now=True)
 
     def seconds(self) -> dict[str, float]:
         """Seconds by phase up to now."""
@@ -58,6 +74,11 @@ class WallTime:
         if self.writes and due and self.path.parent.exists():
             self._written = time.monotonic()
             write_json_atomic(self.path, self.figures())
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            with contextlib.suppress(OSError):  # a full disk: those who write more will say so
+                self.write()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The time of a run over all its processes: what was saved counts, the rest was lost."""
 
 import json
+import time
 
 import pytest
 
 from rljax.reporting.files import GOODPUT_FILE
 from rljax.reporting.goodput import PHASES, as_line, goodput, shares
 from rljax.reporting.report import write_report
+from rljax.training.run import goodput as goodput_module
 from rljax.training.run.goodput import WallTime
 from rljax.training.run.phases import Ledger
 
@@ -69,6 +71,27 @@ def test_a_lost_file_costs_no_more_than_its_figures(tmp_path, content):
     second = Process(tmp_path, saved)
     second.spend("update", 5)
     assert read(tmp_path)["seconds"] == {"update": 15}
+
+
+def test_a_long_phase_is_known_too(tmp_path, monkeypatch):
+    """The file is renewed while the run does nothing else, such as compiling for an hour."""
+    monkeypatch.setattr(goodput_module, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(goodput_module, "RENEW_SECONDS", 0.0)
+    process = Process(tmp_path)
+    process.ledger.enter("compile")
+    process.now += 3600
+    until = time.monotonic() + 10
+    while read(tmp_path)["seconds"].get("compile") != 3600 and time.monotonic() < until:
+        time.sleep(0.01)
+    process.time.close()
+    assert read(tmp_path)["seconds"] == {"compile": 3600}
+
+
+def test_a_process_that_was_refused_leaves_the_file_as_it_was(tmp_path):
+    Process(tmp_path).spend("update", 10)
+    before = read(tmp_path)
+    WallTime(Ledger(), tmp_path).close()
+    assert read(tmp_path) == before
 
 
 def test_one_of_several_processes_writes(tmp_path):
