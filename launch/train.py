@@ -33,11 +33,18 @@ def parser() -> Parser:
 def train(options: argparse.Namespace) -> None:
     """Loads, checks and runs."""
     if options.workdir is not None:
+        if ":/" in str(options.workdir):
+            raise ValueError(
+                f"A workdir lies on a disk, not in a store: {options.workdir}. Give a folder, and "
+                "--config.checkpoint.folder=gs://BUCKET/PATH, which then holds the checkpoints and "
+                "a copy of the workdir's files (--workdir)."
+            )
         check_folder(options.workdir, "--workdir")
     # Imported late, so that wrong words are answered at once.
     from rljax.config.load import load_config
     from rljax.training import loop
     from rljax.training.preflight import preflight
+    from rljax.training.run.phases import process_began
     from rljax.training.run.several import started
 
     config = load_config(options.config, options.overrides)
@@ -45,7 +52,7 @@ def train(options: argparse.Namespace) -> None:
         if options.preflight:
             preflight(config, workdir, processes)
         else:
-            loop.run(config, workdir, processes=processes)
+            loop.run(config, workdir, processes=processes, began=process_began())
 
 
 def main(arguments: list[str] | None = None) -> int:
