@@ -36,6 +36,12 @@ def parser() -> Parser:
 def train(options: argparse.Namespace) -> None:
     """Loads, checks and runs."""
     if options.workdir is not None:
+        if ":/" in str(options.workdir):
+            raise ValueError(
+                f"A workdir lies on a disk, not in a store: {options.workdir}. Give a folder, and "
+                "--config.checkpoint.folder=gs://BUCKET/PATH, which then holds the checkpoints and "
+                "a copy of the workdir's files (--workdir)."
+            )
         check_folder(options.workdir, "--workdir")
     if options.replay is not None and options.replay == options.workdir:
         raise ValueError("--replay and --workdir are the same folder: a replay needs a new one")
@@ -43,6 +49,7 @@ def train(options: argparse.Namespace) -> None:
     from rljax.config.load import load_config
     from rljax.training import loop
     from rljax.training.preflight import preflight
+    from rljax.training.run.phases import process_began
     from rljax.training.run.several import started
 
     config = load_config(options.config, options.overrides)
@@ -50,7 +57,13 @@ def train(options: argparse.Namespace) -> None:
         if options.preflight:
             preflight(config, workdir, processes)
         else:
-            loop.run(config, workdir, processes=processes, replay=options.replay)
+            loop.run(
+                config,
+                workdir,
+                processes=processes,
+                began=process_began(),
+                replay=options.replay,
+            )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -307,6 +307,25 @@ EVALUATION: Section = {
 CHECKPOINT: Section = {
     "every_steps": Field(50, "save every so many steps; a stage's end is always saved", minimum=1),
     "keep": Field(2, "latest checkpoints kept per stage, besides the best one", minimum=1),
+    "folder": Field(
+        "",
+        "where checkpoints go, gs://BUCKET/PATH, which no other run uses; '': WORKDIR/checkpoints",
+        path=True,
+    ),
+    "grace_seconds": Field(
+        0.0,
+        "after SIGTERM or a notice: a step that has not ended and been saved by then is given up, "
+        "the last checkpoint counts; 0: however long it takes",
+        minimum=0,
+        maximum=86_400,
+        why="a day",
+    ),
+    "notice": Field(
+        "",
+        "what tells that the machine will be taken away, besides SIGTERM: 'gce' (the metadata "
+        "server of Google's virtual machines), or a file that then appears; '': nothing",
+        path=True,
+    ),
 }
 
 REPORTING: Section = {

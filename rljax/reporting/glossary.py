@@ -352,6 +352,9 @@ METRICS: dict[str, Metric] = {
     "tokens_per_second": Metric(
         "Tokens per second", "Completion tokens trained on per second of the step.", True
     ),
+    "goodput": Metric(
+        "Goodput", "Share of the run's wall time so far in which the model was updated."
+    ),
     # Held-out evaluation.
     "accuracy_greedy": Metric(
         "Greedy accuracy", "Held-out problems solved by greedy decoding.", True, ACCURACIES

@@ -13,7 +13,8 @@
 | `judged.py` | evaluation alone, of a checkpoint or a published model |
 | `preflight.py` | a run as far as its first compilation |
 | `guard.py` | parameters and optimizer are finite before they are saved |
-| `signals.py` | SIGTERM and Ctrl-C end a step, not a run |
+| `signals.py` | SIGTERM and Ctrl-C end a step, not a run; the grace time |
+| `notices.py` | notices that the machine will be taken away, which end a run as SIGTERM does |
 | `step_log.py` | the rows that the loop writes of its steps, and when it stops |
 | `self_check/` | what a run checks of itself in its first step |
 | `loop.py` | the train loop, for every method: read this first |

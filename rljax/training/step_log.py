@@ -9,6 +9,7 @@ from rljax.reporting.writers import MultiWriter
 from rljax.training.ahead.source import BESIDE
 from rljax.training.families import Family, StepBatches
 from rljax.training.guard import NonFiniteError
+from rljax.training.run.phases import phase
 from rljax.training.update.metrics import mean_metrics
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Metrics
@@ -51,6 +52,7 @@ class StepLog:
         """Keeps a step for the next flush."""
         self.waiting.append(step)
 
+    @phase("log")
     def flush(self) -> None:
         """Writes the waiting steps and shows the last one.
 

@@ -26,6 +26,7 @@ from rljax.training.collect.prompts import State
 from rljax.training.families import Family
 from rljax.training.run.checkpoints import QUEUE
 from rljax.training.run.context import Context, Record
+from rljax.training.run.phases import phase
 
 # Timings that lie beside the trainer's step and are no part of its wall time begin with this.
 BESIDE = "ahead/"
@@ -147,9 +148,10 @@ class Ahead:
         transferred = self._publish(policy, step)
         waiting = len(pipeline.queue)
         started = time.perf_counter()
-        if self.takes_turns:
-            pipeline.wait_drawn()
-        ready = pipeline.take(step)
+        with phase("queue"):
+            if self.takes_turns:
+                pipeline.wait_drawn()
+            ready = pipeline.take(step)
         waited = time.perf_counter() - started
         self.events.trained(step, policy.version, ready.experience)
         beside = {"queue_steps": waiting, "wait_for_weights": ready.waited}
@@ -172,7 +174,8 @@ class Ahead:
 
     def saved(self) -> State:
         """Waits until the sampler can go no further: then the queue follows from the schedule."""
-        state, queue, writing = self.pipeline.settled()
+        with phase("queue"):
+            state, queue, writing = self.pipeline.settled()
         queue = {step: _without_records(queue[step]) for step in sorted(queue)}
         return {"source": state, QUEUE: pack((queue, writing))}
 

@@ -18,6 +18,7 @@ from rljax.sampling.keys import call_offsets
 from rljax.sampling.request import Requests, Rollouts, for_each_prompt
 from rljax.training.collect.repetition import degenerate_share
 from rljax.training.run.context import Context, Record
+from rljax.training.run.phases import phase
 
 
 class Samples(NamedTuple):
@@ -103,6 +104,7 @@ def _of_arrays(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
     return Scores(**arrays, parts=parts, first_error=first_error)
 
 
+@phase("sampling")
 def sample_texts(
     context: Context,
     engine: Engine,
@@ -189,6 +191,7 @@ def require_rewards(scores: Scores, method: str) -> None:
         )
 
 
+@phase("scoring")
 def score_texts(context: Context, samples: Samples) -> Scores:
     """What the run's rewards of text say of the N samples; one without a token is not asked, and 0.
 

@@ -43,6 +43,7 @@ from rljax.training.collect.windows import (
     window_metrics,
 )
 from rljax.training.run.context import Context
+from rljax.training.run.phases import phase
 
 
 class Responses(NamedTuple):
@@ -151,6 +152,7 @@ class WindowedExperience:
         slots = refill(slots, step=step, samples_per_prompt=samples, ids=ids, visits=visits)
         return slots, prompts
 
+    @phase("sampling")
     def _continued(
         self, weights: Params, policy: Policy, slots: Slots
     ) -> tuple[Slots, Samples, np.ndarray]:
