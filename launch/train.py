@@ -9,6 +9,7 @@ host (rljax/processes/README.md).
 import argparse
 import sys
 
+from rljax.commands.interrupts import ending_at_once
 from rljax.commands.parser import Parser, named, path
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
@@ -41,11 +42,12 @@ def train(options: argparse.Namespace) -> None:
             )
         check_folder(options.workdir, "--workdir")
     # Imported late, so that wrong words are answered at once.
-    from rljax.config.load import load_config
-    from rljax.training import loop
-    from rljax.training.preflight import preflight
-    from rljax.training.run.phases import process_began
-    from rljax.training.run.several import started
+    with ending_at_once():
+        from rljax.config.load import load_config
+        from rljax.training import loop
+        from rljax.training.preflight import preflight
+        from rljax.training.run.phases import process_began
+        from rljax.training.run.several import started
 
     config = load_config(options.config, options.overrides)
     with started(config, options.workdir) as (processes, workdir):
