@@ -9,6 +9,7 @@ and one more line says so. statuses.py has the table.
 import argparse
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +26,11 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, er
 # A ValueError that these raise by themselves is about our arrays, not about input.
 NUMERICAL = ("jax", "jaxlib", "numpy", "optax", "flax")
 
-OF_JAX = ("JaxRuntimeError", "XlaRuntimeError")
-# What it says of connections and devices that failed, and not of our program.
-OF_MACHINES = ("UNAVAILABLE:", "DEADLINE_EXCEEDED:", "ABORTED:", "DATA_LOSS:", "CANCELLED:")
+# What jax says of connections and devices that failed, as RuntimeError or ValueError.
+OF_MACHINES = re.compile(
+    r"(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|DATA_LOSS|CANCELLED): |"
+    r".*\bGloo [\w-]+ failed: |.*\bNCCL\b.*(remote process exited|network error)"
+)
 
 
 def run(
@@ -79,6 +82,8 @@ def told(error: BaseException, options: argparse.Namespace | None = None) -> tup
         return Status.CLOSED, "nobody reads the output"
     if isinstance(error, SystemFailure):
         return Status.RESTART, f"error: {error}"
+    if isinstance(error, RuntimeError | ValueError) and OF_MACHINES.match(str(error)):
+        return Status.RESTART, f"error: devices or their network failed: {reason(error)}"
     if isinstance(error, ValueError | StoppedError) and not _numerical(error):
         return Status.FAILED, f"error: {error}"
     if isinstance(error, OSError):
@@ -89,8 +94,6 @@ def told(error: BaseException, options: argparse.Namespace | None = None) -> tup
     elif "RESOURCE_EXHAUSTED" in str(error):
         line = f"error: the memory of the device is too small: {reason(error)[:300]}"
         return Status.FAILED, line
-    elif type(error).__name__ in OF_JAX and str(error).startswith(OF_MACHINES):
-        return Status.RESTART, f"error: devices or their network failed: {reason(error)}"
     return Status.FAULT, (
         f"This is a fault of rljax {rljax.__version__}, not of what was given: please report it "
         "with the lines above."

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from rljax.commands.statuses import CALM, Status
-from rljax.processes.ends import SETTLE_SECONDS, End, Person, Verdict, deciding_end
+from rljax.processes.ends import End, Person, Verdict, deciding_end
 from rljax.processes.frames import BrokenLine, Line, Message
 from rljax.processes.link import BEAT_SECONDS, Key, Link, joined
 from rljax.processes.settings import Settings
 
+SUSPECT_SECONDS = 5.0  # of silence, once another process has failed
 LOOK_SECONDS = 0.2  # between two looks at who has ended or is silent
 
 
@@ -40,17 +41,18 @@ class Hub(Link):
         self._heard = dict.fromkeys(lines, time.monotonic())
         for line in lines.values():
             line.limit(settings.lost_seconds)
-        self._readers = self._start(
-            *(functools.partial(self._read, index, line) for index, line in lines.items())
-        )
+        reads = [functools.partial(self._read, index, line) for index, line in lines.items()]
+        self._readers = dict(zip(lines, self._start(*reads), strict=True))
         self._start(self._judge, self._beat)
 
     def close(self, seconds: float) -> None:
         """Waits until the others have closed their ends: what they were told has then arrived."""
         self._closed = True
         until = time.monotonic() + seconds
-        for reader in self._readers:
-            reader.join(max(0.0, until - time.monotonic()))
+        lost = {end.index for end in self._ends if end.lost}
+        for index, reader in self._readers.items():
+            if index not in lost:
+                reader.join(max(0.0, until - time.monotonic()))
         for line in self._lines.values():
             line.close()
 
@@ -140,7 +142,7 @@ class Hub(Link):
         """Whoever is silent for too long is lost; after a failure elsewhere that is sooner."""
         limit = self.settings.lost_seconds
         if self._failed_at is not None:
-            limit = min(limit, SETTLE_SECONDS)
+            limit = min(limit, SUSPECT_SECONDS)
         for index, heard in self._heard.items():
             seconds = time.monotonic() - heard
             if seconds > limit:

@@ -55,12 +55,12 @@ def run_locally(plan: Plan, environ: Mapping[str, str]) -> int:
     """
     screen = Screen()
     children: list[subprocess.Popen] = []
-    with passing_signals(children):
+    with noted_signals() as signals:
         try:
             for index in range(plan.processes):
                 children.append(_start(plan, index, environ))
             readers = [_read(index, child, screen) for index, child in enumerate(children)]
-            _wait(children, plan.wait_seconds)
+            _wait(children, plan.wait_seconds, signals)
         finally:
             for child in children:
                 _kill_group(child)
@@ -82,7 +82,8 @@ def status_of_all(codes: Sequence[int]) -> int:
     Args:
         codes: of subprocess, negative for a signal.
     """
-    known = [Status.RESTART if code < 0 else code for code in codes]
+    asked = {-signal.SIGTERM: Status.TERMINATED, -signal.SIGINT: Status.INTERRUPTED}
+    known = [asked.get(code, Status.RESTART) if code < 0 else code for code in codes]
     order = (Status.FAILED, Status.FAULT, *sorted(set(known) - set(Status)), Status.RESTART)
     for status in (*order, Status.INTERRUPTED, Status.TERMINATED, Status.CLOSED):
         if status in known:
@@ -144,19 +145,14 @@ class Screen:
 
 
 @contextlib.contextmanager
-def passing_signals(children: Sequence[subprocess.Popen]) -> Iterator[None]:
-    """Meanwhile a signal to this process goes to all others, who save and end."""
-
-    def pass_on(number: int, frame: object) -> None:
-        for child in children:
-            if child.poll() is None:
-                child.send_signal(number)
-
-    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+def noted_signals() -> Iterator[list[int]]:
+    """Meanwhile signals to this process are noted, to be passed on."""
+    noted: list[int] = []
+    handlers = {n: signal.signal(n, lambda number, frame: noted.append(number)) for n in PASSED_ON}
     try:
-        yield
+        yield noted
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
@@ -204,10 +200,17 @@ def _read(index: int, child: subprocess.Popen, screen: Screen) -> threading.Thre
     return thread
 
 
-def _wait(children: Sequence[subprocess.Popen], wait_seconds: float) -> None:
-    """Waits until all have ended; after a failure of one, only so long."""
+def _wait(children: Sequence[subprocess.Popen], wait_seconds: float, signals: list[int]) -> None:
+    """Waits until all have ended; after a failure of one, only so long.
+
+    Meanwhile it passes signals on to all, who save and end.
+    """
     until = None
     while any(child.poll() is None for child in children):
+        while signals:
+            number = signals.pop(0)
+            for child in children:
+                child.send_signal(number)  # nothing happens to one that has ended
         failed = any(child.returncode not in (None, *CALM) for child in children)
         if failed and until is None:
             until = time.monotonic() + wait_seconds

@@ -13,7 +13,7 @@ import pytest
 from rljax.commands import paths
 from rljax.commands.parser import Parser, dashed, number, path, whole
 from rljax.commands.run import run
-from rljax.errors import StoppedError
+from rljax.errors import StoppedError, SystemFailure
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(file.stem for file in ROOT.glob("launch/*.py"))
@@ -99,6 +99,8 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 DENIED = PermissionError(errno.EACCES, "Permission denied", "o/x")
 READ_ONLY = OSError(errno.EROFS, "Read-only file system", "/z")
 DEVICE = RuntimeError("RESOURCE_EXHAUSTED: 8 GiB")
+PEER = ValueError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer")
+NETWORK = RuntimeError("UNAVAILABLE: notify response error")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,9 @@ DEVICE = RuntimeError("RESOURCE_EXHAUSTED: 8 GiB")
     [
         (ValueError("bad (field)"), 1, "error: bad (field)\n"),
         (StoppedError("stopped"), 1, "error: stopped\n"),
+        (SystemFailure("no process 2"), 75, "error: no process 2\n"),
+        (PEER, 75, "error: devices or their network failed: UNKNOWN: Gloo all-reduce failed"),
+        (NETWORK, 75, "error: devices or their network failed: UNAVAILABLE: notify"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (FULL, 1, "error: No space left on device (--out=o)\n"),
         (DENIED, 1, "error: o/x: Permission denied (--out)\n"),

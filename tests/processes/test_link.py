@@ -1,4 +1,4 @@
-"""The connections of a run: what is gathered, and how all hear of an end. One thread per process."""
+"""The connections of a run: what is gathered, and how all hear of an end. Processes are threads."""
 
 import contextlib
 import socket
@@ -28,7 +28,7 @@ def quick(monkeypatch):
     for module in (hub, member):
         monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(hub, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(hub, "SETTLE_SECONDS", 0.4)
+    monkeypatch.setattr(hub, "SUSPECT_SECONDS", 0.4)
     monkeypatch.setattr("rljax.processes.ends.SETTLE_SECONDS", 0.4)
 
 

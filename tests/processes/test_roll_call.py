@@ -162,19 +162,24 @@ def test_whatever_else_connects_is_sent_away(port, capsys):
 
 
 @pytest.mark.parametrize(
-    "host, message",
+    "error, message",
     [
-        ("127.0.0.1", r"did not reach process 0 at 127.0.0.1:\d+ within 0.5 s; nothing listens"),
-        (
-            "no-such-host.invalid",
-            "the name 'no-such-host.invalid' is unknown here: look at the DNS",
-        ),
+        (None, r"did not reach process 0 at 127.0.0.1:\d+ within 0.5 s; nothing listens"),
+        (socket.gaierror(-2, "unknown"), "the name '127.0.0.1' is unknown here: look at the DNS"),
+        (TimeoutError("timed out"), "no answer: a firewall may keep the port closed"),
+        (OSError(101, "Network is unreachable"), "0.5 s; Network is unreachable"),
     ],
 )
-def test_a_coordinator_that_is_not_there(port, host, message):
-    identity = Identity(1, 2, host, port, port + 1, "a test")
-    with pytest.raises(SystemFailure, match=message):
+def test_a_coordinator_that_is_not_there(port, error, message, monkeypatch):
+    def refuse(*arguments, **options):
+        raise error
+
+    if error is not None:
+        monkeypatch.setattr(socket, "create_connection", refuse)
+    identity = Identity(1, 2, "127.0.0.1", port, port + 1, "a test")
+    with pytest.raises(SystemFailure, match=message) as caught:
         roll_call.answer_roll(identity, settings(0.5), FACTS)
+    assert "config.processes.coordinator, config.processes.roll_call_port" in str(caught.value)
 
 
 @pytest.mark.parametrize("offset, field", [(0, "port"), (1, "roll_call_port")])
