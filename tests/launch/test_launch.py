@@ -91,7 +91,7 @@ def test_errors_of_a_run_end_with_their_message(train, config_file, monkeypatch,
 
     for error in (ValueError("bad"), ScoringError("all failed"), NonFiniteError("nan")):
 
-        def fail(config, workdir, error=error):
+        def fail(config, workdir, error=error, **_):
             raise error
 
         monkeypatch.setattr(loop, "run", fail)
