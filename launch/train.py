@@ -11,6 +11,7 @@ order of its events.jsonl: the same samples, the same parameters.
 import argparse
 import sys
 
+from rljax.commands.interrupts import ending_at_once
 from rljax.commands.parser import Parser, named, path
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
@@ -46,11 +47,12 @@ def train(options: argparse.Namespace) -> None:
     if options.replay is not None and options.replay == options.workdir:
         raise ValueError("--replay and --workdir are the same folder: a replay needs a new one")
     # Imported late, so that wrong words are answered at once.
-    from rljax.config.load import load_config
-    from rljax.training import loop
-    from rljax.training.preflight import preflight
-    from rljax.training.run.phases import process_began
-    from rljax.training.run.several import started
+    with ending_at_once():
+        from rljax.config.load import load_config
+        from rljax.training import loop
+        from rljax.training.preflight import preflight
+        from rljax.training.run.phases import process_began
+        from rljax.training.run.several import started
 
     config = load_config(options.config, options.overrides)
     with started(config, options.workdir) as (processes, workdir):

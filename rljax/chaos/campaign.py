@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rljax.chaos.attempt import Outcome, attempt
 from rljax.chaos.compare import differences, final_steps, state_hash
 from rljax.chaos.faults import flip_bit
-from rljax.chaos.marks import Habits, habits
+from rljax.chaos.marks import START, Habits, habits
 from rljax.chaos.plan import FLIP, FULL, Kill, Plan, first_time
 from rljax.errors import StoppedError
 from rljax.reporting.files import SUMMARY_FILE, read_json, write_json_atomic
@@ -26,9 +26,16 @@ ANSWERS: Mapping[str, tuple[int, ...]] = {
     FULL: (1, 0),
 }
 
-# With several processes the command that started them says how they ended; these are wrong then:
-# refused input, a fault.
-NEVER = (1, 70)
+# With several processes the command that started them says how they ended: where one was killed,
+# start again.
+RESTART = 75
+ANSWERS_OF_SEVERAL = {
+    **ANSWERS,
+    **{"SIGKILL": (RESTART, 0), FLIP: (RESTART, 0), "SIGTERM": (143, 0), "SIGINT": (130, 0)},
+    FULL: (1, RESTART, 0),
+}
+# Before they have joined, a signal ends a process silently.
+AT_START = {"SIGTERM": (RESTART,), "SIGINT": (RESTART,)}
 
 LAST_LINES = 15  # of the output of an attempt that went wrong
 
@@ -186,6 +193,13 @@ class Campaign:
             chosen=chosen,
         )
 
+    def _answers(self, signal: str, phase: str) -> tuple[int, ...]:
+        """Statuses with which the command may answer."""
+        if self.processes == 1:
+            return ANSWERS[signal]
+        early = AT_START.get(signal, ()) if phase == START else ()
+        return ANSWERS_OF_SEVERAL[signal] + early
+
     def _problems(self, outcome: Outcome, kill: Kill | None) -> list[str]:
         """What is wrong with the way in which an attempt ended."""
         what = f"{kill.signal} in {outcome.hit}" if kill and outcome.hit else "no kill"
@@ -193,9 +207,7 @@ class Campaign:
         if outcome.timed_out:
             lines.append(f"{what}: it hung for {self.timeout:.0f} s and had to be ended")
         elif outcome.hit is not None:
-            allowed = ANSWERS[kill.signal]
-            wrong = outcome.status in NEVER if self.processes > 1 else outcome.status not in allowed
-            if wrong:
+            if outcome.status not in self._answers(kill.signal, outcome.hit):
                 lines.append(f"{what}: status {outcome.status}:\n{tail(outcome.output)}")
             elif kill.signal not in ("SIGKILL", FLIP) and "Traceback" in outcome.output:
                 lines.append(f"{what}: a traceback:\n{tail(outcome.output)}")

@@ -21,7 +21,7 @@ def train(monkeypatch):
 
     module.calls = []
 
-    def noted(config, workdir, processes, replay):
+    def noted(config, workdir, replay=None, **_):
         module.calls.append((config, workdir))
         module.replay = replay
 
@@ -124,3 +124,26 @@ def test_the_method_table_as_a_command():
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0
     assert "| method | what it does | parts | needs | paper |" in result.stdout
+
+
+INTERRUPTED = """
+import os, signal, sys
+from rljax.commands.interrupts import ending_at_once
+ignored = "ignored" in sys.argv
+signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+with ending_at_once():
+    os.kill(os.getpid(), signal.SIGINT)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    pass
+sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("how, status, said", [("", 130, "interrupted\n"), ("ignored", 7, "")])
+def test_ctrl_c_while_a_command_imports_ends_it_at_once(how, status, said):
+    """In the import of a native module it would be an error of that module, and status 70."""
+    command = [sys.executable, "-c", INTERRUPTED, how]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (status, said)
