@@ -219,6 +219,13 @@ SCORING: Section = {
         why="each is a process with an address space of its own",
     ),
     "timeout_seconds": Field(5.0, "per sample", above=0, maximum=86_400),
+    "memory_mb": Field(
+        4096,
+        "address space of a scoring process; a sample that takes more has failed",
+        minimum=512,
+        maximum=2**24,
+        why="an interpreter with its verifiers needs some",
+    ),
     "failure_reward": Field(0.0, "reward of a sample whose verifier raised or timed out"),
     "failed_samples": Field(
         "failure_reward",

@@ -2,7 +2,8 @@
 
 | form | as in |
 | --- | --- |
-| a list of assert statements, or a mapping with `test_list` and `test_setup_code` or `test_imports` | MBPP |
+| a list of assert statements | MBPP |
+| a mapping with `test_list`, and `test_setup_code` or `test_imports` | MBPP |
 | a mapping with `test`, which defines `check(candidate)`, `entry_point`, and `prompt` | HumanEval |
 | a mapping with `inputs` and `outputs`, and `fn_name` where a function is called | APPS, TACO |
 | a list of mappings with `input`, `output` and `testtype` | LiveCodeBench |
@@ -157,12 +158,10 @@ def _of_pairs(found: Mapping[str, Any]) -> Tests:
         raise ValueError("'inputs' and 'outputs' must be lists")
     if len(inputs) != len(outputs) or not inputs:
         raise ValueError(f"{len(inputs)} inputs and {len(outputs)} outputs")
-    name = found.get("fn_name")
+    name, cases = found.get("fn_name"), list(zip(inputs, outputs, strict=True))
     if name:
-        return _of_calls(name, [(_arguments(i), _results(o)) for i, o in zip(inputs, outputs)])
-    return Tests(
-        "input and output", pairs=tuple((_lines(i), _lines(o)) for i, o in zip(inputs, outputs))
-    )
+        return _of_calls(name, [(_arguments(i), _results(o)) for i, o in cases])
+    return Tests("input and output", pairs=tuple((_lines(i), _lines(o)) for i, o in cases))
 
 
 def _of_cases(cases: Sequence[Any], name: Any) -> Tests:

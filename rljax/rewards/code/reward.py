@@ -65,23 +65,23 @@ def python_tests(
 
 
 def prepare(**options: Any) -> None:
-    """Starts the sandbox, so that no sample's time pays for it; says what it cannot promise.
+    """Starts the sandbox, so that no sample's time pays for it.
 
     Raises:
         ValueError: the sandbox that was asked for does not work here.
     """
-    say_once(_sandbox(options.get("sandbox", "auto")).describe())
+    _sandbox(options.get("sandbox", "auto")).start()
 
 
 def check_options(timeout_seconds: float, **options: Any) -> None:
-    """Checks the options before anything runs.
+    """Checks the options before anything runs, and says what the sandbox cannot promise.
 
     Args:
         timeout_seconds: of a sample with all its rewards.
         options: as given in the config.
 
     Raises:
-        ValueError: for the first that is not allowed.
+        ValueError: for the first that is not allowed, or a sandbox that does not work here.
     """
     given = dict(python_tests.__kwdefaults__) | options
     if given["sandbox"] not in CHOICES:
@@ -106,7 +106,7 @@ def check_options(timeout_seconds: float, **options: Any) -> None:
             f"({FIELD})."
         )
     with Sandbox(given["sandbox"], field=f"{FIELD}, sandbox") as sandbox:
-        sandbox.start()
+        say_once(sandbox.describe())
 
 
 def _rules(

@@ -101,9 +101,7 @@ def _whole_program(code: str, given: str, rules: Rules) -> Program:
     argv = (sys.executable, "-P", path)
     if rules.command:
         argv = tuple(path if word == _FILE else word for word in rules.command)
-    return Program(
-        argv, {PROGRAM: _bytes(code)}, stdin=_bytes(given), reserves=bool(rules.command)
-    )
+    return Program(argv, {PROGRAM: _bytes(code)}, stdin=_bytes(given), reserves=bool(rules.command))
 
 
 def _problem(ended: Ended, expected: str) -> str:

@@ -10,6 +10,7 @@
 | `means.py` | which means work here |
 | `visible.py` | the files of the machine that a program sees |
 | `watch.py` | what a tree of processes uses |
+| `descendants.py` | processes below this one: found and ended |
 | `kernel.py`, `landlock.py`, `seccomp.py` | system calls of Linux |
 | `__main__.py` | `python -m rljax.rewards.sandbox FILE` |
 """

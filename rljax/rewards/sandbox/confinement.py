@@ -223,8 +223,9 @@ def _set_limits(start: Start) -> None:
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }
-    if not start.program.reserves:
-        values[resource.RLIMIT_AS] = limits.memory_mb * mebi
+    values[resource.RLIMIT_AS] = limits.memory_mb * mebi
+    if start.program.reserves:
+        values[resource.RLIMIT_AS] = resource.getrlimit(resource.RLIMIT_AS)[1]
     for what, value in values.items():
         hard = resource.getrlimit(what)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -132,7 +132,14 @@ def wrapped(
             words += ["--seccomp", str(filter_descriptor)]
         return (*words, "--", *argv)
     if layers.means == "nsjail":
-        words = [layers.command, "-Mo", "-Q", "--disable_proc", "--iface_no_lo", "--disable_rlimits"]
+        words = [
+            layers.command,
+            "-Mo",
+            "-Q",
+            "--disable_proc",
+            "--iface_no_lo",
+            "--disable_rlimits",
+        ]
         words += ["--time_limit", "0", "--nice_level", "0", "--cwd", folder]
         for path in readable:
             words += ["-R", path]

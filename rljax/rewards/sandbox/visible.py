@@ -37,9 +37,7 @@ def readable(executable: str) -> tuple[str, ...]:
 def outermost(paths: Iterable[str]) -> tuple[str, ...]:
     """The paths that lie in no other one of them, in order."""
     known = list(dict.fromkeys(os.path.normpath(path) for path in paths))
-    return tuple(
-        path for path in known if not any(_inside(path, o) for o in known if o != path)
-    )
+    return tuple(path for path in known if not any(_inside(path, o) for o in known if o != path))
 
 
 def _inside(path: str, folder: str) -> bool:

@@ -40,6 +40,7 @@ from rljax.rewards.sandbox.confinement import (
     keep,
     read_status,
 )
+from rljax.rewards.sandbox.descendants import end_children, kill
 from rljax.rewards.sandbox.layers import Layers, user_of
 from rljax.rewards.sandbox.limits import Ended, Limits, Program
 
@@ -174,7 +175,7 @@ def run(
                 if not one.over:
                     one.look()
                 if one.reason is not None:
-                    end_tree(one.keeper)
+                    kill(one.keeper)
         if len(running) > 1 and not running[0].over:
             running[0].reason = "stopped"
         end_children()
@@ -189,9 +190,7 @@ def run(
     return next((one for one in ended if isinstance(one, Failed)), ended)
 
 
-def _start(
-    programs: list[Program], limits: Limits, layers: Layers, base: str
-) -> list[Running]:
+def _start(programs: list[Program], limits: Limits, layers: Layers, base: str) -> list[Running]:
     pipes = [os.pipe(), os.pipe()] if len(programs) == 2 else []
     running = []
     for index, program in enumerate(programs):
@@ -220,33 +219,6 @@ def _take(running: list[Running], seconds: float, owner: int | None) -> None:
         if descriptor == owner:
             raise EOFError("The owner has ended.")
         of[descriptor].read(descriptor)
-
-
-def end_tree(process: int) -> None:
-    """Kills a child of this process; its descendants become children of this process."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
-
-
-def end_children(seconds: float = 10.0) -> None:
-    """Kills all descendants of this process, and waits for them.
-
-    Only children are killed: the number of one that was not waited for belongs to nobody else. Its
-    own children are adopted by this process, and are next.
-
-    Args:
-        seconds: how long at most; processes that the kernel does not let go stay behind.
-    """
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for child in watch.children(os.getpid()):
-            end_tree(child)
-        try:
-            process, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if process == 0:
-            time.sleep(0.001)
 
 
 def _input_file(content: bytes) -> int:

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from rljax.rewards.sandbox.descendants import children
 from rljax.rewards.sandbox.limits import Limits
 
 
@@ -16,16 +17,6 @@ class Use(NamedTuple):
     tasks: int  # processes and threads
     file_bytes: int  # on disk, those that are deleted and still open included
     files: int
-
-
-def children(process: int) -> list[int]:
-    """The processes that this one has started or adopted, and not yet waited for."""
-    found = []
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{process}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{process}/task/{task}/children") as f:
-                found += map(int, f.read().split())
-    return found
 
 
 def program_tree(keeper: int, helpers: int) -> list[int]:

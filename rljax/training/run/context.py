@@ -221,6 +221,7 @@ def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) ->
         scoring.rewards,
         workers=scoring.workers,
         timeout_seconds=scoring.timeout_seconds,
+        memory_mb=scoring.memory_mb,
         failure_reward=scoring.failure_reward,
         failed_samples=scoring.failed_samples,
         max_failed_share=scoring.max_failed_share,

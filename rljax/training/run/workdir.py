@@ -38,7 +38,7 @@ from rljax.training.run.lock import LOCK_FILE
 # What may differ between a run and its continuation: how it is shown, not what is computed.
 FREE_FIELDS = (
     *("reporting", "checks", "checkpoint"),
-    *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first"),
+    *("scoring.workers", "scoring.timeout_seconds", "scoring.memory_mb", "scoring.try_first"),
 )
 
 CHECKPOINTS_FOLDER, DAMAGED_FOLDER = "checkpoints", "damaged"

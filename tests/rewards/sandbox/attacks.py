@@ -7,6 +7,8 @@ may write to, `{secret}` a file that everybody may read, `{victim}` a process of
 
 from typing import NamedTuple
 
+from rljax.rewards.sandbox.layers import OPTIONAL, Layers
+
 
 class Attack(NamedTuple):
     """One program, and what must come of it.
@@ -17,7 +19,8 @@ class Attack(NamedTuple):
         reasons: how it may end.
         by: what stops it in "process".
         launched: what stops it in bubblewrap and nsjail, if that is something else.
-        promise: the property of `Layers` that is needed; "": it is always stopped.
+        needs: layers of which one is enough; none: it is always stopped.
+        lethal: it ends the tests where nothing stops it.
     """
 
     name: str
@@ -25,16 +28,27 @@ class Attack(NamedTuple):
     reasons: tuple[str, ...] = ("ok", "error")
     by: str = ""
     launched: str = ""
-    promise: str = ""
+    needs: tuple[str, ...] = ()
+    lethal: bool = False
+
+    def stopped(self, layers: Layers) -> bool:
+        """Whether these layers must stop it."""
+        have = {name for name in OPTIONAL if getattr(layers, name)}
+        if layers.means != "process":
+            have.add("landlock")  # files are hidden by mounts
+        return not self.needs or bool(have & set(self.needs))
 
     @property
-    def by_launcher(self) -> str:
-        return self.launched or self.by
-
-    @property
-    def bare(self) -> str:
-        """What stops it where the kernel allows only resource limits; root has users of its own."""
-        return "**not stopped**" if self.promise else self.by.replace("seccomp, ", "")
+    def row(self) -> tuple[str, ...]:
+        """Of the table in the README."""
+        as_root = "own user" if "own_user" in self.needs else "**not stopped**"
+        return (
+            self.name,
+            self.launched or self.by,
+            self.by,
+            as_root if self.needs else self.by,
+            "**not stopped**" if self.needs else self.by,
+        )
 
 
 _TRY = """
@@ -59,16 +73,25 @@ def _called(call: str) -> str:
     return f"import os\n{_LIBC}print('ESCAPED' if {call} == 0 else 'refused')\n"
 
 
-_FILES = {"by": "Landlock", "launched": "own file system", "promise": "files_hidden"}
-_PROCESSES = {"by": "own process namespace", "promise": "others_out_of_reach"}
-_NETWORK = {"by": "seccomp, own network", "promise": "network_closed"}
-_USER = {"by": "own user, seccomp"}
+_FILES = {"by": "Landlock", "launched": "own file system", "needs": ("landlock",)}
+_OF_OTHERS = {
+    "by": "Landlock, own user",
+    "launched": "own file system",
+    "needs": ("landlock", "own_user"),
+}
+_PROCESSES = {
+    "by": "own process namespace, seccomp, own user",
+    "needs": ("namespaces", "seccomp", "own_user"),
+}
+_NETWORK = {"by": "seccomp, own network", "needs": ("seccomp", "namespaces")}
+_RIGHTS = {"by": "no rights of root"}
+_CALL = {"by": "seccomp", "needs": ("seccomp",)}
 _TREE = {"by": "orphans are adopted and killed"}
 
 ATTACKS = (
     # Files
     Attack("write to an absolute path", _tried("open('{outside}/a', 'w')"), **_FILES),
-    Attack("write through ..", _tried("open('../../../..{outside}/b', 'w')"), **_FILES),
+    Attack("write through ..", _tried("open('../' * 30 + '{outside}/b', 'w')"), **_FILES),
     Attack(
         "write through a symbolic link",
         _tried("open('link/c', 'w')", "import os\nos.symlink('{outside}', 'link')"),
@@ -79,57 +102,57 @@ ATTACKS = (
     Attack(
         "read it through a hard link",
         _tried("(os.link('{secret}', 'h'), open('h').read())"),
-        **{**_FILES, "by": "Landlock, own user", "promise": ""},
+        **_OF_OTHERS,
     ),
     Attack(
         "list folders of other samples",
         _tried("1 / (len(os.listdir('..')) - 1)"),
-        by="rights of the folder",
-        launched="own file system",
+        **_OF_OTHERS,
     ),
     Attack(
         "read another process's environment",
         _tried("open('/proc/{victim}/environ').read()"),
-        by="own user, Landlock",
-        launched="no /proc",
+        **_OF_OTHERS,
     ),
     Attack(
         "read another process's memory",
         _tried("open('/proc/{victim}/mem', 'r+b')"),
-        by="own user, Landlock",
-        launched="no /proc",
+        **_OF_OTHERS,
     ),
     Attack(
         "write to the run's standard output",
-        _tried("open(f'/proc/{{os.getppid()}}/fd/1', 'w').write('x')".replace("{{", "{").replace("}}", "}")),
-        by="own user, Landlock",
-        launched="no /proc",
+        "import os\n" + _TRY + "attempt(lambda: open(f'/proc/{os.getppid()}/fd/1', 'w'))\n",
+        by="processes of ours hold no output",
     ),
-    Attack("become root", _tried("os.setuid(0)"), by="own user"),
-    Attack("mount a file system", _called("libc.mount(b'none', b'/tmp', b'tmpfs', 0, None)"), **_USER),
+    Attack("become root", _tried("os.setuid(0)"), **_RIGHTS),
+    Attack(
+        "mount a file system", _called("libc.mount(b'n', b'/tmp', b'tmpfs', 0, None)"), **_RIGHTS
+    ),
     Attack(
         "user namespace of its own, and a mount there",
         f"{_LIBC}r = libc.unshare(0x10020000)\n"
         "r = r or libc.mount(b'none', b'/tmp', b'tmpfs', 0, None)\n"
         "print('refused' if r else 'ESCAPED')\n",
-        by="seccomp",
-        promise="seccomp",
+        **_CALL,
     ),
-    Attack("chroot", _called("libc.chroot(b'/')"), **_USER),
-    Attack("trace another process", _called("libc.ptrace(16, {victim}, 0, 0)"), **_USER),
+    Attack("chroot", _called("libc.chroot(b'/')"), **_RIGHTS),
+    Attack("trace another process", _called("libc.ptrace(16, {victim}, 0, 0)"), **_PROCESSES),
     # Other processes
     Attack("kill a process of the run", _tried("os.kill({victim}, 9)"), **_PROCESSES),
     Attack(
         "kill all processes",
         "import os\ntry:\n    os.kill(-1, 9)\nexcept OSError as error:\n    print(error)\n",
         reasons=("ok", "killed"),
-        by="own process namespace, own user",
+        lethal=True,
+        **_PROCESSES,
     ),
     Attack(
         "kill its parent",
-        "import os\ntry:\n    os.kill(os.getppid(), 9)\nexcept OSError as error:\n    print(error)\n",
+        "import os\n"
+        "try:\n    os.kill(os.getppid(), 9)\n"
+        "except OSError as error:\n    print(error)\n",
         reasons=("ok", "killed"),
-        by="own process namespace, own user",
+        by="own process namespace, own user; else its own run ends",
     ),
     Attack(
         "a daemon: fork twice, own session",
@@ -188,7 +211,9 @@ ATTACKS = (
     Attack("wait for standard input", "print(repr(input()))\n", ("error",), "/dev/null"),
     Attack(
         "CPU time in children",
-        "import os\nfor _ in range(4):\n    if os.fork() == 0:\n        while True: pass\nos.wait()\n",
+        "import os\n"
+        "for _ in range(4):\n    if os.fork() == 0:\n        while True: pass\n"
+        "os.wait()\n",
         ("timeout",),
         "wall time, of the tree",
     ),
@@ -287,16 +312,20 @@ ATTACKS = (
     ),
     Attack(
         "a folder that cannot be removed",
-        "import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').close()\nos.chmod('a/b', 0)\nos.chmod('a', 0)\n",
+        "import os\nos.makedirs('a/b')\nopen('a/b/c', 'w').close()\n"
+        "os.chmod('a/b', 0)\nos.chmod('a', 0)\n",
         ("ok", "files"),
         "rights are given back",
     ),
-    Attack("fill /dev/shm", _tried("open('/dev/shm/x', 'wb')"), **_FILES),
+    Attack(
+        "fill /dev/shm",
+        _tried("(open(n, 'wb'), os.unlink(n))", "import os\nn = f'/dev/shm/{os.urandom(4).hex()}'"),
+        **_FILES,
+    ),
     Attack(
         "files in memory",
         _tried("os.memfd_create('x')"),
-        by="seccomp",
-        promise="seccomp",
+        **_CALL,
     ),
     # Output
     Attack(
@@ -341,14 +370,12 @@ ATTACKS = (
     Attack(
         "a raw socket of the kernel",
         _tried("socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)", "import os, socket"),
-        by="seccomp",
-        promise="seccomp",
+        **_CALL,
     ),
     Attack(
         "a socket in the file system",
         _tried("socket.socket(socket.AF_UNIX).connect('{socket}')", "import os, socket"),
-        by="seccomp",
-        promise="seccomp",
+        **_CALL,
     ),
     # What it finds
     Attack(
@@ -369,10 +396,8 @@ ATTACKS = (
     ),
     Attack(
         "raise its limits",
-        _tried(
-            "resource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))", "import os, resource"
-        ),
-        by="own user",
+        _tried("resource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))", "import os, resource"),
+        **_RIGHTS,
     ),
     Attack(
         "a core dump",
