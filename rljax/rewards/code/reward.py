@@ -86,10 +86,13 @@ def check_options(timeout_seconds: float, **options: Any) -> None:
     given = dict(python_tests.__kwdefaults__) | options
     if given["sandbox"] not in CHOICES:
         raise ValueError(
-            f"sandbox must be one of {', '.join(CHOICES)}, got {given['sandbox']!r} ({FIELD})."
+            f"sandbox must be one of {', '.join(CHOICES)}, got {given['sandbox']!r} "
+            f"({_option('sandbox')})."
         )
     if not isinstance(given["language"], str) or not given["language"]:
-        raise ValueError(f"language must be a text, got {given['language']!r} ({FIELD}).")
+        raise ValueError(
+            f"language must be a text, got {given['language']!r} ({_option('language')})."
+        )
     rules = _rules(
         partial=given["partial"],
         command=given["command"],
@@ -103,10 +106,15 @@ def check_options(timeout_seconds: float, **options: Any) -> None:
             f"python_tests: total_seconds must be at most {timeout_seconds - _REST_SECONDS:g}, "
             f"{_REST_SECONDS:g} s less than config.scoring.timeout_seconds={timeout_seconds:g}, "
             f"got {rules.total_seconds:g}: a program that hangs is wrong, not a failed sample "
-            f"({FIELD})."
+            f"({_option('total_seconds')})."
         )
-    with Sandbox(given["sandbox"], field=f"{FIELD}, sandbox") as sandbox:
+    with Sandbox(given["sandbox"], field=_option("sandbox")) as sandbox:
         say_once(sandbox.describe())
+
+
+def _option(name: str) -> str:
+    """An option of this reward, as errors name it."""
+    return f"{FIELD}[python_tests].options.{name}"
 
 
 def _rules(
@@ -118,11 +126,13 @@ def _rules(
     most_tests: int,
     memory_mb: int,
 ) -> Rules:
-    limits = checked_limits(Limits(seconds=test_seconds, memory_mb=memory_mb), f"{FIELD}, ")
-    checked_limits(Limits(seconds=total_seconds), f"{FIELD}, total_")
+    limits = Limits(seconds=test_seconds, memory_mb=memory_mb)
+    limits = checked_limits(limits, lambda name: _option(name.replace("seconds", "test_seconds")))
+    checked_limits(Limits(seconds=total_seconds), lambda _: _option("total_seconds"))
     if isinstance(most_tests, bool) or not isinstance(most_tests, int) or most_tests < 0:
         raise ValueError(
-            f"most_tests must be a whole number from 0 on (0: all), got {most_tests!r} ({FIELD})."
+            f"most_tests must be a whole number from 0 on (0: all), got {most_tests!r} "
+            f"({_option('most_tests')})."
         )
     return Rules(
         limits=limits,
@@ -145,21 +155,23 @@ def _found(command: Sequence[str]) -> tuple[str, ...]:
         ValueError: it is no command, or is not installed.
     """
     if isinstance(command, str) or not all(isinstance(word, str) for word in command):
-        raise ValueError(f"command must be a list of words, got {command!r} ({FIELD}).")
+        raise ValueError(
+            f"command must be a list of words, got {command!r} ({_option('command')})."
+        )
     if not command:
         return ()
     if "{file}" not in command:
         raise ValueError(
             f"command must hold the word '{{file}}', the program's file, got {tuple(command)!r} "
-            f"({FIELD})."
+            f"({_option('command')})."
         )
     path = _found_path(command[0])
     if path is None:
-        raise ValueError(f"command: no program {command[0]!r} in PATH ({FIELD}).")
+        raise ValueError(f"command: no program {command[0]!r} in PATH ({_option('command')}).")
     return (path, *command[1:])
 
 
 @functools.cache
 def _sandbox(means: str) -> Sandbox:
     """One for the process; its warden ends with it."""
-    return Sandbox(means, field=f"{FIELD}, sandbox")
+    return Sandbox(means, field=_option("sandbox"))

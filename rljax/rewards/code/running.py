@@ -87,7 +87,7 @@ def _run_pairs(code: str, tests: Tests, rules: Rules, sandbox: Sandbox) -> Resul
             why = why or "the time of all tests is up"
             break
         limits = rules.limits._replace(seconds=min(rules.limits.seconds, left))
-        (ended,) = sandbox.run(_whole_program(code, given, rules), limits=limits)
+        (ended,) = sandbox.run(whole_program(code, given, rules), limits=limits)
         problem = _problem(ended, expected)
         passed += not problem
         why = why or problem
@@ -96,7 +96,8 @@ def _run_pairs(code: str, tests: Tests, rules: Rules, sandbox: Sandbox) -> Resul
     return Result(passed, len(pairs), why, ended)
 
 
-def _whole_program(code: str, given: str, rules: Rules) -> Program:
+def whole_program(code: str, given: str, rules: Rules) -> Program:
+    """A program that reads its standard input."""
     path = f"{{folder}}/{PROGRAM}"
     argv = (sys.executable, "-P", path)
     if rules.command:

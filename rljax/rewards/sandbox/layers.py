@@ -66,7 +66,13 @@ class Layers(NamedTuple):
 def describe(layers: Layers) -> str:
     """What is used, and what it cannot promise, in one line."""
     parts = [layers.command] if layers.command else []
-    parts += [name for name in OPTIONAL if getattr(layers, name)]
+    parts += [name.replace("_", " ") for name in OPTIONAL if getattr(layers, name)]
+    used = ", ".join(["resource limits", *parts])
+    return f"sandbox {layers.means!r} ({used}); not promised: {'; '.join(not_promised(layers))}"
+
+
+def not_promised(layers: Layers) -> list[str]:
+    """What a program may still do."""
     missing = [
         what
         for promised, what in (
@@ -77,10 +83,9 @@ def describe(layers: Layers) -> str:
         if not promised
     ]
     missing.append("memory and files of the whole tree are measured, not capped by the kernel")
-    if os.geteuid() != 0 and not layers.namespaces:
+    if os.geteuid() != 0 and layers.means == "process" and not layers.namespaces:
         missing.append("the limit of processes counts all of this user's")
-    used = ", ".join(["resource limits", *(part.replace("_", " ") for part in parts)])
-    return f"sandbox {layers.means!r} ({used}); not promised: {'; '.join(missing)}"
+    return missing
 
 
 def user_of(number: int) -> int:

@@ -1,6 +1,7 @@
 """What a program may use, what is run, and how it ended."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 # How a program can end. The first means exit status 0 and nothing else.
@@ -45,12 +46,12 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }
 
 
-def checked_limits(limits: Limits, field: str) -> Limits:
+def checked_limits(limits: Limits, field: Callable[[str], str]) -> Limits:
     """The limits, if each is a number in its range.
 
     Args:
         limits: any.
-        field: the config field or flag before the name of a limit, for errors.
+        field: name of a limit -> the config field or flag that sets it, for errors.
 
     Raises:
         ValueError: for the first that is not.
@@ -63,7 +64,7 @@ def checked_limits(limits: Limits, field: str) -> Limits:
             kind = "a number" if name == "seconds" else "a whole number"
             raise ValueError(
                 f"{name} must be {kind} in [{low:g}, {high:g}] ({why}), got {value!r} "
-                f"({field}{name})."
+                f"({field(name)})."
             )
     return limits
 
