@@ -54,7 +54,9 @@ def test_limits_are_checked(name, value):
 
 
 def test_unknown_means_and_layers_are_refused():
-    with pytest.raises(ValueError, match="Unknown sandbox 'bubblewrp'; .* Did you mean 'bubblewrap'"):
+    with pytest.raises(
+        ValueError, match="Unknown sandbox 'bubblewrp'; .* Did you mean 'bubblewrap'"
+    ):
         Sandbox("bubblewrp")
     with pytest.raises(ValueError, match="Unknown layer 'walls'"):
         Sandbox(without=["walls"])
