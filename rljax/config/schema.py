@@ -192,7 +192,10 @@ DATA: Section = {
     "path": Field("", "jsonl, parquet: training file", path=True),
     "heldout_path": Field("", "jsonl, parquet: held-out file", path=True),
     "prompt_column": Field("prompt", "jsonl, parquet: text, or a list of chat messages"),
-    "reference_column": Field("reference", "jsonl, parquet: what the reward compares with"),
+    "reference_column": Field(
+        "reference",
+        "jsonl, parquet: what the reward compares with; several, with commas: a mapping of them",
+    ),
     "max_prompt_tokens": Field(64, "P, tokens of a prompt at most", minimum=1, maximum=MOST_TOKENS),
     "overlong": Field(
         "refuse",

@@ -148,6 +148,7 @@ def _become(start: Start) -> NoReturn:
     kernel.end_with_parent()
     kernel.give_up_new_privileges()
     argv = tuple(word.replace("{folder}", folder) for word in start.program.argv)
+    os.stat(argv[0])  # a launcher would end as a program does
     seen, environment = readable(argv[0]), _environment(folder)
     if layers.means == "process":
         if layers.landlock:

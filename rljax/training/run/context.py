@@ -16,7 +16,7 @@ from rljax.config.mesh import check_mesh, check_row_lengths
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
 from rljax.config.validate import plain, resolved_dict
-from rljax.data.rows import prompt_of
+from rljax.data.rows import prompt_of, reference_of
 from rljax.data.text_format import Prompt, TextFormat
 from rljax.data.tokenizers import Tokenizer
 from rljax.models.frozen_base import parameter_shardings
@@ -194,7 +194,7 @@ class Context:
         column = self.config.data.reference_column
         if self.config.data.kind in GENERATED:
             column = "reference"
-        return [record[column] for record in records]
+        return [reference_of(record, column) for record in records]
 
 
 def build_context(config: ConfigDict, stages: Sequence[Stage], workdir: Path) -> Context:

@@ -130,66 +130,137 @@ def test_programs(code, tests, share):
 
 # Each wants `assert add(...) == ...` to pass, or to look as if it had.
 FORGERIES = {
-    "os._exit(0) at once": "import os\nos._exit(0)",
-    "os._exit(0) in the function": "import os\ndef add(a, b): os._exit(0)",
-    "sys.exit(0)": "import sys\nsys.exit(0)",
-    "sys.exit(0) in the function": "import sys\ndef add(a, b): sys.exit(0)",
-    "exit in atexit": "import atexit, os\natexit.register(os._exit, 0)\ndef add(a, b): return 0",
-    "a killed process": "import os\ndef add(a, b): os.kill(os.getpid(), 9)",
-    "a verdict on standard output": 'print(\'{"ok": true, "reason": "ok"}\')\nprint([0, ""])',
-    "verdicts on all descriptors": (
-        "import os\nfor n in range(3, 64):\n    try: os.write(n, b'[0, \"\"]\\n[1, \"\"]\\n[2, \"\"]\\n')\n"
-        "    except OSError: pass"
-    ),
-    "answers before the questions": (
-        "import os\nos.write(4, b'[\"names\", {\"add\": [\"handle\", 0]}]\\n' + b'[\"value\", true]\\n' * 9)"
-    ),
-    "an object equal to everything": (
-        "class All:\n    def __eq__(self, other): return True\n    def __ne__(self, other): return False\n"
-        "    def __bool__(self): return True\n    __hash__ = None\ndef add(a, b): return All()"
-    ),
-    "a number equal to everything": (
-        "class All(int):\n    def __eq__(self, other): return True\ndef add(a, b): return All(0)"
-    ),
-    "a list equal to everything": (
-        "class All(list):\n    def __eq__(self, other): return True\ndef add(a, b): return All()"
-    ),
-    "not a number": "def add(a, b): return float('nan')",
-    "its own built-in functions": (
-        "import builtins\nbuiltins.isinstance = builtins.all = lambda *x: True\n"
-        "def abs(x): return 0\ndef add(a, b): return None"
-    ),
-    "its own math": (
-        "class math:\n    isclose = staticmethod(lambda *x: True)\ndef add(a, b): return None"
-    ),
-    "its own AssertionError": "import builtins\nbuiltins.AssertionError = ValueError\ndef add(a, b): return 0",
-    "a patched unittest and pytest": (
-        "import sys, types, unittest\nunittest.TestCase.assertEqual = lambda *x: None\n"
-        "sys.modules['pytest'] = types.ModuleType('pytest')\ndef add(a, b): return 0"
-    ),
-    "the frames of its caller": (
-        "import sys\ndef add(a, b):\n    frame = sys._getframe()\n    while frame:\n"
-        "        for name in list(frame.f_locals):\n            if 'expected' in name: return frame.f_locals[name]\n"
-        "        frame = frame.f_back"
-    ),
-    "objects of the garbage collector": (
-        "import gc\ndef add(a, b):\n    for x in gc.get_objects():\n"
-        "        if isinstance(x, str) and 'assert add' in x: return eval(x.split('==')[1])"
-    ),
-    "the file of the tests": (
-        "import glob\ndef add(a, b):\n    for n in glob.glob('../*/tests.json') + glob.glob('**/*.json'):\n"
-        "        return eval(open(n).read().split('==')[1][:2])"
-    ),
-    "a trace function": (
-        "import sys\nsys.settrace(lambda *x: None)\nsys.excepthook = lambda *x: None\ndef add(a, b): return 0"
-    ),
-    "an exception that is no error": "def add(a, b): raise GeneratorExit",
-    "a child that goes on": "import os\nif os.fork(): os._exit(0)\ndef add(a, b): return 0",
-    "a name like a module of ours": "import sys\nsys.modules['json'] = None\ndef add(a, b): return 0",
-    "names that hide those of the tests": (
-        "__builtins__ = {}\nspace = plan = link = None\ndef check(*x): pass\ndef add(a, b): return 0"
-    ),
-}  # fmt: skip
+    "os._exit(0) at once": """
+import os
+os._exit(0)
+""",
+    "os._exit(0) in the function": """
+import os
+def add(a, b): os._exit(0)
+""",
+    "sys.exit(0)": """
+import sys
+sys.exit(0)
+""",
+    "sys.exit(0) in the function": """
+import sys
+def add(a, b): sys.exit(0)
+""",
+    "exit in atexit": """
+import atexit, os
+atexit.register(os._exit, 0)
+def add(a, b): return 0
+""",
+    "a killed process": """
+import os
+def add(a, b): os.kill(os.getpid(), 9)
+""",
+    "a verdict on standard output": """
+print('{"ok": true, "reason": "ok"}')
+print([0, ""])
+""",
+    "verdicts on all descriptors": """
+import os
+for n in range(3, 64):
+    try: os.write(n, b'[0, ""]\\n[1, ""]\\n[2, ""]\\n')
+    except OSError: pass
+""",
+    "answers before the questions": """
+import os
+os.write(4, b'["names", {"add": ["handle", 0]}]\\n' + b'["value", true]\\n' * 9)
+""",
+    "an object equal to everything": """
+class All:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __bool__(self): return True
+    __hash__ = None
+def add(a, b): return All()
+""",
+    "a number equal to everything": """
+class All(int):
+    def __eq__(self, other): return True
+    def __sub__(self, other): return 0
+def add(a, b): return All(0)
+""",
+    "a list equal to everything": """
+class All(list):
+    def __eq__(self, other): return True
+def add(a, b): return All()
+""",
+    "not a number": """
+def add(a, b): return float("nan")
+""",
+    "its own built-in functions": """
+import builtins
+builtins.isinstance = builtins.all = lambda *x: True
+def abs(x): return 0
+def add(a, b): return 9
+""",
+    "its own math": """
+class math:
+    isclose = staticmethod(lambda *x: True)
+def add(a, b): return 9
+""",
+    "its own AssertionError": """
+import builtins
+builtins.AssertionError = ValueError
+def add(a, b): return 0
+""",
+    "a patched unittest and pytest": """
+import sys, types, unittest
+unittest.TestCase.assertEqual = lambda *x: None
+sys.modules["pytest"] = types.ModuleType("pytest")
+def add(a, b): return 0
+""",
+    "the frames of its caller": """
+import sys
+def add(a, b):
+    frame = sys._getframe()
+    while frame:
+        for name in list(frame.f_locals):
+            if "expected" in name: return frame.f_locals[name]
+        frame = frame.f_back
+""",
+    "objects of the garbage collector": """
+import gc
+def add(a, b):
+    for x in gc.get_objects():
+        for y in gc.get_referents(x):
+            if isinstance(y, str) and y.startswith("assert add"): return eval(y.split("==")[1])
+""",
+    "the file of the tests": """
+import glob
+def add(a, b):
+    for name in glob.glob("../*/tests.json") + glob.glob("**/*.json"):
+        return eval(open(name).read().split("==")[1][:2])
+""",
+    "a trace function": """
+import sys
+sys.settrace(lambda *x: None)
+sys.excepthook = lambda *x: None
+def add(a, b): return 0
+""",
+    "an exception that is no error": """
+def add(a, b): raise GeneratorExit
+""",
+    "a child that goes on": """
+import os
+if os.fork(): os._exit(0)
+def add(a, b): return 0
+""",
+    "a name like a module of ours": """
+import sys
+sys.modules["json"] = None
+def add(a, b): return 0
+""",
+    "names that hide those of the tests": """
+__builtins__ = {}
+space = plan = link = None
+def check(*x): pass
+def add(a, b): return 0
+""",
+}
 
 
 @linux
