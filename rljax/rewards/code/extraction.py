@@ -2,7 +2,8 @@
 
 import re
 
-_BLOCK = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*```", re.M | re.S)
+# Possessive: a text without end of line takes linear time.
+_BLOCK = re.compile(r"^[ \t]*+```[ \t]*+([\w+#.-]*+)[^\n]*+\n(.*?)^[ \t]*+```", re.M | re.S)
 
 # How blocks of a language are tagged.
 TAGS = {"python": ("python", "py", "python3")}

@@ -14,8 +14,8 @@ from rljax.rewards.sandbox.limits import Limits, checked_limits
 from rljax.rewards.sandbox.sandbox import Sandbox
 from rljax.rewards.user_rewards import FIELD
 
-# What the rest of a sample may take, besides its tests.
-_REST_SECONDS = 1.0
+# What a sample takes besides its tests: starting and ending of processes.
+_REST_SECONDS = 2.0
 
 
 def python_tests(
@@ -27,8 +27,8 @@ def python_tests(
     language: str = "python",
     command: Sequence[str] = (),
     sandbox: str = "auto",
-    test_seconds: float = 1.0,
-    total_seconds: float = 4.0,
+    test_seconds: float = 2.0,
+    total_seconds: float = 3.0,
     most_tests: int = 16,
     memory_mb: int = 512,
 ) -> float:
@@ -43,7 +43,7 @@ def python_tests(
         command: runs a program of another language, such as ("node", "{file}").
         sandbox: the means of isolation, see `rljax/rewards/sandbox/README.md`.
         test_seconds: wall time of one test.
-        total_seconds: wall time of all tests; less than config.scoring.timeout_seconds.
+        total_seconds: wall time of all tests; 2 s less than config.scoring.timeout_seconds at most.
         most_tests: of a problem with more tests, those with the longest inputs; 0: all.
         memory_mb: of a program.
 

@@ -126,12 +126,14 @@ def _run_functions(code: str, tests: Tests, rules: Rules, sandbox: Sandbox) -> R
         ended, verdicts = _ask(text, tests, left, seconds, rules, sandbox)
         passed += sum(not said for _, said in verdicts)
         why = why or next((said for _, said in verdicts if said), "")
-        if not verdicts or verdicts[-1][0] == NOTHING_RAN:
-            why = why or f"nothing was tested: {ended.reason}"
+        last, said = verdicts[-1] if verdicts else (NOTHING_RAN, "")
+        if last == NOTHING_RAN and said:
             break
+        if not said and last + 1 < len(left):  # the run was ended within the next test
+            why, last = why or ended.reason, last + 1
         if rules.stop and why:
             break
-        left = left[verdicts[-1][0] + 1 :]
+        left = left[last + 1 :]
     return Result(passed, count, why, ended)
 
 

@@ -64,7 +64,7 @@ def keep(start: Start) -> NoReturn:
             file.write("1000")  # memory that runs out costs the program, not the trainer
         if start.layers.open_way:
             kernel.unshare(kernel.NEW_MOUNTS)
-            open_the_way(readable(start.program.argv[0]))
+            open_the_way((*readable(start.program.argv[0]), start.folder))
         if start.layers.means == "process" and start.layers.namespaces:
             _new_namespaces()
             status = _in_child(_first_process, start)

@@ -54,7 +54,7 @@ def _tried(means: str, without: frozenset[str], base: str) -> Layers | str:
         landlock=means == "process" and "landlock" not in without and landlock.version() > 0,
         seccomp="seccomp" not in without and seccomp.available(),
     )
-    seen = readable(_NOTHING.argv[0]) + ((command,) if command else ())
+    seen = (*readable(_NOTHING.argv[0]), *filter(None, (command,)), base)
     if layers.own_user:
         layers = layers._replace(open_way=bool(closed_folders(seen)))
     problem = _problem(layers, base)
@@ -64,7 +64,7 @@ def _tried(means: str, without: frozenset[str], base: str) -> Layers | str:
     if problem and layers.open_way:
         problem += (
             f"; {closed_folders(seen)[0]!r} is closed to the unprivileged user that programs run "
-            "as: install Python where every user can read it"
+            "as: give them Python, and a TMPDIR, where every user may read"
         )
     return problem or layers
 

@@ -103,6 +103,7 @@ class Sandbox:
             self._connection.send(([tuple(program) for program in programs], tuple(limits)))
             found = self._receive(limits.seconds + _GRACE_SECONDS)
         if isinstance(found, Failed):
+            self.close()
             raise SandboxError(f"A program could not be started: {found.reason}.")
         return found
 

@@ -40,7 +40,7 @@ from rljax.rewards.sandbox.confinement import (
     keep,
     read_status,
 )
-from rljax.rewards.sandbox.descendants import end_children, kill
+from rljax.rewards.sandbox.descendants import end_children
 from rljax.rewards.sandbox.layers import Layers, user_of
 from rljax.rewards.sandbox.limits import Ended, Limits, Program
 
@@ -169,15 +169,14 @@ def run(
     running = []
     try:
         running = _start(programs, limits, layers, base)
-        while not running[-1].over:
+        while not (running[-1].over or any(one.reason for one in running)):
             _take(running, _LOOK_SECONDS, owner)
             for one in running:
                 if not one.over:
                     one.look()
-                if one.reason is not None:
-                    kill(one.keeper)
-        if len(running) > 1 and not running[0].over:
-            running[0].reason = "stopped"
+        for one in running:
+            if not one.over:
+                one.reason = "stopped"
         end_children()
         deadline = time.monotonic() + _LAST_OUTPUT_SECONDS
         while any(one.open for one in running) and time.monotonic() < deadline:
@@ -285,7 +284,10 @@ def main() -> None:
         layers = choose(wanted, without, base)
         connection.send(layers)
         while isinstance(layers, Layers):
-            connection.send(_answer(connection, layers, base))
+            answer = _answer(connection, layers, base)
+            connection.send(answer)
+            if isinstance(answer, Failed):  # what is wrong may lie here: a fresh one comes next
+                break
     except (EOFError, OSError):
         pass
     finally:

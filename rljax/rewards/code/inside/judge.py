@@ -303,7 +303,7 @@ def _as_module(names: dict[str, Any]) -> types.ModuleType:
 
 def _line(error: BaseException) -> str:
     lines = traceback.format_exception_only(type(error), error)
-    return lines[-1].strip()[:500] or type(error).__name__
+    return lines[-1].strip()[:200] or type(error).__name__
 
 
 def _report(place: int, why: str) -> None:
