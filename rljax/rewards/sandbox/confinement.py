@@ -141,10 +141,7 @@ def _become(start: Start) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _set_limits(start)
     if layers.own_user:
-        user = user_of(start.number)
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
+        _become_user(user_of(start.number))
     kernel.end_with_parent()
     kernel.give_up_new_privileges()
     argv = tuple(word.replace("{folder}", folder) for word in start.program.argv)
@@ -167,6 +164,15 @@ def _become(start: Start) -> NoReturn:
         filter_descriptor=_FILTER if _passes_filter(layers) else -1,
     )
     os.execve(command[0], command, environment)
+
+
+def _become_user(user: int) -> None:
+    try:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    except OSError as error:
+        raise OSError(error.errno, f"root may not become another user: {error.strerror}") from None
 
 
 def _passes_filter(layers: Layers) -> bool:

@@ -88,19 +88,22 @@ def not_promised(layers: Layers) -> list[str]:
     return missing
 
 
-def user_of(number: int) -> int:
+def user_of(number: int) -> int | None:
     """The user id of a program, where this process is root.
 
     Args:
         number: differs between programs that run at the same time.
 
     Returns:
-        An id that nobody has, or that of "nobody" where this user namespace has no such ids.
+        An id that nobody has, or that of "nobody" where this user namespace has no such ids. None
+        where it has only root.
     """
     with open("/proc/self/uid_map") as table:
         ranges = [tuple(map(int, line.split())) for line in table]
-    user = _FIRST_USER + number % _USERS
-    return user if any(first <= user < first + count for first, _, count in ranges) else _NOBODY
+    for user in (_FIRST_USER + number % _USERS, _NOBODY):
+        if any(first <= user < first + count for first, _, count in ranges):
+            return user
+    return None
 
 
 def wrapped(

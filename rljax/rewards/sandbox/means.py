@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from rljax.rewards.sandbox import kernel, landlock, seccomp, warden
-from rljax.rewards.sandbox.layers import COMMANDS, MEANS, Layers
+from rljax.rewards.sandbox.layers import COMMANDS, MEANS, Layers, user_of
 from rljax.rewards.sandbox.limits import Limits, Program
 from rljax.rewards.sandbox.visible import closed_folders, readable
 
@@ -46,6 +46,8 @@ def _tried(means: str, without: frozenset[str], base: str) -> Layers | str:
         if not command:
             return f"no {COMMANDS[means]!r} in PATH"
     root = os.geteuid() == 0
+    if root and user_of(0) is None:
+        return "there is no user but root (/proc/self/uid_map), and programs never run as root"
     layers = Layers(
         means=means,
         command=command,
@@ -71,7 +73,10 @@ def _tried(means: str, without: frozenset[str], base: str) -> Layers | str:
 
 def _problem(layers: Layers, base: str) -> str:
     """Why a program that does nothing does not end well; "" if it does."""
-    found = warden.run([_NOTHING], _LIMITS, layers, base, None)
+    try:
+        found = warden.run([_NOTHING], _LIMITS, layers, base, None)
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
     if isinstance(found, warden.Failed):
         return found.reason
     ended = found[-1]

@@ -1,7 +1,6 @@
 """The reward on right and wrong programs, and on programs that want to be called right."""
 
 import shutil
-import sys
 from decimal import Decimal
 from fractions import Fraction
 
@@ -14,8 +13,7 @@ from rljax.rewards.code.inside.values import decode, encode
 from rljax.rewards.code.outputs import same_output
 from rljax.rewards.code.reward import check_options, python_tests
 from rljax.rewards.compose import Composition
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="programs are run on Linux only")
+from tests.rewards.sandboxes import needs_sandbox
 
 ADD = ["assert add(1, 2) == 3", "assert add(2, 2) == 4", "assert math.isclose(add(0.5, 1), 1.5)"]
 HUMANEVAL = {
@@ -91,7 +89,7 @@ def test_an_object_of_the_program_gives_no_verdict():
     assert set(used_modules(["assert math.floor(f(1)) == abs(x)"])) == {"math"}
 
 
-@linux
+@needs_sandbox
 @pytest.mark.parametrize(
     "code, tests, share",
     [
@@ -265,14 +263,14 @@ def add(a, b): return 0
 }
 
 
-@linux
+@needs_sandbox
 @pytest.mark.parametrize("code", FORGERIES.values(), ids=FORGERIES)
 def test_a_verdict_cannot_be_forged(code):
     tests = ["assert add(1, 2) == 3", "assert abs(add(2, 2) - 4) < 1e-6", ADD[2]]
     assert reward(fenced(code), tests, partial=True, test_seconds=1.0) == 0.0
 
 
-@linux
+@needs_sandbox
 def test_a_hanging_test_costs_itself():
     code = "def add(a, b):\n    while (a, b) == (1, 2): pass\n    return a + b"
     assert reward(code, ADD, partial=True, test_seconds=0.5) == pytest.approx(2 / 3)
@@ -280,13 +278,13 @@ def test_a_hanging_test_costs_itself():
     assert reward(code, ADD, partial=True) == pytest.approx(2 / 3)
 
 
-@linux
+@needs_sandbox
 def test_tests_that_are_not_reached_are_not_passed():
     code = "import time\ndef add(a, b):\n    time.sleep(0.4)\n    return a + b"
     assert reward(code, ADD * 9, partial=True, total_seconds=1.0, most_tests=0) < 0.5
 
 
-@linux
+@needs_sandbox
 def test_another_language():
     node = shutil.which("node")
     if node is None:
@@ -323,7 +321,7 @@ def test_options_are_checked_before_a_run(options, message):
         check_options(5.0, **options)
 
 
-@linux
+@needs_sandbox
 def test_a_sandbox_that_does_not_work_is_refused(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     message = "sandbox 'nsjail' does not work here: nsjail: no 'nsjail' in PATH; allowed are auto,"
@@ -333,7 +331,7 @@ def test_a_sandbox_that_does_not_work_is_refused(monkeypatch):
     assert "options.sandbox" in str(caught.value)
 
 
-@linux
+@needs_sandbox
 def test_the_reward_in_a_composition():
     made = Composition([{"name": "python_tests", "options": {"partial": True}}])
     assert made.values("", "def add(a, b): return a * b", ADD, None) == [pytest.approx(1 / 3)]

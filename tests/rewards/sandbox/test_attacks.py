@@ -15,8 +15,9 @@ from rljax.rewards.sandbox import descendants
 from rljax.rewards.sandbox.limits import Limits, Program
 from rljax.rewards.sandbox.sandbox import Sandbox
 from tests.rewards.sandbox.attacks import ATTACKS
+from tests.rewards.sandboxes import needs_sandbox
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs are run on Linux only")
+pytestmark = needs_sandbox
 
 LIMITS = Limits(seconds=10.0, memory_mb=256, files_mb=8, files=64, processes=16, output_kb=64)
 README = Path(__file__).parents[3] / "rljax/rewards/sandbox/README.md"
@@ -95,7 +96,7 @@ def test_attack(attack, sandbox, places):
     if attack.lethal and not stopped:
         pytest.skip("it would end this process")
     started = time.perf_counter()
-    seconds = 1.0 if "timeout" in attack.reasons else LIMITS.seconds
+    seconds = 0.5 if "timeout" in attack.reasons else LIMITS.seconds
     ended = run(sandbox, aimed(attack.code, places), LIMITS._replace(seconds=seconds))
     escaped = b"ESCAPED" in ended.stdout
     if not stopped:

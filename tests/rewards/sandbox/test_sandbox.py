@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from rljax.rewards.sandbox.layers import Layers, describe, not_promised, wrapped
 from rljax.rewards.sandbox.limits import Limits, Program, checked_limits
 from rljax.rewards.sandbox.sandbox import Sandbox, SandboxError
 from rljax.rewards.sandbox.warden import make_base
+from tests.rewards.sandboxes import needs_sandbox
 
 ROOT = Path(__file__).parents[3]
-linux = pytest.mark.skipif(sys.platform != "linux", reason="programs are run on Linux only")
 
 
 def program(code, **options):
@@ -130,7 +131,7 @@ def test_outermost_folders():
     assert visible.outermost(["/a", "/a/b", "/ab", "/a/", "/c/d"]) == ("/a", "/ab", "/c/d")
 
 
-@linux
+@needs_sandbox
 def test_a_program_and_its_input(sandbox):
     code = "import sys\nprint(sys.stdin.read().upper())\nprint('e', file=sys.stderr)\nsys.exit(3)"
     (ended,) = sandbox.run(program(code, stdin=b"abc"), limits=Limits())
@@ -140,7 +141,7 @@ def test_a_program_and_its_input(sandbox):
     assert (ended.reason, ended.exit_code, ended.stdout) == ("ok", 0, b"1\n")
 
 
-@linux
+@needs_sandbox
 def test_a_lot_of_input(sandbox):
     content = b"x" * 3_000_000
     (ended,) = sandbox.run(
@@ -149,7 +150,7 @@ def test_a_lot_of_input(sandbox):
     assert ended.stdout == b"3000000\n"
 
 
-@linux
+@needs_sandbox
 def test_two_programs_talk(sandbox):
     ask = "import os\nos.write(4, b'ping')\nprint(os.read(3, 9))\nos.write(5, b'report')"
     answer = "import os\nos.write(4, os.read(3, 9) + b' pong')\nimport time\ntime.sleep(99)"
@@ -158,7 +159,7 @@ def test_two_programs_talk(sandbox):
     assert (last.reason, last.stdout, last.report) == ("ok", b"b'ping pong'\n", b"report")
 
 
-@linux
+@needs_sandbox
 def test_a_lost_warden_is_started_again():
     with Sandbox() as sandbox:
         sandbox.start()
@@ -168,7 +169,7 @@ def test_a_lost_warden_is_started_again():
         assert sandbox.run(program("print(1)"), limits=Limits())[0].reason == "ok"
 
 
-@linux
+@needs_sandbox
 def test_a_command_that_is_not_there_is_no_verdict(sandbox):
     with pytest.raises(SandboxError, match="could not be started: .*no-such"):
         sandbox.run(Program(("/no-such-program",), {}), limits=Limits())
@@ -196,25 +197,27 @@ with Sandbox() as sandbox:
 """
 
 
-@linux
+@needs_sandbox
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_outlives_the_owner(number, tmp_path):
+def test_nothing_outlives_the_owner(number):
     """Its programs, their daemons, its warden and its folders."""
+    place = Path(tempfile.mkdtemp(prefix="owned-"))
+    place.chmod(0o755)
     seconds = 100_000 + os.getpid()  # how the processes are found again
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER.format(seconds=seconds)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(place)},
     )
     warden = int(owner.stdout.readline())
     _wait_until(lambda: len(_sleepers(seconds)) >= 5)
-    assert list(tmp_path.glob("rljax-sandbox-*"))
+    assert list(place.glob("rljax-sandbox-*"))
     owner.send_signal(number)
     owner.wait(20)
     _wait_until(lambda: not _sleepers(seconds) and not Path(f"/proc/{warden}").exists())
-    assert not list(tmp_path.glob("rljax-sandbox-*"))
+    place.rmdir()  # which is empty
 
 
 def _sleepers(seconds):
@@ -237,7 +240,7 @@ def _wait_until(true, seconds=30):
     assert true()
 
 
-@linux
+@needs_sandbox
 def test_folders_of_killed_wardens_are_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -260,7 +263,7 @@ def files(tmp_path):
     return write
 
 
-@linux
+@needs_sandbox
 def test_the_command(files, capsys):
     add = files("add.py", "def add(a, b):\n    print('called')\n    return a + b\n")
     assert main([add]) == 0
@@ -285,7 +288,7 @@ def test_the_command(files, capsys):
     assert not verdict["ok"] and verdict["exit_code"] == 1
 
 
-@linux
+@needs_sandbox
 def test_the_command_on_a_program_that_hangs(files, capsys):
     assert main([files("p.py", "while True: pass"), "--timeout=0.5"]) == 2
     verdict = json.loads(capsys.readouterr().out)
@@ -314,7 +317,7 @@ def test_bad_words_are_one_line(files, capsys, words, message):
         assert part in shown.err
 
 
-@linux
+@needs_sandbox
 @pytest.mark.parametrize("means, command", [("bubblewrap", "bwrap"), ("nsjail", "nsjail")])
 def test_a_means_that_is_missing_is_named(monkeypatch, means, command):
     monkeypatch.setenv("PATH", "/nowhere")
@@ -326,6 +329,6 @@ def test_a_means_that_is_missing_is_named(monkeypatch, means, command):
         assert sandbox.start().means == "process"
 
 
-@linux
+@needs_sandbox
 def test_this_machine_has_a_filter():
     assert seccomp.available() == (platform.machine() in seccomp.MACHINES)

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import math
-import sys
 from pathlib import Path
 
 import jax
@@ -21,6 +20,7 @@ from rljax.rewards.code.reward import python_tests
 from rljax.training import loop
 from rljax.user_modules import import_file
 from tests.folders import CONTROL, EOS, write_tokenizer
+from tests.rewards.sandboxes import needs_sandbox
 
 pytest.importorskip("transformers")
 pytest.importorskip("jinja2")
@@ -124,6 +124,7 @@ def test_the_first_loss_of_preferences_is_ln_2(files, tmp_path, one_device_runs)
     assert read_json(tmp_path / "examples/dpo.json")["kinds"][-1] == "end"
 
 
+@needs_sandbox
 def test_programs_and_their_tests_are_read(files, capsys):
     """The file as MBPP has it: two columns make the reference, and its own solutions pass."""
     rows = [json.loads(line) for line in (files / "code.jsonl").open()]
@@ -133,14 +134,13 @@ def test_programs_and_their_tests_are_read(files, capsys):
     reference = reference_of(rows[0], "test_list,test_setup_code")
     assert reference == {name: rows[0][name] for name in ("test_list", "test_setup_code")}
     load_config(named(files, "python_tests.py", "code.jsonl", "partial"), overrides())
-    if sys.platform == "linux":
-        for row in rows[:4]:
-            assert python_tests("", f"```python\n{row['code']}\n```", row) == 1.0
-            assert python_tests("", "def gap(a, b): return 0", row) == 0.0
+    for row in rows[:4]:
+        assert python_tests("", f"```python\n{row['code']}\n```", row) == 1.0
+        assert python_tests("", "def gap(a, b): return 0", row) == 0.0
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="programs are run on Linux only")
+@needs_sandbox
 def test_grpo_on_programs(files, tmp_path, one_device_runs):
     config = named(files, "python_tests.py", "code.jsonl", "partial", "smoke")
     config = config.replace("heldout.jsonl", "code_heldout.jsonl")
