@@ -247,7 +247,10 @@ DATA: Section = {
     "path": Field("", "jsonl, parquet: training file", path=True),
     "heldout_path": Field("", "jsonl, parquet: held-out file", path=True),
     "prompt_column": Field("prompt", "jsonl, parquet: text, or a list of chat messages"),
-    "reference_column": Field("reference", "jsonl, parquet: what the reward compares with"),
+    "reference_column": Field(
+        "reference",
+        "jsonl, parquet: what the reward compares with; several, with commas: a mapping of them",
+    ),
     "max_prompt_tokens": Field(64, "P, tokens of a prompt at most", minimum=1, maximum=MOST_TOKENS),
     "overlong": Field(
         "refuse",
@@ -274,6 +277,13 @@ SCORING: Section = {
         why="each is a process with an address space of its own",
     ),
     "timeout_seconds": Field(5.0, "per sample", above=0, maximum=86_400),
+    "memory_mb": Field(
+        4096,
+        "address space of a scoring process; a sample that takes more has failed",
+        minimum=512,
+        maximum=2**24,
+        why="an interpreter with its verifiers needs some",
+    ),
     "failure_reward": Field(0.0, "reward of a sample whose verifier raised or timed out"),
     "failed_samples": Field(
         "failure_reward",

@@ -16,7 +16,7 @@ from rljax.config.mesh import check_mesh, check_row_lengths
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
 from rljax.config.validate import plain, resolved_dict
-from rljax.data.rows import prompt_of
+from rljax.data.rows import prompt_of, reference_of
 from rljax.data.text_format import Prompt, TextFormat
 from rljax.data.tokenizers import Tokenizer
 from rljax.models.frozen_base import parameter_shardings
@@ -211,7 +211,7 @@ class Context:
         column = self.config.data.reference_column
         if self.config.data.kind in GENERATED:
             column = "reference"
-        return [record[column] for record in records]
+        return [reference_of(record, column) for record in records]
 
 
 def build_context(
@@ -235,6 +235,7 @@ def build_context(
         scoring.rewards,
         workers=scoring.workers,
         timeout_seconds=scoring.timeout_seconds,
+        memory_mb=scoring.memory_mb,
         failure_reward=scoring.failure_reward,
         failed_samples=scoring.failed_samples,
         max_failed_share=scoring.max_failed_share,

@@ -47,9 +47,9 @@ from rljax.training.run.storage import (
 # how many processes it is computed; not what.
 FREE_FIELDS = (
     *("reporting", "checks", "checkpoint", "mesh", "processes"),
-    *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first", "sampler.mesh"),
+    *("scoring.workers", "scoring.timeout_seconds", "scoring.memory_mb", "scoring.try_first"),
     *("asynchronous.transfer", "asynchronous.transfer_folder", "asynchronous.offload_optimizer"),
-    "asynchronous.sampler_devices",
+    *("sampler.mesh", "asynchronous.sampler_devices"),
 )
 
 # Any of them says that a run has begun here.
