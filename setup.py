@@ -1,4 +1,4 @@
-"""Packaging: `pip install -e .`, with extras test, tpu, gpu, hf, wandb, plan and parity."""
+"""Packaging: `pip install -e .`, with extras test, tpu, gpu, gcs, hf, wandb, plan and parity."""
 
 import re
 from pathlib import Path
@@ -36,6 +36,7 @@ setup(
         "test": ["pytest", "pytest-xdist", "qwix>=0.1.8", "ruff"],
         "tpu": ["jax[tpu]"],
         "gpu": ["jax[cuda12]"],
+        "gcs": ["gcsfs", "google-cloud-storage"],
         "hf": ["transformers", "jinja2"],
         "wandb": ["wandb"],
         "plan": ["libtpu"],

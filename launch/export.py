@@ -45,24 +45,27 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
     own = not source  # the run's tokenizer goes along, not that of --source
     source = source or (folder if is_pretrained(folder) else "")
     mesh = widest_mesh(network.config.width)
-    with jax.set_mesh(mesh), tempfile.TemporaryDirectory() as made:
+    new = tempfile.TemporaryDirectory
+    with jax.set_mesh(mesh), new() as made, new() as also:
         params = combine(*load_start(start, network, mesh))
         if adapters:
             save_adapters(out, network, params, base_model=folder)
             return
         network, params = merge_adapters(network, params)
+        section = config["tokenizer"]
+        if own and section["chat_turn"]:
+            turn, opening = section["chat_turn"], section["chat_generation_prompt"]
+            write_chat_template(Path(also), turn, opening)
         save_pretrained(
             out,
             network,
             params,
             source=source or None,
             tokenizer=_tokenizer_folder(place, tokenizer, Path(made)) if own else None,
+            also=Path(also),
             dtype=dtype,
             more_config={} if source else special_ids(tokenizer),
         )
-    section = config["tokenizer"]
-    if own and section["chat_turn"]:
-        write_chat_template(out, section["chat_turn"], section["chat_generation_prompt"])
 
 
 def _tokenizer_folder(place: str, tokenizer: Tokenizer, made: Path) -> Path | None:

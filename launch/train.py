@@ -1,14 +1,17 @@
 """Trains, or continues an interrupted run.
 
     python launch/train.py --config=FILE[:ARG] [--config.a.b=VALUE ...] [--workdir=DIR]
+    python launch/train.py --config=FILE[:ARG] --replay=DIR --workdir=NEW
 
 The same command on the same workdir continues an interrupted run. On a pod it is started on every
-host (rljax/processes/README.md).
+host (rljax/processes/README.md). With --replay a run whose sampler was ahead is repeated in the
+order of its events.jsonl: the same samples, the same parameters.
 """
 
 import argparse
 import sys
 
+from rljax.commands.interrupts import ending_at_once
 from rljax.commands.parser import Parser, named, path
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
@@ -26,6 +29,7 @@ def parser() -> Parser:
         help="a file with get_config(arg); with ARG=smoke any config runs in seconds",
     )
     add("--workdir", type=path, metavar="DIR", help="of the run (runs/NAME-DATE-TIME)")
+    add("--replay", type=path, metavar="DIR", help="of a run of this config that is repeated")
     add("--preflight", action="store_true", help="check hosts, files and devices, and stop there")
     return made
 
@@ -33,19 +37,35 @@ def parser() -> Parser:
 def train(options: argparse.Namespace) -> None:
     """Loads, checks and runs."""
     if options.workdir is not None:
+        if ":/" in str(options.workdir):
+            raise ValueError(
+                f"A workdir lies on a disk, not in a store: {options.workdir}. Give a folder, and "
+                "--config.checkpoint.folder=gs://BUCKET/PATH, which then holds the checkpoints and "
+                "a copy of the workdir's files (--workdir)."
+            )
         check_folder(options.workdir, "--workdir")
+    if options.replay is not None and options.replay == options.workdir:
+        raise ValueError("--replay and --workdir are the same folder: a replay needs a new one")
     # Imported late, so that wrong words are answered at once.
-    from rljax.config.load import load_config
-    from rljax.training import loop
-    from rljax.training.preflight import preflight
-    from rljax.training.run.several import started
+    with ending_at_once():
+        from rljax.config.load import load_config
+        from rljax.training import loop
+        from rljax.training.preflight import preflight
+        from rljax.training.run.phases import process_began
+        from rljax.training.run.several import started
 
     config = load_config(options.config, options.overrides)
     with started(config, options.workdir) as (processes, workdir):
         if options.preflight:
             preflight(config, workdir, processes)
         else:
-            loop.run(config, workdir, processes=processes)
+            loop.run(
+                config,
+                workdir,
+                processes=processes,
+                began=process_began(),
+                replay=options.replay,
+            )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@
 | `commands/` | what the commands of launch/ share: flags, errors, exit statuses |
 | `comparison/` | methods against each other, over seeds |
 | `benchmarks/` | timings of what training runs |
+| `chaos/` | runs that are killed in every phase, and what they leave |
 | `errors.py` | errors that name the nearest spelling, or what another library said |
 | `remarks.py` | what a user is told in passing |
 | `user_modules.py` | files of the user, imported as modules; errors that name their line |

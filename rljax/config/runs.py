@@ -29,6 +29,11 @@ def find_step(path: str | Path, field: str = "config.model.init_from") -> Path:
         stages = stages if isinstance(stages, list) else []
         found = [_steps(path / "checkpoints" / str(stage)) for stage in stages]
         steps = next((each for each in reversed(found) if each), [])
+    if not steps and (folder := _store_of(path)):
+        raise ValueError(
+            f"The checkpoints of the run in {path} are in {folder}: copy the folder of a stage to "
+            f"{path / 'checkpoints'} ({field})."
+        )
     if not steps:
         raise ValueError(
             f"No checkpoint in {path}: give a Hugging Face folder, whose config.json names a "
@@ -36,6 +41,13 @@ def find_step(path: str | Path, field: str = "config.model.init_from") -> Path:
             f"it ({field})."
         )
     return max(steps, key=lambda step: int(step.name))
+
+
+def _store_of(workdir: Path) -> str:
+    """The store that holds a run's checkpoints (config.checkpoint.folder); "" without one."""
+    section = (run_config_of(workdir) or {}).get("checkpoint")
+    folder = section.get("folder") if isinstance(section, dict) else ""
+    return folder if isinstance(folder, str) else ""
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -50,11 +50,11 @@ class Lifeline:
 
         Args:
             verdict: how all end.
-            fails: the main thread is ending with an error. If that is what counts, it may clean up
-                and tell it, and this returns.
+            fails: the main thread is ending. If its own end is what counts, or all end as they were
+                asked to, it may clean up and tell it, and this returns.
         """
         end = verdict.end
-        if fails and end.index == self.me.index:
+        if fails and (verdict.calm or end.index == self.me.index):
             self._leave_after(UNWIND_SECONDS, end.status, end.reason)
             return
         self._leave_after(END_SECONDS, end.status)

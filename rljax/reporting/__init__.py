@@ -9,6 +9,7 @@ Nothing here knows models, devices or JAX: the loop hands over plain numbers and
 | `progress.py` | the bar on a terminal, plain lines elsewhere |
 | `summary.py` | final figures as a table, and the rollouts that the report shows |
 | `glossary.py` | what each metric means |
+| `goodput.py` | where the wall time went: shares, a line for the console, a bar for the report |
 | `report.py` | the report: one HTML file of one run, or of several |
 | `run_data.py`, `rollout_view.py` | what the report knows of a workdir: curves, rollouts |
 | `example_view.py` | the first examples, token by token |

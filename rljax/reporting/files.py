@@ -6,6 +6,7 @@
     examples/STAGE.json         one sequence of the first batch, token by token
     config.json run.json        what was run, and on what
     summary.json                the final figures; missing while the run is still running
+    goodput.json                seconds by phase, over all processes of the run
 
 Only metrics.jsonl must be the same, byte for byte, when a run was interrupted and continued.
 """
@@ -26,6 +27,7 @@ EXAMPLES_FOLDER = "examples"
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
+GOODPUT_FILE = "goodput.json"
 REPORT_FILE = "report.html"
 
 # Ends the name of a file that is being written, and has no name of its own yet.

@@ -48,6 +48,7 @@ class Run:
     config: dict[str, Any]
     environment: dict[str, Any]
     summary: dict[str, Any]
+    goodput: dict[str, Any]  # reporting/goodput.py
     rollout_paths: dict[str, list[Path]]  # by stage, ascending steps
     example_paths: dict[str, Path]  # by stage, in the order of the stages
 
@@ -121,6 +122,7 @@ def read_run(workdir: Path, name: str | None = None) -> Run:
         config=files.read_json(workdir / files.CONFIG_FILE),
         environment=files.read_json(workdir / files.RUN_FILE),
         summary=files.read_json(workdir / files.SUMMARY_FILE),
+        goodput=files.read_json(workdir / files.GOODPUT_FILE),
         rollout_paths=rollout_paths,
         example_paths={stage: path for stage, path in examples.items() if path.exists()},
     )

@@ -223,7 +223,7 @@ def stage_charts(name: str, members: Sequence[tuple[int, Run]], compare: bool) -
         curves = [(index, run.name, getattr(run.stages[name], kind)) for index, run in members]
         metrics = {metric for _, _, named in curves for metric in named}
         if kind == "timing":
-            metrics -= set(TIME_PARTS)
+            metrics -= {m for m in metrics if m in TIME_PARTS or m.startswith("seconds/")}
         for metric in sort_names(metrics):
             about = describe(metric)
             family = "" if compare else about.family

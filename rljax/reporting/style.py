@@ -106,6 +106,8 @@ section > .legend { font-size: 14px; margin-bottom: 16px; color: var(--ink); }
 .bar span:last-child { text-align: right; font-variant-numeric: tabular-nums; }
 .track { display: flex; height: 16px; gap: 1px; }
 .track i { background: var(--c); min-width: 1px; }
+.track i.dashed {
+  background: repeating-linear-gradient(135deg, var(--c) 0 4px, transparent 4px 7px); }
 .more { margin-top: 20px; }
 .more > summary { cursor: pointer; font-size: 15px; padding: 6px 0; color: var(--accent); }
 .more > summary span { color: var(--muted); font-size: 13px; }

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rljax.reporting import files
+from rljax.reporting.goodput import as_line
 from rljax.reporting.progress import format_seconds, format_value
 
 
@@ -60,6 +61,8 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
         table.add_row("held-out accuracy", f"{start}[{change_style(before, after)}]{after:.3f}[/]")
     if (wall := files.number(summary.get("wall_seconds"))) is not None:
         table.add_row("wall time", format_seconds(wall))
+    if isinstance(time := summary.get("goodput"), Mapping):
+        table.add_row("goodput", escape(as_line(time)))
     shown = {"heldout_accuracy_before", "heldout_accuracy_after", "wall_seconds", "stages"}
     for name, value in summary.items():
         if name not in shown and not isinstance(value, Mapping | list):

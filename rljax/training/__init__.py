@@ -7,12 +7,14 @@
 | `run/` | what a run is and where its files are: context, stages, models by role, checkpoints |
 | `collect/` | experience: prompts, samples, scores, pairs, demonstrations |
 | `families/` | one file for each family of methods: its batches and its loss |
+| `ahead/` | a sampler that runs ahead of the trainer: threads, queue, transfer, event log |
 | `device_loop/` | whole runs as one compiled program |
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
 | `judged.py` | evaluation alone, of a checkpoint or a published model |
 | `preflight.py` | a run as far as its first compilation |
 | `guard.py` | parameters and optimizer are finite before they are saved |
-| `signals.py` | SIGTERM and Ctrl-C end a step, not a run |
+| `signals.py` | SIGTERM and Ctrl-C end a step, not a run; the grace time |
+| `notices.py` | notices that the machine will be taken away, which end a run as SIGTERM does |
 | `step_log.py` | the rows that the loop writes of its steps, and when it stops |
 | `self_check/` | what a run checks of itself in its first step |
 | `loop.py` | the train loop, for every method: read this first |

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from rljax.config.decoding import Decoding, decoding_of
+from rljax.config.stage import Stage
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
@@ -32,18 +33,26 @@ from rljax.reporting.summary import (
 )
 from rljax.reporting.writers import MultiWriter, NoFiles, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.ahead.events import Replay
+from rljax.training.ahead.offload import check_host_memory, to_device, to_host_memory
+from rljax.training.ahead.source import StageSource, stage_source
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
 from rljax.training.guard import make_guard
+from rljax.training.notices import watched
 from rljax.training.run.contents import Contents, read_contents
 from rljax.training.run.context import Context, build_context
-from rljax.training.run.digests import file_digest
-from rljax.training.run.lock import locked
+from rljax.training.run.digests import PARAMETERS, file_digest, parameters_digest
+from rljax.training.run.goodput import WallTime
+from rljax.training.run.lock import check_there
+from rljax.training.run.phases import Ledger, booked, phase
 from rljax.training.run.several import check_same_contents
 from rljax.training.run.stages import Opened, Stages
+from rljax.training.run.storage import check_folder
+from rljax.training.run.store import Copy, held
 from rljax.training.run.summary import summarise
-from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
+from rljax.training.run.workdir import check_replay, claim_workdir, make_folder, run_identity
 from rljax.training.self_check.first_step import FirstStep
 from rljax.training.self_check.hosts import check_same_step
 from rljax.training.signals import StopSignal
@@ -58,6 +67,8 @@ def run(
     workdir: Path,
     console: Console | None = None,
     processes: Processes = ONE,
+    began: float | None = None,
+    replay: Path | None = None,
 ) -> dict[str, Any]:
     """Trains, or continues, all stages of a config.
 
@@ -67,6 +78,8 @@ def run(
             exactly: parameters and logged metrics are those of a run that was never interrupted.
         console: where progress goes; standard output by default. Process 0 alone uses it.
         processes: all that run this together; each of them calls it with the same config.
+        began: when the time of the run starts, by `time.perf_counter`; now, by default.
+        replay: workdir of a run of the same config, whose order of events is repeated.
 
     Returns:
         The summary, as written to WORKDIR/summary.json.
@@ -77,26 +90,33 @@ def run(
         NonFiniteError: training broke down; the last good checkpoint is intact.
         Stopped: SIGTERM or Ctrl-C; the step that was running is saved.
     """
-    started, console = time.perf_counter(), console or Console()
+    ledger, console = Ledger(began=began), console or Console()
     if not processes.is_first:
         console = Console(quiet=True)
-    with StopSignal(processes).installed() as stop:
+    with booked(ledger), StopSignal(processes).installed() as stop:
         stages = validate(config)
+        check_folder(config.checkpoint.folder)
+        stop.grace_seconds = config.checkpoint.grace_seconds
         check_names(config.reporting.writers)
         optimizers = [build_optimizer(stage) for stage in stages]
         context = build_context(config, stages, workdir, processes)
         stages, resolved = context.stages, context.resolved()
-        with context.scorer, jax.set_mesh(context.mesh):
+        replayed = None if replay is None else Replay(replay)
+        with context.scorer, watched(config.checkpoint.notice, stop), jax.set_mesh(context.mesh):
             stop.check()
             for stage in stages:
                 family_class(stage).check(context.of(stage.name), stage)
+            if config.asynchronous.offload_optimizer:
+                check_host_memory(context.mesh)
             evaluators = make_evaluators(context)
             contents = read_contents(context)
             check_same_contents(processes, contents)
+            if replayed is not None:
+                check_replay(replayed.workdir, resolved, contents)
             with claimed(workdir, resolved, contents, processes) as lines:
                 for line in lines:
                     say(console, line)
-                runner = Runner(context, optimizers, evaluators, console, started, stop)
+                runner = Runner(context, optimizers, evaluators, console, ledger, stop, replayed)
                 runner.train(resolved, run_identity(resolved, contents))
                 return finish(runner, config.seed)
 
@@ -114,25 +134,31 @@ def claimed(
         lines: list[str] = []
         if processes.is_first:
             make_folder(workdir)
-            stack.enter_context(locked(workdir))
-            lines = claim_workdir(workdir, resolved, contents)
+            lines += stack.enter_context(held(workdir, resolved["checkpoint"]["folder"]))
+            lines += claim_workdir(workdir, resolved, contents)
         processes.barrier("workdir claimed")
         yield lines
 
 
+@phase("log")
 def finish(runner: "Runner", seed: int) -> dict[str, Any]:
     """Writes and prints the figures and the report of a run whose stages are complete."""
     workdir, console, processes = runner.workdir, runner.console, runner.processes
     path, value = runner.graph.best()
     if processes.is_first:
-        summary = summarise(workdir, runner.stages, seed, runner.elapsed())
+        runner.time.write(now=True)
+        summary = summarise(workdir, runner.stages, seed, runner.time.figures())
         summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
+        summary["parameters_sha256"] = runner.graph.last_note().get(PARAMETERS)
         write_json_atomic(workdir / SUMMARY_FILE, summary)
         write_report([workdir], workdir / "report.html")
+        runner.copy.renew()
     processes.barrier("summary written")
     summary = read_json(workdir / SUMMARY_FILE)
     print_summary(summary, console)
     say(console, f"report: {workdir / 'report.html'}")
+    if runner.replay is not None:
+        say(console, runner.replay.compared(summary["parameters_sha256"]))
     return summary
 
 
@@ -146,7 +172,8 @@ class Ready(NamedTuple):
 
     stage: Opened
     family: Family
-    source_state: dict[str, Any]  # of the source of experience
+    source: StageSource  # of experience
+    source_state: dict[str, Any]
 
 
 class Runner:
@@ -158,14 +185,17 @@ class Runner:
         optimizers: Sequence[Optimizer],
         evaluators: Mapping[str, Evaluator],
         console: Console,
-        started: float,
+        ledger: Ledger,
         stop: StopSignal,
+        replay: Replay | None = None,
     ) -> None:
-        self.stop = stop
+        self.stop, self.replay = stop, replay
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
         self.processes = context.processes
         self.optimizers, self.evaluators = optimizers, evaluators
-        self.console, self.started = console, started
+        self.console, self.ledger = console, ledger
+        self.time = WallTime(ledger, context.workdir, writes=self.processes.is_first)
+        self.copy = Copy(context.workdir, context.config.checkpoint.folder)
         classes = [family_class(stage) for stage in self.stages]
         self.graph = Stages(
             context,
@@ -176,10 +206,6 @@ class Runner:
             ],
             best_metrics=[kind.best_metric for kind in classes],
         )
-
-    def elapsed(self) -> float:
-        """Wall seconds of the run, over all its processes, up to the last checkpoint of each."""
-        return self.graph.earlier_seconds + time.perf_counter() - self.started
 
     def train(self, resolved: dict[str, Any], identity: str) -> None:
         """Runs every stage that is not complete yet.
@@ -194,16 +220,21 @@ class Runner:
                 say(self.console, line)
             self.graph.check(identity)
             current, keep_rows = self.graph.position()
+            self.stop.last_saved = self.graph.last_saved
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
+            self.time.resume(self.graph.earlier_seconds)
             with self.processes.reporting(), self.writer(keep_rows, resolved) as writer:
+                self.ledger.started()
                 while ready is not None:
                     index = ready.stage.index + 1
                     self.train_stage(ready, writer)
                     ready = None  # what the stage read is freed before the next one reads
                     ready = self.ready(index)
         finally:  # also after an error: what is being saved becomes complete
-            self.graph.close()
+            with phase("checkpoint"), self.still_there():
+                self.graph.close()
+            self.time.close()
 
     def writer(self, keep_rows: dict[str, int], resolved: dict[str, Any]) -> MultiWriter:
         """Takes the rows of metrics; process 0 writes them, after what is done already."""
@@ -218,6 +249,7 @@ class Runner:
             project=self.config.reporting.wandb_project,
         )
 
+    @phase("restore")
     def ready(self, index: int) -> Ready | None:
         """Reads all that a stage goes on from; None after the last one."""
         if index == len(self.stages):
@@ -225,21 +257,24 @@ class Runner:
         opened, stage = self.graph.open(index), self.stages[index]
         first_step = self.graph.first_step(index)
         family = family_class(stage)(opened.context, stage, opened.reference, first_step)
-        source_state = family.source.first_state()
+        earlier = [stage.name for stage in self.stages[:index]]
+        source = stage_source(family, self.workdir, earlier=earlier, replay=self.replay)
+        source_state = source.first_state()
         if opened.done:
             source_state = self.graph.checkpoints[index].source_state(opened.done, source_state)
             say(self.console, f"continuing {stage.name} after step {opened.done}")
-        return Ready(opened, family, source_state)
+        return Ready(opened, family, source, source_state)
 
     def train_stage(self, ready: Ready, writer: MultiWriter) -> None:
         """Runs the steps of one stage that are not done yet."""
-        (index, context, state, done), family, source_state = ready
+        (index, context, state, done), family, source, source_state = ready
         stage, optimizer, config = self.stages[index], self.optimizers[index], self.config
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
         recorded = rollout_steps(stage.steps)
         first = FirstStep(
             family,
+            begins=done == 0,
             at_start=done == 0 and "reference" not in stage.models,
             workdir=self.workdir,
             console=self.console,
@@ -248,28 +283,31 @@ class Runner:
         check(state, done)
         unchanged = f"{stage.name} has done {done} steps, nothing is new"
         self.end_if_asked(unchanged)
-        with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
+        shown = Progress(stage.steps, stage.name, self.console, start_step=done)
+        with contextlib.closing(source), shown as progress:
             log = StepLog(family, writer, progress, state)
             if done == 0 and len(self.stages) == 1:
                 self.log_heldout(family, state, 0, writer, progress)
             if done == 0:
                 state = family.first_state(state, optimizer.schedule(0))
             self.end_if_asked(unchanged)
+            source.start(source_state, done)
             for step in range(done + 1, stage.steps + 1):
                 began = time.perf_counter()
                 check_first = first if step == done + 1 else None
-                before = Before(state, source_state, step, step in recorded, check_first)
-                state, source_state, batches, metrics = take_step(family, update, before)
+                before = Before(state, step, step in recorded, check_first)
+                state, batches, metrics = take_step(family, source, update, before)
+                check_there(self.workdir)
                 due = due_after(step, stage.steps, config)
                 if due.flush:  # the device works behind: its time belongs to this step
-                    jax.block_until_ready(metrics)
+                    with phase("update"):
+                        jax.block_until_ready(metrics)
                 log.add(Step(step, batches, metrics, time.perf_counter() - began))
-                if step in recorded:  # all processes compute it, one writes it
-                    record = family.record(step, batches)
-                    if record and self.processes.is_first:
-                        write_rollout(self.workdir, record)
+                if step in recorded:
+                    self.record(family, step, batches)
                 if due.flush:
                     log.flush()
+                    self.log_time(stage.name, step, writer)
                 if due.evaluate or due.save:  # not in every step: it reads the whole state
                     check(state, step)
                 if due.evaluate:
@@ -282,13 +320,26 @@ class Runner:
                 if due.save or stopping:
                     # Only steps that every run saves can be the best one.
                     best = judged if due.evaluate and due.save else None
-                    note = self.note(stage.name, step, writer)
-                    self.processes.beat(f"{stage.name} step {step}: save")
-                    self.graph.checkpoints[index].save(step, state, note, best, source_state)
+                    note = self.note(stage, step, state, writer)
+                    self.save(index, step, state, note, best, source.saved())
                 if stopping:
-                    self.graph.checkpoints[index].wait()
+                    self.finish_saving(index)
                     self.end_if_asked(f"{stage.name} step {step} is saved")
-        self.graph.checkpoints[index].wait()
+        self.finish_saving(index)
+
+    @phase("log")
+    def record(self, family: Family, step: int, batches: StepBatches) -> None:
+        """Writes the samples of a step; all processes compute them, one writes them."""
+        record = family.record(step, batches)
+        if record and self.processes.is_first:
+            write_rollout(self.workdir, record)
+
+    def log_time(self, stage: str, step: int, writer: MultiWriter) -> None:
+        """Writes where the time of the run has gone so far."""
+        seconds = {f"seconds/{k}": v for k, v in self.time.seconds().items() if v}
+        row = {"stage": stage, "step": step, "kind": "timing"}
+        writer.write({**row, "goodput": self.time.figures()["share"], **seconds})
+        self.time.write()
 
     def end_if_asked(self, done: str) -> None:
         """Raises Stopped if a signal has asked for it, and says what is done."""
@@ -296,21 +347,49 @@ class Runner:
             say(self.console, f"{self.stop.name}: {done}; the same command continues the run")
             self.stop.check()
 
-    def note(self, stage: str, step: int, writer: MultiWriter) -> dict[str, Any]:
+    @phase("checkpoint")
+    def save(self, index: int, step: int, *what: Any) -> None:
+        """Starts to save a step of a stage: see `Checkpoints.save`."""
+        self.processes.beat(f"{self.stages[index].name} step {step}: save")
+        with self.still_there():
+            if self.processes.is_first:
+                self.copy.renew()
+            self.graph.checkpoints[index].save(step, *what)
+
+    @phase("checkpoint")
+    def finish_saving(self, index: int) -> None:
+        """Waits until all checkpoints of a stage are whole."""
+        with self.still_there():
+            self.graph.checkpoints[index].wait()
+
+    @contextlib.contextmanager
+    def still_there(self) -> Iterator[None]:
+        """Raises the error of a workdir that is gone before any other that follows from it."""
+        try:
+            yield
+        finally:
+            check_there(self.workdir)
+
+    def note(
+        self, stage: Stage, step: int, state: TrainState, writer: MultiWriter
+    ) -> dict[str, Any]:
         """What a checkpoint says besides its arrays; the files of the workdir must go with it."""
         files = {METRICS_FILE: writer.digest()}
-        pairs = f"pairs/{stage}.jsonl"
+        pairs = f"pairs/{stage.name}.jsonl"
         if (self.workdir / pairs).exists():
             files[pairs] = file_digest(self.workdir / pairs)
+        last = {PARAMETERS: parameters_digest(state.params)} if step == stage.steps else {}
         return {
-            "stage": stage,
+            "stage": stage.name,
             "step": step,
-            "elapsed_seconds": self.elapsed(),
+            "seconds": self.time.seconds(),
             "identity": self.identity,
             "files": files,
             **self.graph.note,
+            **last,
         }
 
+    @phase("evaluation")
     def log_heldout(
         self,
         family: Family,
@@ -335,7 +414,6 @@ class Before(NamedTuple):
     """Where a step starts."""
 
     state: TrainState
-    source_state: dict[str, Any]
     step: int
     recorded: bool  # its samples are kept for the report
     first: FirstStep | None  # what is checked in it
@@ -345,35 +423,41 @@ class After(NamedTuple):
     """Where a step ends; its metrics may still be on the device."""
 
     state: TrainState
-    source_state: dict[str, Any]
     batches: StepBatches
     metrics: list[Metrics]  # one per update
 
 
-def take_step(family: Family, update: Callable, before: Before) -> After:
+def take_step(family: Family, source: StageSource, update: Callable, before: Before) -> After:
     """Collects experience, makes batches of it, and updates with each of them."""
-    state, source_state, step, recorded, first = before
+    state, step, recorded, first = before
     context, metrics = family.context, []
-    policy = family.policy(state, step)
     where, compiles = f"{family.stage.name} step {step}", first is not None
     context.processes.beat(f"{where}: experience", compiles=compiles)
-    experience, source_state = family.source.collect(policy, source_state, step)
-    state, batches = family.batches(state, experience, step)
+    offload = context.config.asynchronous.offload_optimizer
+    state = to_host_memory(state) if offload else state
+    with phase("experience"):
+        experience = source.collect(family.policy(state, step), step)
+    state = to_device(state) if offload else state
+    with phase("update"):
+        state, batches = family.batches(state, experience, step)
     context.processes.beat(f"{where}: update", compiles=compiles)
     if first is not None:
-        first.before(state, experience.samples, batches)
+        with phase("self_check"):
+            first.before(state, experience.samples, batches)
     for batch in batches.batches:
         if recorded:
             family.before_update(state, batch, batches)
-        placed = put_rows(batch, context.mesh)
+        with phase("update"):
+            placed = put_rows(batch, context.mesh)
+            if first is not None and not metrics:
+                arguments = (state, context.frozen, placed)
+                check_same_step(context.processes, update, arguments, batch)
+            state, updated = update(state, context.frozen, placed)
         if first is not None and not metrics:
-            arguments = (state, context.frozen, placed)
-            check_same_step(context.processes, update, arguments, batch)
-        state, updated = update(state, context.frozen, placed)
-        if first is not None and not metrics:
-            first.after(state, batches, updated)
+            with phase("self_check"):
+                first.after(state, batches, updated)
         metrics.append(updated)
-    return After(state, source_state, batches, metrics)
+    return After(state, batches, metrics)
 
 
 class Due(NamedTuple):

@@ -120,6 +120,27 @@ def test_bytes_and_their_template_go_along(make_run, command, tmp_path):
     assert found.apply_chat_template(chat, tokenize=False) == "user: hi|"
 
 
+def test_an_export_that_is_cut_off_leaves_nothing_and_is_done_again(
+    make_run, command, tmp_path, monkeypatch
+):
+    """The folder appears with all that belongs in it, the chat template too."""
+    workdir, _, _ = make_run(**FAMILY_OPTIONS)
+    path, out = workdir / "config.json", tmp_path / "out"
+    config = json.loads(path.read_text())
+    config["tokenizer"] |= {"chat_turn": "{role}: {content}|"}
+    path.write_text(json.dumps(config))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "write_chat_template", interrupted)
+        assert command.main([f"--checkpoint={workdir}", f"--out={out}"]) == 130
+    assert not out.exists()
+    assert command.main([f"--checkpoint={workdir}", f"--out={out}"]) == 0
+    assert (out / "chat_template.jinja").exists() and (out / "config.json").exists()
+
+
 def test_adapters_are_merged(make_run, command, one_device, tmp_path):
     lora = dict(rank=2, modules=("query", "down"))
     workdir, network, params = make_run(**FAMILY_OPTIONS, lora=lora)

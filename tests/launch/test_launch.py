@@ -21,10 +21,11 @@ def train(monkeypatch):
 
     module.calls = []
 
-    def note(config, workdir, processes):
+    def noted(config, workdir, replay=None, **_):
         module.calls.append((config, workdir))
+        module.replay = replay
 
-    monkeypatch.setattr(loop, "run", note)
+    monkeypatch.setattr(loop, "run", noted)
     return module
 
 
@@ -53,6 +54,11 @@ def test_the_config_and_the_workdir_reach_the_loop(train, config_file, tmp_path)
     assert (config.name, config.seed, workdir) == ("small", 3, tmp_path / "w")
 
 
+def test_a_replay_reaches_the_loop(train, config_file, tmp_path):
+    train.main([f"--config={config_file}", f"--replay={tmp_path}", f"--workdir={tmp_path / 'w'}"])
+    assert train.replay == tmp_path
+
+
 def test_the_default_workdir_is_dated(train, config_file):
     train.main([f"--config={config_file}"])
     ((_, workdir),) = train.calls
@@ -76,6 +82,7 @@ def test_the_default_workdir_is_dated(train, config_file):
         (["--config={file}", "--workdir={file}"], "is no folder (--workdir)"),
         (["--config={file}", "--workdir={file}/sub"], "is no folder (--workdir)"),
         (["--config={file}", f"--workdir={'a' * 300}"], "File name too long"),
+        (["--config={file}", "--replay=x", "--workdir=x"], "a replay needs a new one"),
     ],
 )
 def test_bad_arguments_give_one_line(train, config_file, capsys, arguments, message):
@@ -93,7 +100,7 @@ def test_errors_of_a_run_end_with_their_message(train, config_file, monkeypatch,
 
     for error in (ValueError("bad"), ScoringError("all failed"), NonFiniteError("nan")):
 
-        def fail(config, workdir, processes, error=error):
+        def fail(*given, error=error, **named):
             raise error
 
         monkeypatch.setattr(loop, "run", fail)
@@ -117,3 +124,26 @@ def test_the_method_table_as_a_command():
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0
     assert "| method | what it does | parts | needs | paper |" in result.stdout
+
+
+INTERRUPTED = """
+import os, signal, sys
+from rljax.commands.interrupts import ending_at_once
+ignored = "ignored" in sys.argv
+signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+with ending_at_once():
+    os.kill(os.getpid(), signal.SIGINT)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    pass
+sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("how, status, said", [("", 130, "interrupted\n"), ("ignored", 7, "")])
+def test_ctrl_c_while_a_command_imports_ends_it_at_once(how, status, said):
+    """In the import of a native module it would be an error of that module, and status 70."""
+    command = [sys.executable, "-c", INTERRUPTED, how]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (status, said)

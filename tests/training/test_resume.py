@@ -1,7 +1,9 @@
 """A run that was killed and continued equals one that never stopped, bit for bit."""
 
+import io
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +14,13 @@ import jax
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
+from rich.console import Console
 
+from rljax.config.runs import find_step
 from rljax.reporting.files import read_rows
+from rljax.training import loop
 from rljax.training.run.checkpoints import SOURCE
+from tests.training.fake_store import fake_store
 
 KILLED_RUN = Path(__file__).parent / "killed_run.py"
 
@@ -233,6 +239,39 @@ def test_a_damaged_checkpoint_and_lost_files_do_not_change_the_run(tiny_run, run
     result = run_process("nowhere", 0, "reinforce", workdir, keep)
     assert "run.json was lost; it is written again" in result.stdout, result.stderr[-2000:]
     assert_same_run(workdir, expected.workdir, steps_of(expected))
+
+
+@pytest.mark.slow
+def test_a_run_whose_machine_is_lost_goes_on_from_its_store(
+    tiny_config, tiny_run, one_device_runs, tmp_path, monkeypatch
+):
+    """Checkpoints and a copy of the small files are in the store; the workdir is gone."""
+    config = tiny_config("reinforce", "--config.checkpoint.folder=gs://bucket/run")
+    calls = []
+
+    def update(*words, put_rows=loop.put_rows):
+        calls.append(words)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return put_rows(*words)
+
+    with fake_store(tmp_path / "store"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(loop, "put_rows", update)
+            loop.run(config, tmp_path / "one", Console(file=io.StringIO()))
+        shutil.rmtree(tmp_path / "one")
+        text = io.StringIO()
+        summary = loop.run(config, tmp_path / "two", Console(file=text, width=200))
+        assert "was filled with the" in text.getvalue()
+        assert "continuing reinforce after step 2" in text.getvalue()
+        assert summary["best_checkpoint"].startswith("gs://bucket/run/reinforce/")
+        with pytest.raises(ValueError, match="are in gs://bucket/run: copy the folder of a stage"):
+            find_step(tmp_path / "two")
+    # As its commands want it: the store's stages in WORKDIR/checkpoints.
+    shutil.copytree(tmp_path / "store/bucket/run", tmp_path / "two/checkpoints")
+    shutil.rmtree(tmp_path / "two/checkpoints/.workdir")
+    assert_same_run(tmp_path / "two", tiny_run("reinforce").workdir, {"reinforce": 5})
+    assert find_step(tmp_path / "two").name == "5"
 
 
 @pytest.mark.slow

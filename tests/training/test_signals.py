@@ -52,3 +52,40 @@ with StopSignal().installed() as stop:
 def test_the_second_signal_ends_the_process_at_once(times, how, status):
     command = [sys.executable, "-c", textwrap.dedent(TWICE), str(times), how]
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == status
+
+
+GRACE = """
+import os, signal, sys, time
+from rljax.training.signals import StopSignal
+number = int(sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with StopSignal(grace_seconds=0.2).installed() as stop:
+    stop.last_saved = lambda: "grpo step 4 is the last checkpoint"
+    os.kill(os.getpid(), number)
+    if sys.argv[2] == "short":
+        sys.exit(9)
+    time.sleep(1.5)
+    sys.exit(8)
+"""
+
+
+@pytest.mark.parametrize(
+    "number, how, status",
+    [(signal.SIGTERM, "long", 143), (signal.SIGTERM, "short", 9), (signal.SIGINT, "long", 8)],
+)
+def test_a_step_longer_than_the_grace_time_is_given_up_and_that_is_said(number, how, status):
+    command = [sys.executable, "-c", textwrap.dedent(GRACE), str(int(number)), how]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    said = "did not end within 0.2 s (config.checkpoint.grace_seconds): grpo step 4 is the last"
+    assert (said in done.stderr) == (status == 143)
+
+
+def test_a_notice_is_no_first_signal(heeded, capfd):
+    """The machine's SIGTERM follows it, and must not end the process at once."""
+    with StopSignal().installed() as stop:
+        stop.ask(signal.SIGTERM, "preemption notice")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.number == signal.SIGTERM
+        stop.ask(signal.SIGTERM, "preemption notice")
+    assert capfd.readouterr().err.count("preemption notice: the step ends") == 1

@@ -50,6 +50,7 @@ def save_pretrained(
     *,
     source: str | Path | None = None,
     tokenizer: str | Path | None = None,
+    also: Path | None = None,
     dtype: str = "",
     max_shard_bytes: int = MAX_SHARD_BYTES,
     more_config: dict[str, Any] | None = None,
@@ -66,6 +67,7 @@ def save_pretrained(
             else, and what else it holds is copied (files.py). None: the first family that has the
             model's options.
         tokenizer: a folder whose tokenizer is copied instead of the source's.
+        also: a folder whose files are copied, in the place of any of the same name.
         dtype: "float32" or "bfloat16"; that of the parameters by default.
         max_shard_bytes: a file is no larger, unless a single tensor is.
         more_config: keys to add to config.json, such as eos_token_id.
@@ -83,6 +85,7 @@ def save_pretrained(
     names = NAMES[family.model_type]
     files = _plan(_pieces(network, names), jnp.dtype(dtype).itemsize, max_shard_bytes)
     carried = carried_files(source, source if tokenizer is None else Path(tokenizer))
+    carried |= {path.name: path for path in also.iterdir()} if also is not None else {}
     partial = folder.with_name(f".{folder.name}.partial")
     writes = jax.process_index() == 0  # the others take part in gathering
     if writes:

@@ -9,6 +9,7 @@ import numpy as np
 from rljax.models.network import Params
 from rljax.sampling.engine import Engine, fill_rows
 from rljax.sampling.request import Requests, Rollouts
+from rljax.training.run.phases import phase
 
 
 class Prefixes(NamedTuple):
@@ -76,7 +77,8 @@ def sample_continuations(
         limits = part.max_new_tokens.copy()
         limits[len(index) :] = part.continued[len(index) :, None] + 1
         part = part._replace(max_new_tokens=limits)
-        rollouts = engine.sample(weights, part, key=key, step=step)
+        with phase("sampling"):
+            rollouts = engine.sample(weights, part, key=key, step=step)
         yield index, _take(rollouts, slice(len(index)))
 
 

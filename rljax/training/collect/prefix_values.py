@@ -38,6 +38,7 @@ from rljax.training.collect.sampled import Drawn
 from rljax.training.learner.group import step_arrays
 from rljax.training.learner.needs import needs_scores
 from rljax.training.run.context import Context
+from rljax.training.run.phases import phase
 from rljax.training.update.rows import Rows, per_sample
 
 
@@ -236,12 +237,13 @@ def score_states(
     sampled = time.perf_counter()
     references = context.references(samples.records)
     of_texts = np.repeat(states.prompt, value_samples)
-    scores = context.scorer.score(
-        [samples.prompt_texts[prompt] for prompt in of_texts],
-        texts,
-        [references[prompt] for prompt in of_texts],
-        (lengths + states.length[:, None]).reshape(-1).tolist(),
-    )
+    with phase("scoring"):
+        scores = context.scorer.score(
+            [samples.prompt_texts[prompt] for prompt in of_texts],
+            texts,
+            [references[prompt] for prompt in of_texts],
+            (lengths + states.length[:, None]).reshape(-1).tolist(),
+        )
     return StateScores(
         scores=scores.total.reshape(count, value_samples),
         finished=finished,

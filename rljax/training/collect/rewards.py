@@ -12,6 +12,7 @@ from rljax.rewards.pool import Scores
 from rljax.rewards.right_watch import RightWatch
 from rljax.training.collect.rollouts import Samples, score_texts
 from rljax.training.run.context import Context
+from rljax.training.run.phases import phase
 from rljax.training.update.rows import Rows, rollout_rows, take_rows
 from rljax.training.update.sequence_scores import make_head_scores
 
@@ -75,6 +76,7 @@ class ModelReward:
             left_out=np.zeros_like(texts.left_out),
         )
 
+    @phase("scoring")
     def scores(self, samples: Samples) -> np.ndarray:
         """[N] f32, the model's scores."""
         rows = rollout_rows(

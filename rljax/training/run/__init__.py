@@ -3,6 +3,7 @@
 | file | what it holds |
 | --- | --- |
 | `context.py` | what every stage shares: mesh, network, text format, problems, scorer |
+| `meshes.py` | which devices of a run train, and which only sample |
 | `text_format.py` | the tokenizer, chat template, beginnings and ends of a run |
 | `problems.py` | the problems of a run, opened and read before anything compiles |
 | `engines.py` | the sampler that a network has, from the settings of the run |
@@ -12,10 +13,14 @@
 | `inspection.py` | what a model folder or a checkpoint would be loaded as |
 | `stages.py` | the stages as a graph: how far each is, what it starts from, what it reads |
 | `digests.py` | SHA-256 of files; whether a checkpoint is what was written |
+| `storage.py` | folders of checkpoints, on a disk or in an object store |
 | `checkpoints.py` | orbax: asynchronous, keep-n and best, exact resume |
 | `contents.py` | what a run reads, by content: data, rewards, tokenizer, weights |
 | `several.py` | the processes of a run, from its config |
 | `workdir.py` | the files of a run, and whether a workdir belongs to a config and its data |
+| `phases.py` | what a run is doing now: an account of its time, and marks for who watches it |
+| `goodput.py` | the wall time of a run over all its processes, and what killed ones lost |
 | `lock.py` | one process at a time in a workdir |
+| `store.py` | a run with checkpoints in a store: its lock there, a copy of its small files |
 | `summary.py` | the final figures of a run |
 """

@@ -5,9 +5,11 @@ A checkpoint is read only after the digests of all its files were compared (run/
 
 import contextlib
 import json
+import logging
 import math
 import operator
-import shutil
+import os
+import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +24,38 @@ from rljax.errors import reason
 from rljax.models.lora import flatten, has_adapters, split_frozen, unflatten
 from rljax.models.network import Network, Params
 from rljax.training.run.digests import damage, write_digests
+from rljax.training.run.phases import mark, phase
+from rljax.training.run.storage import Folder, absolute, move, saved_steps, unfinished
 from rljax.training.update.state import TrainState, placed
+
+
+class _NotOfOrbax(logging.Filter):
+    """Orbax logs the traceback of an error that it also raises; the user is told of it once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_NotOfOrbax())
+
+
+def _quiet_about_late_answers(hook: Callable[..., None]) -> Callable[..., None]:
+    """`sys.excepthook` without the writes that a failed save, long since told of, leaves behind."""
+
+    def quiet(kind: type[BaseException], error: BaseException, *trace: Any) -> None:
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            hook(kind, error, *trace)
+
+    return quiet
+
+
+sys.excepthook = _quiet_about_late_answers(sys.excepthook)
 
 # Item of a checkpoint: the state of the source of experience (training/collect/experience.py).
 SOURCE = "source"
+
+# Entry of it: experience that waits, as bytes; a checkpoint may hold any number of them.
+QUEUE = "queue"
 
 # The best metric of a checkpoint that was not evaluated: below every real one, a share.
 NOT_EVALUATED = -1.0
@@ -46,7 +76,7 @@ class Checkpoints:
     ones only.
     """
 
-    def __init__(self, folder: Path, *, keep: int, best_metric: str = "accuracy_greedy") -> None:
+    def __init__(self, folder: Folder, *, keep: int, best_metric: str = "accuracy_greedy") -> None:
         """Opens the folder, making it if needed; `keep` latest and the best are kept.
 
         Args:
@@ -57,7 +87,7 @@ class Checkpoints:
         Raises:
             ValueError: if the metric of a checkpoint in it cannot be read.
         """
-        self.folder, self.best_metric = Path(folder).absolute(), best_metric
+        self.folder, self.best_metric = absolute(folder), best_metric
         judged = operator.itemgetter(best_metric)
         policies = ocp.training.preservation_policies
         keep_policy = policies.AnyPreservationPolicy(
@@ -73,8 +103,10 @@ class Checkpoints:
 
     def _hash_unfinished(self) -> None:
         """Adds the digests to what is being written; orbax calls it before it renames."""
-        for unfinished in self.folder.glob("*.orbax-checkpoint-tmp*"):
-            write_digests(unfinished)
+        with phase("digests"):
+            for step in unfinished(self.folder):
+                write_digests(step)
+        mark("rename")
 
     def save(
         self,
@@ -111,6 +143,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Those that are kept, from the first to the last."""
         return [checkpoint.step for checkpoint in self.manager.checkpoints]
+
+    def complete(self) -> list[int]:
+        """Those whose folders are there; while another one is written, in any thread."""
+        return saved_steps(self.folder)
 
     def latest(self) -> int | None:
         """The last complete step."""
@@ -176,6 +212,8 @@ class Checkpoints:
                     "from its parameters (config.model.init_from)."
                 )
             fields = "config.data, config.<stage>.batch, config.<stage>.sampling"
+            if QUEUE in first and QUEUE in found:
+                first = {**first, QUEUE: np.zeros(found[QUEUE].shape, np.uint8)}
             _check_shapes(found, first, where, "source of experience", fields)
             return self.manager.load_checkpointables(step, {SOURCE: first})[SOURCE]
         except MismatchError:
@@ -269,7 +307,7 @@ def stored_params(where: Path) -> Any:
         raise _unreadable(where, error) from error
 
 
-def skip_damaged(folder: Path, aside: Path) -> list[str]:
+def skip_damaged(folder: Folder, aside: Folder) -> list[str]:
     """Moves damaged checkpoints of a stage away, so that the latest one left is whole.
 
     A run that goes on from an earlier step makes the later ones again, bit for bit.
@@ -284,7 +322,7 @@ def skip_damaged(folder: Path, aside: Path) -> list[str]:
     Raises:
         ValueError: if there are checkpoints and none of them is whole; nothing is moved.
     """
-    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    steps = saved_steps(folder)
     damaged: dict[int, str] = {}
     while steps and (found := damage(folder / str(steps[-1]))):
         damaged[steps.pop()] = found
@@ -294,9 +332,7 @@ def skip_damaged(folder: Path, aside: Path) -> list[str]:
     lines = []
     for step, why in damaged.items():
         place = aside / folder.name / str(step)
-        shutil.rmtree(place, ignore_errors=True)  # an earlier one of this step
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / str(step), place)
+        move(folder / str(step), place)  # in the place of an earlier one of this step
         lines.append(
             f"The checkpoint {folder / str(step)} is damaged ({why}): it was moved to {place}, and "
             f"the run goes on from step {steps[-1]}."
@@ -333,7 +369,7 @@ class MismatchError(ValueError):
     """A checkpoint whose arrays are not those of this config."""
 
 
-def _check_metrics(folder: Path) -> None:
+def _check_metrics(folder: Folder) -> None:
     """Orbax reads these of every checkpoint as it opens the folder."""
     for path in sorted(folder.glob("*/metrics/metrics")):
         try:

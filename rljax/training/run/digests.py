@@ -16,7 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rljax.reporting.files import write_json_atomic
+import jax
+import numpy as np
+
+from rljax.parallel.host import to_host
+from rljax.training.run.storage import Folder, files_under, stamp, write_json
 
 DIGESTS_FILE = "digests.json"
 
@@ -28,35 +32,49 @@ THREADS = min(8, os.cpu_count() or 1)
 
 BLOCK = 2**22  # bytes read at once
 
+PARAMETERS = "parameters_sha256"  # entry of the last checkpoint's note, and of summary.json
+
 Digest = dict[str, Any]  # {"sha256": 64 hex digits, "bytes": size}
 
 
-def file_digest(path: Path, length: int | None = None) -> Digest:
+def file_digest(path: Folder, length: int | None = None) -> Digest:
     """SHA-256 and size of a file or its first `length` bytes; of nothing where there is none."""
     digest, size = hashlib.sha256(), 0
     if path.exists():
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             while block := file.read(BLOCK if length is None else min(BLOCK, length - size)):
                 digest.update(block)
                 size += len(block)
     return {"sha256": digest.hexdigest(), "bytes": size}
 
 
-def file_digests(paths: Iterable[Path]) -> list[Digest]:
+def file_digests(paths: Iterable[Folder]) -> list[Digest]:
     """The digests of several files, in their order."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(file_digest, paths))
 
 
-def write_digests(step: Path) -> None:
+def parameters_digest(params: Any) -> str:
+    """SHA-256 of a pytree of arrays: paths, types, shapes and bytes, wherever they lie.
+
+    One array after the other is read, and a quantised one as its parts.
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.ascontiguousarray(to_host(leaf))
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def write_digests(step: Folder) -> None:
     """Writes digests.json of all files in the folder of one checkpoint."""
-    names = sorted(str(path.relative_to(step)) for path in step.rglob("*") if path.is_file())
-    names = [name for name in names if name not in (DIGESTS_FILE, *WRITTEN_LAST)]
+    names = [name for name in files_under(step) if name not in (DIGESTS_FILE, *WRITTEN_LAST)]
     found = file_digests(step / name for name in names)
-    write_json_atomic(step / DIGESTS_FILE, dict(zip(names, found, strict=True)))
+    write_json(step / DIGESTS_FILE, dict(zip(names, found, strict=True)))
 
 
-def damage(step: Path) -> str:
+def damage(step: Folder) -> str:
     """What is wrong with the files of a checkpoint; "" if nothing.
 
     Every file is read once, about 2 GB a second on one core. A folder that this process has
@@ -67,12 +85,12 @@ def damage(step: Path) -> str:
             f"{DIGESTS_FILE} is gone, or an older version wrote the checkpoint; if you trust it, "
             f"run python -m rljax.training.run.digests {step}"
         )
-    return _damage(step, _stamp(step))
+    return _damage(step, tuple(stamp(path) for path in files_under(step).values()))
 
 
 @functools.lru_cache(maxsize=64)
-def _damage(step: Path, stamp: tuple) -> str:
-    """See `damage`; `stamp` tells one state of the folder from another."""
+def _damage(step: Folder, state: tuple) -> str:
+    """See `damage`; `state` tells one state of the folder from another."""
     try:
         expected = _read(step / DIGESTS_FILE)
     except ValueError as error:  # also text that is no UTF-8
@@ -89,18 +107,12 @@ def _damage(step: Path, stamp: tuple) -> str:
     return ""
 
 
-def _read(path: Path) -> dict[str, Digest]:
+def _read(path: Folder) -> dict[str, Digest]:
     found = json.loads(path.read_bytes())
     whole = isinstance(found, dict) and found and all(isinstance(d, dict) for d in found.values())
     if not whole:
         raise ValueError("it holds no table of files")
     return found
-
-
-def _stamp(step: Path) -> tuple:
-    """Sizes and times of a checkpoint's files."""
-    stats = [(str(path), path.stat()) for path in sorted(step.rglob("*")) if path.is_file()]
-    return tuple((path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in stats)
 
 
 if __name__ == "__main__":

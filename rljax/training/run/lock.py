@@ -26,8 +26,9 @@ DEAD_SECONDS = 60.0  # without a sign of life: the process on another host is go
 
 LET_GO_SECONDS = 10.0  # a child of a dead process closes what it inherited
 
-# Descriptors that hold a lock. A child of os.fork would keep the lock after its parent's end.
-_held: set[int] = set()
+# Descriptors that hold a lock, and of which workdir. A child of os.fork would keep the lock after
+# its parent's end.
+_held: dict[int, Path] = {}
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def locked(workdir: Path) -> Iterator[None]:
         ValueError: if another process holds it, or the file cannot be written.
     """
     handle = _acquire(workdir)
-    _held.add(handle)
+    _held[handle] = workdir
     ended = threading.Event()
     beat = threading.Thread(target=_beat, args=(handle, ended), daemon=True)
     beat.start()
@@ -48,8 +49,31 @@ def locked(workdir: Path) -> Iterator[None]:
         ended.set()
         beat.join()
         (workdir / LOCK_FILE).unlink(missing_ok=True)
-        _held.discard(handle)
+        _held.pop(handle, None)
         os.close(handle)
+
+
+def check_there(workdir: Path) -> None:
+    """Checks that a workdir whose lock this process holds is still the one that it locked.
+
+    Raises:
+        ValueError: if it was removed, moved or replaced meanwhile. What is written by its name from
+            then on would make a part of a run somewhere else.
+    """
+    for handle, path in _held.items():
+        if path == workdir and not _same_file(handle, path / LOCK_FILE):
+            raise ValueError(
+                f"{workdir} is no longer there, or no longer the folder that this run began to "
+                "write in: it was removed, moved or unmounted. Put it back, and give the same "
+                "command again (--workdir)."
+            )
+
+
+def _same_file(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
 
 
 def _acquire(workdir: Path) -> int:
@@ -61,7 +85,7 @@ def _acquire(workdir: Path) -> int:
         try:
             _take(handle, workdir)
             # Whoever held it before may have taken the file away between the two calls.
-            if path.exists() and os.path.samestat(os.fstat(handle), os.stat(path)):
+            if _same_file(handle, path):
                 return handle
         except BaseException:
             os.close(handle)
@@ -80,7 +104,7 @@ def _take(handle: int, workdir: Path) -> None:
     try:
         alive = not _flocked(handle, here)
     except OSError:  # no locks on this file system
-        alive = owner.get("host") == here and _runs(owner["pid"])
+        alive = owner.get("host") == here and runs(owner["pid"])
     elsewhere = bool(owner) and owner["host"] != here
     if alive or (elsewhere and age < DEAD_SECONDS):
         raise ValueError(_in_use(workdir, handle, elsewhere))
@@ -103,7 +127,7 @@ def _flocked(handle: int, here: str) -> bool:
             return True
         except BlockingIOError:
             owner = _owner(handle)
-            dead = owner.get("host") == here and not _runs(owner["pid"])
+            dead = owner.get("host") == here and not runs(owner["pid"])
             if not dead or time.monotonic() > until:
                 return False
         time.sleep(0.05)
@@ -137,7 +161,7 @@ def _owner(handle: int) -> dict[str, Any]:
     return found if whole else {}
 
 
-def _runs(pid: int) -> bool:
+def runs(pid: int) -> bool:
     """Whether another process of this host has the number."""
     if pid == os.getpid():
         return False  # of a process before, in a container that counts from 1 again

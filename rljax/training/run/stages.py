@@ -14,7 +14,8 @@ from rljax.training.run.checkpoints import Checkpoints, skip_damaged
 from rljax.training.run.context import Context
 from rljax.training.run.models import VALUE, Model, load_value, models_of
 from rljax.training.run.start import Source, base_note, load_start, load_trained
-from rljax.training.run.workdir import CHECKPOINTS_FOLDER, DAMAGED_FOLDER, check_note
+from rljax.training.run.storage import absolute, checkpoints_folder, damaged_folder
+from rljax.training.run.workdir import check_note
 from rljax.training.update.state import (
     Carried,
     TrainState,
@@ -62,13 +63,16 @@ class Stages:
         self.source = Source.of(context.config)
         self.first: Params | None = None  # with adapters: those that the run starts from
         self.note: dict[str, Any] = {}  # of every checkpoint
-        self.earlier_seconds = 0.0  # of the processes before this one, from the checkpoint
-        folders = [context.workdir / CHECKPOINTS_FOLDER / stage.name for stage in self.stages]
+        # By phase, of the processes before this one, up to the checkpoint.
+        self.earlier_seconds: dict[str, float] = {}
+        root = checkpoints_folder(context.workdir, context.config.checkpoint.folder)
+        aside = damaged_folder(context.workdir, context.config.checkpoint.folder)
+        folders = [root / stage.name for stage in self.stages]
         begun = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
         self.damaged: list[str] = []  # lines to say
         if begun and context.processes.is_first:
             # What earlier stages hold is checked where it is read.
-            self.damaged = skip_damaged(begun[-1], context.workdir / DAMAGED_FOLDER)
+            self.damaged = skip_damaged(begun[-1], aside)
         context.processes.barrier("checkpoints looked at")
         keep = context.config.checkpoint.keep
         self.checkpoints = [
@@ -97,6 +101,18 @@ class Stages:
             return last.folder / str(last.latest()), None
         value, _, path = max(found)
         return path, value
+
+    def last_note(self) -> dict[str, Any]:
+        """The note of the last stage's last checkpoint."""
+        last = self.checkpoints[-1]
+        return last.note(last.latest())
+
+    def last_saved(self) -> str:
+        """Which checkpoint counts now, as a sentence; it asks the folders alone."""
+        for stage, folder in zip(self.stages[::-1], self.checkpoints[::-1], strict=True):
+            if steps := folder.complete():
+                return f"{stage.name} step {max(steps)} is the last checkpoint"
+        return "nothing is saved yet"
 
     def first_step(self, index: int) -> int:
         """Steps of the stages before this one in the list: noise is drawn by steps of the run."""
@@ -142,7 +158,7 @@ class Stages:
             )
         if begun:
             last = begun[-1]
-            self.earlier_seconds = self.checkpoints[last].note(done[last])["elapsed_seconds"]
+            self.earlier_seconds = self.checkpoints[last].note(done[last]).get("seconds", {})
         return current, {self.stages[index].name: done[index] for index in begun}
 
     def open(self, index: int) -> Opened:
@@ -237,7 +253,7 @@ class Stages:
         """
         source, mesh = self._source(origin), self.context.mesh
         if origin != MODEL:
-            return load_trained(Path(source.init_from), source.key, network, mesh)
+            return load_trained(absolute(source.init_from), source.key, network, mesh)
         if self.first is None:
             return load_start(source, network, mesh)[0]
         wanted = flatten(network.shapes)

@@ -1,7 +1,7 @@
 """The final figures of a run, read back from its files."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from rljax.reporting.files import read_rows
 
 
 def summarise(
-    workdir: Path, stages: Sequence[Stage], seed: int, wall_seconds: float
+    workdir: Path, stages: Sequence[Stage], seed: int, goodput: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Figures for WORKDIR/summary.json.
 
     heldout_accuracy_before is the greedy accuracy at the start of the last stage (after the
     warm-up, where there is one), heldout_accuracy_after that at its end. None where a stage is
-    judged by something else, such as a reward model.
+    judged by something else, such as a reward model. `goodput` says where the time of all
+    processes went (reporting/goodput.py).
     """
     rows = read_rows(workdir / "metrics.jsonl")
     timing = read_rows(workdir / "timing.jsonl")
@@ -30,7 +31,8 @@ def summarise(
         "seed": seed,
         "heldout_accuracy_before": _greedy(before),
         "heldout_accuracy_after": _greedy(after),
-        "wall_seconds": wall_seconds,
+        "wall_seconds": sum(goodput["seconds"].values()),
+        "goodput": goodput,
     }
     summary |= {f"heldout_{k}": v for k, v in after[-1].items() if "@" in k} if after else {}
     summary["stages"] = {stage.name: _stage_figures(stage.name, rows, timing) for stage in stages}

@@ -4,6 +4,7 @@ config.json      the resolved config          run.json       its hash, what it r
 metrics.jsonl    reproducible numbers         timing.jsonl   seconds
 rollouts/        samples for the report       checkpoints/   one folder per stage
 summary.json     final figures                report.html    the report
+events.jsonl     of a sampler ahead           weights/       what passes to it, if through files
 lock             while a process runs         damaged/       checkpoints that were set aside
 """
 
@@ -32,17 +33,24 @@ from rljax.training.run.contents import (
     from_json,
     moved_paths,
 )
-from rljax.training.run.digests import file_digest
+from rljax.training.run.digests import DIGESTS_FILE, file_digest
 from rljax.training.run.lock import LOCK_FILE
+from rljax.training.run.storage import (
+    CHECKPOINTS_FOLDER,
+    Folder,
+    checkpoints_folder,
+    saved_steps,
+    stamp,
+)
 
 # What may differ between a run and its continuation: how it is shown, and on which devices and by
 # how many processes it is computed; not what.
 FREE_FIELDS = (
     *("reporting", "checks", "checkpoint", "mesh", "processes"),
-    *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first", "sampler.mesh"),
+    *("scoring.workers", "scoring.timeout_seconds", "scoring.memory_mb", "scoring.try_first"),
+    *("asynchronous.transfer", "asynchronous.transfer_folder", "asynchronous.offload_optimizer"),
+    *("sampler.mesh", "asynchronous.sampler_devices"),
 )
-
-CHECKPOINTS_FOLDER, DAMAGED_FOLDER = "checkpoints", "damaged"
 
 # Any of them says that a run has begun here.
 OF_A_RUN = (CONFIG_FILE, RUN_FILE, METRICS_FILE, CHECKPOINTS_FOLDER)
@@ -84,6 +92,8 @@ def claim_workdir(
     """
     contents, resolved = contents or {}, as_written(resolved)
     make_folder(workdir)
+    folder = resolved.get("checkpoint", {}).get("folder", "")
+    root = checkpoints_folder(workdir, folder)
     identity = run_identity(resolved, contents)
     run = {"config_hash": config_hash(resolved), "identity": identity, **environment()}
     whole = {CONFIG_FILE: resolved, RUN_FILE: run | {"contents": as_json(contents)}}
@@ -96,18 +106,47 @@ def claim_workdir(
     remove_unfinished(workdir)
     lost = [name for name, stored in found.items() if stored is None]
     if lost:
-        if _recorded_identity(workdir, found[RUN_FILE]) != identity:
+        if _recorded_identity(root, found[RUN_FILE]) != identity:
             raise ValueError(_lost(workdir, lost, begun))
         _write(workdir, {name: whole[name] for name in lost})
         return [
             f"{workdir / name} was lost; it is written again, for the same run." for name in lost
         ]
+    _check_folder(workdir, found[CONFIG_FILE], folder)
     before = from_json(found[RUN_FILE].get("contents", {}), workdir / RUN_FILE)
-    _check_same(workdir, found[CONFIG_FILE], resolved, before, contents)
+    if found[RUN_FILE].get("identity") != identity:
+        _check_same(workdir, found[CONFIG_FILE], resolved, before, contents)
     lines = [*moved_paths(before, contents), *_other_mesh(found[CONFIG_FILE], resolved)]
-    if lines:
-        _write(workdir, {**whole, RUN_FILE: found[RUN_FILE] | {"contents": as_json(contents)}})
+    if lines:  # run.json last: if the process dies before it, the paths are still old to the next
+        _write(workdir, {CONFIG_FILE: resolved})
+        _write(workdir, {RUN_FILE: found[RUN_FILE] | {"contents": as_json(contents)}})
     return lines
+
+
+def check_replay(other: Path, resolved: Mapping[str, Any], contents: Contents) -> None:
+    """Checks that a run computes what another one did.
+
+    Args:
+        other: workdir of the other run.
+        resolved: the config of this one.
+        contents: what this one reads.
+
+    Raises:
+        ValueError: in one line, with the fields and files that differ.
+    """
+    then = from_json((_stored(other / RUN_FILE) or {}).get("contents", {}), other / RUN_FILE)
+    stored, given = _stored(other / CONFIG_FILE) or {}, as_written(resolved)
+    both = then.keys() & contents.keys()
+    lines = differing_fields(
+        _computed(stored, {field: then[field] for field in both}),
+        _computed(given, {field: contents[field] for field in both}),
+    )
+    lines = lines or changed_files(then, contents)
+    if lines:
+        raise ValueError(
+            f"{other} is a run of another config or other data, and cannot be replayed with this "
+            f"one (its -> given): {'; '.join(lines)} (--replay)."
+        )
 
 
 def check_note(workdir: Path, step: Path, note: Mapping[str, Any], identity: str) -> None:
@@ -185,13 +224,30 @@ def _check_empty(workdir: Path) -> None:
         )
 
 
-def _recorded_identity(workdir: Path, run: Mapping[str, Any] | None) -> str | None:
-    """The identity of the run that a workdir holds, from run.json or the latest checkpoint."""
+def _check_folder(workdir: Path, stored: Mapping[str, Any], folder: str) -> None:
+    """Raises ValueError unless the checkpoints are where the run has put them."""
+    before = (stored.get("checkpoint") or {}).get("folder", "")
+    if before != folder:
+        raise ValueError(
+            f"The checkpoints of the run in {workdir} are in {before or CHECKPOINTS_FOLDER!r}, not "
+            f"in {folder or CHECKPOINTS_FOLDER!r}: give the stored value to continue it, or "
+            "another --workdir (config.checkpoint.folder)."
+        )
+
+
+def _recorded_identity(root: Folder, run: Mapping[str, Any] | None) -> str | None:
+    """The identity of a run, from its run.json or a checkpoint of its last stage.
+
+    Args:
+        root: of its checkpoints.
+        run: run.json; None where it is lost.
+    """
     if run is not None:
         return run.get("identity")
-    steps = (workdir / CHECKPOINTS_FOLDER).glob("*/*")
-    written = [(path.stat().st_mtime, path) for path in steps if path.name.isdigit()]
-    return read_note(max(written)[1]).get("identity") if written else None
+    stages = [path for path in root.iterdir() if path.is_dir()] if root.exists() else []
+    written = [path / str(steps[-1]) for path in stages if (steps := saved_steps(path))]
+    newest = max(written, key=lambda step: stamp(step / DIGESTS_FILE)[2], default=None)
+    return None if newest is None else read_note(newest).get("identity")
 
 
 def _lost(workdir: Path, lost: Sequence[str], begun: Sequence[str]) -> str:

@@ -31,16 +31,25 @@ from rljax.training.update.train_step import Metrics
 class FirstStep:
     """Looks at the first batch before its update, and at what the update said."""
 
-    def __init__(self, family: Family, *, at_start: bool, workdir: Path, console: Console) -> None:
+    def __init__(
+        self,
+        family: Family,
+        *,
+        begins: bool,
+        at_start: bool,
+        workdir: Path,
+        console: Console,
+    ) -> None:
         """Reads the names of the checks that are on.
 
         Args:
             family: of the stage.
-            at_start: whether the stage begins here; False: it continues, away from its reference.
+            begins: whether this is the first step of the stage, whose example is kept.
+            at_start: whether the policy still is its reference.
             workdir: of the run, for the example.
             console: for the example.
         """
-        self.family, self.at_start = family, at_start
+        self.family, self.begins, self.at_start = family, begins, at_start
         self.workdir, self.console = workdir, console
         config = family.context.config
         self.on: Mapping[str, bool] = config.checks.to_dict()
@@ -116,9 +125,9 @@ class FirstStep:
         if not self.family.context.processes.is_first:
             return
         name = self.family.stage.name
-        folder = self.workdir / EXAMPLES_FOLDER
-        folder.mkdir(exist_ok=True)
-        write_json_atomic(folder / f"{name}.json", {"stage": name, **example})
+        if self.begins:
+            path = self.workdir / EXAMPLES_FOLDER / f"{name}.json"
+            write_json_atomic(path, {"stage": name, **example})
         if example["tokens"]:
             self.console.print(in_colours(example), soft_wrap=True)
 

@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, and what a damaged or foreign one says."""
 
+import logging
 import math
 import shutil
 
@@ -183,6 +184,21 @@ def test_a_full_disk_is_one_error_and_leaves_no_checkpoint(made, tmp_path, monke
     again = Checkpoints(tmp_path / "stage", keep=1)
     assert again.latest() is None
     again.close()
+
+
+def test_what_orbax_says_of_a_failed_save_is_not_said_again():
+    """It logs a traceback of what it raises, and its late writes find no event loop."""
+    said = []
+    hook = checkpoints_module._quiet_about_late_answers(lambda *words: said.append(words))
+    late, other = RuntimeError("Event loop is closed"), RuntimeError("something else")
+    for error in (late, other):
+        hook(type(error), error, None)
+    assert said == [(RuntimeError, other, None)]
+    records = [
+        logging.LogRecord("absl", logging.ERROR, path, 1, "no space", None, None)
+        for path in ("/x/site-packages/orbax/checkpoint/a.py", "/x/site-packages/jax/a.py")
+    ]
+    assert [bool(logging.getLogger("absl").filter(record)) for record in records] == [False, True]
 
 
 def test_a_checkpoint_of_an_older_version_can_be_trusted_by_hand(saved, tmp_path):

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import threading
 
 import pytest
 
-from rljax.training.run.lock import DEAD_SECONDS, LOCK_FILE, locked
+from rljax.training.run.lock import DEAD_SECONDS, LOCK_FILE, check_there, locked
 
 pytestmark = pytest.mark.contract
 
@@ -103,3 +104,23 @@ def test_a_dead_process_whose_child_still_lets_go_is_waited_for(tmp_path):
     with locked(tmp_path):
         assert json.loads(path.read_text())["pid"] == os.getpid()
     timer.join()
+
+
+@pytest.mark.parametrize("how", ["moved", "removed", "replaced"])
+def test_a_workdir_that_vanishes_is_noticed(tmp_path, how):
+    """By its name a new folder would be made, with a part of the run in it."""
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    check_there(workdir)  # not locked here
+    with locked(workdir):
+        check_there(workdir)
+        if how == "removed":
+            shutil.rmtree(workdir)
+        else:
+            workdir.rename(tmp_path / "elsewhere")
+        if how == "replaced":
+            workdir.mkdir()
+            (workdir / LOCK_FILE).write_text("")
+        with pytest.raises(ValueError, match="no longer the folder .*Put it back.*--workdir"):
+            check_there(workdir)
+        check_there(tmp_path / "other")

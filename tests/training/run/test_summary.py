@@ -40,7 +40,9 @@ def test_the_best_checkpoint_is_that_of_all_stages_with_its_value(tiny_run):
 def test_a_run_without_evaluation_has_no_accuracy(tmp_path, tiny_config):
     (tmp_path / "metrics.jsonl").write_text("")
     stages = validate(tiny_config("grpo"))
-    summary = summarise(tmp_path, stages, seed=3, wall_seconds=1.5)
+    summary = summarise(
+        tmp_path, stages, seed=3, goodput={"seconds": {"update": 1.0, "other": 0.5}}
+    )
     assert summary["heldout_accuracy_before"] is None
     assert summary["heldout_accuracy_after"] is None
     assert (summary["seed"], summary["wall_seconds"]) == (3, 1.5)

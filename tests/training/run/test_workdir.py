@@ -5,7 +5,14 @@ import os
 
 import pytest
 
-from rljax.reporting.files import METRICS_FILE, UNFINISHED
+from rljax.reporting.files import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    UNFINISHED,
+    write_json_atomic,
+)
+from rljax.training.run import workdir as workdir_module
 from rljax.training.run.contents import Content
 from rljax.training.run.digests import file_digest
 from rljax.training.run.workdir import check_note, claim_workdir, make_folder, run_identity
@@ -81,6 +88,35 @@ def test_other_data_are_refused(begun):
     assert "config.data.path: rows.jsonl" in str(caught.value)
     assert "sha256 ab (3 bytes) -> sha256 cd (4 bytes)" in str(caught.value)
     assert "Put the files back" in str(caught.value) and files_of(begun) == before
+
+
+def test_a_run_that_dies_while_it_notes_a_moved_path_can_be_continued(tmp_path, monkeypatch):
+    """Whichever of the two files is written by then, and wherever the path is next."""
+    config = {"seed": 0, "data": {"path": "/a/rows.jsonl"}}
+
+    def moved(folder):
+        path = f"/{folder}/rows.jsonl"
+        contents = {"config.data.path": ROWS["config.data.path"]._replace(path=path)}
+        return config | {"data": {"path": path}}, contents
+
+    for dies_at in (CONFIG_FILE, RUN_FILE):
+        for third in ("b", "c"):
+            workdir = tmp_path / f"{dies_at}-{third}"
+            claim_workdir(workdir, *moved("a"))
+
+            def write(path, content, dies_at=dies_at):
+                if path.name == dies_at:
+                    raise KeyboardInterrupt
+                write_json_atomic(path, content)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(workdir_module, "write_json_atomic", write)
+                with pytest.raises(KeyboardInterrupt):
+                    claim_workdir(workdir, *moved("b"))
+            assert len(claim_workdir(workdir, *moved(third))) == 1
+            assert claim_workdir(workdir, *moved(third)) == []
+            stored = json.loads((workdir / CONFIG_FILE).read_text())
+            assert stored["data"]["path"] == f"/{third}/rows.jsonl"
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"seed": 0', b"[1]", b"\xff\xfe"])

@@ -30,6 +30,7 @@ class Stand:
         made.context.workdir.mkdir(exist_ok=True)
         self.first = FirstStep(
             family,
+            begins=True,
             at_start=True,
             workdir=made.context.workdir,
             console=Console(file=self.text, width=200),
