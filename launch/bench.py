@@ -1,6 +1,6 @@
 """Times training.
 
-    python launch/bench.py sample|step|update|evolution [--prompts=8] [--json=FILE] [...]
+    python launch/bench.py sample|step|update|evolution|ahead [--prompts=8] [--json=FILE] [...]
 
 sample  the sampler alone, from token ids to token ids, beside the bounds that the rates of matrix
         products and of memory set, and beside other programs
@@ -10,6 +10,8 @@ update  the updates of a step alone, with each prompt computed once and with it 
         sample
 evolution  the passes and the answers of a population of prompts x samples members, each with
         low-rank noise of its own, beside the same rows without noise
+ahead   whole runs on a task of letters whose verifier waits as long as everything else takes: in
+        turn, and with the sampler ahead by --staleness; step times and both learning curves
 
 Lengths of --peer's commands stand in braces: {prompts} {samples} {prompt_tokens} {new_tokens}. What
 such a program prints last as "N tok/s" is compared.
@@ -27,11 +29,13 @@ from rljax.commands.parser import Parser, number, path, whole
 from rljax.commands.paths import check_file
 from rljax.commands.run import run
 
-BENCHMARKS = ("sample", "step", "update", "evolution")
+BENCHMARKS = ("sample", "step", "update", "evolution", "ahead")
 
 # Flags that are fields of `Settings`, where they are given; and those that only `sample` reads.
 SETTINGS = ("prompts", "samples", "prompt_tokens", "new_tokens", "steps", "preset")
 OF_SAMPLE = ("peer", "rounds", "tail", "without_refill")
+# Sizes that the task of `ahead` has by itself, and those that it is timed with by default.
+NOT_AHEAD, AHEAD = ("prompt_tokens", "preset"), {"new_tokens": 8, "steps": 60}
 
 
 def peer(text: str) -> tuple[str, str]:
@@ -80,6 +84,8 @@ def parser() -> Parser:
         action="store_true",
         help="with --tail and --config.sampler.slots: also without refill",
     )
+    add = made.add_argument_group("with ahead").add_argument
+    add("--staleness", type=whole(1), metavar="N", help="steps that the sampler is ahead (1)")
     return made
 
 
@@ -87,11 +93,19 @@ def bench(options: argparse.Namespace) -> None:
     """Times and prints."""
     if options.benchmark != "sample" and any(getattr(options, name) for name in OF_SAMPLE):
         raise ValueError("--peer, --rounds, --tail and --without-refill are read by sample only")
+    if options.benchmark == "ahead":
+        if any(getattr(options, name) for name in NOT_AHEAD):
+            raise ValueError(
+                "--prompt-tokens and --preset are not read by ahead: its task has both"
+            )
+    elif options.staleness:
+        raise ValueError("--staleness is read by ahead only")
     if options.json is not None:
         check_file(options.json, "--json")
     # Imported late, so that the above is instant.
     from rich.console import Console
 
+    from rljax.benchmarks.ahead import time_ahead
     from rljax.benchmarks.evolution import time_evolution
     from rljax.benchmarks.sampling import Tails, time_sampling
     from rljax.benchmarks.table import print_report
@@ -100,10 +114,14 @@ def bench(options: argparse.Namespace) -> None:
 
     given = {name: getattr(options, name) for name in SETTINGS}
     fields = {name: value for name, value in given.items() if value is not None}
+    if options.benchmark == "ahead":
+        fields = AHEAD | fields
     settings = Settings(**fields, overrides=options.overrides)
     if options.benchmark == "sample":
         tails = Tails(mean=options.tail or 0.0, compare=options.without_refill)
         report = time_sampling(settings, tails, options.peer, options.rounds or 1)
+    elif options.benchmark == "ahead":
+        report = time_ahead(settings, staleness=options.staleness or 1)
     else:
         functions = {"step": time_step, "update": time_updates, "evolution": time_evolution}
         report = functions[options.benchmark](settings)

@@ -26,7 +26,7 @@ from rljax.commands.parser import Parser, named, path, whole, words
 from rljax.commands.run import run
 from rljax.commands.statuses import Status
 from rljax.config.load import complete, load_config
-from rljax.data.rows import prompt_of
+from rljax.data.rows import prompt_of, reference_columns, reference_of
 from rljax.data.sources import open_source, place_of
 from rljax.data.survey import columns_of, convention_of, quantiles
 from rljax.errors import unknown_name
@@ -99,8 +99,9 @@ def describe(path: Path, plan: Plan) -> bool:
         counts = Counter(convention_of(row.get(plan.prompt)) for row in rows)
         print_table(("prompts", "rows"), counts.most_common(plan.show))
     fine = print_lengths(rows, plan) if plan.lengths and plan.prompt in names else True
-    if plan.reference not in names:
-        print(f"No column {plan.reference!r}: no gold answers (--column).")
+    missing = [name for name in reference_columns(plan.reference) if name not in names]
+    if missing:
+        print(f"No column {missing[0]!r}: no gold answers (--column).")
         return fine
     return all([fine, *(print_golds(rows, reward, plan) for reward in plan.rewards)])
 
@@ -137,7 +138,9 @@ def print_golds(rows: Sequence[dict[str, Any]], reward: str, plan: Plan) -> bool
     if reward not in GOLD_READERS:
         print(f"The reward {reward!r} brings no reader of gold answers.\n")
         return True
-    references = [row.get(plan.reference) for row in rows]
+    columns = reference_columns(plan.reference)
+    filled = [{**dict.fromkeys(columns), **row} for row in rows]
+    references = [reference_of(row, plan.reference) for row in filled]
     golds = list(read_all(reward, references))
     read = [(i, gold) for i, gold in enumerate(golds) if not isinstance(gold, Refused)]
     refused = [gold for gold in golds if isinstance(gold, Refused)]
@@ -195,7 +198,7 @@ def parser() -> Parser:
     add = made.add_argument
     add("files", nargs="+", type=path, metavar="FILES", help="JSONL, or Parquet by their names")
     add("--reward", type=words, default=(), metavar="A,B", help="that read the golds (math)")
-    add("--column", type=named, metavar="NAME", help="of the gold answers (reference)")
+    add("--column", type=named, metavar="NAME", help="of gold answers: A, or A,B (reference)")
     add("--config", type=named, metavar="FILE[:ARG]", help="says columns, rewards and tokenizer")
     add("--tokenizer", type=named, metavar="DIR", help="or byte: shows lengths in tokens")
     add("--show", type=whole(0), default=20, metavar="N", help="rows of a table (20)")

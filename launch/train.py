@@ -1,9 +1,11 @@
 """Trains, or continues an interrupted run.
 
     python launch/train.py --config=FILE[:ARG] [--config.a.b=VALUE ...] [--workdir=DIR]
+    python launch/train.py --config=FILE[:ARG] --replay=DIR --workdir=NEW
 
 The same command on the same workdir continues an interrupted run. On a pod it is started on every
-host (rljax/processes/README.md).
+host (rljax/processes/README.md). With --replay a run whose sampler was ahead is repeated in the
+order of its events.jsonl: the same samples, the same parameters.
 """
 
 import argparse
@@ -27,6 +29,7 @@ def parser() -> Parser:
         help="a file with get_config(arg); with ARG=smoke any config runs in seconds",
     )
     add("--workdir", type=path, metavar="DIR", help="of the run (runs/NAME-DATE-TIME)")
+    add("--replay", type=path, metavar="DIR", help="of a run of this config that is repeated")
     add("--preflight", action="store_true", help="check hosts, files and devices, and stop there")
     return made
 
@@ -41,6 +44,8 @@ def train(options: argparse.Namespace) -> None:
                 "a copy of the workdir's files (--workdir)."
             )
         check_folder(options.workdir, "--workdir")
+    if options.replay is not None and options.replay == options.workdir:
+        raise ValueError("--replay and --workdir are the same folder: a replay needs a new one")
     # Imported late, so that wrong words are answered at once.
     with ending_at_once():
         from rljax.config.load import load_config
@@ -54,7 +59,13 @@ def train(options: argparse.Namespace) -> None:
         if options.preflight:
             preflight(config, workdir, processes)
         else:
-            loop.run(config, workdir, processes=processes, began=process_began())
+            loop.run(
+                config,
+                workdir,
+                processes=processes,
+                began=process_began(),
+                replay=options.replay,
+            )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -108,8 +108,9 @@ def test_files_of_guides_exist(path):
 
 
 def commands(text):
-    """Every `python launch/X.py ...` of a text, as words."""
+    """Every `python launch/X.py ...` of a text, as words; also the one that another one starts."""
     joined = re.sub(r"\\\n\s*", "", text)
+    joined = re.sub(r" -- (?=launch/)", "\npython ", joined)
     lines = re.findall(r"python (launch/\w+\.py[^\n`|]*)", joined)
     return [shlex.split(line.rpartition(";")[0] or line, comments=True) for line in lines]
 

@@ -3,7 +3,8 @@
     python configs/examples/make_hub_files.py FOLDER
 
 train.jsonl and heldout.jsonl are like GSM8K (question, answer with `#### 72`), messages.jsonl holds
-conversations of two turns, pairs.jsonl a chosen and a rejected conversation of each question.
+conversations of two turns, pairs.jsonl a chosen and a rejected conversation of each question,
+code.jsonl and code_heldout.jsonl programs to write, with tests like MBPP's.
 """
 
 import json
@@ -13,6 +14,13 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn")
+# Name of a function, what it returns, and its body.
+FUNCTIONS = (
+    ("add", "the sum of two numbers", "a + b"),
+    ("larger", "the larger one of two numbers", "max(a, b)"),
+    ("gap", "the distance of two numbers", "abs(a - b)"),
+    ("times", "the product of two numbers", "a * b"),
+)
 THINGS = ("apples", "books", "shells", "stamps")
 
 
@@ -51,19 +59,38 @@ def pair(generator: random.Random) -> dict[str, Any]:
     return {side: [asked, said("assistant", answer)] for side, answer in answers.items()}
 
 
+def program(generator: random.Random) -> dict[str, Any]:
+    """A function to write, its code, and asserts; the text shows the first one, as it is usual."""
+    name, what, body = generator.choice(FUNCTIONS)
+    numbers = [(generator.randint(0, 20), generator.randint(0, 20)) for _ in range(3)]
+    results = [eval(body, {"a": a, "b": b}) for a, b in numbers]
+    tests = [
+        f"assert {name}({a}, {b}) == {result}"
+        for (a, b), result in zip(numbers, results, strict=True)
+    ]
+    return {
+        "text": f"Write a python function that returns {what}. It passes this test: {tests[0]}",
+        "code": f"def {name}(a, b):\n    return {body}",
+        "test_list": tests,
+        "test_setup_code": "",
+    }
+
+
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     """JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def make(folder: Path) -> None:
-    """Writes the four files."""
+    """Writes the files."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = random.Random(0)
     write(folder / "train.jsonl", [problem(generator) for _ in range(256)])
     write(folder / "heldout.jsonl", [problem(generator) for _ in range(32)])
     write(folder / "messages.jsonl", [conversation(generator) for _ in range(128)])
     write(folder / "pairs.jsonl", [pair(generator) for _ in range(128)])
+    write(folder / "code.jsonl", [program(generator) for _ in range(128)])
+    write(folder / "code_heldout.jsonl", [program(generator) for _ in range(16)])
 
 
 if __name__ == "__main__":

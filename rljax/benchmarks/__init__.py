@@ -5,6 +5,8 @@ flops.py     floating-point operations that the model needs
 machine.py   the rates that the machine gives
 sampling.py  the sampler alone, beside bounds and other programs
 evolution.py a population with low-rank noise, beside the same rows without
+ahead.py     whole runs with the sampler in turn and ahead, where the verifier waits
+copy_reward.py  the reward of its task
 timing.py    a whole GRPO step, or its update alone
 side_by_side.py  seeds side by side in one compiled program
 table.py     the results as text

@@ -7,7 +7,10 @@ from rich.table import Table
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
-    """A table of the report of `timing.py`, with a line on what was timed and where."""
+    """A table of a report, with a line on what was timed and where."""
+    if report["benchmark"] == "ahead":
+        _print_ahead(report, console)
+        return
     settings, machine = report["settings"], report["machine"]
     console.print(
         f"{report['parameters'] / 1e6:.1f} M parameters, {report['model']['dtype']}; "
@@ -129,3 +132,29 @@ def _giga(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
+
+
+def _print_ahead(report: dict[str, Any], console: Console) -> None:
+    """Step times in turn and ahead, and both learning curves in ten parts."""
+    console.print(
+        f"{report['staleness']} steps ahead; the verifier waits "
+        f"{report['verifier_seconds_per_sample']:.4f} s for each sample, and without it a step "
+        f"takes {report['seconds_without_waiting']:.3f} s",
+        soft_wrap=True,
+    )
+    table = Table()
+    for name in ("run", "s/step", "age of tokens", "mean reward of each tenth of the run"):
+        table.add_column(name)
+    for name, run in report["runs"].items():
+        rewards, parts = run["rewards"], 10
+        size = max(1, len(rewards) // parts)
+        means = [rewards[i : i + size] for i in range(0, len(rewards), size)]
+        ages = [f"{lag}: {share:.0%}" for lag, share in run["staleness"].items()]
+        table.add_row(
+            name,
+            f"{report['seconds_per_step'][name]:.3f}",
+            ", ".join(ages) or "0: 100%",
+            " ".join(f"{sum(part) / len(part):.2f}" for part in means),
+        )
+    console.print(table)
+    console.print(f"ahead / in turn: {report['ratio']:.2f}")

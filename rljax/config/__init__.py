@@ -7,12 +7,13 @@ arguments.py what a config file does with its ARG
 overrides.py --config.a.b=value
 unknown.py   the error for a field that does not exist
 other_names.py  what other libraries call our fields
-validate.py  a whole config, checked and resolved; calls the six below
+validate.py  a whole config, checked and resolved; calls the seven below
 data.py      fields that a source of data reads
 resolve.py   a stage with every value filled in; fields that nothing reads
 right_score.py  fields that say what a right sample scores: by default what the rewards say
 batch.py     batch arithmetic
 checks.py    combinations that cannot work
+asynchronous.py  whether samples of a run may be of older weights
 policy_gradient.py  those of policy-gradient parts
 stage.py     a resolved stage
 decoding.py  how the policy of a stage is judged

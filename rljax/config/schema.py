@@ -122,13 +122,66 @@ SAMPLER: Section = {
     "mesh": {
         axis: Field(
             None,
-            f"{axis} of the sampler's own mesh over the same devices",
+            f"{axis} of the sampler's own mesh, over the devices of the run or its own ones",
             value_type=int,
             minimum=-1,
         )
         for axis in MESH
     },
     "diffusion": DIFFUSION,
+}
+
+# What overlaps sampling with training (training/ahead/).
+ASYNCHRONOUS: Section = {
+    "max_staleness": Field(
+        0,
+        "steps that a policy may have learned since it sampled what it learns from; 0: it samples "
+        "anew in every step",
+        minimum=0,
+        maximum=1000,
+        why="the sampler keeps the weights of as many steps",
+    ),
+    "schedule": Field(
+        "fixed",
+        "weights of the samples of step s: those after step s - 1 - max_staleness, so that a run "
+        "repeats bit for bit; or the newest ones within max_staleness, which depends on timing",
+        choices=("fixed", "latest"),
+    ),
+    "queue_steps": Field(
+        0,
+        "steps of experience that may wait for the trainer; 0: max_staleness of them",
+        minimum=0,
+        maximum=1000,
+        why="all of them are part of every checkpoint",
+    ),
+    "sampler_devices": Field(
+        0,
+        "devices that only sample, the last ones of the run; 0: sampler and trainer have the same "
+        "devices in turn",
+        minimum=0,
+    ),
+    "transfer": Field(
+        "direct",
+        "how weights reach the sampler: from device to device, through host memory, or through "
+        "files in transfer_folder",
+        choices=("direct", "host", "storage"),
+    ),
+    "transfer_folder": Field(
+        "", "with transfer='storage': a shared folder; '': WORKDIR/weights", path=True
+    ),
+    "offload_optimizer": Field(
+        False, "the optimizer's state is in host memory while samples are drawn or awaited"
+    ),
+    "partial_tokens": Field(
+        0,
+        "tokens of a piece: samples pause after so many, and go on with newer weights; 0: whole "
+        "samples are drawn with the same weights",
+        minimum=0,
+        maximum=MOST_TOKENS,
+    ),
+    "allow_uncorrected": Field(
+        False, "a method without a correction for older weights may run, to be compared"
+    ),
 }
 
 # Entries of a task; a symbol task has fields of its own.
@@ -194,7 +247,10 @@ DATA: Section = {
     "path": Field("", "jsonl, parquet: training file", path=True),
     "heldout_path": Field("", "jsonl, parquet: held-out file", path=True),
     "prompt_column": Field("prompt", "jsonl, parquet: text, or a list of chat messages"),
-    "reference_column": Field("reference", "jsonl, parquet: what the reward compares with"),
+    "reference_column": Field(
+        "reference",
+        "jsonl, parquet: what the reward compares with; several, with commas: a mapping of them",
+    ),
     "max_prompt_tokens": Field(64, "P, tokens of a prompt at most", minimum=1, maximum=MOST_TOKENS),
     "overlong": Field(
         "refuse",
@@ -221,6 +277,13 @@ SCORING: Section = {
         why="each is a process with an address space of its own",
     ),
     "timeout_seconds": Field(5.0, "per sample", above=0, maximum=86_400),
+    "memory_mb": Field(
+        4096,
+        "address space of a scoring process; a sample that takes more has failed",
+        minimum=512,
+        maximum=2**24,
+        why="an interpreter with its verifiers needs some",
+    ),
     "failure_reward": Field(0.0, "reward of a sample whose verifier raised or timed out"),
     "failed_samples": Field(
         "failure_reward",
@@ -362,6 +425,7 @@ ROOT: Section = {
     "mesh": MESH,
     "processes": PROCESSES,
     "sampler": SAMPLER,
+    "asynchronous": ASYNCHRONOUS,
     "data": DATA,
     "scoring": SCORING,
     "evaluation": EVALUATION,

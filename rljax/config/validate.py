@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rljax.config.asynchronous import check_asynchronous
 from rljax.config.data import check_data
 from rljax.config.fields import check_fields
 from rljax.config.graph import resolve_graph
@@ -31,7 +32,9 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     for name in config.stages:
         check_family(name, config)
     stages = [resolve_stage(name, config[name]) for name in config.stages]
-    return resolve_graph([with_right_score(stage, config) for stage in stages])
+    stages = resolve_graph([with_right_score(stage, config) for stage in stages])
+    check_asynchronous(config, stages)
+    return stages
 
 
 def _check_chat(tokenizer: ConfigDict) -> None:

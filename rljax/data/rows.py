@@ -30,6 +30,24 @@ class Pair(NamedTuple):
     sides: tuple[list[int], list[int]]
 
 
+def reference_columns(name: str) -> tuple[str, ...]:
+    """The columns that `config.data.reference_column` names: one, or several with commas."""
+    return tuple(part.strip() for part in name.split(","))
+
+
+def reference_of(record: Record, name: str) -> Any:
+    """What the rewards compare with: the value of one column, or a mapping of several.
+
+    Args:
+        record: of a source, with all of these columns.
+        name: see `reference_columns`.
+    """
+    columns = reference_columns(name)
+    if len(columns) == 1:
+        return record[columns[0]]
+    return {column: record[column] for column in columns}
+
+
 def prompt_of(
     record: Record,
     text_format: TextFormat,

@@ -59,7 +59,7 @@ class Line:
                 if payload:
                     self._socket.sendall(payload)
             except OSError as error:
-                raise BrokenLine(str(error)) from error
+                raise BrokenLine(error.strerror or str(error)) from error
 
     def receive(self, *, seconds: float | None = None, most: int = MOST_PAYLOAD) -> Message:
         """Waits for one message.
@@ -79,8 +79,10 @@ class Line:
                 raise BrokenLine("it does not speak our language")
             fields = json.loads(self._read(header_bytes))
             payload = self._read(payload_bytes)
-        except (OSError, ValueError, RecursionError) as error:
-            raise BrokenLine(str(error)) from error
+        except OSError as error:
+            raise BrokenLine(error.strerror or str(error)) from error
+        except (ValueError, RecursionError) as error:
+            raise BrokenLine(f"it does not speak our language ({error})") from error
         if not isinstance(fields, dict) or not isinstance(fields.get("kind"), str):
             raise BrokenLine("it does not speak our language")
         return Message(fields.pop("kind"), fields, payload)

@@ -138,6 +138,16 @@ OF_UPDATES: dict[str, Metric] = {
     ),
 }
 
+# How old samples are where the sampler is ahead of the trainer; `staleness_share/N` besides.
+OF_STALENESS: dict[str, Metric] = {
+    "staleness_mean": Metric(
+        "Staleness", "Steps that the policy has learned since it drew a token, mean of the tokens."
+    ),
+    "staleness_max": Metric("Largest staleness", "The same of the oldest token."),
+    "staleness_updates_mean": Metric("Staleness in updates", "The same as the first, in updates."),
+    "staleness_updates_max": Metric("Largest staleness in updates", "Of the oldest token."),
+}
+
 # What single parts of an objective log: corrections, surrogates, values.
 OF_PARTS: dict[str, Metric] = {
     "correction_weight": Metric(
@@ -327,7 +337,10 @@ METRICS: dict[str, Metric] = {
     "groups_without_signal": Metric(
         "Groups without signal", "Share of prompts all of whose samples got the same reward."
     ),
-    **{n: metric._replace(updates=True) for n, metric in (OF_UPDATES | OF_PARTS).items()},
+    **{
+        name: metric._replace(updates=True)
+        for name, metric in (OF_UPDATES | OF_STALENESS | OF_PARTS).items()
+    },
     "scoring_failures": Metric("Scoring failures", "Samples whose verifier failed or timed out."),
     "left_out_samples": Metric(
         "Samples left out", "Samples without a verdict: out of their groups and of all means."

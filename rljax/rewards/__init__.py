@@ -5,7 +5,10 @@
 | `functions.py` | the built-in rewards by name |
 | `user_rewards.py` | a reward of a file, or of a module of the user's |
 | `compose.py` | several rewards into one number: weights, gates, thresholds |
-| `pool.py`, `worker.py`, `output.py`, `lifeline.py` | scoring processes; each sample is timed |
+| `pool.py`, `worker.py` | scoring processes; time and memory of each sample are limited |
+| `guard.py`, `output.py`, `lifeline.py` | what keeps rewards from outliving or disturbing the run |
+| `code/` | the reward "python_tests": programs and their tests |
+| `sandbox/` | programs that nobody has read, run under limits |
 | `right_watch.py` | a word where the scale of a user's reward was probably forgotten |
 | `golds.py` | gold answers, read or refused when a file is opened |
 | `answers.py`, `references.py` | where an answer stands; what references hold |

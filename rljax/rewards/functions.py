@@ -8,10 +8,11 @@ in tokens, never in characters). A reward must be deterministic. A user's own re
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from rljax.errors import unknown_name
 from rljax.rewards.answers import ends_with_one_tag, last_tagged
+from rljax.rewards.code import reward as code
 from rljax.rewards.countdown import countdown, countdown_boxed
 from rljax.rewards.math_strings import math_string, math_tags_format
 from rljax.rewards.mathematics.reward import math
@@ -140,6 +141,7 @@ REWARDS: dict[str, Reward] = {
     "tagged_correctness": tagged_correctness,
     "math_string": math_string,
     "math_tags_format": math_tags_format,
+    "python_tests": code.python_tests,
     **STACK_REWARDS,
 }
 
@@ -150,6 +152,21 @@ WARM_IMPORTS = {
     **dict.fromkeys(STACK_REWARDS, "latex2sympy2_extended"),
 }
 
+
+class Preparation(NamedTuple):
+    """What a reward does besides scoring.
+
+    Attributes:
+        check: (time limit of a sample, options) -> raises ValueError before a run starts.
+        prepare: (options) -> what a scoring process does before its first sample.
+    """
+
+    check: Callable[..., None]
+    prepare: Callable[..., None]
+
+
+# Rewards that need something outside of Python.
+PREPARED = {"python_tests": Preparation(code.check_options, code.prepare)}
 
 # The value from which a sample is right, where it is not 1.0 (config key "right_at").
 RIGHT_AT = {"tagged_correctness": 2.0, "math_string": 2.0}

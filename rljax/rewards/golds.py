@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from rljax.errors import reason
+from rljax.rewards.code.golds import ALLOWED as TESTS_ALLOWED
+from rljax.rewards.code.golds import read_tests
 from rljax.rewards.countdown import read_countdown
 from rljax.rewards.mathematics.golds import read_gold
 from rljax.rewards.references import gold_text, gold_texts, reference_fields
@@ -78,6 +80,11 @@ def _sudoku(reference: Any) -> ReadGold:
     return ReadGold(f"{puzzle} -> {solution}", "puzzle and solution")
 
 
+def _tests(reference: Any) -> ReadGold:
+    tests = read_tests(reference)
+    return ReadGold(tests.shown, tests.rule)
+
+
 def _of_stack(rule: Rule) -> GoldReader:
     def read(reference: Any) -> ReadGold:
         return ReadGold(" | ".join(rule.read_golds(reference)), rule.gold_kind)
@@ -111,6 +118,7 @@ GOLD_READERS: dict[str, GoldReader] = {
         ("sudoku", "sudoku_cells", "sudoku_valid_grid"),
         GoldReader(_sudoku, '{"puzzle": 16 digits, "solution": 16 digits}, or that as JSON text'),
     ),
+    "python_tests": GoldReader(_tests, TESTS_ALLOWED),
     "reasoning_gym": _task("task", "entry"),
     "symbols": _task("task", "facts"),
     **{name: _of_stack(rule) for name, rule in RULES.items()},

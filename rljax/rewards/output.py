@@ -8,6 +8,11 @@ import contextlib
 import os
 import sys
 import threading
+import time
+
+# What rewards may write: a burst, and so much a second; the rest is counted, not kept.
+_BURST_BYTES = 2**20
+_BYTES_PER_SECOND = 2**16
 
 
 class OutputPipe:
@@ -26,8 +31,25 @@ class OutputPipe:
             self._thread.join(timeout=1.0)  # longer only if somebody else still holds the pipe
 
     def _copy(self) -> None:
+        left, dropped, before = float(_BURST_BYTES), 0, time.monotonic()
         with os.fdopen(self._read, "rb", buffering=0) as pipe:
             while chunk := pipe.read(65536):
-                with contextlib.suppress(OSError, ValueError):  # a closed standard error
-                    sys.stderr.write(chunk.decode(errors="replace"))
-                    sys.stderr.flush()
+                now = time.monotonic()
+                left = min(_BURST_BYTES, left + _BYTES_PER_SECOND * (now - before))
+                before = now
+                if len(chunk) > left:
+                    dropped += len(chunk)
+                    continue
+                left -= len(chunk)
+                if dropped:
+                    _write(f"[{dropped} bytes of the rewards' output left out]\n")
+                    dropped = 0
+                _write(chunk.decode(errors="replace"))
+        if dropped:
+            _write(f"[{dropped} bytes of the rewards' output left out]\n")
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a closed standard error
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -19,6 +19,7 @@ import numpy as np
 from rljax.errors import StoppedError, unknown_name
 from rljax.processes.processes import ONE, Processes
 from rljax.rewards.compose import LARGEST, Composition
+from rljax.rewards.functions import PREPARED
 from rljax.rewards.lifeline import Lifeline
 from rljax.rewards.output import OutputPipe
 from rljax.rewards.share import shared_outcomes
@@ -37,6 +38,10 @@ MOST_WORKERS = 1024
 _START_SECONDS = 300.0
 # The worker ends itself first (timer, then CPU limit); this is for one that sleeps inside C code.
 _KILL_GRACE_SECONDS = 3.0
+# From the end of its socket to the end of a process that ends by itself.
+_LAST_SECONDS = 1.0
+# The guard of a process ends all that is below it.
+_END_SECONDS = 15.0
 _MAX_CHUNK = 64
 _LARGEST_REPLY = 2**20  # bytes; more is none of ours
 _FALSE_REPLY = "Twice the reply to a sample was another's: the reward disturbs its worker's socket."
@@ -92,7 +97,7 @@ class Scorer:
         failed_samples: "failure_reward" gives failed samples that total, and they count as wrong;
             "left_out" leaves them out, as samples that no reward applies to.
         max_failed_share: largest share of failed samples in one call that is tolerated.
-        memory_gib: address space of one worker.
+        memory_mb: address space of one worker.
         processes: of the run; each one scores an equal share of the samples with its own workers.
 
     Raises:
@@ -108,21 +113,24 @@ class Scorer:
         failure_reward: float = 0.0,
         failed_samples: str = "failure_reward",
         max_failed_share: float = 0.5,
-        memory_gib: float = 8.0,
+        memory_mb: int = 4096,
         processes: Processes = ONE,
     ) -> None:
-        _check_limits(workers, timeout_seconds, failure_reward, max_failed_share, memory_gib)
+        _check_limits(workers, timeout_seconds, failure_reward, max_failed_share, memory_mb)
         if failed_samples not in FAILED_SAMPLES:
             raise unknown_name(
                 "rule for failed samples", failed_samples, FAILED_SAMPLES, f"{FIELD}.failed_samples"
             )
         self.failed_samples, self.processes = failed_samples, processes
         self.composition = Composition(spec)
+        for member in self.composition.members:
+            if member.name in PREPARED:
+                PREPARED[member.name].check(timeout_seconds, **member.options)
         self.timeout_seconds = float(timeout_seconds)
         self.failure_reward = float(failure_reward)
         self.max_failed_share = float(max_failed_share)
         self._chunks: queue.SimpleQueue[_Chunk | None] = queue.SimpleQueue()
-        setup = (self.composition.portable(), self.timeout_seconds, float(memory_gib))
+        setup = (self.composition.portable(), self.timeout_seconds, int(memory_mb))
         self._pipes = (OutputPipe(), Lifeline()) if workers else ()
         self._workers = [_Worker(self._chunks, setup, *self._pipes) for _ in range(int(workers))]
 
@@ -305,6 +313,8 @@ class _Worker:
         self._closing = False
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._scoring = 0  # id of the process that scores, below the one that was started
+        self._spent = False
         self._lock = threading.Lock()  # a process is started, or the worker closed: never both
         self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
         self._thread.start()
@@ -323,6 +333,7 @@ class _Worker:
                     failure = self._feed(chunk)
                     if failure is not None:
                         self._fail(chunk, failure)
+                    if failure is not None or self._spent:
                         self._stop()
                         error = self._start()
                 chunk.error = error
@@ -350,15 +361,21 @@ class _Worker:
                 if not self._connection.poll(self._silence_seconds):
                     return f"The reward took longer than {self._setup[1]} s and was killed."
                 reply = read_reply(self._connection.recv_bytes(_LARGEST_REPLY))
-                expected = len(chunk.outcomes), self._process.pid
+                expected = len(chunk.outcomes), self._scoring
                 if reply is None or (reply.number, reply.process) != expected:
                     return _FALSE_REPLY
                 chunk.outcomes.append(reply.outcome)
+                if reply.spent:
+                    self._spent = True
+                    return None
         except (EOFError, OSError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LAST_SECONDS)  # its own exit status says more than ours
             self._kill()
             return (
                 f"The worker process died while scoring (exit status {self._process.wait()}): the "
-                f"reward ended it, used too much memory, or ran past {self._setup[1]} s in C code."
+                f"reward ended it, used more than {self._setup[2]} MB ({FIELD}.memory_mb), or ran "
+                f"past {self._setup[1]} s in C code."
             )
         return None
 
@@ -371,6 +388,7 @@ class _Worker:
                     return "The scorer is closed."
                 self._connection = ours
                 self._process = self._popen(theirs.fileno())
+                self._spent = False
         except OSError as error:  # too many processes or open files
             return f"A scoring worker did not start: {error} ({FIELD}.workers)."
         theirs.close()
@@ -379,7 +397,8 @@ class _Worker:
             ours.send(self._setup)
             if ours.poll(_START_SECONDS):
                 said = ours.recv()
-                if said is None:
+                if isinstance(said, int):
+                    self._scoring = said
                     return None
         self._kill()
         return f"A scoring worker did not start (exit {self._process.wait()}): {said}"
@@ -400,10 +419,13 @@ class _Worker:
     def _kill(self) -> None:
         """Ends the process, and all that its rewards have started."""
         if self._process is not None and self._process.returncode is None:
-            # Not waited for yet, so that nobody else can have the number of its group.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.kill()
+            self._process.terminate()  # the guard's sign to end all that is below it
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                # Not waited for yet, so that nobody else can have the number of its group.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
 
     def _stop(self) -> None:
         if self._process is not None:
@@ -438,7 +460,7 @@ def _check_limits(
     timeout_seconds: float,
     failure_reward: float,
     max_failed_share: float,
-    memory_gib: float,
+    memory_mb: int,
 ) -> None:
     for name, value, valid, allowed in (
         (
@@ -455,7 +477,12 @@ def _check_limits(
             f"a finite number of at most {LARGEST:g}",
         ),
         ("max_failed_share", max_failed_share, 0 <= max_failed_share <= 1, "in [0, 1]"),
-        ("memory_gib", memory_gib, 0.5 <= memory_gib <= 1e6, ">= 0.5"),
+        (
+            "memory_mb",
+            memory_mb,
+            512 <= memory_mb <= 2**24 and memory_mb == int(memory_mb),
+            "a whole number in [512, 2^24]: an interpreter with its verifiers needs some",
+        ),
     ):
         if not valid:
             raise ValueError(f"{name} must be {allowed}, got {value!r} ({FIELD}.{name}).")

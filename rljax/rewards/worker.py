@@ -4,10 +4,8 @@ The process is a bare interpreter that runs `main`. Children of `multiprocessing
 the main script, and with it jax. It speaks pickles over an inherited socket. Every reply carries
 the number of its sample and the process that scored it: a reward may fork.
 
-The process leads a group of its own. A guard in that group waits for the end of the trainer, and
-then ends the group, so that nothing a reward has started outlives the run, unless it makes itself a
-session of its own. The guard holds a pipe of its own and not the socket, so that the trainer hears
-at once of the end of a process.
+Above it stands a guard (guard.py), so that nothing that a reward has started outlives the process
+or the run.
 """
 
 import contextlib
@@ -24,6 +22,7 @@ from typing import Any, NamedTuple
 from rljax.errors import reason
 from rljax.rewards import functions
 from rljax.rewards.compose import Composition, Value
+from rljax.rewards.guard import start_guarded
 from rljax.user_modules import place_of
 
 # A reward that catches our exception meets it again this often, until it gives up.
@@ -54,6 +53,7 @@ class Reply(NamedTuple):
     number: int  # of the sample, as it was asked
     process: int  # id of the one that scored it
     outcome: Outcome
+    spent: bool = False  # memory has run out: the process ends, another one goes on
 
 
 class _TimeUp(BaseException):
@@ -141,42 +141,33 @@ def _said(error: BaseException) -> str:
 def main() -> None:
     """Scores what the pool sends until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer to handle
-    connection, trainer = Connection(int(sys.argv[1])), int(sys.argv[2])
-    start_guard(trainer)
-    os.close(trainer)
-    spec, timeout_seconds, memory_gib = connection.recv()
-    limit = int(memory_gib * 2**30)
+    start_guarded(int(sys.argv[2]))
+    connection = Connection(int(sys.argv[1]))
+    spec, timeout_seconds, memory_mb = connection.recv()
+    limit = int(memory_mb) * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     try:
         composition = Composition(spec)
         for member in composition.members:
             if member.name in functions.WARM_IMPORTS:
                 importlib.import_module(functions.WARM_IMPORTS[member.name])
+            if member.name in functions.PREPARED:
+                functions.PREPARED[member.name].prepare(**member.options)
     except Exception as error:
         connection.send(_said(error))
         return
-    connection.send(None)
     process, timer = os.getpid(), Timer(timeout_seconds, kill=True)
+    connection.send(process)
     with timer.installed(), contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             for number, sample in connection.recv():
                 outcome = score_sample(composition, Sample(*sample), timer)
                 if os.getpid() != process:  # the reward forked, and this is the child
                     os._exit(0)
-                connection.send(Reply(number, process, outcome))
-
-
-def start_guard(trainer: int) -> None:
-    """Forks a process that ends this group once the trainer has ended.
-
-    Args:
-        trainer: a pipe that nobody writes to, and whose other end only the trainer holds.
-    """
-    if os.fork():
-        return
-    try:
-        os.closerange(0, trainer)
-        os.closerange(trainer + 1, 256)
-        os.read(trainer, 1)
-    finally:
-        os.killpg(0, signal.SIGKILL)
+                spent = (outcome.error or "").startswith(MemoryError.__name__)
+                if spent:
+                    error = f"{outcome.error}: more than {memory_mb} MB (config.scoring.memory_mb)"
+                    outcome = Outcome(None, error)
+                connection.send(Reply(number, process, outcome, spent))
+                if spent:
+                    return

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from rljax.models.finite import first_not_finite
 from rljax.models.network import Network, Params
 from rljax.parallel.host import to_host
-from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
+from rljax.parallel.rules import batch_sharding, put_rows, replicated, rows_divisor
 from rljax.sampling.checks import (
     check_guide_prompts,
     check_memory,
@@ -109,8 +109,11 @@ class Engine:
 
     def shardings(self, params: Params) -> Params:
         """The shardings of `load(params)`; params may be shapes."""
-        shapes = jax.eval_shape(self.prepared, params)
-        return weight_shardings(self.network, shapes, self.mesh, gather=self._gather)
+        return self.placement(jax.eval_shape(self.prepared, params))
+
+    def placement(self, weights: Params) -> Params:
+        """The shardings of what `prepared` has made; weights may be shapes."""
+        return weight_shardings(self.network, weights, self.mesh, gather=self._gather)
 
     def sample(
         self,
@@ -146,6 +149,8 @@ class Engine:
             check_memory(self._models, self.config, rows, slots, self.mesh, shards)
         with jax.set_mesh(self.mesh):
             placed = put_rows(padded, self.mesh)
+            if not key.devices() <= set(self.mesh.devices.flat):  # of a trainer's mesh
+                key = jax.device_put(key, replicated(self.mesh))
             models = (self._with_prompts(guide_models, count, rows),) if guide_models else ()
             rollouts = self.program(
                 weights, placed, key, jnp.int32(step), *models, **self._watchers

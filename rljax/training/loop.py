@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from rljax.config.decoding import Decoding, decoding_of
+from rljax.config.stage import Stage
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
@@ -32,6 +33,9 @@ from rljax.reporting.summary import (
 )
 from rljax.reporting.writers import MultiWriter, NoFiles, check_names, open_writers
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.ahead.events import Replay
+from rljax.training.ahead.offload import check_host_memory, to_device, to_host_memory
+from rljax.training.ahead.source import StageSource, stage_source
 from rljax.training.evaluation import Evaluator
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
@@ -39,7 +43,7 @@ from rljax.training.guard import make_guard
 from rljax.training.notices import watched
 from rljax.training.run.contents import Contents, read_contents
 from rljax.training.run.context import Context, build_context
-from rljax.training.run.digests import file_digest
+from rljax.training.run.digests import PARAMETERS, file_digest, parameters_digest
 from rljax.training.run.goodput import WallTime
 from rljax.training.run.lock import check_there
 from rljax.training.run.phases import Ledger, booked, phase
@@ -48,7 +52,7 @@ from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.storage import check_folder
 from rljax.training.run.store import Copy, held
 from rljax.training.run.summary import summarise
-from rljax.training.run.workdir import claim_workdir, make_folder, run_identity
+from rljax.training.run.workdir import check_replay, claim_workdir, make_folder, run_identity
 from rljax.training.self_check.first_step import FirstStep
 from rljax.training.self_check.hosts import check_same_step
 from rljax.training.signals import StopSignal
@@ -64,6 +68,7 @@ def run(
     console: Console | None = None,
     processes: Processes = ONE,
     began: float | None = None,
+    replay: Path | None = None,
 ) -> dict[str, Any]:
     """Trains, or continues, all stages of a config.
 
@@ -74,6 +79,7 @@ def run(
         console: where progress goes; standard output by default. Process 0 alone uses it.
         processes: all that run this together; each of them calls it with the same config.
         began: when the time of the run starts, by `time.perf_counter`; now, by default.
+        replay: workdir of a run of the same config, whose order of events is repeated.
 
     Returns:
         The summary, as written to WORKDIR/summary.json.
@@ -95,17 +101,22 @@ def run(
         optimizers = [build_optimizer(stage) for stage in stages]
         context = build_context(config, stages, workdir, processes)
         stages, resolved = context.stages, context.resolved()
+        replayed = None if replay is None else Replay(replay)
         with context.scorer, watched(config.checkpoint.notice, stop), jax.set_mesh(context.mesh):
             stop.check()
             for stage in stages:
                 family_class(stage).check(context.of(stage.name), stage)
+            if config.asynchronous.offload_optimizer:
+                check_host_memory(context.mesh)
             evaluators = make_evaluators(context)
             contents = read_contents(context)
             check_same_contents(processes, contents)
+            if replayed is not None:
+                check_replay(replayed.workdir, resolved, contents)
             with claimed(workdir, resolved, contents, processes) as lines:
                 for line in lines:
                     say(console, line)
-                runner = Runner(context, optimizers, evaluators, console, ledger, stop)
+                runner = Runner(context, optimizers, evaluators, console, ledger, stop, replayed)
                 runner.train(resolved, run_identity(resolved, contents))
                 return finish(runner, config.seed)
 
@@ -138,6 +149,7 @@ def finish(runner: "Runner", seed: int) -> dict[str, Any]:
         runner.time.write(now=True)
         summary = summarise(workdir, runner.stages, seed, runner.time.figures())
         summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
+        summary["parameters_sha256"] = runner.graph.last_note().get(PARAMETERS)
         write_json_atomic(workdir / SUMMARY_FILE, summary)
         write_report([workdir], workdir / "report.html")
         runner.copy.renew()
@@ -145,6 +157,8 @@ def finish(runner: "Runner", seed: int) -> dict[str, Any]:
     summary = read_json(workdir / SUMMARY_FILE)
     print_summary(summary, console)
     say(console, f"report: {workdir / 'report.html'}")
+    if runner.replay is not None:
+        say(console, runner.replay.compared(summary["parameters_sha256"]))
     return summary
 
 
@@ -158,7 +172,8 @@ class Ready(NamedTuple):
 
     stage: Opened
     family: Family
-    source_state: dict[str, Any]  # of the source of experience
+    source: StageSource  # of experience
+    source_state: dict[str, Any]
 
 
 class Runner:
@@ -172,8 +187,9 @@ class Runner:
         console: Console,
         ledger: Ledger,
         stop: StopSignal,
+        replay: Replay | None = None,
     ) -> None:
-        self.stop = stop
+        self.stop, self.replay = stop, replay
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
         self.processes = context.processes
         self.optimizers, self.evaluators = optimizers, evaluators
@@ -241,15 +257,17 @@ class Runner:
         opened, stage = self.graph.open(index), self.stages[index]
         first_step = self.graph.first_step(index)
         family = family_class(stage)(opened.context, stage, opened.reference, first_step)
-        source_state = family.source.first_state()
+        earlier = [stage.name for stage in self.stages[:index]]
+        source = stage_source(family, self.workdir, earlier=earlier, replay=self.replay)
+        source_state = source.first_state()
         if opened.done:
             source_state = self.graph.checkpoints[index].source_state(opened.done, source_state)
             say(self.console, f"continuing {stage.name} after step {opened.done}")
-        return Ready(opened, family, source_state)
+        return Ready(opened, family, source, source_state)
 
     def train_stage(self, ready: Ready, writer: MultiWriter) -> None:
         """Runs the steps of one stage that are not done yet."""
-        (index, context, state, done), family, source_state = ready
+        (index, context, state, done), family, source, source_state = ready
         stage, optimizer, config = self.stages[index], self.optimizers[index], self.config
         rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
         update = family.make_update(optimizer, rounding_key)
@@ -265,18 +283,20 @@ class Runner:
         check(state, done)
         unchanged = f"{stage.name} has done {done} steps, nothing is new"
         self.end_if_asked(unchanged)
-        with Progress(stage.steps, stage.name, self.console, start_step=done) as progress:
+        shown = Progress(stage.steps, stage.name, self.console, start_step=done)
+        with contextlib.closing(source), shown as progress:
             log = StepLog(family, writer, progress, state)
             if done == 0 and len(self.stages) == 1:
                 self.log_heldout(family, state, 0, writer, progress)
             if done == 0:
                 state = family.first_state(state, optimizer.schedule(0))
             self.end_if_asked(unchanged)
+            source.start(source_state, done)
             for step in range(done + 1, stage.steps + 1):
                 began = time.perf_counter()
                 check_first = first if step == done + 1 else None
-                before = Before(state, source_state, step, step in recorded, check_first)
-                state, source_state, batches, metrics = take_step(family, update, before)
+                before = Before(state, step, step in recorded, check_first)
+                state, batches, metrics = take_step(family, source, update, before)
                 check_there(self.workdir)
                 due = due_after(step, stage.steps, config)
                 if due.flush:  # the device works behind: its time belongs to this step
@@ -300,8 +320,8 @@ class Runner:
                 if due.save or stopping:
                     # Only steps that every run saves can be the best one.
                     best = judged if due.evaluate and due.save else None
-                    note = self.note(stage.name, step, writer)
-                    self.save(index, step, state, note, best, source_state)
+                    note = self.note(stage, step, state, writer)
+                    self.save(index, step, state, note, best, source.saved())
                 if stopping:
                     self.finish_saving(index)
                     self.end_if_asked(f"{stage.name} step {step} is saved")
@@ -350,19 +370,23 @@ class Runner:
         finally:
             check_there(self.workdir)
 
-    def note(self, stage: str, step: int, writer: MultiWriter) -> dict[str, Any]:
+    def note(
+        self, stage: Stage, step: int, state: TrainState, writer: MultiWriter
+    ) -> dict[str, Any]:
         """What a checkpoint says besides its arrays; the files of the workdir must go with it."""
         files = {METRICS_FILE: writer.digest()}
-        pairs = f"pairs/{stage}.jsonl"
+        pairs = f"pairs/{stage.name}.jsonl"
         if (self.workdir / pairs).exists():
             files[pairs] = file_digest(self.workdir / pairs)
+        last = {PARAMETERS: parameters_digest(state.params)} if step == stage.steps else {}
         return {
-            "stage": stage,
+            "stage": stage.name,
             "step": step,
             "seconds": self.time.seconds(),
             "identity": self.identity,
             "files": files,
             **self.graph.note,
+            **last,
         }
 
     @phase("evaluation")
@@ -390,7 +414,6 @@ class Before(NamedTuple):
     """Where a step starts."""
 
     state: TrainState
-    source_state: dict[str, Any]
     step: int
     recorded: bool  # its samples are kept for the report
     first: FirstStep | None  # what is checked in it
@@ -400,20 +423,21 @@ class After(NamedTuple):
     """Where a step ends; its metrics may still be on the device."""
 
     state: TrainState
-    source_state: dict[str, Any]
     batches: StepBatches
     metrics: list[Metrics]  # one per update
 
 
-def take_step(family: Family, update: Callable, before: Before) -> After:
+def take_step(family: Family, source: StageSource, update: Callable, before: Before) -> After:
     """Collects experience, makes batches of it, and updates with each of them."""
-    state, source_state, step, recorded, first = before
+    state, step, recorded, first = before
     context, metrics = family.context, []
-    policy = family.policy(state, step)
     where, compiles = f"{family.stage.name} step {step}", first is not None
     context.processes.beat(f"{where}: experience", compiles=compiles)
+    offload = context.config.asynchronous.offload_optimizer
+    state = to_host_memory(state) if offload else state
     with phase("experience"):
-        experience, source_state = family.source.collect(policy, source_state, step)
+        experience = source.collect(family.policy(state, step), step)
+    state = to_device(state) if offload else state
     with phase("update"):
         state, batches = family.batches(state, experience, step)
     context.processes.beat(f"{where}: update", compiles=compiles)
@@ -433,7 +457,7 @@ def take_step(family: Family, update: Callable, before: Before) -> After:
             with phase("self_check"):
                 first.after(state, batches, updated)
         metrics.append(updated)
-    return After(state, source_state, batches, metrics)
+    return After(state, batches, metrics)
 
 
 class Due(NamedTuple):

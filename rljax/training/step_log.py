@@ -6,6 +6,7 @@ from typing import NamedTuple
 from rljax.parallel.host import to_host
 from rljax.reporting.progress import Progress
 from rljax.reporting.writers import MultiWriter
+from rljax.training.ahead.source import BESIDE
 from rljax.training.families import Family, StepBatches
 from rljax.training.guard import NonFiniteError
 from rljax.training.run.phases import phase
@@ -87,7 +88,8 @@ class StepLog:
         row = {"stage": self.stage, "step": step.step}
         metrics = {**batches.metrics, **mean_metrics(updates)}
         phases = dict(batches.seconds)
-        phases["update"] = max(0.0, seconds - sum(phases.values()))
+        own = (spent for name, spent in phases.items() if not name.startswith(BESIDE))
+        phases["update"] = max(0.0, seconds - sum(own))
         speed = batches.tokens / seconds
         self.writer.write({**row, "kind": "train", **metrics})
         self.writer.write({**row, "kind": "timing", **phases, "tokens_per_second": speed})

@@ -20,9 +20,12 @@ def train(monkeypatch):
     from rljax.training import loop
 
     module.calls = []
-    monkeypatch.setattr(
-        loop, "run", lambda config, workdir, **_: module.calls.append((config, workdir))
-    )
+
+    def noted(config, workdir, replay=None, **_):
+        module.calls.append((config, workdir))
+        module.replay = replay
+
+    monkeypatch.setattr(loop, "run", noted)
     return module
 
 
@@ -51,6 +54,11 @@ def test_the_config_and_the_workdir_reach_the_loop(train, config_file, tmp_path)
     assert (config.name, config.seed, workdir) == ("small", 3, tmp_path / "w")
 
 
+def test_a_replay_reaches_the_loop(train, config_file, tmp_path):
+    train.main([f"--config={config_file}", f"--replay={tmp_path}", f"--workdir={tmp_path / 'w'}"])
+    assert train.replay == tmp_path
+
+
 def test_the_default_workdir_is_dated(train, config_file):
     train.main([f"--config={config_file}"])
     ((_, workdir),) = train.calls
@@ -74,6 +82,7 @@ def test_the_default_workdir_is_dated(train, config_file):
         (["--config={file}", "--workdir={file}"], "is no folder (--workdir)"),
         (["--config={file}", "--workdir={file}/sub"], "is no folder (--workdir)"),
         (["--config={file}", f"--workdir={'a' * 300}"], "File name too long"),
+        (["--config={file}", "--replay=x", "--workdir=x"], "a replay needs a new one"),
     ],
 )
 def test_bad_arguments_give_one_line(train, config_file, capsys, arguments, message):
@@ -91,7 +100,7 @@ def test_errors_of_a_run_end_with_their_message(train, config_file, monkeypatch,
 
     for error in (ValueError("bad"), ScoringError("all failed"), NonFiniteError("nan")):
 
-        def fail(config, workdir, error=error, **_):
+        def fail(*given, error=error, **named):
             raise error
 
         monkeypatch.setattr(loop, "run", fail)

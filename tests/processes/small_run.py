@@ -49,9 +49,11 @@ def body(workdir: Path, kind: str, who: str, jax: bool) -> None:
     """The steps."""
     asked: list[int] = []
     me = os.environ["RLJAX_PROCESS_ID"]
-    step_seconds = 1.5 + 3 * jax if kind == "hang" else 0.0
     settings = Settings(
-        connect_seconds=30.0, lost_seconds=2.5, step_seconds=step_seconds, compile_seconds=30.0
+        connect_seconds=60.0,
+        lost_seconds=2.5 if kind == "stop" else 30.0,
+        step_seconds=(5.0 if jax else 2.5) if kind == "hang" else 0.0,
+        compile_seconds=60.0,
     )
     facts = {"config": {"seed": int(kind == "config" and me == who)}}
     with start.joined(settings, lambda: facts, workdir) as processes:

@@ -509,7 +509,8 @@ def _alive(pid):
         ("timeout_seconds", 0),
         ("failure_reward", float("nan")),
         ("max_failed_share", 1.5),
-        ("memory_gib", 0),
+        ("memory_mb", 0),
+        ("memory_mb", 2**40),
     ],
 )
 def test_bad_limits(option, value):

@@ -82,9 +82,11 @@ def one_device_runs(tiny_folder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_one_device() -> Iterator[None]:
-    """Meanwhile `build_context` makes a mesh of one device."""
+    """Meanwhile `build_context` makes meshes of one device each."""
     before = context.make_mesh
-    context.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])
+    context.make_mesh = lambda sizes, devices=None: make_mesh(
+        sizes, devices=(devices or jax.devices())[:1]
+    )
     try:
         yield
     finally:

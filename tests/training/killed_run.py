@@ -31,6 +31,9 @@ PLACES = {
     "flush": ["rljax.training.step_log:StepLog.flush"],
     "record": ["rljax.training.loop:write_rollout"],
     "evaluation": ["rljax.training.evaluation:sample_texts"],
+    "queue": ["rljax.training.ahead.source:pack"],  # of a checkpoint
+    "publish": ["rljax.training.ahead.source:sent"],
+    "drawn": ["rljax.training.ahead.events:Events.drawn"],
     "stage": ["rljax.training.loop:Runner.train_stage"],
     "pair_samples": ["rljax.training.collect.pairs:sample_texts"],
     "pair_file": ["rljax.training.collect.pairs:os.replace"],
@@ -97,7 +100,9 @@ def main(place: str, count: int, variant: str, workdir: str, overrides: list[str
     """Runs until the place is reached."""
     # A test session in the background ignores Ctrl-C, and so would its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    context.make_mesh = lambda sizes: make_mesh(sizes, devices=jax.devices()[:1])
+    context.make_mesh = lambda sizes, devices=None: make_mesh(
+        sizes, devices=(devices or jax.devices())[:1]
+    )
     if place == "writing":
         kill_at(HALVES[place], count, lambda save, *args, **kwargs: save(*args, **kwargs))
     elif place == "metrics":

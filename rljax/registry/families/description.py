@@ -98,6 +98,7 @@ class Family:
         heads: heads of the networks that it trains (models/config.py).
         causal: attention masks of these networks.
         device_loop: whether training/device_loop/ can run it.
+        ahead: whether its samples may be of older weights (training/ahead/).
         checks: functions of config/checks.py that refuse combinations, by name.
     """
 
@@ -126,4 +127,5 @@ class Family:
     heads: tuple[str, ...] = ("language_model",)
     causal: tuple[bool, ...] = (True,)
     device_loop: bool = False
+    ahead: bool = False
     checks: tuple[str, ...] = ()

@@ -211,5 +211,6 @@ POLICY_GRADIENT = Family(
     group_baselines={"advantage": NEEDS_GROUPS},
     scored=True,
     device_loop=True,
+    ahead=True,
     checks=("policy_gradient",),
 )

@@ -26,7 +26,14 @@ class Prompts(NamedTuple):
 
 
 class PromptSource(Protocol):
-    """Decides which problems come next."""
+    """Decides which problems come next.
+
+    Attributes:
+        observes: whether what became of prompts has a say; False: `observe` returns the state as it
+            is, and prompts may be taken before the ones before them are scored.
+    """
+
+    observes: bool
 
     def first_state(self) -> State:
         """The state before the first step of a stage."""
@@ -58,6 +65,8 @@ class ShuffledPrompts:
 
     The order follows from the seed alone: the state is the number of problems taken.
     """
+
+    observes = False
 
     def __init__(self, problems: Sequence[Record], *, seed: int) -> None:
         self.records = stream(problems, seed=seed, shuffle=True)

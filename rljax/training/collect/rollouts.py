@@ -132,11 +132,8 @@ def sample_texts(
     """
     started = time.perf_counter()
     texts, prompts, prompt_mask = padded_prompts(context, records)
-    ids = [record["id"] for record in records]
-    problems = len(context.train_problems)
-    offset = call_offsets(problems, len(ids), call + 1)[call]
-    noise_ids = np.asarray(distinct_ids(ids, problems), np.int32) + offset
-    slopes = for_each_prompt(to_host(temperature_slopes), len(ids))
+    noise_ids = noise_addresses(context, records, call=call)
+    slopes = for_each_prompt(to_host(temperature_slopes), len(records))
     requests = Requests(prompts, prompt_mask, noise_ids, temperature_slopes=slopes)
     rollouts = engine.sample(weights, requests, key=key, step=step)
     tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
@@ -147,6 +144,14 @@ def sample_texts(
     versions = np.full(rollouts.mask.shape, version, np.int32)
     seconds = time.perf_counter() - started
     return Samples(records, texts, prompts, prompt_mask, rollouts, versions, completions, seconds)
+
+
+def noise_addresses(context: Context, records: Sequence[Record], *, call: int = 0) -> np.ndarray:
+    """[B] i32, where the noise of each prompt of a step is; of each call it is another place."""
+    ids = [record["id"] for record in records]
+    problems = len(context.train_problems)
+    offset = call_offsets(problems, len(ids), call + 1)[call]
+    return np.asarray(distinct_ids(ids, problems), np.int32) + offset
 
 
 def padded_prompts(

@@ -41,6 +41,11 @@ class Drawn(NamedTuple):
 Annotator = Callable[[Drawn], Annotations]
 
 
+def sampler_weights(sampler: Sampler, policy: Policy) -> Params:
+    """The sampler's copy of a policy, which may be there already."""
+    return sampler.load(policy.params) if policy.weights is None else policy.weights
+
+
 class WholeRollouts:
     """Rollouts that are written in one go, whatever the sampler is."""
 
@@ -111,16 +116,44 @@ class SampledExperience:
 
     def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:
         """See `ExperienceSource.collect`."""
-        weights = self.rollouts.sampler.load(policy.params)
+        weights = sampler_weights(self.sampler, policy)
         rounds = self._rounds(policy, weights, state, step)
         if self.keep is None:
             found = one_round(next(rounds))
         else:
             found = sample_rounds(rounds, self.keep, prompts=self.count)
+        experience = self._experience(found)
+        drawn = Drawn(policy, weights, found.samples, found.scores, step)
+        for annotate in self.annotators:
+            experience = annotated(experience, annotate(drawn))
+        return experience, found.prompts
+
+    @property
+    def sampler(self) -> Sampler:
+        """What answers prompts."""
+        return self.rollouts.sampler
+
+    @property
+    def splits(self) -> bool:
+        """Whether `draw` and `judge` are all of `collect`: scores decide over no further sample."""
+        return self.keep is None and not self.annotators and not self.prompts.observes
+
+    def draw(self, policy: Policy, state: State, step: int) -> tuple[Samples, State]:
+        """The first half of `collect` where it `splits`: samples, and the state after the step."""
+        weights = sampler_weights(self.sampler, policy)
+        prompts, state = self.prompts.take(state, step, self.count)
+        return self.rollouts.sample(weights, policy, prompts, step=step), state
+
+    def judge(self, samples: Samples) -> Experience:
+        """The second half: scores the samples; it may run beside the next `draw`."""
+        scores, seconds = self._scored(samples)
+        return self._experience(one_round(Round(samples, scores, seconds, prompts={})))
+
+    def _experience(self, found: Rounds) -> Experience:
         records, seconds = found.samples.records, {"sampling": found.samples.seconds}
         if self.reward is not None:
             seconds["scoring"] = found.scoring_seconds
-        experience = Experience(
+        return Experience(
             records=records,
             samples=found.samples,
             scores=found.scores,
@@ -128,20 +161,20 @@ class SampledExperience:
             metrics=self._metrics(found),
             seconds=seconds,
         )
-        drawn = Drawn(policy, weights, found.samples, found.scores, step)
-        for annotate in self.annotators:
-            experience = annotated(experience, annotate(drawn))
-        return experience, found.prompts
 
     def _rounds(self, policy: Policy, weights: Params, state: State, step: int) -> Iterator[Round]:
         for call in range(self.most_rounds):
             prompts, state = self.prompts.take(state, step, self.count)
             samples = self.rollouts.sample(weights, policy, prompts, step=step, call=call)
-            started = time.perf_counter()
-            scores = None if self.reward is None else self.reward.score(samples)
-            seconds = time.perf_counter() - started
+            scores, seconds = self._scored(samples)
             state = self.prompts.observe(state, samples, scores)
             yield Round(samples, scores, seconds, state)
+
+    def _scored(self, samples: Samples) -> tuple[Scores | None, float]:
+        """Scores where there is a reward, and the seconds that they took."""
+        started = time.perf_counter()
+        scores = None if self.reward is None else self.reward.score(samples)
+        return scores, time.perf_counter() - started
 
     def _metrics(self, found: Rounds) -> dict[str, float]:
         metrics = rollout_metrics(found.samples, found.scores)

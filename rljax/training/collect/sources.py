@@ -128,6 +128,7 @@ def stage_engine(
         max_new_tokens=max_new_tokens or stage.max_new_tokens,
         token_filter=token_filter or stage.token_filter,
         stop_strings=stage.stop_strings,
+        mesh=context.rollout_mesh,
     )
 
 

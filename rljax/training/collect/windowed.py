@@ -31,6 +31,7 @@ from rljax.training.collect.rollouts import (
     spread_scores,
     take_prompts,
 )
+from rljax.training.collect.sampled import sampler_weights
 from rljax.training.collect.windows import (
     Slots,
     Window,
@@ -99,6 +100,14 @@ class WindowedExperience:
         # apart, and a response draws what it would have drawn in one go.
         self.key, self.noise_step = key, first_step + 1
 
+    # What is complete decides over the next prompts: a step is collected as a whole.
+    splits = False
+
+    @property
+    def sampler(self) -> Engine:
+        """What continues responses."""
+        return self.engine
+
     def first_state(self) -> State:
         """Free slots, and no prompt taken."""
         slots = free_slots(self.stage.batch.sequences_per_step, self.stage.max_new_tokens)
@@ -112,7 +121,8 @@ class WindowedExperience:
         """
         slots, prompts = self._refilled(state, step)
         started = time.perf_counter()
-        slots, samples, new = self._continued(self.engine.load(policy.params), policy, slots)
+        weights = sampler_weights(self.sampler, policy)
+        slots, samples, new = self._continued(weights, policy, slots)
         sampled = time.perf_counter()
         complete = samples.rollouts.complete
         done = take_prompts(samples, np.flatnonzero(complete))

@@ -3,6 +3,7 @@
 | file | what it holds |
 | --- | --- |
 | `context.py` | what every stage shares: mesh, network, text format, problems, scorer |
+| `meshes.py` | which devices of a run train, and which only sample |
 | `text_format.py` | the tokenizer, chat template, beginnings and ends of a run |
 | `problems.py` | the problems of a run, opened and read before anything compiles |
 | `engines.py` | the sampler that a network has, from the settings of the run |

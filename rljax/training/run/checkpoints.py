@@ -54,6 +54,9 @@ sys.excepthook = _quiet_about_late_answers(sys.excepthook)
 # Item of a checkpoint: the state of the source of experience (training/collect/experience.py).
 SOURCE = "source"
 
+# Entry of it: experience that waits, as bytes; a checkpoint may hold any number of them.
+QUEUE = "queue"
+
 # The best metric of a checkpoint that was not evaluated: below every real one, a share.
 NOT_EVALUATED = -1.0
 
@@ -209,6 +212,8 @@ class Checkpoints:
                     "from its parameters (config.model.init_from)."
                 )
             fields = "config.data, config.<stage>.batch, config.<stage>.sampling"
+            if QUEUE in first and QUEUE in found:
+                first = {**first, QUEUE: np.zeros(found[QUEUE].shape, np.uint8)}
             _check_shapes(found, first, where, "source of experience", fields)
             return self.manager.load_checkpointables(step, {SOURCE: first})[SOURCE]
         except MismatchError:

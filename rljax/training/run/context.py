@@ -16,7 +16,7 @@ from rljax.config.mesh import check_mesh, check_row_lengths
 from rljax.config.model import resolve_model
 from rljax.config.stage import Stage
 from rljax.config.validate import plain, resolved_dict
-from rljax.data.rows import prompt_of
+from rljax.data.rows import prompt_of, reference_of
 from rljax.data.text_format import Prompt, TextFormat
 from rljax.data.tokenizers import Tokenizer
 from rljax.models.frozen_base import parameter_shardings
@@ -44,6 +44,7 @@ from rljax.training.run.engines import (
     with_text_only,
 )
 from rljax.training.run.layout import choose_layouts
+from rljax.training.run.meshes import run_meshes, sampler_sizes
 from rljax.training.run.models import Model, check_models, stage_networks
 from rljax.training.run.problems import GENERATED, Record, checked_problems, prompt_column
 from rljax.training.run.start import Source, check_start
@@ -66,6 +67,8 @@ class Context:
     heldout_problems: Sequence[Record]
     scorer: Scorer
     processes: Processes = ONE
+    # Of the devices that only sample, where there are some (run/meshes.py).
+    own_sampler_mesh: Mesh | None = None
     frozen: Params = dataclasses.field(default_factory=dict, repr=False)  # shared by all stages
     # By stage, and of a stage by role (run/models.py).
     networks: Mapping[str, Network] = dataclasses.field(default_factory=dict, repr=False)
@@ -133,8 +136,12 @@ class Context:
         token_filter: TokenFilter,
         extra_stop_tokens: tuple[int, ...] = (),
         stop_strings: tuple[str, ...] = (),
+        mesh: Mesh | None = None,
     ) -> Engine:
-        """A sampler with the run's settings, `config.sampler` (sampling/engine.py)."""
+        """A sampler with the run's settings, `config.sampler` (sampling/engine.py).
+
+        It is on `sampler_mesh`, beside the trainer, unless a mesh is given.
+        """
         stops = (*self.text_format.ends, *extra_stop_tokens)
         settings = self.config.sampler
         if self.network.config.causal:
@@ -152,7 +159,7 @@ class Context:
         return Engine(
             self.network,
             config,
-            self.sampler_mesh,
+            mesh or self.sampler_mesh,
             weights=settings.weights,
             gather_weights=settings.gather_weights,
             stop_strings=stop_automaton(
@@ -162,11 +169,19 @@ class Context:
 
     @property
     def sampler_mesh(self) -> Mesh:
-        """The mesh of `config.sampler.mesh`, over the devices of the run in the same order."""
-        sizes = {k: v for k, v in self.config.sampler.mesh.to_dict().items() if v is not None}
-        if not sizes:
+        """The mesh of samplers on the trainer's devices, in the same order.
+
+        Its sizes are those of `config.sampler.mesh`, unless these are of devices that only sample.
+        """
+        if self.own_sampler_mesh is not None:
             return self.mesh
-        return remesh(self.mesh, {"data": -1} | sizes)
+        sizes = sampler_sizes(self.config)
+        return remesh(self.mesh, sizes) if sizes else self.mesh
+
+    @property
+    def rollout_mesh(self) -> Mesh:
+        """The mesh on which a stage samples what it learns from."""
+        return self.own_sampler_mesh or self.sampler_mesh
 
     def jit_score(
         self, token_filter: TokenFilter, *, micro_batches: int, likelihood: Statistics
@@ -196,7 +211,7 @@ class Context:
         column = self.config.data.reference_column
         if self.config.data.kind in GENERATED:
             column = "reference"
-        return [record[column] for record in records]
+        return [reference_of(record, column) for record in records]
 
 
 def build_context(
@@ -208,7 +223,7 @@ def build_context(
         ValueError: bad mesh, model, tokenizer, data or reward settings.
     """
     config = settle_tokenizer(config)
-    mesh = make_mesh(config.mesh.to_dict())
+    mesh, own_sampler_mesh = run_meshes(config, make_mesh)
     text_format = make_text_format(config)
     network, stages = build_network(config, stages, mesh, text_format.tokenizer.vocab_size)
     train, heldout = checked_problems(config, text_format)
@@ -220,6 +235,7 @@ def build_context(
         scoring.rewards,
         workers=scoring.workers,
         timeout_seconds=scoring.timeout_seconds,
+        memory_mb=scoring.memory_mb,
         failure_reward=scoring.failure_reward,
         failed_samples=scoring.failed_samples,
         max_failed_share=scoring.max_failed_share,
@@ -235,6 +251,7 @@ def build_context(
         train_problems=train,
         heldout_problems=heldout,
         scorer=scorer,
+        own_sampler_mesh=own_sampler_mesh,
         networks=networks,
         processes=processes,
     )

@@ -16,6 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
+from rljax.parallel.host import to_host
 from rljax.training.run.storage import Folder, files_under, stamp, write_json
 
 DIGESTS_FILE = "digests.json"
@@ -27,6 +31,8 @@ WRITTEN_LAST = ("_CHECKPOINT_METADATA", "commit_success.txt")
 THREADS = min(8, os.cpu_count() or 1)
 
 BLOCK = 2**22  # bytes read at once
+
+PARAMETERS = "parameters_sha256"  # entry of the last checkpoint's note, and of summary.json
 
 Digest = dict[str, Any]  # {"sha256": 64 hex digits, "bytes": size}
 
@@ -46,6 +52,19 @@ def file_digests(paths: Iterable[Folder]) -> list[Digest]:
     """The digests of several files, in their order."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(file_digest, paths))
+
+
+def parameters_digest(params: Any) -> str:
+    """SHA-256 of a pytree of arrays: paths, types, shapes and bytes, wherever they lie.
+
+    One array after the other is read, and a quantised one as its parts.
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.ascontiguousarray(to_host(leaf))
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def write_digests(step: Folder) -> None:

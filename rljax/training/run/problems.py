@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.data.encode import check_length
-from rljax.data.rows import prompt_of
+from rljax.data.rows import prompt_of, reference_columns, reference_of
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.data.text_format import TextFormat
 from rljax.remarks import say_once
@@ -68,7 +68,7 @@ def _read_golds(problems: Sequence[Record], what: str, config: ConfigDict) -> No
     if config.data.kind in GENERATED:
         return
     rewards = [member.name for member in parse_rewards(config.scoring.rewards)]
-    references = [record[config.data.reference_column] for record in problems]
+    references = [reference_of(record, config.data.reference_column) for record in problems]
     counts = check_golds(rewards, references, lambda row: place_of(problems, row))
     for line in counted(counts, what):
         say_once(line)
@@ -131,7 +131,8 @@ def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record
             heldout_size=data.heldout_size,
         )
         return ProblemSource(train), ProblemSource(heldout)
-    columns = {"chat_columns": (data.prompt_column,), "columns": (data.reference_column,)}
+    references = reference_columns(data.reference_column)
+    columns = {"chat_columns": (data.prompt_column,), "columns": references}
     train = open_source(data.kind, path=data.path or None, **columns)
     heldout = open_source(
         data.kind,

@@ -102,6 +102,11 @@ class Stages:
         value, _, path = max(found)
         return path, value
 
+    def last_note(self) -> dict[str, Any]:
+        """The note of the last stage's last checkpoint."""
+        last = self.checkpoints[-1]
+        return last.note(last.latest())
+
     def last_saved(self) -> str:
         """Which checkpoint counts now, as a sentence; it asks the folders alone."""
         for stage, folder in zip(self.stages[::-1], self.checkpoints[::-1], strict=True):

@@ -4,6 +4,7 @@ config.json      the resolved config          run.json       its hash, what it r
 metrics.jsonl    reproducible numbers         timing.jsonl   seconds
 rollouts/        samples for the report       checkpoints/   one folder per stage
 summary.json     final figures                report.html    the report
+events.jsonl     of a sampler ahead           weights/       what passes to it, if through files
 lock             while a process runs         damaged/       checkpoints that were set aside
 """
 
@@ -46,7 +47,9 @@ from rljax.training.run.storage import (
 # how many processes it is computed; not what.
 FREE_FIELDS = (
     *("reporting", "checks", "checkpoint", "mesh", "processes"),
-    *("scoring.workers", "scoring.timeout_seconds", "scoring.try_first", "sampler.mesh"),
+    *("scoring.workers", "scoring.timeout_seconds", "scoring.memory_mb", "scoring.try_first"),
+    *("asynchronous.transfer", "asynchronous.transfer_folder", "asynchronous.offload_optimizer"),
+    *("sampler.mesh", "asynchronous.sampler_devices"),
 )
 
 # Any of them says that a run has begun here.
@@ -118,6 +121,32 @@ def claim_workdir(
         _write(workdir, {CONFIG_FILE: resolved})
         _write(workdir, {RUN_FILE: found[RUN_FILE] | {"contents": as_json(contents)}})
     return lines
+
+
+def check_replay(other: Path, resolved: Mapping[str, Any], contents: Contents) -> None:
+    """Checks that a run computes what another one did.
+
+    Args:
+        other: workdir of the other run.
+        resolved: the config of this one.
+        contents: what this one reads.
+
+    Raises:
+        ValueError: in one line, with the fields and files that differ.
+    """
+    then = from_json((_stored(other / RUN_FILE) or {}).get("contents", {}), other / RUN_FILE)
+    stored, given = _stored(other / CONFIG_FILE) or {}, as_written(resolved)
+    both = then.keys() & contents.keys()
+    lines = differing_fields(
+        _computed(stored, {field: then[field] for field in both}),
+        _computed(given, {field: contents[field] for field in both}),
+    )
+    lines = lines or changed_files(then, contents)
+    if lines:
+        raise ValueError(
+            f"{other} is a run of another config or other data, and cannot be replayed with this "
+            f"one (its -> given): {'; '.join(lines)} (--replay)."
+        )
 
 
 def check_note(workdir: Path, step: Path, note: Mapping[str, Any], identity: str) -> None:

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from rljax.config.load import load_config
+from rljax.data.rows import reference_of
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network
 from rljax.models.pretrained import save_pretrained
 from rljax.parallel.mesh import make_mesh
 from rljax.reporting.files import read_json, read_rows
+from rljax.rewards.code.reward import python_tests
 from rljax.training import loop
 from rljax.user_modules import import_file
 from tests.folders import CONTROL, EOS, write_tokenizer
+from tests.rewards.sandboxes import needs_sandbox
 
 pytest.importorskip("transformers")
 pytest.importorskip("jinja2")
@@ -119,3 +122,34 @@ def test_the_first_loss_of_preferences_is_ln_2(files, tmp_path, one_device_runs)
     first = next(row for row in read_rows(tmp_path / "metrics.jsonl") if row["kind"] == "train")
     np.testing.assert_allclose(first["loss"], math.log(2), atol=1e-6)
     assert read_json(tmp_path / "examples/dpo.json")["kinds"][-1] == "end"
+
+
+@needs_sandbox
+def test_programs_and_their_tests_are_read(files, capsys):
+    """The file as MBPP has it: two columns make the reference, and its own solutions pass."""
+    rows = [json.loads(line) for line in (files / "code.jsonl").open()]
+    columns = "--column=test_list,test_setup_code"
+    command("data", str(files / "code.jsonl"), "--reward=python_tests", columns)
+    assert "assert statements  128" in capsys.readouterr().out
+    reference = reference_of(rows[0], "test_list,test_setup_code")
+    assert reference == {name: rows[0][name] for name in ("test_list", "test_setup_code")}
+    load_config(named(files, "python_tests.py", "code.jsonl", "partial"), overrides())
+    for row in rows[:4]:
+        assert python_tests("", f"```python\n{row['code']}\n```", row) == 1.0
+        assert python_tests("", "def gap(a, b): return 0", row) == 0.0
+
+
+@pytest.mark.slow
+@needs_sandbox
+def test_grpo_on_programs(files, tmp_path, one_device_runs):
+    config = named(files, "python_tests.py", "code.jsonl", "partial", "smoke")
+    config = config.replace("heldout.jsonl", "code_heldout.jsonl")
+    fields = overrides("grpo.sampling.max_new_tokens=4", "data.max_prompt_tokens=256")
+    loop.run(load_config(config, fields), tmp_path)
+    rollout = read_json(next((tmp_path / "rollouts").glob("grpo-*.json")))
+    assert "assert" in str(rollout["prompts"][0]["reference"])
+    assert all(
+        row["scoring_failures"] == 0
+        for row in read_rows(tmp_path / "metrics.jsonl")
+        if "scoring_failures" in row
+    )
