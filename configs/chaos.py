@@ -1,13 +1,16 @@
 """A run of seconds with a bit of everything, to be killed: launch/chaos.py.
 
 Demonstrations, then GRPO with a worker process that scores; evaluations and checkpoints are many.
+`:ahead` has a sampler that runs ahead, whose queue is part of every checkpoint.
 """
 
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
-    """The config."""
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; `arg` is "" or "ahead"."""
+    if arg not in ("", "ahead"):
+        raise ValueError(f"configs/chaos.py has no variant {arg!r}; known: 'ahead'.")
     c = ConfigDict()
     c.name = "chaos"
     c.stages = ("warmup", "grpo")
@@ -43,4 +46,7 @@ def get_config() -> ConfigDict:
         sampling=dict(max_new_tokens=6),
         optimizer=dict(learning_rate=1e-3),
     )
+    if arg == "ahead":
+        c.asynchronous = dict(max_staleness=1, queue_steps=2)
+        c.grpo.method = "tis"
     return c

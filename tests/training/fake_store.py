@@ -5,7 +5,9 @@ tensorstore writes by its own client, go to the same folder.
 """
 
 import contextlib
+import io
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,22 @@ from etils.epath import backend, gpath
 from orbax.checkpoint._src.path import gcs_utils
 
 from rljax.training.run import storage
+
+
+class WholeObject(io.BytesIO):
+    """What is written appears when it is closed, and not in part."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def close(self) -> None:
+        if not self.closed:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=os.path.dirname(self.path), delete=False) as file:
+                file.write(self.getvalue())
+            os.replace(file.name, self.path)
+        super().close()
 
 
 class FakeStore(backend._FileSystemSpecBackend):
@@ -31,9 +49,10 @@ class FakeStore(backend._FileSystemSpecBackend):
 
     # What etils asks of fsspec, with gs:// paths.
     def open(self, path, mode="r"):
-        if "w" in mode:
-            os.makedirs(os.path.dirname(self.real(path)), exist_ok=True)
-        return open(self.real(path), mode)
+        if "w" not in mode:
+            return open(self.real(path), mode)
+        made = WholeObject(self.real(path))
+        return made if "b" in mode else io.TextIOWrapper(made, encoding="utf-8")
 
     def exists(self, path):
         return os.path.isfile(self.real(path)) or self.isdir(path)

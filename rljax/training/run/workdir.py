@@ -275,7 +275,7 @@ def _computed(config: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
 def _other_mesh(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """A line where a run goes on with another mesh."""
     before, now = (
-        ", ".join(f"{axis}={size}" for axis, size in config["mesh"].items())
+        ", ".join(f"{axis}={size}" for axis, size in config.get("mesh", {}).items())
         for config in (stored, given)
     )
     if before == now:
