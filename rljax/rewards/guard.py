@@ -8,10 +8,13 @@ import contextlib
 import os
 import select
 import signal
+import time
 from typing import NoReturn
 
 from rljax.rewards.sandbox import kernel
 from rljax.rewards.sandbox.descendants import end_children
+
+_LAST_SECONDS = 1.0
 
 
 def start_guarded(trainer: int) -> None:
@@ -31,6 +34,9 @@ def start_guarded(trainer: int) -> None:
     status = None
     try:
         status = _wait(child, trainer, signals, written)
+        if status is None:
+            os.kill(child, signal.SIGKILL)
+        _let_end()
         end_children()
     finally:
         if not kernel.LINUX:  # nothing is adopted there: the group is all that is known
@@ -57,6 +63,15 @@ def _wait(child: int, trainer: int, signals: int, written: int) -> int | None:
             return None
         if signals in ready and signal.SIGTERM in os.read(signals, 64):
             return _collect(child)
+
+
+def _let_end() -> None:
+    """A moment for what ends by itself with the scoring process: a sandbox removes its folders."""
+    deadline = time.monotonic() + _LAST_SECONDS
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.01)
 
 
 def _collect(child: int) -> int | None:

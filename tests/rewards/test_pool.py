@@ -451,6 +451,7 @@ def test_a_worker_that_cannot_start_says_why(tmp_path):
         assert score(scorer, ["x"]).total == [1.0]
         path.write_text("raise OSError('the file changed')\n")
         scorer._workers[0]._process.kill()
+        scorer._workers[0]._process.wait()
         with pytest.raises(ScoringError, match="(?s)did not start.*the file changed"):
             score(scorer, ["x", "x"])
 

@@ -111,6 +111,7 @@ def _new_namespaces() -> None:
         kernel.unshare(flags)
         return
     kernel.unshare(flags | kernel.NEW_USERS)
+    kernel.hide_from_others(False)  # else these files are root's
     for name, line in (
         ("setgroups", "deny"),
         ("uid_map", f"{user} {user} 1"),
@@ -118,6 +119,7 @@ def _new_namespaces() -> None:
     ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(line)
+    kernel.hide_from_others()
 
 
 def _first_process(start: Start) -> NoReturn:

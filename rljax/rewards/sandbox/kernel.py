@@ -62,10 +62,10 @@ def adopt_orphans() -> None:
         call("prctl", _CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def hide_from_others() -> None:
-    """Processes of the same user can neither trace this one nor read its memory."""
+def hide_from_others(hidden: bool = True) -> None:
+    """Processes of the same user can neither trace this one nor read its memory; or can again."""
     if LINUX:
-        call("prctl", _DUMPABLE, 0, 0, 0, 0)
+        call("prctl", _DUMPABLE, int(not hidden), 0, 0, 0)
 
 
 def give_up_new_privileges() -> None:

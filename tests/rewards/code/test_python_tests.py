@@ -1,8 +1,10 @@
 """The reward on right and wrong programs, and on programs that want to be called right."""
 
 import shutil
+import tempfile
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from rljax.rewards.code.inside.values import decode, encode
 from rljax.rewards.code.outputs import same_output
 from rljax.rewards.code.reward import check_options, python_tests
 from rljax.rewards.compose import Composition
+from rljax.rewards.pool import Scorer
 from tests.rewards.sandboxes import needs_sandbox
 
 ADD = ["assert add(1, 2) == 3", "assert add(2, 2) == 4", "assert math.isclose(add(0.5, 1), 1.5)"]
@@ -329,6 +332,29 @@ def test_a_sandbox_that_does_not_work_is_refused(monkeypatch):
         check_options(5.0, sandbox="nsjail")
     assert not isinstance(caught.value, StoppedError)
     assert "options.sandbox" in str(caught.value)
+
+
+@needs_sandbox
+def test_in_a_pool_of_processes(monkeypatch):
+    """A hanging program is wrong, not a failed sample; no folder is left."""
+    place = Path(tempfile.mkdtemp(prefix="pool-"))
+    place.chmod(0o755)
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    completions = ["def add(a, b): return a + b", "while True: pass", "import os\nos._exit(0)"]
+    spec = [{"name": "python_tests", "options": {"test_seconds": 1.0}}]
+    with Scorer(spec, workers=2, timeout_seconds=10.0) as pool:
+        scores = pool.score([""] * 3, completions, [ADD] * 3)
+        assert list(place.iterdir())
+    assert scores.total.tolist() == [1.0, 0.0, 0.0] and not scores.failed.any()
+    place.rmdir()  # which is empty
+
+
+@needs_sandbox
+def test_a_pool_does_not_start_with_a_sandbox_that_does_not_work(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ValueError, match="'bubblewrap' does not work here: .*no 'bwrap' in PATH"):
+        Scorer([{"name": "python_tests", "options": {"sandbox": "bubblewrap"}}])
 
 
 @needs_sandbox

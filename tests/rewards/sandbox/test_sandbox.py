@@ -332,3 +332,16 @@ def test_a_means_that_is_missing_is_named(monkeypatch, means, command):
 @needs_sandbox
 def test_this_machine_has_a_filter():
     assert seccomp.available() == (platform.machine() in seccomp.MACHINES)
+
+
+@needs_sandbox
+def test_namespaces_are_used_where_the_kernel_allows_them():
+    """They once failed silently for all users but root."""
+    words = ["unshare", "--pid", "--net", "--ipc", "--fork", "true"]
+    words[1:1] = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
+    try:
+        allowed = subprocess.run(words, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        pytest.skip("there is no unshare to compare with")
+    with Sandbox("process") as sandbox:
+        assert sandbox.start().namespaces == allowed
