@@ -35,7 +35,7 @@ BENCHMARKS = ("sample", "step", "update", "evolution", "ahead")
 SETTINGS = ("prompts", "samples", "prompt_tokens", "new_tokens", "steps", "preset")
 OF_SAMPLE = ("peer", "rounds", "tail", "without_refill")
 # Sizes that the task of `ahead` has by itself, and those that it is timed with by default.
-NOT_AHEAD, AHEAD = ("prompt_tokens", "preset"), {"new_tokens": 8, "steps": 60}
+NOT_AHEAD, AHEAD = ("prompt_tokens", "preset"), {"new_tokens": 8, "steps": 90}
 
 
 def peer(text: str) -> tuple[str, str]:

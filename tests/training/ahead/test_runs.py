@@ -159,6 +159,7 @@ def test_a_killed_run_goes_on_from_its_queue_bit_for_bit(fixed, tmp_path, one_de
     assert found == sorted((fixed / EVENTS_FILE).read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_half_drawn_samples_are_part_of_a_checkpoint(tmp_path, one_device_runs):
     """In pieces of 2 of 6 tokens: their second half has the weights of one step later."""
     pieces = (*AHEAD, *OWN, "--config.asynchronous.partial_tokens=2")
