@@ -4,7 +4,8 @@
 | --- | --- |
 | `limits.py` | what a program may use, what is run, how it ended |
 | `sandbox.py` | runs programs: the owner's side |
-| `warden.py` | the process that starts, watches and ends them |
+| `warden.py` | the process that runs them for its owner |
+| `programs.py` | starts them, watches them, ends them |
 | `confinement.py` | from a fork of the warden to the program: every limit, in order |
 | `layers.py` | the means: what each consists of and promises; command lines of bwrap and nsjail |
 | `means.py` | which means work here |

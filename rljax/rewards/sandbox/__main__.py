@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from rljax.commands.parser import Parser
-from rljax.commands.run import DONE, run
+from rljax.commands.run import run
+from rljax.commands.statuses import Status
 from rljax.rewards.code.golds import Tests, read_tests
 from rljax.rewards.code.running import Result, Rules, run_tests, whole_program
 from rljax.rewards.sandbox.layers import CHOICES, OPTIONAL, not_promised
@@ -79,7 +80,7 @@ def show(options: argparse.Namespace) -> int:
         "not_promised": not_promised(layers),
     }
     print(json.dumps(verdict))
-    return DONE if verdict["ok"] else NOT_OK
+    return Status.DONE if verdict["ok"] else NOT_OK
 
 
 def verdict_of(result: Result) -> dict[str, Any]:

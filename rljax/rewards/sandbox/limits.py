@@ -94,7 +94,7 @@ class Ended(NamedTuple):
         exit_code: its exit status; minus the signal that ended it; None where it was ended by us.
         seconds: wall time.
         stdout, stderr: the bytes that it wrote, up to the limit.
-        report: the bytes that it wrote to descriptor 5; see `rljax.rewards.sandbox.warden`.
+        report: the bytes that it wrote to descriptor 5; see `rljax.rewards.sandbox.programs`.
     """
 
     reason: str

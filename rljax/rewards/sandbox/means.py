@@ -5,9 +5,10 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from rljax.rewards.sandbox import kernel, landlock, seccomp, warden
+from rljax.rewards.sandbox import kernel, landlock, seccomp
 from rljax.rewards.sandbox.layers import COMMANDS, MEANS, Layers, user_of
 from rljax.rewards.sandbox.limits import Limits, Program
+from rljax.rewards.sandbox.programs import Failed, run
 from rljax.rewards.sandbox.visible import closed_folders, readable
 
 # Imports something, so that the interpreter's libraries are read.
@@ -74,10 +75,10 @@ def _tried(means: str, without: frozenset[str], base: str) -> Layers | str:
 def _problem(layers: Layers, base: str) -> str:
     """Why a program that does nothing does not end well; "" if it does."""
     try:
-        found = warden.run([_NOTHING], _LIMITS, layers, base, None)
+        found = run([_NOTHING], _LIMITS, layers, base, None)
     except OSError as error:
         return f"{type(error).__name__}: {error}"
-    if isinstance(found, warden.Failed):
+    if isinstance(found, Failed):
         return found.reason
     ended = found[-1]
     if ended.reason == "ok":

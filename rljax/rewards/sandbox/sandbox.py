@@ -13,7 +13,7 @@ from typing import Any
 from rljax.errors import StoppedError, unknown_name
 from rljax.rewards.sandbox.layers import CHOICES, OPTIONAL, Layers, describe
 from rljax.rewards.sandbox.limits import Ended, Limits, Program
-from rljax.rewards.sandbox.warden import Failed
+from rljax.rewards.sandbox.programs import Failed
 
 # Every means is tried, on a machine that may be busy.
 _START_SECONDS = 300.0
@@ -89,7 +89,7 @@ class Sandbox:
         return describe(self.start())
 
     def run(self, *programs: Program, limits: Limits) -> list[Ended]:
-        """Runs one program, or two that are connected; see `rljax.rewards.sandbox.warden`.
+        """Runs one program, or two that are connected; see `rljax.rewards.sandbox.programs`.
 
         Returns:
             How each ended.
