@@ -15,9 +15,10 @@ Each may also be the JSON text of it, or stand under `answer` or `ground_truth`.
 import ast
 import builtins
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rljax.rewards.code.inside.judge import module_name
 from rljax.rewards.references import GOLD_KEYS
 
 ALLOWED = (
@@ -54,7 +55,8 @@ class Tests(NamedTuple):
     @property
     def shown(self) -> str:
         """How many tests of what, in a few words."""
-        what = ", ".join(self.entry or self.asked_of_program()) or "a program"
+        names = dict.fromkeys((*self.entry, *self.asked_of_program()))
+        what = ", ".join(names) or "a program"
         return f"{self.count} {'test' if self.count == 1 else 'tests'} of {what}"
 
     def asked_of_program(self) -> tuple[str, ...]:
@@ -62,10 +64,13 @@ class Tests(NamedTuple):
         codes = [*self.before, *(test.get("code", "") for test in self.tests)]
         trees = [node for code in codes for node in ast.walk(ast.parse(code))]
         used = [n.id for n in trees if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+        own, called = _defined(trees), _called(trees)
         return tuple(
             name
             for name in dict.fromkeys(used)
-            if name not in _defined(trees) and not hasattr(builtins, name)
+            if name not in own
+            and not hasattr(builtins, name)
+            and (name in called or not module_name(name))
         )
 
 
@@ -124,7 +129,25 @@ def _of_asserts(texts: Sequence[str], before: Sequence[str]) -> Tests:
             raise ValueError(f"test {index} asserts nothing: {code[:80]!r}")
     if not texts:
         raise ValueError("the list of tests is empty")
-    return Tests("assert statements", before=before, tests=tuple({"code": c} for c in texts))
+    tests = tuple({"code": code} for code in texts)
+    return _with_entry(Tests("assert statements", before=before, tests=tests))
+
+
+def _with_entry(tests: Tests) -> Tests:
+    """The tests, with functions of the program that are called like something else.
+
+    In the tests built-in functions and known modules keep their meaning. But a module cannot be
+    called; and tests that name nothing else must mean the program's own `sum`.
+    """
+    called = _called(node for test in tests.tests for node in ast.walk(ast.parse(test["code"])))
+    asked = tests.asked_of_program()
+    entry = [name for name in dict.fromkeys(called) if name in asked and module_name(name)]
+    if not asked:
+        defined = _defined(node for code in tests.before for node in ast.walk(ast.parse(code)))
+        entry = [name for name in called if name not in defined][:1]
+        if not entry and not defined:
+            raise ValueError("the tests call no function of the program")
+    return tests._replace(entry=tuple(entry))
 
 
 def _of_check(found: Mapping[str, Any]) -> Tests:
@@ -210,7 +233,7 @@ def _of_code(code: str) -> Tests:
     return Tests("code", before=tuple(before), tests=tuple(tests))
 
 
-def _defined(nodes: Any) -> set[str]:
+def _defined(nodes: Iterable[ast.AST]) -> set[str]:
     """Names that code defines, anywhere in it."""
     names = set()
     for node in nodes:
@@ -223,6 +246,11 @@ def _defined(nodes: Any) -> set[str]:
         elif isinstance(node, ast.arg):
             names.add(node.arg)
     return names
+
+
+def _called(nodes: Iterable[ast.AST]) -> list[str]:
+    """Names that are called, in order; a module cannot be."""
+    return [n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
 
 
 def _as_module(prompt: str) -> str:

@@ -28,6 +28,9 @@ LIVECODE = [
     [
         (MBPP["test_list"], "assert statements", 2, "2 tests of add"),
         (MBPP, "assert statements", 2, "2 tests of add"),
+        (["assert sum(10, 15) == 6"], "assert statements", 1, "1 test of sum"),
+        (["assert set(calendar(3)) == {1}"], "assert statements", 1, "1 test of calendar"),
+        (["assert math.isclose(area(1), math.pi)"], "assert statements", 1, "1 test of area"),
         (HUMANEVAL, "check(candidate)", 1, "1 test of root"),
         (STDIN, "input and output", 2, "2 tests of a program"),
         (CALLS, "calls", 2, "2 tests of add"),
@@ -75,6 +78,7 @@ def test_a_prompt_is_code_by_itself():
         (["assert f(1) =="], r"test 0 is no Python: invalid syntax \(line 1\)"),
         (["assert f(1)", "f(2)"], r"test 1 asserts nothing: 'f\(2\)'"),
         ({"test_list": []}, "the list of tests is empty"),
+        (["assert 1 + 1 == 2"], "the tests call no function of the program"),
         ({"test_list": ["assert 1"], "test_setup_code": "def"}, "setup 0 is no Python"),
         ({"test_list": "assert f(1)"}, "'test_list' must be a list of texts"),
         ({"test": "def check(c): pass"}, "'entry_point' a name, got None"),

@@ -88,7 +88,8 @@ def test_an_object_of_the_program_gives_no_verdict():
     with pytest.raises(TypeError, match="neither true nor false"):
         bool(thing)
     names = {"abs": ["handle", 0], "math": ["handle", 1], "np": ["handle", 2], "f": ["handle", 3]}
-    assert set(proxies(names, None)) == {"f"}
+    assert set(proxies(names, None, [])) == {"f"}
+    assert set(proxies(names, None, ["abs"])) == {"f", "abs"}
     assert set(used_modules(["assert math.floor(f(1)) == abs(x)"])) == {"math"}
 
 
@@ -101,6 +102,8 @@ def test_an_object_of_the_program_gives_no_verdict():
         (fenced("def plus(a, b): return a + b"), ADD, 0.0),
         (fenced("def add(a, b) return"), ADD, 0.0),
         ("", ADD, 0.0),
+        ("def sum(a, b): return a - b", ["assert sum(3, 1) == 2", "assert sum(1, 1) == 0"], 1.0),
+        ("def calendar(n): return [n]", ["assert sorted(calendar(3)) == [3]"], 1.0),
         ("    return x + 1\n", HUMANEVAL, 1.0),
         (fenced("def f(x):\n    return x + 1"), HUMANEVAL, 1.0),
         (fenced("def f(x):\n    return twice(x) - 1"), HUMANEVAL, 1.0),

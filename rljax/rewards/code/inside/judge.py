@@ -154,20 +154,22 @@ def _exception(name: str, text: str) -> Exception:
         return RuntimeError(text)
 
 
-def proxies(names: dict[str, Any], link: Link) -> dict[str, Any]:
+def proxies(names: dict[str, Any], link: Link, entry: list[str]) -> dict[str, Any]:
     """The program's names as tests see them.
 
     Built-in functions and known modules keep their meaning, whatever the program calls so: one
-    that has its own `abs` could say that numbers are equal.
+    that has its own `abs` could say that numbers are equal. What is tested itself, `entry`, is the
+    program's.
     """
     return {
         str(name): decode(value, lambda number: Remote(link, number))
         for name, value in names.items()
-        if not hasattr(builtins, name) and _module_name(name) is None
+        if name in entry or not (hasattr(builtins, name) or module_name(name))
     }
 
 
-def _module_name(name: str) -> str | None:
+def module_name(name: str) -> str | None:
+    """The known module that a name stands for in tests, if there is one."""
     return name if name in sys.stdlib_module_names else _MODULES.get(name)
 
 
@@ -178,7 +180,7 @@ def used_modules(codes: list[str]) -> dict[str, types.ModuleType]:
     }
     found = {}
     for name in sorted(names):
-        if (module := _module_name(name)) is not None:
+        if (module := module_name(name)) is not None:
             try:
                 found[name] = importlib.import_module(module)
             except ImportError:  # the test will say so
@@ -242,7 +244,7 @@ def main() -> None:
             kind, names = link.read()
             if kind != "names":
                 raise LinkLost(f"the program does not load: {': '.join(map(str, names))[:500]}")
-            names = proxies(names, link)
+            names = proxies(names, link, plan["entry"])
         # Names of the tests' own code win over the program's.
         space.update(names)
         codes = [*plan["before"], *(test.get("code", "") for test in plan["tests"])]
