@@ -15,6 +15,8 @@ from rljax.training.ahead.schedule import Schedule
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import State
 
+SAMPLER, SCORER = "sampler-ahead", "scorer-ahead"  # names of the threads
+
 # Seconds between two looks at threads that say nothing.
 LOOK = 1.0
 
@@ -96,12 +98,12 @@ class Pipeline:
         self.newest = -1  # weights that are published
         self.in_use: int | None = None  # weights that the sampler is taking
         self.to_score: list[Drawn] = []
-        self.error: BaseException | None = None
+        self.failed: dict[str, BaseException] = {}  # by the thread that it ended
         self.closed = False
         self.changed = threading.Condition()
         self.threads = [
-            threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (("sampler-ahead", self._draw), ("scorer-ahead", self._score))
+            threading.Thread(target=self._guarded, args=(name, work), name=name, daemon=True)
+            for name, work in ((SAMPLER, self._draw), (SCORER, self._score))
         ]
 
     def start(self) -> None:
@@ -134,12 +136,15 @@ class Pipeline:
     def wait_drawn(self) -> None:
         """Waits until all is drawn that may be: the sampler's devices are free then."""
         with self.changed:
-            self._wait(lambda: not self._may_draw())
+            self._wait(lambda: not self._may_draw() or SAMPLER in self.failed)
 
     def take(self, step: int) -> Ready:
-        """The experience of the next step; waits for it."""
+        """The experience of the next step; waits for it.
+
+        What is drawn already is scored and taken, also where a later step has failed.
+        """
         with self.changed:
-            self._wait(lambda: step in self.queue)
+            self._wait(lambda: step in self.queue, drawn=lambda: step <= self.drawn)
             self.taken = step
             self.changed.notify_all()
             return self.queue.pop(step)
@@ -165,13 +170,21 @@ class Pipeline:
             self.forget(published.content)
         self.published.clear()
 
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        """Waits for the sampler; raises what went wrong there. Holds the condition."""
+    def _wait(
+        self, condition: Callable[[], bool], drawn: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Waits for the sampler; raises what went wrong there. Holds the condition.
+
+        Args:
+            condition: that is waited for.
+            drawn: whether the thread that draws has done its part of it.
+        """
         while not condition():
-            if self.error is not None:
-                raise self.error
-            silent = [thread.name for thread in self.threads if not thread.is_alive()]
-            if silent:
+            for name, error in self.failed.items():
+                if name != SAMPLER or not drawn():
+                    raise error
+            ended = [thread.name for thread in self.threads if not thread.is_alive()]
+            if silent := [name for name in ended if name not in self.failed]:
                 raise StoppedError(
                     f"The thread {silent[0]!r} has ended without a word after step {self.drawn}: "
                     "the last checkpoint counts, and the same command continues the run."
@@ -186,12 +199,12 @@ class Pipeline:
         room = step - self.taken <= self.room + 1
         return step <= self.steps and room and self.schedule.may_draw(step, piece, self.newest)
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, name: str, work: Callable[[], None]) -> None:
         try:
             work()
         except BaseException as error:  # the trainer raises it
             with self.changed:
-                self.error = error
+                self.failed[name] = error
                 self.changed.notify_all()
 
     def _draw(self) -> None:

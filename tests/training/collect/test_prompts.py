@@ -41,6 +41,8 @@ def test_every_problem_comes_once_in_an_epoch_and_visits_are_counted():
 class HardestAgain:
     """A curriculum: problems in their order, but one whose samples are all wrong comes again."""
 
+    observes = True  # scores decide over the next prompts
+
     def __init__(self, problems):
         self.problems = problems
 
