@@ -174,13 +174,6 @@ def test_the_workdir_of_another_config(refused, tiny_run, tmp_path, one_device_r
     assert "mesh" not in text and "--workdir" in text
 
 
-def test_the_workdir_of_another_mesh(refused, tiny_run, tmp_path):
-    """8 devices instead of 1: the numbers would differ in their last bits."""
-    workdir = tmp_path / "copy"
-    shutil.copytree(tiny_run("reinforce").workdir, workdir)
-    assert "config.mesh.data: 1 -> 8" in refused("reinforce", workdir=workdir)
-
-
 def test_how_a_run_is_shown_may_change(tiny_run, tiny_config, tmp_path, one_device_runs):
     workdir = tmp_path / "copy"
     shutil.copytree(tiny_run("reinforce").workdir, workdir)

@@ -52,6 +52,16 @@ def test_how_rewards_are_asked_may_change_but_not_what_they_say(tmp_path):
         claim_workdir(tmp_path / "w", {"scoring": scoring | {"failure_reward": 1.0}})
 
 
+def test_another_mesh_continues_and_is_said_once(tmp_path):
+    """Its numbers agree up to rounding (tests/training/test_processes.py)."""
+    meshes = [{"mesh": {"data": size, "fsdp": 2}} for size in (1, 4)]
+    claim_workdir(tmp_path / "w", meshes[0])
+    (line,) = claim_workdir(tmp_path / "w", meshes[1])
+    assert line.startswith("the mesh was data=1, fsdp=2 and is data=4, fsdp=2 now")
+    assert json.loads((tmp_path / "w" / CONFIG_FILE).read_text()) == meshes[1]
+    assert claim_workdir(tmp_path / "w", meshes[1]) == []
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
