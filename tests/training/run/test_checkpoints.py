@@ -225,6 +225,13 @@ def test_a_checkpoint_of_other_shapes_names_the_arrays(made, saved, tiny_network
     checkpoints.close()
 
 
+def test_a_note_is_read_without_the_other_processes(saved, monkeypatch):
+    """What orbax reads is read by all processes together: one that asks alone would wait."""
+    together = "orbax.checkpoint.experimental.v1._src.synchronization.synchronization"
+    monkeypatch.setattr(f"{together}.synchronize_next_operation_id", None)
+    assert checkpoints_module.read_note(saved / "3") == {"elapsed_seconds": 1.5}
+
+
 def test_other_dtypes_are_not_silently_cast(made, saved):
     """bfloat16 parameters do not come from a float32 checkpoint."""
     abstract = jax.tree.map(
