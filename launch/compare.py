@@ -16,6 +16,7 @@ from typing import Any
 from rljax.commands.parser import Parser, named, number, numbers, path, whole, words
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
+from rljax.processes.identity import check_alone
 
 
 def parser() -> Parser:
@@ -78,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def command(options: argparse.Namespace) -> None:
     """Runs what is missing and writes the comparison."""
+    check_alone("launch/compare.py", os.environ)
     if options.summary:
         return summarise(options)
     for name in ("task", "methods") if options.time else ("task", "methods", "workdir"):

@@ -12,6 +12,7 @@ its number of tokens, its reward, and whether it counts as right; null where no 
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 from rljax.commands.parser import Parser, named, path
 from rljax.commands.paths import check_file
 from rljax.commands.run import run
+from rljax.processes.identity import check_alone
 
 
 def parser() -> Parser:
@@ -88,6 +90,7 @@ def plain(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Checks, samples, scores and prints."""
+    check_alone("launch/evaluate.py", os.environ)
     for flag in ("out", "samples"):
         file = getattr(options, flag)
         if file is not None:

@@ -9,6 +9,7 @@ from scratch goes out as the family that has its options (llama, qwen3, ...), if
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +27,7 @@ from rljax.models.network import Network
 from rljax.models.peft_format import save_adapters
 from rljax.models.pretrained import is_pretrained, save_pretrained
 from rljax.parallel.mesh import widest_mesh
+from rljax.processes.identity import check_alone
 from rljax.training.run.start import Source, check_start, load_start
 
 
@@ -105,6 +107,7 @@ def parser() -> Parser:
 
 def command(options: argparse.Namespace) -> None:
     """Checks the flags, and exports."""
+    check_alone("launch/export.py", os.environ)
     if options.adapters and (options.dtype or options.source):
         raise ValueError("--dtype and --source are of whole models: leave them out (--adapters)")
     check_folder(options.out, "--out")

@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import sys
 import time
@@ -41,6 +42,7 @@ from rljax.models.network import Network, Params
 from rljax.models.peft_format import load_adapters, read_adapter_config
 from rljax.models.pretrained import is_pretrained, read_config
 from rljax.parallel.mesh import AXES, make_mesh
+from rljax.processes.identity import check_alone
 from rljax.sampling.choose import Penalties
 from rljax.sampling.completion import Completion
 from rljax.sampling.distribution import EntropyTemperature
@@ -383,6 +385,7 @@ def in_flags(message: str) -> str:
 
 def generate(flags: argparse.Namespace) -> None:
     """Checks everything, and samples."""
+    check_alone("launch/generate.py", os.environ)
     if flags.out is not None:
         check_file(flags.out, "--out", overwrite=flags.overwrite)
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from rljax.errors import shown
-from rljax.processes.environments import Found, found_in
+from rljax.processes.environments import Found, found_in, launcher
 from rljax.processes.settings import DEFAULT_PORT, Settings
 
 MOST_PROCESSES = 65_536
@@ -87,6 +87,21 @@ def identify(
             "config.processes.roll_call_port)."
         )
     return Identity(index, count, host, port, roll_call_port, found.source)
+
+
+def check_alone(command: str, environ: Mapping[str, str]) -> None:
+    """Raises ValueError where launch/hosts.py, or its variables, start a command several times.
+
+    Args:
+        command: that is one process.
+        environ: variables of the environment.
+    """
+    found = launcher(environ)
+    if found is not None and (found.count or 1) > 1:
+        raise ValueError(
+            f"{command} is one process, and {found.count} of it were started: start it alone, "
+            "without launch/hosts.py (RLJAX_PROCESSES)."
+        )
 
 
 def _check_alone(settings: Settings) -> None:

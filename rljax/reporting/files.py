@@ -33,6 +33,17 @@ REPORT_FILE = "report.html"
 # Ends the name of a file that is being written, and has no name of its own yet.
 UNFINISHED = ".unfinished"
 
+
+def _umask() -> int:
+    """The permissions that new files do not get."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# Asked for once: while it is, files and processes that other threads make would be open to all.
+_UMASK = _umask()
+
 # JSON has no spelling of these; as strings they survive every reader and `float` takes them back.
 NON_FINITE = ("nan", "inf", "-inf")
 
@@ -89,9 +100,7 @@ def write_bytes_atomic(path: Path | str, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files that only the owner may read; the rest of the workdir is not so.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

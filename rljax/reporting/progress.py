@@ -34,6 +34,12 @@ SHOWN = {
 }
 
 
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is: folders may have brackets in their names."""
+    # soft_wrap: without a terminal rich assumes 80 columns and would break lines for grep.
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
 def format_value(value: Any) -> str:
     """Three significant places for a reader in a hurry; text as it is, nothing as a dash."""
     if value is None:
@@ -134,8 +140,7 @@ class Progress:
         self.close()
 
     def _print(self, text: str) -> None:
-        # soft_wrap: without a terminal rich assumes 80 columns and would break lines for grep.
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, text)
 
     def _figures(self) -> list[tuple[str, str]]:
         """(label, value) of the metrics to show; the loss only where nothing says more."""

@@ -17,7 +17,10 @@
 | `notices.py` | notices that the machine will be taken away, which end a run as SIGTERM does |
 | `step_log.py` | the rows that the loop writes of its steps, and when it stops |
 | `self_check/` | what a run checks of itself in its first step |
-| `loop.py` | the train loop, for every method: read this first |
+| `step.py` | one step, from experience to updates; what is due after it |
+| `saving.py` | when the run's checkpoints are written, and what each says of itself |
+| `stage_run.py` | the steps of one stage: metrics, evaluation, saving, where it stops |
+| `loop.py` | a run, for every method, stage after stage: read this first |
 
 A room imports rooms above it in this table only.
 """

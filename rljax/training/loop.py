@@ -3,63 +3,48 @@
 A run is a list of stages. A stage turns experience into batches and batches into better
 parameters; whether experience is read from disk or sampled is its family's business
 (training/families/). What a stage starts from, and the models that it reads, are looked up in
-run/stages.py.
+run/stages.py. The steps of one stage are in stage_run.py, a single step in step.py.
 """
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
 from rljax.config.decoding import Decoding, decoding_of
-from rljax.config.stage import Stage
 from rljax.config.validate import validate
 from rljax.models.network import Network
-from rljax.parallel.rules import put_rows
 from rljax.processes.processes import ONE, Processes
-from rljax.reporting.files import METRICS_FILE, SUMMARY_FILE, read_json, write_json_atomic
-from rljax.reporting.progress import Progress
+from rljax.reporting.files import SUMMARY_FILE, read_json, write_json_atomic
+from rljax.reporting.progress import say
 from rljax.reporting.report import write_report
-from rljax.reporting.summary import (
-    print_summary,
-    remove_rollouts,
-    rollout_steps,
-    write_rollout,
-)
+from rljax.reporting.summary import print_summary, remove_rollouts
 from rljax.reporting.writers import MultiWriter, NoFiles, check_names, open_writers
-from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.ahead.events import Replay
-from rljax.training.ahead.offload import check_host_memory, to_device, to_host_memory
-from rljax.training.ahead.source import StageSource, stage_source
+from rljax.training.ahead.offload import check_host_memory
+from rljax.training.ahead.source import stage_source
 from rljax.training.evaluation import Evaluator
-from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
-from rljax.training.guard import make_guard
 from rljax.training.notices import watched
 from rljax.training.run.contents import Contents, read_contents
 from rljax.training.run.context import Context, build_context
-from rljax.training.run.digests import PARAMETERS, file_digest, parameters_digest
+from rljax.training.run.digests import PARAMETERS
 from rljax.training.run.goodput import WallTime
-from rljax.training.run.lock import check_there
 from rljax.training.run.phases import Ledger, booked, phase
 from rljax.training.run.several import check_same_contents
-from rljax.training.run.stages import Opened, Stages
+from rljax.training.run.stages import Stages
 from rljax.training.run.storage import check_folder
-from rljax.training.run.store import Copy, held
+from rljax.training.run.store import held
 from rljax.training.run.summary import summarise
 from rljax.training.run.workdir import check_replay, claim_workdir, make_folder, run_identity
-from rljax.training.self_check.first_step import FirstStep
-from rljax.training.self_check.hosts import check_same_step
+from rljax.training.saving import Saver
 from rljax.training.signals import StopSignal
-from rljax.training.step_log import Step, StepLog
+from rljax.training.stage_run import Ready, StageRun
 from rljax.training.update.optimizers import Optimizer, build_optimizer
-from rljax.training.update.state import TrainState
-from rljax.training.update.train_step import Metrics
 
 
 def run(
@@ -116,9 +101,12 @@ def run(
             with claimed(workdir, resolved, contents, processes) as lines:
                 for line in lines:
                     say(console, line)
-                runner = Runner(context, optimizers, evaluators, console, ledger, stop, replayed)
-                runner.train(resolved, run_identity(resolved, contents))
-                return finish(runner, config.seed)
+                identity = run_identity(resolved, contents)
+                runner = Runner(
+                    context, optimizers, evaluators, console, ledger, stop, identity, replayed
+                )
+                runner.train()
+                return finish(runner)
 
 
 @contextlib.contextmanager
@@ -141,18 +129,20 @@ def claimed(
 
 
 @phase("log")
-def finish(runner: "Runner", seed: int) -> dict[str, Any]:
+def finish(runner: "Runner") -> dict[str, Any]:
     """Writes and prints the figures and the report of a run whose stages are complete."""
-    workdir, console, processes = runner.workdir, runner.console, runner.processes
+    workdir, console, processes = runner.workdir, runner.console, runner.context.processes
     path, value = runner.graph.best()
     if processes.is_first:
         runner.time.write(now=True)
-        summary = summarise(workdir, runner.stages, seed, runner.time.figures())
+        summary = summarise(
+            workdir, runner.stages, runner.context.config.seed, runner.time.figures()
+        )
         summary |= {"best_checkpoint": str(path), "best_checkpoint_value": value}
         summary["parameters_sha256"] = runner.graph.last_note().get(PARAMETERS)
         write_json_atomic(workdir / SUMMARY_FILE, summary)
         write_report([workdir], workdir / "report.html")
-        runner.copy.renew()
+        runner.saver.renew_copy()
     processes.barrier("summary written")
     summary = read_json(workdir / SUMMARY_FILE)
     print_summary(summary, console)
@@ -160,20 +150,6 @@ def finish(runner: "Runner", seed: int) -> dict[str, Any]:
     if runner.replay is not None:
         say(console, runner.replay.compared(summary["parameters_sha256"]))
     return summary
-
-
-def say(console: Console, line: str) -> None:
-    """Prints a line as it is: folders may have brackets in their names."""
-    console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-
-class Ready(NamedTuple):
-    """A stage with all that it goes on from."""
-
-    stage: Opened
-    family: Family
-    source: StageSource  # of experience
-    source_state: dict[str, Any]
 
 
 class Runner:
@@ -187,15 +163,25 @@ class Runner:
         console: Console,
         ledger: Ledger,
         stop: StopSignal,
+        identity: str,
         replay: Replay | None = None,
     ) -> None:
-        self.stop, self.replay = stop, replay
-        self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
-        self.processes = context.processes
+        """Opens the checkpoints of all stages.
+
+        Args:
+            context: of the run.
+            optimizers: of each stage.
+            evaluators: by the name of the stage.
+            console: of progress.
+            ledger: of the run's time.
+            stop: whether the run was asked to stop.
+            identity: of the run.
+            replay: a run whose order of events is repeated.
+        """
+        self.context, self.stages, self.workdir = context, context.stages, context.workdir
         self.optimizers, self.evaluators = optimizers, evaluators
-        self.console, self.ledger = console, ledger
-        self.time = WallTime(ledger, context.workdir, writes=self.processes.is_first)
-        self.copy = Copy(context.workdir, context.config.checkpoint.folder)
+        self.console, self.ledger, self.stop, self.replay = console, ledger, stop, replay
+        self.time = WallTime(ledger, context.workdir, writes=context.processes.is_first)
         classes = [family_class(stage) for stage in self.stages]
         self.graph = Stages(
             context,
@@ -206,25 +192,20 @@ class Runner:
             ],
             best_metrics=[kind.best_metric for kind in classes],
         )
+        self.saver = Saver(context, self.graph, self.time, identity)
 
-    def train(self, resolved: dict[str, Any], identity: str) -> None:
-        """Runs every stage that is not complete yet.
-
-        Args:
-            resolved: the config.
-            identity: of the run; part of the note of every checkpoint.
-        """
-        self.identity = identity
+    def train(self) -> None:
+        """Runs every stage that is not complete yet."""
         try:
             for line in self.graph.damaged:
                 say(self.console, line)
-            self.graph.check(identity)
+            self.graph.check(self.saver.identity)
             current, keep_rows = self.graph.position()
             self.stop.last_saved = self.graph.last_saved
             # Read before anything is written: a damaged checkpoint leaves the workdir as it was.
             ready = self.ready(current)
             self.time.resume(self.graph.earlier_seconds)
-            with self.processes.reporting(), self.writer(keep_rows, resolved) as writer:
+            with self.context.processes.reporting(), self.writer(keep_rows) as writer:
                 self.ledger.started()
                 while ready is not None:
                     index = ready.stage.index + 1
@@ -232,21 +213,21 @@ class Runner:
                     ready = None  # what the stage read is freed before the next one reads
                     ready = self.ready(index)
         finally:  # also after an error: what is being saved becomes complete
-            with phase("checkpoint"), self.still_there():
-                self.graph.close()
+            self.saver.close()
             self.time.close()
 
-    def writer(self, keep_rows: dict[str, int], resolved: dict[str, Any]) -> MultiWriter:
+    def writer(self, keep_rows: dict[str, int]) -> MultiWriter:
         """Takes the rows of metrics; process 0 writes them, after what is done already."""
-        if not self.processes.is_first:
+        if not self.context.processes.is_first:
             return MultiWriter(NoFiles())
         remove_rollouts(self.workdir, keep_rows)
+        reporting = self.context.config.reporting
         return open_writers(
             self.workdir,
-            self.config.reporting.writers,
+            reporting.writers,
             resume_from=keep_rows,
-            config=resolved,
-            project=self.config.reporting.wandb_project,
+            config=self.context.resolved(),
+            project=reporting.wandb_project,
         )
 
     @phase("restore")
@@ -267,214 +248,15 @@ class Runner:
 
     def train_stage(self, ready: Ready, writer: MultiWriter) -> None:
         """Runs the steps of one stage that are not done yet."""
-        (index, context, state, done), family, source, source_state = ready
-        stage, optimizer, config = self.stages[index], self.optimizers[index], self.config
-        rounding_key = jax.random.fold_in(purpose_key(config.seed, Purpose.ROUNDING), index)
-        update = family.make_update(optimizer, rounding_key)
-        recorded = rollout_steps(stage.steps)
-        first = FirstStep(
-            family,
-            begins=done == 0,
-            at_start=done == 0 and "reference" not in stage.models,
-            workdir=self.workdir,
-            console=self.console,
-        )
-        judged, check = None, make_guard(stage.name)
-        check(state, done)
-        unchanged = f"{stage.name} has done {done} steps, nothing is new"
-        self.end_if_asked(unchanged)
-        shown = Progress(stage.steps, stage.name, self.console, start_step=done)
-        with contextlib.closing(source), shown as progress:
-            log = StepLog(family, writer, progress, state)
-            if done == 0 and len(self.stages) == 1:
-                self.log_heldout(family, state, 0, writer, progress)
-            if done == 0:
-                state = family.first_state(state, optimizer.schedule(0))
-            self.end_if_asked(unchanged)
-            source.start(source_state, done)
-            for step in range(done + 1, stage.steps + 1):
-                began = time.perf_counter()
-                check_first = first if step == done + 1 else None
-                before = Before(state, step, step in recorded, check_first)
-                state, batches, metrics = take_step(family, source, update, before)
-                check_there(self.workdir)
-                due = due_after(step, stage.steps, config)
-                if due.flush:  # the device works behind: its time belongs to this step
-                    with phase("update"):
-                        jax.block_until_ready(metrics)
-                log.add(Step(step, batches, metrics, time.perf_counter() - began))
-                if step in recorded:
-                    self.record(family, step, batches)
-                if due.flush:
-                    log.flush()
-                    self.log_time(stage.name, step, writer)
-                if due.evaluate or due.save:  # not in every step: it reads the whole state
-                    check(state, step)
-                if due.evaluate:
-                    judged = self.log_heldout(family, state, step, writer, progress)
-                stopping = self.stop.asked()
-                if stopping and not due.flush:
-                    log.flush()
-                if stopping and not (due.evaluate or due.save):
-                    check(state, step)
-                if due.save or stopping:
-                    # Only steps that every run saves can be the best one.
-                    best = judged if due.evaluate and due.save else None
-                    note = self.note(stage, step, state, writer)
-                    self.save(index, step, state, note, best, source.saved())
-                if stopping:
-                    self.finish_saving(index)
-                    self.end_if_asked(f"{stage.name} step {step} is saved")
-        self.finish_saving(index)
-
-    @phase("log")
-    def record(self, family: Family, step: int, batches: StepBatches) -> None:
-        """Writes the samples of a step; all processes compute them, one writes them."""
-        record = family.record(step, batches)
-        if record and self.processes.is_first:
-            write_rollout(self.workdir, record)
-
-    def log_time(self, stage: str, step: int, writer: MultiWriter) -> None:
-        """Writes where the time of the run has gone so far."""
-        seconds = {f"seconds/{k}": v for k, v in self.time.seconds().items() if v}
-        row = {"stage": stage, "step": step, "kind": "timing"}
-        writer.write({**row, "goodput": self.time.figures()["share"], **seconds})
-        self.time.write()
-
-    def end_if_asked(self, done: str) -> None:
-        """Raises Stopped if a signal has asked for it, and says what is done."""
-        if self.stop.asked():
-            say(self.console, f"{self.stop.name}: {done}; the same command continues the run")
-            self.stop.check()
-
-    @phase("checkpoint")
-    def save(self, index: int, step: int, *what: Any) -> None:
-        """Starts to save a step of a stage: see `Checkpoints.save`."""
-        self.processes.beat(f"{self.stages[index].name} step {step}: save")
-        with self.still_there():
-            if self.processes.is_first:
-                self.copy.renew()
-            self.graph.checkpoints[index].save(step, *what)
-
-    @phase("checkpoint")
-    def finish_saving(self, index: int) -> None:
-        """Waits until all checkpoints of a stage are whole."""
-        with self.still_there():
-            self.graph.checkpoints[index].wait()
-
-    @contextlib.contextmanager
-    def still_there(self) -> Iterator[None]:
-        """Raises the error of a workdir that is gone before any other that follows from it."""
-        try:
-            yield
-        finally:
-            check_there(self.workdir)
-
-    def note(
-        self, stage: Stage, step: int, state: TrainState, writer: MultiWriter
-    ) -> dict[str, Any]:
-        """What a checkpoint says besides its arrays; the files of the workdir must go with it."""
-        files = {METRICS_FILE: writer.digest()}
-        pairs = f"pairs/{stage.name}.jsonl"
-        if (self.workdir / pairs).exists():
-            files[pairs] = file_digest(self.workdir / pairs)
-        last = {PARAMETERS: parameters_digest(state.params)} if step == stage.steps else {}
-        return {
-            "stage": stage.name,
-            "step": step,
-            "seconds": self.time.seconds(),
-            "identity": self.identity,
-            "files": files,
-            **self.graph.note,
-            **last,
-        }
-
-    @phase("evaluation")
-    def log_heldout(
-        self,
-        family: Family,
-        state: TrainState,
-        step: int,
-        writer: MultiWriter,
-        progress: Progress,
-    ) -> float:
-        """Evaluates a state as its family does; returns the best metric."""
-        began, stage = time.perf_counter(), family.stage.name
-        self.processes.beat(f"{stage} step {step}: evaluation", compiles=True)
-        metrics = family.evaluate(state, self.evaluators.get(stage))
-        row = {"stage": stage, "step": step}
-        writer.write({**row, "kind": "heldout", **metrics})
-        writer.write({**row, "kind": "timing", "evaluation": time.perf_counter() - began})
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        progress.message(f"held-out after {stage} step {step}: {shown}")
-        return metrics[family.best_metric]
-
-
-class Before(NamedTuple):
-    """Where a step starts."""
-
-    state: TrainState
-    step: int
-    recorded: bool  # its samples are kept for the report
-    first: FirstStep | None  # what is checked in it
-
-
-class After(NamedTuple):
-    """Where a step ends; its metrics may still be on the device."""
-
-    state: TrainState
-    batches: StepBatches
-    metrics: list[Metrics]  # one per update
-
-
-def take_step(family: Family, source: StageSource, update: Callable, before: Before) -> After:
-    """Collects experience, makes batches of it, and updates with each of them."""
-    state, step, recorded, first = before
-    context, metrics = family.context, []
-    where, compiles = f"{family.stage.name} step {step}", first is not None
-    context.processes.beat(f"{where}: experience", compiles=compiles)
-    offload = context.config.asynchronous.offload_optimizer
-    state = to_host_memory(state) if offload else state
-    with phase("experience"):
-        experience = source.collect(family.policy(state, step), step)
-    state = to_device(state) if offload else state
-    with phase("update"):
-        state, batches = family.batches(state, experience, step)
-    context.processes.beat(f"{where}: update", compiles=compiles)
-    if first is not None:
-        with phase("self_check"):
-            first.before(state, experience.samples, batches)
-    for batch in batches.batches:
-        if recorded:
-            family.before_update(state, batch, batches)
-        with phase("update"):
-            placed = put_rows(batch, context.mesh)
-            if first is not None and not metrics:
-                arguments = (state, context.frozen, placed)
-                check_same_step(context.processes, update, arguments, batch)
-            state, updated = update(state, context.frozen, placed)
-        if first is not None and not metrics:
-            with phase("self_check"):
-                first.after(state, batches, updated)
-        metrics.append(updated)
-    return After(state, batches, metrics)
-
-
-class Due(NamedTuple):
-    """What is done after a step."""
-
-    save: bool
-    evaluate: bool
-    flush: bool  # metrics are read from the device
-
-
-def due_after(step: int, steps: int, config: ConfigDict) -> Due:
-    """What is due after a step; the last one of a stage is evaluated and saved."""
-    last, every = step == steps, config.evaluation.every_steps
-    save = last or step % config.checkpoint.every_steps == 0
-    evaluate = last or bool(every and step % every == 0)
-    flush = save or evaluate or step % config.reporting.every_steps == 0
-    return Due(save, evaluate, flush)
+        StageRun(
+            ready,
+            self.optimizers[ready.stage.index],
+            self.evaluators.get(ready.family.stage.name),
+            writer,
+            self.saver,
+            self.stop,
+            self.console,
+        ).train()
 
 
 def make_evaluators(context: Context) -> dict[str, Evaluator]:

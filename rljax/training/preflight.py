@@ -9,6 +9,7 @@ from rich.console import Console
 from rljax.config.validate import validate
 from rljax.parallel.collectives import check_collectives
 from rljax.processes.processes import Processes
+from rljax.reporting.progress import say
 from rljax.training.run.contents import read_contents
 from rljax.training.run.context import build_context
 from rljax.training.run.several import check_same_contents
@@ -49,4 +50,4 @@ def preflight(
     ]
     if processes.is_first:
         for line in lines:
-            (console or Console()).print(line, soft_wrap=True, markup=False, highlight=False)
+            say(console or Console(), line)

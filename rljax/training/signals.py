@@ -39,10 +39,11 @@ class StopSignal:
     def asked(self) -> bool:
         """Whether any of the processes was asked to stop; all call this at the same place."""
         agreed = self.processes.agree(self.number)
-        if self.number is None and agreed is not None:
-            self.ask(agreed, f"{signal.Signals(agreed).name} of another process")
-        self.number = agreed
-        return self.number is not None
+        if agreed is None:  # a signal that came meanwhile is told next time
+            return False
+        self.ask(agreed, f"{signal.Signals(agreed).name} of another process")
+        self.number = agreed  # of several signals the same for all
+        return True
 
     @property
     def name(self) -> str:

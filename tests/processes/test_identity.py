@@ -1,10 +1,13 @@
 """Who a process is: what each environment says, and what the config may add or contradict."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 
 from rljax.processes import metadata
 from rljax.processes.environments import first_host, host_and_port, tpu_env
-from rljax.processes.identity import ALONE, identify
+from rljax.processes.identity import ALONE, check_alone, identify
 from rljax.processes.settings import Settings
 
 SLURM = {
@@ -155,3 +158,28 @@ def test_a_tpu_is_known_by_its_driver_and_its_maker(tmp_path):
     device.mkdir(parents=True)
     (device / "vendor").write_text("0x1ae0\n")
     assert metadata.has_tpu(tmp_path)
+
+
+def test_a_command_of_one_process_is_not_started_twice():
+    check_alone("launch/compare.py", {})
+    check_alone("launch/compare.py", {**LAUNCHER, "RLJAX_PROCESSES": "1"})
+    with pytest.raises(ValueError, match=r"launch/compare.py is one process, and 2 of it.*hosts"):
+        check_alone("launch/compare.py", LAUNCHER)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare.py", "--task=sort", "--methods=grpo", "--workdir=none"),
+        ("evaluate.py", "--checkpoint=none", "--config=none.py"),
+        ("export.py", "--checkpoint=none", "--out=new"),
+        ("generate.py", "--checkpoint=none", "--prompt=1"),
+    ],
+)
+def test_commands_of_one_process(words, monkeypatch, capsys):
+    for name, value in LAUNCHER.items():
+        monkeypatch.setenv(name, value)
+    folder = Path(__file__).parents[2] / "launch"
+    main = runpy.run_path(str(folder / words[0]))["main"]
+    assert main(list(words[1:])) == 1
+    assert f"error: launch/{words[0]} is one process, and 2 of it" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import math
+import os
 import struct
 from pathlib import Path
 
@@ -273,3 +274,12 @@ def test_wandb_resumes_under_the_same_id(tmp_path, monkeypatch):
         writer.close()
     assert calls[0]["id"] == calls[1]["id"] and calls[1]["resume"] == "allow"
     assert logged == [{"global_step": 1, "grpo/loss": 0.5}, {"global_step": 3, "grpo/loss": 0.5}]
+
+
+def test_a_file_that_appears_whole_has_the_permissions_of_any_other(tmp_path, monkeypatch):
+    """And the process keeps its umask meanwhile: other threads make files, too."""
+    (tmp_path / "plain").write_text("")
+    monkeypatch.setattr(os, "umask", None)
+    files.write_json_atomic(tmp_path / "whole", {})
+    modes = {(tmp_path / name).stat().st_mode for name in ("plain", "whole")}
+    assert len(modes) == 1

@@ -29,7 +29,7 @@ from rljax.models.pretrained import load_params, read_config
 from rljax.objectives.metrics import SumCount
 from rljax.parallel.rules import put_rows
 from rljax.reporting.files import read_rows
-from rljax.training import loop
+from rljax.training import loop, stage_run, step
 from rljax.training.families.first_step import lora_sb_init
 from rljax.training.run import context as contexts
 from rljax.training.run.checkpoints import read_note
@@ -204,13 +204,13 @@ def run_killed(config, workdir, updates, monkeypatch):
     for count in updates:
         batches = iter(range(1, count))
 
-        def stop(*arguments, batches=batches, original=loop.put_rows):
+        def stop(*arguments, batches=batches, original=step.put_rows):
             if next(batches, None) is None:
                 raise Stopped
             return original(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "put_rows", stop)
+            patch.setattr(step, "put_rows", stop)
             with pytest.raises(Stopped):
                 run(config, workdir)
     text = io.StringIO()
@@ -244,14 +244,14 @@ def watched(monkeypatch):
         return found
 
     def watch_heldout(self, *rest):
-        shape = self.graph.context.frozen["embedding"].shape  # no other test has one of this shape
+        shape = self.context.frozen["embedding"].shape  # no other test has one of this shape
         alive = [leaf for leaf in jax.live_arrays() if leaf.shape == shape]
         # Distinct buffers: jax keeps views of an array that was read.
         seen["bases"].append(len({leaf.unsafe_buffer_pointer() for leaf in alive}))
         return 0.0
 
     monkeypatch.setattr(Stages, "frozen", watch_reference)
-    monkeypatch.setattr(loop.Runner, "log_heldout", watch_heldout)
+    monkeypatch.setattr(stage_run.StageRun, "log_heldout", watch_heldout)
     return seen
 
 
@@ -267,7 +267,7 @@ def test_a_run_saves_adapters_alone_and_resumes_exactly(
     if given:
         full = tiny_config("dpo_file", LORA[1], *SHORT, "--config.seed=3")
         with monkeypatch.context() as patch:
-            patch.setattr(loop.Runner, "log_heldout", lambda *_: 0.0)
+            patch.setattr(stage_run.StageRun, "log_heldout", lambda *_: 0.0)
             run(full, tmp_path / "full")
         watched["references"].clear()
         start = str(tmp_path / "full/checkpoints/dpo_file/3")
@@ -323,7 +323,7 @@ def test_adapters_start_on_the_base_that_they_were_trained_on(
     tiny_config, one_device_runs, tmp_path, monkeypatch
 ):
     """From drawn parameters, from a run without adapters, and from adapters on either."""
-    monkeypatch.setattr(loop.Runner, "log_heldout", lambda *_: 0.0)  # saves its programs
+    monkeypatch.setattr(stage_run.StageRun, "log_heldout", lambda *_: 0.0)  # saves its programs
     short = ("--config.warmup.steps=2", "--config.dpo_file.steps=1")
     wide, rank = LORA[1], LORA[0]
     run(tiny_config("dpo_file", wide, *short, "--config.seed=3"), tmp_path / "full")

@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from rljax.processes.processes import Processes
 from rljax.training.signals import Stopped, StopSignal
 
 pytestmark = pytest.mark.contract
@@ -37,6 +38,7 @@ def test_a_signal_is_kept_until_it_is_asked_for(number, heeded, capfd):
 
 TWICE = """
 import os, signal, sys, time
+from rljax.processes.processes import Processes
 from rljax.training.signals import StopSignal
 ignored = sys.argv[2] == "ignored"
 signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
@@ -54,8 +56,34 @@ def test_the_second_signal_ends_the_process_at_once(times, how, status):
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == status
 
 
+class Meanwhile(Processes):
+    """Two processes, of which this one gets a signal while it waits for what the other says."""
+
+    def __init__(self, *others):
+        self.count, self.others = 2, list(others)
+
+    def agree(self, number):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return max(number or 0, self.others.pop(0)) or None
+
+
+def test_a_signal_that_comes_while_processes_agree_is_told_next_time(capfd):
+    with StopSignal(Meanwhile(0, 0)).installed() as stop:
+        assert not stop.asked() and stop.number == signal.SIGTERM
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert stop.asked() and stop.name == "SIGTERM"
+
+
+def test_of_two_signals_all_processes_take_the_same_one(heeded, capfd):
+    with StopSignal(Meanwhile(signal.SIGTERM)).installed() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert stop.asked() and stop.name == "SIGTERM"
+
+
 GRACE = """
 import os, signal, sys, time
+from rljax.processes.processes import Processes
 from rljax.training.signals import StopSignal
 number = int(sys.argv[1])
 signal.signal(signal.SIGINT, signal.default_int_handler)

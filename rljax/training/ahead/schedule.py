@@ -4,13 +4,11 @@ Weights are told by the step of the stage that they are after: 0 are those that 
 Experience of step s is trained on by the weights after step s - 1; its lag in steps is what lies
 between. All schedules keep it within `staleness`.
 
-Samples of a step may be drawn in several pieces (partial.py), each with weights of its own.
+Samples of a step may be drawn in several pieces (writers.py), each with weights of its own.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
-
-from rljax.training.collect.staleness import may_submit
 
 
 class Schedule(Protocol):
@@ -60,16 +58,16 @@ class Fixed(NamedTuple):
 class Latest(NamedTuple):
     """The newest weights; a step is admitted if it will be trained within the staleness.
 
-    Admission is AReaL's rule (arXiv:2505.24298; collect/staleness.py), with the experience of a
-    step as a batch of one. What is admitted goes on with the newest weights piece by piece. Which
-    weights are the newest depends on timing.
+    Admission is AReaL's rule, floor((N - 1) / B) <= version + lag (arXiv:2505.24298), with the
+    experience of a step as a batch of one: N is the step, B is 1. What is admitted goes on with the
+    newest weights piece by piece. Which weights are the newest depends on timing.
     """
 
     staleness: int
 
     def may_draw(self, step: int, piece: int, newest: int) -> bool:
         """See `Schedule.may_draw`."""
-        return newest >= 0 and may_submit(step - 1, newest, batch=1, max_lag=self.staleness)
+        return newest >= 0 and step - 1 <= newest + self.staleness
 
     def weights_of(self, step: int, piece: int, newest: int) -> int:
         """See `Schedule.weights_of`."""

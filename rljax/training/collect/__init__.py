@@ -22,5 +22,4 @@
 | `repetition.py` | samples that say the same again and again |
 | `grouped.py` | a step's samples by prompt, as rows of the model |
 | `rollout_record.py` | a step's rollouts as the report reads them |
-| `staleness.py` | how old samples may get |
 """

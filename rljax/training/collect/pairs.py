@@ -107,7 +107,9 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
         ValueError: if no prompt gives a pair.
     """
     path = pairs_file(context, stage)
-    if path.exists():
+    # Process 0 looks for all: they must agree, and a shared disk would remember the answer "no".
+    there = context.processes.is_first and path.exists()
+    if context.processes.gather_json(f"{path.name} is there", there)[0]:
         return path
     count = min(stage.data["pair_prompts"], len(context.train_problems))
     shards = rows_divisor(context.mesh)

@@ -1,5 +1,6 @@
 """Pairs from the policy's own samples."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 
 from rljax.data.tokenizers import ByteTokenizer
 from rljax.parallel.mesh import make_mesh
+from rljax.processes.processes import Processes
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Rollouts, StopReason
@@ -50,6 +52,20 @@ def test_pairs_do_not_depend_on_how_prompts_are_batched(
     # A complete file is taken as it is.
     path.write_text("kept")
     assert sample_pairs(made.context, made.stage, params).read_text() == "kept"
+
+
+class First:
+    """A channel on which process 0 says that the file is there."""
+
+    def exchange(self, name, payload):
+        assert name == "dpo.jsonl is there"
+        return [b"true", payload]
+
+
+def test_process_0_looks_for_the_pairs_of_all(pieces):
+    made = pieces("dpo")
+    context = dataclasses.replace(made.context, processes=Processes(1, 2, First()))
+    assert sample_pairs(context, made.stage, None) == context.workdir / "pairs" / "dpo.jsonl"
 
 
 def test_no_pair_is_an_error_and_leaves_no_file(pieces):

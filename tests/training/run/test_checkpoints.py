@@ -56,6 +56,12 @@ def test_a_state_comes_back_bit_for_bit_in_its_sharding(made, saved):
         assert leaf.sharding == expected.sharding and leaf.dtype == expected.dtype
 
 
+def test_one_of_several_processes_may_read_a_note(saved, monkeypatch):
+    """What orbax loads it loads on all of them together."""
+    monkeypatch.setattr(checkpoints_module.ocp, "load_checkpointables", None)
+    assert checkpoints_module.read_note(saved / "3") == {"elapsed_seconds": 1.5}
+
+
 def test_the_latest_and_the_best_are_kept_also_over_a_restart(made, tmp_path):
     state, _ = made
     checkpoints = Checkpoints(tmp_path, keep=2)
