@@ -9,9 +9,11 @@ for all (rljax/commands/statuses.py).
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from rljax.commands.parser import Parser, number, whole
 from rljax.commands.run import run
+from rljax.errors import shown
 from rljax.processes.identity import LAST_PORT
 from rljax.processes.local import Plan, free_ports, run_locally
 
@@ -45,19 +47,34 @@ def parser() -> Parser:
 def start(options: argparse.Namespace, command: list[str]) -> int:
     """Starts the processes and waits for them."""
     if not command:
-        raise ValueError("The command is missing: python launch/hosts.py ... -- COMMAND (--).")
+        raise ValueError(
+            "The command is missing; it stands after --: python launch/hosts.py --processes=2 -- "
+            "launch/train.py ... (--)."
+        )
     if command[0].endswith(".py"):
+        if not Path(command[0]).is_file():
+            raise ValueError(f"There is no file {shown(command[0])} to start (--).")
         command = [sys.executable, *command]
     port = options.port or free_ports()
     plan = Plan(command, options.processes, options.devices, port, options.wait_seconds)
     return run_locally(plan, os.environ)
 
 
+def split(words: list[str]) -> tuple[list[str], list[str]]:
+    """The flags of this command, and the command after --, [] where there is no --."""
+    if "--" in words:
+        end = words.index("--")
+        return words[:end], words[end + 1 :]
+    # Without -- the flags end where a file to start stands; its own are not blamed.
+    files = [place for place, word in enumerate(words) if word.endswith(".py") and word[0] != "-"]
+    return words[: files[0]] if files else words, []
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status (rljax/commands/run.py)."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    end = words.index("--") if "--" in words else len(words)
-    return run(parser(), lambda options: start(options, words[end + 1 :]), words[:end])
+    own, command = split(words)
+    return run(parser(), lambda options: start(options, command), own)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,12 @@ class Parser(argparse.ArgumentParser):
         if self.takes_overrides:
             options.overrides = overrides
         vars(options).pop("_given", None)
+        # Words without a flag, as --help calls them: errors of files name them (run.py).
+        options.words = {
+            action.dest: str(action.metavar or action.dest)
+            for action in self._actions
+            if not action.option_strings
+        }
         return options
 
     def _check_flags(self, words: Sequence[str]) -> None:

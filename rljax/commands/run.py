@@ -126,11 +126,12 @@ def _refused(error: OSError, options: argparse.Namespace) -> str | None:
 
 
 def _paths(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
-    """Flags that name files and folders, with these."""
+    """Flags and words that name files and folders, with these."""
+    words = getattr(options, "words", {})
     for name, value in vars(options).items():
         for each in value if isinstance(value, list | tuple) else (value,):
             if isinstance(each, Path):
-                yield f"--{name.replace('_', '-')}", each
+                yield words.get(name, f"--{name.replace('_', '-')}"), each
 
 
 def _belongs(file: Path, given: Path) -> bool:

@@ -6,7 +6,7 @@
     examples/STAGE.json         one sequence of the first batch, token by token
     config.json run.json        what was run, and on what
     summary.json                the final figures; missing while the run is still running
-    goodput.json                seconds by phase, over all processes of the run
+    goodput.json                seconds by phase, over all starts of the run
 
 Only metrics.jsonl must be the same, byte for byte, when a run was interrupted and continued.
 """

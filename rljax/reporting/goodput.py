@@ -55,27 +55,27 @@ def shares(seconds: Mapping[str, float]) -> dict[str, float]:
     return {name: seconds[name] / total for name in PHASES if seconds.get(name, 0.0) > 0}
 
 
-def figures(seconds: Mapping[str, float], processes: int) -> dict[str, object]:
+def figures(seconds: Mapping[str, float], starts: int) -> dict[str, object]:
     """What summary.json and goodput.json say.
 
     Args:
-        seconds: by phase, over all processes of the run.
-        processes: that the run has had, one after the other.
+        seconds: by phase, over all starts of the run.
+        starts: how often the run was started, the first time too.
     """
     return {
         "share": goodput(seconds),
-        "processes": processes,
+        "starts": starts,
         "seconds": {name: seconds[name] for name in PHASES if seconds.get(name, 0.0) > 0},
         "shares": shares(seconds),
     }
 
 
 def as_line(found: Mapping[str, object]) -> str:
-    """ "41 % (sampling 30 %, compile 20 %, ...; 3 processes)", causes of 1 % and more."""
-    seconds, processes = known_seconds(found), int(files.number(found.get("processes")) or 1)
+    """ "41 % (sampling 30 %, compile 20 %, ...; 3 starts)", causes of 1 % and more."""
+    seconds, starts = known_seconds(found), int(files.number(found.get("starts")) or 1)
     causes = sorted(((share, name) for name, share in shares(seconds).items()), reverse=True)
     listed = [f"{label(name)} {x:.0%}" for x, name in causes if name != USEFUL and x >= 0.01]
-    rest = ", ".join(listed) + (f"; {processes} processes" if processes > 1 else "")
+    rest = ", ".join(listed) + (f"; {starts} starts" if starts > 1 else "")
     return f"{goodput(seconds):.0%} ({rest})"
 
 
@@ -96,7 +96,7 @@ def section(runs: Sequence[Run]) -> str:
     return (
         '<section id="goodput"><h2>Goodput</h2><figure class="chart"><figcaption>'
         '<span class="title">Where the wall time went</span><span class="meaning">Share of the '
-        "time of all processes of a run, one after the other, in which the model was updated "
+        "time of a run, over all its starts, in which the model was updated "
         "(update), and causes of the rest. Restart is work that was lost with a killed process. "
         f"</span></figcaption><div class=bars>{rows}</div>"
         f'<ul class="legend">{legend}</ul></figure></section>'
@@ -116,8 +116,8 @@ def label(phase: str) -> str:
 
 
 def _bar(run: Run, seconds: Mapping[str, float], *, alone: bool) -> str:
-    total, processes = sum(seconds.values()), files.number(run.goodput.get("processes")) or 1
-    of = f" of {int(processes)} processes" if processes > 1 else ""
+    total, starts = sum(seconds.values()), files.number(run.goodput.get("starts")) or 1
+    of = f" of {int(starts)} starts" if starts > 1 else ""
     pieces = "".join(
         f'<i class="{_colour(name)}" style="width:{100 * share:.3f}%" '
         f'title="{label(name)}: {format_seconds(seconds[name])}, {share:.1%}"></i>'

@@ -64,6 +64,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     if isinstance(time := summary.get("goodput"), Mapping):
         table.add_row("goodput", escape(as_line(time)))
     shown = {"heldout_accuracy_before", "heldout_accuracy_after", "wall_seconds", "stages"}
+    shown.add("parameters_sha256")  # cut off in a cell, and to be compared by programs
     for name, value in summary.items():
         if name not in shown and not isinstance(value, Mapping | list):
             # A folder may be called [red].

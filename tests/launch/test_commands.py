@@ -189,3 +189,16 @@ def test_files_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ValueError, match=r"may not be written \(--out\)"):
         paths.check_file(there, "--out")
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--processes=2", "launch/train.py", "--config=x"], "The command is missing; it stands"),
+        (["--", "launch/trian.py"], "There is no file 'launch/trian.py' to start (--)."),
+    ],
+)
+def test_hosts_without_a_command_to_start_says_so(words, said, capsys):
+    assert load("hosts").main(words) == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f"error: {said}") and text.count("\n") == 1

@@ -38,6 +38,7 @@ _NO_TESTS = Tests("none")
 def parser() -> Parser:
     """The parser of all flags."""
     made, usual = Parser(__doc__), Limits()
+    made.prog = "python -m rljax.rewards.sandbox"
     add = made.add_argument
     add("file", type=Path, metavar="FILE", help="the program")
     add("--tests", type=Path, metavar="FILE", help="of the program: Python or JSON")
@@ -129,8 +130,13 @@ def _tests(options: argparse.Namespace) -> Tests:
 def _command(text: str) -> tuple[str, ...]:
     if not text:
         return ()
-    words = shlex.split(text)
-    path = shutil.which(words[0])
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(
+            f"The command {text!r} is no list of words: {error} (--command)."
+        ) from None
+    path = shutil.which(words[0]) if words else None
     if path is None or _FILE not in words:
         raise ValueError(
             f"A command is a program of PATH and a word {_FILE}, got {text!r} (--command)."

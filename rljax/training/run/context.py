@@ -95,9 +95,13 @@ class Context:
         """The config as saved with the run: every default, the mesh, the shape of the network.
 
         Paths are absolute, and the checkpoint of another run is the step that is read now: so a
-        start that has changed since is another config.
+        start that has changed since is another config. The layout of rows that follows from the
+        devices (layout.py) is left open, as the config does: a run may go on with other ones.
         """
         resolved = resolved_dict(self.config, self.stages)
+        for stage in self.stages:
+            asked = self.config[stage.name].batch.get("share_prompts")
+            resolved[stage.name]["batch"]["share_prompts"] = asked
         resolved["model"]["init_from"] = Source.of(self.config).init_from
         if folder := tokenizer_folder(self.config):
             resolved["tokenizer"]["path"] = str(folder.absolute())

@@ -27,7 +27,7 @@ class WallTime:
     def __init__(self, ledger: Ledger, workdir: Path, *, writes: bool = True) -> None:
         """Takes the ledger of this process; of several beside each other one `writes`."""
         self.ledger, self.path, self.writes = ledger, workdir / GOODPUT_FILE, writes
-        self.earlier, self.processes = dict.fromkeys(PHASES, 0.0), 1
+        self.earlier, self.starts = dict.fromkeys(PHASES, 0.0), 1
         self._written = -RENEW_SECONDS
         self._ended, self._resumed = threading.Event(), False
 
@@ -41,7 +41,7 @@ class WallTime:
         self.earlier.update({name: float(saved.get(name, 0.0)) for name in PHASES})
         lost = sum(known["seconds"].values()) - sum(self.earlier.values())
         self.earlier["restart"] += max(0.0, lost)
-        self.processes, self._resumed = known["processes"] + 1, True
+        self.starts, self._resumed = known["starts"] + 1, True
         self.write(now=True)
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -62,8 +62,8 @@ class WallTime:
         return {name: self.earlier[name] + mine[name] for name in PHASES}
 
     def figures(self) -> dict[str, Any]:
-        """Goodput, processes, seconds and shares."""
-        return figures(self.seconds(), self.processes)
+        """Goodput, starts, seconds and shares."""
+        return figures(self.seconds(), self.starts)
 
     def write(self, *, now: bool = False) -> None:
         """Renews the file; unless `now`, at most every `RENEW_SECONDS`.
@@ -82,7 +82,7 @@ class WallTime:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Processes and their seconds; none where the file is missing or damaged."""
+    """Starts and their seconds; none where the file is missing or damaged."""
     try:
         found = read_json(path)
     except ValueError:
@@ -90,6 +90,6 @@ def _read(path: Path) -> dict[str, Any]:
     seconds = found.get("seconds")
     seconds = seconds if isinstance(seconds, Mapping) else {}
     return {
-        "processes": int(number(found.get("processes")) or 0),
+        "starts": int(number(found.get("starts")) or 0),
         "seconds": {name: number(seconds.get(name)) or 0.0 for name in PHASES},
     }

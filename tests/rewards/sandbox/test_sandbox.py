@@ -298,13 +298,15 @@ def test_the_command_on_a_program_that_hangs(files, capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["no-such.py"], "no-such.py: No such file"),
+        (["no-such.py"], "no-such.py: No such file or directory (FILE)"),
         (["{file}", "--timeout=-1"], r"seconds must be .* got -1.0 (--timeout)"),
         (["{file}", "--memory-mb=1"], "got 1 (--memory-mb)"),
         (["{file}", "--sandbox=jail"], "Unknown sandbox 'jail'"),
         (["{file}", "--tests={file}"], "no assert statement at its top"),
         (["{file}", "--tests={file}", "--stdin={file}"], "give one of --tests and --stdin"),
         (["{file}", "--command=node"], "a word {file}, got 'node' (--command)"),
+        (["{file}", "--command= "], "a word {file}, got ' ' (--command)"),
+        (["{file}", "--command=node '{file}"], "No closing quotation (--command)"),
         (["{file}", "--colour"], "--colour"),
     ],
 )

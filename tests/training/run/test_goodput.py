@@ -47,7 +47,7 @@ def test_work_after_the_last_checkpoint_of_a_killed_process_is_lost(tmp_path):
     third.spend("update", 2)
     found = read(tmp_path)
     assert found["seconds"] == {"update": 12, "restart": 4 + 1 + 3}
-    assert found["processes"] == 3 and found["share"] == 12 / 20
+    assert found["starts"] == 3 and found["share"] == 12 / 20
     assert sum(found["shares"].values()) == pytest.approx(1)
     assert third.time.seconds()["restart"] == 8
 
@@ -62,7 +62,7 @@ def test_going_on_from_an_earlier_checkpoint_loses_what_came_after_it(tmp_path):
     assert sum(second.time.seconds().values()) == 20
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"seconds": 3, "processes": "x"}'])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"seconds": 3, "starts": "x"}'])
 def test_a_lost_file_costs_no_more_than_its_figures(tmp_path, content):
     saved = Process(tmp_path).spend("update", 10)
     (tmp_path / GOODPUT_FILE).unlink()
@@ -103,20 +103,20 @@ def test_shares_add_up_and_nothing_is_no_share():
     seconds = dict.fromkeys(PHASES, 0.0) | {"update": 3.0, "compile": 1.0}
     assert (goodput(seconds), shares(seconds)) == (0.75, {"update": 0.75, "compile": 0.25})
     assert goodput(dict.fromkeys(PHASES, 0.0)) == 0
-    found = {"seconds": seconds | {"log": 0.001}, "processes": 2}
-    assert as_line(found) == "75% (compile 25%; 2 processes)"
+    found = {"seconds": seconds | {"log": 0.001}, "starts": 2}
+    assert as_line(found) == "75% (compile 25%; 2 starts)"
 
 
 def test_the_report_has_a_bar_with_its_caption(tmp_path):
     for name, update in (("one", 3.0), ("two", 1.0)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
-        figures = {"seconds": {"update": update, "compile": 1.0}, "processes": 2}
+        figures = {"seconds": {"update": update, "compile": 1.0}, "starts": 2}
         (tmp_path / name / GOODPUT_FILE).write_text(json.dumps(figures))
     write_report([tmp_path / "one"], tmp_path / "one.html")
     text = (tmp_path / "one.html").read_text()
     assert 'id="goodput"' in text and 'href="#goodput"' in text and "update 75.0%" in text
-    assert 'style="width:25.000%" title="compile: 1.0 s, 25.0%"' in text and "2 processes" in text
+    assert 'style="width:25.000%" title="compile: 1.0 s, 25.0%"' in text and "2 starts" in text
     write_report([tmp_path / "one", tmp_path / "two"], tmp_path / "both.html")
     assert (tmp_path / "both.html").read_text().count("<div class=bar>") == 2
     (tmp_path / "one" / GOODPUT_FILE).unlink()

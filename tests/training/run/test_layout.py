@@ -45,3 +45,13 @@ def test_what_is_asked_for_and_cannot_be_is_refused(monkeypatch):
         chosen({"data": 1}, {"attention": "splash"}, share_prompts=True)
     with pytest.raises(ValueError, match="it runs on GPU, not on tpu.*config.model.attention"):
         chosen({"data": 1}, {"attention": "cudnn"})
+
+
+def test_a_layout_that_follows_from_the_devices_is_no_part_of_the_config(pieces):
+    """A run on one device may go on with four, whose rows have the other layout."""
+
+    def saved(*overrides):
+        return pieces("grpo", *overrides).context.resolved()["grpo"]["batch"]["share_prompts"]
+
+    assert saved() is None
+    assert saved("--config.grpo.batch.share_prompts=False") is False
