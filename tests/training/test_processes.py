@@ -110,8 +110,9 @@ def alone(data, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes, devices", [(2, 2), (4, 1)])
-@pytest.mark.parametrize("variant", LAST)
+@pytest.mark.parametrize(
+    "variant, processes, devices", [*((variant, 2, 2) for variant in LAST), ("grpo", 4, 1)]
+)
 def test_processes_change_nothing(data, alone, tmp_path, variant, processes, devices):
     train(data, tmp_path / "several", variant, processes, devices)
     assert_same_run(alone(variant), tmp_path / "several")
