@@ -21,6 +21,22 @@ OVERRIDES = [
 ]
 # Variant of tiny_config.py -> its last stage.
 LAST = {"grpo": "grpo", "dpo": "dpo", "jepo": "jepo", "rlhf": "ppo"}
+# What is sampled, scored or placed in another way: overrides of the variant grpo, for a few steps.
+KINDS = {
+    "evolution": (
+        *("grpo.method=eggroll", "grpo.objective.sigma=0.02", "grpo.optimizer.name=sgd"),
+        *("grpo.optimizer.clip_norm=0.0", "grpo.batch.sequences_per_update=None"),
+    ),
+    "greedy baseline": ("grpo.method=remax", "grpo.batch.sequences_per_update=None"),
+    "windows": ("grpo.method=t_ppo", "grpo.objective.window_tokens=3"),
+    "trees": (
+        *("grpo.method=spo_tree", "grpo.objective.branching=(2, 2)"),
+        *("grpo.objective.segment_tokens=3", "grpo.batch.sequences_per_update=2"),
+    ),
+    "values of prefixes": ("grpo.method=vineppo",),
+    "adapters": ("model.lora.rank=2", "model.lora.kind=lora_sb", "mesh.data=1", "mesh.fsdp=4"),
+    "a mesh of the sampler": ("mesh.data=1", "mesh.fsdp=4", "sampler.mesh.tensor=2"),
+}
 # Differences of rounding themselves, in nats; nothing is left of them to compare.
 OF_ROUNDING = "sampler_trainer_"
 
@@ -32,9 +48,10 @@ def data(tmp_path_factory):
     return folder
 
 
-def train(data, workdir, variant, processes, devices):
+def train(data, workdir, variant, processes, devices, steps=STEPS, words=()):
     """Trains by so many processes with so many devices each."""
-    overrides = [*OVERRIDES, f"--config.{LAST[variant]}.steps={STEPS}"]
+    overrides = [*OVERRIDES, f"--config.{LAST[variant]}.steps={steps}"]
+    overrides += [f"--config.{word}" for word in words]
     config = f"--config={ROOT / 'tests/training/tiny_config.py'}:{variant}"
     hosts = [f"--processes={processes}", f"--devices={devices}", "--"]
     train = ["launch/train.py", config, f"--workdir={workdir}", *overrides]
@@ -93,11 +110,20 @@ def alone(data, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes, devices", [(2, 2), (4, 1)])
-@pytest.mark.parametrize("variant", LAST)
+@pytest.mark.parametrize(
+    "variant, processes, devices", [*((variant, 2, 2) for variant in LAST), ("grpo", 4, 1)]
+)
 def test_processes_change_nothing(data, alone, tmp_path, variant, processes, devices):
     train(data, tmp_path / "several", variant, processes, devices)
     assert_same_run(alone(variant), tmp_path / "several")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_do_the_same_whatever_a_step_is_made_of(data, tmp_path, kind):
+    for name, processes, devices in (("alone", 1, 4), ("two", 2, 2)):
+        train(data, tmp_path / name, "grpo", processes, devices, steps=4, words=KINDS[kind])
+    assert_same_run(tmp_path / "alone", tmp_path / "two")
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from rljax.config.runs import recorded_network
 from rljax.config.validate import validate
 from rljax.models.network import Network
 from rljax.models.pretrained import load_params, read_config
+from rljax.processes.processes import Processes
 from rljax.reporting.files import read_rows
 from rljax.training import loop
 from rljax.training.evaluation import Evaluator
@@ -64,6 +65,20 @@ def opened(tiny_run, tiny_config, tmp_path, one_device_runs):
         return found
 
     return make
+
+
+class Stale:
+    """A channel to a process whose disk still shows another folder."""
+
+    def exchange(self, name, payload):
+        return [payload, payload.replace(b"[]", b"[4]")]
+
+
+def test_processes_that_see_other_checkpoints_do_not_begin(pieces):
+    made = pieces("reinforce")
+    context = dataclasses.replace(made.context, processes=Processes(0, 2, Stale(), ("a", "b")))
+    with pytest.raises(ValueError, match=r"differ in the checkpoints that they see: reinforce"):
+        Stages(context, [], [], ["accuracy_greedy"])
 
 
 def test_each_stage_is_judged_as_its_family_says(tiny_run):

@@ -68,17 +68,22 @@ class Stages:
         root = checkpoints_folder(context.workdir, context.config.checkpoint.folder)
         aside = damaged_folder(context.workdir, context.config.checkpoint.folder)
         folders = [root / stage.name for stage in self.stages]
-        begun = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
         self.damaged: list[str] = []  # lines to say
-        if begun and context.processes.is_first:
+        if context.processes.is_first:
+            begun = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
             # What earlier stages hold is checked where it is read.
-            self.damaged = skip_damaged(begun[-1], aside)
+            self.damaged = skip_damaged(begun[-1], aside) if begun else []
         context.processes.barrier("checkpoints looked at")
         keep = context.config.checkpoint.keep
         self.checkpoints = [
             Checkpoints(folder, keep=keep, best_metric=metric)
             for folder, metric in zip(folders, best_metrics, strict=True)
         ]
+        # Processes that go on from different steps would wait for each other for ever.
+        context.processes.same_on_all(
+            "the checkpoints that they see",
+            {found.folder.name: found.steps() for found in self.checkpoints},
+        )
 
     def close(self) -> None:
         """Finishes writing what is being saved."""
