@@ -158,12 +158,14 @@ def test_summary_shows_the_headline_the_rest_and_the_stages():
     console = plain_console()
     stages = {"warmup": {"steps": 200, "loss": 0.31}, "grpo": {"steps": 100, "wall_seconds": 200.0}}
     figures = {"heldout_accuracy_before": 0.31, "heldout_accuracy_after": 0.875}
-    print_summary({**figures, "wall_seconds": 301.0, "seed": 3, "stages": stages}, console)
+    figures |= {"wall_seconds": 301.0, "seed": 3, "parameters_sha256": 8 * "0123abcd"}
+    print_summary({**figures, "stages": stages}, console)
     lines = [line.split() for line in console.file.getvalue().splitlines()]
     assert ["held-out", "accuracy", "0.310", "→", "0.875"] in lines
     assert ["wall", "time", "5:01"] in lines and ["seed", "3"] in lines
     assert ["steps", "200", "100"] in lines and ["loss", "0.310", "–"] in lines
     assert ["wall", "seconds", "–", "3:20"] in lines
+    assert "sha256" not in console.file.getvalue()  # for programs; a line has no room for it
 
 
 def test_a_name_with_brackets_is_printed_as_it_is():
