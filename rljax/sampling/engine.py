@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from rljax.models.finite import first_not_finite
 from rljax.models.network import Network, Params
@@ -149,7 +149,7 @@ class Engine:
             check_memory(self._models, self.config, rows, slots, self.mesh, shards)
         with jax.set_mesh(self.mesh):
             placed = put_rows(padded, self.mesh)
-            if not key.devices() <= set(self.mesh.devices.flat):  # of a trainer's mesh
+            if _is_elsewhere(key, self.mesh):
                 key = jax.device_put(key, replicated(self.mesh))
             models = (self._with_prompts(guide_models, count, rows),) if guide_models else ()
             rollouts = self.program(
@@ -192,6 +192,12 @@ class Engine:
             own = put_rows(fill_rows(in_bucket(own), rows), self.mesh)
             models[number] = model._replace(prompts=own.prompts, prompt_mask=own.prompt_mask)
         return tuple(models)
+
+
+def _is_elsewhere(key: Array, mesh: Mesh) -> bool:
+    """Whether a key is of another mesh, such as the trainer's, also over the same devices."""
+    other = isinstance(key.sharding, NamedSharding) and key.sharding.mesh != mesh
+    return other or not key.devices() <= set(mesh.devices.flat)
 
 
 def bucket(length: int) -> int:
