@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from rljax.models.finite import first_not_finite
 from rljax.models.network import Network, Params
 from rljax.parallel.host import to_host
-from rljax.parallel.rules import batch_sharding, put_rows, replicated, rows_divisor
+from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
 from rljax.sampling.checks import (
     check_guide_prompts,
     check_memory,
@@ -147,10 +147,13 @@ class Engine:
         rows, slots = padded.prompts.shape
         if not self._diffusion:
             check_memory(self._models, self.config, rows, slots, self.mesh, shards)
+        # A key of another mesh comes over the host, which every process has whole.
+        elsewhere = _is_elsewhere(key, self.mesh)
+        numbers = np.asarray(jax.random.key_data(key)) if elsewhere else None
         with jax.set_mesh(self.mesh):
             placed = put_rows(padded, self.mesh)
-            if not key.devices() <= set(self.mesh.devices.flat):  # of a trainer's mesh
-                key = jax.device_put(key, replicated(self.mesh))
+            if numbers is not None:
+                key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(key))
             models = (self._with_prompts(guide_models, count, rows),) if guide_models else ()
             rollouts = self.program(
                 weights, placed, key, jnp.int32(step), *models, **self._watchers
@@ -192,6 +195,12 @@ class Engine:
             own = put_rows(fill_rows(in_bucket(own), rows), self.mesh)
             models[number] = model._replace(prompts=own.prompts, prompt_mask=own.prompt_mask)
         return tuple(models)
+
+
+def _is_elsewhere(key: Array, mesh: Mesh) -> bool:
+    """Whether a key is of another mesh, such as the trainer's, also over the same devices."""
+    other = isinstance(key.sharding, NamedSharding) and key.sharding.mesh != mesh
+    return other or not key.devices() <= set(mesh.devices.flat)
 
 
 def bucket(length: int) -> int:

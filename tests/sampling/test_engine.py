@@ -110,6 +110,21 @@ def test_three_prompts_on_a_mesh_of_its_own():
     check_same(found, jax.tree.map(lambda x: x[:3], expected))
 
 
+def test_a_key_of_the_trainers_mesh_is_as_good_as_any():
+    """Made where that mesh is set, as everything of a run is."""
+    network, requests = network_of(), requests_of((3, 1))
+    trained, own = make_mesh({"data": 2, "fsdp": 2, "tensor": 2}), make_mesh({"data": 8})
+    engine = Engine(network, config_of(), own)
+    params = jax.device_put(params_of(network), network.shardings(trained))
+    with jax.set_mesh(trained):
+        key = jax.random.fold_in(jax.random.key(0), 1)
+        found = engine.sample(engine.load(params), requests, key=key, step=4)
+    expected = engine.sample(
+        engine.load(params), requests, key=jax.random.fold_in(jax.random.key(0), 1), step=4
+    )
+    check_same(found, expected)
+
+
 @pytest.mark.parametrize("gather", [True, False])
 def test_where_weights_lie(gather):
     network, mesh = network_of(layers=2), make_mesh({"data": 2, "fsdp": 2, "tensor": 2})

@@ -31,7 +31,7 @@ KINDS = {
     "windows": ("grpo.method=t_ppo", "grpo.objective.window_tokens=3"),
     "trees": (
         *("grpo.method=spo_tree", "grpo.objective.branching=(2, 2)"),
-        *("grpo.objective.segment_tokens=3", "grpo.batch.sequences_per_update=2"),
+        *("grpo.objective.segment_tokens=3", "grpo.batch.sequences_per_update=4"),
     ),
     "values of prefixes": ("grpo.method=vineppo",),
     "adapters": ("model.lora.rank=2", "model.lora.kind=lora_sb", "mesh.data=1", "mesh.fsdp=4"),
