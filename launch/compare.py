@@ -30,8 +30,8 @@ def parser() -> Parser:
         "--sweep",
         default="",
         metavar="FILE",
-        help="a file with get_sweep() -> {'objective.clip_high': (0.2, 0.28), ...}; every "
-        "combination runs in the same program",
+        help="a file with sweep(), which yields {'rl.objective.clip_high': 0.28, ...}; all of its "
+        "cells run in the same program",
     )
     add("--baseline", default="", metavar="NAME", help="what others are compared with (the first)")
     add(
