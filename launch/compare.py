@@ -9,10 +9,10 @@ was interrupted and reads what is finished; more methods can be added to a DIR.
 """
 
 import argparse
-import os
 import sys
 from typing import Any
 
+from rljax.commands.cores import use_all_cores
 from rljax.commands.parser import Parser, named, number, numbers, path, whole, words
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
@@ -87,16 +87,6 @@ def command(options: argparse.Namespace) -> None:
         check_folder(options.workdir, "--workdir")
     use_all_cores()
     return time_seeds(options) if options.time else compare(options)
-
-
-def use_all_cores() -> None:
-    """Makes every core of a CPU a device of its own; runs are spread over them.
-
-    That is faster than two cores on one run after the other.
-    """
-    flag, given = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
-    if flag not in given:
-        os.environ["XLA_FLAGS"] = f"{given} {flag}={os.cpu_count()}".strip()
 
 
 def compare(options: argparse.Namespace) -> None:

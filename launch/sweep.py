@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rljax.commands.cores import use_all_cores
 from rljax.commands.parser import Parser, named, path, whole
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
@@ -44,6 +45,11 @@ def parser() -> Parser:
     )
     add("--rule", metavar="NAME", help="that ends bad cells early: halving")
     add("--factor", type=whole(2, 64), default=3, metavar="N", help="of --rule: 1 of N goes on (3)")
+    add(
+        "--vmapped",
+        action="store_true",
+        help="all cells in one program, where they differ in numbers of a last stage on symbols",
+    )
     add("--render", metavar="KIND", help="write a job for each cell: jobset or slurm; run none")
     add("--list", action="store_true", help="print the cells, and run none")
     return made
@@ -52,6 +58,8 @@ def parser() -> Parser:
 def sweep(options: argparse.Namespace) -> int:
     """Expands, checks, runs what is missing, and writes the tables."""
     check_flags(options)
+    if options.vmapped:
+        use_all_cores()
     from rljax.comparison.sweeps.cells import expand
     from rljax.comparison.sweeps.folder import Plan, merged, write_plan
     from rljax.comparison.sweeps.rendered import render_cells, renderer
@@ -64,8 +72,14 @@ def sweep(options: argparse.Namespace) -> int:
         for cell in cells:
             print(f"{cell.hash}  {cell.name}")
         return Status.DONE
-    plan = Plan(options.config, overrides, config.stages[-1], options.metric, cells)
+    plan = Plan(
+        options.config, overrides, config.stages[-1], options.metric, cells, options.vmapped
+    )
     render = renderer(options.render) if options.render is not None else None
+    if options.vmapped:
+        from rljax.comparison.sweeps.vmapped import points_of
+
+        points_of(cells, config)  # what one program cannot run is said before anything starts
     plan, rule = merged(options.workdir, plan), rule_of(options, plan, config)
 
     from rljax.training.run.lock import locked
@@ -78,7 +92,21 @@ def sweep(options: argparse.Namespace) -> int:
             files = render_cells(options.workdir, plan, options.render, render)
             print(f"{len(files)} jobs in {files[0].parent}")
             return Status.DONE
+        if options.vmapped:
+            return run_as_one(options, plan, config)
         return run_here(options, plan, rule)
+
+
+def run_as_one(options: argparse.Namespace, plan: Any, config: Any) -> int:
+    """Runs the cells as one program; returns the exit status."""
+    from rljax.comparison.sweeps.vmapped import run_vmapped
+    from rljax.comparison.sweeps.write import best_line, write_sweep
+
+    run_vmapped(options.workdir, plan, config, print)
+    conditions = write_sweep(options.workdir, plan)
+    print(f"tables: {options.workdir / 'table.md'}")
+    print(best_line(conditions, plan.metric))
+    return Status.DONE
 
 
 def run_here(options: argparse.Namespace, plan: Any, rule: Any) -> int:
@@ -124,6 +152,18 @@ def check_flags(options: argparse.Namespace) -> None:
         raise unknown_name("rule", options.rule, RULES, "--rule")
     if options.render is not None and options.render not in RENDERED:
         raise unknown_name("kind of job", options.render, RENDERED, "--render")
+    if options.vmapped:
+        for flag, given in (("rule", options.rule), ("render", options.render)):
+            if given is not None:
+                raise ValueError(
+                    f"All cells of one program run to the end: leave out --{flag}, or --vmapped "
+                    f"(--{flag}, --vmapped)."
+                )
+        if options.parallel > 1:
+            raise ValueError(
+                "One program takes the whole machine: leave out --parallel, or --vmapped "
+                "(--parallel, --vmapped)."
+            )
     if options.render is not None and options.rule is not None:
         raise ValueError(
             "Jobs of a scheduler do not wait for each other: leave out --rule, or --render "

@@ -17,6 +17,7 @@ condition, whose seeds are aggregated.
 | `side_by_side.py` | processes beside each other, some ended early |
 | `halving.py` | successive halving: which conditions go on |
 | `local.py` | all cells on this machine |
+| `vmapped.py` | all cells as one program |
 | `rendered.py` | a job for each cell |
 | `scores.py` | what the cells have found, by condition |
 | `tables.py` | tables as rows, Markdown and CSV |

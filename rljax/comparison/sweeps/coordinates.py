@@ -15,6 +15,8 @@ from rljax.reporting.progress import format_value
 
 HEIGHT, TOP, BOTTOM, SIDE = 300, 44, 276, 96
 PITCH = 170  # between two axes
+# Around labels that lines run behind.
+HALO = "paint-order: stroke; stroke: var(--card, #fff); stroke-width: 4px"
 # Colours of the palette for the best third, the middle one and the worst.
 THIRDS = (0, 5, 7)
 
@@ -43,12 +45,6 @@ def parallel_coordinates(
         return BOTTOM - place * (BOTTOM - TOP)
 
     parts = []
-    for x, field in zip(across, fields, strict=False):
-        parts += _axis(x, names[field], [(y(place), text) for place, text in scales[field].marks])
-    ticks = svg.ticks(low, high, 5)
-    pitch = ticks[1] - ticks[0] if len(ticks) > 1 else max(abs(high), 1e-12)
-    marks = [(y((tick - low) / (high - low)), svg.tick_label(tick, pitch)) for tick in ticks]
-    parts += _axis(across[-1], metric.partition("/")[2], marks, right=True)
     # The worst first, so that the best lies on top.
     for rank in reversed(range(len(shown))):
         each = shown[rank]
@@ -61,6 +57,13 @@ def parallel_coordinates(
             f'<path class="line c{colour}" style="stroke-width: {width_of}" d="{d}">'
             f"<title>{escape(f'{each.name}: {format_value(scores[rank])}')}</title></path>"
         )
+    # After the lines, so that labels lie on top of them.
+    for x, field in zip(across, fields, strict=False):
+        parts += _axis(x, names[field], [(y(place), text) for place, text in scales[field].marks])
+    ticks = svg.ticks(low, high, 5)
+    pitch = ticks[1] - ticks[0] if len(ticks) > 1 else max(abs(high), 1e-12)
+    marks = [(y((tick - low) / (high - low)), svg.tick_label(tick, pitch)) for tick in ticks]
+    parts += _axis(across[-1], metric.partition("/")[2], marks, right=True)
     label = f"Parallel coordinates of {len(shown)} cells; the best is {shown[0].name}"
     return (
         f'<svg viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{escape(label)}" '
@@ -77,7 +80,7 @@ def _axis(
         f'<path class="grid base" d="M{x} {TOP}V{BOTTOM}"/>',
         f'<text class="name" text-anchor="middle" x="{x}" y="{TOP - 18}">{escape(title)}</text>',
         *(
-            f'<text class="tick" text-anchor="{anchor}" x="{x + side}" y="{y + 4:.1f}">'
+            f'<text class="tick" style="{HALO}" text-anchor="{anchor}" x="{x + side}" y="{y + 4:.1f}">'
             f"{escape(text)}</text>"
             for y, text in marks
         ),

@@ -1,19 +1,24 @@
-"""What each field does: the metric over its values, whatever the other fields are."""
+"""What each field does: the metric over its values, whatever the other fields are.
+
+A field with many different numbers, as random search draws them, is judged by quarters of these:
+each number by itself would explain everything.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rljax.comparison.sweeps.cells import text_of
-from rljax.comparison.sweeps.fields import scale_of
+from rljax.comparison.sweeps.fields import FEW, Scale, scale_of
 from rljax.comparison.sweeps.scores import Condition
 from rljax.reporting import svg
 
+QUARTERS = 4
 INSET = 28  # of the outer values from the ends of the axis
 
 
@@ -22,33 +27,50 @@ class Effect(NamedTuple):
 
     Attributes:
         field: its name.
-        medians: text of a value -> the median of the metric over the conditions that have it.
+        medians: text of a value, or of a quarter of many numbers -> the median of the metric over
+            the conditions that have it.
+        places: the same texts -> where they lie on the axis, 0 .. 1.
         spread: the largest of these less the smallest.
         explained: the share of the metric's variance between conditions that lies between the
-            values of this field (eta squared); NaN where the metric does not vary.
+            values, or the quarters, of this field (eta squared); NaN where the metric does not
+            vary.
     """
 
     field: str
     medians: dict[str, float]
+    places: dict[str, float]
     spread: float
     explained: float
 
 
 def effect_of(conditions: Sequence[Condition], field: str, metric: str) -> Effect | None:
     """The effect of a field; None where no condition has the metric."""
-    groups: dict[str, list[float]] = {}
-    for each in conditions:
-        value = each.estimate(metric).value
-        if math.isfinite(value):
-            groups.setdefault(text_of(each.values.get(field)), []).append(value)
-    if not groups:
+    shown = [each for each in conditions if math.isfinite(each.estimate(metric).value)]
+    if not shown:
         return None
-    scores = np.concatenate([np.array(group) for group in groups.values()])
+    scale = scale_of([each.values.get(field) for each in shown])
+    scores = np.array([each.estimate(metric).value for each in shown])
+    groups = _groups([each.values.get(field) for each in shown], scale)
     total = float(((scores - scores.mean()) ** 2).sum())
-    between = sum(len(g) * (np.mean(g) - scores.mean()) ** 2 for g in groups.values())
-    medians = {text: float(np.median(group)) for text, group in groups.items()}
+    between = sum(len(g) * (scores[g].mean() - scores.mean()) ** 2 for g in groups.values())
+    medians = {text: float(np.median(scores[group])) for text, group in groups.items()}
     spread = max(medians.values()) - min(medians.values())
-    return Effect(field, medians, spread, float(between) / total if total > 0 else math.nan)
+    explained = float(between) / total if total > 0 else math.nan
+    at = np.array([scale.place(each.values.get(field)) for each in shown])
+    places = {text: float(at[group].mean()) for text, group in groups.items()}
+    return Effect(field, medians, places, spread, explained)
+
+
+def _groups(values: Sequence[Any], scale: Scale) -> dict[str, list[int]]:
+    """Text -> which values it stands for: equal ones, or a quarter of many different numbers."""
+    order = sorted(range(len(values)), key=lambda index: scale.place(values[index]))
+    if not scale.continuous or len(scale.places) <= FEW:
+        groups: dict[str, list[int]] = {}
+        for index in order:
+            groups.setdefault(text_of(values[index]), []).append(index)
+        return groups
+    quarters = [part.tolist() for part in np.array_split(order, QUARTERS)]
+    return {f"{text_of(values[q[0]])} to {text_of(values[q[-1]])}": q for q in quarters}
 
 
 def effects(conditions: Sequence[Condition], fields: Sequence[str], metric: str) -> list[Effect]:
@@ -82,7 +104,7 @@ def effect_chart(conditions: Sequence[Condition], effect: Effect, metric: str) -
             f'<text class="tick" text-anchor="middle" x="{x(place):.1f}" y="{svg.BOTTOM + 17}">'
             f"{escape(text)}</text>"
         )
-    middles = sorted((scale.places[text], value) for text, value in effect.medians.items())
+    middles = sorted((effect.places[text], value) for text, value in effect.medians.items())
     d = "M" + "L".join(f"{x(place):.1f} {axes.y(value):.1f}" for place, value in middles)
     dash = "" if scale.continuous else " dashed"
     parts.append(f'<path class="line c1{dash}" d="{d}"/>')

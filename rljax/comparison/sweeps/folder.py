@@ -4,6 +4,7 @@ DIR/sweep.json        the config, the metric and all cells, also those of earlie
 DIR/ends.json         name -> how a cell has ended
 DIR/cells/NAME/       the workdir of a cell
 DIR/logs/NAME.log     what its process has said
+DIR/found/            of cells that were one program: what each condition has found
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from rljax.reporting.files import (
 )
 
 ENDS_FILE = "ends.json"
-CELLS, LOGS = "cells", "logs"
+CELLS, LOGS, FOUND = "cells", "logs", "found"
 DONE, FAILED, STOPPED, RUNNING, WAITING = "done", "failed", "stopped", "begun", "not begun"
 ACCURACY = "heldout/accuracy_greedy"
 
@@ -36,6 +37,7 @@ class Plan:
         stage: the last one, whose metrics count.
         metric: KIND/NAME of it, by which cells are ranked; more is better.
         cells: all of them, in order.
+        vmapped: whether they are one program.
     """
 
     config: str
@@ -43,6 +45,7 @@ class Plan:
     stage: str
     metric: str
     cells: tuple[Cell, ...]
+    vmapped: bool = False
 
 
 class End(NamedTuple):
@@ -84,7 +87,11 @@ def merged(folder: Path, plan: Plan) -> Plan:
     stored = read_plan(folder)
     if stored is None:
         return plan
-    for name, flag in (("config", "--config"), ("overrides", "--config.*")):
+    for name, flag in (
+        ("config", "--config"),
+        ("overrides", "--config.*"),
+        ("vmapped", "--vmapped"),
+    ):
         before, now = getattr(stored, name), getattr(plan, name)
         if before != now:
             raise ValueError(

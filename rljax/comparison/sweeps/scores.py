@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from rljax.comparison import statistics
+from rljax.comparison.runs import file_stem, load
 from rljax.comparison.statistics import Estimate
 from rljax.comparison.sweeps.cells import Cell
-from rljax.comparison.sweeps.folder import DONE, End, Plan, states, workdir_of
+from rljax.comparison.sweeps.folder import DONE, FOUND, End, Plan, states, workdir_of
 from rljax.errors import unknown_name
 from rljax.reporting.run_data import Curve, Stage, read_stages
 
@@ -90,6 +91,8 @@ def read_conditions(folder: Path, plan: Plan) -> list[Condition]:
     groups: dict[str, list[Cell]] = {}
     for cell in plan.cells:
         groups.setdefault(cell.condition, []).append(cell)
+    if plan.vmapped:
+        return [_vmapped(folder, name, cells, ends) for name, cells in groups.items()]
     return [_condition(folder, name, cells, ends, plan.stage) for name, cells in groups.items()]
 
 
@@ -104,6 +107,29 @@ def _condition(
         tuple(cell.seed for cell in cells),
         tuple(ends[cell.name] for cell in cells),
         {metric: tuple(curves.get(metric) for curves in found) for metric in metrics},
+    )
+
+
+def _vmapped(folder: Path, name: str, cells: Sequence[Cell], ends: Mapping[str, End]) -> Condition:
+    """A condition that ran as a part of one program."""
+    path = folder / FOUND / f"{file_stem(name)}.json"
+    curves: dict[str, tuple[Curve | None, ...]] = {}
+    if path.exists():
+        runs = load(path)
+        order = [runs.seeds.tolist().index(cell.seed) for cell in cells]
+        logged = {"reward": runs.reward, **runs.metrics}
+        found = {"heldout/accuracy_greedy": (runs.steps, runs.accuracy)}
+        found |= {f"train/{metric}": (runs.metric_steps, rows) for metric, rows in logged.items()}
+        curves = {
+            metric: tuple(Curve(steps, rows[index]) for index in order)
+            for metric, (steps, rows) in found.items()
+        }
+    return Condition(
+        name,
+        cells[0].values,
+        tuple(cell.seed for cell in cells),
+        tuple(ends[cell.name] for cell in cells),
+        curves,
     )
 
 

@@ -5,15 +5,19 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rljax.comparison.sweeps import halving
 from rljax.comparison.sweeps.cells import Cell
-from rljax.comparison.sweeps.folder import Plan, merged, read_plan, states, write_plan
+from rljax.comparison.sweeps.effects import effect_chart, effects
+from rljax.comparison.sweeps.folder import End, Plan, merged, read_plan, states, write_plan
 from rljax.comparison.sweeps.local import Halving, LocalSweep
+from rljax.comparison.sweeps.scores import Condition
 from rljax.comparison.sweeps.side_by_side import python
 from rljax.comparison.sweeps.slots import Slot, slots
 from rljax.comparison.sweeps.write import write_sweep
+from rljax.reporting.run_data import Curve
 
 FIELD = "grpo.optimizer.learning_rate"
 CORES = sorted(os.sched_getaffinity(0))
@@ -156,3 +160,21 @@ def test_rungs_and_survivors():
     assert halving.survivors(scores, 2) == ("c", "d")
     assert halving.survivors(scores, 4) == ("c",)
     assert halving.survivors({"b": float("nan")}, 3) == ("b",)
+
+
+def test_the_effect_of_a_field():
+    def condition(rate: float, kind: str, reward: float) -> Condition:
+        curve = Curve(np.array([1]), np.array([reward]))
+        curves = {"train/reward": (curve,)}
+        return Condition(f"{rate} {kind}", {"a": rate, "b": kind}, (0,), (End("done"),), curves)
+
+    four = [condition(r, k, r + (k == "y")) for r in (1.0, 2.0) for k in "xy"]
+    by_size = effects(four, ["a", "b"], "train/reward")
+    assert by_size[0].medians == {"1": 1.5, "2": 2.5} and by_size[0].spread == 1.0
+    assert [each.explained for each in by_size] == pytest.approx([0.5, 0.5])
+    # 16 different numbers that do nothing: each by itself would explain everything.
+    many = [condition(float(i), "x", float(i % 2)) for i in range(16)]
+    (found,) = effects(many, ["a"], "train/reward")
+    assert list(found.medians) == ["0 to 3", "4 to 7", "8 to 11", "12 to 15"]
+    assert found.explained == 0.0 and found.spread == 0.0
+    assert "<svg" in effect_chart(many, found, "train/reward")
