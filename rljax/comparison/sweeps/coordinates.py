@@ -80,8 +80,8 @@ def _axis(
         f'<path class="grid base" d="M{x} {TOP}V{BOTTOM}"/>',
         f'<text class="name" text-anchor="middle" x="{x}" y="{TOP - 18}">{escape(title)}</text>',
         *(
-            f'<text class="tick" style="{HALO}" text-anchor="{anchor}" x="{x + side}" y="{y + 4:.1f}">'
-            f"{escape(text)}</text>"
+            f'<text class="tick" style="{HALO}" text-anchor="{anchor}" x="{x + side}" '
+            f'y="{y + 4:.1f}">{escape(text)}</text>'
             for y, text in marks
         ),
     ]

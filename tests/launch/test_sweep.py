@@ -1,0 +1,67 @@
+"""launch/sweep.py: what it refuses, before anything is written; cells of its sweep files."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("launch_sweep", ROOT / "launch/sweep.py")
+COMMAND = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(COMMAND)
+
+QUICK = ["--config=configs/quickstart.py:smoke", "--sweep=configs/sweeps/quickstart.py"]
+SORT = ["--config=configs/compare.py:sort/grpo,smoke", "--sweep=configs/sweeps/learning_rate.py"]
+HERE = "--workdir=somewhere"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (QUICK, "--workdir is missing"),
+        ([*QUICK, HERE, "--metric=accuracy"], "heldout/NAME or train/NAME is needed"),
+        ([*QUICK, HERE, "--rule=halvin"], "Did you mean 'halving'?"),
+        ([*QUICK, HERE, "--render=slurmm"], "Did you mean 'slurm'?"),
+        ([*QUICK, HERE, "--render=slurm", "--rule=halving"], "leave out --rule, or --render"),
+        ([*QUICK, HERE, "--rule=halving"], "config.evaluation.every_steps, --rule"),
+        (
+            [*QUICK, HERE, "--rule=halving", "--metric=train/reward", "--factor=9"],
+            "Halving by 9 finds no rung: 8 conditions of 2 steps",
+        ),
+        ([*QUICK, HERE, "--parallel=0"], "--parallel"),
+        ([*QUICK[:1], HERE, "--sweep=nowhere.py"], "No sweep file 'nowhere.py'"),
+        ([*QUICK, HERE, "--config.grpo.step=3"], "Did you mean 'steps'?"),
+        ([*QUICK, HERE, "--vmapped"], "--vmapped"),
+        ([*SORT, HERE, "--vmapped", "--rule=halving"], "leave out --rule, or --vmapped"),
+        ([*SORT, HERE, "--vmapped", "--parallel=2"], "leave out --parallel, or --vmapped"),
+    ],
+)
+def test_bad_words_are_one_line_and_write_nothing(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    words = [word.replace("somewhere", str(tmp_path / "out")) for word in words]
+    assert COMMAND.main(words) == 1
+    text = capsys.readouterr().err
+    assert message in text and text.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_cells_are_listed_with_their_hashes(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert COMMAND.main([*QUICK, "--seeds=2", "--list"]) == 0
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 16 and len({digest for digest, _ in lines}) == 16
+    assert lines[0][1].endswith("kl_placement=none,grpo.optimizer.learning_rate=0.0001,seed=0")
+
+
+@pytest.mark.slow
+def test_all_cells_as_one_program(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    words = [*SORT, "--vmapped", "--seeds=2", f"--workdir={tmp_path / 'sweep'}"]
+    assert COMMAND.main(words) == 0
+    table = (tmp_path / "sweep/table.md").read_text()
+    assert table.count("| 2 of 2 | done |") == 3
+    capsys.readouterr()
+    assert COMMAND.main(words) == 0
+    assert "step 2 of 2" not in capsys.readouterr().out  # all of it was read
