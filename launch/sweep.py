@@ -51,6 +51,8 @@ def parser() -> Parser:
         help="all cells in one program, where they differ in numbers of a last stage on symbols",
     )
     add("--render", metavar="KIND", help="write a job for each cell: jobset or slurm; run none")
+    add("--settings", metavar="FILE", help="of --render: a file with settings(), those of the jobs")
+    add("--remote", type=path, metavar="DIR", help="of --render: --workdir where the jobs run")
     add("--list", action="store_true", help="print the cells, and run none")
     return made
 
@@ -62,7 +64,7 @@ def sweep(options: argparse.Namespace) -> int:
         use_all_cores()
     from rljax.comparison.sweeps.cells import expand
     from rljax.comparison.sweeps.folder import Plan, merged, write_plan
-    from rljax.comparison.sweeps.rendered import render_cells, renderer
+    from rljax.comparison.sweeps.rendered import read_settings, render_cells, renderer
     from rljax.config.load import load_config
 
     config = load_config(options.config, options.overrides)
@@ -75,7 +77,9 @@ def sweep(options: argparse.Namespace) -> int:
     plan = Plan(
         options.config, overrides, config.stages[-1], options.metric, cells, options.vmapped
     )
-    render = renderer(options.render) if options.render is not None else None
+    render = settings = None
+    if options.render is not None:
+        render, settings = renderer(options.render), read_settings(options.settings)
     if options.vmapped:
         from rljax.comparison.sweeps.vmapped import points_of
 
@@ -89,7 +93,8 @@ def sweep(options: argparse.Namespace) -> int:
     with locked(options.workdir):
         write_plan(options.workdir, plan)
         if render is not None:
-            files = render_cells(options.workdir, plan, options.render, render)
+            remote = options.remote or options.workdir
+            files = render_cells(options.workdir, plan, options.render, render, settings, remote)
             print(f"{len(files)} jobs in {files[0].parent}")
             return Status.DONE
         if options.vmapped:
@@ -152,6 +157,13 @@ def check_flags(options: argparse.Namespace) -> None:
         raise unknown_name("rule", options.rule, RULES, "--rule")
     if options.render is not None and options.render not in RENDERED:
         raise unknown_name("kind of job", options.render, RENDERED, "--render")
+    if (options.render is None) != (options.settings is None):
+        raise ValueError(
+            "--render needs --settings=FILE, the settings of the jobs, and only --render does "
+            "(--render, --settings)."
+        )
+    if options.remote is not None and options.render is None:
+        raise ValueError("--remote is of --render alone (--remote).")
     if options.vmapped:
         for flag, given in (("rule", options.rule), ("render", options.render)):
             if given is not None:

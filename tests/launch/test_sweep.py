@@ -1,6 +1,8 @@
 """launch/sweep.py: what it refuses, before anything is written; cells of its sweep files."""
 
 import importlib.util
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,12 @@ HERE = "--workdir=somewhere"
         ([*QUICK, HERE, "--metric=accuracy"], "heldout/NAME or train/NAME is needed"),
         ([*QUICK, HERE, "--rule=halvin"], "Did you mean 'halving'?"),
         ([*QUICK, HERE, "--render=slurmm"], "Did you mean 'slurm'?"),
-        ([*QUICK, HERE, "--render=slurm", "--rule=halving"], "leave out --rule, or --render"),
+        ([*QUICK, HERE, "--render=slurm"], "--render needs --settings=FILE"),
+        ([*QUICK, HERE, "--remote=there"], "--remote is of --render alone"),
+        (
+            [*QUICK, HERE, "--render=slurm", "--settings=x.py", "--rule=halving"],
+            "leave out --rule, or --render",
+        ),
         ([*QUICK, HERE, "--rule=halving"], "config.evaluation.every_steps, --rule"),
         (
             [*QUICK, HERE, "--rule=halving", "--metric=train/reward", "--factor=9"],
@@ -52,6 +59,28 @@ def test_the_cells_are_listed_with_their_hashes(capsys, monkeypatch):
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 16 and len({digest for digest, _ in lines}) == 16
     assert lines[0][1].endswith("kl_placement=none,grpo.optimizer.learning_rate=0.0001,seed=0")
+
+
+def test_a_job_for_each_cell(tmp_path, monkeypatch, capsys):
+    """The renderer gets a name, the words that every host runs, and what the file returns."""
+    monkeypatch.chdir(ROOT)
+
+    def render_job(name, command, settings):
+        return f"{name} {settings} {' '.join(command)}\n"
+
+    for name in ("rljax.pods", "rljax.pods.slurm"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["rljax.pods.slurm"].render_job = render_job
+    (tmp_path / "nodes.py").write_text("def settings():\n    return {'nodes': 2}\n")
+    words = [*QUICK, "--render=slurm", f"--settings={tmp_path / 'nodes.py'}"]
+    assert COMMAND.main([*words, "--remote=/data/sweep", f"--workdir={tmp_path / 'sweep'}"]) == 0
+    assert "8 jobs in" in capsys.readouterr().out
+    jobs = sorted((tmp_path / "sweep/jobs").glob("*.sh"))
+    assert len(jobs) == 8
+    name = "grpo.objective.kl_placement=none,grpo.optimizer.learning_rate=0.0001"
+    text = (tmp_path / f"sweep/jobs/{name}.sh").read_text()
+    assert text.startswith("cell-") and " {'nodes': 2} python launch/train.py --config=" in text
+    assert text.endswith(f" --workdir=/data/sweep/cells/{name}\n")
 
 
 @pytest.mark.slow
