@@ -9,7 +9,7 @@ from pathlib import Path
 from rljax.comparison.sweeps import tables
 from rljax.comparison.sweeps.effects import effects
 from rljax.comparison.sweeps.fields import swept
-from rljax.comparison.sweeps.folder import Plan, read_plan
+from rljax.comparison.sweeps.folder import DONE, STOPPED, Plan, read_plan
 from rljax.comparison.sweeps.page import page
 from rljax.comparison.sweeps.scores import Condition, check_metric, ranked, read_conditions
 from rljax.comparison.table import interval, to_csv
@@ -66,9 +66,9 @@ def best_line(conditions: Sequence[Condition], metric: str) -> str:
     found = conditions[0].estimate(metric)
     if math.isnan(found.value):
         return f"No cell has {metric} yet."
-    open_ones = "" if all(each.complete for each in conditions) else " so far"
+    over = all(end.state in (DONE, STOPPED) for each in conditions for end in each.ends)
     count = sum(math.isfinite(score) for score in conditions[0].scores(metric).tolist())
     return (
-        f"Best cell{open_ones}: {conditions[0].name}, {metric} {interval(found)} "
-        f"(median of {count} seeds)."
+        f"Best cell{'' if over else ' so far'}: {conditions[0].name}, {metric} {interval(found)} "
+        f"(median of {count} seed{'s' * (count != 1)})."
     )

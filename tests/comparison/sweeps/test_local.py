@@ -3,6 +3,9 @@
 import csv
 import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +110,28 @@ def test_halving_stops_the_worse_conditions_at_the_rungs(tmp_path, train):
     before = {name: starts(folder, name) for name in found}
     run(folder, plan, train, Halving((2, 4), 2))
     assert {name: starts(folder, name) for name in found} == before
+
+
+def test_a_signal_ends_all_cells_and_the_same_command_goes_on(tmp_path, train):
+    folder, plan = tmp_path / "sweep", plan_of(0.1, 0.2, 0.3)
+    (tmp_path / "patient").touch()
+    folder.mkdir()
+    write_plan(folder, plan)
+    local = LocalSweep(folder, plan, slots(2, CORES, (), 0), python(train), lambda line: None)
+    began = folder / "cells/rate=0.2,seed=0/metrics.jsonl"
+
+    def end_it() -> None:
+        while not (began.exists() and began.read_text().count("\n") >= 2):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_it, daemon=True).start()
+    assert local.run() == signal.SIGTERM and not local.failed
+    found = {name: end.state for name, end in states(folder, plan.cells).items()}
+    assert list(found.values()) == ["begun", "begun", "not begun"]
+    (tmp_path / "patient").unlink()
+    _, _, found = run(folder, plan, train)
+    assert set(found.values()) == {"done"} and starts(folder, "rate=0.2,seed=0") == 2
 
 
 def test_the_tables_hold_every_metric_and_every_cell(tmp_path, train):
