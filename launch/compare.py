@@ -9,10 +9,10 @@ was interrupted and reads what is finished; more methods can be added to a DIR.
 """
 
 import argparse
-import os
 import sys
 from typing import Any
 
+from rljax.commands.cores import use_all_cores
 from rljax.commands.parser import Parser, named, number, numbers, path, whole, words
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
@@ -31,8 +31,8 @@ def parser() -> Parser:
         "--sweep",
         default="",
         metavar="FILE",
-        help="a file with get_sweep() -> {'objective.clip_high': (0.2, 0.28), ...}; every "
-        "combination runs in the same program",
+        help="a file with sweep(), which yields {'rl.objective.clip_high': 0.28, ...}; all of its "
+        "cells run in the same program",
     )
     add("--baseline", default="", metavar="NAME", help="what others are compared with (the first)")
     add(
@@ -89,16 +89,6 @@ def command(options: argparse.Namespace) -> None:
         check_folder(options.workdir, "--workdir")
     use_all_cores()
     return time_seeds(options) if options.time else compare(options)
-
-
-def use_all_cores() -> None:
-    """Makes every core of a CPU a device of its own; runs are spread over them.
-
-    That is faster than two cores on one run after the other.
-    """
-    flag, given = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
-    if flag not in given:
-        os.environ["XLA_FLAGS"] = f"{given} {flag}={os.cpu_count()}".strip()
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -1,7 +1,6 @@
 """Many methods on one task and one budget: a warm-up, a campaign for each method, the page."""
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rljax.comparison.claims import CLAIMS
 from rljax.comparison.results import claims_about
 from rljax.comparison.runner import Runner, Tuning, rate_points
 from rljax.comparison.runs import MethodRuns, label_of
+from rljax.comparison.sweeps.cells import read_sweep
 from rljax.comparison.write import write_comparison
 from rljax.config.load import load_config, shorten
 from rljax.config.model import resolve_model
@@ -31,7 +31,6 @@ from rljax.training.loop import run
 from rljax.training.run.checkpoints import restore_params
 from rljax.training.run.lock import locked
 from rljax.training.run.workdir import make_folder
-from rljax.user_modules import errors_located, import_file
 
 SWEPT = ("objective", "optimizer")  # sections whose numbers can differ side by side
 
@@ -82,8 +81,8 @@ def compare(asked: Comparison, console: Console | None = None) -> dict[str, Any]
     console = console or Console()
     seeds = tuple(range(2 if asked.smoke else asked.seeds))
     check(asked, len(seeds))
-    points = sweep_points(asked.sweep)
     configs = {method: alone(asked.load(method)) for method in asked.methods}
+    points = sweep_points(asked.sweep, configs[asked.methods[0]].stages[-1])
     check_baseline(asked, points)
     mesh = make_mesh(configs[asked.methods[0]].mesh.to_dict(), devices=jax.devices()[:1])
     for method, config in configs.items():
@@ -204,32 +203,41 @@ def warmed_up(asked: Comparison, mesh: Any, console: Console) -> tuple[Network, 
     return network, restore_params(step, network, mesh)
 
 
-def sweep_points(path: str) -> tuple[Mapping[str, float], ...]:
-    """Every combination of a sweep's values; ({},) without one.
+def sweep_points(path: str, stage: str) -> tuple[Mapping[str, float], ...]:
+    """The cells of a sweep file as points of one program; ({},) without one.
+
+    Args:
+        path: of the sweep file, the same as launch/sweep.py takes.
+        stage: of the config; its name stands before the fields of the file, not of the points.
 
     Raises:
-        ValueError: for a file without get_sweep(), or values that are no numbers.
+        ValueError: for a file without sweep(), fields of something else than the stage, values
+            that are no numbers, two equal points, or points that set different fields.
     """
     if not path:
         return ({},)
-    if not Path(path).is_file():
-        raise ValueError(f"No sweep file {path!r} (--sweep).")
-    module = import_file(path, field="--sweep", again=True)
-    if not hasattr(module, "get_sweep"):
-        raise ValueError(f"{path} has no function get_sweep() (--sweep).")
-    with errors_located(path, field="--sweep"):
-        values: Mapping[str, Sequence[float]] = dict(module.get_sweep())
-    for name, given in values.items():
-        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in given)
-        if not given or not numbers:
-            raise ValueError(
-                f"{name}={given!r}: a sweep side by side is over numbers; compare methods, or "
-                "give --config.rl.objective overrides, for choices (--sweep)."
-            )
-    return tuple(
-        dict(zip(values, map(float, combination), strict=True))
-        for combination in itertools.product(*values.values())
-    )
+    points = []
+    for _, values in read_sweep(path):
+        for name, value in values.items():
+            if not name.startswith(f"{stage}."):
+                raise ValueError(
+                    f"{name}: cells of one program differ in fields of {stage}. alone, in "
+                    f"{stage}.objective.* and {stage}.optimizer.*; launch/sweep.py runs any "
+                    "(--sweep)."
+                )
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ValueError(
+                    f"{name}={value!r}: a sweep side by side is over numbers; compare methods, "
+                    "give --config.* overrides for choices, or take launch/sweep.py (--sweep)."
+                )
+        points.append({name.removeprefix(f"{stage}."): float(v) for name, v in values.items()})
+    if any(point.keys() != points[0].keys() for point in points):
+        raise ValueError(
+            f"The cells of {path} set different fields; in one program all set the same (--sweep)."
+        )
+    if len({tuple(point.items()) for point in points}) < len(points):
+        raise ValueError(f"Two cells of {path} are the same point (--sweep).")
+    return tuple(points)
 
 
 def check_points(config: ConfigDict, points: Sequence[Mapping[str, float]], method: str) -> None:

@@ -63,7 +63,7 @@ def run_locally(plan: Plan, environ: Mapping[str, str]) -> int:
             _wait(children, plan.wait_seconds, signals)
         finally:
             for child in children:
-                _kill_group(child)
+                kill_group(child)
     for reader in readers:
         reader.join()
     status = status_of_all([child.returncode for child in children])
@@ -164,18 +164,24 @@ def _start(plan: Plan, index: int, environ: Mapping[str, str]) -> subprocess.Pop
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=_end_with_parent(),
+        preexec_fn=starts_in(),
     )
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """What a child calls first, so that the kernel kills it when its parent ends."""
+def starts_in(cores: Sequence[int] | None = None) -> Callable[[], None] | None:
+    """What a child calls first, so that the kernel kills it when its parent ends.
+
+    Args:
+        cores: that the child and all that it starts may use; None for those of this process.
+    """
     if not sys.platform.startswith("linux"):
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def ask() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if cores is not None:
+            os.sched_setaffinity(0, cores)
         if os.getppid() != parent:  # it ended before it could be asked for
             os._exit(Status.RESTART)
 
@@ -219,7 +225,7 @@ def _wait(children: Sequence[subprocess.Popen], wait_seconds: float, signals: li
         time.sleep(LOOK_SECONDS)
 
 
-def _kill_group(child: subprocess.Popen) -> None:
+def kill_group(child: subprocess.Popen) -> None:
     """Ends a process with all that it has left in its group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)

@@ -29,6 +29,7 @@ RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
 GOODPUT_FILE = "goodput.json"
 REPORT_FILE = "report.html"
+SWEEP_FILE = "sweep.json"  # of the folder of a sweep, which holds workdirs
 
 # Ends the name of a file that is being written, and has no name of its own yet.
 UNFINISHED = ".unfinished"

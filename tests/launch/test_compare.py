@@ -89,17 +89,19 @@ def test_the_same_method_twice_is_refused():
 
 def sweep_file(folder, text):
     path = folder / "sweep.py"
-    path.write_text(f"def get_sweep():\n    return {text}\n")
+    head = "from rljax.comparison.sweeps import grid"
+    path.write_text(f"{head}\ndef sweep():\n    yield from grid({text})\n")
     return str(path)
 
 
-def test_a_sweep_is_every_combination(tmp_path):
-    path = sweep_file(tmp_path, '{"objective.clip_low": (0.1, 0.2), "objective.clip_high": (1,)}')
-    assert sweep_points(path) == (
+def test_the_cells_of_a_sweep_are_the_points_of_one_program(tmp_path):
+    text = '{"rl.objective.clip_low": (0.1, 0.2), "rl.objective.clip_high": (1,)}'
+    path = sweep_file(tmp_path, text)
+    assert sweep_points(path, "rl") == (
         {"objective.clip_low": 0.1, "objective.clip_high": 1.0},
         {"objective.clip_low": 0.2, "objective.clip_high": 1.0},
     )
-    assert sweep_points("") == ({},)
+    assert sweep_points("", "rl") == ({},)
 
 
 @pytest.mark.parametrize(
@@ -120,18 +122,30 @@ def test_swept_fields_are_checked_for_every_method(field, value, message, monkey
 
 def test_a_sweep_file_is_a_module_with_neighbours_and_its_errors_have_a_line(tmp_path):
     (tmp_path / "sweep_values.py").write_text("LOW = (0.1, 0.2)\n")
-    path = sweep_file(tmp_path, "{'objective.clip_low': LOW}")
-    with pytest.raises(ValueError, match="sweep.py, line 2: NameError.*--sweep"):
-        sweep_points(path)
+    path = sweep_file(tmp_path, "{'rl.objective.clip_low': LOW}")
+    with pytest.raises(ValueError, match="sweep.py, line 3: NameError.*--sweep"):
+        sweep_points(path, "rl")
     text = Path(path).read_text()
     Path(path).write_text(f"from sweep_values import LOW\n{text}")
-    assert len(sweep_points(path)) == 2
+    assert len(sweep_points(path, "rl")) == 2
 
 
-def test_a_sweep_over_a_choice_is_refused(tmp_path):
-    path = sweep_file(tmp_path, '{"objective.aggregation": ("token_mean", "token_sum")}')
-    with pytest.raises(ValueError, match="a sweep side by side is over numbers"):
-        sweep_points(path)
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{'rl.objective.aggregation': ('token_mean',)}", "a sweep side by side is over numbers"),
+        ("{'objective.clip_low': (0.1,)}", "differ in fields of rl. alone"),
+        ("{'seed': (0, 1)}", "differ in fields of rl. alone"),
+        ("{'rl.objective.clip_low': (0.1, 0.1)}", "are the same point"),
+        (
+            "{'rl.objective.clip_low': (0.1,)}); yield from grid({'rl.objective.clip_high': (1,)}",
+            "set different fields",
+        ),
+    ],
+)
+def test_what_one_program_cannot_sweep_is_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        sweep_points(sweep_file(tmp_path, text), "rl")
 
 
 @pytest.mark.slow

@@ -1,0 +1,174 @@
+"""report.html of a sweep: one file that needs no network, in the look of a run's report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from rljax.comparison import palette
+from rljax.comparison.curves import BandCurve, shared_axes
+from rljax.comparison.page import html_table
+from rljax.comparison.picture import chart
+from rljax.comparison.statistics import median_band
+from rljax.comparison.sweeps import tables
+from rljax.comparison.sweeps.coordinates import parallel_coordinates
+from rljax.comparison.sweeps.effects import Effect, effect_chart
+from rljax.comparison.sweeps.scores import Condition, metrics_of
+from rljax.reporting import rollout_view, sections, svg
+from rljax.reporting.glossary import describe, is_share
+from rljax.reporting.progress import format_value
+from rljax.reporting.report import PAGE
+from rljax.reporting.script import SCRIPT
+from rljax.reporting.style import STYLE
+
+
+def page(
+    title: str,
+    conditions: Sequence[Condition],
+    fields: Sequence[str],
+    effects: Sequence[Effect],
+    metric: str,
+    best: str,
+) -> str:
+    """The whole page as text; it loads nothing from anywhere.
+
+    Args:
+        title: of the page.
+        conditions: the best first.
+        fields: that differ between them.
+        effects: of these fields.
+        metric: by which they are ranked.
+        best: a sentence on the best one.
+    """
+    figures = sections.Figures()
+    parts = {
+        "results": ("Results", _results(conditions, fields, metric, best)),
+        "coordinates": ("Parallel coordinates", _coordinates(conditions, fields, metric)),
+        "effects": ("Effect of each field", _effects(conditions, effects, metric)),
+        "curves": ("Curves", _curves(conditions, metric, figures)),
+        "metrics": ("Every metric", html_table(*tables.metrics_table(conditions))),
+    }
+    parts = {anchor: part for anchor, part in parts.items() if part[1]}
+    box = f"[{svg.LEFT}, {svg.RIGHT}, {svg.TOP}, {svg.BOTTOM}, {svg.WIDTH}];"
+    return PAGE.format(
+        title=escape(title),
+        style=STYLE + palette.page_style(),
+        left=svg.LEFT - 1,
+        top=svg.TOP - 4,
+        width=svg.RIGHT - svg.LEFT + 5,
+        height=svg.BOTTOM - svg.TOP + 8,
+        eyebrow="rljax · sweep",
+        heading=escape(title),
+        headline=_headline(conditions, metric),
+        links="".join(f'<a href="#{anchor}">{name}</a>' for anchor, (name, _) in parts.items()),
+        body="\n".join(
+            [
+                *(
+                    f'<section id="{anchor}"><h2>{name}</h2>{text}</section>'
+                    for anchor, (name, text) in parts.items()
+                ),
+                '<div id="viewer" hidden></div>',
+            ]
+        ),
+        footer=escape(f"ranked by {metric}"),
+        charts=rollout_view.embed_json(figures.hover),
+        rollouts=rollout_view.embed_json([]),
+        script=SCRIPT.replace("BOX;", box, 1),
+    )
+
+
+def _headline(conditions: Sequence[Condition], metric: str) -> str:
+    ends = [end.state for each in conditions for end in each.ends]
+    best = conditions[0].estimate(metric).value if conditions else None
+    tiles = [
+        ("Best " + metric.partition("/")[2], format_value(best)),
+        ("Conditions", str(len(conditions))),
+    ]
+    tiles += [(f"Cells {state}", str(ends.count(state))) for state in dict.fromkeys(ends)]
+    cells = "".join(
+        f"<div class=tile><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in tiles
+    )
+    return f"<dl class=tiles>{cells}</dl>"
+
+
+def _results(conditions: Sequence[Condition], fields: Sequence[str], metric: str, best: str) -> str:
+    failures = tables.failures_table(conditions)
+    more = (
+        "<details class=more open><summary>Cells that failed or were stopped</summary>"
+        f"{html_table(*failures)}</details>"
+        if failures[1]
+        else ""
+    )
+    return (
+        f"<p>{escape(best)}</p>{html_table(*tables.main_table(conditions, fields, metric))}{more}"
+        f"<p class=meaning>{escape(tables.how_to_read(metric))}</p>"
+    )
+
+
+def _coordinates(conditions: Sequence[Condition], fields: Sequence[str], metric: str) -> str:
+    drawing = parallel_coordinates(conditions, fields, metric)
+    if not drawing:
+        return ""
+    meaning = (
+        "A line is a cell, by the median over its seeds. Blue: the best third, thick the best one; "
+        "light blue: the middle; grey: the worst."
+    )
+    return f'<p class=meaning>{meaning}</p><figure class="chart scroll">{drawing}</figure>'
+
+
+def _effects(conditions: Sequence[Condition], effects: Sequence[Effect], metric: str) -> str:
+    if not effects:
+        return ""
+    cards = "".join(
+        f'<figure class="chart"><figcaption><span class="title">{escape(each.field)}</span>'
+        f'<span class="last">spread {format_value(each.spread)}</span>'
+        f'<span class="meaning">{escape(metric)} by value; a dot is a cell, the line the median.'
+        f"</span></figcaption>{effect_chart(conditions, each, metric)}</figure>"
+        for each in effects
+    )
+    return f"<div class=charts>{cards}</div>{html_table(*tables.effects_table(effects))}"
+
+
+def _curves(conditions: Sequence[Condition], metric: str, figures: sections.Figures) -> str:
+    """A chart for every metric: the best conditions in colour, the others in grey."""
+    shown = list(conditions[: palette.OTHERS])
+    names = [metric, *(name for name in metrics_of(conditions) if name != metric)]
+    cards = []
+    for name in names:
+        drawn = [_curve(each, name, index) for index, each in enumerate(shown)]
+        others = [_curve(each, name, 7) for each in conditions[len(shown) :]]
+        drawn, others = ([c for c in given if c is not None] for given in (drawn, others))
+        if not drawn:
+            continue
+        about = describe(name.partition("/")[2])
+        axes = shared_axes([*drawn, *others], share=is_share(name.partition("/")[2]))
+        drawing, hover, note = chart(drawn, axes, name, context=others)
+        heading = f"{about.label} ({'held out' if name.startswith('heldout/') else 'training'})"
+        cards.append(figures.figure(heading, about.meaning, "", drawing, hover, note, ()))
+    items = "".join(
+        f'<li><i class="swatch c{index}"></i>{escape(each.name)}</li>'
+        for index, each in enumerate(shown)
+    )
+    grey = "; grey: the other cells" if len(conditions) > len(shown) else ""
+    return (
+        f"<p class=meaning>Median over seeds, shaded: its 95 % interval{grey}.</p>"
+        f'<ul class="legend">{items}</ul><div class=charts>{"".join(cards)}</div>'
+    )
+
+
+def _curve(condition: Condition, metric: str, colour: int) -> BandCurve | None:
+    """The median over the seeds that have logged a metric, at the steps that all of these have."""
+    curves = [curve for curve in condition.curves.get(metric, ()) if curve is not None]
+    if not curves:
+        return None
+    steps = curves[0].steps
+    for curve in curves[1:]:
+        steps = np.intersect1d(steps, curve.steps)
+    if not len(steps):
+        return None
+    values = np.array([curve.values[np.searchsorted(curve.steps, steps)] for curve in curves])
+    at = svg.spread_indices(len(steps), 200)
+    return BandCurve(condition.name, steps[at], median_band(values[:, at]), colour)

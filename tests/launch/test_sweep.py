@@ -1,0 +1,96 @@
+"""launch/sweep.py: what it refuses, before anything is written; cells of its sweep files."""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("launch_sweep", ROOT / "launch/sweep.py")
+COMMAND = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(COMMAND)
+
+QUICK = ["--config=configs/quickstart.py:smoke", "--sweep=configs/sweeps/quickstart.py"]
+SORT = ["--config=configs/compare.py:sort/grpo,smoke", "--sweep=configs/sweeps/learning_rate.py"]
+HERE = "--workdir=somewhere"
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (QUICK, "--workdir is missing"),
+        ([*QUICK, HERE, "--metric=accuracy"], "heldout/NAME or train/NAME is needed"),
+        ([*QUICK, HERE, "--rule=halvin"], "Did you mean 'halving'?"),
+        ([*QUICK, HERE, "--render=slurmm"], "Did you mean 'slurm'?"),
+        ([*QUICK, HERE, "--render=slurm"], "--render needs --settings=FILE"),
+        ([*QUICK, HERE, "--remote=there"], "--remote is of --render alone"),
+        (
+            [*QUICK, HERE, "--render=slurm", "--settings=x.py", "--rule=halving"],
+            "leave out --rule, or --render",
+        ),
+        ([*QUICK, HERE, "--rule=halving"], "config.evaluation.every_steps, --rule"),
+        (
+            [*QUICK, HERE, "--rule=halving", "--metric=train/reward", "--factor=9"],
+            "Halving by 9 finds no rung: 8 conditions of 2 steps",
+        ),
+        ([*QUICK, HERE, "--parallel=0"], "--parallel"),
+        ([*QUICK[:1], HERE, "--sweep=nowhere.py"], "No sweep file 'nowhere.py'"),
+        ([*QUICK, HERE, "--config.grpo.step=3"], "Did you mean 'steps'?"),
+        ([*QUICK, HERE, "--vmapped"], "--vmapped"),
+        ([*SORT, HERE, "--vmapped", "--rule=halving"], "leave out --rule, or --vmapped"),
+        ([*SORT, HERE, "--vmapped", "--parallel=2"], "leave out --parallel, or --vmapped"),
+    ],
+)
+def test_bad_words_are_one_line_and_write_nothing(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    words = [word.replace("somewhere", str(tmp_path / "out")) for word in words]
+    assert COMMAND.main(words) == 1
+    text = capsys.readouterr().err
+    assert message in text and text.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_cells_are_listed_with_their_hashes(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert COMMAND.main([*QUICK, "--seeds=2", "--list"]) == 0
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 16 and len({digest for digest, _ in lines}) == 16
+    assert lines[0][1].endswith("kl_placement=none,grpo.optimizer.learning_rate=0.0001,seed=0")
+
+
+def test_a_job_for_each_cell(tmp_path, monkeypatch, capsys):
+    """The renderer gets a name, the words that every host runs, and what the file returns."""
+    monkeypatch.chdir(ROOT)
+
+    def render_job(name, command, settings):
+        return f"{name} {settings} {' '.join(command)}\n"
+
+    for name in ("rljax.pods", "rljax.pods.slurm"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["rljax.pods.slurm"].render_job = render_job
+    (tmp_path / "nodes.py").write_text("def settings():\n    return {'nodes': 2}\n")
+    words = [*QUICK, "--render=slurm", f"--settings={tmp_path / 'nodes.py'}"]
+    assert COMMAND.main([*words, "--remote=/data/sweep", f"--workdir={tmp_path / 'sweep'}"]) == 0
+    assert "8 jobs in" in capsys.readouterr().out
+    jobs = sorted((tmp_path / "sweep/jobs").glob("*.sh"))
+    assert len(jobs) == 8
+    name = "grpo.objective.kl_placement=none,grpo.optimizer.learning_rate=0.0001"
+    text = (tmp_path / f"sweep/jobs/{name}.sh").read_text()
+    assert text.startswith("cell-") and " {'nodes': 2} python launch/train.py --config=" in text
+    assert text.endswith(f" --workdir=/data/sweep/cells/{name}\n")
+
+
+@pytest.mark.slow
+def test_all_cells_as_one_program(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    words = [*SORT, "--vmapped", "--seeds=2", f"--workdir={tmp_path / 'sweep'}"]
+    assert COMMAND.main(words) == 0
+    table = (tmp_path / "sweep/table.md").read_text()
+    assert table.count("| 2 of 2 | done |") == 3
+    capsys.readouterr()
+    assert COMMAND.main(words) == 0
+    assert "step 2 of 2" not in capsys.readouterr().out  # all of it was read
