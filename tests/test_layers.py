@@ -41,6 +41,10 @@ ROOMS = {
         "reporting",
     },
     "chaos": {"reporting", "training"},
+    "planning": {
+        *("models", "parallel", "data", "sampling", "config", "commands", "training"),
+        "benchmarks",
+    },
 }
 # These files run without the package, and know their neighbours alone.
 ALONE = PACKAGE / "rewards" / "code" / "inside"

@@ -210,9 +210,7 @@ def read_bytes(program: Program, inside: Computation, array: Instruction) -> flo
     return total
 
 
-def _fusion_bytes(
-    program: Program, instruction: Instruction, operands: list[Instruction]
-) -> float:
+def _fusion_bytes(program: Program, instruction: Instruction, operands: list[Instruction]) -> float:
     """Bytes of HBM of a fusion: whole operands, or the slices of them that it takes."""
     (called,) = program.called(instruction)
     total = 0.0
@@ -229,9 +227,7 @@ def _scattered(computation: Computation, instruction: Instruction, members: int)
     """Whether all that is read of an all-reduce is a chip's own part: the TPU's reduce-scatter."""
     users = [i for i in computation.users(instruction) if i.kind != "bitcast"]
     part = instruction.shape.bytes / members
-    return bool(users) and all(
-        i.kind == "dynamic-slice" and i.shape.bytes <= part for i in users
-    )
+    return bool(users) and all(i.kind == "dynamic-slice" and i.shape.bytes <= part for i in users)
 
 
 def _cycles(instruction: Instruction) -> float:
@@ -261,9 +257,7 @@ def convolution_flops(computation: Computation, instruction: Instruction) -> flo
     groups = max(message.number(58), 1)  # of the batch
     total = 2.0 * left[axes.number(7)] / groups  # batch
     total *= right[axes.number(3)] * right[axes.number(4)]  # inputs and outputs of the kernel
-    spatial = zip(
-        message.message(15).messages(1), axes.numbers(11), axes.numbers(12), strict=True
-    )
+    spatial = zip(message.message(15).messages(1), axes.numbers(11), axes.numbers(12), strict=True)
     for window, inputs, outputs in spatial:
         total *= _pairs(window, left[inputs], instruction.shape.sizes[outputs])
     return total

@@ -28,9 +28,13 @@ from rljax.models.lora import split_frozen
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
 from rljax.planning.chips import Topology
+from rljax.sampling.config import SamplingConfig
+from rljax.sampling.diffusion_config import DiffusionConfig
 from rljax.sampling.engine import Engine, bucket
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests
+from rljax.sampling.slots import slot_widths
+from rljax.sampling.state import Sizes
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
 from rljax.training.families.table import family_class
@@ -54,11 +58,13 @@ class Program:
         lower: gives its `jax.stages.Lowered`; called with the mesh set.
         times: how often a step runs it.
         held: which of `Run.resident` are among its arguments.
+        assumed: how often loops run whose end depends on data (costs.py).
     """
 
     lower: Callable[[], Any]
     times: int
     held: tuple[str, ...]
+    assumed: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,9 +158,7 @@ def _programs(context: Context, stage: Stage) -> Run:
     if stage.needs_reference:
         score = family.score if isinstance(family, Preference) else family.learner.logprobs
         scored = _described(context, model_rows(rows))
-        programs["reference"] = Program(
-            lambda: score.lower(params, scored), 1, held=("reference",)
-        )
+        programs["reference"] = Program(lambda: score.lower(params, scored), 1, held=("reference",))
     described = _described(context, batch)
     programs["update"] = Program(
         lambda: update.lower(state, frozen, described),
@@ -196,7 +200,34 @@ def _sampling(
     def sample() -> Any:
         return engine.program.lower(weights, requests, seed, number, **engine.watchers)
 
-    return {"load": Program(load, 1, held=("parameters",)), "sampling": Program(sample, 1, held=())}
+    loops = sampler_loops(engine.config, count, shards)
+    return {
+        "load": Program(load, 1, held=("parameters",)),
+        "sampling": Program(sample, 1, held=(), assumed=loops),
+    }
+
+
+def sampler_loops(
+    config: SamplingConfig | DiffusionConfig, prompts: int, shards: int
+) -> dict[str, tuple[int, ...]]:
+    """How often the sampler looks for ended rows where every row has all its tokens.
+
+    Rows then end together: each filling of the slots is decoded to the end, and no row is left for
+    the narrow loops that follow.
+
+    Args:
+        config: of the sampler.
+        prompts: of a call.
+        shards: of rows.
+    """
+    if isinstance(config, DiffusionConfig) or config.lockstep:
+        return {}
+    sizes = Sizes.of(config, prompts, shards)
+    steps = config.refill_every if sizes.refills else config.max_new_tokens
+    fillings = math.ceil(sizes.requests / sizes.width)
+    widths = slot_widths(sizes.width, config.shrink)
+    looks = fillings * math.ceil(config.max_new_tokens / steps)
+    return {"jit(sample)/while": (looks, *(0 for _ in widths[1:]))}
 
 
 def _scoring(

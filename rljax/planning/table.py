@@ -28,9 +28,7 @@ def lines(plan: dict[str, Any]) -> Iterator[str]:
     """What a plan comes to, in sentences."""
     used, capacity = plan["bytes_per_chip"] / GIB, plan["capacity_bytes"] / GIB
     fits = "fits" if plan["fits"] else "DOES NOT FIT"
-    yield (
-        f"{fits}: {used:.2f} of {capacity:.0f} GiB per chip at most, in {plan['largest_phase']}"
-    )
+    yield (f"{fits}: {used:.2f} of {capacity:.0f} GiB per chip at most, in {plan['largest_phase']}")
     if plan["step_seconds"] is not None:
         yield (
             f"step: {plan['step_seconds']:.4g} s at least, {plan['tokens_per_second']:,.0f} "

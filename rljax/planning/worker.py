@@ -10,6 +10,7 @@ import re
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rljax.commands.parser import Parser, named
 from rljax.commands.run import run
 
 # Changes when what is kept of a compiled program does.
-FORMAT = 1
+FORMAT = 2
 # What the compiler says of a program that is too large for the chip.
 TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -81,7 +82,7 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
         used = float(found[1]) * UNITS[found[2]]
         answer: dict[str, Any] = {"bytes": used, "too_large": True}
     else:
-        answer = measured(program, opened.mesh.size)
+        answer = measured(program, opened.mesh.size, opened.programs[name].assumed)
     answer |= {"lower_seconds": lowering, "compile_seconds": time.monotonic() - begin}
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{time.monotonic_ns()}")
@@ -90,13 +91,15 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
     return answer | {"cached": False}
 
 
-def measured(program: Any, partitions: int) -> dict[str, Any]:
-    """What a compiled program takes, on one chip."""
+def measured(
+    program: Any, partitions: int, assumed: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[str, Any]:
+    """What a compiled program takes, on one chip; `assumed` as in `costs_of`."""
     from rljax.planning.costs import costs_of
     from rljax.planning.hlo import Program
 
     memory = program.memory_analysis()
-    costs = costs_of(Program.of(program), partitions)
+    costs = costs_of(Program.of(program), partitions, assumed)
     sizes = {
         "arguments": memory.argument_size_in_bytes,
         "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,

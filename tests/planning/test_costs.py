@@ -54,6 +54,13 @@ def report(function, *arguments, out=None, donate=()):
     ]
     return found
 
+def exchange(function):
+    # Of every chip's own part, float32 [512, 256].
+    part = P(("rows", "hidden"))
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=part, out_specs=part, check_vma=False)
+    given = jax.ShapeDtypeStruct((2048, 256), jnp.float32, sharding=NamedSharding(mesh, part))
+    return report(mapped, given)
+
 whole = array((6, 512, 512)), array((256, 512), "rows")
 print(json.dumps({
     "layers": report(layers, *whole, out=place("rows")),
@@ -61,16 +68,17 @@ print(json.dumps({
     "until": report(until, *whole, out=place("rows")),
     "batched": report(
         batched, array((8, 256, 384), "rows"), array((8, 384, 128), "rows"), out=place("rows")),
-    "gathered": report(lambda x: x, array((1024, 512), ("rows", "hidden")), out=place("rows")),
-    "summed": report(
-        lambda a, b: a @ b, array((256, 1024), None, "rows"), array((1024, 512), "rows"),
-        out=place()),
-    "scattered": report(
-        lambda a, b: a @ b, array((256, 1024), None, "rows"), array((1024, 512), "rows"),
-        out=place("rows")),
+    "gathered": exchange(lambda x: jax.lax.all_gather(x, "hidden", tiled=True)),
+    "summed": exchange(lambda x: jax.lax.psum(x, "rows")),
+    "everywhere": exchange(lambda x: jax.lax.psum(x, ("rows", "hidden"))),
+    "scattered": exchange(lambda x: jax.lax.psum_scatter(x, "rows", tiled=True)),
+    "exchanged": exchange(lambda x: jax.lax.all_to_all(x, "hidden", 0, 0, tiled=True)),
+    "passed": exchange(lambda x: jax.lax.ppermute(x, "hidden", [(0, 1), (1, 0)])),
     "donated": report(lambda x: x * 2, array((4096, 512), "rows"), out=place("rows"), donate=0),
 }))
 """
+
+PART = 4 * 512 * 256  # bytes of a chip's array in the programs that exchange
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +100,8 @@ def test_memory_is_that_of_the_shapes(found):
     weights, rows = 2 * 6 * 512 * 512, 2 * 128 * 512
     assert found["layers"]["arguments"] == weights + rows
     assert found["layers"]["outputs"] == rows
-    assert found["gathered"]["arguments"] == 2 * 256 * 512
-    assert found["gathered"]["outputs"] == 2 * 512 * 512
+    assert found["gathered"]["arguments"] == PART
+    assert found["gathered"]["outputs"] == 2 * PART
     # What is donated is not counted twice.
     assert found["donated"]["arguments"] == 2 * 2048 * 512
     assert found["donated"]["outputs"] == 0
@@ -107,9 +115,10 @@ def test_traffic_reads_each_layer_once_and_not_the_stack_of_them(found):
 
 def test_collectives_have_their_kind_axes_and_bytes(found):
     assert found["layers"]["collectives"] == found["batched"]["collectives"] == []
-    assert found["gathered"]["collectives"] == [["all-gather", ["hidden"], 2 * 512 * 512, 1]]
-    (summed,) = found["summed"]["collectives"]
-    assert summed[:2] == ["all-reduce", ["rows"]]
-    assert summed[2] in (2 * 256 * 512, 4 * 256 * 512) and summed[3] == 1
-    (scattered,) = found["scattered"]["collectives"]
-    assert scattered[:2] == ["reduce-scatter", ["rows"]]
+    rows, hidden = ["rows"], ["hidden"]
+    assert found["gathered"]["collectives"] == [["all-gather", hidden, 2 * PART, 1]]
+    assert found["summed"]["collectives"] == [["all-reduce", rows, PART, 1]]
+    assert found["everywhere"]["collectives"] == [["all-reduce", rows + hidden, PART, 1]]
+    assert found["scattered"]["collectives"] == [["reduce-scatter", rows, PART, 1]]
+    assert found["exchanged"]["collectives"] == [["all-to-all", hidden, PART, 1]]
+    assert found["passed"]["collectives"] == [["collective-permute", hidden, PART, 1]]

@@ -6,7 +6,7 @@ from rljax.planning.groups import groups_of
 from rljax.planning.wire import Message
 
 # 1: 150, 2: "testing", 3 (packed): 3, 270, 86942, 4: -1; the first three are of the format's guide.
-BYTES = bytes.fromhex("089601" "120774657374696e67" "1a06038e029ea705" "20ffffffffffffffffff01")
+BYTES = bytes.fromhex("089601120774657374696e671a06038e029ea70520ffffffffffffffffff01")
 
 
 def test_numbers_texts_and_lists_are_read():
@@ -27,7 +27,7 @@ def test_what_ends_too_early_is_an_error(cut):
 
 def test_groups_that_are_counted_out():
     # Field 92: 2 groups of 2, ids 0..3 as 2 x 2, transposed: {0, 2}, {1, 3}.
-    counted = bytes.fromhex("08021002" "1a020202" "22020100")
+    counted = bytes.fromhex("080210021a02020222020100")
     message = Message(bytes.fromhex("e205") + bytes([len(counted)]) + counted)
     assert groups_of(message, "all-reduce", 4) == ((0, 2), (1, 3))
     assert groups_of(Message(b""), "all-reduce", 3) == ((0, 1, 2),)
