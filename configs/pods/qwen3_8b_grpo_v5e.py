@@ -1,4 +1,4 @@
-"""GRPO of a Qwen3-8B shape on 64 chips of v5e; planned, not run. No weights are named.
+"""GRPO of a Qwen3-8B shape on 64 chips of v5e, to be planned; no weights are named.
 
 python launch/plan.py --config=configs/pods/qwen3_8b_grpo_v5e.py
 """

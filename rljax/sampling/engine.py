@@ -152,9 +152,7 @@ class Engine:
             if not key.devices() <= set(self.mesh.devices.flat):  # of a trainer's mesh
                 key = jax.device_put(key, replicated(self.mesh))
             models = (self._with_prompts(guide_models, count, rows),) if guide_models else ()
-            rollouts = self.program(
-                weights, placed, key, jnp.int32(step), *models, **self.watchers
-            )
+            rollouts = self.program(weights, placed, key, jnp.int32(step), *models, **self.watchers)
             rollouts = jax.tree.map(lambda x: x[:count], to_host(rollouts))
             self._check_finite(weights, requests, rollouts, step)
         return rollouts
