@@ -19,6 +19,7 @@
 | `comparison/` | methods against each other, over seeds |
 | `benchmarks/` | timings of what training runs |
 | `chaos/` | runs that are killed in every phase, and what they leave |
+| `planning/` | a run planned for a TPU slice that is not there |
 | `errors.py` | errors that name the nearest spelling, or what another library said |
 | `remarks.py` | what a user is told in passing |
 | `user_modules.py` | files of the user, imported as modules; errors that name their line |

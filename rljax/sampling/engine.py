@@ -84,7 +84,7 @@ class Engine:
             sampler = make_diffusion_sampler(self.network, config)
         else:
             sampler = make_sampler(self.network, config, guide=guide, guide_networks=guide_networks)
-        self._watchers = watchers
+        self.watchers = watchers
         self.program = jax.jit(sampler, out_shardings=batch_sharding(mesh))
         self._prepare: Callable[[Params], Params] | None = None  # made from the first parameters
 
@@ -155,9 +155,7 @@ class Engine:
             if numbers is not None:
                 key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(key))
             models = (self._with_prompts(guide_models, count, rows),) if guide_models else ()
-            rollouts = self.program(
-                weights, placed, key, jnp.int32(step), *models, **self._watchers
-            )
+            rollouts = self.program(weights, placed, key, jnp.int32(step), *models, **self.watchers)
             rollouts = jax.tree.map(lambda x: x[:count], to_host(rollouts))
             self._check_finite(weights, requests, rollouts, step)
         return rollouts

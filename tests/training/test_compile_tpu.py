@@ -31,34 +31,11 @@ def get_config(arg=""):
 
 PROGRAM = """
 import json, sys
-from pathlib import Path
-import jax, jax.numpy as jnp, numpy as np
-from jax.experimental import topologies
-from rljax.config.load import load_config
-from rljax.config.validate import validate
-from rljax.parallel.mesh import make_mesh
-from rljax.parallel.rules import batch_sharding, replicated
-from rljax.sampling.request import Requests
-from rljax.training.run import context as context_module
-from rljax.training.families.policy_gradient import PolicyGradient
-from rljax.training.update.logprobs import model_rows
-from rljax.training.update.optimizers import build_optimizer
-from rljax.training.update.rows import completion_rows
-from rljax.training.update.state import abstract_state, state_shardings
-from rljax.training.update.train_step import jit_train_step
+import jax
+from rljax.planning.chips import read_topology
+from rljax.planning.programs import open_run
 
-config_file = Path(sys.argv[1])
-topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4")
-context_module.make_mesh = lambda sizes: make_mesh(sizes, devices=topology.devices)
-config = load_config(str(config_file))
-(stage,) = validate(config)
-context = context_module.build_context(config, (stage,), config_file.parent / "run")
-optimizer = build_optimizer(stage)
-mesh, network = context.mesh, context.network
-rows, whole = batch_sharding(mesh), replicated(mesh)
-
-def shape_of(array, sharding=rows):
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+opened = open_run(sys.argv[1], (), read_topology("v5e:4x4"))
 
 def report(lowered):
     memory = lowered.compile().memory_analysis()
@@ -69,57 +46,28 @@ def report(lowered):
         "donated": memory.alias_size_in_bytes,
     }
 
-N, B = stage.batch.sequences_per_update, stage.batch.prompts_per_step
-P, T = config.data.max_prompt_tokens, stage.max_new_tokens
-
-def rows_of(count):
-    prompts, slots = np.zeros((count, P), np.int32), np.zeros((count, T), np.int32)
-    return completion_rows(prompts, prompts == 0, slots, slots == 0)
-
-per_token = ("behavior_logprobs", "old_logprobs", "ref_logprobs", "advantages", "weights")
-batch = rows_of(N) | {name: np.zeros((N, T), np.float32) for name in per_token}
-batch = jax.tree.map(shape_of, batch)
-scored = jax.tree.map(shape_of, model_rows(rows_of(stage.batch.sequences_per_step)))
-# What computes small constants does so before the mesh is set, whose devices cannot compute.
-family = PolicyGradient(context, stage, None, 0)
-key = shape_of(family.source.rollouts.key, whole)
-shardings = state_shardings(network, optimizer, mesh)
-state = abstract_state(network, optimizer, shardings)
-step = jit_train_step(
-    network, family.loss_fn, optimizer, mesh, micro_batches=stage.batch.micro_batches)
-with context.scorer, jax.set_mesh(mesh):
-    engine, some = family.source.rollouts.sampler, np.zeros((B, P), np.int32)
-    places = engine.shardings(state.params)
-    load = jax.jit(engine.prepared, out_shardings=places).lower(state.params)
-    weights = jax.tree.map(shape_of, jax.eval_shape(engine.prepared, state.params), places)
-    requests = Requests(shape_of(some), shape_of(some == 0), shape_of(some[:, 0]))
-    sampler = engine.program.lower(
-        weights, requests, key, jax.ShapeDtypeStruct((), jnp.int32, sharding=whole))
-    print(json.dumps({
-        "parameters": network.parameter_count,
-        "train_step": report(step.lower(state, {}, batch)),
-        "load": report(load),
-        "sampler": report(sampler),
-        "score": report(family.learner.scores.lower(state.params, scored)),
-    }))
+with jax.set_mesh(opened.mesh):
+    found = {name: report(opened.programs[name].lower()) for name in sys.argv[2:]}
+print(json.dumps({"parameters": opened.context.network.parameter_count, **found}))
 """
 
 
 def test_train_step_load_sampler_and_score_compile_for_a_v5e_slice(run_for_tpu, capsys, tmp_path):
     (tmp_path / "config.py").write_text(CONFIG)
-    result = json.loads(run_for_tpu("-c", PROGRAM, str(tmp_path / "config.py")))
+    names = ("update", "load", "sampling", "scores")
+    result = json.loads(run_for_tpu("-c", PROGRAM, str(tmp_path / "config.py"), *names))
     with capsys.disabled():
         print(f"\nv5e:4x4, bytes per chip: {result}")
     # Parameters and both moments, float32, split over fsdp x tensor = 8 of the 16 chips' shards.
     state_bytes = 3 * 4 * result["parameters"] / 8
-    step = result["train_step"]
+    step = result["update"]
     assert state_bytes <= step["arguments"] < 1.3 * state_bytes
     assert step["donated"] > 0.95 * state_bytes  # the new state takes the place of the old one
     # The sampler's weights are bfloat16, split over tensor alone.
     sampler_bytes = 2 * result["parameters"] / 2
     assert sampler_bytes <= result["load"]["outputs"] < 1.1 * sampler_bytes
-    assert sampler_bytes <= result["sampler"]["arguments"] < 1.1 * sampler_bytes
-    for program in ("train_step", "sampler", "score"):
+    assert sampler_bytes <= result["sampling"]["arguments"] < 1.1 * sampler_bytes
+    for program in ("update", "sampling", "scores"):
         assert 0 < result[program]["temporary"] < 1e9, program
     # Each matrix is gathered in its new place.
     assert result["load"]["temporary"] < sampler_bytes / 4

@@ -219,15 +219,26 @@ class Context:
 
 
 def build_context(
-    config: ConfigDict, stages: Sequence[Stage], workdir: Path, processes: Processes = ONE
+    config: ConfigDict,
+    stages: Sequence[Stage],
+    workdir: Path,
+    processes: Processes = ONE,
+    make: Callable[..., Mesh] | None = None,
 ) -> Context:
     """Opens everything that a run needs, checking as it goes; nothing is compiled.
+
+    Args:
+        config: complete.
+        stages: as `validate` gives them.
+        workdir: of the run.
+        processes: of the run.
+        make: makes the meshes (run/meshes.py); by default of this process's devices.
 
     Raises:
         ValueError: bad mesh, model, tokenizer, data or reward settings.
     """
     config = settle_tokenizer(config)
-    mesh, own_sampler_mesh = run_meshes(config, make_mesh)
+    mesh, own_sampler_mesh = run_meshes(config, make or make_mesh)
     text_format = make_text_format(config)
     network, stages = build_network(config, stages, mesh, text_format.tokenizer.vocab_size)
     train, heldout = checked_problems(config, text_format)

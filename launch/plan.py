@@ -1,0 +1,96 @@
+"""Plans a run on a TPU slice that is not there: does it fit, how fast is it at best, at what cost.
+
+    python launch/plan.py --config=configs/quickstart.py --topology=v5e:2x4 [--json=FILE]
+
+Compiles the run's own programs for the slice, on this machine, with the compiler for TPUs (extra
+`plan`), and reads from them memory, operations, traffic and collectives of a chip. Nothing is
+allocated; weights are not needed. Times are the least that the compiled programs can take on that
+chip (a roofline): nothing in them is fitted to measurements.
+
+A config file may name its slice: TOPOLOGY = "v5e:8x8". Exit status 1: it does not fit, or cannot
+be planned.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rljax.commands.parser import Parser, named, number, path, whole
+from rljax.commands.paths import check_file
+from rljax.commands.run import run
+from rljax.commands.statuses import Status
+
+
+def parser() -> Parser:
+    """The parser of all flags."""
+    made = Parser(__doc__, overrides=True)
+    add = made.add_argument
+    add("--config", type=named, required=True, metavar="FILE[:ARG]", help="the run")
+    add("--topology", type=named, metavar="CHIP:AxB", help="the slice; by default the config's")
+    add("--price", type=number(0, 1e6), metavar="P", help="of a chip for an hour")
+    add("--json", type=path, metavar="FILE", help="also writes the plan there")
+    add(
+        "--cache",
+        type=path,
+        default=Path("runs/plans"),
+        metavar="DIR",
+        help="keeps what was compiled (runs/plans)",
+    )
+    add("--memory-gb", type=whole(1), metavar="N", help="that a compilation may take (any)")
+    return made
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Plans and prints; 1 where it does not fit."""
+    if options.json is not None:
+        check_file(options.json, "--json")
+    # Imported late, so that the above is instant.
+    from rich.console import Console
+
+    from rljax.planning.chips import read_topology
+    from rljax.planning.compiling import Compiler, check_compiler
+    from rljax.planning.plan import make_plan
+    from rljax.planning.table import print_plan
+
+    topology = read_topology(*topology_of(options))
+    check_compiler()
+    compiler = Compiler(
+        options.config, options.overrides, topology, options.cache, options.memory_gb or 0
+    )
+    made = make_plan(compiler, price=options.price, told=lambda line: print(line, file=sys.stderr))
+    if options.json is not None:
+        options.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    console = Console()
+    print_plan(made, console if console.is_terminal else Console(width=120))
+    return Status.DONE if made["fits"] else Status.FAILED
+
+
+def topology_of(options: argparse.Namespace) -> tuple[str, str]:
+    """The name of the slice, and where it was given.
+
+    Raises:
+        ValueError: if neither the command nor the config names one.
+    """
+    if options.topology is not None:
+        return options.topology, "--topology"
+    from rljax.user_modules import import_file
+
+    file = options.config.partition(":")[0]
+    if not Path(file).is_file():
+        raise ValueError(
+            f"No config file {file!r}; give a Python file with get_config (--config=FILE[:ARG])."
+        )
+    name = getattr(import_file(file, field="--config"), "TOPOLOGY", None)
+    if not isinstance(name, str):
+        raise ValueError(f"{file} names no TOPOLOGY: give one, such as v5e:4x4 (--topology).")
+    return name, f"TOPOLOGY of {file}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), plan, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""A plan: memory and time of every program of a step on a slice, put together.
+
+The JSON of a plan has these keys among others: `fits`, `bytes_per_chip`, `capacity_bytes`,
+`step_seconds`, `mfu`, `phases`. Sizes are bytes of one chip, times seconds.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from rljax.planning.chips import Topology
+from rljax.planning.compiling import Compiler
+from rljax.planning.costs import Collective
+from rljax.planning.roofline import exchanges, times_of
+
+# The parts of a program's memory, in the order in which they are shown.
+KINDS = ("arguments", "outputs", "temporaries", "code")
+
+
+def make_plan(
+    compiler: Compiler,
+    *,
+    price: float | None = None,
+    told: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Compiles everything and adds it up.
+
+    Args:
+        compiler: of the run on its slice.
+        price: of a chip for an hour; None: no cost is told.
+        told: is called with a line as each program is done.
+
+    Raises:
+        ValueError: for what cannot be planned.
+    """
+    run = compiler.describe()
+    phases = {}
+    for name, program in run["programs"].items():
+        costs = compiler.compile(name)
+        phases[name] = _phase(compiler.topology, run, name, program, costs)
+        seconds = costs.get("compile_seconds", 0.0)
+        told(f"{name}: compiled {'before' if costs['cached'] else f'in {seconds:.0f} s'}")
+    return _whole(compiler, run, phases, price)
+
+
+def _phase(
+    topology: Topology,
+    run: dict[str, Any],
+    name: str,
+    program: dict[str, Any],
+    costs: dict[str, Any],
+) -> dict[str, Any]:
+    """One program: its memory beside what else is held, and its times."""
+    beside = {
+        kind: size for kind, size in run["resident"].items() if size and kind not in program["held"]
+    }
+    phase: dict[str, Any] = {
+        "times": program["times"],
+        "bytes": costs["bytes"],
+        "beside": beside,
+        "bytes_per_chip": costs["bytes"] + sum(beside.values()),
+        "compile_seconds": costs.get("compile_seconds", 0.0),
+        "cached": costs["cached"],
+        "compiles": not costs["too_large"],
+    }
+    if costs["too_large"]:
+        return phase
+    found = [
+        Collective(each["kind"], _groups(each["groups"]), each["bytes"], each["count"])
+        for each in costs["collectives"]
+    ]
+    exchanged = exchanges(found, topology, run["places"], run["mesh"])
+    times = times_of(topology, costs["flops"], costs["hbm_bytes"], exchanged)
+    useful = run["useful"].get(name)
+    phase |= {kind: costs[kind] for kind in KINDS}
+    phase |= {
+        "flops": costs["flops"],
+        "useful_flops": None if useful is None else useful / topology.count,
+        "hbm_bytes": costs["hbm_bytes"],
+        "cycles": costs["cycles"],
+        "collectives": [dataclasses.asdict(each) for each in exchanged],
+        "compute_seconds": times.compute,
+        "memory_seconds": times.memory,
+        "links_seconds": times.links,
+        "dominating": times.dominating,
+        "seconds": times.seconds * program["times"],
+        "kernels": costs["kernels"],
+        "endless": costs["endless"],
+    }
+    if useful and times.seconds:
+        phase["mfu"] = useful / topology.count / topology.chip.flops / times.seconds
+    return phase
+
+
+def _whole(
+    compiler: Compiler,
+    run: dict[str, Any],
+    phases: dict[str, dict[str, Any]],
+    price: float | None,
+) -> dict[str, Any]:
+    """The plan of a step, given its phases."""
+    topology = compiler.topology
+    most = max(phase["bytes_per_chip"] for phase in phases.values())
+    compiles = all(phase["compiles"] for phase in phases.values())
+    capacity = topology.chip.hbm_bytes
+    plan: dict[str, Any] = {
+        "config": compiler.config,
+        "overrides": list(compiler.overrides),
+        "topology": str(topology),
+        "chips": topology.count,
+        **{name: run[name] for name in ("stage", "method", "mesh", "parameters", "resident")},
+        "fits": compiles and most <= capacity,
+        "bytes_per_chip": most,
+        "capacity_bytes": capacity,
+        "largest_phase": max(phases, key=lambda name: phases[name]["bytes_per_chip"]),
+        "tokens_per_step": run["tokens"],
+        "step_seconds": None,
+        "mfu": None,
+        "phases": phases,
+    }
+    if not compiles:
+        return plan
+    step = sum(phase["seconds"] for phase in phases.values())
+    useful = sum((phase["useful_flops"] or 0.0) * phase["times"] for phase in phases.values())
+    plan |= {
+        "step_seconds": step,
+        "mfu": useful / topology.chip.flops / step,
+        "tokens_per_second": run["tokens"] / step,
+        "tokens_per_second_per_chip": run["tokens"] / step / topology.count,
+    }
+    if price is not None:
+        plan["cost_per_1000_steps"] = 1000 * step / 3600 * topology.count * price
+    return plan
+
+
+def _groups(groups: list[list[int]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(tuple, groups))

@@ -1,0 +1,117 @@
+"""How long a program takes: the longest of its operations, its memory and its links.
+
+Each term is what the chip needs for that alone, and the others hide behind the longest. Nothing is
+fitted to measurements: a time here is the least that the compiled program can take.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from rljax.planning.chips import Topology
+from rljax.planning.costs import Collective
+from rljax.planning.groups import axes_of, extents
+
+
+@dataclasses.dataclass(frozen=True)
+class Exchange:
+    """What a kind of collective costs along axes of the mesh.
+
+    Attributes:
+        kind: of the collective.
+        axes: of the mesh.
+        link: what it goes over.
+        bytes: of a chip's larger side, summed.
+        count: how often.
+        seconds: on the links.
+    """
+
+    kind: str
+    axes: tuple[str, ...]
+    link: str
+    bytes: float
+    count: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Seconds of a program by what bounds it."""
+
+    compute: float
+    memory: float
+    links: float
+
+    @property
+    def seconds(self) -> float:
+        """The longest."""
+        return max(self.compute, self.memory, self.links)
+
+    @property
+    def dominating(self) -> str:
+        """The name of the longest."""
+        named = {"compute": self.compute, "memory": self.memory, "links": self.links}
+        return max(named, key=named.__getitem__)
+
+
+def exchanges(
+    collectives: Sequence[Collective],
+    topology: Topology,
+    places: Sequence[Sequence[int]],
+    mesh: Mapping[str, int],
+) -> list[Exchange]:
+    """Collectives with their axes and times, the longest first.
+
+    Args:
+        collectives: of a program.
+        topology: the slice that it runs on.
+        places: coordinates of the chip of each partition.
+        mesh: axis -> size.
+    """
+    found: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+    for each in collectives:
+        axes = axes_of(each.groups, dict(mesh))
+        if not axes:
+            continue  # a chip with itself
+        members = max(map(len, each.groups))
+        bandwidth = group_bandwidth(topology, extents(each.groups, places))
+        seconds = each.bytes * share_sent(each.kind, members) / bandwidth
+        row = found.setdefault((each.kind, axes), [0.0, 0.0, 0.0])
+        for place, value in enumerate((each.bytes, each.count, seconds)):
+            row[place] += value
+    rows = [Exchange(kind, axes, "ICI", *row) for (kind, axes), row in found.items()]
+    return sorted(rows, key=lambda row: -row.seconds)
+
+
+def share_sent(kind: str, members: int) -> float:
+    """How often the bytes of a collective pass a chip's links, in rings of its members."""
+    if kind == "collective-permute":
+        return 1.0
+    ring = (members - 1) / members
+    if kind == "all-to-all":  # the middle of a ring is passed by a quarter
+        return ring / 4
+    return 2 * ring if kind == "all-reduce" else ring
+
+
+def group_bandwidth(topology: Topology, along: Sequence[int]) -> float:
+    """Bytes a second that a chip takes in from a group that lies so far along each direction.
+
+    A direction is passed both ways where it is a ring and the group has all of it.
+    """
+    chip, total = topology.chip, 0.0
+    for extent, size in zip(along, topology.sizes, strict=False):
+        if extent > 1:
+            both = extent == size and chip.closed(size)
+            total += chip.link_bandwidth * (2 if both else 1)
+    return total or chip.link_bandwidth
+
+
+def times_of(
+    topology: Topology, flops: float, hbm_bytes: float, exchanged: Sequence[Exchange]
+) -> Times:
+    """The three terms of a program that runs once."""
+    chip = topology.chip
+    return Times(
+        compute=flops / chip.flops,
+        memory=hbm_bytes / chip.hbm_bandwidth,
+        links=sum(each.seconds for each in exchanged),
+    )

@@ -1,0 +1,91 @@
+"""A plan as text."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+GIB = 2**30
+
+
+def print_plan(plan: dict[str, Any], console: Console) -> None:
+    """Memory, times and collectives of every phase, and what they add up to."""
+    mesh = " ".join(f"{axis}={size}" for axis, size in plan["mesh"].items() if size > 1)
+    console.print(
+        f"{plan['config']}: {plan['method']}, {plan['parameters'] / 1e9:.3g} B parameters, "
+        f"{plan['topology']}, {plan['chips']} chips, mesh {mesh or 'of one chip'}"
+    )
+    console.print(_memory(plan))
+    if any(phase["compiles"] for phase in plan["phases"].values()):
+        console.print(_times(plan))
+        console.print(_collectives(plan))
+    for line in lines(plan):
+        console.print(line, soft_wrap=True)
+
+
+def lines(plan: dict[str, Any]) -> Iterator[str]:
+    """What a plan comes to, in sentences."""
+    used, capacity = plan["bytes_per_chip"] / GIB, plan["capacity_bytes"] / GIB
+    fits = "fits" if plan["fits"] else "DOES NOT FIT"
+    yield (f"{fits}: {used:.2f} of {capacity:.0f} GiB per chip at most, in {plan['largest_phase']}")
+    if plan["step_seconds"] is not None:
+        yield (
+            f"step: {plan['step_seconds']:.4g} s at least, {plan['tokens_per_second']:,.0f} "
+            f"tokens/s, MFU {plan['mfu']:.1%} at most"
+        )
+    if "cost_per_1000_steps" in plan:
+        yield f"cost of 1,000 steps: {plan['cost_per_1000_steps']:,.2f} at least"
+    for name, phase in plan["phases"].items():
+        for kernel, count in phase.get("kernels", {}).items():
+            yield f"{name}: operations of {kernel} ({count:,.0f} times) are not counted"
+        for loop in phase.get("endless", ()):
+            yield f"{name}: {loop} has no known end, and is counted once"
+
+
+def _memory(plan: dict[str, Any]) -> Table:
+    made = Table(title="memory of a chip, GiB", title_justify="left")
+    for name in ("phase", "arguments", "outputs", "temporaries", "code", "held beside", "all"):
+        made.add_column(name, justify="left" if name == "phase" else "right")
+    for name, phase in plan["phases"].items():
+        parts = [_gib(phase.get(kind)) for kind in ("arguments", "outputs", "temporaries", "code")]
+        beside = _gib(sum(phase["beside"].values()))
+        made.add_row(name, *parts, beside, _gib(phase["bytes_per_chip"]))
+    held = ", ".join(f"{kind} {_gib(size)}" for kind, size in plan["resident"].items() if size)
+    made.caption = f"held all step long: {held}"
+    return made
+
+
+def _times(plan: dict[str, Any]) -> Table:
+    made = Table(title="times, seconds of one run of each program", title_justify="left")
+    for name in ("phase", "runs", "TFLOP", "HBM GB", "compute", "memory", "links", "longest"):
+        made.add_column(name, justify="left" if name in ("phase", "longest") else "right")
+    for name, phase in plan["phases"].items():
+        if not phase["compiles"]:
+            continue
+        terms = [phase[f"{term}_seconds"] for term in ("compute", "memory", "links")]
+        made.add_row(
+            name,
+            str(phase["times"]),
+            f"{phase['flops'] / 1e12:.4g}",
+            f"{phase['hbm_bytes'] / 1e9:.4g}",
+            *(f"{term:.3g}" for term in terms),
+            phase["dominating"],
+        )
+    return made
+
+
+def _collectives(plan: dict[str, Any]) -> Table:
+    made = Table(title="collectives of one run", title_justify="left")
+    for name in ("phase", "kind", "axes", "link", "times", "GB", "seconds"):
+        made.add_column(name, justify="left" if name in ("phase", "kind", "axes") else "right")
+    for name, phase in plan["phases"].items():
+        for each in phase.get("collectives", ()):
+            axes, size = " ".join(each["axes"]), f"{each['bytes'] / 1e9:.3g}"
+            count, seconds = f"{each['count']:,.0f}", f"{each['seconds']:.3g}"
+            made.add_row(name, each["kind"], axes, each["link"], count, size, seconds)
+    return made
+
+
+def _gib(size: float | None) -> str:
+    return "" if size is None else f"{size / GIB:.2f}"

@@ -1,0 +1,139 @@
+"""The process that compiles: `python -m rljax.planning.worker '{"config": ...}'` prints JSON.
+
+It is one for each program, so that the memory of one compilation never adds to that of the next.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rljax.commands.parser import Parser, named
+from rljax.commands.run import run
+
+# Changes when what is kept of a compiled program does.
+FORMAT = 2
+# What the compiler says of a program that is too large for the chip.
+TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def work(options: argparse.Namespace) -> None:
+    """Describes a run, or compiles one of its programs."""
+    request = json.loads(options.request)
+    if limit := request["memory_gb"]:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit * 2**30, limit * 2**30))
+    # Imported late, so that the limit holds for all of it.
+    from rljax.planning.chips import read_topology
+    from rljax.planning.programs import open_run
+
+    topology = read_topology(request["topology"])
+    opened = open_run(request["config"], tuple(request["overrides"]), topology)
+    name = request["program"]
+    answer = described(opened) if name is None else compiled(opened, name, request)
+    print(json.dumps(answer))
+
+
+def described(opened: Any) -> dict[str, Any]:
+    """What a plan needs to know of a run besides its programs."""
+    from rljax.planning.useful import useful_flops
+
+    stage, devices = opened.stage, opened.mesh.devices.flat
+    return {
+        "stage": stage.name,
+        "method": stage.objective.method.name,
+        "mesh": dict(opened.mesh.shape),
+        "places": [list(device.coords) for device in devices],
+        "parameters": opened.context.network.parameter_count,
+        "resident": dict(opened.resident),
+        "programs": {
+            name: {"times": each.times, "held": list(each.held)}
+            for name, each in opened.programs.items()
+        },
+        **useful_flops(opened.context, stage),
+    }
+
+
+def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Memory and costs of a program, from the cache where it was compiled before."""
+    import jax
+
+    begin = time.monotonic()
+    with jax.set_mesh(opened.mesh):
+        lowered = opened.programs[name].lower()
+    lowering = time.monotonic() - begin
+    file = Path(request["cache"]) / f"{program_hash(lowered.as_text(), request['topology'])}.json"
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8")) | {"cached": True}
+    begin = time.monotonic()
+    try:
+        program = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        found = TOO_LARGE.search(str(error))
+        if not found:
+            raise
+        used = float(found[1]) * UNITS[found[2]]
+        answer: dict[str, Any] = {"bytes": used, "too_large": True}
+    else:
+        answer = measured(program, opened.mesh.size, opened.programs[name].assumed)
+    answer |= {"lower_seconds": lowering, "compile_seconds": time.monotonic() - begin}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{time.monotonic_ns()}")
+    part.write_text(json.dumps(answer), encoding="utf-8")
+    part.replace(file)
+    return answer | {"cached": False}
+
+
+def measured(
+    program: Any, partitions: int, assumed: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[str, Any]:
+    """What a compiled program takes, on one chip; `assumed` as in `costs_of`."""
+    from rljax.planning.costs import costs_of
+    from rljax.planning.hlo import Program
+
+    memory = program.memory_analysis()
+    costs = costs_of(Program.of(program), partitions, assumed)
+    sizes = {
+        "arguments": memory.argument_size_in_bytes,
+        "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "code": memory.generated_code_size_in_bytes,
+    }
+    return {
+        **sizes,
+        "bytes": sum(sizes.values()),
+        "too_large": False,
+        "flops": costs.flops,
+        "hbm_bytes": costs.hbm_bytes,
+        "cycles": costs.cycles,
+        "collectives": [
+            {"kind": c.kind, "groups": c.groups, "bytes": c.bytes, "count": c.count}
+            for c in costs.collectives
+        ],
+        "kernels": dict(costs.kernels),
+        "endless": costs.endless,
+    }
+
+
+def program_hash(text: str, topology: str) -> str:
+    """The name of a compiled program: what it does, for which slice, by which compiler."""
+    versions = [str(FORMAT), topology, *(version(each) for each in ("jax", "jaxlib", "libtpu"))]
+    return hashlib.sha256("\n".join([*versions, text]).encode()).hexdigest()[:32]
+
+
+def parser() -> Parser:
+    """The one word."""
+    made = Parser(__doc__)
+    made.add_argument("request", type=named, metavar="JSON")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(run(parser(), work))
