@@ -6,6 +6,7 @@
 | `models/` | networks: one trunk, its heads and adapters, published checkpoints |
 | `parallel/` | the device mesh and the table of sharding rules |
 | `processes/` | the processes of one run: who they are, whether they fit, how they end together |
+| `pods/` | how a run is brought onto a pod: settings become scripts, files and commands |
 | `sampling/` | the sampler, and the token distribution that the trainer shares with it |
 | `tasks/` | problems with checkable answers |
 | `rewards/` | verifiers of text, and the processes that run them |

@@ -18,6 +18,7 @@ ROOMS = {
     "models": {"parallel"},
     "parallel": set(),
     "processes": {"commands"},
+    "pods": {"processes", "commands"},
     "sampling": {"models", "parallel"},
     "tasks": set(),
     "verifiers": {"tasks"},
@@ -53,6 +54,7 @@ DEVICE = {"jax", "flax", "optax", "orbax", "chex"}
 # Room -> packages from outside that it must do without.
 WITHOUT = {
     "commands": DEVICE | {"grain"},
+    "pods": DEVICE | {"grain"},
     "tasks": DEVICE | {"grain"},
     "rewards": DEVICE | {"grain"},
     "data": DEVICE,
