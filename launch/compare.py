@@ -9,6 +9,7 @@ was interrupted and reads what is finished; more methods can be added to a DIR.
 """
 
 import argparse
+import os
 import sys
 from typing import Any
 

@@ -64,7 +64,7 @@ def sweep(options: argparse.Namespace) -> int:
         use_all_cores()
     from rljax.comparison.sweeps.cells import expand
     from rljax.comparison.sweeps.folder import Plan, merged, write_plan
-    from rljax.comparison.sweeps.rendered import read_settings, render_cells, renderer
+    from rljax.comparison.sweeps.rendered import read_settings, render_cells
     from rljax.config.load import load_config
 
     config = load_config(options.config, options.overrides)
@@ -77,9 +77,9 @@ def sweep(options: argparse.Namespace) -> int:
     plan = Plan(
         options.config, overrides, config.stages[-1], options.metric, cells, options.vmapped
     )
-    render = settings = None
+    settings = None
     if options.render is not None:
-        render, settings = renderer(options.render), read_settings(options.settings)
+        settings = read_settings(options.settings, options.render)
     if options.vmapped:
         from rljax.comparison.sweeps.vmapped import points_of
 
@@ -92,9 +92,9 @@ def sweep(options: argparse.Namespace) -> int:
     make_folder(options.workdir)
     with locked(options.workdir):
         write_plan(options.workdir, plan)
-        if render is not None:
+        if options.render is not None:
             remote = options.remote or options.workdir
-            files = render_cells(options.workdir, plan, options.render, render, settings, remote)
+            files = render_cells(options.workdir, plan, options.render, settings, remote)
             print(f"{len(files)} jobs in {files[0].parent}")
             return Status.DONE
         if options.vmapped:

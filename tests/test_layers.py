@@ -36,7 +36,7 @@ ROOMS = {
     },
     "comparison": {
         *("models", "parallel", "tasks", "reporting", "registry", "config", "training"),
-        *("commands", "processes"),
+        *("commands", "processes", "pods"),
     },
     "benchmarks": {
         *("models", "parallel", "rewards", "data", "registry", "config", "sampling", "training"),

@@ -1,8 +1,6 @@
 """launch/sweep.py: what it refuses, before anything is written; cells of its sweep files."""
 
 import importlib.util
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -62,16 +60,11 @@ def test_the_cells_are_listed_with_their_hashes(capsys, monkeypatch):
 
 
 def test_a_job_for_each_cell(tmp_path, monkeypatch, capsys):
-    """The renderer gets a name, the words that every host runs, and what the file returns."""
     monkeypatch.chdir(ROOT)
-
-    def render_job(name, command, settings):
-        return f"{name} {settings} {' '.join(command)}\n"
-
-    for name in ("rljax.pods", "rljax.pods.slurm"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    sys.modules["rljax.pods.slurm"].render_job = render_job
-    (tmp_path / "nodes.py").write_text("def settings():\n    return {'nodes': 2}\n")
+    (tmp_path / "nodes.py").write_text(
+        "from rljax.pods.slurm import SlurmSettings\n\n\ndef settings():\n"
+        "    return SlurmSettings(nodes=2, gpus=8, directory='/code', logs='/logs')\n"
+    )
     words = [*QUICK, "--render=slurm", f"--settings={tmp_path / 'nodes.py'}"]
     assert COMMAND.main([*words, "--remote=/data/sweep", f"--workdir={tmp_path / 'sweep'}"]) == 0
     assert "8 jobs in" in capsys.readouterr().out
@@ -79,8 +72,13 @@ def test_a_job_for_each_cell(tmp_path, monkeypatch, capsys):
     assert len(jobs) == 8
     name = "grpo.objective.kl_placement=none,grpo.optimizer.learning_rate=0.0001"
     text = (tmp_path / f"sweep/jobs/{name}.sh").read_text()
-    assert text.startswith("cell-") and " {'nodes': 2} python launch/train.py --config=" in text
-    assert text.endswith(f" --workdir=/data/sweep/cells/{name}\n")
+    assert "#SBATCH --job-name=cell-" in text and "#SBATCH --nodes=2" in text
+    assert f"--workdir=/data/sweep/cells/{name}" in text
+    (tmp_path / "nodes.py").write_text("def settings():\n    return {'nodes': 2}\n")
+    assert COMMAND.main([*words, f"--workdir={tmp_path / 'other'}"]) == 1
+    assert (
+        "must return rljax.pods.slurm.SlurmSettings for --render=slurm" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow
