@@ -47,6 +47,7 @@ from rljax.training.run.digests import PARAMETERS, file_digest, parameters_diges
 from rljax.training.run.goodput import WallTime
 from rljax.training.run.lock import check_there
 from rljax.training.run.phases import Ledger, booked, phase
+from rljax.training.run.profile import Profiler, read_profile
 from rljax.training.run.several import check_same_contents
 from rljax.training.run.stages import Opened, Stages
 from rljax.training.run.storage import check_folder
@@ -69,6 +70,7 @@ def run(
     processes: Processes = ONE,
     began: float | None = None,
     replay: Path | None = None,
+    profile: str = "",
 ) -> dict[str, Any]:
     """Trains, or continues, all stages of a config.
 
@@ -80,6 +82,7 @@ def run(
         processes: all that run this together; each of them calls it with the same config.
         began: when the time of the run starts, by `time.perf_counter`; now, by default.
         replay: workdir of a run of the same config, whose order of events is repeated.
+        profile: steps that are recorded (run/profile.py); "" for none.
 
     Returns:
         The summary, as written to WORKDIR/summary.json.
@@ -95,6 +98,7 @@ def run(
         console = Console(quiet=True)
     with booked(ledger), StopSignal(processes).installed() as stop:
         stages = validate(config)
+        profiler = Profiler(read_profile(profile, stages) if profile else None, workdir, processes)
         check_folder(config.checkpoint.folder)
         stop.grace_seconds = config.checkpoint.grace_seconds
         check_names(config.reporting.writers)
@@ -116,7 +120,9 @@ def run(
             with claimed(workdir, resolved, contents, processes) as lines:
                 for line in lines:
                     say(console, line)
-                runner = Runner(context, optimizers, evaluators, console, ledger, stop, replayed)
+                runner = Runner(
+                    context, optimizers, evaluators, console, ledger, stop, profiler, replayed
+                )
                 runner.train(resolved, run_identity(resolved, contents))
                 return finish(runner, config.seed)
 
@@ -187,9 +193,10 @@ class Runner:
         console: Console,
         ledger: Ledger,
         stop: StopSignal,
+        profiler: Profiler,
         replay: Replay | None = None,
     ) -> None:
-        self.stop, self.replay = stop, replay
+        self.stop, self.profiler, self.replay = stop, profiler, replay
         self.config, self.workdir, self.stages = context.config, context.workdir, context.stages
         self.processes = context.processes
         self.optimizers, self.evaluators = optimizers, evaluators
@@ -232,6 +239,8 @@ class Runner:
                     ready = None  # what the stage read is freed before the next one reads
                     ready = self.ready(index)
         finally:  # also after an error: what is being saved becomes complete
+            for line in self.profiler.close():
+                say(self.console, line)
             with phase("checkpoint"), self.still_there():
                 self.graph.close()
             self.time.close()
@@ -292,14 +301,15 @@ class Runner:
                 state = family.first_state(state, optimizer.schedule(0))
             self.end_if_asked(unchanged)
             source.start(source_state, done)
-            for step in range(done + 1, stage.steps + 1):
+            for step in self.profiler.steps(stage.name, range(done + 1, stage.steps + 1)):
                 began = time.perf_counter()
                 check_first = first if step == done + 1 else None
                 before = Before(state, step, step in recorded, check_first)
                 state, batches, metrics = take_step(family, source, update, before)
                 check_there(self.workdir)
                 due = due_after(step, stage.steps, config)
-                if due.flush:  # the device works behind: its time belongs to this step
+                # The device works behind: its time belongs to this step.
+                if due.flush or self.profiler.on:
                     with phase("update"):
                         jax.block_until_ready(metrics)
                 log.add(Step(step, batches, metrics, time.perf_counter() - began))
