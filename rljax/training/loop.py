@@ -16,10 +16,8 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from rljax.config.decoding import Decoding, decoding_of
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
-from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
 from rljax.processes.processes import ONE, Processes
 from rljax.reporting.files import METRICS_FILE, SUMMARY_FILE, read_json, write_json_atomic
@@ -36,7 +34,7 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.ahead.events import Replay
 from rljax.training.ahead.offload import check_host_memory, to_device, to_host_memory
 from rljax.training.ahead.source import StageSource, stage_source
-from rljax.training.evaluation import Evaluator
+from rljax.training.evaluation import Evaluator, make_evaluators
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.table import family_class
 from rljax.training.guard import make_guard
@@ -308,8 +306,7 @@ class Runner:
                 state, batches, metrics = take_step(family, source, update, before)
                 check_there(self.workdir)
                 due = due_after(step, stage.steps, config)
-                # The device works behind: its time belongs to this step.
-                if due.flush or self.profiler.on:
+                if due.flush or self.profiler.on:  # the device's time belongs to this step
                     with phase("update"):
                         jax.block_until_ready(metrics)
                 log.add(Step(step, batches, metrics, time.perf_counter() - began))
@@ -485,24 +482,3 @@ def due_after(step: int, steps: int, config: ConfigDict) -> Due:
     evaluate = last or bool(every and step % every == 0)
     flush = save or evaluate or step % config.reporting.every_steps == 0
     return Due(save, evaluate, flush)
-
-
-def make_evaluators(context: Context) -> dict[str, Evaluator]:
-    """What judges the policies of stages on the held-out problems, by the stage's name.
-
-    Stages with one network that are decoded alike share the programs.
-
-    Raises:
-        ValueError: for settings that the sampler refuses.
-    """
-    made: dict[tuple[Network, Decoding], Evaluator] = {}
-    found = {}
-    for index, stage in enumerate(context.stages):
-        network = context.of(stage.name).network
-        if network.config.head != "language_model":
-            continue
-        decoding = decoding_of(context.config.evaluation, context.stages, index)
-        if (network, decoding) not in made:
-            made[network, decoding] = Evaluator(context.with_network(network), decoding)
-        found[stage.name] = made[network, decoding]
-    return found

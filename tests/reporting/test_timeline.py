@@ -50,7 +50,9 @@ def test_the_file_is_read_back_and_has_what_perfetto_needs():
     for event in events["traceEvents"]:
         assert event["ph"] in "XM" and isinstance(event["pid"], int)
         assert event["ph"] == "M" or {"name", "cat", "tid", "ts", "dur"} <= set(event)
-    tracks = {e["args"]["name"]: e["tid"] for e in events["traceEvents"] if e["ph"] == "M"}
+    tracks = {
+        e["args"]["name"]: e["tid"] for e in events["traceEvents"] if "tid" in e and e["ph"] == "M"
+    }
     assert len({tracks[name] for name in ("steps", LEARNER, "sampler-ahead")}) == 3
 
 
