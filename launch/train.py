@@ -31,6 +31,13 @@ def parser() -> Parser:
     add("--workdir", type=path, metavar="DIR", help="of the run (runs/NAME-DATE-TIME)")
     add("--replay", type=path, metavar="DIR", help="of a run of this config that is repeated")
     add("--preflight", action="store_true", help="check hosts, files and devices, and stop there")
+    add(
+        "--profile",
+        type=named,
+        default=None,
+        metavar="[STAGE:]FIRST[-LAST]",
+        help="steps whose xprof trace and timeline are written (rljax/training/run/profile.py)",
+    )
     return made
 
 
@@ -65,6 +72,7 @@ def train(options: argparse.Namespace) -> None:
                 processes=processes,
                 began=process_began(),
                 replay=options.replay,
+                profile=options.profile or "",
             )
 
 

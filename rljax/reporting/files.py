@@ -7,6 +7,7 @@
     config.json run.json        what was run, and on what
     summary.json                the final figures; missing while the run is still running
     goodput.json                seconds by phase, over all starts of the run
+    timeline.json               spans of the steps that --profile named, for Perfetto
 
 Only metrics.jsonl must be the same, byte for byte, when a run was interrupted and continued.
 """
@@ -28,6 +29,7 @@ CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
 SUMMARY_FILE = "summary.json"
 GOODPUT_FILE = "goodput.json"
+TIMELINE_FILE = "timeline.json"
 REPORT_FILE = "report.html"
 SWEEP_FILE = "sweep.json"  # of the folder of a sweep, which holds workdirs
 

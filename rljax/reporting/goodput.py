@@ -21,6 +21,7 @@ PHASES: dict[str, str] = {
     "update": "Useful: batches, passes for old and reference log-probabilities, gradient steps.",
     "sampling": "The learner waits for rollouts.",
     "scoring": "The learner waits for rewards.",
+    "transfer": "The learner hands weights to a sampler.",
     "queue": "The learner waits for a sampler that runs ahead.",
     "experience": "Everything else that experience needs: reading data, prompts, annotators.",
     "evaluation": "Held-out problems.",
@@ -35,11 +36,14 @@ PHASES: dict[str, str] = {
 }
 
 
+# All that happens in them is theirs: a held-out evaluation samples and scores, too.
+WHOLE = ("evaluation", "self_check", "restore", "checkpoint")
+
 # As in the charts of the stages; those beyond the palette are dashed.
 COLOURS = {
     **{"sampling": 0, "compile": 1, "update": 2, "evaluation": 3, "scoring": 4, "checkpoint": 5},
     **{"restart": 6, "other": 7, "queue": 8, "start": 9, "experience": 10, "restore": 11},
-    **{"log": 12, "self_check": 13},
+    **{"log": 12, "self_check": 13, "transfer": 14},
 }
 
 

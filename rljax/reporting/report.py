@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from rljax.reporting import files, goodput, rollout_view, sections, svg
+from rljax.reporting import files, goodput, rollout_view, sections, svg, timeline
 from rljax.reporting.example_view import example_section
 from rljax.reporting.run_data import Run, read_runs
 from rljax.reporting.script import SCRIPT
@@ -81,9 +81,12 @@ def render(runs: Sequence[Run]) -> str:
     times = goodput.section(runs)
     if times:
         links.append(("goodput", "Goodput"))
+    spans = timeline.section(runs)
+    if spans:
+        links.append(("timeline", "Timeline"))
     waiting = "" if names else "<section><p>No metrics have been logged yet.</p></section>"
     # Compared runs lead with what makes them different.
-    shown = [*stages, waiting, times, viewer, examples]
+    shown = [*stages, waiting, times, spans, viewer, examples]
     order = [config, *shown] if len(runs) > 1 else [*shown, config]
     single = len(runs) == 1
     heading = escape(runs[0].name) + sections.badge(runs[0]) if single else f"{len(runs)} runs"

@@ -49,6 +49,7 @@ class Run:
     environment: dict[str, Any]
     summary: dict[str, Any]
     goodput: dict[str, Any]  # reporting/goodput.py
+    timeline: dict[str, Any]  # reporting/timeline.py
     rollout_paths: dict[str, list[Path]]  # by stage, ascending steps
     example_paths: dict[str, Path]  # by stage, in the order of the stages
 
@@ -123,6 +124,7 @@ def read_run(workdir: Path, name: str | None = None) -> Run:
         environment=files.read_json(workdir / files.RUN_FILE),
         summary=files.read_json(workdir / files.SUMMARY_FILE),
         goodput=files.read_json(workdir / files.GOODPUT_FILE),
+        timeline=files.read_json(workdir / files.TIMELINE_FILE),
         rollout_paths=rollout_paths,
         example_paths={stage: path for stage, path in examples.items() if path.exists()},
     )

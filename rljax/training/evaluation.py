@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rljax.config.decoding import PLAIN, Decoding
-from rljax.models.network import Params
+from rljax.config.decoding import PLAIN, Decoding, decoding_of
+from rljax.models.network import Network, Params
 from rljax.rewards.answers import last_boxed, last_tagged
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
@@ -134,3 +134,24 @@ def answer_of(text: str) -> str | None:
     r"""The text that votes: the last tagged answer, else the last \boxed, else None."""
     tagged = last_tagged(text)
     return tagged if tagged is not None else last_boxed(text)
+
+
+def make_evaluators(context: Context) -> dict[str, Evaluator]:
+    """What judges the policies of stages on the held-out problems, by the stage's name.
+
+    Stages with one network that are decoded alike share the programs.
+
+    Raises:
+        ValueError: for settings that the sampler refuses.
+    """
+    made: dict[tuple[Network, Decoding], Evaluator] = {}
+    found = {}
+    for index, stage in enumerate(context.stages):
+        network = context.of(stage.name).network
+        if network.config.head != "language_model":
+            continue
+        decoding = decoding_of(context.config.evaluation, context.stages, index)
+        if (network, decoding) not in made:
+            made[network, decoding] = Evaluator(context.with_network(network), decoding)
+        found[stage.name] = made[network, decoding]
+    return found

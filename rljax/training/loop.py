@@ -15,9 +15,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from rljax.config.decoding import Decoding, decoding_of
 from rljax.config.validate import validate
-from rljax.models.network import Network
 from rljax.processes.processes import ONE, Processes
 from rljax.reporting.files import SUMMARY_FILE, read_json, write_json_atomic
 from rljax.reporting.progress import say
@@ -27,7 +25,7 @@ from rljax.reporting.writers import MultiWriter, NoFiles, check_names, open_writ
 from rljax.training.ahead.events import Replay
 from rljax.training.ahead.offload import check_host_memory
 from rljax.training.ahead.source import stage_source
-from rljax.training.evaluation import Evaluator
+from rljax.training.evaluation import Evaluator, make_evaluators
 from rljax.training.families.table import family_class
 from rljax.training.notices import watched
 from rljax.training.run.contents import Contents, read_contents
@@ -35,6 +33,7 @@ from rljax.training.run.context import Context, build_context
 from rljax.training.run.digests import PARAMETERS
 from rljax.training.run.goodput import WallTime
 from rljax.training.run.phases import Ledger, booked, phase
+from rljax.training.run.profile import Profiler, read_profile
 from rljax.training.run.several import check_same_contents
 from rljax.training.run.stages import Stages
 from rljax.training.run.storage import check_folder
@@ -54,6 +53,7 @@ def run(
     processes: Processes = ONE,
     began: float | None = None,
     replay: Path | None = None,
+    profile: str = "",
 ) -> dict[str, Any]:
     """Trains, or continues, all stages of a config.
 
@@ -65,6 +65,7 @@ def run(
         processes: all that run this together; each of them calls it with the same config.
         began: when the time of the run starts, by `time.perf_counter`; now, by default.
         replay: workdir of a run of the same config, whose order of events is repeated.
+        profile: steps that are recorded (run/profile.py); "" for none.
 
     Returns:
         The summary, as written to WORKDIR/summary.json.
@@ -80,6 +81,7 @@ def run(
         console = Console(quiet=True)
     with booked(ledger), StopSignal(processes).installed() as stop:
         stages = validate(config)
+        profiler = Profiler(read_profile(profile, stages) if profile else None, workdir, processes)
         check_folder(config.checkpoint.folder)
         stop.grace_seconds = config.checkpoint.grace_seconds
         check_names(config.reporting.writers)
@@ -103,7 +105,8 @@ def run(
                     say(console, line)
                 identity = run_identity(resolved, contents)
                 runner = Runner(
-                    context, optimizers, evaluators, console, ledger, stop, identity, replayed
+                    *(context, optimizers, evaluators, console, ledger, stop),
+                    *(profiler, identity, replayed),
                 )
                 runner.train()
                 return finish(runner)
@@ -163,6 +166,7 @@ class Runner:
         console: Console,
         ledger: Ledger,
         stop: StopSignal,
+        profiler: Profiler,
         identity: str,
         replay: Replay | None = None,
     ) -> None:
@@ -175,12 +179,14 @@ class Runner:
             console: of progress.
             ledger: of the run's time.
             stop: whether the run was asked to stop.
+            profiler: of the steps that were asked for.
             identity: of the run.
             replay: a run whose order of events is repeated.
         """
         self.context, self.stages, self.workdir = context, context.stages, context.workdir
         self.optimizers, self.evaluators = optimizers, evaluators
         self.console, self.ledger, self.stop, self.replay = console, ledger, stop, replay
+        self.profiler = profiler
         self.time = WallTime(ledger, context.workdir, writes=context.processes.is_first)
         classes = [family_class(stage) for stage in self.stages]
         self.graph = Stages(
@@ -213,6 +219,8 @@ class Runner:
                     ready = None  # what the stage read is freed before the next one reads
                     ready = self.ready(index)
         finally:  # also after an error: what is being saved becomes complete
+            for line in self.profiler.close():
+                say(self.console, line)
             self.saver.close()
             self.time.close()
 
@@ -255,26 +263,6 @@ class Runner:
             writer,
             self.saver,
             self.stop,
+            self.profiler,
             self.console,
         ).train()
-
-
-def make_evaluators(context: Context) -> dict[str, Evaluator]:
-    """What judges the policies of stages on the held-out problems, by the stage's name.
-
-    Stages with one network that are decoded alike share the programs.
-
-    Raises:
-        ValueError: for settings that the sampler refuses.
-    """
-    made: dict[tuple[Network, Decoding], Evaluator] = {}
-    found = {}
-    for index, stage in enumerate(context.stages):
-        network = context.of(stage.name).network
-        if network.config.head != "language_model":
-            continue
-        decoding = decoding_of(context.config.evaluation, context.stages, index)
-        if (network, decoding) not in made:
-            made[network, decoding] = Evaluator(context.with_network(network), decoding)
-        found[stage.name] = made[network, decoding]
-    return found

@@ -18,6 +18,7 @@ from rljax.training.families import Family, StepBatches
 from rljax.training.guard import make_guard
 from rljax.training.run.lock import check_there
 from rljax.training.run.phases import phase
+from rljax.training.run.profile import Profiler
 from rljax.training.run.stages import Opened
 from rljax.training.saving import Saver
 from rljax.training.self_check.first_step import FirstStep
@@ -48,6 +49,7 @@ class StageRun:
         writer: MultiWriter,
         saver: Saver,
         stop: StopSignal,
+        profiler: Profiler,
         console: Console,
     ) -> None:
         """Puts together what every step needs; nothing is compiled.
@@ -59,6 +61,7 @@ class StageRun:
             writer: of rows of metrics.
             saver: of checkpoints.
             stop: asked after every step.
+            profiler: of the steps that were asked for.
             console: of progress.
         """
         self.ready, self.family, self.stage = ready, ready.family, ready.family.stage
@@ -67,6 +70,7 @@ class StageRun:
         self.index, self.done = ready.stage.index, ready.stage.done
         self.optimizer, self.evaluator = optimizer, evaluator
         self.writer, self.saver, self.stop, self.console = writer, saver, stop, console
+        self.profiler = profiler
         key = purpose_key(self.config.seed, Purpose.ROUNDING)
         self.update = self.family.make_update(optimizer, jax.random.fold_in(key, self.index))
         self.recorded = rollout_steps(self.stage.steps)
@@ -97,7 +101,7 @@ class StageRun:
                 state = self.begin(state)
             self.end_if_asked(unchanged)
             source.start(self.ready.source_state, self.done)
-            for step in range(self.done + 1, steps + 1):
+            for step in self.profiler.steps(name, range(self.done + 1, steps + 1)):
                 state = self.step(state, step)
         self.saver.finish(self.index)
 
@@ -114,7 +118,7 @@ class StageRun:
         state, batches, metrics = take_step(self.family, self.ready.source, self.update, before)
         check_there(self.workdir)
         due = due_after(step, self.stage.steps, self.config)
-        if due.flush:  # the device works behind: its time belongs to this step
+        if due.flush or self.profiler.on:  # the device works behind: its time is this step's
             with phase("update"):
                 jax.block_until_ready(metrics)
         self.log.add(Step(step, batches, metrics, time.perf_counter() - began))

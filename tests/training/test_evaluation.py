@@ -8,8 +8,7 @@ import pytest
 from rljax.models.network import Network
 from rljax.rewards.pool import Scores
 from rljax.training import evaluation
-from rljax.training.evaluation import Evaluator, answer_of, majority_is_correct
-from rljax.training.loop import make_evaluators
+from rljax.training.evaluation import Evaluator, answer_of, majority_is_correct, make_evaluators
 
 
 @pytest.mark.parametrize(

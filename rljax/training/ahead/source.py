@@ -189,7 +189,8 @@ class Ahead:
         """Tells the sampler the weights after the step before; what the transfer cost."""
         weights, content, cost = step - 1, None, {"transfer_seconds": 0.0, "transfer_bytes": 0.0}
         if self.pipeline.needs(weights):
-            content, size, seconds = sent(self.transfer, policy.params, policy.version)
+            with phase("transfer"):
+                content, size, seconds = sent(self.transfer, policy.params, policy.version)
             cost = {"transfer_seconds": seconds, "transfer_bytes": float(size)}
         slopes = policy.temperature_slopes
         slopes = None if slopes is None else np.asarray(jax.device_get(slopes))

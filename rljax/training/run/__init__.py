@@ -19,6 +19,8 @@
 | `several.py` | the processes of a run, from its config |
 | `workdir.py` | the files of a run, and whether a workdir belongs to a config and its data |
 | `phases.py` | what a run is doing now: an account of its time, and marks for who watches it |
+| `timeline.py` | what each thread does in some steps |
+| `profile.py` | which steps are recorded: an xprof trace, and their timeline |
 | `goodput.py` | the wall time of a run over all its processes, and what killed ones lost |
 | `lock.py` | one process at a time in a workdir |
 | `store.py` | a run with checkpoints in a store: its lock there, a copy of its small files |

@@ -3,10 +3,11 @@
     with phase("sampling"):
         ...
 
-A phase tells two readers. The ledger of the run, if this thread has one, books the time: every
+A phase tells three readers. The ledger of the run, if this thread has one, books the time: every
 moment belongs to one phase (rljax/reporting/goodput.py lists them). The file that the environment
 variable RLJAX_PHASES names, if there is one, gets a line "TIME PROCESS NAME" when the phase begins
-and "TIME PROCESS -NAME" when it ends, from all threads: launch/chaos.py kills runs by it.
+and "TIME PROCESS -NAME" when it ends, from all threads: launch/chaos.py kills runs by it. The
+timeline of steps that are profiled (timeline.py) gets a span, from all threads.
 """
 
 import contextlib
@@ -17,12 +18,10 @@ from contextvars import ContextVar
 
 import jax
 
-from rljax.reporting.goodput import PHASES
+from rljax.reporting.goodput import PHASES, WHOLE
+from rljax.training.run.timeline import recorded
 
 MARKS_VARIABLE = "RLJAX_PHASES"
-
-# All that happens in them is theirs: a held-out evaluation samples and scores, too.
-WHOLE = ("evaluation", "self_check", "restore", "checkpoint")
 
 # Tracing, lowering, compiling or loading a program; inner functions are traced within outer ones.
 COMPILING = "/jax/core/compile/"
@@ -99,7 +98,8 @@ def phase(name: str) -> Iterator[None]:
     if ledger is not None:
         ledger.enter(name)
     try:
-        yield
+        with recorded(name):
+            yield
     finally:
         if ledger is not None:
             ledger.leave()
