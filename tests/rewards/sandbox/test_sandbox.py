@@ -177,7 +177,8 @@ def test_a_command_that_is_not_there_is_no_verdict(sandbox):
 
 
 OWNER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it is ignored from birth
 from rljax.rewards.sandbox.limits import Limits, Program
 from rljax.rewards.sandbox.sandbox import Sandbox
 code = '''
