@@ -1,5 +1,6 @@
 """One process of a run, or several beside each other: started, killed, and how they ended."""
 
+import contextlib
 import os
 import random
 import resource
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,19 @@ class Outcome(NamedTuple):
     orphans: list[str]  # what was left behind and had to be ended here
 
 
+@contextlib.contextmanager
+def hearing_interrupts() -> Iterator[None]:
+    """What is started meanwhile hears SIGINT, also where this process was told not to (nohup)."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def attempt(
     command: Sequence[str],
     environment: Mapping[str, str],
@@ -55,7 +69,7 @@ def attempt(
         marks_path, output_path = Path(folder) / "marks", Path(folder) / "output"
         variables = {**environment, MARKS_VARIABLE: str(marks_path)}
         began, started = time.time(), time.monotonic()
-        with open(output_path, "wb") as output:
+        with open(output_path, "wb") as output, hearing_interrupts():
             process = subprocess.Popen(
                 command, env=variables, stdout=output, stderr=subprocess.STDOUT
             )
