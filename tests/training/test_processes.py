@@ -122,7 +122,7 @@ def test_processes_change_nothing(data, alone, tmp_path, method, processes, devi
     assert_same_run(alone(method), tmp_path / "several")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_do_the_same_whatever_a_step_is_made_of(data, tmp_path, kind):
     for name, processes, devices in (("alone", 1, 4), ("two", 2, 2)):

@@ -15,7 +15,7 @@ UNCORRECTED = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_correction_makes_up_for_lags(tmp_path):
     """AIPO (arXiv:2505.24034): lags of 1 and 4 steps reach what lag 0 does; of 16 it costs more
     without the ratio than with it.
