@@ -142,7 +142,7 @@ class Killer:
         return phase_at(self.marks, self.victim, self.sent, self.kill.phase)
 
     def _victim(self, marked: int) -> int:
-        """Of several processes that do the same at the same time one is chosen."""
+        """The process that is hit: one chosen of those that do the same at the same time."""
         beside = [pid for pid in children(self.process.pid) if pid == marked or self._seen.get(pid)]
         return self.chosen.choice(beside) if len(beside) > 1 else marked
 

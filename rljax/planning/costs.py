@@ -40,7 +40,7 @@ class Collective:
 
 @dataclasses.dataclass
 class Costs:
-    """Of one chip, for one run of a program.
+    """What one run of a program costs one chip.
 
     Attributes:
         flops: of matrix products; a multiplication and an addition are two.

@@ -85,7 +85,7 @@ class Run:
 
     @property
     def mesh(self) -> Mesh:
-        """Of all programs."""
+        """The mesh of all programs."""
         return self.context.mesh
 
 

@@ -100,7 +100,7 @@ def unexplained(workdir: Path) -> set[str]:
     """Metrics of a run that the glossary does not know, by themselves or by their pattern."""
     rows = read_rows(workdir / "metrics.jsonl")
     logged = {name for row in rows for name in row} - {"stage", "step", "kind"}
-    pattern = re.compile(r"(pass|majority)@\d+|reward/.+")
+    pattern = re.compile(r"(pass|majority)@\d+|reward/.+|staleness_share/\d+")
     return {name for name in logged if name not in METRICS and not pattern.fullmatch(name)}
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from rljax.config.runs import find_step
 from rljax.reporting.files import read_rows
-from rljax.training import loop
+from rljax.training import loop, step
 from rljax.training.run.checkpoints import SOURCE
 from tests.training.fake_store import fake_store
 
@@ -249,7 +249,7 @@ def test_a_run_whose_machine_is_lost_goes_on_from_its_store(
     config = tiny_config("reinforce", "--config.checkpoint.folder=gs://bucket/run")
     calls = []
 
-    def update(*words, put_rows=loop.put_rows):
+    def update(*words, put_rows=step.put_rows):
         calls.append(words)
         if len(calls) == 4:
             raise KeyboardInterrupt
@@ -257,7 +257,7 @@ def test_a_run_whose_machine_is_lost_goes_on_from_its_store(
 
     with fake_store(tmp_path / "store"):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(loop, "put_rows", update)
+            patch.setattr(step, "put_rows", update)
             loop.run(config, tmp_path / "one", Console(file=io.StringIO()))
         shutil.rmtree(tmp_path / "one")
         text = io.StringIO()

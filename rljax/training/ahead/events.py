@@ -110,7 +110,7 @@ class Replay:
         self.config = read_json(self.workdir / CONFIG_FILE)
 
     def weights(self, stage: str, steps: int) -> dict[int, list[int]]:
-        """Of each step of a stage: the steps after which the weights of its pieces were taken.
+        """For each step of a stage, the steps after which the weights of its pieces were taken.
 
         Raises:
             ValueError: if steps are missing, as of a run that did not end.

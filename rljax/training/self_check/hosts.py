@@ -33,7 +33,7 @@ def check_same_step(
 
 
 def _digest(arrays: Any) -> str:
-    """Of the values, shapes and types of a pytree of NumPy arrays."""
+    """SHA-256 of the values, shapes and types of a pytree of NumPy arrays."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(arrays):
         array = np.ascontiguousarray(leaf)
