@@ -389,6 +389,8 @@ def describe(name: str) -> Metric:
     stem, _, label = name.partition("/")
     if stem == "reward" and label:
         return Metric(f"Reward {label}", f"Mean value of the reward {label}, before its weight.")
+    if stem == "staleness_share" and label.isdigit():
+        return Metric(f"{label} steps old", f"Share of tokens drawn {label} steps earlier.")
     return Metric(name.replace("_", " ").capitalize(), f"Logged as {name}.")
 
 
