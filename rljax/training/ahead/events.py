@@ -111,6 +111,8 @@ class Replay:
         """
         self.workdir = Path(workdir)
         path = self.workdir / EVENTS_FILE
+        if not self.workdir.is_dir():
+            raise ValueError(f"There is no folder {self.workdir} (--replay).")
         if not path.is_file() or not (self.workdir / CONFIG_FILE).is_file():
             raise ValueError(
                 f"{self.workdir} has no {EVENTS_FILE} with a {CONFIG_FILE}: only a run with "
