@@ -15,6 +15,8 @@ from rljax.comparison.statistics import median_band
 from rljax.comparison.sweeps import tables
 from rljax.comparison.sweeps.coordinates import parallel_coordinates
 from rljax.comparison.sweeps.effects import Effect, effect_chart
+from rljax.comparison.sweeps.lineage import Lineage
+from rljax.comparison.sweeps.schedules import population_section
 from rljax.comparison.sweeps.scores import Condition, metrics_of
 from rljax.reporting import rollout_view, sections, svg
 from rljax.reporting.glossary import describe, is_share
@@ -31,6 +33,7 @@ def page(
     effects: Sequence[Effect],
     metric: str,
     best: str,
+    lineage: Lineage | None = None,
 ) -> str:
     """The whole page as text; it loads nothing from anywhere.
 
@@ -41,12 +44,19 @@ def page(
         effects: of these fields.
         metric: by which they are ranked.
         best: a sentence on the best one.
+        lineage: of a population; its fields change, so they have no effect at the end.
     """
     figures = sections.Figures()
-    parts = {
-        "results": ("Results", _results(conditions, fields, metric, best)),
-        "coordinates": ("Parallel coordinates", _coordinates(conditions, fields, metric)),
-        "effects": ("Effect of each field", _effects(conditions, effects, metric)),
+    results = tables.main_table(conditions, fields, metric, change=lineage is not None)
+    parts = {"results": ("Results", _results(conditions, results, metric, best))}
+    if lineage is None:
+        parts |= {
+            "coordinates": ("Parallel coordinates", _coordinates(conditions, fields, metric)),
+            "effects": ("Effect of each field", _effects(conditions, effects, metric)),
+        }
+    else:
+        parts["population"] = ("Population", population_section(lineage, conditions, metric))
+    parts |= {
         "curves": ("Curves", _curves(conditions, metric, figures)),
         "metrics": ("Every metric", html_table(*tables.metrics_table(conditions))),
     }
@@ -94,7 +104,7 @@ def _headline(conditions: Sequence[Condition], metric: str) -> str:
     return f"<dl class=tiles>{cells}</dl>"
 
 
-def _results(conditions: Sequence[Condition], fields: Sequence[str], metric: str, best: str) -> str:
+def _results(conditions: Sequence[Condition], table: tables.Table, metric: str, best: str) -> str:
     failures = tables.failures_table(conditions)
     more = (
         "<details class=more open><summary>Cells that failed or were stopped</summary>"
@@ -103,7 +113,7 @@ def _results(conditions: Sequence[Condition], fields: Sequence[str], metric: str
         else ""
     )
     return (
-        f"<p>{escape(best)}</p>{html_table(*tables.main_table(conditions, fields, metric))}{more}"
+        f"<p>{escape(best)}</p>{html_table(*table)}{more}"
         f"<p class=meaning>{escape(tables.how_to_read(metric))}</p>"
     )
 

@@ -11,15 +11,21 @@ import numpy as np
 from rljax.comparison.sweeps.cells import text_of
 from rljax.comparison.sweeps.effects import Effect
 from rljax.comparison.sweeps.fields import short_names
+from rljax.comparison.sweeps.lineage import Lineage, copies
 from rljax.comparison.sweeps.scores import Condition, metrics_of
 from rljax.comparison.table import DASH, interval, markdown, number
 
 Table = tuple[list[str], list[list[str]]]
 
 
-def main_table(conditions: Sequence[Condition], fields: Sequence[str], metric: str) -> Table:
-    """A line for each condition in the order given: its fields, the metric, how it ended."""
-    names = short_names(fields)
+def main_table(
+    conditions: Sequence[Condition], fields: Sequence[str], metric: str, *, change: bool = False
+) -> Table:
+    """A line for each condition in the order given: its fields, the metric, how it ended.
+
+    With `change` the fields do so on the way, and the table says what they begin with.
+    """
+    names = {field: name + " at step 0" * change for field, name in short_names(fields).items()}
     headers = ["Cell", *(names[field] for field in fields)]
     headers += [f"{metric}, median [95 %]", "Lowest to highest", "Seeds", "State"]
     cells = []
@@ -79,6 +85,42 @@ def failures_table(conditions: Sequence[Condition]) -> Table:
         for seed, end in zip(each.seeds, each.ends, strict=True)
         if end.why
     ]
+
+
+def copies_table(lineage: Lineage) -> Table:
+    """Who has copied whom in a population, and the numbers from there on."""
+    fields = lineage.rule["fields"]
+    names = short_names(fields)
+    headers = ["Step", "Seed", "Member", "Its score", "Copies", "Whose score", *names.values()]
+    return headers, [
+        [
+            *(str(each.step), str(each.seed), each.member, number(each.score)),
+            *(each.source, number(each.source_score)),
+            *("{:.4g} ({})".format(*each.changes[field]) for field in fields),
+        ]
+        for each in copies(lineage)
+    ]
+
+
+def members_table(lineage: Lineage, conditions: Sequence[Condition], metric: str) -> Table:
+    """The members at the end, the best of each seed first, and where their weights come from."""
+    fields = lineage.rule["fields"]
+    names = short_names(fields)
+    headers = ["Member", "Seed", metric, *(f"{name} at the end" for name in names.values())]
+    headers.append("Its weights were those of")
+    cells = []
+    for index, seed in enumerate(lineage.seeds):
+        scored = [(each, float(each.scores(metric)[each.seeds.index(seed)])) for each in conditions]
+        for each, score in sorted(scored, key=lambda pair: -np.nan_to_num(pair[1], nan=-np.inf)):
+            run = lineage.run(lineage.members.index(each.name), index)
+            ends = (f"{lineage.schedule(field, run)[-1][1]:.4g}" for field in fields)
+            *before, _ = lineage.ancestors(run)
+            line = "; then ".join(
+                f"{lineage.members[holder // len(lineage.seeds)]} until step {step}"
+                for step, holder in before
+            )
+            cells.append([each.name, str(seed), number(score), *ends, line or "itself"])
+    return headers, cells
 
 
 def flat_conditions(conditions: Sequence[Condition], fields: Sequence[str]) -> list[dict[str, Any]]:
