@@ -1,7 +1,7 @@
 """A sweep of `launch/sweep.py --rule=pbt`: members that begin with learning rates far apart.
 
     python launch/sweep.py --config=configs/compare.py:sort/grpo --seeds=2 \
-        --sweep=configs/sweeps/population.py --vmapped --rule=pbt --ready=20 --workdir=runs/population
+        --sweep=configs/sweeps/population.py --vmapped --rule=pbt --ready=20 --workdir=runs/pbt
 """
 
 from collections.abc import Iterator

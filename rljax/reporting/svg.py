@@ -49,8 +49,10 @@ def tick_label(value: float, step: float) -> str:
     size = max(abs(value), step)
     if value == 0:
         return "0"
-    if size >= 1e6 or step < 1e-4:
-        mantissa, exponent = f"{value:.2e}".split("e")
+    # As many digits as tell two ticks apart, such as those of a share just below 1.
+    digits = math.floor(math.log10(size)) - math.floor(math.log10(step)) + (step < 1e-4)
+    if size >= 1e6 or (step < 1e-4 and size < 1e-2):
+        mantissa, exponent = f"{value:.{max(2, digits)}e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     if size >= 1e4:
         return f"{value / 1000:g}k"

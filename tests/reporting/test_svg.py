@@ -38,7 +38,8 @@ def test_ticks_are_round_and_inside(low, high, marks):
         (15000, 5000, "15k"),
         (200, 50, "200"),
     ]
-    + [(3e-6, 1e-6, "3e-6"), (1.25, 0.25, "1.25"), (2e7, 1e7, "2e7")],
+    + [(3e-6, 1e-6, "3e-6"), (1.25, 0.25, "1.25"), (2e7, 1e7, "2e7")]
+    + [(0.99995, 5e-5, "0.99995"), (0.999998, 1e-6, "0.999998"), (12.50001, 1e-5, "12.50001")],
 )
 def test_tick_labels(value, step, text):
     assert svg.tick_label(value, step) == text

@@ -9,6 +9,7 @@ from typing import Any
 
 from rljax.comparison.sweeps.cells import text_of
 from rljax.comparison.sweeps.scores import Condition
+from rljax.comparison.table import DASH
 from rljax.reporting import svg
 
 FEW = 7  # values that are all written at an axis
@@ -55,13 +56,31 @@ def short_names(fields: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def short_cells(names: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
+    """Name of a condition -> the same with short names of fields."""
+    short = short_names(fields)
+    longest_first = sorted(fields, key=len, reverse=True)
+    found = {}
+    for name in names:
+        found[name] = name
+        for field in longest_first:
+            found[name] = found[name].replace(f"{field}=", f"{short[field]}=")
+    return found
+
+
+def shown_value(value: Any) -> str:
+    """The value of a field, or a dash where a cell does not have it."""
+    return DASH if value is None else text_of(value)
+
+
 def scale_of(values: Sequence[Any]) -> Scale:
     """The axis of a field; numbers far apart get a logarithmic one, texts equal distances."""
     texts = {text_of(value): value for value in values}
     if not all(_is_number(value) for value in texts.values()):
         ordered = sorted(texts)
         places = {text: _even(index, len(ordered)) for index, text in enumerate(ordered)}
-        return Scale(places, tuple((places[text], text) for text in ordered), continuous=False)
+        marks = tuple((places[text], shown_value(texts[text])) for text in ordered)
+        return Scale(places, marks, continuous=False)
     low, high = min(texts.values()), max(texts.values())
     logarithmic = low > 0 and high / low >= LOG_RANGE
 

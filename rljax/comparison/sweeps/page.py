@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -15,6 +15,7 @@ from rljax.comparison.statistics import median_band
 from rljax.comparison.sweeps import tables
 from rljax.comparison.sweeps.coordinates import parallel_coordinates
 from rljax.comparison.sweeps.effects import Effect, effect_chart
+from rljax.comparison.sweeps.fields import short_cells
 from rljax.comparison.sweeps.lineage import Lineage
 from rljax.comparison.sweeps.schedules import population_section
 from rljax.comparison.sweeps.scores import Condition, metrics_of
@@ -57,8 +58,8 @@ def page(
     else:
         parts["population"] = ("Population", population_section(lineage, conditions, metric))
     parts |= {
-        "curves": ("Curves", _curves(conditions, metric, figures)),
-        "metrics": ("Every metric", html_table(*tables.metrics_table(conditions))),
+        "curves": ("Curves", _curves(conditions, fields, metric, figures)),
+        "metrics": ("Every metric", html_table(*tables.metrics_table(conditions, fields))),
     }
     parts = {anchor: part for anchor, part in parts.items() if part[1]}
     box = f"[{svg.LEFT}, {svg.RIGHT}, {svg.TOP}, {svg.BOTTOM}, {svg.WIDTH}];"
@@ -142,14 +143,17 @@ def _effects(conditions: Sequence[Condition], effects: Sequence[Effect], metric:
     return f"<div class=charts>{cards}</div>{html_table(*tables.effects_table(effects))}"
 
 
-def _curves(conditions: Sequence[Condition], metric: str, figures: sections.Figures) -> str:
+def _curves(
+    conditions: Sequence[Condition], fields: Sequence[str], metric: str, figures: sections.Figures
+) -> str:
     """A chart for every metric: the best conditions in colour, the others in grey."""
+    short = short_cells([each.name for each in conditions], fields)
     shown = list(conditions[: palette.OTHERS])
     names = [metric, *(name for name in metrics_of(conditions) if name != metric)]
     cards = []
     for name in names:
-        drawn = [_curve(each, name, index) for index, each in enumerate(shown)]
-        others = [_curve(each, name, 7) for each in conditions[len(shown) :]]
+        drawn = [_curve(each, name, short, index) for index, each in enumerate(shown)]
+        others = [_curve(each, name, short, 7) for each in conditions[len(shown) :]]
         drawn, others = ([c for c in given if c is not None] for given in (drawn, others))
         if not drawn:
             continue
@@ -159,7 +163,7 @@ def _curves(conditions: Sequence[Condition], metric: str, figures: sections.Figu
         heading = f"{about.label} ({'held out' if name.startswith('heldout/') else 'training'})"
         cards.append(figures.figure(heading, about.meaning, "", drawing, hover, note, ()))
     items = "".join(
-        f'<li><i class="swatch c{index}"></i>{escape(each.name)}</li>'
+        f'<li><i class="swatch c{index}"></i>{escape(short[each.name])}</li>'
         for index, each in enumerate(shown)
     )
     grey = "; grey: the other cells" if len(conditions) > len(shown) else ""
@@ -169,7 +173,9 @@ def _curves(conditions: Sequence[Condition], metric: str, figures: sections.Figu
     )
 
 
-def _curve(condition: Condition, metric: str, colour: int) -> BandCurve | None:
+def _curve(
+    condition: Condition, metric: str, short: Mapping[str, str], colour: int
+) -> BandCurve | None:
     """The median over the seeds that have logged a metric, at the steps that all of these have."""
     curves = [curve for curve in condition.curves.get(metric, ()) if curve is not None]
     if not curves:
@@ -181,4 +187,4 @@ def _curve(condition: Condition, metric: str, colour: int) -> BandCurve | None:
         return None
     values = np.array([curve.values[np.searchsorted(curve.steps, steps)] for curve in curves])
     at = svg.spread_indices(len(steps), 200)
-    return BandCurve(condition.name, steps[at], median_band(values[:, at]), colour)
+    return BandCurve(short[condition.name], steps[at], median_band(values[:, at]), colour)

@@ -35,7 +35,7 @@ def population_section(lineage: Lineage, conditions: Sequence[Condition], metric
             )
     left = len(lineage.seeds) - MOST_SEEDS
     more = f" The first {MOST_SEEDS} seeds are drawn; lineage.json has all." if left > 0 else ""
-    copies = copies_table(lineage)
+    copies = copies_table(lineage, conditions)
     table = (
         f"<details class=more><summary>{len(copies[1])} copies</summary>"
         f"{html_table(*copies)}</details>"

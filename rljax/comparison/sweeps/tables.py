@@ -10,7 +10,7 @@ import numpy as np
 
 from rljax.comparison.sweeps.cells import text_of
 from rljax.comparison.sweeps.effects import Effect
-from rljax.comparison.sweeps.fields import short_names
+from rljax.comparison.sweeps.fields import short_cells, short_names, shown_value, swept
 from rljax.comparison.sweeps.lineage import Lineage, copies
 from rljax.comparison.sweeps.scores import Condition, metrics_of
 from rljax.comparison.table import DASH, interval, markdown, number
@@ -28,6 +28,7 @@ def main_table(
     names = {field: name + " at step 0" * change for field, name in short_names(fields).items()}
     headers = ["Cell", *(names[field] for field in fields)]
     headers += [f"{metric}, median [95 %]", "Lowest to highest", "Seeds", "State"]
+    short = short_cells([each.name for each in conditions], fields)
     cells = []
     for each in conditions:
         scores = each.scores(metric)
@@ -35,8 +36,8 @@ def main_table(
         ends = (number(float(end)) for end in (known.min(), known.max())) if len(known) else ()
         cells.append(
             [
-                each.name,
-                *(text_of(each.values.get(field)) for field in fields),
+                short[each.name],
+                *(shown_value(each.values.get(field)) for field in fields),
                 interval(each.estimate(metric)),
                 " to ".join(ends) or DASH,
                 f"{len(known)} of {len(each.seeds)}",
@@ -54,9 +55,9 @@ def state(condition: Condition) -> str:
     return ", ".join(f"{count} {name}" for name, count in found.items())
 
 
-def metrics_table(conditions: Sequence[Condition]) -> Table:
+def metrics_table(conditions: Sequence[Condition], fields: Sequence[str]) -> Table:
     """Every metric of every condition at the end: median over seeds with its interval."""
-    headers = ["Metric", *(each.name for each in conditions)]
+    headers = ["Metric", *short_cells([each.name for each in conditions], fields).values()]
     return headers, [
         [metric, *(interval(each.estimate(metric)) for each in conditions)]
         for metric in metrics_of(conditions)
@@ -87,15 +88,16 @@ def failures_table(conditions: Sequence[Condition]) -> Table:
     ]
 
 
-def copies_table(lineage: Lineage) -> Table:
+def copies_table(lineage: Lineage, conditions: Sequence[Condition]) -> Table:
     """Who has copied whom in a population, and the numbers from there on."""
     fields = lineage.rule["fields"]
     names = short_names(fields)
+    short = short_cells(lineage.members, swept(conditions))
     headers = ["Step", "Seed", "Member", "Its score", "Copies", "Whose score", *names.values()]
     return headers, [
         [
-            *(str(each.step), str(each.seed), each.member, number(each.score)),
-            *(each.source, number(each.source_score)),
+            *(str(each.step), str(each.seed), short[each.member], number(each.score)),
+            *(short[each.source], number(each.source_score)),
             *("{:.4g} ({})".format(*each.changes[field]) for field in fields),
         ]
         for each in copies(lineage)
@@ -106,6 +108,7 @@ def members_table(lineage: Lineage, conditions: Sequence[Condition], metric: str
     """The members at the end, the best of each seed first, and where their weights come from."""
     fields = lineage.rule["fields"]
     names = short_names(fields)
+    short = short_cells(lineage.members, swept(conditions))
     headers = ["Member", "Seed", metric, *(f"{name} at the end" for name in names.values())]
     headers.append("Its weights were those of")
     cells = []
@@ -116,10 +119,10 @@ def members_table(lineage: Lineage, conditions: Sequence[Condition], metric: str
             ends = (f"{lineage.schedule(field, run)[-1][1]:.4g}" for field in fields)
             *before, _ = lineage.ancestors(run)
             line = "; then ".join(
-                f"{lineage.members[holder // len(lineage.seeds)]} until step {step}"
+                f"{short[lineage.members[holder // len(lineage.seeds)]]} until step {step}"
                 for step, holder in before
             )
-            cells.append([each.name, str(seed), number(score), *ends, line or "itself"])
+            cells.append([short[each.name], str(seed), number(score), *ends, line or "itself"])
     return headers, cells
 
 

@@ -53,8 +53,8 @@ def write_sweep(folder: Path, plan: Plan | None = None, out: Path | None = None)
     ]
     if lineage is not None:
         parts.append(("Members at the end", tables.members_table(lineage, conditions, plan.metric)))
-        parts.append(("Copies", tables.copies_table(lineage)))
-    parts.append(("Every metric", tables.metrics_table(conditions)))
+        parts.append(("Copies", tables.copies_table(lineage, conditions)))
+    parts.append(("Every metric", tables.metrics_table(conditions, fields)))
     texts = {
         folder / MARKDOWN: tables.to_markdown(
             title, plan.metric, parts, best if lineage is None else f"{best}\n\n{about(lineage)}"
@@ -76,8 +76,10 @@ def best_line(conditions: Sequence[Condition], metric: str) -> str:
     if math.isnan(found.value):
         return f"No cell has {metric} yet."
     over = all(end.state in (DONE, STOPPED) for each in conditions for end in each.ends)
+    equal = sum(each.estimate(metric).value == found.value for each in conditions) - 1
+    more = f" {equal} other{'s are' if equal > 1 else ' is'} as good." if equal else ""
     count = sum(math.isfinite(score) for score in conditions[0].scores(metric).tolist())
     return (
         f"Best cell{'' if over else ' so far'}: {conditions[0].name}, {metric} {interval(found)} "
-        f"(median of {count} seed{'s' * (count != 1)})."
+        f"(median of {count} seed{'s' * (count != 1)}).{more}"
     )
