@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -19,6 +20,7 @@ from rljax.comparison.sweeps.fields import short_cells
 from rljax.comparison.sweeps.lineage import Lineage
 from rljax.comparison.sweeps.schedules import population_section
 from rljax.comparison.sweeps.scores import Condition, metrics_of
+from rljax.comparison.table import DASH
 from rljax.reporting import rollout_view, sections, svg
 from rljax.reporting.glossary import describe, is_share
 from rljax.reporting.progress import format_value
@@ -49,7 +51,8 @@ def page(
     """
     figures = sections.Figures()
     results = tables.main_table(conditions, fields, metric, change=lineage is not None)
-    parts = {"results": ("Results", _results(conditions, results, metric, best))}
+    how = tables.how_to_read(metric, change=lineage is not None)
+    parts = {"results": ("Results", _results(conditions, results, how, best))}
     if lineage is None:
         parts |= {
             "coordinates": ("Parallel coordinates", _coordinates(conditions, fields, metric)),
@@ -57,9 +60,10 @@ def page(
         }
     else:
         parts["population"] = ("Population", population_section(lineage, conditions, metric))
+    metrics = tables.metrics_table(conditions, fields)
     parts |= {
         "curves": ("Curves", _curves(conditions, fields, metric, figures)),
-        "metrics": ("Every metric", html_table(*tables.metrics_table(conditions, fields))),
+        "metrics": ("Every metric", html_table(*metrics) if metrics[1] else ""),
     }
     parts = {anchor: part for anchor, part in parts.items() if part[1]}
     box = f"[{svg.LEFT}, {svg.RIGHT}, {svg.TOP}, {svg.BOTTOM}, {svg.WIDTH}];"
@@ -92,9 +96,9 @@ def page(
 
 def _headline(conditions: Sequence[Condition], metric: str) -> str:
     ends = [end.state for each in conditions for end in each.ends]
-    best = conditions[0].estimate(metric).value if conditions else None
+    best = conditions[0].estimate(metric).value
     tiles = [
-        ("Best " + metric.partition("/")[2], format_value(best)),
+        ("Best " + metric.partition("/")[2], DASH if math.isnan(best) else format_value(best)),
         ("Conditions", str(len(conditions))),
     ]
     tiles += [(f"Cells {state}", str(ends.count(state))) for state in dict.fromkeys(ends)]
@@ -105,7 +109,7 @@ def _headline(conditions: Sequence[Condition], metric: str) -> str:
     return f"<dl class=tiles>{cells}</dl>"
 
 
-def _results(conditions: Sequence[Condition], table: tables.Table, metric: str, best: str) -> str:
+def _results(conditions: Sequence[Condition], table: tables.Table, how: str, best: str) -> str:
     failures = tables.failures_table(conditions)
     more = (
         "<details class=more open><summary>Cells that failed or were stopped</summary>"
@@ -113,10 +117,7 @@ def _results(conditions: Sequence[Condition], table: tables.Table, metric: str, 
         if failures[1]
         else ""
     )
-    return (
-        f"<p>{escape(best)}</p>{html_table(*table)}{more}"
-        f"<p class=meaning>{escape(tables.how_to_read(metric))}</p>"
-    )
+    return f"<p>{escape(best)}</p>{html_table(*table)}{more}<p class=meaning>{escape(how)}</p>"
 
 
 def _coordinates(conditions: Sequence[Condition], fields: Sequence[str], metric: str) -> str:
@@ -162,6 +163,8 @@ def _curves(
         drawing, hover, note = chart(drawn, axes, name, context=others)
         heading = f"{about.label} ({'held out' if name.startswith('heldout/') else 'training'})"
         cards.append(figures.figure(heading, about.meaning, "", drawing, hover, note, ()))
+    if not cards:
+        return ""
     items = "".join(
         f'<li><i class="swatch c{index}"></i>{escape(short[each.name])}</li>'
         for index, each in enumerate(shown)

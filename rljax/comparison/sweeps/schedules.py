@@ -64,10 +64,13 @@ def about(lineage: Lineage) -> str:
 
 
 def best_runs(lineage: Lineage, conditions: Sequence[Condition], metric: str) -> list[int]:
-    """Of each seed the run whose metric is highest at the end; the first where none has one."""
+    """Of each seed the run whose metric is highest at the end, or, before that, was so last."""
     found = []
     for index, seed in enumerate(lineage.seeds):
         scores = {lineage.members.index(c.name): score_of(c, seed, metric) for c in conditions}
+        if all(map(math.isnan, scores.values())) and lineage.generations:
+            latest = lineage.generations[-1].scores
+            scores = {member: latest[lineage.run(member, index)] for member in scores}
         known = {member: score for member, score in scores.items() if not math.isnan(score)}
         found.append(lineage.run(max(known, key=known.__getitem__, default=0), index))
     return found

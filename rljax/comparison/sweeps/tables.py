@@ -153,23 +153,26 @@ def flat_cells(conditions: Sequence[Condition], fields: Sequence[str]) -> list[d
     return rows
 
 
-def to_markdown(title: str, metric: str, parts: Sequence[tuple[str, Table]], best: str) -> str:
-    """table.md."""
+def to_markdown(title: str, how: str, parts: Sequence[tuple[str, Table]], best: str) -> str:
+    """table.md; `how` says what the numbers mean."""
     text = [f"# {title}", best]
     for heading, (headers, cells) in parts:
         if cells:
             text += [f"## {heading}", markdown(headers, cells)]
-    text.append(how_to_read(metric))
+    text.append(how)
     return "\n\n".join(part.strip("\n") for part in text) + "\n"
 
 
-def how_to_read(metric: str) -> str:
-    """What the numbers mean."""
+def how_to_read(metric: str, *, change: bool = False) -> str:
+    """What the numbers mean; with `change` fields do so on the way, and have no effect shown."""
+    effect = (
+        " The effect of a field is that over the conditions that ran, whatever their other fields "
+        "were."
+    )
     return (
         f"Cells are ranked by the median of {metric} over seeds; complete ones come first. "
         "Held-out metrics are those of the last evaluation, training metrics means over the last "
         "tenth of the steps. Brackets hold the 95 % interval of the median, which needs six "
         "seeds. The best of many cells is partly lucky: run it again with other seeds before you "
-        "believe its number. The effect of a field is that over the conditions that ran, whatever "
-        "their other fields were."
+        f"believe its number.{'' if change else effect}"
     )

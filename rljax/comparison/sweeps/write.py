@@ -55,9 +55,10 @@ def write_sweep(folder: Path, plan: Plan | None = None, out: Path | None = None)
         parts.append(("Members at the end", tables.members_table(lineage, conditions, plan.metric)))
         parts.append(("Copies", tables.copies_table(lineage, conditions)))
     parts.append(("Every metric", tables.metrics_table(conditions, fields)))
+    how = tables.how_to_read(plan.metric, change=lineage is not None)
     texts = {
         folder / MARKDOWN: tables.to_markdown(
-            title, plan.metric, parts, best if lineage is None else f"{best}\n\n{about(lineage)}"
+            title, how, parts, best if lineage is None else f"{best}\n\n{about(lineage)}"
         ),
         folder / CSV: to_csv(tables.flat_conditions(conditions, fields)),
         folder / CELLS_CSV: to_csv(tables.flat_cells(conditions, fields)),

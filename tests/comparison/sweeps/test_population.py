@@ -212,6 +212,9 @@ def test_the_lineage_says_who_had_the_weights(tmp_path):
     assert found[0].changes[RATE] == (new, f"x {first.factors[RATE][0]:g}")
     shown = [condition(f"m{m}", points[m][RATE], [0.1 * m, 0.3 - 0.1 * m]) for m in range(3)]
     assert best_runs(lineage, shown, METRIC) == [4, 1]
+    # Before anything is known of the end, the last decision says who is ahead: 9 and 3.
+    unknown = [condition(f"m{m}", points[m][RATE], [NAN, NAN]) for m in range(3)]
+    assert best_runs(lineage, unknown, METRIC) == [0, 3]
     assert len(copies_table(lineage, shown)[1]) == 3
     ends = members_table(lineage, shown, METRIC)[1]
     assert [row[:2] for row in ends[:3]] == [["m2", "0"], ["m1", "0"], ["m0", "0"]]
