@@ -118,9 +118,7 @@ def run_campaign(
                 _write(folder, curves)
                 if campaign.population is not None and campaign.population.is_ready(last, steps):
                     lineage = (*lineage, campaign.population.decide(last, curves, lineage))
-                    campaign.population.keep(lineage)
-                    states = runs.copied(states, lineage[-1].sources)
-                    runs.change(lineage[-1].values)
+                    states = _next_generation(campaign.population, runs, states, lineage)
                 checkpoints.save(last, states, _note(last, lineage), None)
                 done = last
                 accuracy = chunk.heldout["accuracy_greedy"].mean()
@@ -134,6 +132,18 @@ def run_campaign(
     if campaign.population is not None:
         campaign.population.keep(lineage)
     return _all_runs(campaign, program, curves)
+
+
+def _next_generation(
+    population: Population,
+    runs: SideBySide,
+    states: TrainState,
+    lineage: Sequence[Generation],
+) -> TrainState:
+    """The states after the last decision; the runs have its numbers from then on."""
+    population.keep(lineage)
+    runs.change(lineage[-1].values)
+    return runs.copied(states, lineage[-1].sources)
 
 
 def _all_runs(campaign: Campaign, program: DeviceProgram, curves: Curves) -> list[MethodRuns]:

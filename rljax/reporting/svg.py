@@ -124,7 +124,8 @@ def value_range(values: np.ndarray, *, share: bool = False) -> tuple[float, floa
             low, high = max(low, inner_low - margin), min(high, inner_high + margin)
     if low >= 0 and high <= 1 and high - low > 0.4:
         return 0.0, 1.0
-    flat = high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300)
+    # Differences that float32 hardly tells apart are none to look at.
+    flat = high - low <= max(1e-6 * max(abs(low), abs(high)), 1e-300)
     # A mean of ones in float32 may be a little more than 1.
     if share and values.min() >= -1e-6 and values.max() <= 1 + 1e-6:
         bottom, top = min(0.0, low), max(1.0, high)

@@ -53,7 +53,7 @@ SWEEPS = {
         ([*PBT, HERE, "--exploit=t-test"], "Did you mean 't_test'?"),
         ([*PBT, HERE, "--explore=rl.optimizer.rate"], "Unknown field of the sweep"),
         ([*PBT, HERE, "--resample=2"], "must be a number in 0..1"),
-        ([*PBT, HERE, "--ready=2"], "are never judged before their end"),
+        ([*PBT[:-1], HERE, "--ready=2"], "are never judged before their end"),
         ([*PBT, HERE, "--sweep=LONE"], "needs 2 members or more, and the sweep has 1"),
         ([*PBT, HERE, "--sweep=TEXTS"], "rl.optimizer.schedule='linear' is no number"),
     ],

@@ -144,3 +144,10 @@ def test_stacked_areas_end_where_the_next_one_begins():
     first, second = ([p.split() for p in re.split("[ML]", area)[1:]] for area in areas)
     assert first[:3] == second[:2:-1]  # the upper edge of a is the lower edge of b, reversed
     assert [line["values"] for line in hover["lines"]] == [[1, 2, 1], [2, 1, 1]]
+
+
+def test_differences_that_float32_hardly_has_are_a_flat_line():
+    low, high = svg.value_range(np.array([1 - 1.5e-8, 1.0]))
+    assert high - low > 0.9
+    low, high = svg.value_range(np.array([0.9999, 1.0]))
+    assert high - low < 0.001

@@ -57,7 +57,7 @@ def short_names(fields: Sequence[str]) -> dict[str, str]:
 
 
 def short_cells(names: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
-    """Name of a condition -> the same with short names of fields."""
+    """Name of a condition -> the same with short names of fields, and spaces where lines break."""
     short = short_names(fields)
     longest_first = sorted(fields, key=len, reverse=True)
     found = {}
@@ -65,6 +65,7 @@ def short_cells(names: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
         found[name] = name
         for field in longest_first:
             found[name] = found[name].replace(f"{field}=", f"{short[field]}=")
+        found[name] = found[name].replace(",", ", ")
     return found
 
 

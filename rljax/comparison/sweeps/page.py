@@ -50,22 +50,7 @@ def page(
         lineage: of a population; its fields change, so they have no effect at the end.
     """
     figures = sections.Figures()
-    results = tables.main_table(conditions, fields, metric, change=lineage is not None)
-    how = tables.how_to_read(metric, change=lineage is not None)
-    parts = {"results": ("Results", _results(conditions, results, how, best))}
-    if lineage is None:
-        parts |= {
-            "coordinates": ("Parallel coordinates", _coordinates(conditions, fields, metric)),
-            "effects": ("Effect of each field", _effects(conditions, effects, metric)),
-        }
-    else:
-        parts["population"] = ("Population", population_section(lineage, conditions, metric))
-    metrics = tables.metrics_table(conditions, fields)
-    parts |= {
-        "curves": ("Curves", _curves(conditions, fields, metric, figures)),
-        "metrics": ("Every metric", html_table(*metrics) if metrics[1] else ""),
-    }
-    parts = {anchor: part for anchor, part in parts.items() if part[1]}
+    parts = _parts(conditions, fields, effects, metric, best, lineage, figures)
     box = f"[{svg.LEFT}, {svg.RIGHT}, {svg.TOP}, {svg.BOTTOM}, {svg.WIDTH}];"
     return PAGE.format(
         title=escape(title),
@@ -92,6 +77,34 @@ def page(
         rollouts=rollout_view.embed_json([]),
         script=SCRIPT.replace("BOX;", box, 1),
     )
+
+
+def _parts(
+    conditions: Sequence[Condition],
+    fields: Sequence[str],
+    effects: Sequence[Effect],
+    metric: str,
+    best: str,
+    lineage: Lineage | None,
+    figures: sections.Figures,
+) -> dict[str, tuple[str, str]]:
+    """Anchor -> heading and content of each part that has any."""
+    results = tables.main_table(conditions, fields, metric, change=lineage is not None)
+    how = tables.how_to_read(metric, change=lineage is not None)
+    parts = {"results": ("Results", _results(conditions, results, how, best))}
+    if lineage is None:
+        parts |= {
+            "coordinates": ("Parallel coordinates", _coordinates(conditions, fields, metric)),
+            "effects": ("Effect of each field", _effects(conditions, effects, metric)),
+        }
+    else:
+        parts["population"] = ("Population", population_section(lineage, conditions, metric))
+    metrics = tables.metrics_table(conditions, fields)
+    parts |= {
+        "curves": ("Curves", _curves(conditions, fields, metric, figures)),
+        "metrics": ("Every metric", html_table(*metrics) if metrics[1] else ""),
+    }
+    return {anchor: part for anchor, part in parts.items() if part[1]}
 
 
 def _headline(conditions: Sequence[Condition], metric: str) -> str:
