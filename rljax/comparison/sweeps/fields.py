@@ -94,16 +94,22 @@ def scale_of(values: Sequence[Any]) -> Scale:
 
     places = {text: place(value) for text, value in texts.items()}
     if len(texts) <= FEW:
-        marks = [(places[text], text) for text in sorted(texts, key=lambda text: texts[text])]
+        ordered = sorted(texts.values())
+        marks = [(place(value), _label(value)) for value in ordered]
     elif logarithmic:
         powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
-        marks = [(place(low), text_of(low)), *((place(10.0**p), f"1e{p}") for p in powers)]
-        marks.append((place(high), text_of(high)))
+        marks = [(place(low), _label(low)), *((place(10.0**p), f"1e{p}") for p in powers)]
+        marks.append((place(high), _label(high)))
     else:
         ticks = svg.ticks(low, high, 4)
         pitch = ticks[1] - ticks[0] if len(ticks) > 1 else max(abs(high), 1e-12)
         marks = [(place(tick), svg.tick_label(tick, pitch)) for tick in ticks]
     return Scale(places, tuple(_apart(marks)), continuous=True)
+
+
+def _label(value: float) -> str:
+    """A number as it is written at an axis: 8.96e-05 also where a product is a little more."""
+    return f"{value:.6g}"
 
 
 def _apart(marks: Sequence[tuple[float, str]], least: float = 0.06) -> list[tuple[float, str]]:
