@@ -1,10 +1,11 @@
 """The main job: from random weights to solving chained sums, on 2 CPU cores in about 4 minutes.
 
 A decoder of 0.8 M parameters reads bytes. The warm-up shows it demonstrations of reasoning-gym's
-`chain_sum`, of which 40 % work the sum out step by step and 60 % are the bare answer: greedy
-decoding then guesses, and is right on at most 0.40 of the held-out problems. GRPO against the
-package's own verifier finds out that working it out pays. Expect a held-out greedy accuracy of at
-least 0.80 at the end (seeds 0, 1 and 2 were run):
+`chain_sum` that work the sum out step by step; then a second one shows it bare answers, four of
+five, as most text in the wild has them. Greedy decoding now guesses, and is right on at most 0.40
+of the held-out problems. GRPO against the package's own verifier finds out that working it out
+pays. Expect a held-out greedy accuracy of at least 0.85 at the end, whatever the seed; the settings
+were chosen on other seeds and problems:
 
     python launch/train.py --config=configs/quickstart.py
 """
@@ -16,32 +17,37 @@ def get_config() -> ConfigDict:
     """The config."""
     c = ConfigDict()
     c.name = "quickstart"
-    c.stages = ("warmup", "grpo")
-    c.model = dict(layers=4, width=128, heads=4, kv_heads=2, remat="full")
+    c.stages = ("warmup", "habit", "grpo")
+    c.model = dict(layers=4, width=128, heads=4, kv_heads=2, remat="none")
     c.tokenizer = dict(special_tokens=("<answer>", "</answer>"))
     c.data = dict(
         tasks=(
             dict(
                 name="chain_sum",
-                parameters=dict(min_terms=4, max_terms=5, min_digits=1, max_digits=1),
+                parameters=dict(min_terms=5, max_terms=5, min_digits=1, max_digits=1),
             ),
         ),
         prompt_pattern=r": (.*)$",
-        worked_share=0.4,  # below one half: the warmed-up model answers at once
         max_prompt_tokens=20,
     )
     c.evaluation = dict(max_new_tokens=44)
     c.warmup = dict(
         method="sft",
-        steps=350,
+        steps=400,
         data=dict(row_tokens=128),
-        batch=dict(sequences_per_update=32, sequences_per_micro_batch=8),
+        batch=dict(sequences_per_update=16),
         optimizer=dict(learning_rate=2e-3, warmup_updates=20, b2=0.95),
+    )
+    c.habit = dict(
+        method="sft",
+        steps=100,
+        data=dict(row_tokens=128, worked_share=0.2),
+        batch=dict(sequences_per_update=16),
+        optimizer=dict(learning_rate=1e-3, warmup_updates=10, b2=0.95),
     )
     c.grpo = dict(
         method="grpo",
-        steps=60,
-        reference_kl=True,  # only for the curve: how far the policy has gone from its start
+        steps=35,
         # The parts that later work settled on: no KL in the loss, every token weighs the same.
         objective=dict(kl_placement="none", aggregation="token_mean"),
         # 32 x 8 = 256 sequences a step, two updates of 128, each in passes of 16.

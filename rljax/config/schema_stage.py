@@ -118,6 +118,13 @@ STAGE_DATA: Section = {
     "limit": Field(
         None, "supervised: use the first so many demonstrations", value_type=int, minimum=1
     ),
+    "worked_share": Field(
+        None,
+        "problems, supervised: of this stage instead of config.data.worked_share",
+        value_type=float,
+        minimum=0,
+        maximum=1,
+    ),
     "row_tokens": Field(
         None,
         "supervised: S, tokens of a packed row",

@@ -1,13 +1,14 @@
 """Problems of the reasoning-gym package, by name and parameters, as a random-access mixture."""
 
 import bisect
+import copy
 import dataclasses
 import functools
 import json
 import random
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from rljax.errors import unknown_name
 from rljax.tasks.problem import Problem
@@ -122,6 +123,12 @@ class ReasoningGym(Sequence[Problem]):
             f"{MAX_REDRAWS - 1} replacements: the task has too few different problems; use a "
             f"smaller held-out set or harder parameters ({FIELD}.tasks)."
         )
+
+    def with_worked_share(self, worked_share: float) -> Self:
+        """The same problems with another share of demonstrations that show the steps."""
+        other = copy.copy(self)
+        other.worked_share = worked_share
+        return other
 
     def prompts(self) -> set[str]:
         """Returns every prompt of the set, to be passed as another's `heldout_prompts`."""

@@ -24,7 +24,11 @@ SUPERVISED = Family(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
         data={"source": "problems", "path": "", "limit": 0, "row_tokens": 256, "packed": True},
     ),
-    sources={"problems": Reads(), "jsonl": _OF_FILES, "parquet": _OF_FILES},
+    sources={
+        "problems": Reads(data={"worked_share": None}),
+        "jsonl": _OF_FILES,
+        "parquet": _OF_FILES,
+    },
     completion_slots=(),
     row_slots="data.row_tokens",
 )

@@ -10,7 +10,7 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.data.packing import Example, PackedEpochs, pack_rows
 from rljax.data.rows import example_of, joined
-from rljax.data.sources import open_source, place_of
+from rljax.data.sources import ProblemSource, open_source, place_of
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import nll
@@ -103,7 +103,7 @@ def read_demonstrations(
         ValueError: for one that cannot be read.
     """
     if stage.data["source"] == "problems":
-        records = context.train_problems
+        records = problems_of(context, stage)
     else:
         records = open_source(
             stage.data["source"],
@@ -112,6 +112,23 @@ def read_demonstrations(
         )
     count = min(len(records), stage.data["limit"] or len(records), at_most or len(records))
     return [_example(context, stage, records, index) for index in range(count)]
+
+
+def problems_of(context: Context, stage: Stage) -> Sequence[Record]:
+    """The run's training problems, with as many worked demonstrations as the stage asks for.
+
+    Raises:
+        ValueError: where problems have one demonstration each, or none.
+    """
+    share, problems = stage.data["worked_share"], context.train_problems
+    if share is None:
+        return problems
+    if context.config.data.kind != "reasoning_gym":
+        raise ValueError(
+            f"worked_share={share} is never read with kind={context.config.data.kind!r}, whose "
+            f"demonstrations are given (config.{stage.name}.data.worked_share, config.data.kind)."
+        )
+    return ProblemSource(problems.problems.with_worked_share(share))
 
 
 def _example(context: Context, stage: Stage, records: Sequence[Record], index: int) -> Example:

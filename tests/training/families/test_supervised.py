@@ -8,7 +8,7 @@ from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.families.supervised import Supervised
+from rljax.training.families.supervised import Supervised, read_demonstrations
 from rljax.training.run.context import build_context
 from rljax.training.update.logprobs import make_score, model_rows
 from tests.training.steps import take_step
@@ -109,3 +109,34 @@ def test_every_prompt_begins_with_bos_when_asked_to(family):
     bos = made.context.tokenizer.bos_id
     assert {prompt[0] for prompt, _ in supervised.examples} == {bos}
     assert all(bos not in completion for _, completion in supervised.examples)
+
+
+def sums(tmp_path, *overrides):
+    """The texts that a stage of quickstart.py learns of its first problems."""
+    words = ("--config.data.train_size=8", "--config.data.heldout_size=8", *overrides)
+    config = load_config("configs/quickstart.py", (*words, "--config.scoring.workers=0"))
+    with config.unlocked():
+        config.grpo.batch.share_prompts = False  # its micro-batches have 2 groups for 8 devices
+    stages = validate(config)
+    context = build_context(config, stages, tmp_path)
+    examples = read_demonstrations(context, stages[1])
+    return [context.tokenizer.decode(example.tokens) for example in examples]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_stage_has_its_own_share_of_worked_demonstrations(share, tmp_path):
+    own = sums(tmp_path, f"--config.habit.data.worked_share={share}")
+    everywhere = sums(
+        tmp_path, f"--config.data.worked_share={share}", "--config.habit.data.worked_share=None"
+    )
+    assert own == everywhere
+    assert {"=<answer>" in text for text in own} == {share == 0}, own
+
+
+def test_a_share_of_given_demonstrations_is_refused(family):
+    with pytest.raises(ValueError, match=r"worked_share=0.5 is never read with kind='jsonl'"):
+        family(
+            "--config.warmup.data.source=problems",
+            "--config.warmup.data.path=",
+            "--config.warmup.data.worked_share=0.5",
+        )
