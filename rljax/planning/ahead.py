@@ -4,13 +4,11 @@ trainer's chips   scores, reference, update, load (in the sampler's precision) �
 sampler's chips   sampling of a later step                            ◄─────────┘
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from rljax.planning.chips import Topology
-from rljax.planning.compiling import Compiler
-from rljax.planning.parts import FIELD, splits_of
+from rljax.planning.parts import splits_of
 
 # Phases that chips which only sample take over.
 SAMPLING = "sampling"
@@ -69,37 +67,3 @@ def estimated(plan: Mapping[str, Any], topology: Topology) -> dict[str, Any] | N
 
     best = min(splits, key=seconds)
     return {"sampler_devices": best, "step_seconds": seconds(best)}
-
-
-def ordered_splits(plan: Mapping[str, Any], topology: Topology) -> list[int]:
-    """All splits of a slice, those first whose sides take most nearly the same by `estimated`."""
-    guess = estimated(plan, topology)
-    if guess is None:
-        return []
-    best = guess["sampler_devices"]
-    return sorted(splits_of(topology), key=lambda count: (abs(count - best), count))
-
-
-def split_compiler(compiler: Compiler, count: int) -> Compiler:
-    """The same run with so many chips that only sample."""
-    return compiler.with_overrides([f"--{FIELD}={count}"])
-
-
-def in_turn(compiler: Compiler) -> Compiler:
-    """The same run with all chips training and sampling in turn."""
-    return split_compiler(compiler, 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """A split that was tried.
-
-    Attributes:
-        sampler_devices: chips that only sample.
-        plan: of the step; None where it cannot be.
-        why: it cannot be.
-    """
-
-    sampler_devices: int
-    plan: dict[str, Any] | None = None
-    why: str = ""

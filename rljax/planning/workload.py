@@ -88,6 +88,8 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "evaluation_prompts": context.config.evaluation.prompts_per_batch,
         "forward_flops": forward,
         "update_flops": update_flops(model, prompts, *shape, shared=shared),
+        "ahead": may_sample_ahead(stage),
+        "stale": context.config.asynchronous.max_staleness > 0,
         "passes": int(scores) + int(stage.needs_reference),
         **lengths._asdict(),
         "prompt_slots": bucket(lengths.prompt),
@@ -101,6 +103,12 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "mesh": context.config.mesh.to_dict(),
         "sampler_devices": context.config.asynchronous.sampler_devices,
     }
+
+
+def may_sample_ahead(stage: Stage) -> bool:
+    """Whether another policy than the one that learns may sample (config/asynchronous.py)."""
+    asks = "start_values" in stage.objective.inputs or "reward" in stage.models
+    return stage.online and stage.objective.description.ahead and not asks
 
 
 def _optimizer_bytes(context: Context, stage: Stage) -> float:
