@@ -69,7 +69,7 @@ def _phase(
         Collective(each["kind"], _groups(each["groups"]), each["bytes"], each["count"])
         for each in costs["collectives"]
     ]
-    exchanged = exchanges(found, topology, run["places"], run["mesh"])
+    exchanged = exchanges(found, topology, run["places"], program["mesh"])
     times = times_of(topology, costs["flops"], costs["hbm_bytes"], exchanged)
     useful = run["useful"].get(name)
     phase |= {kind: costs[kind] for kind in KINDS}

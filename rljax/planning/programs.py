@@ -28,13 +28,10 @@ from rljax.models.lora import split_frozen
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
 from rljax.planning.chips import Topology
-from rljax.sampling.config import SamplingConfig
-from rljax.sampling.diffusion_config import DiffusionConfig
+from rljax.planning.sampler_loops import sampler_loops
 from rljax.sampling.engine import Engine, bucket
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests
-from rljax.sampling.slots import slot_widths
-from rljax.sampling.state import Sizes
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
 from rljax.training.families.table import family_class
@@ -55,16 +52,18 @@ class Program:
     """A program of a step.
 
     Attributes:
-        lower: gives its `jax.stages.Lowered`; called with the mesh set.
+        lower: gives its `jax.stages.Lowered`; called with its mesh set.
         times: how often a step runs it.
         held: which of `Run.resident` are among its arguments.
         assumed: how often loops run whose end depends on data (costs.py).
+        mesh: that it runs on, over the same devices; None: the trainer's.
     """
 
     lower: Callable[[], Any]
     times: int
     held: tuple[str, ...]
-    assumed: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    assumed: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    mesh: Mesh | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +84,12 @@ class Run:
 
     @property
     def mesh(self) -> Mesh:
-        """The mesh of all programs."""
+        """The trainer's mesh."""
         return self.context.mesh
+
+    def mesh_of(self, program: str) -> Mesh:
+        """The mesh of a program; that of the sampler may be another one of the same devices."""
+        return self.programs[program].mesh or self.mesh
 
 
 def devices_of(topology: Topology) -> list[jax.Device]:
@@ -200,34 +203,18 @@ def _sampling(
     def sample() -> Any:
         return engine.program.lower(weights, requests, seed, number, **engine.watchers)
 
-    loops = sampler_loops(engine.config, count, shards)
+    loops = sampler_loops(
+        engine.network.config,
+        engine.config,
+        prompts=count,
+        slots=slots,
+        shards=shards,
+        tensor=mesh.shape["tensor"],
+    )
     return {
         "load": Program(load, 1, held=("parameters",)),
-        "sampling": Program(sample, 1, held=(), assumed=loops),
+        "sampling": Program(sample, 1, held=(), assumed=loops, mesh=mesh),
     }
-
-
-def sampler_loops(
-    config: SamplingConfig | DiffusionConfig, prompts: int, shards: int
-) -> dict[str, tuple[int, ...]]:
-    """How often the sampler looks for ended rows where every row has all its tokens.
-
-    Rows then end together: each filling of the slots is decoded to the end, and no row is left for
-    the narrow loops that follow.
-
-    Args:
-        config: of the sampler.
-        prompts: of a call.
-        shards: of rows.
-    """
-    if isinstance(config, DiffusionConfig) or config.lockstep:
-        return {}
-    sizes = Sizes.of(config, prompts, shards)
-    steps = config.refill_every if sizes.refills else config.max_new_tokens
-    fillings = math.ceil(sizes.requests / sizes.width)
-    widths = slot_widths(sizes.width, config.shrink)
-    looks = fillings * math.ceil(config.max_new_tokens / steps)
-    return {"jit(sample)/while": (looks, *(0 for _ in widths[1:]))}
 
 
 def _scoring(

@@ -19,7 +19,7 @@ from rljax.commands.parser import Parser, named
 from rljax.commands.run import run
 
 # Changes when what is kept of a compiled program does.
-FORMAT = 2
+FORMAT = 3
 # What the compiler says of a program that is too large for the chip.
 TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -54,7 +54,11 @@ def described(opened: Any) -> dict[str, Any]:
         "parameters": opened.context.network.parameter_count,
         "resident": dict(opened.resident),
         "programs": {
-            name: {"times": each.times, "held": list(each.held)}
+            name: {
+                "times": each.times,
+                "held": list(each.held),
+                "mesh": dict(opened.mesh_of(name).shape),
+            }
             for name, each in opened.programs.items()
         },
         **useful_flops(opened.context, stage),
@@ -66,7 +70,7 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
     import jax
 
     begin = time.monotonic()
-    with jax.set_mesh(opened.mesh):
+    with jax.set_mesh(opened.mesh_of(name)):
         lowered = opened.programs[name].lower()
     lowering = time.monotonic() - begin
     file = Path(request["cache"]) / f"{program_hash(lowered.as_text(), request['topology'])}.json"
@@ -92,7 +96,7 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def measured(
-    program: Any, partitions: int, assumed: Mapping[str, tuple[int, ...]] | None = None
+    program: Any, partitions: int, assumed: Mapping[str, tuple[float, ...]] | None = None
 ) -> dict[str, Any]:
     """What a compiled program takes, on one chip; `assumed` as in `costs_of`."""
     from rljax.planning.costs import costs_of

@@ -37,12 +37,13 @@ class Compiler:
         self.costs = costs
 
     def describe(self):
-        programs = {name: {"times": 1, "held": ["parameters"]} for name in self.costs}
+        mesh = {"fsdp": 4}
+        programs = {name: {"times": 1, "held": ["parameters"], "mesh": mesh} for name in self.costs}
         programs["update"]["times"] = 3
         return {
             "stage": "grpo",
             "method": "grpo",
-            "mesh": {"fsdp": 4},
+            "mesh": mesh,
             "places": [[x, y, 0] for x in range(2) for y in range(2)],
             "parameters": 10**9,
             "resident": {"parameters": GIB, "optimizer": 8 * GIB},
