@@ -1,6 +1,7 @@
 """Plans a run on a TPU slice that is not there: does it fit, how fast is it at best, at what cost.
 
     python launch/plan.py --config=configs/quickstart.py --topology=v5e:2x4 [--json=FILE]
+        [--stage=NAME] [--ahead=N] [--tries=N] [--search[=K]]
 
 Compiles the run's own programs for the slice, on this machine, with the compiler for TPUs (extra
 `plan`), and reads from them memory, operations, traffic and collectives of a chip. Nothing is
@@ -38,6 +39,29 @@ def parser() -> Parser:
         help="keeps what was compiled (runs/plans)",
     )
     add("--memory-gb", type=whole(1), metavar="N", help="that a compilation may take (any)")
+    add("--stage", type=named, metavar="NAME", help="of the config; by default a line names it")
+    add(
+        "--ahead",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="compiles N splits of the chips with the sampler ahead (0: one is estimated)",
+    )
+    add(
+        "--tries",
+        type=whole(0),
+        default=6,
+        metavar="N",
+        help="changes that are compiled, at most, to find one that fits (6)",
+    )
+    add(
+        "--search",
+        type=whole(1),
+        nargs="?",
+        const=4,
+        metavar="K",
+        help="compiles the K layouts that promise most, and ranks them (4)",
+    )
     return made
 
 
@@ -49,21 +73,42 @@ def plan(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rljax.planning.chips import read_topology
+    from rljax.planning.choices import print_choices
     from rljax.planning.compiling import Compiler, check_compiler
     from rljax.planning.plan import make_plan
+    from rljax.planning.remedies import remedy
+    from rljax.planning.search import search
+    from rljax.planning.splits import both_ways
     from rljax.planning.table import print_plan
 
     topology = read_topology(*topology_of(options))
     check_compiler()
     compiler = Compiler(
-        options.config, options.overrides, topology, options.cache, options.memory_gb or 0
+        options.config,
+        options.overrides,
+        topology,
+        options.cache,
+        options.memory_gb or 0,
+        options.stage or "",
     )
-    made = make_plan(compiler, price=options.price, told=lambda line: print(line, file=sys.stderr))
+    made = make_plan(compiler, price=options.price, told=told)
+    made |= both_ways(compiler, made, options.ahead, told=told)
+    if not made["fits"] and options.tries:
+        made["remedy"] = remedy(compiler, made, options.tries, told=told)
+    if options.search:
+        made["search"] = search(compiler, made, options.search, told=told)
     if options.json is not None:
         options.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     console = Console()
-    print_plan(made, console if console.is_terminal else Console(width=120))
+    console = console if console.is_terminal else Console(width=120)
+    print_plan(made, console)
+    print_choices(made, console)
     return Status.DONE if made["fits"] else Status.FAILED
+
+
+def told(line: str) -> None:
+    """What is done meanwhile; the plan alone is on stdout."""
+    print(line, file=sys.stderr)
 
 
 def topology_of(options: argparse.Namespace) -> tuple[str, str]:

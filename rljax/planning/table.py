@@ -28,6 +28,8 @@ def lines(plan: dict[str, Any]) -> Iterator[str]:
     """What a plan comes to, in sentences."""
     used, capacity = plan["bytes_per_chip"] / GIB, plan["capacity_bytes"] / GIB
     fits = "fits" if plan["fits"] else "DOES NOT FIT"
+    if len(plan["stages"]) > 1:
+        yield f"planned: stage {plan['stage']} of {', '.join(plan['stages'])} (--stage)"
     yield (f"{fits}: {used:.2f} of {capacity:.0f} GiB per chip at most, in {plan['largest_phase']}")
     if plan["step_seconds"] is not None:
         yield (

@@ -35,7 +35,8 @@ def work(options: argparse.Namespace) -> None:
     from rljax.planning.programs import open_run
 
     topology = read_topology(request["topology"])
-    opened = open_run(request["config"], tuple(request["overrides"]), topology)
+    overrides = tuple(request["overrides"])
+    opened = open_run(request["config"], overrides, topology, request["stage"])
     name = request["program"]
     answer = described(opened) if name is None else compiled(opened, name, request)
     print(json.dumps(answer))
@@ -44,24 +45,53 @@ def work(options: argparse.Namespace) -> None:
 def described(opened: Any) -> dict[str, Any]:
     """What a plan needs to know of a run besides its programs."""
     from rljax.planning.useful import useful_flops
+    from rljax.planning.workload import workload_of
 
-    stage, devices = opened.stage, opened.mesh.devices.flat
+    stage, context = opened.stage, opened.context
     return {
         "stage": stage.name,
+        "stages": [each.name for each in context.stages],
         "method": stage.objective.method.name,
         "mesh": dict(opened.mesh.shape),
-        "places": [list(device.coords) for device in devices],
-        "parameters": opened.context.network.parameter_count,
+        "parameters": context.network.parameter_count,
         "resident": dict(opened.resident),
+        "split": split_of(opened),
         "programs": {
             name: {
                 "times": each.times,
                 "held": list(each.held),
+                "side": each.side,
+                "waiting": each.waiting,
                 "mesh": dict(opened.mesh_of(name).shape),
+                "places": [list(device.coords) for device in opened.mesh_of(name).devices.flat],
+                "topology": str(opened.topology_of(name)),
             }
             for name, each in opened.programs.items()
         },
-        **useful_flops(opened.context, stage),
+        "workload": workload_of(context, stage),
+        **useful_flops(context, stage),
+    }
+
+
+def split_of(opened: Any) -> dict[str, Any] | None:
+    """The chips that only sample, and what their weights have to pass; None where there are none.
+
+    `links` are those between the two parts, `bytes` what all chips of the sampler take in.
+    """
+    from rljax.planning.parts import cut_links, devices_of
+
+    if opened.split is None:
+        return None
+    trains, samples = opened.split
+    count, topology = len(samples.devices), opened.topology
+    places = [tuple(device.coords) for device in devices_of(topology)]
+    return {
+        "trainer_devices": len(trains.devices),
+        "sampler_devices": count,
+        "trainer": trains.how,
+        "sampler": samples.how,
+        "bytes": count * opened.programs["sampling"].waiting,
+        "links": cut_links(topology, places, count),
     }
 
 
@@ -69,11 +99,12 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
     """Memory and costs of a program, from the cache where it was compiled before."""
     import jax
 
+    topology = str(opened.topology_of(name))
     begin = time.monotonic()
     with jax.set_mesh(opened.mesh_of(name)):
         lowered = opened.programs[name].lower()
     lowering = time.monotonic() - begin
-    file = Path(request["cache"]) / f"{program_hash(lowered.as_text(), request['topology'])}.json"
+    file = Path(request["cache"]) / f"{program_hash(lowered.as_text(), topology)}.json"
     if file.exists():
         return json.loads(file.read_text(encoding="utf-8")) | {"cached": True}
     begin = time.monotonic()
@@ -86,7 +117,7 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
         used = float(found[1]) * UNITS[found[2]]
         answer: dict[str, Any] = {"bytes": used, "too_large": True}
     else:
-        answer = measured(program, opened.mesh.size, opened.programs[name].assumed)
+        answer = measured(program, opened.mesh_of(name).size, opened.programs[name].assumed)
     answer |= {"lower_seconds": lowering, "compile_seconds": time.monotonic() - begin}
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{time.monotonic_ns()}")

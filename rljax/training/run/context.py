@@ -30,7 +30,7 @@ from rljax.models.lora import (
     without_adapters,
 )
 from rljax.models.network import Network, Params
-from rljax.parallel.mesh import make_mesh, remesh
+from rljax.parallel.mesh import remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
 from rljax.processes.processes import ONE, Processes
 from rljax.rewards.pool import Scorer
@@ -223,7 +223,7 @@ def build_context(
     stages: Sequence[Stage],
     workdir: Path,
     processes: Processes = ONE,
-    make: Callable[..., Mesh] | None = None,
+    meshes: tuple[Mesh, Mesh | None] | None = None,
 ) -> Context:
     """Opens everything that a run needs, checking as it goes; nothing is compiled.
 
@@ -232,13 +232,13 @@ def build_context(
         stages: as `validate` gives them.
         workdir: of the run.
         processes: of the run.
-        make: makes the meshes (run/meshes.py); by default of this process's devices.
+        meshes: as `run_meshes` gives them; by default over this process's devices.
 
     Raises:
         ValueError: bad mesh, model, tokenizer, data or reward settings.
     """
     config = settle_tokenizer(config)
-    mesh, own_sampler_mesh = run_meshes(config, make or make_mesh)
+    mesh, own_sampler_mesh = meshes or run_meshes(config)
     text_format = make_text_format(config)
     network, stages = build_network(config, stages, mesh, text_format.tokenizer.vocab_size)
     train, heldout = checked_problems(config, text_format)

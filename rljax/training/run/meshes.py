@@ -1,12 +1,11 @@
 """Which devices of a run train, and which only sample."""
 
-from collections.abc import Callable
-
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rljax.config.asynchronous import FIELD, runs_ahead
+from rljax.parallel.mesh import make_mesh
 
 
 def sampler_sizes(config: ConfigDict) -> dict[str, int]:
@@ -15,7 +14,7 @@ def sampler_sizes(config: ConfigDict) -> dict[str, int]:
     return {"data": -1} | given if given else {}
 
 
-def run_meshes(config: ConfigDict, make: Callable[..., Mesh]) -> tuple[Mesh, Mesh | None]:
+def run_meshes(config: ConfigDict) -> tuple[Mesh, Mesh | None]:
     """The mesh of the trainer, and that of devices that only sample, where there are some.
 
     The last `config.asynchronous.sampler_devices` of the run's devices only sample; the two meshes
@@ -23,7 +22,6 @@ def run_meshes(config: ConfigDict, make: Callable[..., Mesh]) -> tuple[Mesh, Mes
 
     Args:
         config: of the run.
-        make: `make_mesh(sizes)`, and `make_mesh(sizes, devices)` where devices are split.
 
     Raises:
         ValueError: if sizes and devices do not fit, or with several processes.
@@ -36,7 +34,7 @@ def run_meshes(config: ConfigDict, make: Callable[..., Mesh]) -> tuple[Mesh, Mes
         )
     count = config.asynchronous.sampler_devices
     if not count:
-        return make(config.mesh.to_dict()), None
+        return make_mesh(config.mesh.to_dict()), None
     devices = jax.devices()
     if count >= len(devices):
         raise ValueError(
@@ -44,4 +42,5 @@ def run_meshes(config: ConfigDict, make: Callable[..., Mesh]) -> tuple[Mesh, Mes
             f"less ({FIELD}.sampler_devices)."
         )
     trainer, own = devices[:-count], devices[-count:]
-    return make(config.mesh.to_dict(), trainer), make(sampler_sizes(config) or {"data": -1}, own)
+    own_sizes = sampler_sizes(config) or {"data": -1}
+    return make_mesh(config.mesh.to_dict(), trainer), make_mesh(own_sizes, own)
