@@ -28,13 +28,10 @@ from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
 from rljax.planning.batches import step_rows
 from rljax.planning.chips import Topology
 from rljax.planning.parts import Part, devices_of, parts_of
-from rljax.sampling.config import SamplingConfig
-from rljax.sampling.diffusion_config import DiffusionConfig
+from rljax.planning.sampler_loops import sampler_loops
 from rljax.sampling.engine import Engine, bucket
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests
-from rljax.sampling.slots import slot_widths
-from rljax.sampling.state import Sizes
 from rljax.training.families import Family
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.table import family_class
@@ -70,7 +67,7 @@ class Program:
     lower: Callable[[], Any]
     times: int
     held: tuple[str, ...]
-    assumed: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    assumed: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     mesh: Mesh | None = None
     side: str = "trainer"
     waiting: int = 0
@@ -270,7 +267,14 @@ def _sampling(context: Context, stage: Stage, family: Family, params: Any) -> di
     def sample() -> Any:
         return engine.program.lower(weights, requests, seed, number, **engine.watchers)
 
-    loops = sampler_loops(engine.config, count, shards)
+    loops = sampler_loops(
+        engine.network.config,
+        engine.config,
+        prompts=count,
+        slots=slots,
+        shards=shards,
+        tensor=mesh.shape["tensor"],
+    )
     side, waiting = ("sampler", chip_bytes(weights)) if own else ("trainer", 0)
     return {
         "load": Program(load, 1, held=("parameters",)),
@@ -278,29 +282,6 @@ def _sampling(context: Context, stage: Stage, family: Family, params: Any) -> di
             sample, 1, held=(), assumed=loops, mesh=mesh, side=side, waiting=waiting
         ),
     }
-
-
-def sampler_loops(
-    config: SamplingConfig | DiffusionConfig, prompts: int, shards: int
-) -> dict[str, tuple[int, ...]]:
-    """How often the sampler looks for ended rows where every row has all its tokens.
-
-    Rows then end together: each filling of the slots is decoded to the end, and no row is left for
-    the narrow loops that follow.
-
-    Args:
-        config: of the sampler.
-        prompts: of a call.
-        shards: of rows.
-    """
-    if isinstance(config, DiffusionConfig) or config.lockstep:
-        return {}
-    sizes = Sizes.of(config, prompts, shards)
-    steps = config.refill_every if sizes.refills else config.max_new_tokens
-    fillings = math.ceil(sizes.requests / sizes.width)
-    widths = slot_widths(sizes.width, config.shrink)
-    looks = fillings * math.ceil(config.max_new_tokens / steps)
-    return {"jit(sample)/while": (looks, *(0 for _ in widths[1:]))}
 
 
 def _scoring(

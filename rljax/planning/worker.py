@@ -19,7 +19,7 @@ from rljax.commands.parser import Parser, named
 from rljax.commands.run import run
 
 # Changes when what is kept of a compiled program does.
-FORMAT = 2
+FORMAT = 3
 # What the compiler says of a program that is too large for the chip: of all of it, or of its
 # temporaries alone.
 TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm")
@@ -143,7 +143,7 @@ def refused_bytes(said: str, arguments: int) -> float | None:
 
 
 def measured(
-    program: Any, partitions: int, assumed: Mapping[str, tuple[int, ...]] | None = None
+    program: Any, partitions: int, assumed: Mapping[str, tuple[float, ...]] | None = None
 ) -> dict[str, Any]:
     """What a compiled program takes, on one chip; `assumed` as in `costs_of`."""
     from rljax.planning.costs import costs_of
