@@ -16,9 +16,9 @@ from rljax.comparison.curves import (
 from rljax.comparison.forest import forest
 from rljax.comparison.picture import ACROSS, ONE_CHART, axes_of, chart, multiples
 from rljax.comparison.results import Row, Tested
-from rljax.reporting import rollout_view, sections, svg
+from rljax.reporting import sections
 from rljax.reporting.glossary import describe, is_share, sort_names
-from rljax.reporting.report import PAGE
+from rljax.reporting.page import NO_VIEWER, fill_page, tiles
 from rljax.reporting.script import SCRIPT
 from rljax.reporting.style import STYLE
 
@@ -195,15 +195,10 @@ def result_section(
 def headline(rows: Sequence[Row]) -> str:
     """How many methods beat the baseline, fall behind it, or cannot be told from it."""
     said = [row.verdict for row in rows if not row.baseline]
-    tiles = [("Methods", len(rows)), ("Seeds each", _spread([len(r.runs.seeds) for r in rows]))]
-    tiles += [
-        (name.capitalize(), said.count(name)) for name in ("better", "not distinguishable", "worse")
-    ]
-    cells = "".join(
-        f"<div class=tile><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
-        for name, value in tiles
-    )
-    return f"<dl class=tiles>{cells}</dl>"
+    seeds = _spread([len(row.runs.seeds) for row in rows])
+    verdicts = ("better", "not distinguishable", "worse")
+    counts = [(name.capitalize(), str(said.count(name))) for name in verdicts]
+    return tiles([("Methods", str(len(rows))), ("Seeds each", seeds), *counts])
 
 
 def _spread(counts: Sequence[int]) -> str:
@@ -235,21 +230,14 @@ def page(
     body.append(logged_section(rows, colour, figures))
     links.append(("training", "While training"))
     base = next(row.runs.label for row in rows if row.baseline)
-    box = f"[{svg.LEFT}, {svg.RIGHT}, {svg.TOP}, {svg.BOTTOM}, {svg.WIDTH}];"
-    return PAGE.format(
-        title=escape(title),
-        style=STYLE + palette.page_style(),
-        left=svg.LEFT - 1,
-        top=svg.TOP - 4,
-        width=svg.RIGHT - svg.LEFT + 5,
-        height=svg.BOTTOM - svg.TOP + 8,
+    return fill_page(
+        title=title,
         eyebrow="rljax · comparison of methods",
-        heading=escape(title),
         headline=headline(rows),
-        links="".join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in links),
-        body="\n".join([*body, '<div id="viewer" hidden></div>']),
-        footer=escape(f"baseline {base} · threshold {threshold:g}"),
-        charts=rollout_view.embed_json(figures.hover),
-        rollouts=rollout_view.embed_json([]),
-        script=SCRIPT.replace("BOX;", box, 1).replace(STEP_NAME, ACROSS_NAME, 1),
+        links=links,
+        body=[*body, NO_VIEWER],
+        footer=f"baseline {base} · threshold {threshold:g}",
+        style=STYLE + palette.page_style(),
+        script=SCRIPT.replace(STEP_NAME, ACROSS_NAME, 1),
+        charts=figures.hover,
     )
