@@ -31,6 +31,7 @@ def parser() -> Parser:
     add("--topology", type=named, metavar="CHIP:AxB", help="the slice; by default the config's")
     add("--price", type=number(0, 1e6), metavar="P", help="of a chip for an hour")
     add("--json", type=path, metavar="FILE", help="also writes the plan there")
+    add("--html", type=path, metavar="FILE", help="also draws the plan as a page")
     add(
         "--cache",
         type=path,
@@ -67,8 +68,9 @@ def parser() -> Parser:
 
 def plan(options: argparse.Namespace) -> int:
     """Plans and prints; 1 where it does not fit."""
-    if options.json is not None:
-        check_file(options.json, "--json")
+    for name in ("json", "html"):
+        if getattr(options, name) is not None:
+            check_file(getattr(options, name), f"--{name}")
     # Imported late, so that the above is instant.
     from rich.console import Console
 
@@ -80,6 +82,7 @@ def plan(options: argparse.Namespace) -> int:
     from rljax.planning.search import search
     from rljax.planning.splits import both_ways
     from rljax.planning.table import print_plan
+    from rljax.reporting.files import write_text_atomic
 
     topology = read_topology(*topology_of(options))
     check_compiler()
@@ -99,6 +102,10 @@ def plan(options: argparse.Namespace) -> int:
         made["search"] = search(compiler, made, options.search, told=told)
     if options.json is not None:
         options.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    if options.html is not None:
+        from rljax.planning.page import plan_page
+
+        write_text_atomic(options.html, plan_page(made))
     console = Console()
     console = console if console.is_terminal else Console(width=120)
     print_plan(made, console)

@@ -18,7 +18,7 @@ from rljax.comparison.picture import ACROSS, ONE_CHART, axes_of, chart, multiple
 from rljax.comparison.results import Row, Tested
 from rljax.reporting import sections
 from rljax.reporting.glossary import describe, is_share, sort_names
-from rljax.reporting.page import NO_VIEWER, fill_page, tiles
+from rljax.reporting.page import NO_VIEWER, fill_page, html_table, tiles
 from rljax.reporting.script import SCRIPT
 from rljax.reporting.style import STYLE
 
@@ -37,23 +37,12 @@ def legend(rows: Sequence[Row], colour: dict[str, int]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def html_table(
+def result_table(
     headers: Sequence[str], cells: Sequence[Sequence[str]], rows: Sequence[Row] = ()
 ) -> str:
-    """A table whose first column heads its rows; with `rows` the baseline's is marked."""
-    head = "".join(f"<th scope=col>{escape(header)}</th>" for header in headers)
-    body = []
-    for index, line in enumerate(cells):
-        mark = ' class="baseline"' if rows and rows[index].baseline else ""
-        columns = "".join(
-            f"<td{' class=verdict' * (header in ('Verdict', 'Holds here'))}>{escape(cell)}</td>"
-            for header, cell in zip(headers[1:], line[1:], strict=True)
-        )
-        body.append(f"<tr{mark}><th scope=row>{escape(line[0])}</th>{columns}</tr>")
-    return (
-        f"<div class=scroll><table class=figures><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
+    """A table whose verdicts stand out; with `rows` the baseline's is marked."""
+    classes = ["baseline" if row.baseline else "" for row in rows]
+    return html_table(headers, cells, classes=classes, strong=("Verdict", "Holds here"))
 
 
 def card(
@@ -146,7 +135,7 @@ def logged_section(rows: Sequence[Row], colour: dict[str, int], figures: section
     return (
         f'<section id="training"><h2>While training</h2>{top}{charts}'
         f"<details class=more><summary>Values at the end <span>mean of the last tenth of the "
-        f"steps</span></summary>{html_table(headers, cells, rows)}</details></section>"
+        f"steps</span></summary>{result_table(headers, cells, rows)}</details></section>"
     )
 
 
@@ -184,11 +173,11 @@ def result_section(
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
         '<section id="results"><h2>Results</h2>'
-        f"{html_table(*table.main_table(rows, threshold), rows)}{figure}"
+        f"{result_table(*table.main_table(rows, threshold), rows)}{figure}"
         f"{f'<ul class=meaning>{items}</ul>' if items else ''}"
         f"<p class=meaning>{escape(table.HOW_TO_READ)}</p>"
         "<details class=more><summary>Every seed</summary>"
-        f"{html_table(*seeds_table(rows))}</details></section>"
+        f"{result_table(*seeds_table(rows))}</details></section>"
     )
 
 
@@ -223,7 +212,7 @@ def page(
     if tested:
         body.append(
             '<section id="claims"><h2>Orderings claimed</h2>'
-            f"{html_table(*table.claim_table(tested))}</section>"
+            f"{result_table(*table.claim_table(tested))}</section>"
         )
         links.insert(1, ("claims", "Orderings claimed"))
     body.append(accuracy_section(rows, colour, figures, axis))

@@ -26,4 +26,5 @@
 | `remedies.py` | what would fit where a plan does not |
 | `choices.py` | splits, remedies and the ranking as text |
 | `table.py` | a plan as text |
+| `page.py`, `bars.py` | a plan as one HTML file |
 """

@@ -105,6 +105,36 @@ def tiles(named: Sequence[tuple[str, str]]) -> str:
     return f"<dl class=tiles>{cells}</dl>"
 
 
+def html_table(
+    headers: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    *,
+    classes: Sequence[str] = (),
+    strong: Sequence[str] = (),
+) -> str:
+    """A table whose first column heads its rows.
+
+    Args:
+        headers: of the columns.
+        cells: rows of texts.
+        classes: of each row in the style sheet; "": none.
+        strong: headers of the columns that hold a verdict.
+    """
+    head = "".join(f"<th scope=col>{escape(header)}</th>" for header in headers)
+    body = []
+    for index, line in enumerate(cells):
+        mark = f' class="{classes[index]}"' if classes and classes[index] else ""
+        columns = "".join(
+            f"<td{' class=verdict' * (header in strong)}>{escape(cell)}</td>"
+            for header, cell in zip(headers[1:], line[1:], strict=True)
+        )
+        body.append(f"<tr{mark}><th scope=row>{escape(line[0])}</th>{columns}</tr>")
+    return (
+        f"<div class=scroll><table class=figures><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
 def section(anchor: str, name: str, content: str) -> str:
     """A section with its heading; `content` is HTML."""
     return f'<section id="{anchor}"><h2>{escape(name)}</h2>{content}</section>'

@@ -9,7 +9,6 @@ import numpy as np
 
 from rljax.comparison import palette
 from rljax.comparison.curves import BandCurve, shared_axes
-from rljax.comparison.page import html_table
 from rljax.comparison.picture import chart
 from rljax.comparison.statistics import median_band
 from rljax.comparison.sweeps import tables
@@ -18,7 +17,7 @@ from rljax.comparison.sweeps.effects import Effect, effect_chart
 from rljax.comparison.sweeps.scores import Condition, metrics_of
 from rljax.reporting import sections, svg
 from rljax.reporting.glossary import describe, is_share
-from rljax.reporting.page import NO_VIEWER, fill_page, section, tiles
+from rljax.reporting.page import NO_VIEWER, fill_page, html_table, section, tiles
 from rljax.reporting.progress import format_value
 from rljax.reporting.style import STYLE
 
