@@ -1,7 +1,8 @@
 """Plans a run on a TPU slice that is not there: does it fit, how fast is it at best, at what cost.
 
     python launch/plan.py --config=configs/quickstart.py --topology=v5e:2x4 [--json=FILE]
-        [--stage=NAME] [--ahead=N] [--tries=N] [--search[=K]]
+        [--stage=NAME] [--ahead=N] [--tries=N] [--search[=K]] [--html=FILE]
+    python launch/plan.py --trust
 
 Compiles the run's own programs for the slice, on this machine, with the compiler for TPUs (extra
 `plan`), and reads from them memory, operations, traffic and collectives of a chip. Nothing is
@@ -27,7 +28,7 @@ def parser() -> Parser:
     """The parser of all flags."""
     made = Parser(__doc__, overrides=True)
     add = made.add_argument
-    add("--config", type=named, required=True, metavar="FILE[:ARG]", help="the run")
+    add("--config", type=named, metavar="FILE[:ARG]", help="the run")
     add("--topology", type=named, metavar="CHIP:AxB", help="the slice; by default the config's")
     add("--price", type=number(0, 1e6), metavar="P", help="of a chip for an hour")
     add("--json", type=path, metavar="FILE", help="also writes the plan there")
@@ -38,6 +39,13 @@ def parser() -> Parser:
         default=Path("runs/plans"),
         metavar="DIR",
         help="keeps what was compiled (runs/plans)",
+    )
+    add(
+        "--trust",
+        nargs="?",
+        const="all",
+        metavar="CASE,CASE",
+        help="instead of a run: plans of published ones, beside what was measured",
     )
     add("--memory-gb", type=whole(1), metavar="N", help="that a compilation may take (any)")
     add("--stage", type=named, metavar="NAME", help="of the config; by default a line names it")
@@ -68,6 +76,10 @@ def parser() -> Parser:
 
 def plan(options: argparse.Namespace) -> int:
     """Plans and prints; 1 where it does not fit."""
+    if options.trust is not None:
+        return trust(options)
+    if options.config is None:
+        raise ValueError("Nothing to plan: give a run (--config) or published ones (--trust).")
     for name in ("json", "html"):
         if getattr(options, name) is not None:
             check_file(getattr(options, name), f"--{name}")
@@ -116,6 +128,23 @@ def plan(options: argparse.Namespace) -> int:
 def told(line: str) -> None:
     """What is done meanwhile; the plan alone is on stdout."""
     print(line, file=sys.stderr)
+
+
+def trust(options: argparse.Namespace) -> int:
+    """Prints published figures beside those of plans.
+
+    Raises:
+        ValueError: beside options of a single run, which have no meaning here.
+    """
+    for name in ("config", "topology", "price", "json", "html", "stage", "search"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is of one run: leave it out, or plan that run (--trust).")
+    from rljax.planning.compiling import check_compiler
+    from rljax.planning.trust import print_trust
+
+    check_compiler()
+    print_trust(options.trust, options.cache, options.memory_gb or 0)
+    return Status.DONE
 
 
 def topology_of(options: argparse.Namespace) -> tuple[str, str]:

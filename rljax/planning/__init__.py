@@ -26,5 +26,9 @@
 | `remedies.py` | what would fit where a plan does not |
 | `choices.py` | splits, remedies and the ranking as text |
 | `table.py` | a plan as text |
+| `published.json`, `published.py` | runs that others measured, as configs |
+| `trust.py` | plans of those beside what was measured |
+| `decode_bound.py` | what decoding reads, from a shape alone |
+| `llamarl.py` | sampling and training in turns, or side by side: a theory, with a paper's figures |
 | `page.py`, `bars.py` | a plan as one HTML file |
 """

@@ -16,9 +16,44 @@ from ml_collections import ConfigDict
 from rljax.errors import unknown_name
 from rljax.models.config import ModelConfig
 from rljax.models.presets import preset
+from rljax.planning.decode_bound import decode_bytes
 from rljax.planning.chips import Topology, read_topology
 
 FILE = Path(__file__).with_suffix(".json")
+
+
+def model_of(name: str, shape: dict[str, Any]) -> ModelConfig:
+    """The shape of a network: a preset by name, or fields of `config.model`."""
+    return ModelConfig(**(preset(name) if name else shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class Decode:
+    """A published throughput of sampling.
+
+    Attributes:
+        name: of the case.
+        topology: the slice, over which the model is split.
+        rows: that are decoded together.
+        cache_tokens: of each row, all of which every step reads.
+        tokens_per_second: sampled by all chips.
+        preset, shape: as `Case`'s.
+    """
+
+    name: str
+    topology: str
+    rows: int
+    cache_tokens: int
+    tokens_per_second: float
+    preset: str = ""
+    shape: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def bound(self) -> float:
+        """Tokens a second where reading the memory is all that takes time."""
+        model, where = model_of(self.preset, self.shape), read_topology(self.topology)
+        read = decode_bytes(model, self.rows, self.cache_tokens)
+        return self.rows * where.chip.hbm_bandwidth * where.count / read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +103,7 @@ class Case:
     @property
     def model(self) -> ModelConfig:
         """The shape of the network."""
-        return ModelConfig(**(preset(self.preset) if self.preset else self.shape))
+        return model_of(self.preset, self.shape)
 
     @property
     def seconds(self) -> float:
@@ -99,8 +134,16 @@ def flops_as_counted(case: Case) -> float:
 @cache
 def cases() -> dict[str, Case]:
     """All cases by name, in the order of the file."""
-    found = json.loads(FILE.read_text(encoding="utf-8"))["training"]
-    return {each["name"]: Case(**each) for each in found}
+    return {each["name"]: Case(**each) for each in _file()["training"]}
+
+
+def decode_cases() -> list[Decode]:
+    """The published throughputs of sampling."""
+    return [Decode(**each) for each in _file()["decode"]]
+
+
+def _file() -> dict[str, Any]:
+    return json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def get_config(arg: str = "") -> ConfigDict:
