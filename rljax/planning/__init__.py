@@ -10,7 +10,7 @@
 | `batches.py` | the rows that a step scores and learns from, by family |
 | `worker.py` | the process that compiles one of them, and keeps what it found |
 | `compiling.py` | starts that process, and says why it ended |
-| `wire.py`, `hlo.py` | read a compiled program |
+| `wire.py`, `executable.py`, `hlo.py` | read a compiled program |
 | `loops.py` | how often its loops run |
 | `groups.py` | which chips exchange, along which axes |
 | `costs.py` | its operations, bytes of memory and collectives |

@@ -165,6 +165,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.data = dict(
         tasks=({"name": "chain_sum"},), train_size=64, heldout_size=64, max_prompt_tokens=256
     )
+    c.evaluation = dict(prompts_per_batch=case.slice.count)
     c.sft = dict(
         method="sft",
         steps=1,
