@@ -8,6 +8,7 @@ from rich.table import Table
 
 from rljax.planning.bars import STYLE as BARS
 from rljax.planning.bars import Bar, bar_figure, bars
+from rljax.planning.choices import ahead_lines, ranking, remedy_lines, search_lines
 from rljax.planning.table import GIB, lines, tables
 from rljax.reporting.page import fill_page, html_table, section, tiles
 from rljax.reporting.style import STYLE
@@ -16,15 +17,12 @@ from rljax.reporting.style import STYLE
 COLOURS = {
     "parameters": 0,
     "optimizer": 6,
-    "gradients": 4,
-    "activations": 1,
-    "cache": 5,
-    "arguments": 0,
+    "carried": 3,
+    "reference": 2,
+    "other arguments": 5,
     "outputs": 4,
     "temporaries": 1,
     "code": 7,
-    "reference": 2,
-    "carried": 3,
 }
 TERMS = {"compute": 0, "memory": 1, "links": 2}
 # What each term of a roofline is.
@@ -37,7 +35,8 @@ def plan_page(plan: dict[str, Any]) -> str:
         ("memory", "Memory of a chip", memory_figure(plan)),
         ("times", "Times", times_figure(plan)),
         ("tables", "Tables", "".join(map(as_html, tables(plan)))),
-        ("sentences", "In sentences", _sentences(list(lines(plan)))),
+        ("sentences", "In sentences", _sentences([*lines(plan), *choice_lines(plan)])),
+        ("search", "Search", as_html(ranking(plan["search"])) if plan.get("search") else ""),
     ]
     parts = [part for part in parts if part[2]]
     return fill_page(
@@ -50,6 +49,12 @@ def plan_page(plan: dict[str, Any]) -> str:
         style=STYLE + BARS,
         script="",
     )
+
+
+def choice_lines(plan: dict[str, Any]) -> list[str]:
+    """What the plan says of other ways, as far as they were looked for (choices.py)."""
+    found = search_lines(plan) if plan.get("search") else ()
+    return [*ahead_lines(plan), *remedy_lines(plan), *found]
 
 
 def headline(plan: dict[str, Any]) -> str:
@@ -72,19 +77,27 @@ def headline(plan: dict[str, Any]) -> str:
     return tiles(named)
 
 
-def memory_parts(phase: dict[str, Any]) -> list[tuple[str, float]]:
-    """What lies in a chip's memory in a phase: (kind, bytes), nothing twice."""
+def memory_parts(phase: dict[str, Any], resident: dict[str, int]) -> list[tuple[str, float]]:
+    """What lies in a chip's memory in a phase: (kind, bytes), nothing twice.
+
+    Args:
+        phase: of a plan.
+        resident: what the run holds all step long, by kind: among a program's arguments, or beside
+            it.
+    """
+    beside = phase["beside"]
     if not phase["compiles"]:
-        named = {"refused by the compiler": phase["bytes"]}
-    else:
-        named = {kind: phase[kind] for kind in ("arguments", "outputs", "temporaries", "code")}
-    beside = {f"{kind} beside": size for kind, size in phase["beside"].items()}
-    return [(kind, float(size)) for kind, size in {**named, **beside}.items() if size > 0]
+        return [*beside.items(), ("refused by the compiler", phase["bytes"])]
+    taken = {kind: size for kind, size in resident.items() if kind not in beside}
+    named = {kind: beside.get(kind, size) for kind, size in resident.items()}
+    named["other arguments"] = max(phase["arguments"] - sum(taken.values()), 0)
+    named |= {kind: phase[kind] for kind in ("outputs", "temporaries", "code")}
+    return [(kind, float(size)) for kind, size in named.items() if size > 0]
 
 
 def memory_figure(plan: dict[str, Any]) -> str:
     """A stacked bar for each phase, against the capacity."""
-    phases = {name: memory_parts(phase) for name, phase in plan["phases"].items()}
+    phases = {name: memory_parts(phase, plan["resident"]) for name, phase in plan["phases"].items()}
     colours = _colours([kind for parts in phases.values() for kind, _ in parts])
     rows = [
         Bar(
@@ -102,7 +115,10 @@ def memory_figure(plan: dict[str, Any]) -> str:
         limit=capacity,
         limit_name=f"capacity {capacity:.0f}",
     )
-    meaning = "In each phase; what is held beside a program counts against the chip too."
+    meaning = (
+        "In each phase. What a program does not read but the run holds counts too; gradients, "
+        "activations and caches are among the temporaries."
+    )
     return bar_figure("GiB by kind", meaning, drawing, list(colours.items()))
 
 
@@ -146,7 +162,7 @@ def _colours(kinds: Sequence[str]) -> dict[str, int]:
     """Kind -> colour, no two alike as long as there are enough."""
     found: dict[str, int] = {}
     for kind in dict.fromkeys(kinds):
-        wanted = COLOURS.get(kind.removesuffix(" beside"))
+        wanted = COLOURS.get(kind)
         free = [number for number in range(8) if number not in found.values()]
         found[kind] = wanted if wanted in free or not free else free[0]
     return found

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from rljax.errors import unknown_name
 from rljax.models.config import ModelConfig
 from rljax.models.presets import preset
-from rljax.planning.decode_bound import decode_bytes
 from rljax.planning.chips import Topology, read_topology
+from rljax.planning.decode_bound import decode_bytes
 
 FILE = Path(__file__).with_suffix(".json")
 

@@ -32,6 +32,9 @@ PLAN = {
     "topology": "v5e:2x2",
     "chips": 4,
     "method": "<grpo>",
+    "stage": "grpo",
+    "stages": ["grpo"],
+    "split": None,
     "mesh": {"data": 1, "fsdp": 4},
     "parameters": 10**9,
     "resident": {"optimizer": 8 * GIB},
@@ -65,15 +68,18 @@ def test_bars_of_nothing_have_an_axis():
 
 
 def test_memory_of_a_phase_counts_every_byte_once():
-    parts = dict(memory_parts(PHASE))
+    resident = {"parameters": 3 * GIB, "optimizer": 8 * GIB, "reference": 0}
+    parts = dict(memory_parts(PHASE, resident))
     assert parts == {
-        "arguments": 4 * GIB,
+        "parameters": 3 * GIB,
+        "optimizer": 8 * GIB,
+        "other arguments": GIB,
         "temporaries": 2 * GIB,
-        "optimizer beside": 8 * GIB,
     }
     assert sum(parts.values()) == PHASE["bytes_per_chip"]
     refused = PHASE | {"compiles": False, "bytes": 20 * GIB}
-    assert dict(memory_parts(refused))["refused by the compiler"] == 20 * GIB
+    parts = {"optimizer": 8 * GIB, "refused by the compiler": 20 * GIB}
+    assert dict(memory_parts(refused, resident)) == parts
 
 
 def test_the_page_loads_nothing_and_shows_the_times_of_all_runs():
