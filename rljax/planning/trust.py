@@ -5,6 +5,8 @@
 A plan's times are the least that a chip can take. A prediction divides them by one efficiency for
 all training, and one for all sampling: the geometric mean of least / published over all cases. Its
 error is told twice: with that factor, and with the factor of all other cases (left out).
+
+Training is predicted twice: by the formulas of the search (analytic.py), and by the compiled update.
 """
 
 import math
@@ -19,6 +21,7 @@ from rich.table import Table
 
 from rljax.errors import unknown_name
 from rljax.planning import llamarl, published
+from rljax.planning.analytic import Layout, estimate
 from rljax.planning.compiling import Compiler
 from rljax.planning.plan import make_plan
 from rljax.planning.published import Case, cases, decode_cases
@@ -79,23 +82,37 @@ def ratios(compared: Sequence[Compared]) -> Ratios:
 
 
 def chosen(names: str) -> list[Case]:
-    """Cases by their names, "all" or some with commas between.
+    """Cases to compile by their names: "all", "none", or some with commas between.
 
     Raises:
         ValueError: for an unknown one.
     """
-    if names == "all":
-        return list(cases().values())
+    if names in ("all", "none"):
+        return list(cases().values()) if names == "all" else []
     for name in names.split(","):
         if name not in cases():
-            raise unknown_name("published run", name, ["all", *cases()], "--trust")
+            raise unknown_name("published run", name, ["all", "none", *cases()], "--trust")
     return [cases()[name] for name in names.split(",")]
 
 
-def plan_of(case: Case, cache: Path, memory_gb: int = 0) -> dict[str, Any]:
-    """The plan of a case's update (plan.py), from the cache where it was compiled before."""
-    config = f"{Path(published.__file__)}:{case.name}"
-    return make_plan(Compiler(config, (), case.slice, cache, memory_gb))
+def compiler_of(case: Case, cache: Path, memory_gb: int = 0) -> Compiler:
+    """The compiler of a case, that keeps in `cache` what it has compiled."""
+    return Compiler(
+        f"{published.FILE.with_suffix('.py')}:{case.name}", (), case.slice, cache, memory_gb
+    )
+
+
+def estimated(case: Case, run: dict[str, Any]) -> Compared:
+    """A case by the formulas of the search.
+
+    Args:
+        case: of `published.json`.
+        run: its description (worker.py).
+    """
+    rows = case.rows_per_chip * case.slice.count
+    layout = Layout(mesh=run["mesh"], remat=case.remat, micro=rows)
+    found = estimate(run["workload"], layout, case.slice)
+    return Compared(case.name, case.seconds, found.seconds["training"], "formulas")
 
 
 def compare_training(
@@ -180,20 +197,28 @@ def llamarl_table() -> Table:
 
 
 def print_trust(names: str, cache: Path, memory_gb: int = 0) -> None:
-    """Prints all tables, those of the training runs that `names` chooses first.
+    """Prints all tables; the cases that `names` chooses are compiled as well.
 
     Raises:
         ValueError: for an unknown name, and for what cannot be planned.
     """
+    compiled = chosen(names)
+
+    def told(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    by_formulas = []
+    for case in cases().values():
+        by_formulas.append(estimated(case, compiler_of(case, cache, memory_gb).describe()))
+        told(f"{case.name}: estimated")
     compared, refused = compare_training(
-        chosen(names),
-        lambda case: plan_of(case, cache, memory_gb),
-        told=lambda line: print(line, file=sys.stderr, flush=True),
+        compiled, lambda case: make_plan(compiler_of(case, cache, memory_gb)), told
     )
-    tables = [as_table("training", compared, "s a step", 1.0)] if compared else []
-    tables += [as_table("sampling", compare_decoding(), "ms a token", 1e3), llamarl_table()]
     console = Console(width=160)
-    for table in tables:
-        console.print(table)
+    console.print(as_table("training, by formulas", by_formulas, "s a step", 1.0))
+    if compared:
+        console.print(as_table("training, compiled", compared, "s a step", 1.0))
     for line in refused:
         console.print(line)
+    console.print(as_table("sampling", compare_decoding(), "ms a token", 1e3))
+    console.print(llamarl_table())

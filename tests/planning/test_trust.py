@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rljax.planning.published import cases
-from rljax.planning.trust import Compared, as_table, chosen, compare_training, ratios
+from rljax.planning.trust import Compared, as_table, chosen, compare_training, estimated, ratios
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +38,22 @@ def test_a_case_that_does_not_fit_is_said_and_not_counted():
     assert len(refused) == 1 and refused[0].startswith(found[1].name)
 
 
+def test_a_case_by_formulas_is_bound_by_its_operations_forward_twice_and_back():
+    case = cases()["dense_16b_v5e_256"]
+    flops = 6e12 * case.slice.count
+    work = {
+        **{"parameters": 0, "parameter_bytes": 4, "activation_bytes": 2, "optimizer_bytes": 8},
+        **{"reference": False, "critic": False, "layers": 1, "width": 1, "heads": 1, "kv_heads": 1},
+        **{"head_dim": 1, "hidden": 1, "experts": 0, "experts_per_token": 0, "adapters": False},
+        **{"sequences_per_step": 1536, "sequences_per_update": 1536, "updates": 1, "passes": 0},
+        **{"samples": 1, "prompt": 0, "completion": 2048, "sampled": 0, "shared": False},
+        **{"forward_flops": 0.0, "update_flops": flops},
+    }
+    found = estimated(case, {"mesh": {"fsdp": 256}, "workload": work})
+    assert found.least == pytest.approx(8e12 / 1.97e14)
+    assert found.published == case.seconds
+
+
 def test_the_table_shows_predicted_seconds():
     table = as_table("t", [Compared("a", 2, 1, "x"), Compared("b", 4, 1, "y")], "s", 1.0)
     columns = {str(column.header): list(column.cells) for column in table.columns}
@@ -51,6 +67,7 @@ def test_cases_are_chosen_by_name():
     assert chosen("all") == list(cases().values())
     names = list(cases())[:2]
     assert [case.name for case in chosen(",".join(names))] == names
+    assert chosen("none") == []
     with pytest.raises(ValueError, match="Unknown published run 'x'"):
         chosen("x")
 
