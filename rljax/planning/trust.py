@@ -6,7 +6,7 @@ A plan's times are the least that a chip can take. A prediction divides them by 
 all training, and one for all sampling: the geometric mean of least / published over all cases. Its
 error is told twice: with that factor, and with the factor of all other cases (left out).
 
-Training is predicted twice: by the formulas of the search (analytic.py), and by the compiled update.
+Training is predicted twice: by the search's formulas (analytic.py), and by the compiled update.
 """
 
 import math
@@ -19,12 +19,16 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
+from rljax.benchmarks.flops import token_flops, update_flops
 from rljax.errors import unknown_name
 from rljax.planning import llamarl, published
 from rljax.planning.analytic import Layout, estimate
 from rljax.planning.compiling import Compiler
 from rljax.planning.plan import make_plan
 from rljax.planning.published import Case, cases, decode_cases
+
+# Fields of a shape that the formulas read by the same name.
+SHAPE = ("layers", "width", "heads", "kv_heads", "head_dim", "experts", "experts_per_token")
 
 
 class Compared(NamedTuple):
@@ -102,16 +106,33 @@ def compiler_of(case: Case, cache: Path, memory_gb: int = 0) -> Compiler:
     )
 
 
-def estimated(case: Case, run: dict[str, Any]) -> Compared:
-    """A case by the formulas of the search.
+def workload(case: Case) -> dict[str, Any]:
+    """What the formulas read of a case: an update with Adam, all of it in float32."""
+    model, rows = case.model, case.rows_per_chip * case.slice.count
+    tables = model.width * model.padded_vocab_size * (1 if model.tied_embeddings else 2)
+    return {
+        "parameters": token_flops(model) / 2 + tables,
+        "parameter_bytes": 4,
+        "optimizer_bytes": 8,
+        "activation_bytes": 2,
+        **{name: getattr(model, name) for name in SHAPE},
+        "hidden": model.mlp_width,
+        "update_flops": update_flops(model, rows, 1, 0, case.sequence, shared=False),
+        "forward_flops": 0.0,
+        "sequences_per_update": rows,
+        "sequences_per_step": rows,
+        "completion": case.sequence,
+        **{"updates": 1, "passes": 0, "samples": 1, "prompt": 0, "sampled": 0},
+        **{"reference": False, "critic": False, "adapters": False, "shared": False},
+    }
 
-    Args:
-        case: of `published.json`.
-        run: its description (worker.py).
-    """
-    rows = case.rows_per_chip * case.slice.count
-    layout = Layout(mesh=run["mesh"], remat=case.remat, micro=rows)
-    found = estimate(run["workload"], layout, case.slice)
+
+def estimated(case: Case) -> Compared:
+    """A case by the formulas of the search."""
+    chips = case.slice.count
+    mesh = {"fsdp": chips // case.tensor, "tensor": case.tensor}
+    layout = Layout(mesh=mesh, remat=case.remat, micro=case.rows_per_chip * chips)
+    found = estimate(workload(case), layout, case.slice)
     return Compared(case.name, case.seconds, found.seconds["training"], "formulas")
 
 
@@ -207,10 +228,7 @@ def print_trust(names: str, cache: Path, memory_gb: int = 0) -> None:
     def told(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    by_formulas = []
-    for case in cases().values():
-        by_formulas.append(estimated(case, compiler_of(case, cache, memory_gb).describe()))
-        told(f"{case.name}: estimated")
+    by_formulas = [estimated(case) for case in cases().values()]
     compared, refused = compare_training(
         compiled, lambda case: make_plan(compiler_of(case, cache, memory_gb)), told
     )

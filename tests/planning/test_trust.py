@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from rljax.planning.published import cases
-from rljax.planning.trust import Compared, as_table, chosen, compare_training, estimated, ratios
+from rljax.planning.trust import (
+    Compared,
+    as_table,
+    chosen,
+    compare_training,
+    estimated,
+    ratios,
+    workload,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,17 +48,15 @@ def test_a_case_that_does_not_fit_is_said_and_not_counted():
 
 def test_a_case_by_formulas_is_bound_by_its_operations_forward_twice_and_back():
     case = cases()["dense_16b_v5e_256"]
-    flops = 6e12 * case.slice.count
-    work = {
-        **{"parameters": 0, "parameter_bytes": 4, "activation_bytes": 2, "optimizer_bytes": 8},
-        **{"reference": False, "critic": False, "layers": 1, "width": 1, "heads": 1, "kv_heads": 1},
-        **{"head_dim": 1, "hidden": 1, "experts": 0, "experts_per_token": 0, "adapters": False},
-        **{"sequences_per_step": 1536, "sequences_per_update": 1536, "updates": 1, "passes": 0},
-        **{"samples": 1, "prompt": 0, "completion": 2048, "sampled": 0, "shared": False},
-        **{"forward_flops": 0.0, "update_flops": flops},
-    }
-    found = estimated(case, {"mesh": {"fsdp": 256}, "workload": work})
-    assert found.least == pytest.approx(8e12 / 1.97e14)
+    work = workload(case)
+    # Rows of 2,048: matrices of the trunk and the output, and half of all pairs in 32 layers.
+    matrices = 32 * (4 * 4096 * 8192 + 3 * 4096 * 28_672) + 4096 * 32_000
+    pairs = 32 * 4 * 64 * 128 * 2048 * 2049 / 2
+    flops = 3 * (6 * 2048 * 2 * matrices + 6 * pairs)
+    assert work["update_flops"] == pytest.approx(flops * 256)
+    assert work["parameters"] == matrices + 4096 * 32_000
+    found = estimated(case)
+    assert found.least == pytest.approx(4 / 3 * flops / 1.97e14)
     assert found.published == case.seconds
 
 
