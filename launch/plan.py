@@ -89,6 +89,7 @@ def plan(options: argparse.Namespace) -> int:
     from rljax.planning.chips import read_topology
     from rljax.planning.choices import print_choices
     from rljax.planning.compiling import Compiler, check_compiler
+    from rljax.planning.expected import expected_step
     from rljax.planning.plan import make_plan
     from rljax.planning.remedies import remedy
     from rljax.planning.search import search
@@ -107,6 +108,8 @@ def plan(options: argparse.Namespace) -> int:
         options.stage or "",
     )
     made = make_plan(compiler, price=options.price, told=told)
+    if made["step_seconds"] is not None:
+        made |= expected_step(made, topology)
     made |= both_ways(compiler, made, options.ahead, told=told)
     if not made["fits"] and options.tries:
         made["remedy"] = remedy(compiler, made, options.tries, told=told)

@@ -27,6 +27,7 @@
 | `choices.py` | splits, remedies and the ranking as text |
 | `table.py` | a plan as text |
 | `published.json`, `published.py` | runs that others measured, as configs |
+| `expected.py` | what a step is expected to take, by terms and published efficiencies |
 | `trust.py` | plans of those beside what was measured |
 | `decode_bound.py` | what decoding reads, from a shape alone |
 | `llamarl.py` | sampling and training in turns, or side by side: a theory, with a paper's figures |

@@ -42,6 +42,11 @@ def lines(plan: dict[str, Any]) -> Iterator[str]:
             f"step: {plan['step_seconds']:.4g} s at least, {plan['tokens_per_second']:,.0f} "
             f"tokens/s, MFU {plan['mfu']:.1%} at most"
         )
+    if "expected_step_seconds" in plan:
+        yield (
+            f"expected: {plan['expected_step_seconds']:.4g} s a step in turn, by the efficiency of "
+            "published runs (--trust)"
+        )
     if "cost_per_1000_steps" in plan:
         yield f"cost of 1,000 steps: {plan['cost_per_1000_steps']:,.2f} at least"
     for name, phase in plan["phases"].items():

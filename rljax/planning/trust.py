@@ -6,7 +6,8 @@ A plan's times are the least that a chip can take. A prediction divides them by 
 all training, and one for all sampling: the geometric mean of least / published over all cases. Its
 error is told twice: with that factor, and with the factor of all other cases (left out).
 
-Training is predicted twice: by the search's formulas (analytic.py), and by the compiled update.
+Training is predicted twice: by the terms of an update (expected.py), which is what a plan expects,
+and by the roofline of the compiled update.
 """
 
 import math
@@ -22,12 +23,13 @@ from rich.table import Table
 from rljax.benchmarks.flops import token_flops, update_flops
 from rljax.errors import unknown_name
 from rljax.planning import llamarl, published
-from rljax.planning.analytic import Layout, estimate
+from rljax.planning.analytic import Layout
 from rljax.planning.compiling import Compiler
+from rljax.planning.expected import update_seconds, update_terms
 from rljax.planning.plan import make_plan
 from rljax.planning.published import Case, cases, decode_cases
 
-# Fields of a shape that the formulas read by the same name.
+# Fields of a shape that the terms read by the same name.
 SHAPE = ("layers", "width", "heads", "kv_heads", "head_dim", "experts", "experts_per_token")
 
 
@@ -107,7 +109,7 @@ def compiler_of(case: Case, cache: Path, memory_gb: int = 0) -> Compiler:
 
 
 def workload(case: Case) -> dict[str, Any]:
-    """What the formulas read of a case: an update with Adam, all of it in float32."""
+    """What the terms read of a case: an update with Adam, parameters in float32."""
     model, rows = case.model, case.rows_per_chip * case.slice.count
     tables = model.width * model.padded_vocab_size * (1 if model.tied_embeddings else 2)
     return {
@@ -117,6 +119,7 @@ def workload(case: Case) -> dict[str, Any]:
         "activation_bytes": 2,
         **{name: getattr(model, name) for name in SHAPE},
         "hidden": model.mlp_width,
+        "vocabulary": model.padded_vocab_size,
         "update_flops": update_flops(model, rows, 1, 0, case.sequence, shared=False),
         "forward_flops": 0.0,
         "sequences_per_update": rows,
@@ -127,13 +130,15 @@ def workload(case: Case) -> dict[str, Any]:
     }
 
 
-def estimated(case: Case) -> Compared:
-    """A case by the formulas of the search."""
+def by_terms(case: Case) -> Compared:
+    """A case by the terms of its update; `bound` is the largest."""
     chips = case.slice.count
     mesh = {"fsdp": chips // case.tensor, "tensor": case.tensor}
     layout = Layout(mesh=mesh, remat=case.remat, micro=case.rows_per_chip * chips)
-    found = estimate(workload(case), layout, case.slice)
-    return Compared(case.name, case.seconds, found.seconds["training"], "formulas")
+    terms = update_terms(workload(case), layout, case.slice)
+    return Compared(
+        case.name, case.seconds, update_seconds(terms), max(terms, key=terms.__getitem__)
+    )
 
 
 def compare_training(
@@ -228,12 +233,12 @@ def print_trust(names: str, cache: Path, memory_gb: int = 0) -> None:
     def told(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    by_formulas = [estimated(case) for case in cases().values()]
+    terms = [by_terms(case) for case in cases().values()]
     compared, refused = compare_training(
         compiled, lambda case: make_plan(compiler_of(case, cache, memory_gb)), told
     )
     console = Console(width=160)
-    console.print(as_table("training, by formulas", by_formulas, "s a step", 1.0))
+    console.print(as_table("training, by terms", terms, "s a step", 1.0))
     if compared:
         console.print(as_table("training, compiled", compared, "s a step", 1.0))
     for line in refused:

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from rljax.planning.expected import SAMPLING, TRAINING
 from rljax.planning.published import cases
 from rljax.planning.trust import (
     Compared,
     as_table,
+    by_terms,
     chosen,
+    compare_decoding,
     compare_training,
-    estimated,
     ratios,
     workload,
 )
@@ -46,18 +48,22 @@ def test_a_case_that_does_not_fit_is_said_and_not_counted():
     assert len(refused) == 1 and refused[0].startswith(found[1].name)
 
 
-def test_a_case_by_formulas_is_bound_by_its_operations_forward_twice_and_back():
-    case = cases()["dense_16b_v5e_256"]
-    work = workload(case)
+def test_the_workload_of_a_case_is_counted_by_hand():
+    work = workload(cases()["dense_16b_v5e_256"])
     # Rows of 2,048: matrices of the trunk and the output, and half of all pairs in 32 layers.
     matrices = 32 * (4 * 4096 * 8192 + 3 * 4096 * 28_672) + 4096 * 32_000
     pairs = 32 * 4 * 64 * 128 * 2048 * 2049 / 2
-    flops = 3 * (6 * 2048 * 2 * matrices + 6 * pairs)
-    assert work["update_flops"] == pytest.approx(flops * 256)
+    assert work["update_flops"] == pytest.approx(256 * 3 * (6 * 2048 * 2 * matrices + 6 * pairs))
     assert work["parameters"] == matrices + 4096 * 32_000
-    found = estimated(case)
-    assert found.least == pytest.approx(4 / 3 * flops / 1.97e14)
-    assert found.published == case.seconds
+
+
+def test_the_efficiencies_of_a_plan_are_those_of_the_published_cases():
+    training = ratios([by_terms(case) for case in cases().values()])
+    assert training.factor == pytest.approx(TRAINING, abs=5e-4)
+    assert ratios(compare_decoding()).factor == pytest.approx(SAMPLING, abs=5e-4)
+    # What the README says of both: left out, no case is further off.
+    assert training.worst < 0.235 and ratios(compare_decoding()).worst < 0.235
+    assert all(0.8 < ratio < 1.205 for ratio in training.fitted)
 
 
 def test_the_table_shows_predicted_seconds():
