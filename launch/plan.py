@@ -69,20 +69,21 @@ def plan(options: argparse.Namespace) -> int:
     """Plans and prints; 1 where it does not fit."""
     if options.json is not None:
         check_file(options.json, "--json")
-    # Imported late, so that the above is instant.
+    # Imported late, so that what is wrong with the command is said at once.
+    from rljax.planning.chips import read_topology
+    from rljax.planning.compiling import Compiler, check_compiler
+
+    topology = read_topology(*topology_of(options))
+    check_compiler()
     from rich.console import Console
 
-    from rljax.planning.chips import read_topology
     from rljax.planning.choices import print_choices
-    from rljax.planning.compiling import Compiler, check_compiler
     from rljax.planning.plan import make_plan
     from rljax.planning.remedies import remedy
     from rljax.planning.search import search
     from rljax.planning.splits import both_ways
     from rljax.planning.table import print_plan
 
-    topology = read_topology(*topology_of(options))
-    check_compiler()
     compiler = Compiler(
         options.config,
         options.overrides,

@@ -156,7 +156,10 @@ def test_a_batch_that_does_not_divide_over_the_chips_is_an_error(command, tmp_pa
         pytest.skip("libtpu is not installed (extra plan)")
     status, said = command(QUICKSTART, "--topology=v5e:8x8", f"--cache={tmp_path}")
     assert status == 1 and said.count("\n") == 1
-    assert "do not divide over the 64 shards of rows" in said and "warmup.batch.sequences_per_micro_batch" in said
+    assert (
+        "do not divide over the 64 shards of rows" in said
+        and "warmup.batch.sequences_per_micro_batch" in said
+    )
 
 
 def test_flags_of_the_command(command):
