@@ -83,12 +83,15 @@ def plan(options: argparse.Namespace) -> int:
     for name in ("json", "html"):
         if getattr(options, name) is not None:
             check_file(getattr(options, name), f"--{name}")
-    # Imported late, so that the above is instant.
+    # Imported late, so that what is wrong with the command is said at once.
+    from rljax.planning.chips import read_topology
+    from rljax.planning.compiling import Compiler, check_compiler
+
+    topology = read_topology(*topology_of(options))
+    check_compiler()
     from rich.console import Console
 
-    from rljax.planning.chips import read_topology
     from rljax.planning.choices import print_choices
-    from rljax.planning.compiling import Compiler, check_compiler
     from rljax.planning.expected import expected_step
     from rljax.planning.plan import make_plan
     from rljax.planning.remedies import remedy
@@ -97,8 +100,6 @@ def plan(options: argparse.Namespace) -> int:
     from rljax.planning.table import print_plan
     from rljax.reporting.files import write_text_atomic
 
-    topology = read_topology(*topology_of(options))
-    check_compiler()
     compiler = Compiler(
         options.config,
         options.overrides,

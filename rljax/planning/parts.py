@@ -3,14 +3,17 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax
 from jax.experimental import topologies
 
 from rljax.planning.chips import Topology, topologies_of
+from rljax.training.run.meshes import split_devices
 
 FIELD = "config.asynchronous.sampler_devices"
+# Chips of the largest slice with one host, by its directions; of a larger slice a host has 4.
+ONE_HOST, OF_A_HOST = {2: 8, 3: 4}, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +38,10 @@ def devices_of(topology: Topology) -> list[jax.Device]:
 
 
 def parts_of(topology: Topology, sampling: int) -> tuple[Part, Part]:
-    """The chips that train, and the last ones of the slice, which only sample.
+    """The chips that train, and those that only sample: the last ones of each host.
 
-    The compiler describes a part of a slice whose chips divide it evenly as it is. Any other part
-    is compiled for a slice of its own with as many chips.
+    The compiler describes a part of a slice of one host as it is, if its chips divide the slice.
+    Any other part is compiled for a slice of its own with as many chips.
 
     Args:
         topology: the slice.
@@ -60,17 +63,20 @@ def parts_of(topology: Topology, sampling: int) -> tuple[Part, Part]:
                 f"slice of {topology.kind} has as many; splits that can be planned: "
                 f"{', '.join(map(str, splits_of(topology))) or 'none'} ({FIELD})."
             )
+    trained, sampled = split_devices(devices_of(topology), sampling)
     trains, samples = hows
-    devices = devices_of(topology)
-    return (
-        _part(topology, trains, devices[:-sampling]),
-        _part(topology, samples, devices[-sampling:]),
-    )
+    return _part(topology, trains, trained), _part(topology, samples, sampled)
+
+
+def hosts(topology: Topology) -> int:
+    """Hosts of a slice, each of which has one process."""
+    one = ONE_HOST[topology.chip.directions]
+    return 1 if topology.count <= one else topology.count // OF_A_HOST
 
 
 def described_as(topology: Topology, count: int) -> Topology | None:
     """The slice that a part of so many chips is compiled for; None: it cannot be."""
-    if topology.count % count == 0:
+    if hosts(topology) == 1 and topology.count % count == 0:
         return topology
     name = _slices(topology.kind).get(count)
     if name is None:
@@ -88,35 +94,38 @@ def _slices(kind: str) -> dict[int, str]:
 
 
 def splits_of(topology: Topology) -> list[int]:
-    """How many chips may only sample, so that both parts can be described."""
+    """How many chips may only sample: as many of each host, so that both parts are described."""
+    each = hosts(topology)
     return [
         count
-        for count in range(1, topology.count)
+        for count in range(each, topology.count, each)
         if described_as(topology, count) and described_as(topology, topology.count - count)
     ]
 
 
-def cut_links(topology: Topology, places: Sequence[Sequence[int]], sampling: int) -> int:
-    """Links between the chips that train and the last ones, which only sample.
+def cut_links(
+    topology: Topology, trains: Collection[Sequence[int]], samples: Collection[Sequence[int]]
+) -> int:
+    """Links between the chips that train and those that only sample.
 
     Args:
         topology: the slice.
-        places: coordinates of its chips, in their order.
-        sampling: chips that only sample.
+        trains: coordinates of the chips that train.
+        samples: coordinates of the others.
     """
-    where = {tuple(place): number >= len(places) - sampling for number, place in enumerate(places)}
+    where = dict.fromkeys(map(tuple, trains), False) | dict.fromkeys(map(tuple, samples), True)
     links = 0
-    for place, samples in where.items():
+    for place, side in where.items():
         for axis, size in enumerate(topology.sizes):
             after = place[axis] + 1
             if after == size and not (size > 2 and topology.chip.closed(size)):
                 continue
             neighbour = (*place[:axis], after % size, *place[axis + 1 :])
-            links += samples != where[neighbour]
+            links += side != where[neighbour]
     return links
 
 
 def _part(topology: Topology, described: Topology, devices: list[jax.Device]) -> Part:
     if described is topology:
         return Part(devices, topology, f"{len(devices)} chips of {topology}")
-    return Part(devices_of(described), described, f"a slice of its own, {described}")
+    return Part(devices_of(described), described, f"{described}, a slice of its own")

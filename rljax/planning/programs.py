@@ -37,7 +37,7 @@ from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.table import family_class
 from rljax.training.learner.needs import needs_scores
 from rljax.training.run.context import Context, build_context
-from rljax.training.run.meshes import sampler_sizes
+from rljax.training.run.meshes import split_meshes
 from rljax.training.run.models import OTHERS
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.optimizers import build_optimizer
@@ -132,7 +132,8 @@ def open_run(
     split = None
     if config.asynchronous.sampler_devices:
         split = parts_of(topology, config.asynchronous.sampler_devices)
-    context = build_context(config, stages, Path("plan"), meshes=_meshes(config, topology, split))
+    meshes = _meshes(config, topology, split)
+    context = build_context(config, stages, Path("plan"), meshes=meshes, weights=False)
     try:
         (found,) = [each for each in context.stages if each.name == name]
         return Run(context.of(name), found, *_programs(context.of(name), found), topology, split)
@@ -178,9 +179,7 @@ def _meshes(
     if split is None:
         return make_mesh(sizes, devices_of(topology)), None
     trains, samples = split
-    return make_mesh(sizes, trains.devices), make_mesh(
-        sampler_sizes(config) or {"data": -1}, samples.devices
-    )
+    return split_meshes(config, trains.devices, samples.devices)
 
 
 def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[str, int]]:

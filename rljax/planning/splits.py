@@ -47,10 +47,10 @@ def both_ways(
         if row["split"] is None and row["step_seconds"] is not None:
             known["step_seconds_synchronous"] = row["step_seconds"]
     split = [row for row in rows if row["split"] and row["step_seconds"] is not None]
-    if own:
+    if own and seconds is not None:
         split.append({"split": plan["split"], "step_seconds": seconds, "fits": plan["fits"]})
     fitting = [row for row in split if row["fits"]] or split
-    if any(row["step_seconds"] is not None for row in fitting):
+    if fitting:
         best = min(fitting, key=lambda row: row["step_seconds"])
         known["step_seconds_ahead"] = best["step_seconds"]
         known["ahead"] = {

@@ -81,19 +81,21 @@ def split_of(opened: Any) -> dict[str, Any] | None:
     `links` are those between the two parts, `bytes` what all chips of the sampler take in.
     """
     from rljax.planning.parts import cut_links, devices_of
+    from rljax.training.run.meshes import split_devices
 
     if opened.split is None:
         return None
     trains, samples = opened.split
     count, topology = len(samples.devices), opened.topology
-    places = [tuple(device.coords) for device in devices_of(topology)]
+    parts = split_devices(devices_of(topology), count)
+    places = [[device.coords for device in part] for part in parts]
     return {
         "trainer_devices": len(trains.devices),
         "sampler_devices": count,
         "trainer": trains.how,
         "sampler": samples.how,
         "bytes": count * opened.programs["sampling"].waiting,
-        "links": cut_links(topology, places, count),
+        "links": cut_links(topology, *places),
     }
 
 

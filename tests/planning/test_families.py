@@ -42,26 +42,59 @@ def lowered(config, stage, *overrides):
 
 print(json.dumps([lowered(*words) for words in json.loads(sys.argv[1])]))
 """
-RUNS = [
-    (RLHF, "sft"),
-    (RLHF, "rm"),
-    (JEPO, "", "--config.jepo.batch.sequences_per_micro_batch=32"),
-]
+FOLDER = {
+    "model_type": "qwen3",
+    "architectures": ["Qwen3ForCausalLM"],
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "hidden_act": "silu",
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e4,
+    "tie_word_embeddings": True,
+    "attention_bias": False,
+}
+WITHOUT_WEIGHTS = """
+def get_config():
+    return dict(
+        name="folder",
+        stages=("sft",),
+        model=dict(init_from={folder!r}),
+        tokenizer=dict(path="byte"),
+        data=dict(tasks=(dict(name="chain_sum"),), train_size=16, max_prompt_tokens=256),
+        sft=dict(method="sft", data=dict(row_tokens=512), batch=dict(sequences_per_update=8)),
+    )
+"""
 
 
 @pytest.fixture(scope="module")
-def runs():
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folder")
+    (folder / "config.json").write_text(json.dumps(FOLDER))
+    config = folder / "run.py"
+    config.write_text(WITHOUT_WEIGHTS.format(folder=str(folder)))
+    wanted = [
+        (RLHF, "sft"),
+        (RLHF, "rm"),
+        (JEPO, "", "--config.jepo.batch.sequences_per_micro_batch=32"),
+        (str(config), ""),
+    ]
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed (extra plan)")
     kept = {name: value for name, value in os.environ.items() if name not in FOR_CPUS}
-    words = [sys.executable, "-c", LOWER, json.dumps(RUNS)]
+    words = [sys.executable, "-c", LOWER, json.dumps(wanted)]
     done = subprocess.run(words, env=kept | ENVIRONMENT, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_programs_of_each_family(runs):
-    sft, rm, jepo = runs
+    sft, rm, jepo, _ = runs
     assert list(sft["programs"]) == list(rm["programs"]) == ["update"]
     assert list(jepo["programs"]) == ["load", "sampling", "scores", "reference", "update"]
     assert jepo["stage"] == "jepo" and jepo["stages"] == ["warmup", "jepo"]
@@ -69,7 +102,7 @@ def test_programs_of_each_family(runs):
 
 
 def test_what_a_chip_holds(runs):
-    sft, rm, jepo = runs
+    sft, rm, jepo, _ = runs
     for each in (sft, rm, jepo):
         # On the axis "data" every chip has all: float32, and the two moments of Adam.
         assert each["resident"]["parameters"] == 4 * each["parameters"]
@@ -77,6 +110,13 @@ def test_what_a_chip_holds(runs):
     # The policy at the start of the stage.
     assert jepo["resident"]["reference"] == 4 * jepo["parameters"]
     assert sft["resident"]["reference"] == rm["resident"]["reference"] == 0
+
+
+def test_a_model_folder_without_weights_can_be_planned(runs):
+    width, hidden, vocabulary = 64, 128, 512
+    # Query and out 64 x 64, key and value 64 x 32, their norms of 16; an MLP; two norms.
+    layer = 2 * width * 64 + 2 * width * 32 + 2 * 16 + 3 * width * hidden + 2 * width
+    assert runs[-1]["parameters"] == vocabulary * width + 2 * layer + width
 
 
 def test_useful_operations_of_demonstrations_and_of_a_reward_model(runs):

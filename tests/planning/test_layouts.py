@@ -1,11 +1,9 @@
 """Layouts that divide a slice, and the overrides that name them."""
 
-import pytest
-
 from rljax.planning.analytic import Layout
 from rljax.planning.chips import read_topology
 from rljax.planning.layouts import judged, layout_of, meshes_of, micro_batches, words_of
-from rljax.planning.parts import cut_links, described_as, splits_of
+from rljax.planning.parts import cut_links, described_as, hosts, splits_of
 from tests.planning.test_analytic import WORK
 
 V5E = read_topology("v5e:2x4")
@@ -75,25 +73,24 @@ def test_a_sampler_mesh_of_the_config_stays_where_it_is_what_is_wanted():
 
 
 def test_parts_of_a_slice():
-    # A half is a part of the slice; six chips are neither a part nor a slice.
-    assert splits_of(V5E) == [4]
+    # A half of one host's chips is a part of the slice; six chips are neither a part nor a slice.
+    assert splits_of(V5E) == [4] and described_as(V5E, 4) is V5E
     assert described_as(V5E, 6) is None
-    # Three quarters of 4x4x16 are a slice of their own.
+    # With several hosts each gives equally many, and every part is a slice of its own.
+    assert hosts(read_topology("v5e:4x4")) == 4 and splits_of(read_topology("v5e:4x4")) == [8]
+    assert str(described_as(read_topology("v5e:8x8"), 32)) == "v5e:4x8"
     large = read_topology("v5p:4x4x16")
     assert str(described_as(large, 192)) == "v5p:4x4x12"
-    assert 64 in splits_of(large)
+    assert splits_of(large) == [64, 128, 192]
 
 
-@pytest.mark.parametrize(
-    ("name", "sampling", "links"),
-    [("v5e:2x4", 4, 2), ("v5e:4x4", 8, 4), ("v5p:2x2x4", 8, 8)],
-)
-def test_links_between_two_parts(name, sampling, links):
-    topology = read_topology(name)
-    sizes = topology.sizes
-    places = [()]
-    for size in reversed(sizes):  # the first direction fastest, as the compiler lists them
-        places = [(*rest, place) for rest in places for place in range(size)]
-    places = [tuple(reversed(place)) for place in places]
+def test_links_between_two_parts():
+    grid = [(x, y, 0) for y in range(4) for x in range(2)]
+    assert cut_links(V5E, grid[:4], grid[4:]) == 2
+    # The last two of each of four hosts of 2x2: every second row of four chips.
+    whole = [(x, y, 0) for x in range(4) for y in range(4)]
+    rows = [[place for place in whole if place[1] % 2 == odd] for odd in (0, 1)]
+    assert cut_links(read_topology("v5e:4x4"), *rows) == 3 * 4
     # v5p:2x2x4 is a ring along its third direction: both ends of each part touch the other.
-    assert cut_links(topology, places, sampling) == links
+    cube = [(x, y, z) for z in range(4) for y in range(2) for x in range(2)]
+    assert cut_links(read_topology("v5p:2x2x4"), cube[:8], cube[8:]) == 2 * 4
