@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rljax.reporting.sections import legend
 from rljax.reporting.svg import tick_label, ticks
 
-WIDTH, LEFT, RIGHT = 820, 120, 740  # the bars lie between LEFT and RIGHT
+WIDTH, LEFT, RIGHT = 820, 120, 680  # the bars lie between LEFT and RIGHT
 BAR, GAP, NEAR, TOP, AXIS = 18, 12, 3, 12, 26
 
 

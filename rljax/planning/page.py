@@ -62,7 +62,7 @@ def headline(plan: dict[str, Any]) -> str:
     used, capacity = plan["bytes_per_chip"] / GIB, plan["capacity_bytes"] / GIB
     mesh = " ".join(f"{axis} {size}" for axis, size in plan["mesh"].items() if size > 1)
     named = [
-        ("Fits" if plan["fits"] else "Does not fit", f"{used:.1f} of {capacity:.0f} GiB"),
+        ("Fits" if plan["fits"] else "Does not fit", f"{used:.3g} of {capacity:.0f} GiB"),
         ("Chips", str(plan["chips"])),
         ("Mesh", mesh or "one chip"),
     ]
@@ -72,6 +72,8 @@ def headline(plan: dict[str, Any]) -> str:
             ("Tokens/s, at most", f"{plan['tokens_per_second']:,.0f}"),
             ("MFU, at most", f"{plan['mfu']:.1%}"),
         ]
+    if "expected_step_seconds" in plan:
+        named.append(("Step, expected", f"{plan['expected_step_seconds']:.4g} s"))
     if "cost_per_1000_steps" in plan:
         named.append(("1,000 steps, at least", f"{plan['cost_per_1000_steps']:,.2f}"))
     return tiles(named)
