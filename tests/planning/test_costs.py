@@ -14,7 +14,7 @@ from rljax.models.products import embed
 from rljax.parallel.mesh import make_mesh
 from rljax.planning.chips import read_topology
 from rljax.planning.groups import axes_of
-from rljax.planning.programs import devices_of
+from rljax.planning.parts import devices_of
 from rljax.planning.worker import measured
 
 devices = devices_of(read_topology("v5e:2x2"))
