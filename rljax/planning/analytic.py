@@ -13,8 +13,6 @@ from typing import Any
 
 from rljax.planning.chips import Topology
 
-# Arrays of the width of the residual stream that a layer keeps for its backward pass, per token:
-# under "full" its input alone; the others in `_kept`.
 GRADIENT_BYTES = 4  # gradients are added up in float32
 # Forward passes of an update, of which the second is what "full" computes again.
 FORWARDS = {"none": 1, "dots": 1, "offload": 2, "full": 2}
@@ -113,16 +111,18 @@ def kept_numbers(work: Mapping[str, Any], remat: str, tensor: int) -> float:
     """Numbers that a layer keeps of a token for its backward pass.
 
     Under "full" its input. Under "dots" also what its products give: query, key, value, what
-    attention gives and what leaves it, gate, up and down. Under "none" also its two normalised
-    inputs, the sum after attention, and what the gate makes of gate and up. Heads and hidden units
-    are split over `tensor`. "offload" keeps everything that "dots" does, in the host's memory.
+    attention gives and what leaves it, gate, up and down. Under "none" also the sum after
+    attention, two normalised inputs and, in float32 (two numbers each), what they were made of;
+    queries and keys once more, and in float32 before they are turned; and what the gate makes of
+    gate and up, in three steps. Heads and hidden units are split over `tensor`. "offload" keeps
+    what "dots" does in the host's memory.
     """
     width, hidden = work["width"], work["hidden"] * max(work["experts_per_token"], 1)
-    heads = (2 * work["heads"] + 2 * work["kv_heads"]) * work["head_dim"]
+    heads = (work["heads"] + work["kv_heads"]) * work["head_dim"]
     if remat in ("full", "offload"):
         return width
-    products = 3 * width + (heads + 2 * hidden) / tensor
-    return products if remat == "dots" else products + 3 * width + 2 * hidden / tensor
+    products = 3 * width + (2 * heads + 2 * hidden) / tensor
+    return products if remat == "dots" else products + 7 * width + 3 * (heads + hidden) / tensor
 
 
 def tokens_of(work: Mapping[str, Any], sequences: int) -> float:

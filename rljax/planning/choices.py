@@ -33,9 +33,10 @@ def ahead_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         "estimated": "estimated from the phases on all chips; --ahead=1 compiles it",
         "compiled": "compiled for both parts",
     }[ahead["how"]]
+    needs = "" if plan["workload"]["stale"] else "; the run needs max_staleness >= 1"
     yield (
         f"with the sampler ahead on {count} of {chips} chips: {plan['step_seconds_ahead']:.4g} s a "
-        f"step ({how}; the run needs max_staleness >= 1)"
+        f"step ({how}{needs})"
     )
     for split in _splits(plan):
         yield (
@@ -52,12 +53,11 @@ def ahead_lines(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _splits(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The split of the plan, or that of the best row."""
-    if plan["split"]:
-        return [plan["split"]]
-    count = plan["ahead"]["sampler_devices"]
-    found = [row["split"] for row in plan["ahead"]["rows"] if row["split"]]
-    return [split for split in found if split["sampler_devices"] == count][:1]
+    """The best split, where it was compiled."""
+    ahead = plan["ahead"]
+    found = [plan["split"], *(row["split"] for row in ahead["rows"])]
+    best = [each for each in found if each and each["sampler_devices"] == ahead["sampler_devices"]]
+    return best[:1]
 
 
 def remedy_lines(plan: Mapping[str, Any]) -> Iterator[str]:

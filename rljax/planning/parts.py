@@ -1,6 +1,8 @@
 """The chips of a slice that train, and those that only sample."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -70,12 +72,19 @@ def described_as(topology: Topology, count: int) -> Topology | None:
     """The slice that a part of so many chips is compiled for; None: it cannot be."""
     if topology.count % count == 0:
         return topology
-    names = topologies_of(topology.kind)
-    found = [name for name in names if _count(name) == count]
-    if not found:
+    name = _slices(topology.kind).get(count)
+    if name is None:
         return None
-    kind, _, shape = found[-1].partition(":")
-    return Topology(kind, tuple(map(int, shape.split("x"))))
+    return Topology(topology.kind, tuple(map(int, name.partition(":")[2].split("x"))))
+
+
+@functools.cache
+def _slices(kind: str) -> dict[int, str]:
+    """Chips -> the slice of so many whose directions are most alike."""
+    found = {}
+    for name in topologies_of(kind):  # of as many chips the last one is nearest to a cube
+        found[math.prod(map(int, name.partition(":")[2].split("x")))] = name
+    return found
 
 
 def splits_of(topology: Topology) -> list[int]:
@@ -111,10 +120,3 @@ def _part(topology: Topology, described: Topology, devices: list[jax.Device]) ->
     if described is topology:
         return Part(devices, topology, f"{len(devices)} chips of {topology}")
     return Part(devices_of(described), described, f"a slice of its own, {described}")
-
-
-def _count(name: str) -> int:
-    total = 1
-    for size in name.partition(":")[2].split("x"):
-        total *= int(size)
-    return total

@@ -132,7 +132,8 @@ def open_run(
     split = None
     if config.asynchronous.sampler_devices:
         split = parts_of(topology, config.asynchronous.sampler_devices)
-    context = build_context(config, stages, Path("plan"), meshes=_meshes(config, topology, split))
+    meshes = _meshes(config, topology, split)
+    context = build_context(config, stages, Path("plan"), meshes=meshes, weights=False)
     try:
         (found,) = [each for each in context.stages if each.name == name]
         return Run(context.of(name), found, *_programs(context.of(name), found), topology, split)

@@ -1,7 +1,7 @@
 """What would fit where a plan does not: the smallest change, found by trying.
 
 A change is tried by compiling the phase that does not fit. The analytic model only leaves out what
-is hopeless: the memory that it says a change saves is taken from what the compiler found.
+is hopeless: what the compiler found changes by the factor that it says.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from rljax.planning.plan import held_beside
 
 Told = Callable[[str], None]
 # Changes after which a chip would still be so much too small, by the estimate, are not tried.
-HOPELESS = 1.25
+HOPELESS = 1.5
 # From where a run is to where less is kept.
 ORDER = ("none", "dots", "full", "offload")
 
@@ -94,13 +94,14 @@ def _sizes(compiler: Compiler, phases: list[str], topology: Topology) -> dict[st
 def worth_trying(
     plan: Mapping[str, Any], change: Change, topology: Topology, over: list[str]
 ) -> bool:
-    """Whether a change may be enough, by what the analytic model says that it saves."""
+    """Whether a change may be enough, by the factor that the analytic model says."""
     before = estimate(plan["workload"], layout_of(plan["workload"], topology), topology)
     after = estimate(change.work, change.layout, topology)
     for name in over:
         kinds = "sampling" if name == "sampling" else "memory"
-        saved = sum(getattr(before, kinds).values()) - sum(getattr(after, kinds).values())
-        if plan["phases"][name]["bytes_per_chip"] - saved > HOPELESS * topology.chip.hbm_bytes:
+        factor = sum(getattr(after, kinds).values()) / sum(getattr(before, kinds).values())
+        size = plan["phases"][name]["bytes_per_chip"] * factor
+        if size > HOPELESS * topology.chip.hbm_bytes:
             return False
     return True
 

@@ -13,6 +13,8 @@ from rljax.planning.plan import make_plan
 Told = Callable[[str], None]
 # A layout whose estimate is larger than so many chips is not worth a compilation.
 HOPELESS = 2.0
+# Layouts that training itself refuses, for each that is to be compiled, before a search ends.
+MOST_REFUSED = 3
 
 
 def search(
@@ -32,9 +34,9 @@ def search(
     work, topology = plan["workload"], compiler.topology
     own = layout_of(work, topology)
     mine = Judged(own, estimate(work, own, topology))
-    tried, rows = [(mine, plan)], [row_of((), plan, mine)]
+    tried, rows, refused = [(mine, plan)], [row_of((), plan, mine)], 0
     for each in worth(judged(work, topology), tried, topology):
-        if len(tried) > count:
+        if len(rows) > count or refused > MOST_REFUSED * count:
             break
         words = words_of(each.layout, work, topology)
         told(f"search: {' '.join(words)}")
@@ -42,6 +44,8 @@ def search(
             found = make_plan(compiler.with_overrides(words), told=told)
         except ValueError as error:
             told(f"search: refused: {error}")
+            tried.append((each, {"fits": False}))
+            refused += 1
             continue
         tried.append((each, found))
         rows.append(row_of(words, found, each))

@@ -20,8 +20,10 @@ from rljax.commands.run import run
 
 # Changes when what is kept of a compiled program does.
 FORMAT = 3
-# What the compiler says of a program that is too large for the chip.
-TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+# What the compiler says of a program that is too large for the chip: of all of it, or of its
+# temporaries alone.
+TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm")
+TEMPORARIES = re.compile(r"for HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -111,10 +113,10 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
         program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        found = TOO_LARGE.search(str(error))
-        if not found:
+        held = sum(opened.resident[kind] for kind in opened.programs[name].held)
+        used = refused_bytes(str(error), held)
+        if used is None:
             raise
-        used = float(found[1]) * UNITS[found[2]]
         answer: dict[str, Any] = {"bytes": used, "too_large": True}
     else:
         answer = measured(program, opened.mesh_of(name).size, opened.programs[name].assumed)
@@ -124,6 +126,20 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
     part.write_text(json.dumps(answer), encoding="utf-8")
     part.replace(file)
     return answer | {"cached": False}
+
+
+def refused_bytes(said: str, arguments: int) -> float | None:
+    """How large a program is that the compiler refuses; None: that is not what it says.
+
+    Args:
+        said: by the compiler.
+        arguments: bytes of what the program is given, which it may leave out.
+    """
+    if found := TOO_LARGE.search(said):
+        return float(found[1]) * UNITS[found[2]]
+    if found := TEMPORARIES.search(said):
+        return float(found[1]) * UNITS[found[2]] + arguments
+    return None
 
 
 def measured(

@@ -67,7 +67,8 @@ def test_what_a_layer_keeps_of_a_token():
     # Three of the width, (2 x 4 + 2 x 2) heads of 5, and gate and up of 30.
     assert kept_numbers(WORK, "dots", 1) == 30 + 60 + 60
     assert kept_numbers(WORK, "dots", 2) == 30 + 60
-    assert kept_numbers(WORK, "none", 1) == 150 + 30 + 60
+    # Seven of the width, and three times 6 heads of 5 and the hidden units.
+    assert kept_numbers(WORK, "none", 1) == 150 + 70 + 90 + 90
 
 
 def test_tokens_of_shared_and_separate_rows():
@@ -81,8 +82,8 @@ def test_memory_of_a_chip_that_trains():
     assert found["optimizer"] == 8000 * 8 / 4
     assert found["gradients"] == 8000 * 4 / 4
     assert found["critic"] == 0
-    # 8 rows of 16 tokens over 8 shards: 16 tokens; 2 layers keep 10 numbers, one needs 240.
-    assert found["activations"] == 16 * (2 * 10 + 240) * 2
+    # 8 rows of 16 tokens over 8 shards: 16 tokens; 2 layers keep 10 numbers, one needs 400.
+    assert found["activations"] == 16 * (2 * 10 + 400) * 2
     # Two of two layers, whole over fsdp, in two bytes.
     assert found["gathered"] == 2 * 4000 * 2
     replicated = training_memory(WORK, Layout({"data": 8}, "full", 8))

@@ -149,3 +149,20 @@ def test_a_mesh_that_does_not_divide_the_slice_is_an_error(command, tmp_path):
     status, said = command(*words)
     assert status == 1 and "does not divide 16 devices" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_does_not_divide_over_the_chips_is_an_error(command, tmp_path):
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (extra plan)")
+    status, said = command(QUICKSTART, "--topology=v5e:8x8", f"--cache={tmp_path}")
+    assert status == 1 and said.count("\n") == 1
+    assert "do not divide over the 64 shards of rows" in said and "batch.prompts_per_step" in said
+
+
+def test_flags_of_the_command(command):
+    status, said = command(QUICKSTART, "--topology=v5e:4x4", "--search=0")
+    assert status == 1 and ">= 1" in said and "(--search)" in said
+    status, said = command(QUICKSTART, "--topology=v5e:4x4", "--ahead=-1")
+    assert status == 1 and "(--ahead)" in said
+    status, said = command(QUICKSTART, "--topology=v5e:4x4", "--serch=2")
+    assert status == 1 and "'--search'" in said
