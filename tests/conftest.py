@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.flags import FUSIONS, knows_flag, with_flags
+from tests.flags import CONCURRENCY, FUSIONS, knows_flag, with_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Workers of pytest-xdist inherit what the process that starts them has found out.
@@ -29,9 +29,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         # Tests spend their time compiling, not computing.
         "xla_backend_optimization_level": 0,
     }
-    # Compilers of other platforms may end at this flag.
-    if os.environ["JAX_PLATFORMS"] == "cpu" and knows_flag(FUSIONS, "false"):
-        _wanted[FUSIONS] = "false"
+    # Compilers of other platforms may end at these flags.
+    for _flag in (FUSIONS, CONCURRENCY):
+        if os.environ["JAX_PLATFORMS"] == "cpu" and knows_flag(_flag, "false"):
+            _wanted[_flag] = "false"
     os.environ["XLA_FLAGS"] = with_flags(os.environ.get("XLA_FLAGS", ""), _wanted)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         _programs = tempfile.mkdtemp(prefix="rljax-programs-")

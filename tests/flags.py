@@ -13,6 +13,9 @@ from typing import Any
 
 # Without the fusions the CPU's compiler takes a third of the time. jaxlib 0.12 cannot leave them.
 FUSIONS = "xla_cpu_use_fusion_emitters"
+# With it the devices of one process may start the independent collectives of a program in differing
+# orders; on a busy machine they then wait for each other until XLA aborts.
+CONCURRENCY = "xla_cpu_enable_concurrency_optimized_scheduler"
 
 
 @functools.cache

@@ -116,10 +116,16 @@ class Campaign:
 
         Raises:
             StoppedError: if it fails.
+            ValueError: if the folder has the reference of another command.
         """
-        stored = read_json(self.folder / HABITS_FILE)
+        words, stored = list(self.command(self.reference)), read_json(self.folder / HABITS_FILE)
         if stored and (self.reference / SUMMARY_FILE).exists():
-            return Habits(**stored)
+            if stored["command"] != words:
+                raise ValueError(
+                    f"{self.folder} has the reference of another command, "
+                    f"{' '.join(stored['command'])}: give another folder (--workdir)."
+                )
+            return Habits(**stored["habits"])
         shutil.rmtree(self.reference, ignore_errors=True)
         self.say("the reference is run, uninterrupted")
         outcome = self._attempt(self.reference)
@@ -135,7 +141,8 @@ class Campaign:
             )
         shutil.rmtree(self.folder / "warm")
         found = habits(warm.marks, warm.began)
-        write_json_atomic(self.folder / HABITS_FILE, found._asdict())
+        learned = {"command": words, "habits": found._asdict()}
+        write_json_atomic(self.folder / HABITS_FILE, learned)
         return found
 
     def run(self, kills: int, seed: int, inject: bool = False) -> Verdict:

@@ -26,9 +26,10 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, er
 # A ValueError that these raise by themselves is about our arrays, not about input.
 NUMERICAL = ("jax", "jaxlib", "numpy", "optax", "flax")
 
-# What jax says of connections and devices that failed, as RuntimeError or ValueError.
+# What jax says of connections and devices that failed, as RuntimeError or ValueError; an error of
+# ours may say before it what was being done, such as the writing of a checkpoint.
 OF_MACHINES = re.compile(
-    r"(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|DATA_LOSS|CANCELLED): |"
+    r"(.*: )?(UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|DATA_LOSS|CANCELLED): |"
     r".*\bGloo [\w-]+ failed: |.*\bNCCL\b.*(remote process exited|network error)"
 )
 

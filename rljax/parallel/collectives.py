@@ -8,6 +8,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rljax.parallel.rules import from_host
+
 
 def check_collectives(mesh: Mesh) -> dict[str, float]:
     """Adds the numbers of the devices up along each axis, and compares.
@@ -20,9 +22,7 @@ def check_collectives(mesh: Mesh) -> dict[str, float]:
     """
     spec = PartitionSpec(*mesh.axis_names)
     numbers = np.arange(mesh.size, dtype=np.float32).reshape(mesh.devices.shape)
-    placed = jax.make_array_from_callback(
-        numbers.shape, NamedSharding(mesh, spec), lambda index: numbers[index]
-    )
+    placed = from_host(numbers, NamedSharding(mesh, spec))
     seconds = {}
     for position, axis in enumerate(mesh.axis_names):
         if mesh.shape[axis] == 1:

@@ -1,7 +1,8 @@
 """Arrays between the devices of all processes and the hosts.
 
-Every process runs the same program and holds the same host arrays of a step. `put_rows`
-(rules.py) takes from them what the devices of a process need; `to_host` brings results back whole.
+Every process runs the same program and holds the same host arrays of a step. `put_rows` and
+`from_host` (rules.py) take from them what the devices of a process need; `to_host` brings results
+back whole.
 """
 
 import functools

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 RULES: dict[str, tuple[str, ...] | str | None] = {
     "batch": ("data", "fsdp", "expert"),  # rows of tokens, and of the KV cache
@@ -143,8 +144,12 @@ def put_rows(batch: Any, mesh: Mesh) -> Any:
     sharding = batch_sharding(mesh)
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
+    return jax.tree.map(lambda array: from_host(array, sharding), batch)
 
-    def put(array: Any) -> jax.Array:  # device_put would compare the arrays of all processes
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
-    return jax.tree.map(put, batch)
+def from_host(array: np.ndarray, sharding: Sharding) -> jax.Array:
+    """A NumPy array, which every process has whole, laid out over devices.
+
+    Nothing passes between processes: `jax.device_put` would compare the arrays of all of them.
+    """
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

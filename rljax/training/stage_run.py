@@ -95,7 +95,9 @@ class StageRun:
         unchanged = f"{name} has done {self.done} steps, nothing is new"
         self.end_if_asked(unchanged)
         shown = Progress(steps, name, self.console, start_step=self.done)
-        with contextlib.closing(self.ready.source) as source, shown as self.progress:
+        # A source that ends waits for its threads, and these for the other processes.
+        told = self.processes.reporting()
+        with contextlib.closing(self.ready.source) as source, shown as self.progress, told:
             self.log = StepLog(self.family, self.writer, self.progress, state)
             if self.done == 0:
                 state = self.begin(state)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rljax.chaos.attempt import attempt
+from rljax.chaos.campaign import Campaign
 from rljax.chaos.compare import differences
 from rljax.chaos.plan import Kill
 from rljax.training.run.phases import MARKS_VARIABLE
@@ -158,3 +159,12 @@ def test_every_difference_is_found(killed, tmp_path):
         assert f"{name} is missing" in changed(lambda w, name=name: (w / name).unlink())
     gone = changed(lambda workdir: shutil.rmtree(workdir / "checkpoints/grpo/12"))
     assert any("instead of 12" in line for line in gone)
+
+
+def test_the_reference_of_another_command_is_refused(tmp_path):
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "reference/summary.json").write_text("{}")
+    (tmp_path / "habits.json").write_text('{"command": ["train", "a"], "habits": {}}')
+    campaign = Campaign(lambda workdir: ["train", "b"], {}, tmp_path)
+    with pytest.raises(ValueError, match=r"reference of another command, train a: .*--workdir"):
+        campaign.learn()

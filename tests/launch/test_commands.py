@@ -101,6 +101,7 @@ READ_ONLY = OSError(errno.EROFS, "Read-only file system", "/z")
 DEVICE = RuntimeError("RESOURCE_EXHAUSTED: 8 GiB")
 PEER = ValueError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer")
 NETWORK = RuntimeError("UNAVAILABLE: notify response error")
+BARRIER = StoppedError("o/7 cannot be written: DEADLINE_EXCEEDED: Barrier timed out")
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,7 @@ NETWORK = RuntimeError("UNAVAILABLE: notify response error")
         (StoppedError("stopped"), 1, "error: stopped\n"),
         (SystemFailure("no process 2"), 75, "error: no process 2\n"),
         (PEER, 75, "error: devices or their network failed: UNKNOWN: Gloo all-reduce failed"),
+        (BARRIER, 75, "error: devices or their network failed: o/7 cannot be written: DEADLINE"),
         (NETWORK, 75, "error: devices or their network failed: UNAVAILABLE: notify"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (FULL, 1, "error: No space left on device (--out=o)\n"),

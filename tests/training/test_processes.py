@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rljax.training.ahead.events import EVENTS_FILE
 from tests.training.tiny_config import DATA, write_data
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,16 @@ KINDS = {
     "values of prefixes": ("grpo.method=vineppo",),
     "adapters": ("model.lora.rank=2", "model.lora.kind=lora_sb", "mesh.data=1", "mesh.fsdp=4"),
     "a mesh of the sampler": ("mesh.data=1", "mesh.fsdp=4", "sampler.mesh.tensor=2"),
+}
+# A sampler ahead: on the trainer's devices in turn, on others of its own, and in pieces.
+AHEAD = ("grpo.objective.correction=truncated", "scoring.workers=1")
+AHEADS = {
+    "in turn": (*AHEAD, "asynchronous.max_staleness=2", "sampler.mesh.tensor=2"),
+    "devices of its own": (
+        *(*AHEAD, "asynchronous.max_staleness=2", "asynchronous.sampler_devices=2"),
+        *("asynchronous.transfer=host", "asynchronous.partial_tokens=4", "mesh.data=1"),
+        *("mesh.fsdp=2", "sampler.mesh.tensor=2"),
+    ),
 }
 # Differences of rounding themselves, in nats; nothing is left of them to compare.
 OF_ROUNDING = "sampler_trainer_"
@@ -99,6 +110,12 @@ def assert_same_run(one, other):
                 assert math.isclose(value, same[name], rel_tol=1e-4, abs_tol=1e-6), where
 
 
+def order_of(workdir):
+    """The event log without digests, which see the last bits of log-probabilities."""
+    events = map(json.loads, (workdir / EVENTS_FILE).read_text().splitlines())
+    return [{name: value for name, value in row.items() if name != "samples"} for row in events]
+
+
 @pytest.fixture(scope="module")
 def alone(data, tmp_path_factory):
     """The run of one process with four devices."""
@@ -128,6 +145,24 @@ def test_two_processes_do_the_same_whatever_a_step_is_made_of(data, tmp_path, ki
     for name, processes, devices in (("alone", 1, 4), ("two", 2, 2)):
         train(data, tmp_path / name, "grpo", processes, devices, steps=4, words=KINDS[kind])
     assert_same_run(tmp_path / "alone", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", AHEADS)
+def test_two_processes_sample_ahead_as_one_does(data, tmp_path, kind):
+    """The same samples of the same weights; and from a checkpoint in the middle, once more."""
+    whole, two = tmp_path / "alone", tmp_path / "two"
+    words = (*AHEADS[kind], "checkpoint.every_steps=3")
+    train(data, whole, "grpo", 1, 4, steps=6, words=words)
+    train(data, two, "grpo", 2, 2, steps=6, words=words)
+    assert order_of(two) == order_of(whole)
+    assert_same_run(whole, two)
+    events = (two / EVENTS_FILE).read_text()
+    shutil.rmtree(two / "checkpoints/grpo/6")
+    (two / "summary.json").unlink()
+    train(data, two, "grpo", 2, 2, steps=6, words=words)
+    assert (two / EVENTS_FILE).read_text() == events
+    assert_same_run(whole, two)
 
 
 @pytest.mark.slow

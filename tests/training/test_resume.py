@@ -72,8 +72,8 @@ def assert_same_run(workdir: Path, expected: Path, stages: dict[str, int]) -> No
         assert sorted(str(path.relative_to(workdir)) for path in workdir.glob(pattern)) == names
         for name in names:
             assert (workdir / name).read_text() == (expected / name).read_text(), name
-    for stage, step in stages.items():
-        ours, theirs = (final_state(folder, stage, step) for folder in (workdir, expected))
+    for stage, last in stages.items():
+        ours, theirs = (final_state(folder, stage, last) for folder in (workdir, expected))
         assert len(ours) == len(theirs) > 10
         for a, b in zip(ours, theirs, strict=True):
             assert a.dtype == b.dtype

@@ -33,7 +33,14 @@ class Events:
     """The event log of a stage; several threads write."""
 
     def __init__(
-        self, workdir: Path, stage: str, earlier: list[str], *, done: int, drawn: int
+        self,
+        workdir: Path,
+        stage: str,
+        earlier: list[str],
+        *,
+        done: int,
+        drawn: int,
+        writes: bool = True,
     ) -> None:
         """Opens the log and drops what a killed process wrote after its last checkpoint.
 
@@ -43,6 +50,7 @@ class Events:
             earlier: stages before it, whose events stay.
             done: steps that are trained.
             drawn: the last step in the queue.
+            writes: whether this process does; several draw and train the same.
         """
         last = {"trained": done, "drawn": drawn}
 
@@ -52,7 +60,7 @@ class Events:
             return row["step"] <= last[row["event"]]
 
         self.stage, self._lock = stage, threading.Lock()
-        self._writer = JsonlWriter(workdir / EVENTS_FILE, stays)
+        self._writer = JsonlWriter(workdir / EVENTS_FILE, stays) if writes else None
 
     def drawn(self, step: int, weights: Sequence[int], experience: Experience) -> None:
         """A step's samples are in the queue, drawn with the weights of so many pieces."""
@@ -74,9 +82,12 @@ class Events:
 
     def close(self) -> None:
         """Closes the file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _write(self, event: str, step: int, **values: Any) -> None:
+        if self._writer is None:
+            return
         with self._lock:
             self._writer.write({"event": event, "stage": self.stage, "step": step, **values})
 
@@ -100,6 +111,8 @@ class Replay:
         """
         self.workdir = Path(workdir)
         path = self.workdir / EVENTS_FILE
+        if not self.workdir.is_dir():
+            raise ValueError(f"There is no folder {self.workdir} (--replay).")
         if not path.is_file() or not (self.workdir / CONFIG_FILE).is_file():
             raise ValueError(
                 f"{self.workdir} has no {EVENTS_FILE} with a {CONFIG_FILE}: only a run with "

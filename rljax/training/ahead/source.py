@@ -125,7 +125,12 @@ class Ahead:
         queue, writing = unpack(state[QUEUE]) if done else ({}, NOTHING)
         queue = {step: _with_records(ready, self.context) for step, ready in queue.items()}
         self.events = Events(
-            self.workdir, self.stage.name, self.earlier, done=done, drawn=done + len(queue)
+            self.workdir,
+            self.stage.name,
+            self.earlier,
+            done=done,
+            drawn=done + len(queue),
+            writes=self.context.processes.is_first,
         )
         self.pipeline = Pipeline(
             self.writer,

@@ -5,8 +5,10 @@ parameters away: it returns when its copy is made. `receive` is called in the sa
 or several times; `forget` when nobody will ask again. The sampler gets the same bits on every way.
 
     direct   jitted cast on the trainer's mesh, then `jax.device_put` to the sampler's shardings:
-             devices exchange what they need (within one process; no controller service)
-    host     the cast parameters lie in host memory until the sampler takes them
+             devices exchange what they need (no controller service; within one process, or
+             where the sampler has the trainer's devices)
+    host     the cast parameters lie in host memory until the sampler takes them; with several
+             processes each has all of them, gathered over the trainer's devices array by array
     storage  the cast parameters are written to a folder by orbax, under a temporary name first
 """
 
@@ -22,6 +24,8 @@ from orbax.checkpoint import v1 as ocp
 
 from rljax.errors import blamed
 from rljax.models.network import Params
+from rljax.parallel.host import to_host
+from rljax.parallel.rules import from_host
 from rljax.sampling.engine import Engine
 
 FOLDER = "weights"  # of WORKDIR, by default
@@ -75,11 +79,11 @@ class Host:
 
     def send(self, params: Params, version: int) -> Params:
         """See `Transfer.send`."""
-        return jax.device_get(self._cast(params))
+        return jax.tree.map(to_host, self._cast(params))
 
     def receive(self, sent: Params) -> Params:
         """See `Transfer.receive`."""
-        return jax.device_put(sent, self.engine.placement(sent))
+        return jax.tree.map(from_host, sent, self.engine.placement(sent))
 
     def forget(self, sent: Params) -> None:
         """Nothing to do: arrays are freed with their last reader."""

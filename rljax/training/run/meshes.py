@@ -1,10 +1,12 @@
 """Which devices of a run train, and which only sample."""
 
+from collections.abc import Sequence
+
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rljax.config.asynchronous import FIELD, runs_ahead
+from rljax.config.asynchronous import FIELD, check_several
 from rljax.parallel.mesh import make_mesh
 
 
@@ -18,29 +20,45 @@ def run_meshes(config: ConfigDict) -> tuple[Mesh, Mesh | None]:
     """The mesh of the trainer, and that of devices that only sample, where there are some.
 
     The last `config.asynchronous.sampler_devices` of the run's devices only sample; the two meshes
-    share none.
+    share none. With several processes each gives its last ones: every process runs the programs of
+    both meshes.
 
     Args:
         config: of the run.
 
     Raises:
-        ValueError: if sizes and devices do not fit, or with several processes.
+        ValueError: if sizes, devices and processes do not fit.
     """
-    if runs_ahead(config) and jax.process_count() > 1:
-        raise ValueError(
-            f"{jax.process_count()} processes, and a sampler ahead: its thread would start "
-            "programs in another order on every process. Set max_staleness=0 and "
-            f"sampler_devices=0, or start a single process ({FIELD}.max_staleness)."
-        )
+    check_several(config, jax.process_count())
     count = config.asynchronous.sampler_devices
     if not count:
         return make_mesh(config.mesh.to_dict()), None
-    devices = jax.devices()
+    trainer, own = split_devices(jax.devices(), count)
+    own_sizes = sampler_sizes(config) or {"data": -1}
+    return make_mesh(config.mesh.to_dict(), trainer), make_mesh(own_sizes, own)
+
+
+def split_devices(
+    devices: Sequence[jax.Device], count: int
+) -> tuple[list[jax.Device], list[jax.Device]]:
+    """The devices that train, and the `count` that only sample: equally many of each process.
+
+    Raises:
+        ValueError: if a process would be left without devices of one kind.
+    """
+    by_process: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        by_process.setdefault(device.process_index, []).append(device)
     if count >= len(devices):
         raise ValueError(
             f"sampler_devices={count} of {len(devices)} devices leaves none to train: it must be "
             f"less ({FIELD}.sampler_devices)."
         )
-    trainer, own = devices[:-count], devices[-count:]
-    own_sizes = sampler_sizes(config) or {"data": -1}
-    return make_mesh(config.mesh.to_dict(), trainer), make_mesh(own_sizes, own)
+    if count % len(by_process):
+        raise ValueError(
+            f"sampler_devices={count} does not divide over {len(by_process)} processes, each of "
+            f"which gives equally many: take a multiple of it ({FIELD}.sampler_devices)."
+        )
+    each = count // len(by_process)
+    trainer = [device for own in by_process.values() for device in own[:-each]]
+    return trainer, [device for own in by_process.values() for device in own[-each:]]

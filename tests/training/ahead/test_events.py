@@ -69,13 +69,13 @@ def test_the_order_is_read_back(tmp_path):
         replay.weights("grpo", 6)
 
 
-@pytest.mark.parametrize("broken", ["missing", "damaged"])
+@pytest.mark.parametrize("broken", ["missing", "damaged", "nowhere"])
 def test_a_folder_without_a_log_is_one_line(tmp_path, broken):
     (tmp_path / "config.json").write_text("{}")
     if broken == "damaged":
         (tmp_path / EVENTS_FILE).write_text('{"a": 1}\nno json\n{"a": 1}\n')
     with pytest.raises(ValueError, match=r"\(--replay\)") as error:
-        Replay(tmp_path)
+        Replay(tmp_path / "o" if broken == "nowhere" else tmp_path)
     assert "\n" not in str(error.value)
 
 
