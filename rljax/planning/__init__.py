@@ -10,8 +10,11 @@
 | `batches.py` | the rows that a step scores and learns from, by family |
 | `worker.py` | the process that compiles one of them, and keeps what it found |
 | `compiling.py` | starts that process, and says why it ended |
-| `wire.py`, `hlo.py` | read a compiled program |
+| `wire.py`, `executable.py`, `hlo.py` | read a compiled program |
 | `loops.py` | how often its loops run |
+| `sampler_loops.py` | how often those of decoding do, whose ends depend on data |
+| `kernels.py` | operations of attention kernels, by their masks |
+| `overlapped.py` | collectives that are hidden behind fusions, each once |
 | `groups.py` | which chips exchange, along which axes |
 | `costs.py` | its operations, bytes of memory and collectives |
 | `useful.py` | operations that a step needs, however it is compiled |
@@ -26,4 +29,10 @@
 | `remedies.py` | what would fit where a plan does not |
 | `choices.py` | splits, remedies and the ranking as text |
 | `table.py` | a plan as text |
+| `published.json`, `published.py` | runs that others measured, as configs |
+| `expected.py` | what a step is expected to take, by terms and published efficiencies |
+| `trust.py` | plans of those beside what was measured |
+| `decode_bound.py` | what decoding reads, from a shape alone |
+| `llamarl.py` | sampling and training in turns, or side by side: a theory, with a paper's figures |
+| `page.py`, `bars.py` | a plan as one HTML file |
 """
