@@ -12,6 +12,9 @@
 | `compiling.py` | starts that process, and says why it ended |
 | `wire.py`, `executable.py`, `hlo.py` | read a compiled program |
 | `loops.py` | how often its loops run |
+| `sampler_loops.py` | how often those of decoding do, whose ends depend on data |
+| `kernels.py` | operations of attention kernels, by their masks |
+| `overlapped.py` | collectives that are hidden behind fusions, each once |
 | `groups.py` | which chips exchange, along which axes |
 | `costs.py` | its operations, bytes of memory and collectives |
 | `useful.py` | operations that a step needs, however it is compiled |

@@ -223,11 +223,21 @@ def read_bytes(program: Program, inside: Computation, array: Instruction) -> flo
         elif user.kind == "fusion":
             (called,) = program.called(user)
             for place, operand in enumerate(user.operands):
-                if operand == array.id:
+                if operand == array.id and _is_bitcast(called, called.parameters[place]):
+                    total += read_bytes(program, inside, user)
+                elif operand == array.id:
                     total += read_bytes(program, called, called.parameters[place])
         else:
             return array.shape.bytes
     return total
+
+
+def _is_bitcast(inside: Computation, parameter: Instruction) -> bool:
+    """Whether what a fusion gives is a parameter of it by another name."""
+    given = inside.root
+    while given.kind == "bitcast":
+        (given,) = inside.operands(given)
+    return given is parameter
 
 
 def _fusion_bytes(program: Program, instruction: Instruction, operands: list[Instruction]) -> float:

@@ -37,7 +37,7 @@ from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.table import family_class
 from rljax.training.learner.needs import needs_scores
 from rljax.training.run.context import Context, build_context
-from rljax.training.run.meshes import split_meshes
+from rljax.training.run.meshes import sampler_sizes
 from rljax.training.run.models import OTHERS
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.optimizers import build_optimizer
@@ -179,7 +179,8 @@ def _meshes(
     if split is None:
         return make_mesh(sizes, devices_of(topology)), None
     trains, samples = split
-    return split_meshes(config, trains.devices, samples.devices)
+    own = sampler_sizes(config) or {"data": -1}
+    return make_mesh(sizes, trains.devices), make_mesh(own, samples.devices)
 
 
 def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[str, int]]:

@@ -14,7 +14,7 @@ from rljax.models.products import embed
 from rljax.parallel.mesh import make_mesh
 from rljax.planning.chips import read_topology
 from rljax.planning.groups import axes_of
-from rljax.planning.programs import devices_of
+from rljax.planning.parts import devices_of
 from rljax.planning.worker import measured
 
 devices = devices_of(read_topology("v5e:2x2"))
@@ -75,6 +75,10 @@ def embedded(tokens, dy):
     with jax.sharding.use_abstract_mesh(rows.abstract_mesh):
         return jax.vjp(lambda table: embed(table, tokens, jnp.bfloat16), table)[1](dy)[0]
 
+def largest(x, table):
+    # As decoding computes logits: the matrix is read by another name, and products are not written.
+    return jnp.matmul(x, table.T, preferred_element_type=jnp.float32).max(axis=-1)
+
 def report(function, *arguments, out=None, donate=()):
     jitted = jax.jit(function, out_shardings=out, donate_argnums=donate)
     found = measured(jitted.lower(*arguments).compile(), 4)
@@ -107,6 +111,9 @@ print(json.dumps({
     "passed": exchange(lambda x: jax.lax.ppermute(x, "hidden", [(0, 1), (1, 0)])),
     "embedded": report(
         embedded, part((8, 128), jnp.int32), part((8, 128, 512)), out=NamedSharding(rows, OF_ROWS)
+    ),
+    "largest": report(
+        largest, part((32, 1024)), array((65536, 1024)), out=NamedSharding(rows, P("fsdp"))
     ),
     "causal": attended(ModelConfig(**ATTENTION)),
     "bidirectional": attended(ModelConfig(causal=False, **ATTENTION)),
@@ -148,6 +155,11 @@ def test_traffic_reads_each_layer_once_and_not_the_stack_of_them(found):
     weights, rows = 2 * 6 * 512 * 512, 2 * 128 * 512
     assert weights + 2 * rows <= found["layers"]["hbm_bytes"] < 2.2 * weights
     assert found["donated"]["hbm_bytes"] == 2 * 2 * 2048 * 512
+
+
+def test_a_matrix_is_read_whole_by_whatever_name(found):
+    table = 2 * 65536 * 1024  # too large for a chip's own memory
+    assert table <= found["largest"]["hbm_bytes"] < 1.1 * table
 
 
 def test_collectives_have_their_kind_axes_and_bytes(found):

@@ -30,7 +30,7 @@ from rljax.models.lora import (
     without_adapters,
 )
 from rljax.models.network import Network, Params
-from rljax.parallel.mesh import remesh
+from rljax.parallel.mesh import make_mesh, remesh
 from rljax.parallel.rules import batch_sharding, rows_divisor
 from rljax.processes.processes import ONE, Processes
 from rljax.rewards.pool import Scorer
@@ -240,7 +240,7 @@ def build_context(
         ValueError: bad mesh, model, tokenizer, data or reward settings.
     """
     config = settle_tokenizer(config)
-    mesh, own_sampler_mesh = meshes or run_meshes(config)
+    mesh, own_sampler_mesh = meshes or run_meshes(config, make_mesh)
     text_format = make_text_format(config)
     network, stages = build_network(
         config, stages, mesh, text_format.tokenizer.vocab_size, weights=weights

@@ -1,13 +1,12 @@
 """Which devices of a run train, and which only sample."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rljax.config.asynchronous import FIELD, check_several
-from rljax.parallel.mesh import make_mesh
 
 
 def sampler_sizes(config: ConfigDict) -> dict[str, int]:
@@ -16,7 +15,7 @@ def sampler_sizes(config: ConfigDict) -> dict[str, int]:
     return {"data": -1} | given if given else {}
 
 
-def run_meshes(config: ConfigDict) -> tuple[Mesh, Mesh | None]:
+def run_meshes(config: ConfigDict, make: Callable[..., Mesh]) -> tuple[Mesh, Mesh | None]:
     """The mesh of the trainer, and that of devices that only sample, where there are some.
 
     The last `config.asynchronous.sampler_devices` of the run's devices only sample; the two meshes
@@ -25,6 +24,7 @@ def run_meshes(config: ConfigDict) -> tuple[Mesh, Mesh | None]:
 
     Args:
         config: of the run.
+        make: `make_mesh(sizes)`, and `make_mesh(sizes, devices)` where devices are split.
 
     Raises:
         ValueError: if sizes, devices and processes do not fit.
@@ -32,16 +32,9 @@ def run_meshes(config: ConfigDict) -> tuple[Mesh, Mesh | None]:
     check_several(config, jax.process_count())
     count = config.asynchronous.sampler_devices
     if not count:
-        return make_mesh(config.mesh.to_dict()), None
-    return split_meshes(config, *split_devices(jax.devices(), count))
-
-
-def split_meshes(
-    config: ConfigDict, trainer: Sequence[jax.Device], own: Sequence[jax.Device]
-) -> tuple[Mesh, Mesh]:
-    """The meshes of devices that train, and of those that only sample."""
-    own_sizes = sampler_sizes(config) or {"data": -1}
-    return make_mesh(config.mesh.to_dict(), trainer), make_mesh(own_sizes, own)
+        return make(config.mesh.to_dict()), None
+    trainer, own = split_devices(jax.devices(), count)
+    return make(config.mesh.to_dict(), trainer), make(sampler_sizes(config) or {"data": -1}, own)
 
 
 def split_devices(
