@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from rljax.commands.cores import use_all_cores
-from rljax.commands.parser import Parser, named, path, whole
+from rljax.commands.parser import Parser, named, number, path, whole, words
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
 from rljax.commands.statuses import Status
 from rljax.errors import unknown_name
 
 TRAIN = Path(__file__).parent / "train.py"
-RULES = ("halving",)
+RULES = ("halving", "pbt")
+FACTOR = 3  # of halving, unless the command says another one
+OF_POPULATIONS = ("ready", "exploit", "explore", "resample", "rule_seed")
 RENDERED = ("jobset", "slurm")
 
 
@@ -43,8 +45,17 @@ def parser() -> Parser:
         metavar="KIND/NAME",
         help="of the last stage, by which cells are ranked (heldout/accuracy_greedy)",
     )
-    add("--rule", metavar="NAME", help="that ends bad cells early: halving")
-    add("--factor", type=whole(2, 64), default=3, metavar="N", help="of --rule: 1 of N goes on (3)")
+    add(
+        "--rule",
+        metavar="NAME",
+        help="halving ends bad cells early; pbt lets them copy better ones and change",
+    )
+    add("--factor", type=whole(2, 64), metavar="N", help="of halving: 1 of N goes on (3)")
+    add("--ready", type=whole(1), metavar="STEPS", help="of pbt: between two decisions")
+    add("--exploit", metavar="NAME", help="of pbt: truncation, t_test or tournament (truncation)")
+    add("--explore", type=words, metavar="FIELDS", help="of pbt: that copies change (all swept)")
+    add("--resample", type=number(0, 1), metavar="P", help="of pbt: drawn, not multiplied (0)")
+    add("--rule-seed", type=whole(0), metavar="N", help="of pbt: of all decisions (0)")
     add(
         "--vmapped",
         action="store_true",
@@ -75,7 +86,13 @@ def sweep(options: argparse.Namespace) -> int:
             print(f"{cell.hash}  {cell.name}")
         return Status.DONE
     plan = Plan(
-        options.config, overrides, config.stages[-1], options.metric, cells, options.vmapped
+        options.config,
+        overrides,
+        config.stages[-1],
+        options.metric,
+        cells,
+        options.vmapped,
+        population_of(options, cells, config),
     )
     settings = None
     if options.render is not None:
@@ -153,8 +170,7 @@ def check_flags(options: argparse.Namespace) -> None:
             f"--metric={options.metric}: heldout/NAME or train/NAME is needed, such as "
             "heldout/accuracy_greedy or train/reward (--metric)."
         )
-    if options.rule is not None and options.rule not in RULES:
-        raise unknown_name("rule", options.rule, RULES, "--rule")
+    check_rule_flags(options)
     if options.render is not None and options.render not in RENDERED:
         raise unknown_name("kind of job", options.render, RENDERED, "--render")
     if (options.render is None) != (options.settings is None):
@@ -165,7 +181,8 @@ def check_flags(options: argparse.Namespace) -> None:
     if options.remote is not None and options.render is None:
         raise ValueError("--remote is of --render alone (--remote).")
     if options.vmapped:
-        for flag, given in (("rule", options.rule), ("render", options.render)):
+        halving = "halving" if options.rule == "halving" else None
+        for flag, given in (("rule", halving), ("render", options.render)):
             if given is not None:
                 raise ValueError(
                     f"All cells of one program run to the end: leave out --{flag}, or --vmapped "
@@ -183,9 +200,50 @@ def check_flags(options: argparse.Namespace) -> None:
         )
 
 
+def check_rule_flags(options: argparse.Namespace) -> None:
+    """Raises ValueError for an unknown rule, or flags of another one than is asked for."""
+    if options.rule is not None and options.rule not in RULES:
+        raise unknown_name("rule", options.rule, RULES, "--rule")
+    if options.factor is not None and options.rule != "halving":
+        raise ValueError("--factor is of --rule=halving alone (--factor, --rule).")
+    for name in OF_POPULATIONS:
+        if getattr(options, name) is not None and options.rule != "pbt":
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag} is of --rule=pbt alone ({flag}, --rule).")
+    if options.rule == "pbt":
+        if options.ready is None:
+            raise ValueError(
+                "Population-based training needs the steps between two decisions, a multiple of "
+                "config.evaluation.every_steps: --ready=STEPS (--ready)."
+            )
+        if not options.vmapped:
+            raise ValueError(
+                "The members of a population copy each other's states within one program: add "
+                "--vmapped, or take --rule=halving (--rule, --vmapped)."
+            )
+
+
+def population_of(options: argparse.Namespace, cells: Any, config: Any) -> Any:
+    """The rule of a population, where it was asked for."""
+    if options.rule != "pbt":
+        return None
+    from rljax.comparison.sweeps.population import Rule, check_rule, explored_fields
+
+    stage = config.stages[-1]
+    swept = {name: [cell.values[name] for cell in cells] for name in cells[0].values}
+    fields = explored_fields(options.explore or (), swept, stage)
+    given = {"exploit": options.exploit, "resample": options.resample, "seed": options.rule_seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    fields = tuple(name.removeprefix(f"{stage}.") for name in fields)
+    rule = Rule(options.ready, fields=fields, **given)
+    members = tuple(dict.fromkeys(cell.condition for cell in cells))
+    check_rule(rule, members, config[stage].steps, config.evaluation.every_steps)
+    return rule
+
+
 def rule_of(options: argparse.Namespace, plan: Any, config: Any) -> Any:
     """Successive halving with its rungs, where it was asked for."""
-    if options.rule is None:
+    if options.rule != "halving":
         return None
     from rljax.comparison.sweeps.halving import rungs
     from rljax.comparison.sweeps.local import Halving
@@ -201,7 +259,8 @@ def rule_of(options: argparse.Namespace, plan: Any, config: Any) -> Any:
             )
     conditions = len({cell.condition for cell in plan.cells})
     steps = config[plan.stage].steps
-    return Halving(rungs(conditions, steps, every, options.factor), options.factor)
+    factor = options.factor or FACTOR
+    return Halving(rungs(conditions, steps, every, factor), factor)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ FOLDER/curves.npz       what has been measured so far
 import dataclasses
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from ml_collections import ConfigDict
 
 from rljax.comparison.budget import Budget, is_spent
 from rljax.comparison.runs import MethodRuns
+from rljax.comparison.sweeps.lineage import Generation, generation
+from rljax.comparison.sweeps.population import Population
 from rljax.config.validate import resolved_dict
 from rljax.models.network import Params
 from rljax.reporting.files import write_bytes_atomic
@@ -42,6 +44,7 @@ class Campaign:
         points: swept numbers, "objective.FIELD" or "optimizer.FIELD" -> value; ({},) for none.
         budget: ends the runs at the first evaluation after all of them have spent it, before the
             steps of the config are done; None: these are the budget.
+        population: lets points copy each other on the way; None: each stays by itself.
     """
 
     method: str
@@ -49,12 +52,15 @@ class Campaign:
     seeds: tuple[int, ...]
     points: tuple[Mapping[str, float], ...] = ({},)
     budget: Budget | None = None
+    population: Population | None = None
 
     def resolved(self, program: DeviceProgram) -> dict[str, Any]:
         """The campaign as saved beside its results."""
         own = {"seeds": list(self.seeds), "points": [dict(point) for point in self.points]}
         if self.budget is not None:
             own["budget"] = dataclasses.asdict(self.budget)
+        if self.population is not None:
+            own["population"] = self.population.identity()
         return resolved_dict(self.config, (program.stage,)) | own
 
     def side_by_side(self, program: DeviceProgram, params: Params) -> SideBySide:
@@ -96,8 +102,11 @@ def run_campaign(
     try:
         done = checkpoints.latest() or 0
         curves = _first_rows(_read(folder), done)
+        lineage = _lineage(checkpoints, done)
         if done < steps and not (done and _is_over(campaign, program, curves)):
             states = _states(checkpoints, runs, done)
+            if lineage:
+                runs.change(lineage[-1].values)
             if not done:
                 curves = _at_start(runs.evaluate(states))
             while done < steps and not _is_over(campaign, program, curves):
@@ -107,7 +116,10 @@ def run_campaign(
                 seconds = time.perf_counter() - began
                 curves = _extended(curves, chunk.train, chunk.heldout, done + 1, last, seconds)
                 _write(folder, curves)
-                checkpoints.save(last, states, {"step": last}, None)
+                if campaign.population is not None and campaign.population.is_ready(last, steps):
+                    lineage = (*lineage, campaign.population.decide(last, curves, lineage))
+                    states = _next_generation(campaign.population, runs, states, lineage)
+                checkpoints.save(last, states, _note(last, lineage), None)
                 done = last
                 accuracy = chunk.heldout["accuracy_greedy"].mean()
                 report(
@@ -117,7 +129,21 @@ def run_campaign(
             checkpoints.wait()
     finally:
         checkpoints.close()
+    if campaign.population is not None:
+        campaign.population.keep(lineage)
     return _all_runs(campaign, program, curves)
+
+
+def _next_generation(
+    population: Population,
+    runs: SideBySide,
+    states: TrainState,
+    lineage: Sequence[Generation],
+) -> TrainState:
+    """The states after the last decision; the runs have its numbers from then on."""
+    population.keep(lineage)
+    runs.change(lineage[-1].values)
+    return runs.copied(states, lineage[-1].sources)
 
 
 def _all_runs(campaign: Campaign, program: DeviceProgram, curves: Curves) -> list[MethodRuns]:
@@ -140,6 +166,16 @@ def _states(checkpoints: Checkpoints, runs: SideBySide, done: int) -> TrainState
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=runs.sharding)
 
     return checkpoints.restore(done, jax.tree.map(place, abstract))[0]
+
+
+def _note(step: int, lineage: Sequence[Generation]) -> dict[str, Any]:
+    """What is kept beside the states: of a population also how it has come so far."""
+    return {"step": step} | ({"lineage": [each.as_json() for each in lineage]} if lineage else {})
+
+
+def _lineage(checkpoints: Checkpoints, done: int) -> tuple[Generation, ...]:
+    stored = checkpoints.note(done).get("lineage", ()) if done else ()
+    return tuple(generation(each) for each in stored)
 
 
 def _at_start(heldout: Curves) -> Curves:

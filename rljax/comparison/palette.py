@@ -57,6 +57,7 @@ def page_style() -> str:
         ".whisker { stroke: var(--c); stroke-width: 2; }\n"
         ".zero { stroke: var(--muted); stroke-width: 1; stroke-dasharray: 2 3; }\n"
         ".name { font: 12px var(--sans); fill: var(--ink); }\n"
+        ".charts + .scroll, .scroll + .more, .scroll + .meaning { margin-top: 16px; }\n"
         "td.verdict { font-weight: 600; }\n"
         "tr.baseline th { font-style: italic; }\n"
     )

@@ -288,6 +288,7 @@ class ProblemSource(Sequence[Record]):
             raise ValueError(f"The problem set is empty ({_argument('records')}).")
         self.problems = problems
         self._layout = layout
+        self._last = -1, ""  # number and place of the problem that was made last
         self[0]
 
     def __len__(self) -> int:
@@ -303,12 +304,15 @@ class ProblemSource(Sequence[Record]):
             "demonstration": problem.demonstration,
         }
         record = {key: value for key, value in record.items() if value is not None}
-        _check_record(record, self._place_of(problem), self._layout)
+        where = self._place_of(problem)
+        _check_record(record, where, self._layout)
+        self._last = index, where
         return record
 
     def place(self, index: int) -> str:
-        """Number and task of a problem."""
-        return self._place_of(self.problems[index])
+        """Number and task of a problem; whoever has just read it does not make it again."""
+        last, where = self._last
+        return where if index == last else self._place_of(self.problems[index])
 
     @staticmethod
     def _place_of(problem: Problem) -> str:

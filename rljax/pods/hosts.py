@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 from rljax.errors import shown, unknown_name
 from rljax.pods.machines import Slice
 from rljax.pods.names import check_label
-from rljax.pods.script import host_script, identity_lines, train_words, workdir_of
+from rljax.pods.script import host_script, identity_lines, workdir_of
 from rljax.pods.secrets import check_text
-from rljax.pods.steps import Command, Step
+from rljax.pods.steps import Command, Step, flags_of
 from rljax.processes.settings import DEFAULT_PORT
 
 STEPS = ("create", "copy", "install", "train", "fetch", "delete")
@@ -94,10 +94,10 @@ def tpu_vm_steps(name: str, command: Sequence[str], settings: TpuVmSettings) -> 
             raise unknown_name("step", step, STEPS, "--steps")
     if "create" in settings.steps and not settings.version:
         raise ValueError("A TPU VM is created with the version of its software (--version=NAME).")
-    several = settings.slice.hosts > 1
-    words = train_words(command, connect_seconds=settings.connect_seconds if several else None)
     script = host_script(
-        words,
+        command,
+        processes=settings.slice.hosts,
+        connect_seconds=settings.connect_seconds,
         directory=settings.directory,
         python=settings.python,
         variables=settings.variables,
@@ -114,8 +114,7 @@ def _makers(
     name: str, script: str, workdir: PurePosixPath, settings: TpuVmSettings
 ) -> dict[str, Step]:
     """Every step by its name."""
-    given = {"zone": settings.zone, "project": settings.project}
-    where = [f"--{flag}={value}" for flag, value in given.items() if value]
+    where = flags_of({"zone": settings.zone, "project": settings.project})
     folder = shlex.quote(settings.directory)
     install = f"cd {folder} && {settings.python} -m pip install --quiet -e '.[tpu]'"
     create = [f"--accelerator-type={settings.slice.accelerator_type}"]
@@ -166,12 +165,12 @@ def ssh_steps(command: Sequence[str], settings: SshSettings) -> list[Step]:
                 f"{wanted} hosts of {settings.slice.chips_per_host} chips, and {len(names)} are "
                 "named (--hosts, --topology, --slices)."
             )
-    several = len(names) > 1
-    words = train_words(command, connect_seconds=settings.connect_seconds if several else None)
     commands = []
     for index, (login, name) in enumerate(zip(settings.hosts, names, strict=True)):
         script = host_script(
-            words,
+            command,
+            processes=len(names),
+            connect_seconds=settings.connect_seconds,
             directory=settings.directory,
             python=settings.python,
             variables=settings.variables,

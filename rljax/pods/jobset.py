@@ -15,9 +15,8 @@ from typing import Any
 
 import yaml
 
-from rljax.errors import shown
 from rljax.pods.machines import Slice
-from rljax.pods.names import check_job_name, check_label, check_variable
+from rljax.pods.names import check_image, check_job_name, check_label, check_variable
 from rljax.pods.restarts import RESTARTED, retries_for
 from rljax.pods.script import host_script, identity_lines, train_words, workdir_of
 from rljax.pods.secrets import check_text
@@ -87,8 +86,7 @@ def check_settings(name: str, command: Sequence[str], settings: JobSetSettings) 
     of = settings.slice
     check_job_name(name, settings.slices, of.hosts)
     check_label(settings.namespace, "--namespace")
-    if not settings.image or any(letter.isspace() for letter in settings.image):
-        raise ValueError(f"An image is needed, got {shown(settings.image)} (--image=IMAGE).")
+    check_image(settings.image)
     if settings.slices > 1 and of.hosts == 1:
         raise ValueError(
             f"GKE joins slices of several hosts only, and {of.generation}:{of.topology} has one "
@@ -223,14 +221,15 @@ def script(name: str, command: Sequence[str], settings: JobSetSettings) -> str:
     """What a pod runs; Kubernetes sets JOB_COMPLETION_INDEX."""
     hosts = settings.slice.hosts
     processes = hosts * settings.slices
-    words = train_words(command, connect_seconds=settings.repair_seconds if processes > 1 else None)
     who = identity_lines(
         processes,
         f"$((JOB_INDEX * {hosts} + JOB_COMPLETION_INDEX))",
         f"{name}-{JOB}-0-0.{name}:{DEFAULT_PORT}",
     )
     return host_script(
-        words,
+        command,
+        processes=processes,
+        connect_seconds=settings.repair_seconds,
         directory=settings.directory,
         variables=settings.variables,
         needed=settings.secrets,

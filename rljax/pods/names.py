@@ -49,6 +49,12 @@ def check_variable(name: str, field: str) -> None:
         )
 
 
+def check_image(image: str) -> None:
+    """Raises ValueError unless a text can be the name of a container's image."""
+    if not image or any(letter.isspace() for letter in image):
+        raise ValueError(f"An image is needed, got {shown(image)} (--image=IMAGE).")
+
+
 def _mended(name: str) -> str:
     """The name that may have been meant."""
     found = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")[:40].strip("-")

@@ -51,8 +51,10 @@ def workdir_of(command: Sequence[str]) -> PurePosixPath:
 
 
 def host_script(
-    words: Sequence[str],
+    command: Sequence[str],
     *,
+    processes: int,
+    connect_seconds: float,
     directory: str,
     python: str = "python",
     variables: Mapping[str, str] | None = None,
@@ -62,7 +64,9 @@ def host_script(
     """The shell script of one process.
 
     Args:
-        words: of `train_words`.
+        command: launch/train.py and its flags, without Python.
+        processes: of the run; one waits for nobody.
+        connect_seconds: as in `train_words`.
         directory: on the host, with the code of rljax.
         python: the interpreter there.
         variables: that are set.
@@ -70,8 +74,10 @@ def host_script(
         who: lines that say which process this is.
 
     Raises:
-        ValueError: for a variable with a bad name, or with a secret in its value.
+        ValueError: for a command that `train_words` refuses, a variable with a bad name, or one
+            with a secret in its value.
     """
+    words = train_words(command, connect_seconds=connect_seconds if processes > 1 else None)
     variables = dict(variables or {})
     for name in (*variables, *needed):
         check_variable(name, "--env" if name in variables else "--secret")

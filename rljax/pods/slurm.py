@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from rljax.errors import shown
 from rljax.pods.names import check_label
 from rljax.pods.restarts import RESTARTED
-from rljax.pods.script import host_script, train_words
+from rljax.pods.script import host_script
 from rljax.pods.secrets import check_text
+from rljax.pods.steps import flags_of
 
 TIME = re.compile(r"\d+|(\d+-)?\d{1,2}(:\d{2}){1,2}")
 WORD = re.compile(r"[\w.,:@/+-]+")
@@ -71,10 +72,10 @@ def render_job(name: str, command: Sequence[str], settings: SlurmSettings) -> st
     """
     check_label(name, "--name")
     options = _options(name, settings)
-    several = settings.nodes > 1
-    words = train_words(command, connect_seconds=settings.connect_seconds if several else None)
     script = host_script(
-        words,
+        command,
+        processes=settings.nodes,
+        connect_seconds=settings.connect_seconds,
         directory=settings.directory,
         variables=settings.variables,
         needed=settings.secrets,
@@ -84,7 +85,7 @@ def render_job(name: str, command: Sequence[str], settings: SlurmSettings) -> st
     text = "\n".join(
         [
             "#!/bin/bash",
-            *(f"#SBATCH --{option}" for option in options),
+            *(f"#SBATCH {option}" for option in options),
             "",
             "status=0",
             # Without --kill-on-bad-exit all end by themselves and say why; --wait is for the rest.
@@ -122,16 +123,16 @@ def _options(name: str, settings: SlurmSettings) -> list[str]:
         if value and not WORD.fullmatch(value):
             raise ValueError(f"A script of Slurm cannot hold {shown(value)} (--{field}).")
     options = [
-        f"job-name={name}",
-        f"nodes={settings.nodes}",
-        "ntasks-per-node=1",
-        f"gpus-per-node={settings.gpus}",
-        "exclusive",
-        "requeue",
-        "open-mode=append",
-        f"signal=TERM@{settings.grace_seconds}",
-        f"output={settings.logs}/{name}-%j.log",
+        f"--job-name={name}",
+        f"--nodes={settings.nodes}",
+        "--ntasks-per-node=1",
+        f"--gpus-per-node={settings.gpus}",
+        "--exclusive",
+        "--requeue",
+        "--open-mode=append",
+        f"--signal=TERM@{settings.grace_seconds}",
+        f"--output={settings.logs}/{name}-%j.log",
     ]
     given = {"cpus-per-task": settings.cpus, "time": settings.time}
     given |= {"partition": settings.partition, "account": settings.account}
-    return options + [f"{option}={value}" for option, value in given.items() if value]
+    return options + flags_of(given)

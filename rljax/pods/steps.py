@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -31,6 +31,11 @@ class Step(NamedTuple):
 
     title: str
     commands: tuple[Command, ...]
+
+
+def flags_of(values: Mapping[str, object]) -> list[str]:
+    """--NAME=VALUE of each value that is given: not of "" and 0, which stand for a default."""
+    return [f"--{name}={value}" for name, value in values.items() if value]
 
 
 def as_shell(steps: Sequence[Step]) -> str:

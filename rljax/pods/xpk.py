@@ -10,12 +10,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from rljax.commands.statuses import Status
-from rljax.errors import shown
 from rljax.pods.machines import Slice
-from rljax.pods.names import check_label
-from rljax.pods.script import host_script, train_words
+from rljax.pods.names import check_image, check_label
+from rljax.pods.script import host_script
 from rljax.pods.secrets import check_text
-from rljax.pods.steps import Command, Step
+from rljax.pods.steps import Command, Step, flags_of
 
 LONGEST_NAME = 40
 
@@ -63,21 +62,19 @@ def xpk_steps(name: str, command: Sequence[str], settings: XpkSettings) -> list[
     """
     check_label(name, "--name", longest=LONGEST_NAME, letter_first=True)
     check_label(settings.cluster, "--cluster", longest=LONGEST_NAME, letter_first=True)
-    if not settings.image or any(letter.isspace() for letter in settings.image):
-        raise ValueError(f"An image is needed, got {shown(settings.image)} (--image=IMAGE).")
-    processes = settings.slice.hosts * settings.slices
-    seconds = settings.repair_seconds if processes > 1 else None
+    check_image(settings.image)
     script = host_script(
-        train_words(command, connect_seconds=seconds),
+        command,
+        processes=settings.slice.hosts * settings.slices,
+        connect_seconds=settings.repair_seconds,
         directory=settings.directory,
         variables=settings.variables,
     )
-    given = {"zone": settings.zone, "project": settings.project}
     words = (
         *("xpk", "workload", "create"),
         f"--workload={name}",
         f"--cluster={settings.cluster}",
-        *(f"--{flag}={value}" for flag, value in given.items() if value),
+        *flags_of({"zone": settings.zone, "project": settings.project}),
         f"--tpu-type={settings.slice.accelerator_type}",
         f"--num-slices={settings.slices}",
         f"--docker-image={settings.image}",

@@ -49,8 +49,10 @@ def tick_label(value: float, step: float) -> str:
     size = max(abs(value), step)
     if value == 0:
         return "0"
-    if size >= 1e6 or step < 1e-4:
-        mantissa, exponent = f"{value:.2e}".split("e")
+    # As many digits as tell two ticks apart, such as those of a share just below 1.
+    digits = math.floor(math.log10(size)) - math.floor(math.log10(step)) + (step < 1e-4)
+    if size >= 1e6 or (step < 1e-4 and size < 1e-2):
+        mantissa, exponent = f"{value:.{max(2, digits)}e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     if size >= 1e4:
         return f"{value / 1000:g}k"
@@ -122,7 +124,8 @@ def value_range(values: np.ndarray, *, share: bool = False) -> tuple[float, floa
             low, high = max(low, inner_low - margin), min(high, inner_high + margin)
     if low >= 0 and high <= 1 and high - low > 0.4:
         return 0.0, 1.0
-    flat = high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300)
+    # Differences that float32 hardly tells apart are none to look at.
+    flat = high - low <= max(1e-6 * max(abs(low), abs(high)), 1e-300)
     # A mean of ones in float32 may be a little more than 1.
     if share and values.min() >= -1e-6 and values.max() <= 1 + 1e-6:
         bottom, top = min(0.0, low), max(1.0, high)

@@ -12,7 +12,13 @@ SPEC.loader.exec_module(COMMAND)
 
 QUICK = ["--config=configs/quickstart.py:smoke", "--sweep=configs/sweeps/quickstart.py"]
 SORT = ["--config=configs/compare.py:sort/grpo,smoke", "--sweep=configs/sweeps/learning_rate.py"]
+EVERY = "--config.evaluation.every_steps=1"
+PBT = [*SORT, "--vmapped", EVERY, "--rule=pbt", "--ready=1"]
 HERE = "--workdir=somewhere"
+SWEEPS = {
+    "LONE": "yield {'rl.optimizer.learning_rate': 1e-3}",
+    "TEXTS": "yield from ({'rl.optimizer.schedule': name} for name in ('linear', 'cosine'))",
+}
 
 
 @pytest.mark.parametrize(
@@ -39,12 +45,28 @@ HERE = "--workdir=somewhere"
         ([*QUICK, HERE, "--vmapped"], "--vmapped"),
         ([*SORT, HERE, "--vmapped", "--rule=halving"], "leave out --rule, or --vmapped"),
         ([*SORT, HERE, "--vmapped", "--parallel=2"], "leave out --parallel, or --vmapped"),
+        ([*QUICK, HERE, "--rule=halving", "--ready=2"], "--ready is of --rule=pbt alone"),
+        ([*SORT, HERE, "--rule-seed=1"], "--rule-seed is of --rule=pbt alone"),
+        ([*PBT, HERE, "--factor=2"], "--factor is of --rule=halving alone"),
+        ([*PBT[:-1], HERE], "--ready=STEPS (--ready)"),
+        ([word for word in PBT if word != "--vmapped"] + [HERE], "add --vmapped, or take"),
+        ([*PBT, HERE, "--exploit=t-test"], "Did you mean 't_test'?"),
+        ([*PBT, HERE, "--explore=rl.optimizer.rate"], "Unknown field of the sweep"),
+        ([*PBT, HERE, "--resample=2"], "must be a number in 0..1"),
+        ([*PBT[:-1], HERE, "--ready=2"], "are never judged before their end"),
+        ([*PBT, HERE, "--sweep=LONE"], "needs 2 members or more, and the sweep has 1"),
+        ([*PBT, HERE, "--sweep=TEXTS"], "rl.optimizer.schedule='linear' is no number"),
     ],
 )
 def test_bad_words_are_one_line_and_write_nothing(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
     words = [word.replace("somewhere", str(tmp_path / "out")) for word in words]
+    for name, body in SWEEPS.items():
+        (tmp_path / name).with_suffix(".py").write_text(f"def sweep():\n    {body}\n")
+        words = [word.replace(f"={name}", f"={tmp_path / name}.py") for word in words]
+    if any(word.startswith("--sweep=/") for word in words):
+        words.remove(SORT[1])
     assert COMMAND.main(words) == 1
     text = capsys.readouterr().err
     assert message in text and text.count("\n") == 1
@@ -92,3 +114,22 @@ def test_all_cells_as_one_program(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert COMMAND.main(words) == 0
     assert "step 2 of 2" not in capsys.readouterr().out  # all of it was read
+
+
+@pytest.mark.slow
+def test_a_population_as_one_program(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    words = [*PBT, "--seeds=2", f"--workdir={tmp_path / 'sweep'}"]
+    assert COMMAND.main(words) == 0
+    table = (tmp_path / "sweep/table.md").read_text()
+    assert "learning_rate at step 0" in table and "## Copies" in table
+    lineage = (tmp_path / "sweep/lineage.json").read_text()
+    page = (tmp_path / "sweep/report.html").read_text()
+    assert '<section id="population">' in page and '<section id="effects">' not in page
+    capsys.readouterr()
+    assert COMMAND.main(words) == 0
+    assert "step 2 of 2" not in capsys.readouterr().out  # all of it was read
+    assert (tmp_path / "sweep/lineage.json").read_text() == lineage
+    assert COMMAND.main([*words, "--exploit=t_test"]) == 1
+    assert "holds a sweep with population=" in capsys.readouterr().err

@@ -38,7 +38,8 @@ def test_ticks_are_round_and_inside(low, high, marks):
         (15000, 5000, "15k"),
         (200, 50, "200"),
     ]
-    + [(3e-6, 1e-6, "3e-6"), (1.25, 0.25, "1.25"), (2e7, 1e7, "2e7")],
+    + [(3e-6, 1e-6, "3e-6"), (1.25, 0.25, "1.25"), (2e7, 1e7, "2e7")]
+    + [(0.99995, 5e-5, "0.99995"), (0.999998, 1e-6, "0.999998"), (12.50001, 1e-5, "12.50001")],
 )
 def test_tick_labels(value, step, text):
     assert svg.tick_label(value, step) == text
@@ -143,3 +144,10 @@ def test_stacked_areas_end_where_the_next_one_begins():
     first, second = ([p.split() for p in re.split("[ML]", area)[1:]] for area in areas)
     assert first[:3] == second[:2:-1]  # the upper edge of a is the lower edge of b, reversed
     assert [line["values"] for line in hover["lines"]] == [[1, 2, 1], [2, 1, 1]]
+
+
+def test_differences_that_float32_hardly_has_are_a_flat_line():
+    low, high = svg.value_range(np.array([1 - 1.5e-8, 1.0]))
+    assert high - low > 0.9
+    low, high = svg.value_range(np.array([0.9999, 1.0]))
+    assert high - low < 0.001

@@ -18,10 +18,14 @@ condition, whose seeds are aggregated.
 | `halving.py` | successive halving: which conditions go on |
 | `local.py` | all cells on this machine |
 | `vmapped.py` | all cells as one program |
+| `population.py` | population-based training: the rule, and what it decides at a step |
+| `exploit.py`, `explore.py` | who copies whom, and how a copy changes its numbers |
+| `lineage.py` | who has copied whom, in checkpoints and `lineage.json` |
 | `rendered.py` | a job for each cell |
 | `scores.py` | what the cells have found, by condition |
 | `tables.py` | tables as rows, Markdown and CSV |
 | `fields.py`, `coordinates.py`, `effects.py` | what each field does, as pictures |
+| `schedules.py` | fields of a population over steps, as pictures |
 | `page.py`, `write.py` | the page, and all files of a sweep |
 """
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rljax.comparison.sweeps.cells import text_of
-from rljax.comparison.sweeps.fields import FEW, Scale, scale_of
+from rljax.comparison.sweeps.fields import FEW, Scale, scale_of, shown_value
 from rljax.comparison.sweeps.scores import Condition
 from rljax.reporting import svg
 
@@ -67,7 +67,7 @@ def _groups(values: Sequence[Any], scale: Scale) -> dict[str, list[int]]:
     if not scale.continuous or len(scale.places) <= FEW:
         groups: dict[str, list[int]] = {}
         for index in order:
-            groups.setdefault(text_of(values[index]), []).append(index)
+            groups.setdefault(shown_value(values[index]), []).append(index)
         return groups
     quarters = [part.tolist() for part in np.array_split(order, QUARTERS)]
     return {f"{text_of(values[q[0]])} to {text_of(values[q[-1]])}": q for q in quarters}

@@ -9,6 +9,7 @@ from typing import Any
 
 from rljax.comparison.sweeps.cells import text_of
 from rljax.comparison.sweeps.scores import Condition
+from rljax.comparison.table import DASH
 from rljax.reporting import svg
 
 FEW = 7  # values that are all written at an axis
@@ -55,13 +56,32 @@ def short_names(fields: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def short_cells(names: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
+    """Name of a condition -> the same with short names of fields, and spaces where lines break."""
+    short = short_names(fields)
+    longest_first = sorted(fields, key=len, reverse=True)
+    found = {}
+    for name in names:
+        found[name] = name
+        for field in longest_first:
+            found[name] = found[name].replace(f"{field}=", f"{short[field]}=")
+        found[name] = found[name].replace(",", ", ")
+    return found
+
+
+def shown_value(value: Any) -> str:
+    """The value of a field, or a dash where a cell does not have it."""
+    return DASH if value is None else text_of(value)
+
+
 def scale_of(values: Sequence[Any]) -> Scale:
     """The axis of a field; numbers far apart get a logarithmic one, texts equal distances."""
     texts = {text_of(value): value for value in values}
     if not all(_is_number(value) for value in texts.values()):
         ordered = sorted(texts)
         places = {text: _even(index, len(ordered)) for index, text in enumerate(ordered)}
-        return Scale(places, tuple((places[text], text) for text in ordered), continuous=False)
+        marks = tuple((places[text], shown_value(texts[text])) for text in ordered)
+        return Scale(places, marks, continuous=False)
     low, high = min(texts.values()), max(texts.values())
     logarithmic = low > 0 and high / low >= LOG_RANGE
 
@@ -74,16 +94,22 @@ def scale_of(values: Sequence[Any]) -> Scale:
 
     places = {text: place(value) for text, value in texts.items()}
     if len(texts) <= FEW:
-        marks = [(places[text], text) for text in sorted(texts, key=lambda text: texts[text])]
+        ordered = sorted(texts.values())
+        marks = [(place(value), _label(value)) for value in ordered]
     elif logarithmic:
         powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
-        marks = [(place(low), text_of(low)), *((place(10.0**p), f"1e{p}") for p in powers)]
-        marks.append((place(high), text_of(high)))
+        marks = [(place(low), _label(low)), *((place(10.0**p), f"1e{p}") for p in powers)]
+        marks.append((place(high), _label(high)))
     else:
         ticks = svg.ticks(low, high, 4)
         pitch = ticks[1] - ticks[0] if len(ticks) > 1 else max(abs(high), 1e-12)
         marks = [(place(tick), svg.tick_label(tick, pitch)) for tick in ticks]
     return Scale(places, tuple(_apart(marks)), continuous=True)
+
+
+def _label(value: float) -> str:
+    """A number as it is written at an axis: 8.96e-05 also where a product is a little more."""
+    return f"{value:.6g}"
 
 
 def _apart(marks: Sequence[tuple[float, str]], least: float = 0.06) -> list[tuple[float, str]]:

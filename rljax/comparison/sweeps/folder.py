@@ -5,6 +5,7 @@ DIR/ends.json         name -> how a cell has ended
 DIR/cells/NAME/       the workdir of a cell
 DIR/logs/NAME.log     what its process has said
 DIR/found/            of cells that were one program: what each condition has found
+DIR/lineage.json      of a population: who has copied whom
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rljax.comparison.sweeps.cells import Cell
+from rljax.comparison.sweeps.population import Rule
 from rljax.reporting.files import (
     SUMMARY_FILE,
     SWEEP_FILE,
@@ -38,6 +40,7 @@ class Plan:
         metric: KIND/NAME of it, by which cells are ranked; more is better.
         cells: all of them, in order.
         vmapped: whether they are one program.
+        population: how they copy each other on the way; None: each stays by itself.
     """
 
     config: str
@@ -46,6 +49,7 @@ class Plan:
     metric: str
     cells: tuple[Cell, ...]
     vmapped: bool = False
+    population: Rule | None = None
 
 
 class End(NamedTuple):
@@ -68,7 +72,11 @@ def read_plan(folder: Path) -> Plan | None:
         cells = tuple(
             Cell(**{**cell, "words": tuple(cell["words"])}) for cell in stored.pop("cells")
         )
-        return Plan(**{**stored, "overrides": tuple(stored["overrides"])}, cells=cells)
+        rule = stored.pop("population", None)
+        if rule is not None:
+            rule = Rule(**{**rule, "fields": tuple(rule["fields"])})
+        overrides = tuple(stored.pop("overrides"))
+        return Plan(**stored, overrides=overrides, cells=cells, population=rule)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / SWEEP_FILE} is not complete: {error}.") from error
 
@@ -91,6 +99,7 @@ def merged(folder: Path, plan: Plan) -> Plan:
         ("config", "--config"),
         ("overrides", "--config.*"),
         ("vmapped", "--vmapped"),
+        ("population", "--rule"),
     ):
         before, now = getattr(stored, name), getattr(plan, name)
         if before != now:
@@ -107,6 +116,11 @@ def merged(folder: Path, plan: Plan) -> Plan:
                 f"{cell.hash} now, and had {before.hash}. Give another --workdir (--workdir)."
             )
     named = {cell.name for cell in plan.cells}
+    if plan.population is not None and named != known.keys():
+        raise ValueError(
+            f"{folder} holds a population of {len(known)} cells, others than these, and none can "
+            "begin later: give another --workdir (--sweep, --seeds, --rule)."
+        )
     left = tuple(cell for cell in stored.cells if cell.name not in named)
     same = {cell.hash: cell.name for cell in left}
     for cell in plan.cells:

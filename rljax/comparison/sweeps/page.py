@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -14,7 +15,11 @@ from rljax.comparison.statistics import median_band
 from rljax.comparison.sweeps import tables
 from rljax.comparison.sweeps.coordinates import parallel_coordinates
 from rljax.comparison.sweeps.effects import Effect, effect_chart
+from rljax.comparison.sweeps.fields import short_cells
+from rljax.comparison.sweeps.lineage import Lineage
+from rljax.comparison.sweeps.schedules import population_section
 from rljax.comparison.sweeps.scores import Condition, metrics_of
+from rljax.comparison.table import DASH
 from rljax.reporting import sections, svg
 from rljax.reporting.glossary import describe, is_share
 from rljax.reporting.page import NO_VIEWER, fill_page, html_table, section, tiles
@@ -29,6 +34,7 @@ def page(
     effects: Sequence[Effect],
     metric: str,
     best: str,
+    lineage: Lineage | None = None,
 ) -> str:
     """The whole page as text; it loads nothing from anywhere.
 
@@ -39,16 +45,10 @@ def page(
         effects: of these fields.
         metric: by which they are ranked.
         best: a sentence on the best one.
+        lineage: of a population; its fields change, so they have no effect at the end.
     """
     figures = sections.Figures()
-    parts = {
-        "results": ("Results", _results(conditions, fields, metric, best)),
-        "coordinates": ("Parallel coordinates", _coordinates(conditions, fields, metric)),
-        "effects": ("Effect of each field", _effects(conditions, effects, metric)),
-        "curves": ("Curves", _curves(conditions, metric, figures)),
-        "metrics": ("Every metric", html_table(*tables.metrics_table(conditions))),
-    }
-    parts = {anchor: part for anchor, part in parts.items() if part[1]}
+    parts = _parts(conditions, fields, effects, metric, best, lineage, figures)
     return fill_page(
         title=title,
         eyebrow="rljax · sweep",
@@ -61,18 +61,46 @@ def page(
     )
 
 
+def _parts(
+    conditions: Sequence[Condition],
+    fields: Sequence[str],
+    effects: Sequence[Effect],
+    metric: str,
+    best: str,
+    lineage: Lineage | None,
+    figures: sections.Figures,
+) -> dict[str, tuple[str, str]]:
+    """Anchor -> heading and content of each part that has any."""
+    results = tables.main_table(conditions, fields, metric, change=lineage is not None)
+    how = tables.how_to_read(metric, change=lineage is not None)
+    parts = {"results": ("Results", _results(conditions, results, how, best))}
+    if lineage is None:
+        parts |= {
+            "coordinates": ("Parallel coordinates", _coordinates(conditions, fields, metric)),
+            "effects": ("Effect of each field", _effects(conditions, effects, metric)),
+        }
+    else:
+        parts["population"] = ("Population", population_section(lineage, conditions, metric))
+    metrics = tables.metrics_table(conditions, fields)
+    parts |= {
+        "curves": ("Curves", _curves(conditions, fields, metric, figures)),
+        "metrics": ("Every metric", html_table(*metrics) if metrics[1] else ""),
+    }
+    return {anchor: part for anchor, part in parts.items() if part[1]}
+
+
 def _headline(conditions: Sequence[Condition], metric: str) -> str:
     ends = [end.state for each in conditions for end in each.ends]
-    best = conditions[0].estimate(metric).value if conditions else None
+    best = conditions[0].estimate(metric).value
     named = [
-        ("Best " + metric.partition("/")[2], format_value(best)),
+        ("Best " + metric.partition("/")[2], DASH if math.isnan(best) else format_value(best)),
         ("Conditions", str(len(conditions))),
     ]
     named += [(f"Cells {state}", str(ends.count(state))) for state in dict.fromkeys(ends)]
     return tiles(named)
 
 
-def _results(conditions: Sequence[Condition], fields: Sequence[str], metric: str, best: str) -> str:
+def _results(conditions: Sequence[Condition], table: tables.Table, how: str, best: str) -> str:
     failures = tables.failures_table(conditions)
     more = (
         "<details class=more open><summary>Cells that failed or were stopped</summary>"
@@ -80,10 +108,7 @@ def _results(conditions: Sequence[Condition], fields: Sequence[str], metric: str
         if failures[1]
         else ""
     )
-    return (
-        f"<p>{escape(best)}</p>{html_table(*tables.main_table(conditions, fields, metric))}{more}"
-        f"<p class=meaning>{escape(tables.how_to_read(metric))}</p>"
-    )
+    return f"<p>{escape(best)}</p>{html_table(*table)}{more}<p class=meaning>{escape(how)}</p>"
 
 
 def _coordinates(conditions: Sequence[Condition], fields: Sequence[str], metric: str) -> str:
@@ -110,14 +135,17 @@ def _effects(conditions: Sequence[Condition], effects: Sequence[Effect], metric:
     return f"<div class=charts>{cards}</div>{html_table(*tables.effects_table(effects))}"
 
 
-def _curves(conditions: Sequence[Condition], metric: str, figures: sections.Figures) -> str:
+def _curves(
+    conditions: Sequence[Condition], fields: Sequence[str], metric: str, figures: sections.Figures
+) -> str:
     """A chart for every metric: the best conditions in colour, the others in grey."""
+    short = short_cells([each.name for each in conditions], fields)
     shown = list(conditions[: palette.OTHERS])
     names = [metric, *(name for name in metrics_of(conditions) if name != metric)]
     cards = []
     for name in names:
-        drawn = [_curve(each, name, index) for index, each in enumerate(shown)]
-        others = [_curve(each, name, 7) for each in conditions[len(shown) :]]
+        drawn = [_curve(each, name, short, index) for index, each in enumerate(shown)]
+        others = [_curve(each, name, short, 7) for each in conditions[len(shown) :]]
         drawn, others = ([c for c in given if c is not None] for given in (drawn, others))
         if not drawn:
             continue
@@ -126,8 +154,10 @@ def _curves(conditions: Sequence[Condition], metric: str, figures: sections.Figu
         drawing, hover, note = chart(drawn, axes, name, context=others)
         heading = f"{about.label} ({'held out' if name.startswith('heldout/') else 'training'})"
         cards.append(figures.figure(heading, about.meaning, "", drawing, hover, note, ()))
+    if not cards:
+        return ""
     items = "".join(
-        f'<li><i class="swatch c{index}"></i>{escape(each.name)}</li>'
+        f'<li><i class="swatch c{index}"></i>{escape(short[each.name])}</li>'
         for index, each in enumerate(shown)
     )
     grey = "; grey: the other cells" if len(conditions) > len(shown) else ""
@@ -137,7 +167,9 @@ def _curves(conditions: Sequence[Condition], metric: str, figures: sections.Figu
     )
 
 
-def _curve(condition: Condition, metric: str, colour: int) -> BandCurve | None:
+def _curve(
+    condition: Condition, metric: str, short: Mapping[str, str], colour: int
+) -> BandCurve | None:
     """The median over the seeds that have logged a metric, at the steps that all of these have."""
     curves = [curve for curve in condition.curves.get(metric, ()) if curve is not None]
     if not curves:
@@ -149,4 +181,4 @@ def _curve(condition: Condition, metric: str, colour: int) -> BandCurve | None:
         return None
     values = np.array([curve.values[np.searchsorted(curve.steps, steps)] for curve in curves])
     at = svg.spread_indices(len(steps), 200)
-    return BandCurve(condition.name, steps[at], median_band(values[:, at]), colour)
+    return BandCurve(short[condition.name], steps[at], median_band(values[:, at]), colour)

@@ -16,7 +16,9 @@ from rljax.comparison.campaign import Campaign, run_campaign
 from rljax.comparison.compare import alone, check_device, check_points
 from rljax.comparison.runs import save
 from rljax.comparison.sweeps.cells import Cell
+from rljax.comparison.sweeps.explore import Numbers
 from rljax.comparison.sweeps.folder import DONE, FOUND, End, Plan, states, write_end
+from rljax.comparison.sweeps.population import Population
 from rljax.config.identity import config_hash
 from rljax.config.model import resolve_model
 from rljax.config.validate import plain, validate
@@ -89,13 +91,42 @@ def run_vmapped(folder: Path, plan: Plan, config: ConfigDict, say: Callable[[str
     points = points_of(missing, config)
     mesh = make_mesh(config.mesh.to_dict(), devices=jax.devices()[:1])
     params = _started(folder / WARMUP, config, mesh)
-    campaign = Campaign(plan.stage, alone(config), points.seeds, points.values)
-    identity = config_hash(plain({"seeds": points.seeds, "points": points.values}))
+    population = _population(folder, plan, points, alone(config))
+    campaign = Campaign(
+        plan.stage, alone(config), points.seeds, points.values, population=population
+    )
+    same = {"seeds": points.seeds, "points": points.values}
+    if population is not None:
+        same |= population.identity()
+    identity = config_hash(plain(same))
     found = run_campaign(campaign, folder / CAMPAIGNS / identity, params, mesh, say)
     for condition, runs in zip(points.conditions, found, strict=True):
         save(dataclasses.replace(runs, method=condition, point={}), folder / FOUND)
     for cell in missing:
         write_end(folder, cell, End(DONE))
+
+
+def _population(folder: Path, plan: Plan, points: Points, config: ConfigDict) -> Population | None:
+    """All points as members of a population, where the sweep has a rule for one."""
+    if plan.population is None:
+        return None
+
+    def allowed(numbers: Numbers) -> bool:
+        try:
+            check_points(config, [numbers], plan.stage)
+        except ValueError:
+            return False
+        return True
+
+    return Population(
+        plan.population,
+        points.conditions,
+        points.seeds,
+        points.values,
+        plan.metric,
+        allowed,
+        folder,
+    )
 
 
 def _started(folder: Path, config: ConfigDict, mesh: jax.sharding.Mesh) -> Params:

@@ -62,7 +62,7 @@ class SideBySide:
                 f"rounds (config.{stage.name}.steps, config.{stage.name}.objective.filter_rounds)."
             )
         orders = [prompt_order(len(program.train.prompts), seed, length) for seed in self.seeds]
-        numbers = {name: np.asarray(given, np.float32) for name, given in (values or {}).items()}
+        numbers = _as_arrays(values or {})
         devices = list(devices or jax.devices())
         used = max(n for n in range(1, len(devices) + 1) if count % n == 0)
         self.sharding = NamedSharding(Mesh(np.array(devices[:used]), (RUNS,)), PartitionSpec(RUNS))
@@ -75,6 +75,7 @@ class SideBySide:
             out_shardings=self.sharding,
         )
         self._evaluate = jax.jit(jax.vmap(functools.partial(evaluate, program)))
+        self._copied = jax.jit(copied, out_shardings=self.sharding)
 
     def start(self) -> TrainState:
         """The first state of all runs [S, ...], each with a copy of the parameters."""
@@ -94,10 +95,33 @@ class SideBySide:
         states, train, heldout = self._advance(reference, self.run, states, plan)
         return states, Chunk(*jax.device_get((train, heldout)))
 
+    def change(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Gives the runs other numbers for the same fields, from the next step on.
+
+        They are an argument of the program, so nothing is compiled again.
+        """
+        if set(values) != set(self.run.values):
+            raise ValueError(f"The runs differ in {sorted(self.run.values)}, got {sorted(values)}.")
+        numbers = jax.device_put(_as_arrays(values), self.sharding)
+        self.run = self.run._replace(values=numbers)
+
+    def copied(self, states: TrainState, sources: Sequence[int]) -> TrainState:
+        """The states with a copy of that of run sources[i] in place i, optimizer and all."""
+        return self._copied(states, np.asarray(sources, np.int32))
+
     def evaluate(self, states: TrainState) -> dict[str, np.ndarray]:
         """Held-out metrics of every run, [S]."""
         measured = self._evaluate(states.params)
         return jax.device_get(jax.vmap(step_numbers)(measured))
+
+
+def copied(states: TrainState, sources: Array) -> TrainState:
+    """States [S, ...] with a copy of that of run sources[i], [S] i32, in place i."""
+    return jax.tree.map(lambda leaf: leaf[sources], states)
+
+
+def _as_arrays(values: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(given, np.float32) for name, given in values.items()}
 
 
 def _advance(

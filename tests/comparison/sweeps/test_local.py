@@ -14,6 +14,7 @@ import pytest
 from rljax.comparison.sweeps import halving
 from rljax.comparison.sweeps.cells import Cell
 from rljax.comparison.sweeps.effects import effect_chart, effects
+from rljax.comparison.sweeps.fields import scale_of
 from rljax.comparison.sweeps.folder import End, Plan, merged, read_plan, states, write_plan
 from rljax.comparison.sweeps.local import Halving, LocalSweep
 from rljax.comparison.sweeps.scores import Condition
@@ -172,6 +173,14 @@ def test_cores_and_gpus_are_shared_out(tmp_path, train):
         for name in ("rate=0.1,seed=0", "rate=0.2,seed=0")
     }
     assert seen == {str(CORES[0::2]), str(CORES[1::2] or CORES[:1])}
+
+
+def test_labels_of_an_axis_are_short():
+    few, many = [0.1, 0.1 * 1.2 * 0.8], [1e-4 * 1.2**power for power in range(20)]
+    assert [text for _, text in scale_of(few).marks] == ["0.096", "0.1"]
+    scale = scale_of([8.96e-05 * 1.0000000000000002, *many])
+    assert scale.marks[0] == (0.0, "8.96e-05") and scale.place(many[-1]) == 1.0
+    assert all(len(text) <= 11 for _, text in scale.marks)
 
 
 def test_rungs_and_survivors():

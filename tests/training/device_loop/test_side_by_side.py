@@ -1,6 +1,7 @@
 """Runs that are computed side by side are the runs that each would be alone."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -8,7 +9,7 @@ from rljax.config.load import complete
 from rljax.parallel.mesh import make_mesh
 from rljax.tasks.symbols.alphabet import EOS_ID, VOCAB_SIZE, ZERO_ID
 from rljax.training.device_loop.program import DeviceProgram
-from rljax.training.device_loop.runs import SideBySide
+from rljax.training.device_loop.runs import SideBySide, copied
 
 DIGITS = range(ZERO_ID, ZERO_ID + 5)
 OTHERS = tuple(token for token in range(VOCAB_SIZE) if token not in (EOS_ID, *DIGITS))
@@ -137,3 +138,16 @@ def test_what_needs_the_host_is_refused(change, message):
     mesh = make_mesh(config.mesh.to_dict(), devices=jax.devices()[:1])
     with pytest.raises(ValueError, match=message):
         DeviceProgram.create(config, mesh)
+
+
+def test_a_copy_is_bit_for_bit_and_others_stay():
+    key = jax.random.key(0)
+    states = {
+        "params": jax.random.normal(key, (4, 3, 2)).at[1, 0, 0].set(jnp.nan),
+        "moments": jax.random.normal(key, (4, 5)).astype(jnp.bfloat16),
+        "count": jnp.array([7, 8, 9, 10], jnp.int32),
+    }
+    found = copied(states, np.array([0, 1, 0, 1], np.int32))
+    for name, leaf in states.items():
+        bits = np.asarray(leaf)
+        assert np.asarray(found[name]).tobytes() == bits[[0, 1, 0, 1]].tobytes(), name
