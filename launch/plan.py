@@ -1,6 +1,8 @@
 """Plans a run on a TPU slice that is not there: does it fit, how fast is it at best, at what cost.
 
     python launch/plan.py --config=configs/quickstart.py --topology=v5e:2x4 [--json=FILE]
+        [--stage=NAME] [--ahead=N] [--tries=N] [--search[=K]] [--html=FILE]
+    python launch/plan.py --trust
 
 Compiles the run's own programs for the slice, on this machine, with the compiler for TPUs (extra
 `plan`), and reads from them memory, operations, traffic and collectives of a chip. Nothing is
@@ -26,10 +28,11 @@ def parser() -> Parser:
     """The parser of all flags."""
     made = Parser(__doc__, overrides=True)
     add = made.add_argument
-    add("--config", type=named, required=True, metavar="FILE[:ARG]", help="the run")
+    add("--config", type=named, metavar="FILE[:ARG]", help="the run")
     add("--topology", type=named, metavar="CHIP:AxB", help="the slice; by default the config's")
     add("--price", type=number(0, 1e6), metavar="P", help="of a chip for an hour")
     add("--json", type=path, metavar="FILE", help="also writes the plan there")
+    add("--html", type=path, metavar="FILE", help="also draws the plan as a page")
     add(
         "--cache",
         type=path,
@@ -37,33 +40,115 @@ def parser() -> Parser:
         metavar="DIR",
         help="keeps what was compiled (runs/plans)",
     )
+    add(
+        "--trust",
+        nargs="?",
+        const="all",
+        metavar="CASE,CASE",
+        help="instead of a run: plans of published ones, beside what was measured",
+    )
     add("--memory-gb", type=whole(1), metavar="N", help="that a compilation may take (any)")
+    add("--stage", type=named, metavar="NAME", help="of the config; by default a line names it")
+    add(
+        "--ahead",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="compiles N splits of the chips with the sampler ahead (0: one is estimated)",
+    )
+    add(
+        "--tries",
+        type=whole(0),
+        default=6,
+        metavar="N",
+        help="changes that are compiled, at most, to find one that fits (6)",
+    )
+    add(
+        "--search",
+        type=whole(1),
+        nargs="?",
+        const=4,
+        metavar="K",
+        help="compiles the K layouts that promise most, and ranks them (4)",
+    )
     return made
 
 
 def plan(options: argparse.Namespace) -> int:
     """Plans and prints; 1 where it does not fit."""
-    if options.json is not None:
-        check_file(options.json, "--json")
-    # Imported late, so that the above is instant.
-    from rich.console import Console
-
+    if options.trust is not None:
+        return trust(options)
+    if options.config is None:
+        raise ValueError("Nothing to plan: give a run (--config) or published ones (--trust).")
+    for name in ("json", "html"):
+        if getattr(options, name) is not None:
+            check_file(getattr(options, name), f"--{name}")
+    # Imported late, so that what is wrong with the command is said at once.
     from rljax.planning.chips import read_topology
     from rljax.planning.compiling import Compiler, check_compiler
-    from rljax.planning.plan import make_plan
-    from rljax.planning.table import print_plan
 
     topology = read_topology(*topology_of(options))
     check_compiler()
+    from rich.console import Console
+
+    from rljax.planning.choices import print_choices
+    from rljax.planning.expected import expected_step
+    from rljax.planning.plan import make_plan
+    from rljax.planning.remedies import remedy
+    from rljax.planning.search import search
+    from rljax.planning.splits import both_ways
+    from rljax.planning.table import print_plan
+    from rljax.reporting.files import write_text_atomic
+
     compiler = Compiler(
-        options.config, options.overrides, topology, options.cache, options.memory_gb or 0
+        options.config,
+        options.overrides,
+        topology,
+        options.cache,
+        options.memory_gb or 0,
+        options.stage or "",
     )
-    made = make_plan(compiler, price=options.price, told=lambda line: print(line, file=sys.stderr))
+    made = make_plan(compiler, price=options.price, told=told)
+    if made["step_seconds"] is not None:
+        made |= expected_step(made, topology)
+    made |= both_ways(compiler, made, options.ahead, told=told)
+    if not made["fits"] and options.tries:
+        made["remedy"] = remedy(compiler, made, options.tries, told=told)
+    if options.search:
+        made["search"] = search(compiler, made, options.search, told=told)
     if options.json is not None:
         options.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    if options.html is not None:
+        from rljax.planning.page import plan_page
+
+        write_text_atomic(options.html, plan_page(made))
     console = Console()
-    print_plan(made, console if console.is_terminal else Console(width=120))
+    console = console if console.is_terminal else Console(width=120)
+    print_plan(made, console)
+    print_choices(made, console)
     return Status.DONE if made["fits"] else Status.FAILED
+
+
+def told(line: str) -> None:
+    """What is done meanwhile; the plan alone is on stdout."""
+    print(line, file=sys.stderr)
+
+
+def trust(options: argparse.Namespace) -> int:
+    """Prints published figures beside those of plans.
+
+    Raises:
+        ValueError: beside options of a single run, which have no meaning here.
+    """
+    for name in ("config", "topology", "price", "json", "html", "stage", "search"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is of one run: leave it out, or plan that run (--trust).")
+    from rljax.planning.compiling import check_compiler
+    from rljax.planning.trust import print_trust
+
+    check_compiler()
+    print_trust(options.trust, options.cache, options.memory_gb or 0)
+    return Status.DONE
 
 
 def topology_of(options: argparse.Namespace) -> tuple[str, str]:

@@ -16,9 +16,9 @@ from rljax.comparison.curves import (
 from rljax.comparison.forest import forest
 from rljax.comparison.picture import ACROSS, ONE_CHART, axes_of, chart, multiples
 from rljax.comparison.results import Row, Tested
-from rljax.reporting import rollout_view, sections, svg
+from rljax.reporting import sections
 from rljax.reporting.glossary import describe, is_share, sort_names
-from rljax.reporting.report import PAGE
+from rljax.reporting.page import NO_VIEWER, fill_page, html_table, tiles
 from rljax.reporting.script import SCRIPT
 from rljax.reporting.style import STYLE
 
@@ -37,23 +37,12 @@ def legend(rows: Sequence[Row], colour: dict[str, int]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def html_table(
+def result_table(
     headers: Sequence[str], cells: Sequence[Sequence[str]], rows: Sequence[Row] = ()
 ) -> str:
-    """A table whose first column heads its rows; with `rows` the baseline's is marked."""
-    head = "".join(f"<th scope=col>{escape(header)}</th>" for header in headers)
-    body = []
-    for index, line in enumerate(cells):
-        mark = ' class="baseline"' if rows and rows[index].baseline else ""
-        columns = "".join(
-            f"<td{' class=verdict' * (header in ('Verdict', 'Holds here'))}>{escape(cell)}</td>"
-            for header, cell in zip(headers[1:], line[1:], strict=True)
-        )
-        body.append(f"<tr{mark}><th scope=row>{escape(line[0])}</th>{columns}</tr>")
-    return (
-        f"<div class=scroll><table class=figures><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
+    """A table whose verdicts stand out; with `rows` the baseline's is marked."""
+    classes = ["baseline" if row.baseline else "" for row in rows]
+    return html_table(headers, cells, classes=classes, strong=("Verdict", "Holds here"))
 
 
 def card(
@@ -146,7 +135,7 @@ def logged_section(rows: Sequence[Row], colour: dict[str, int], figures: section
     return (
         f'<section id="training"><h2>While training</h2>{top}{charts}'
         f"<details class=more><summary>Values at the end <span>mean of the last tenth of the "
-        f"steps</span></summary>{html_table(headers, cells, rows)}</details></section>"
+        f"steps</span></summary>{result_table(headers, cells, rows)}</details></section>"
     )
 
 
@@ -184,26 +173,21 @@ def result_section(
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
         '<section id="results"><h2>Results</h2>'
-        f"{html_table(*table.main_table(rows, threshold), rows)}{figure}"
+        f"{result_table(*table.main_table(rows, threshold), rows)}{figure}"
         f"{f'<ul class=meaning>{items}</ul>' if items else ''}"
         f"<p class=meaning>{escape(table.HOW_TO_READ)}</p>"
         "<details class=more><summary>Every seed</summary>"
-        f"{html_table(*seeds_table(rows))}</details></section>"
+        f"{result_table(*seeds_table(rows))}</details></section>"
     )
 
 
 def headline(rows: Sequence[Row]) -> str:
     """How many methods beat the baseline, fall behind it, or cannot be told from it."""
     said = [row.verdict for row in rows if not row.baseline]
-    tiles = [("Methods", len(rows)), ("Seeds each", _spread([len(r.runs.seeds) for r in rows]))]
-    tiles += [
-        (name.capitalize(), said.count(name)) for name in ("better", "not distinguishable", "worse")
-    ]
-    cells = "".join(
-        f"<div class=tile><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
-        for name, value in tiles
-    )
-    return f"<dl class=tiles>{cells}</dl>"
+    seeds = _spread([len(row.runs.seeds) for row in rows])
+    verdicts = ("better", "not distinguishable", "worse")
+    counts = [(name.capitalize(), str(said.count(name))) for name in verdicts]
+    return tiles([("Methods", str(len(rows))), ("Seeds each", seeds), *counts])
 
 
 def _spread(counts: Sequence[int]) -> str:
@@ -228,28 +212,21 @@ def page(
     if tested:
         body.append(
             '<section id="claims"><h2>Orderings claimed</h2>'
-            f"{html_table(*table.claim_table(tested))}</section>"
+            f"{result_table(*table.claim_table(tested))}</section>"
         )
         links.insert(1, ("claims", "Orderings claimed"))
     body.append(accuracy_section(rows, colour, figures, axis))
     body.append(logged_section(rows, colour, figures))
     links.append(("training", "While training"))
     base = next(row.runs.label for row in rows if row.baseline)
-    box = f"[{svg.LEFT}, {svg.RIGHT}, {svg.TOP}, {svg.BOTTOM}, {svg.WIDTH}];"
-    return PAGE.format(
-        title=escape(title),
-        style=STYLE + palette.page_style(),
-        left=svg.LEFT - 1,
-        top=svg.TOP - 4,
-        width=svg.RIGHT - svg.LEFT + 5,
-        height=svg.BOTTOM - svg.TOP + 8,
+    return fill_page(
+        title=title,
         eyebrow="rljax · comparison of methods",
-        heading=escape(title),
         headline=headline(rows),
-        links="".join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in links),
-        body="\n".join([*body, '<div id="viewer" hidden></div>']),
-        footer=escape(f"baseline {base} · threshold {threshold:g}"),
-        charts=rollout_view.embed_json(figures.hover),
-        rollouts=rollout_view.embed_json([]),
-        script=SCRIPT.replace("BOX;", box, 1).replace(STEP_NAME, ACROSS_NAME, 1),
+        links=links,
+        body=[*body, NO_VIEWER],
+        footer=f"baseline {base} · threshold {threshold:g}",
+        style=STYLE + palette.page_style(),
+        script=SCRIPT.replace(STEP_NAME, ACROSS_NAME, 1),
+        charts=figures.hover,
     )

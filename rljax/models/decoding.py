@@ -38,6 +38,9 @@ from rljax.parallel.rules import constrain
 # Columns of the own cache that are read at a time: a step reads those in use, rounded up.
 OWN_BLOCK = 64
 
+# Names of the loops in compiled programs: over blocks of the own cache, and over tiles.
+OWN_LOOP, TILES_LOOP = "own_blocks", "tiles"
+
 
 class Decoder(NamedTuple):
     """A trunk with one module for each layer (Network.bind_layers)."""
@@ -248,7 +251,8 @@ def _own_blocks(
         start = (last - index) % (size // block) * block
         return merge(found, part(start, columns(cache, start, block)))
 
-    return jax.lax.fori_loop(0, count, turn, nothing(q))
+    with jax.named_scope(OWN_LOOP):
+        return jax.lax.fori_loop(0, count, turn, nothing(q))
 
 
 def own_block(size: int) -> int:
@@ -338,7 +342,8 @@ def _tiled(
     empty = jnp.zeros(shape, jnp.float32)
     found = Partial(empty, empty, jnp.zeros((*shape, q.shape[3]), jnp.float32))
     turns = (tiles.count + turn_size - 1) // turn_size
-    found = jax.lax.fori_loop(0, turns, turn, found)
+    with jax.named_scope(TILES_LOOP):
+        found = jax.lax.fori_loop(0, turns, turn, found)
     flat = jax.tree.map(lambda x: x.reshape(shards, total * width, *x.shape[3:]), found)
     return jax.tree.map(lambda x: joined(pick(x, tiles.place)), flat)
 

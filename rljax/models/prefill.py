@@ -29,6 +29,9 @@ from rljax.models.kv_cache import Cache, columns, empty_cache, stored
 # Columns of a chunk at most.
 CHUNK_COLUMNS = 256
 
+# Names of the loops in compiled programs: over chunks, and over the chunks before one.
+PREFILL, EARLIER = "prefill", "earlier_chunks"
+
 
 class _Cut(NamedTuple):
     """How the prompts of a shard are cut; all static."""
@@ -48,6 +51,12 @@ class _Cut(NamedTuple):
         size = math.ceil(slots / chunks)
         blocks = math.ceil(of_shard * size / max(tokens, size))
         return cls(shards, of_shard, blocks, math.ceil(of_shard / blocks), chunks, size)
+
+
+def chunk_counts(prompts: int, slots: int, shards: int, tokens: int) -> tuple[int, int]:
+    """Blocks of prompts and chunks of each, as `prefill` cuts B prompts [B, P]."""
+    cut = _Cut.of(prompts, slots, shards, tokens)
+    return cut.blocks, cut.chunks
 
 
 def prefill(
@@ -123,7 +132,8 @@ def _all_chunks(
         return *following, cache, hidden
 
     state = (jnp.int32(0), jnp.int32(0), cache, hidden)
-    return jax.lax.while_loop(more, one, state)[2:]
+    with jax.named_scope(PREFILL):
+        return jax.lax.while_loop(more, one, state)[2:]
 
 
 class _Part(NamedTuple):
@@ -220,5 +230,6 @@ def _attend(
             keys = columns(before, start, columns_of)
             return merge(found, attend_part(q_rows, keys, seen, config))
 
-        found = jax.lax.fori_loop(0, part.chunk, earlier, found)
+        with jax.named_scope(EARLIER):
+            found = jax.lax.fori_loop(0, part.chunk, earlier, found)
     return by_head(context(found, q.dtype), columns_of)

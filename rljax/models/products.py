@@ -48,9 +48,12 @@ def _embed_forward(table: Array, tokens: Array, dtype: jnp.dtype) -> tuple[Array
 
 def _embed_backward(dtype: jnp.dtype, saved: tuple, dy: Array) -> tuple[Array, None]:
     tokens, like = saved
-    total = jnp.zeros((len(like), dy.shape[-1]), _sum_dtype(dy))
+    # Over fsdp, devices exchange their rows for the columns of the table that they hold: to add up
+    # whole tables over devices would send, and hold, as much as the table, however few the tokens.
+    dy = constrain(dy, "outer_batch", "sequence", "embed")
+    total = constrain(jnp.zeros((len(like), dy.shape[-1]), _sum_dtype(dy)), "vocab", "embed")
     total = total.at[tokens].add(dy.astype(total.dtype))
-    return constrain(total, "vocab", "width").astype(like.dtype), None
+    return constrain(total, "vocab", "embed").astype(like.dtype), None
 
 
 embed.defvjp(_embed_forward, _embed_backward)

@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 RULES: dict[str, tuple[str, ...] | str | None] = {
     "batch": ("data", "fsdp", "expert"),  # rows of tokens, and of the KV cache
+    "outer_batch": ("data", "expert"),  # rows of tokens, where fsdp splits their width instead
     "sequence": "context",  # slots of rows, outside attention
     "attention_heads": ("tensor", "context"),  # heads of activations, inside attention
     "vocab": "tensor",

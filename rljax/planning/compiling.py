@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Compiler:
         topology: the slice.
         cache: folder of what was compiled before.
         memory_gb: that a process may take; 0: any.
+        stage: that is planned; "": programs.py chooses.
     """
 
     config: str
@@ -39,6 +41,13 @@ class Compiler:
     topology: Topology
     cache: Path
     memory_gb: int = 0
+    stage: str = ""
+
+    def with_overrides(self, words: Sequence[str]) -> "Compiler":
+        """The same run with further overrides, which go before its own of the same fields."""
+        names = {word.partition("=")[0] for word in words}
+        kept = [word for word in self.overrides if word.partition("=")[0] not in names]
+        return dataclasses.replace(self, overrides=(*kept, *words))
 
     def describe(self) -> dict[str, Any]:
         """The run, its programs and what it holds (worker.py)."""
@@ -55,6 +64,7 @@ class Compiler:
             "overrides": list(self.overrides),
             "topology": str(self.topology),
             "program": program,
+            "stage": self.stage,
             "cache": str(self.cache),
             "memory_gb": self.memory_gb,
         }

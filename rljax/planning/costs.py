@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from rljax.planning.groups import groups_of
 from rljax.planning.hlo import FREE, Computation, Instruction, Program
+from rljax.planning.kernels import splash_flops
 from rljax.planning.loops import trips
+from rljax.planning.overlapped import goes_on, readers, results
 from rljax.planning.wire import Message
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -43,11 +45,11 @@ class Costs:
     """What one run of a program costs one chip.
 
     Attributes:
-        flops: of matrix products; a multiplication and an addition are two.
+        flops: of matrix products and of kernels; a multiplication and an addition are two.
         hbm_bytes: read from and written to HBM.
         cycles: the compiler's estimates, where it has noted one.
         collectives: by kind and groups.
-        kernels: custom calls, by what they call, that say nothing of their operations.
+        kernels: custom calls, by what they call, whose operations are not known.
         endless: loops without a bound that the program knows; their bodies are counted once.
     """
 
@@ -60,15 +62,16 @@ class Costs:
 
 
 def costs_of(
-    program: Program, partitions: int, assumed: Mapping[str, Sequence[int]] | None = None
+    program: Program, partitions: int, assumed: Mapping[str, Sequence[float]] | None = None
 ) -> Costs:
     """Walks a program.
 
     Args:
         program: of one chip.
         partitions: chips that run it.
-        assumed: how often loops run whose bound depends on data, by the operation that they come
-            from, one number for each loop in their order.
+        assumed: by the end of the name of an operation, one number for each instruction that comes
+            from it, in their order. Of loops whose bound depends on data: how often they run. Of
+            kernels: the share of the cost they state that is taken.
     """
     walk = _Walk(program, partitions, assumed or {})
     walk.enter(program.entry, 1.0, in_memory=True)
@@ -81,11 +84,11 @@ class _Walk:
     """Adds up what instructions cost, times how often they run."""
 
     def __init__(
-        self, program: Program, partitions: int, assumed: Mapping[str, Sequence[int]]
+        self, program: Program, partitions: int, assumed: Mapping[str, Sequence[float]]
     ) -> None:
         self.program, self.partitions, self.costs = program, partitions, Costs()
         self.assumed = assumed
-        self.met: Counter = Counter()  # loops without a bound, by the operation
+        self.met: Counter = Counter()  # instructions of each operation in `assumed`
         self.exchanged: dict[tuple, tuple[float, float]] = {}
 
     def enter(self, computation: Computation, times: float, *, in_memory: bool) -> None:
@@ -104,6 +107,9 @@ class _Walk:
             count = trips(self.program, computation, instruction)
             if count is None:
                 count = self._assumed(instruction)
+            if count is None:
+                self.costs.endless.append(instruction.source or instruction.name)
+                count = 1
             if count:
                 self.enter(called[0], times * count, in_memory=in_memory)
             return
@@ -114,6 +120,10 @@ class _Walk:
             for each in called:
                 self.enter(each, times, in_memory=in_memory)
             return
+        if kind == "custom-call":
+            # Of a loop over what is in use of an array, this is the share.
+            share = self._assumed(instruction)
+            times *= 1 if share is None else share
         self.costs.cycles += times * _cycles(instruction)
         if in_memory:
             self.costs.hbm_bytes += times * self._bytes(computation, instruction)
@@ -121,23 +131,23 @@ class _Walk:
             for each in called:
                 self.enter(each, times, in_memory=False)
         elif kind in COLLECTIVES:
-            self._exchange(computation, instruction, kind, times)
+            if in_memory or not goes_on(computation, instruction):
+                self._exchange(computation, instruction, kind, times, fused=not in_memory)
         elif kind == "convolution":
             self.costs.flops += times * convolution_flops(computation, instruction)
         elif kind == "dot":
             self.costs.flops += times * dot_flops(computation, instruction)
         elif kind == "custom-call":
-            self._kernel(instruction, times)
+            self._kernel(computation, instruction, times)
 
-    def _assumed(self, loop: Instruction) -> int:
-        """How often a loop runs whose bound the program does not know."""
-        name = loop.source or loop.name
-        given, number = self.assumed.get(name, ()), self.met[name]
-        self.met[name] += 1
-        if number < len(given):
-            return given[number]
-        self.costs.endless.append(name)
-        return 1
+    def _assumed(self, instruction: Instruction) -> float | None:
+        """The next number of those that are given for the operation; None where there is none."""
+        for name, given in self.assumed.items():
+            if instruction.source.endswith(name):
+                number = self.met[name]
+                self.met[name] += 1
+                return given[number] if number < len(given) else None
+        return None
 
     def _longest(self, branches: list[Computation]) -> Computation:
         """The branch with most operations, then most bytes."""
@@ -149,8 +159,8 @@ class _Walk:
 
         return max(branches, key=cost)
 
-    def _kernel(self, instruction: Instruction, times: float) -> None:
-        """A custom call: the operations that it has stated of itself, else its name."""
+    def _kernel(self, computation: Computation, instruction: Instruction, times: float) -> None:
+        """A custom call: the operations that it has stated or that are known, else its name."""
         if not instruction.backend.startswith("{"):
             return
         call = json.loads(instruction.backend).get("custom_call_config", {})
@@ -158,10 +168,20 @@ class _Walk:
         if "flops" in stated:
             self.costs.flops += times * float(stated["flops"])
         elif call.get("body"):
-            self.costs.kernels[instruction.source or instruction.target] += times
+            flops = splash_flops(self.program, computation, instruction)
+            if flops is None:
+                self.costs.kernels[instruction.source or instruction.target] += times
+            else:
+                self.costs.flops += times * flops
 
     def _exchange(
-        self, computation: Computation, instruction: Instruction, kind: str, times: float
+        self,
+        computation: Computation,
+        instruction: Instruction,
+        kind: str,
+        times: float,
+        *,
+        fused: bool,
     ) -> None:
         given = sum(each.shape.bytes for each in computation.operands(instruction))
         shape = instruction.shape
@@ -170,7 +190,7 @@ class _Walk:
         else:
             taken = shape.bytes
         groups = groups_of(instruction.message, kind, self.partitions)
-        if kind == "all-reduce" and _scattered(computation, instruction, len(groups[0])):
+        if kind == "all-reduce" and fused and _scattered(computation, instruction, len(groups[0])):
             kind = "reduce-scatter"
         size, count = self.exchanged.get((kind, groups), (0.0, 0.0))
         self.exchanged[kind, groups] = size + times * max(given, taken), count + times
@@ -195,7 +215,7 @@ class _Walk:
 def read_bytes(program: Program, inside: Computation, array: Instruction) -> float:
     """Bytes that a fusion reads of an array: all of it, or the slices that it takes."""
     total = 0.0
-    for user in inside.users(array):
+    for user in readers(inside, array):
         if user.kind in SLICES and user.operands[0] == array.id:
             total += user.shape.bytes
         elif user.kind == "bitcast":
@@ -203,28 +223,45 @@ def read_bytes(program: Program, inside: Computation, array: Instruction) -> flo
         elif user.kind == "fusion":
             (called,) = program.called(user)
             for place, operand in enumerate(user.operands):
-                if operand == array.id:
+                if operand == array.id and _is_bitcast(called, called.parameters[place]):
+                    total += read_bytes(program, inside, user)
+                elif operand == array.id:
                     total += read_bytes(program, called, called.parameters[place])
         else:
             return array.shape.bytes
     return total
 
 
+def _is_bitcast(inside: Computation, parameter: Instruction) -> bool:
+    """Whether what a fusion gives is a parameter of it by another name."""
+    given = inside.root
+    while given.kind == "bitcast":
+        (given,) = inside.operands(given)
+    return given is parameter
+
+
 def _fusion_bytes(program: Program, instruction: Instruction, operands: list[Instruction]) -> float:
     """Bytes of HBM of a fusion: whole operands, or the slices of them that it takes."""
     (called,) = program.called(instruction)
-    total = 0.0
-    updated = called.root.operands[0] if called.root.kind == "dynamic-update-slice" else None
+    total, updated = 0.0, set()
+    for result, shape in results(called, instruction.shape):
+        if result.kind == "dynamic-update-slice" and shape.hbm_bytes:
+            updated.add(result.operands[0])
+            total += called.operands(result)[1].shape.bytes
+        else:
+            total += shape.hbm_bytes
     for parameter, operand in zip(called.parameters, operands, strict=True):
-        if operand.shape.hbm_bytes and parameter.id != updated:
+        if operand.shape.hbm_bytes and parameter.id not in updated:
             total += min(read_bytes(program, called, parameter), operand.shape.hbm_bytes)
-    if updated is not None and instruction.shape.hbm_bytes:
-        return total + called.operands(called.root)[1].shape.bytes
-    return total + instruction.shape.hbm_bytes
+    return total
 
 
 def _scattered(computation: Computation, instruction: Instruction, members: int) -> bool:
-    """Whether all that is read of an all-reduce is a chip's own part: the TPU's reduce-scatter."""
+    """Whether all that is read of an all-reduce is a chip's own part.
+
+    In one fusion the two are the TPU's reduce-scatter, over groups along one direction of the
+    slice. Over more directions the compiler makes an all-reduce, and a slice of it afterwards.
+    """
     users = [i for i in computation.users(instruction) if i.kind != "bitcast"]
     part = instruction.shape.bytes / members
     return bool(users) and all(i.kind == "dynamic-slice" and i.shape.bytes <= part for i in users)

@@ -1,13 +1,16 @@
 """A compiled program: computations of instructions, read from the compiler's own form of it.
 
-`Compiled.as_text()` ends at the asynchronous updates of large TPU programs; the serialised form
-has them all. The numbers of the fields are those of XLA's `hlo.proto` and `xla_data.proto`.
+`Compiled.as_text()` ends at the asynchronous updates of large TPU programs, and so does what gives
+the module; the serialised executable has them all (executable.py). The numbers of the fields are
+those of XLA's `hlo.proto` and `xla_data.proto`.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from rljax.planning.executable import module_of
 from rljax.planning.wire import Message
 
 # Bytes of an element by the number of its type (xla_data.proto, PrimitiveType); of four bits: 0.5.
@@ -71,10 +74,14 @@ class Instruction:
     operands: tuple[int, ...]  # ids
     calls: tuple[int, ...]  # ids of computations
     message: Message
+    backend: str = ""  # what the compiler has noted for its own use, JSON
 
     @classmethod
-    def read(cls, message: Message) -> "Instruction":
-        """From a HloInstructionProto."""
+    def read(cls, message: Message, notes: Sequence[str] = ()) -> "Instruction":
+        """From a HloInstructionProto; `notes` are those that a module keeps in one place."""
+        backend = message.text(43)
+        if message.has(99):
+            backend = notes[message.message(99).number(2)]
         return cls(
             id=message.number(35),
             name=message.text(1),
@@ -83,6 +90,7 @@ class Instruction:
             operands=tuple(message.numbers(36)),
             calls=tuple(message.numbers(38)),
             message=message,
+            backend=backend,
         )
 
     @property
@@ -101,11 +109,6 @@ class Instruction:
         return self.message.text(28)
 
     @property
-    def backend(self) -> str:
-        """What the compiler has noted for its own use, JSON."""
-        return self.message.text(43)
-
-    @property
     def source(self) -> str:
         """The operation of the traced program that it comes from."""
         return self.message.message(7).text(2)
@@ -120,9 +123,10 @@ class Computation:
     root: Instruction
 
     @classmethod
-    def read(cls, message: Message) -> "Computation":
-        """From a HloComputationProto."""
-        instructions = {i.id: i for i in map(Instruction.read, message.messages(2))}
+    def read(cls, message: Message, notes: Sequence[str] = ()) -> "Computation":
+        """From a HloComputationProto; `notes` as of its instructions."""
+        found = [Instruction.read(each, notes) for each in message.messages(2)]
+        instructions = {each.id: each for each in found}
         return cls(message.text(1), instructions, instructions[message.number(6)])
 
     def operands(self, instruction: Instruction) -> list[Instruction]:
@@ -151,14 +155,14 @@ class Program:
     def read(cls, serialised: bytes) -> "Program":
         """From a serialised HloModuleProto."""
         message = Message(serialised)
-        computations = {row.number(5): Computation.read(row) for row in message.messages(3)}
+        notes = message.texts(22)
+        computations = {row.number(5): Computation.read(row, notes) for row in message.messages(3)}
         return cls(computations, computations[message.number(6)])
 
     @classmethod
     def of(cls, compiled: Any) -> "Program":
-        """The program of a `jax.stages.Compiled`."""
-        (module,) = compiled.runtime_executable().hlo_modules()
-        return cls.read(module.as_serialized_hlo_module_proto())
+        """The program of a `jax.stages.Compiled` for TPUs."""
+        return cls.read(module_of(compiled.runtime_executable().serialize()))
 
     def called(self, instruction: Instruction) -> list[Computation]:
         """The computations that an instruction calls; of a while: body, condition."""

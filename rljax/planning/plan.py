@@ -5,16 +5,20 @@ The JSON of a plan has these keys among others: `fits`, `bytes_per_chip`, `capac
 """
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from rljax.planning.chips import Topology
+from rljax.planning.ahead import split_times
+from rljax.planning.chips import read_topology
 from rljax.planning.compiling import Compiler
 from rljax.planning.costs import Collective
 from rljax.planning.roofline import exchanges, times_of
 
 # The parts of a program's memory, in the order in which they are shown.
 KINDS = ("arguments", "outputs", "temporaries", "code")
+# What a plan says of its run as it is.
+KEPT = ("stage", "stages", "method", "mesh", "parameters", "resident", "workload", "split")
 
 
 def make_plan(
@@ -37,25 +41,24 @@ def make_plan(
     phases = {}
     for name, program in run["programs"].items():
         costs = compiler.compile(name)
-        phases[name] = _phase(compiler.topology, run, name, program, costs)
+        phases[name] = _phase(run, name, program, costs)
         seconds = costs.get("compile_seconds", 0.0)
         told(f"{name}: compiled {'before' if costs['cached'] else f'in {seconds:.0f} s'}")
     return _whole(compiler, run, phases, price)
 
 
 def _phase(
-    topology: Topology,
     run: dict[str, Any],
     name: str,
     program: dict[str, Any],
     costs: dict[str, Any],
 ) -> dict[str, Any]:
     """One program: its memory beside what else is held, and its times."""
-    beside = {
-        kind: size for kind, size in run["resident"].items() if size and kind not in program["held"]
-    }
+    topology, chips = read_topology(program["topology"]), math.prod(program["mesh"].values())
+    beside = held_beside(run["resident"], program)
     phase: dict[str, Any] = {
         "times": program["times"],
+        "side": program["side"],
         "bytes": costs["bytes"],
         "beside": beside,
         "bytes_per_chip": costs["bytes"] + sum(beside.values()),
@@ -69,13 +72,13 @@ def _phase(
         Collective(each["kind"], _groups(each["groups"]), each["bytes"], each["count"])
         for each in costs["collectives"]
     ]
-    exchanged = exchanges(found, topology, run["places"], run["mesh"])
+    exchanged = exchanges(found, topology, program["places"], program["mesh"])
     times = times_of(topology, costs["flops"], costs["hbm_bytes"], exchanged)
     useful = run["useful"].get(name)
     phase |= {kind: costs[kind] for kind in KINDS}
     phase |= {
         "flops": costs["flops"],
-        "useful_flops": None if useful is None else useful / topology.count,
+        "useful_flops": None if useful is None else useful / chips,
         "hbm_bytes": costs["hbm_bytes"],
         "cycles": costs["cycles"],
         "collectives": [dataclasses.asdict(each) for each in exchanged],
@@ -88,8 +91,15 @@ def _phase(
         "endless": costs["endless"],
     }
     if useful and times.seconds:
-        phase["mfu"] = useful / topology.count / topology.chip.flops / times.seconds
+        phase["mfu"] = useful / chips / topology.chip.flops / times.seconds
     return phase
+
+
+def held_beside(resident: Mapping[str, int], program: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes on a chip of what is held while a program runs, and is no argument of it."""
+    if program["side"] == "sampler":
+        return {"next weights": program["waiting"]}
+    return {kind: size for kind, size in resident.items() if size and kind not in program["held"]}
 
 
 def _whole(
@@ -108,22 +118,28 @@ def _whole(
         "overrides": list(compiler.overrides),
         "topology": str(topology),
         "chips": topology.count,
-        **{name: run[name] for name in ("stage", "method", "mesh", "parameters", "resident")},
+        **{name: run[name] for name in KEPT},
         "fits": compiles and most <= capacity,
         "bytes_per_chip": most,
         "capacity_bytes": capacity,
         "largest_phase": max(phases, key=lambda name: phases[name]["bytes_per_chip"]),
         "tokens_per_step": run["tokens"],
         "step_seconds": None,
+        "step_seconds_ahead": None,
         "mfu": None,
         "phases": phases,
     }
     if not compiles:
         return plan
-    step = sum(phase["seconds"] for phase in phases.values())
-    useful = sum((phase["useful_flops"] or 0.0) * phase["times"] for phase in phases.values())
+    in_turn = sum(phase["seconds"] for phase in phases.values())
+    found = split_times(phases, run["split"], topology)
+    step = in_turn if found is None else found["step_seconds"]
+    useful = sum(run["useful"].get(name, 0.0) * phase["times"] for name, phase in phases.items())
+    useful /= topology.count
     plan |= {
         "step_seconds": step,
+        "step_seconds_ahead": None if found is None else step,
+        "sides": found,
         "mfu": useful / topology.chip.flops / step,
         "tokens_per_second": run["tokens"] / step,
         "tokens_per_second_per_chip": run["tokens"] / step / topology.count,

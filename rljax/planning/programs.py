@@ -7,47 +7,47 @@ A program is lowered as training jits it, with the same shardings; nothing is al
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.experimental import topologies
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from rljax.config.load import load_config
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
-from rljax.data.rows import SIDES
+from rljax.errors import unknown_name
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.lora import split_frozen
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
+from rljax.planning.batches import step_rows
 from rljax.planning.chips import Topology
-from rljax.sampling.config import SamplingConfig
-from rljax.sampling.diffusion_config import DiffusionConfig
+from rljax.planning.parts import Part, devices_of, parts_of
+from rljax.planning.sampler_loops import sampler_loops
 from rljax.sampling.engine import Engine, bucket
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests
-from rljax.sampling.slots import slot_widths
-from rljax.sampling.state import Sizes
+from rljax.training.families import Family
 from rljax.training.families.policy_gradient import PolicyGradient
-from rljax.training.families.preference import Preference
 from rljax.training.families.table import family_class
-from rljax.training.learner.group import Group, step_arrays
-from rljax.training.learner.needs import needs_scores, running_statistics
+from rljax.training.learner.needs import needs_scores
 from rljax.training.run.context import Context, build_context
+from rljax.training.run.meshes import sampler_sizes
+from rljax.training.run.models import OTHERS
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.optimizers import build_optimizer
-from rljax.training.update.rows import Rows, lead_with_prompts, rollout_rows
+from rljax.training.update.rows import Rows
 from rljax.training.update.state import TrainState, abstract_state, placed, state_shardings
 
 # Families whose programs are known here.
-PLANNED = ("policy_gradient", "preference")
+PLANNED = ("policy_gradient", "evidence", "preference", "supervised", "reward")
+# Stages of these families prepare others, and are planned by default where nothing else can be.
+PREPARING = ("supervised", "reward")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,16 +55,22 @@ class Program:
     """A program of a step.
 
     Attributes:
-        lower: gives its `jax.stages.Lowered`; called with the mesh set.
+        lower: gives its `jax.stages.Lowered`; called with its mesh set.
         times: how often a step runs it.
         held: which of `Run.resident` are among its arguments.
         assumed: how often loops run whose end depends on data (costs.py).
+        mesh: that it runs on, over the same devices; None: the trainer's.
+        side: "trainer", or "sampler" where chips of their own sample.
+        waiting: bytes on a chip of the sampler's next weights, beside those in use.
     """
 
     lower: Callable[[], Any]
     times: int
     held: tuple[str, ...]
-    assumed: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    assumed: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    mesh: Mesh | None = None
+    side: str = "trainer"
+    waiting: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,28 +81,44 @@ class Run:
         context: of the stage.
         stage: that is planned.
         programs: by name: update, sampling, load, scores, reference, values.
-        resident: bytes on a chip, all step long, of what the run holds.
+        resident: bytes on a chip, all step long, of what the trainer holds.
+        topology: the whole slice.
+        split: its chips that train and those that only sample; None: all do both in turn.
     """
 
     context: Context
     stage: Stage
     programs: Mapping[str, Program]
     resident: Mapping[str, int]
+    topology: Topology
+    split: tuple[Part, Part] | None
 
     @property
     def mesh(self) -> Mesh:
-        """The mesh of all programs."""
+        """The trainer's mesh."""
         return self.context.mesh
 
+    def mesh_of(self, program: str) -> Mesh:
+        """The mesh of a program; that of the sampler may be another one."""
+        return self.programs[program].mesh or self.mesh
 
-def devices_of(topology: Topology) -> list[jax.Device]:
-    """Devices for which can be compiled, not computed."""
-    described = topologies.get_topology_desc(platform="tpu", topology_name=str(topology))
-    return list(described.devices)
+    def topology_of(self, program: str) -> Topology:
+        """The slice that a program is compiled for."""
+        if self.split is None:
+            return self.topology
+        return self.split[self.programs[program].side == "sampler"].topology
 
 
-def open_run(config_file: str, overrides: tuple[str, ...], topology: Topology) -> Run:
-    """The first stage of a config that is of one of `PLANNED`, for a slice.
+def open_run(
+    config_file: str, overrides: tuple[str, ...], topology: Topology, stage: str = ""
+) -> Run:
+    """A stage of a config, for a slice.
+
+    Args:
+        config_file: FILE[:ARG].
+        overrides: words --config.a.b=value.
+        topology: the slice.
+        stage: by name; "": that of `chosen`.
 
     Raises:
         ValueError: for what training refuses, a mesh that does not divide the slice, and for what
@@ -104,33 +126,68 @@ def open_run(config_file: str, overrides: tuple[str, ...], topology: Topology) -
     """
     config = load_config(config_file, overrides)
     stages = validate(config)
-    planned = [stage for stage in stages if stage.objective.family in PLANNED]
-    if not planned:
-        families = sorted({stage.objective.family for stage in stages})
-        raise ValueError(
-            f"{config_file} has no stage that can be planned: its families are "
-            f"{', '.join(families)}, planned are {', '.join(PLANNED)} (config.stages)."
-        )
-    if config.asynchronous.sampler_devices:
-        raise ValueError(
-            f"sampler_devices={config.asynchronous.sampler_devices}: only a sampler on the "
-            "trainer's devices can be planned, 0 (config.asynchronous.sampler_devices)."
-        )
+    name = chosen(config_file, stages, stage).name
     with config.unlocked():  # no answer is scored while planning
         config.scoring.workers, config.scoring.try_first = 0, False
-    devices = devices_of(topology)
-    make = functools.partial(make_mesh, devices=devices)
-    context = build_context(config, stages, Path("plan"), make=make)
+    split = None
+    if config.asynchronous.sampler_devices:
+        split = parts_of(topology, config.asynchronous.sampler_devices)
+    meshes = _meshes(config, topology, split)
+    context = build_context(config, stages, Path("plan"), meshes=meshes, weights=False)
     try:
-        name = planned[0].name
-        (stage,) = [each for each in context.stages if each.name == name]
-        return _programs(context.of(name), stage)
+        (found,) = [each for each in context.stages if each.name == name]
+        return Run(context.of(name), found, *_programs(context.of(name), found), topology, split)
     finally:
         context.scorer.close()
 
 
-def _programs(context: Context, stage: Stage) -> Run:
-    """Programs of a stage. Small constants are computed here, before the mesh is set."""
+def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
+    """The stage to plan: the named one, else the first that prepares no other.
+
+    Raises:
+        ValueError: for a name that the config does not have, and a family that is not planned.
+    """
+    known = ", ".join(f"{stage.name} ({stage.objective.family})" for stage in stages)
+    planned = [stage for stage in stages if stage.objective.family in PLANNED]
+    if name:
+        planned = [stage for stage in planned if stage.name == name]
+        if name not in [stage.name for stage in stages]:
+            raise unknown_name("stage", name, [stage.name for stage in stages], "--stage")
+    if not planned:
+        raise ValueError(
+            f"{config_file} has no {f'such stage {name!r}' if name else 'stage'} that can be "
+            f"planned: its stages are {known}, planned are the families {', '.join(PLANNED)} "
+            f"({'--stage' if name else 'config.stages'})."
+        )
+    later = [stage for stage in planned if stage.objective.family not in PREPARING]
+    stage = (later or planned)[0]
+    for role in OTHERS:
+        if role in stage.models:
+            raise ValueError(
+                f"Stage {stage.name} asks a {role} model, whose passes are not planned: set it to "
+                f"another reward, or name another stage (config.{stage.name}.models.{role}, "
+                "--stage)."
+            )
+    return stage
+
+
+def _meshes(
+    config: ConfigDict, topology: Topology, split: tuple[Part, Part] | None
+) -> tuple[Mesh, Mesh | None]:
+    """The meshes of training/run/meshes.py, over chips that are not there."""
+    sizes = config.mesh.to_dict()
+    if split is None:
+        return make_mesh(sizes, devices_of(topology)), None
+    trains, samples = split
+    own = sampler_sizes(config) or {"data": -1}
+    return make_mesh(sizes, trains.devices), make_mesh(own, samples.devices)
+
+
+def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[str, int]]:
+    """Programs of a stage, and what the trainer holds all along on a chip.
+
+    Small constants are computed here, before the mesh is set.
+    """
     family = family_class(stage)(context, stage, None, 0)
     optimizer = build_optimizer(stage)
     carried = family.carried(context, stage)
@@ -148,29 +205,36 @@ def _programs(context: Context, stage: Stage) -> Run:
         "carried": chip_bytes(state.carried),
         "reference": chip_bytes(params) if stage.needs_reference else 0,
     }
-    if isinstance(family, Preference):
-        rows, batch = _pair_rows(context, stage)
-        programs = {}
-    else:
-        rows, batch = _sample_rows(context, stage, family, state, params)
+    rows, batch = step_rows(context, stage, family, state, params)
+    programs = {}
+    if stage.online:
         programs = _sampling(context, stage, family, params)
-        programs |= _scoring(context, stage, family, params, state, rows)
+    scored = _described(context, model_rows(rows))
+    programs |= _scoring(stage, family, params, state, scored)
     if stage.needs_reference:
-        score = family.score if isinstance(family, Preference) else family.learner.logprobs
-        scored = _described(context, model_rows(rows))
-        programs["reference"] = Program(lambda: score.lower(params, scored), 1, held=("reference",))
+        score = family.learner.logprobs if _is_compared(family) else family.score
+        programs["reference"] = Program(
+            lambda: _lowered(score, params, scored), 1, held=("reference",)
+        )
     described = _described(context, batch)
     programs["update"] = Program(
         lambda: update.lower(state, frozen, described),
         stage.batch.updates_per_step,
         held=("parameters", "optimizer", "carried"),
     )
-    return Run(context, stage, programs, resident)
+    return programs, resident
 
 
-def _sampling(
-    context: Context, stage: Stage, family: PolicyGradient, params: Any
-) -> dict[str, Program]:
+def _is_compared(family: Family) -> bool:
+    return isinstance(family, PolicyGradient)
+
+
+def _lowered(program: Any, *given: Any) -> Any:
+    """A jitted function lowered; one that chooses between several is jitted around them."""
+    return (program if hasattr(program, "lower") else jax.jit(program)).lower(*given)
+
+
+def _sampling(context: Context, stage: Stage, family: Family, params: Any) -> dict[str, Program]:
     """The sampler's program, and that which makes its weights."""
     rollouts = family.source.rollouts
     engine = getattr(rollouts, "sampler", None)
@@ -194,56 +258,47 @@ def _sampling(
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     seed = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
 
-    def load() -> Any:
-        return jax.jit(engine.prepared, out_shardings=places).lower(params)
+    own = context.own_sampler_mesh is not None
+
+    def load() -> Any:  # what goes to chips of its own leaves them from where it is (transfer.py)
+        outs = None if own else places
+        return jax.jit(engine.prepared, out_shardings=outs).lower(params)
 
     def sample() -> Any:
         return engine.program.lower(weights, requests, seed, number, **engine.watchers)
 
-    loops = sampler_loops(engine.config, count, shards)
+    loops = sampler_loops(
+        engine.network.config,
+        engine.config,
+        prompts=count,
+        slots=slots,
+        shards=shards,
+        tensor=mesh.shape["tensor"],
+    )
+    side, waiting = ("sampler", chip_bytes(weights)) if own else ("trainer", 0)
     return {
         "load": Program(load, 1, held=("parameters",)),
-        "sampling": Program(sample, 1, held=(), assumed=loops),
+        "sampling": Program(
+            sample, 1, held=(), assumed=loops, mesh=mesh, side=side, waiting=waiting
+        ),
     }
 
 
-def sampler_loops(
-    config: SamplingConfig | DiffusionConfig, prompts: int, shards: int
-) -> dict[str, tuple[int, ...]]:
-    """How often the sampler looks for ended rows where every row has all its tokens.
-
-    Rows then end together: each filling of the slots is decoded to the end, and no row is left for
-    the narrow loops that follow.
-
-    Args:
-        config: of the sampler.
-        prompts: of a call.
-        shards: of rows.
-    """
-    if isinstance(config, DiffusionConfig) or config.lockstep:
-        return {}
-    sizes = Sizes.of(config, prompts, shards)
-    steps = config.refill_every if sizes.refills else config.max_new_tokens
-    fillings = math.ceil(sizes.requests / sizes.width)
-    widths = slot_widths(sizes.width, config.shrink)
-    looks = fillings * math.ceil(config.max_new_tokens / steps)
-    return {"jit(sample)/while": (looks, *(0 for _ in widths[1:]))}
-
-
 def _scoring(
-    context: Context,
-    stage: Stage,
-    family: PolicyGradient,
-    params: Any,
-    state: TrainState,
-    rows: Rows,
+    stage: Stage, family: Family, params: Any, state: TrainState, scored: Any
 ) -> dict[str, Program]:
     """The passes before the first update, besides the reference's."""
-    learner, found = family.learner, {}
-    scored = _described(context, model_rows(rows))
+    found = {}
+    if stage.objective.family == "evidence":
+        found["scores"] = Program(
+            lambda: _lowered(family.score, params, scored), 1, held=("parameters",)
+        )
+    if not _is_compared(family):
+        return found
+    learner = family.learner
     if needs_scores(stage):
         found["scores"] = Program(
-            lambda: learner.scores.lower(params, scored), 1, held=("parameters",)
+            lambda: _lowered(learner.scores, params, scored), 1, held=("parameters",)
         )
     if learner.critic is not None:
         critic = state.carried["critic"].params
@@ -253,53 +308,6 @@ def _scoring(
             held=("parameters", "carried"),
         )
     return found
-
-
-def _sample_rows(
-    context: Context, stage: Stage, family: PolicyGradient, state: TrainState, params: Any
-) -> tuple[Rows, Rows]:
-    """Shapes of the rows of a step, and of the batch of an update."""
-    sizes = stage.batch
-    prompts = np.zeros((sizes.prompts_per_step, context.config.data.max_prompt_tokens), np.int32)
-    shape = (sizes.prompts_per_step, sizes.rows_per_prompt, stage.max_new_tokens)
-    flags, numbers = np.zeros(shape[:2], bool), np.zeros(shape[:2], np.float32)
-    tokens, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
-    group = Group(tokens, mask, np.zeros(shape, np.float32), flags, numbers, flags)
-    if sizes.demonstrations_per_prompt:
-        group = group._replace(demonstration=flags)
-    rows = rollout_rows(prompts, prompts > 0, tokens, mask, share_prompts=sizes.share_prompts)
-    reference = params if stage.needs_reference else None
-
-    def learned(params: Any, carried: Any, reference: Any, rows: Rows, group: Group) -> Rows:
-        arrays = step_arrays(group)
-        if family.learner.reads_rows(reference, arrays):
-            arrays |= family.learner.annotate(params, carried, reference, rows, arrays)
-        running = {name: carried[name] for name in running_statistics(stage)}
-        compared = family.learner.compare(arrays, running, 0, family.noise_key, 0)
-        whole = family.learner.whole_batch(rows, compared.trained)
-        return whole | {"row": jnp.zeros(rows["mask"].shape[:-1], jnp.int32)}
-
-    batch = jax.eval_shape(learned, params, state.carried, reference, rows, group)
-    part = sizes.sequences_per_step // sizes.sequences_per_update
-    return rows, jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((x.shape[0] // part, *x.shape[1:]), x.dtype), batch
-    )
-
-
-def _pair_rows(context: Context, stage: Stage) -> tuple[Rows, Rows]:
-    """Shapes of the rows of an update, and of its batch."""
-    pairs, sides = stage.batch.sequences_per_update // len(SIDES), len(SIDES)
-    prompts = np.zeros((pairs, context.config.data.max_prompt_tokens), np.int32)
-    tokens = np.zeros((pairs, sides, stage.data["max_completion_tokens"]), np.int32)
-    rows = rollout_rows(
-        prompts, prompts > 0, tokens, tokens > 0, share_prompts=stage.batch.share_prompts
-    )
-    batch = lead_with_prompts(rows, sides) | {"weights": np.zeros(pairs, np.float32)}
-    if stage.needs_reference:
-        batch["ref_sequence_logprobs"] = np.zeros((pairs, sides), np.float32)
-    if "ref_logprobs" in stage.objective.inputs:
-        batch["ref_logprobs"] = np.zeros(tokens.shape, np.float32)
-    return rows, batch
 
 
 def _described(context: Context, arrays: Rows) -> Any:

@@ -16,23 +16,36 @@ def print_plan(plan: dict[str, Any], console: Console) -> None:
         f"{plan['config']}: {plan['method']}, {plan['parameters'] / 1e9:.3g} B parameters, "
         f"{plan['topology']}, {plan['chips']} chips, mesh {mesh or 'of one chip'}"
     )
-    console.print(_memory(plan))
-    if any(phase["compiles"] for phase in plan["phases"].values()):
-        console.print(_times(plan))
-        console.print(_collectives(plan))
+    for table in tables(plan):
+        console.print(table)
     for line in lines(plan):
         console.print(line, soft_wrap=True)
+
+
+def tables(plan: dict[str, Any]) -> Iterator[Table]:
+    """Memory, and the times and collectives of what compiles."""
+    yield _memory(plan)
+    if any(phase["compiles"] for phase in plan["phases"].values()):
+        yield _times(plan)
+        yield _collectives(plan)
 
 
 def lines(plan: dict[str, Any]) -> Iterator[str]:
     """What a plan comes to, in sentences."""
     used, capacity = plan["bytes_per_chip"] / GIB, plan["capacity_bytes"] / GIB
     fits = "fits" if plan["fits"] else "DOES NOT FIT"
+    if len(plan["stages"]) > 1:
+        yield f"planned: stage {plan['stage']} of {', '.join(plan['stages'])} (--stage)"
     yield (f"{fits}: {used:.2f} of {capacity:.0f} GiB per chip at most, in {plan['largest_phase']}")
     if plan["step_seconds"] is not None:
         yield (
             f"step: {plan['step_seconds']:.4g} s at least, {plan['tokens_per_second']:,.0f} "
             f"tokens/s, MFU {plan['mfu']:.1%} at most"
+        )
+    if "expected_step_seconds" in plan:
+        yield (
+            f"expected: {plan['expected_step_seconds']:.4g} s a step in turn, by the efficiency of "
+            "published runs (--trust)"
         )
     if "cost_per_1000_steps" in plan:
         yield f"cost of 1,000 steps: {plan['cost_per_1000_steps']:,.2f} at least"

@@ -1,8 +1,8 @@
 """Operations that a step needs, however it is compiled: what MFU counts."""
 
-from rljax.benchmarks.flops import forward_flops, sampling_flops, update_flops
+from rljax.benchmarks.flops import forward_flops, logits_flops, sampling_flops, update_flops
 from rljax.config.stage import Stage
-from rljax.data.rows import SIDES
+from rljax.planning.workload import lengths_of
 from rljax.training.run.context import Context
 
 
@@ -15,24 +15,24 @@ def useful_flops(context: Context, stage: Stage) -> dict[str, dict[str, float] |
         useful: program -> operations; tokens: completions' tokens of a step.
     """
     sizes, model = stage.batch, context.network.config
-    pairs = stage.objective.family == "preference"
-    samples = len(SIDES) if pairs else sizes.rows_per_prompt
-    length = stage.data["max_completion_tokens"] if pairs else stage.max_new_tokens
-    prompt = context.config.data.max_prompt_tokens
+    lengths = lengths_of(context, stage)
     shared = sizes.share_prompts
 
     def shape(sequences: int) -> tuple[int, int, int, int]:
-        return sequences // samples, samples, prompt, length
+        return sequences // lengths.samples, lengths.samples, lengths.prompt, lengths.completion
 
     step = shape(sizes.sequences_per_step)
     update = shape(sizes.sequences_per_update)
     forward = forward_flops(model, *step, shared=shared)
+    updated = update_flops(model, *update, shared=shared)
+    if model.head == "reward":  # one score for a sequence, no logits
+        updated -= 3 * sizes.sequences_per_update * lengths.completion * logits_flops(model)
     return {
         "useful": {
-            "update": update_flops(model, *update, shared=shared),
-            "sampling": sampling_flops(model, *step),
+            "update": updated,
+            "sampling": sampling_flops(model, *step[:3], lengths.sampled),
             "scores": forward,
             "reference": forward,
         },
-        "tokens": float(sizes.sequences_per_step * length),
+        "tokens": float(sizes.sequences_per_step * lengths.completion),
     }

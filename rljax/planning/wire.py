@@ -87,6 +87,10 @@ class Message:
         """A text."""
         return self.content(field).decode("utf-8", "replace")
 
+    def texts(self, field: int) -> list[str]:
+        """All texts of a repeated field."""
+        return [value.decode("utf-8", "replace") for value in self._fields.get(field, [])]
+
     def message(self, field: int) -> "Message":
         """A message inside; an empty one where there is none."""
         return Message(self.content(field))

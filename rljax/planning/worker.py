@@ -19,9 +19,11 @@ from rljax.commands.parser import Parser, named
 from rljax.commands.run import run
 
 # Changes when what is kept of a compiled program does.
-FORMAT = 2
-# What the compiler says of a program that is too large for the chip.
-TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+FORMAT = 4
+# What the compiler says of a program that is too large for the chip: of all of it, or of its
+# temporaries alone.
+TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm")
+TEMPORARIES = re.compile(r"for HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -35,7 +37,8 @@ def work(options: argparse.Namespace) -> None:
     from rljax.planning.programs import open_run
 
     topology = read_topology(request["topology"])
-    opened = open_run(request["config"], tuple(request["overrides"]), topology)
+    overrides = tuple(request["overrides"])
+    opened = open_run(request["config"], overrides, topology, request["stage"])
     name = request["program"]
     answer = described(opened) if name is None else compiled(opened, name, request)
     print(json.dumps(answer))
@@ -44,20 +47,55 @@ def work(options: argparse.Namespace) -> None:
 def described(opened: Any) -> dict[str, Any]:
     """What a plan needs to know of a run besides its programs."""
     from rljax.planning.useful import useful_flops
+    from rljax.planning.workload import workload_of
 
-    stage, devices = opened.stage, opened.mesh.devices.flat
+    stage, context = opened.stage, opened.context
     return {
         "stage": stage.name,
+        "stages": [each.name for each in context.stages],
         "method": stage.objective.method.name,
         "mesh": dict(opened.mesh.shape),
-        "places": [list(device.coords) for device in devices],
-        "parameters": opened.context.network.parameter_count,
+        "parameters": context.network.parameter_count,
         "resident": dict(opened.resident),
+        "split": split_of(opened),
         "programs": {
-            name: {"times": each.times, "held": list(each.held)}
+            name: {
+                "times": each.times,
+                "held": list(each.held),
+                "side": each.side,
+                "waiting": each.waiting,
+                "mesh": dict(opened.mesh_of(name).shape),
+                "places": [list(device.coords) for device in opened.mesh_of(name).devices.flat],
+                "topology": str(opened.topology_of(name)),
+            }
             for name, each in opened.programs.items()
         },
-        **useful_flops(opened.context, stage),
+        "workload": workload_of(context, stage),
+        **useful_flops(context, stage),
+    }
+
+
+def split_of(opened: Any) -> dict[str, Any] | None:
+    """The chips that only sample, and what their weights have to pass; None where there are none.
+
+    `links` are those between the two parts, `bytes` what all chips of the sampler take in.
+    """
+    from rljax.planning.parts import cut_links, devices_of
+    from rljax.training.run.meshes import split_devices
+
+    if opened.split is None:
+        return None
+    trains, samples = opened.split
+    count, topology = len(samples.devices), opened.topology
+    parts = split_devices(devices_of(topology), count)
+    places = [[device.coords for device in part] for part in parts]
+    return {
+        "trainer_devices": len(trains.devices),
+        "sampler_devices": count,
+        "trainer": trains.how,
+        "sampler": samples.how,
+        "bytes": count * opened.programs["sampling"].waiting,
+        "links": cut_links(topology, *places),
     }
 
 
@@ -65,24 +103,25 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
     """Memory and costs of a program, from the cache where it was compiled before."""
     import jax
 
+    topology = str(opened.topology_of(name))
     begin = time.monotonic()
-    with jax.set_mesh(opened.mesh):
+    with jax.set_mesh(opened.mesh_of(name)):
         lowered = opened.programs[name].lower()
     lowering = time.monotonic() - begin
-    file = Path(request["cache"]) / f"{program_hash(lowered.as_text(), request['topology'])}.json"
+    file = Path(request["cache"]) / f"{program_hash(lowered.as_text(), topology)}.json"
     if file.exists():
         return json.loads(file.read_text(encoding="utf-8")) | {"cached": True}
     begin = time.monotonic()
     try:
         program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        found = TOO_LARGE.search(str(error))
-        if not found:
+        held = sum(opened.resident[kind] for kind in opened.programs[name].held)
+        used = refused_bytes(str(error), held)
+        if used is None:
             raise
-        used = float(found[1]) * UNITS[found[2]]
         answer: dict[str, Any] = {"bytes": used, "too_large": True}
     else:
-        answer = measured(program, opened.mesh.size, opened.programs[name].assumed)
+        answer = measured(program, opened.mesh_of(name).size, opened.programs[name].assumed)
     answer |= {"lower_seconds": lowering, "compile_seconds": time.monotonic() - begin}
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{time.monotonic_ns()}")
@@ -91,8 +130,22 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
     return answer | {"cached": False}
 
 
+def refused_bytes(said: str, arguments: int) -> float | None:
+    """How large a program is that the compiler refuses; None: that is not what it says.
+
+    Args:
+        said: by the compiler.
+        arguments: bytes of what the program is given, which it may leave out.
+    """
+    if found := TOO_LARGE.search(said):
+        return float(found[1]) * UNITS[found[2]]
+    if found := TEMPORARIES.search(said):
+        return float(found[1]) * UNITS[found[2]] + arguments
+    return None
+
+
 def measured(
-    program: Any, partitions: int, assumed: Mapping[str, tuple[int, ...]] | None = None
+    program: Any, partitions: int, assumed: Mapping[str, tuple[float, ...]] | None = None
 ) -> dict[str, Any]:
     """What a compiled program takes, on one chip; `assumed` as in `costs_of`."""
     from rljax.planning.costs import costs_of

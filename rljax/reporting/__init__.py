@@ -11,6 +11,7 @@ Nothing here knows models, devices or JAX: the loop hands over plain numbers and
 | `glossary.py` | what each metric means |
 | `goodput.py` | where the wall time went: shares, a line for the console, a bar for the report |
 | `timeline.py` | what each thread did in profiled steps: for Perfetto, and bars for the report |
+| `page.py` | the frame of every page: report, comparison, sweep, plan |
 | `report.py` | the report: one HTML file of one run, or of several |
 | `run_data.py`, `rollout_view.py` | what the report knows of a workdir: curves, rollouts |
 | `example_view.py` | the first examples, token by token |

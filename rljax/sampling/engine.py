@@ -97,7 +97,9 @@ class Engine:
     def _preparation(self, params: Params) -> Callable[[Params], Params]:
         shardings = self.shardings(params)
         mesh = getattr(jax.tree.leaves(params)[0].sharding, "mesh", self.mesh)
-        if mesh == self.mesh:
+        # Under another mesh of the same devices it is one program too: nothing is held twice, and
+        # only what a device lacks of its part is sent.
+        if mesh.devices.flatten().tolist() == self.mesh.devices.flatten().tolist():
             return jax.jit(self.prepared, out_shardings=shardings)
         prepared = jax.jit(self.prepared)
         return lambda params: jax.device_put(prepared(params), shardings)

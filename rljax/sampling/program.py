@@ -34,6 +34,9 @@ from rljax.sampling.state import (
 )
 from rljax.sampling.step import choose_last, choose_tokens, decode_chosen
 
+# Name of the loops over fillings of the slots in compiled programs; decoding is inside of them.
+SLOTS = "slots"
+
 
 def run(program: Program) -> Rollouts:
     """Samples everything that is asked for."""
@@ -113,7 +116,8 @@ def _phase(program: Program, state: State, width: int, following: int, in_order:
         # A row whose next token is certainly its last need not be decoded any more.
         return choose_last(program, state, ~decoding(state), tiles)
 
-    return jax.lax.while_loop(busy, segment, state)
+    with jax.named_scope(SLOTS):
+        return jax.lax.while_loop(busy, segment, state)
 
 
 def _refill(program: Program, state: State) -> State:

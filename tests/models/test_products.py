@@ -57,6 +57,26 @@ def test_devices_add_up_in_float32(of):
     assert found[0, 0] == 513.0
 
 
+@pytest.mark.parametrize("split", [("fsdp",), ("data", "fsdp", "tensor"), ("fsdp", "context")])
+def test_gradients_of_embeddings_are_the_same_on_every_mesh(split):
+    sizes = dict.fromkeys(split, 2)
+    mesh = make_mesh(sizes, devices=jax.devices()[: 2 ** len(sizes)])
+    tokens = np.random.default_rng(0).integers(0, 8, (8, 4))
+    dy = np.random.default_rng(1).integers(-9, 9, (8, 4, 6)).astype(np.float32)
+
+    def gradient(table, tokens, dy):
+        return jax.grad(lambda table: (embed(table, tokens, BF16) * dy).sum())(table)
+
+    expected = np.zeros((8, 6), np.float32)
+    np.add.at(expected, tokens, dy)
+    rows = named_sharding(mesh, ("batch", "sequence"))
+    placed = jax.device_put((tokens, dy), rows)
+    table = jax.device_put(jnp.zeros((8, 6)), named_sharding(mesh, ("vocab", "embed")))
+    with jax.set_mesh(mesh):
+        found = jax.jit(gradient)(table, *placed)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_the_trunk_under_bfloat16_has_nearly_the_gradient_of_float32(tiny_network, one_device):
     network = tiny_network(width=64, mlp_width=128)
     half = tiny_network(width=64, mlp_width=128, dtype="bfloat16")

@@ -8,13 +8,29 @@ PROGRAM = """
 import json
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from rljax.models.attention.splash import splash
+from rljax.models.config import ModelConfig
+from rljax.models.products import embed
+from rljax.parallel.mesh import make_mesh
 from rljax.planning.chips import read_topology
 from rljax.planning.groups import axes_of
-from rljax.planning.programs import devices_of
+from rljax.planning.parts import devices_of
 from rljax.planning.worker import measured
 
 devices = devices_of(read_topology("v5e:2x2"))
 mesh = jax.make_mesh((2, 2), ("rows", "hidden"), (AxisType.Auto,) * 2, devices=devices)
+
+rows = make_mesh({"fsdp": 4}, devices)
+
+def part(shape, dtype=jnp.bfloat16):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(rows, P("fsdp")))
+
+OF_ROWS = P(None, "fsdp")
+SEGMENTS = part((8, 1024), jnp.int32)
+ATTENTION = dict(
+    vocab_size=8, layers=1, width=512, heads=4, kv_heads=2, head_dim=128, mlp_width=8,
+    dtype="bfloat16",
+)
 
 def place(*axes):
     return NamedSharding(mesh, P(*axes))
@@ -44,10 +60,29 @@ def until(weights, x):
 def batched(a, b):
     return jnp.einsum("bij,bjk->bik", a, b)
 
+def attended(config, window=0):
+    def loss(q, k, v, segments):
+        def layer(q, _):
+            return splash(q, k, v, segments, config, window=window), None
+        return jax.lax.scan(layer, q, None, length=3)[0].astype(jnp.float32).sum()
+    def gradient(*arrays):
+        return jax.grad(jax.checkpoint(loss), argnums=(0, 1, 2))(*arrays)
+    with jax.set_mesh(rows):
+        return report(gradient, *(part((8, 1024, heads, 128)) for heads in (4, 2, 2)), SEGMENTS)
+
+def embedded(tokens, dy):
+    table = jnp.zeros((4096, 512))
+    with jax.sharding.use_abstract_mesh(rows.abstract_mesh):
+        return jax.vjp(lambda table: embed(table, tokens, jnp.bfloat16), table)[1](dy)[0]
+
+def largest(x, table):
+    # As decoding computes logits: the matrix is read by another name, and products are not written.
+    return jnp.matmul(x, table.T, preferred_element_type=jnp.float32).max(axis=-1)
+
 def report(function, *arguments, out=None, donate=()):
     jitted = jax.jit(function, out_shardings=out, donate_argnums=donate)
     found = measured(jitted.lower(*arguments).compile(), 4)
-    sizes = dict(mesh.shape)
+    sizes = dict(arguments[0].sharding.mesh.shape)
     found["collectives"] = [
         [c["kind"], axes_of(c["groups"], sizes), c["bytes"], c["count"]]
         for c in found["collectives"]
@@ -74,6 +109,15 @@ print(json.dumps({
     "scattered": exchange(lambda x: jax.lax.psum_scatter(x, "rows", tiled=True)),
     "exchanged": exchange(lambda x: jax.lax.all_to_all(x, "hidden", 0, 0, tiled=True)),
     "passed": exchange(lambda x: jax.lax.ppermute(x, "hidden", [(0, 1), (1, 0)])),
+    "embedded": report(
+        embedded, part((8, 128), jnp.int32), part((8, 128, 512)), out=NamedSharding(rows, OF_ROWS)
+    ),
+    "largest": report(
+        largest, part((32, 1024)), array((65536, 1024)), out=NamedSharding(rows, P("fsdp"))
+    ),
+    "causal": attended(ModelConfig(**ATTENTION)),
+    "bidirectional": attended(ModelConfig(causal=False, **ATTENTION)),
+    "window": attended(ModelConfig(**ATTENTION), window=256),
     "donated": report(lambda x: x * 2, array((4096, 512), "rows"), out=place("rows"), donate=0),
 }))
 """
@@ -113,6 +157,11 @@ def test_traffic_reads_each_layer_once_and_not_the_stack_of_them(found):
     assert found["donated"]["hbm_bytes"] == 2 * 2 * 2048 * 512
 
 
+def test_a_matrix_is_read_whole_by_whatever_name(found):
+    table = 2 * 65536 * 1024  # too large for a chip's own memory
+    assert table <= found["largest"]["hbm_bytes"] < 1.1 * table
+
+
 def test_collectives_have_their_kind_axes_and_bytes(found):
     assert found["layers"]["collectives"] == found["batched"]["collectives"] == []
     rows, hidden = ["rows"], ["hidden"]
@@ -122,3 +171,20 @@ def test_collectives_have_their_kind_axes_and_bytes(found):
     assert found["scattered"]["collectives"] == [["reduce-scatter", rows, PART, 1]]
     assert found["exchanged"]["collectives"] == [["all-to-all", hidden, PART, 1]]
     assert found["passed"]["collectives"] == [["collective-permute", hidden, PART, 1]]
+
+
+def test_gradients_of_embeddings_are_exchanged_by_columns_not_summed_as_tables(found):
+    exchanged = {kind: size for kind, _, size, _ in found["embedded"]["collectives"]}
+    # A chip's 2 rows of 128 tokens, 512 numbers each, and the numbers of all tokens.
+    assert exchanged == {"all-to-all": 2 * 2 * 128 * 512, "all-gather": 4 * 8 * 128}
+    assert found["embedded"]["temporaries"] < 4 * 4096 * 512 / 4
+
+
+def test_kernels_of_attention_count_the_blocks_that_their_masks_compute(found):
+    # 2 blocks of 512 queries and of keys; a chip has 2 rows of 4 heads. Three layers, each
+    # forward and its gradients: 2 + 4 + 3 products of 512 x 512 pairs and 128 numbers.
+    block = 2 * 4 * 512 * 512 * 2 * 128
+    assert found["causal"]["flops"] == 3 * 9 * 3 * block
+    assert found["bidirectional"]["flops"] == 3 * 9 * 4 * block
+    # 256 columns back from the second block lie in the first one: as causal.
+    assert found["window"]["flops"] == 3 * 9 * 3 * block

@@ -33,17 +33,32 @@ class Compiler:
 
     config, overrides, topology = "a.py", (), read_topology("v5e:2x2")
 
-    def __init__(self, **costs):
-        self.costs = costs
+    def __init__(self, split=None, **costs):
+        self.split, self.costs = split, costs
 
     def describe(self):
-        programs = {name: {"times": 1, "held": ["parameters"]} for name in self.costs}
+        each = {
+            "times": 1,
+            "held": ["parameters"],
+            "side": "trainer",
+            "waiting": 0,
+            "mesh": {"fsdp": 4},
+            "places": [[x, y, 0] for x in range(2) for y in range(2)],
+            "topology": "v5e:2x2",
+        }
+        programs = {name: dict(each) for name in self.costs}
         programs["update"]["times"] = 3
+        if self.split:
+            half = {"mesh": {"fsdp": 2}, "places": [[0, 0, 0], [1, 0, 0]]}
+            programs = {name: program | half for name, program in programs.items()}
+            programs["sampling"] |= {"side": "sampler", "waiting": GIB}
         return {
             "stage": "grpo",
             "method": "grpo",
+            "stages": ["warmup", "grpo"],
             "mesh": {"fsdp": 4},
-            "places": [[x, y, 0] for x in range(2) for y in range(2)],
+            "workload": {},
+            "split": self.split,
             "parameters": 10**9,
             "resident": {"parameters": GIB, "optimizer": 8 * GIB},
             "programs": programs,
@@ -83,6 +98,20 @@ def test_a_program_that_the_compiler_refuses_does_not_fit():
     assert made["largest_phase"] == "update"
 
 
+def test_a_sampler_on_chips_of_its_own_runs_beside_the_trainer():
+    split = {"trainer_devices": 2, "sampler_devices": 2, "bytes": 5e11, "links": 2}
+    made = plan.make_plan(Compiler(split, update={}, load={"flops": 0.0}, sampling={}))
+    # Three updates of a second and half a second of loading; sampling takes one; 5e11 bytes pass
+    # two links of 5e10 bytes a second in 5 seconds.
+    assert made["sides"] == {"trainer": 3.5, "sampler": 1.0, "transfer": 5.0, "step_seconds": 5.0}
+    assert made["step_seconds"] == made["step_seconds_ahead"] == 5.0
+    # The sampler holds its next weights beside those in use, and nothing of the trainer's.
+    assert made["phases"]["sampling"]["beside"] == {"next weights": GIB}
+    # An update's operations are of the two chips that train, a step's of all four.
+    assert made["phases"]["update"]["mfu"] == 1.0
+    assert made["mfu"] == pytest.approx(3 * 98.5e12 / 197e12 / 5)
+
+
 @pytest.fixture
 def command(capsys):
     spec = importlib.util.spec_from_file_location("plan_command", ROOT / "launch/plan.py")
@@ -120,3 +149,23 @@ def test_a_mesh_that_does_not_divide_the_slice_is_an_error(command, tmp_path):
     status, said = command(*words)
     assert status == 1 and "does not divide 16 devices" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_does_not_divide_over_the_chips_is_an_error(command, tmp_path):
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (extra plan)")
+    status, said = command(QUICKSTART, "--topology=v5e:8x8", f"--cache={tmp_path}")
+    assert status == 1 and said.count("\n") == 1
+    assert (
+        "do not divide over the 64 shards of rows" in said
+        and "warmup.batch.sequences_per_micro_batch" in said
+    )
+
+
+def test_flags_of_the_command(command):
+    status, said = command(QUICKSTART, "--topology=v5e:4x4", "--search=0")
+    assert status == 1 and ">= 1" in said and "(--search)" in said
+    status, said = command(QUICKSTART, "--topology=v5e:4x4", "--ahead=-1")
+    assert status == 1 and "(--ahead)" in said
+    status, said = command(QUICKSTART, "--topology=v5e:4x4", "--serch=2")
+    assert status == 1 and "'--search'" in said

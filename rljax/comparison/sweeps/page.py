@@ -10,7 +10,6 @@ import numpy as np
 
 from rljax.comparison import palette
 from rljax.comparison.curves import BandCurve, shared_axes
-from rljax.comparison.page import html_table
 from rljax.comparison.picture import chart
 from rljax.comparison.statistics import median_band
 from rljax.comparison.sweeps import tables
@@ -21,11 +20,10 @@ from rljax.comparison.sweeps.lineage import Lineage
 from rljax.comparison.sweeps.schedules import population_section
 from rljax.comparison.sweeps.scores import Condition, metrics_of
 from rljax.comparison.table import DASH
-from rljax.reporting import rollout_view, sections, svg
+from rljax.reporting import sections, svg
 from rljax.reporting.glossary import describe, is_share
+from rljax.reporting.page import NO_VIEWER, fill_page, html_table, section, tiles
 from rljax.reporting.progress import format_value
-from rljax.reporting.report import PAGE
-from rljax.reporting.script import SCRIPT
 from rljax.reporting.style import STYLE
 
 
@@ -51,31 +49,15 @@ def page(
     """
     figures = sections.Figures()
     parts = _parts(conditions, fields, effects, metric, best, lineage, figures)
-    box = f"[{svg.LEFT}, {svg.RIGHT}, {svg.TOP}, {svg.BOTTOM}, {svg.WIDTH}];"
-    return PAGE.format(
-        title=escape(title),
-        style=STYLE + palette.page_style(),
-        left=svg.LEFT - 1,
-        top=svg.TOP - 4,
-        width=svg.RIGHT - svg.LEFT + 5,
-        height=svg.BOTTOM - svg.TOP + 8,
+    return fill_page(
+        title=title,
         eyebrow="rljax · sweep",
-        heading=escape(title),
         headline=_headline(conditions, metric),
-        links="".join(f'<a href="#{anchor}">{name}</a>' for anchor, (name, _) in parts.items()),
-        body="\n".join(
-            [
-                *(
-                    f'<section id="{anchor}"><h2>{name}</h2>{text}</section>'
-                    for anchor, (name, text) in parts.items()
-                ),
-                '<div id="viewer" hidden></div>',
-            ]
-        ),
-        footer=escape(f"ranked by {metric}"),
-        charts=rollout_view.embed_json(figures.hover),
-        rollouts=rollout_view.embed_json([]),
-        script=SCRIPT.replace("BOX;", box, 1),
+        links=[(anchor, name) for anchor, (name, _) in parts.items()],
+        body=[*(section(anchor, *part) for anchor, part in parts.items()), NO_VIEWER],
+        footer=f"ranked by {metric}",
+        style=STYLE + palette.page_style(),
+        charts=figures.hover,
     )
 
 
@@ -110,16 +92,12 @@ def _parts(
 def _headline(conditions: Sequence[Condition], metric: str) -> str:
     ends = [end.state for each in conditions for end in each.ends]
     best = conditions[0].estimate(metric).value
-    tiles = [
+    named = [
         ("Best " + metric.partition("/")[2], DASH if math.isnan(best) else format_value(best)),
         ("Conditions", str(len(conditions))),
     ]
-    tiles += [(f"Cells {state}", str(ends.count(state))) for state in dict.fromkeys(ends)]
-    cells = "".join(
-        f"<div class=tile><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in tiles
-    )
-    return f"<dl class=tiles>{cells}</dl>"
+    named += [(f"Cells {state}", str(ends.count(state))) for state in dict.fromkeys(ends)]
+    return tiles(named)
 
 
 def _results(conditions: Sequence[Condition], table: tables.Table, how: str, best: str) -> str:

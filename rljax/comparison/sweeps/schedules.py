@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from rljax.comparison.page import html_table
 from rljax.comparison.sweeps.fields import Scale, scale_of, short_names
 from rljax.comparison.sweeps.lineage import Lineage
 from rljax.comparison.sweeps.scores import Condition
 from rljax.comparison.sweeps.tables import copies_table, members_table
 from rljax.reporting import svg
+from rljax.reporting.page import html_table
 
 MOST_SEEDS = 4  # whose schedules are drawn
 INSET = 10  # of the outer values from the ends of the axis

@@ -43,6 +43,8 @@ from rljax.parallel.rules import partition_spec, row_shards
 # bookkeeping of a step takes; the most hides the latency of memory. In between: a quarter of a row.
 LEAST_BYTES, MOST_BYTES = 128 * 1024, 640 * 1024
 LANES = 128
+# Name of the kernel in compiled programs.
+KERNEL = "ragged_decode"
 # Largest length of the list of blocks: it lies in scalar memory, of which a core has 1 MiB.
 MOST_BLOCKS = 64 * 1024
 
@@ -286,7 +288,7 @@ def _on_one_device(
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         cost_estimate=_cost(shape, q, leaves),
         interpret=interpret,
-        name="ragged_decode",
+        name=KERNEL,
     )(
         todo.entries,
         todo.bounds,

@@ -223,7 +223,8 @@ def build_context(
     stages: Sequence[Stage],
     workdir: Path,
     processes: Processes = ONE,
-    make: Callable[..., Mesh] | None = None,
+    meshes: tuple[Mesh, Mesh | None] | None = None,
+    weights: bool = True,
 ) -> Context:
     """Opens everything that a run needs, checking as it goes; nothing is compiled.
 
@@ -232,15 +233,18 @@ def build_context(
         stages: as `validate` gives them.
         workdir: of the run.
         processes: of the run.
-        make: makes the meshes (run/meshes.py); by default of this process's devices.
+        meshes: as `run_meshes` gives them; by default over this process's devices.
+        weights: whether the files that models start from are checked.
 
     Raises:
         ValueError: bad mesh, model, tokenizer, data or reward settings.
     """
     config = settle_tokenizer(config)
-    mesh, own_sampler_mesh = run_meshes(config, make or make_mesh)
+    mesh, own_sampler_mesh = meshes or run_meshes(config, make_mesh)
     text_format = make_text_format(config)
-    network, stages = build_network(config, stages, mesh, text_format.tokenizer.vocab_size)
+    network, stages = build_network(
+        config, stages, mesh, text_format.tokenizer.vocab_size, weights=weights
+    )
     train, heldout = checked_problems(config, text_format)
     samplable = _samplable(network, text_format)
     stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)
@@ -293,7 +297,12 @@ def _samplable(network: Network, text_format: TextFormat) -> np.ndarray:
 
 
 def build_network(
-    config: ConfigDict, stages: Sequence[Stage], mesh: Mesh, tokenizer_size: int
+    config: ConfigDict,
+    stages: Sequence[Stage],
+    mesh: Mesh,
+    tokenizer_size: int,
+    *,
+    weights: bool = True,
 ) -> tuple[Network, tuple[Stage, ...]]:
     """The structure of the run's model, and its stages with the layout of their rows.
 
@@ -302,6 +311,7 @@ def build_network(
         stages: as `validate` gives them.
         mesh: of the run.
         tokenizer_size: ids that the tokenizer can produce.
+        weights: whether the files that models start from are checked.
 
     Raises:
         ValueError: unless model, mesh, rows, adapters and start fit each other.
@@ -319,6 +329,7 @@ def build_network(
     check_positions(stages, model, *longest)
     network = Network.create(model)
     check_rank(network)
-    check_start(Source.of(config), network)
-    check_models(network, stages, config.seed, mesh)
+    if weights:
+        check_start(Source.of(config), network)
+        check_models(network, stages, config.seed, mesh)
     return network, stages

@@ -1,0 +1,37 @@
+"""DPO of a Llama-3.1-8B shape on 64 chips of v5e, to be planned; no weights are named.
+
+python launch/plan.py --config=configs/pods/llama3_1_8b_dpo_v5e.py
+
+Batch, length, schedule and learning rate are those of Tülu 3 8B (arXiv:2411.15124), whose loss
+divides log-probabilities by their number of tokens, with a beta of 5: here beta is of their sums.
+The pairs of the file only stand for some.
+"""
+
+from ml_collections import ConfigDict
+
+TOPOLOGY = "v5e:8x8"
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; `arg` is not read."""
+    del arg
+    c = ConfigDict()
+    c.name = "llama3-1-8b-dpo"
+    c.stages = ("dpo",)
+    c.mesh = dict(data=1, fsdp=-1)
+    c.model = dict(preset="llama3_1_8b", dtype="bfloat16", remat="full")
+    c.data = dict(
+        tasks=({"name": "chain_sum"},), train_size=256, heldout_size=64, max_prompt_tokens=1024
+    )
+    c.sampler = dict(weights="bfloat16", mesh=dict(data=8, tensor=8))
+    c.evaluation = dict(prompts_per_batch=64)
+    c.dpo = dict(
+        method="dpo",
+        objective=dict(beta=0.1),
+        data=dict(source="jsonl", path="configs/examples/pairs.jsonl", max_completion_tokens=1024),
+        # 128 pairs, two a chip.
+        batch=dict(sequences_per_update=256, sequences_per_micro_batch=256),
+        optimizer=dict(learning_rate=5e-7, schedule="linear", warmup_updates=200),
+        steps=2000,
+    )
+    return c

@@ -1,0 +1,123 @@
+"""The rows that a step scores and learns from, by family: their shapes only."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rljax.config.stage import Stage
+from rljax.data.rows import SIDES
+from rljax.training.families import Family
+from rljax.training.learner.group import Group, step_arrays
+from rljax.training.learner.needs import running_statistics
+from rljax.training.run.context import Context
+from rljax.training.update.rows import Rows, lead_with_prompts, rollout_rows
+from rljax.training.update.state import TrainState
+
+Made = tuple[Rows, Rows]
+
+
+def step_rows(
+    context: Context, stage: Stage, family: Family, state: TrainState, params: Any
+) -> Made:
+    """The rows that the passes before an update score, and the batch of an update.
+
+    Args:
+        context: of the stage.
+        stage: of a family that can be planned.
+        family: of the stage.
+        state: described.
+        params: all parameters, described.
+    """
+    return MAKERS[stage.objective.family](context, stage, family, state, params)
+
+
+def _sample_rows(
+    context: Context, stage: Stage, family: Family, state: TrainState, params: Any
+) -> Made:
+    """Of samples with scores: the rows of a step."""
+    sizes = stage.batch
+    prompts = _prompts(context, sizes.prompts_per_step)
+    shape = (sizes.prompts_per_step, sizes.rows_per_prompt, stage.max_new_tokens)
+    flags, numbers = np.zeros(shape[:2], bool), np.zeros(shape[:2], np.float32)
+    tokens, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
+    group = Group(tokens, mask, np.zeros(shape, np.float32), flags, numbers, flags)
+    if sizes.demonstrations_per_prompt:
+        group = group._replace(demonstration=flags)
+    rows = rollout_rows(prompts, prompts > 0, tokens, mask, share_prompts=sizes.share_prompts)
+    reference = params if stage.needs_reference else None
+
+    def learned(params: Any, carried: Any, reference: Any, rows: Rows, group: Group) -> Rows:
+        arrays = step_arrays(group)
+        if family.learner.reads_rows(reference, arrays):
+            arrays |= family.learner.annotate(params, carried, reference, rows, arrays)
+        running = {name: carried[name] for name in running_statistics(stage)}
+        compared = family.learner.compare(arrays, running, 0, family.noise_key, 0)
+        whole = family.learner.whole_batch(rows, compared.trained)
+        return whole | {"row": jnp.zeros(rows["mask"].shape[:-1], jnp.int32)}
+
+    batch = jax.eval_shape(learned, params, state.carried, reference, rows, group)
+    part = sizes.sequences_per_step // sizes.sequences_per_update
+    return rows, jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((x.shape[0] // part, *x.shape[1:]), x.dtype), batch
+    )
+
+
+def _thought_rows(context: Context, stage: Stage, *_: Any) -> Made:
+    """Of thoughts with the reference answer behind them (training/families/evidence.py)."""
+    sizes = stage.batch
+    groups = (sizes.prompts_per_step, sizes.samples_per_prompt)
+    tokens = np.zeros((*groups, stage.max_new_tokens + stage.data["max_answer_tokens"]), np.int32)
+    prompts = _prompts(context, groups[0])
+    rows = rollout_rows(prompts, prompts > 0, tokens, tokens > 0, share_prompts=sizes.share_prompts)
+    rows |= {"thought_mask": rows["mask"], "answer_mask": rows["mask"]}
+    learned = rows
+    if stage.needs_reference:
+        learned = rows | {"ref_logprobs": np.zeros(rows["mask"].shape, np.float32)}
+    flags, numbers = np.zeros(groups, bool), np.zeros(groups, np.float32)
+    return rows, lead_with_prompts(learned, groups[1]) | {
+        "format_ok": flags,
+        "present": flags,
+        "reasoning_advantages": numbers,
+        "format_advantages": numbers,
+        "weights": numbers[:, 0],
+    }
+
+
+def _pair_rows(context: Context, stage: Stage, *_: Any) -> Made:
+    """Of pairs, with what the reference says of them where there is one."""
+    pairs, sides = stage.batch.sequences_per_update // len(SIDES), len(SIDES)
+    prompts = _prompts(context, pairs)
+    tokens = np.zeros((pairs, sides, stage.data["max_completion_tokens"]), np.int32)
+    rows = rollout_rows(
+        prompts, prompts > 0, tokens, tokens > 0, share_prompts=stage.batch.share_prompts
+    )
+    batch = lead_with_prompts(rows, sides) | {"weights": np.zeros(pairs, np.float32)}
+    if stage.needs_reference:
+        batch["ref_sequence_logprobs"] = np.zeros((pairs, sides), np.float32)
+    if "ref_logprobs" in stage.objective.inputs:
+        batch["ref_logprobs"] = np.zeros(tokens.shape, np.float32)
+    return rows, batch
+
+
+def _packed_rows(context: Context, stage: Stage, *_: Any) -> Made:
+    """Of packed demonstrations, each row full."""
+    shape = (stage.batch.sequences_per_update, stage.data["row_tokens"])
+    numbers, mask = np.zeros(shape, np.int32), np.zeros((shape[0], shape[1] - 1), bool)
+    rows = {"tokens": numbers, "positions": numbers, "segment_ids": numbers, "mask": mask}
+    return rows, rows | {"weights": np.zeros(mask.shape, np.float32)}
+
+
+def _prompts(context: Context, count: int) -> np.ndarray:
+    return np.zeros((count, context.config.data.max_prompt_tokens), np.int32)
+
+
+MAKERS: dict[str, Callable[..., Made]] = {
+    "policy_gradient": _sample_rows,
+    "evidence": _thought_rows,
+    "preference": _pair_rows,
+    "reward": _pair_rows,
+    "supervised": _packed_rows,
+}

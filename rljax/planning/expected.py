@@ -1,0 +1,109 @@
+"""How long an update is expected to take: products, attention and what lies between, in turn.
+
+A roofline lets everything hide behind its longest term. A core of a TPU does one thing after
+another: the time of products of matrices, of attention and of elementwise work adds up, and only
+exchanges hide behind their sum. These terms have no fitted number. What is expected divides them by
+an efficiency, one for training and one for sampling, from published measurements (trust.py).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rljax.planning.analytic import FORWARDS, Layout, tokens_of, training_links
+from rljax.planning.chips import Topology
+
+# Least / measured over all published cases, as `python launch/plan.py --trust=none` prints them.
+TRAINING, SAMPLING = 0.769, 0.605
+# Side of a chip's arrays for products, in numbers: https://cloud.google.com/tpu/docs/v6e, and
+# https://jax-ml.github.io/scaling-book/tpus. Heads that are narrower leave a part of it idle.
+ARRAYS = {"v4": 128, "v5e": 128, "v5p": 128, "v6e": 256}
+# Products of scores' size of attention: two forward; backward five, as scores are computed again.
+FORWARD_PRODUCTS, BACKWARD_PRODUCTS = 2, 5
+# The backward pass of elementwise work reads what went in and what comes back, and writes as much.
+BACKWARD_SWEEPS = 2
+# Logits in float32 are written and read, forward and backward.
+LOGITS_BYTES = 4 * 4
+
+
+def update_terms(work: Mapping[str, Any], layout: Layout, topology: Topology) -> dict[str, float]:
+    """Seconds of all updates of a step by what takes them: products, attention, between, links.
+
+    Every layer is taken for one that sees everything before it; blocks of attention on the diagonal
+    count half.
+
+    Args:
+        work: what the stage asks (workload.py).
+        layout: of the trainer.
+        topology: the slice.
+    """
+    chip, chips = topology.chip, topology.count - layout.sampler_devices
+    forwards, updates = FORWARDS[layout.remat], work["updates"]
+    attention = forward_attention(work)
+    matrices = work["update_flops"] / 3 - attention
+    executed = (FORWARD_PRODUCTS * forwards + BACKWARD_PRODUCTS) / FORWARD_PRODUCTS
+    used = min(1.0, work["head_dim"] / ARRAYS[topology.kind])
+    parts = work["sequences_per_update"] / layout.micro
+    return {
+        "products": updates * matrices * (forwards + 2) / chips / chip.flops,
+        "attention": updates * attention * executed / used / chips / chip.flops,
+        "between": updates * between_bytes(work, forwards) / chips / chip.hbm_bandwidth,
+        "links": training_links(work, layout, topology, parts, 0.0),
+    }
+
+
+def update_seconds(terms: Mapping[str, float]) -> float:
+    """Terms of an update put together: links hide behind all others."""
+    return max(terms["products"] + terms["attention"] + terms["between"], terms["links"])
+
+
+def expected_step(plan: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
+    """What a plan's step is expected to take, all phases in turn.
+
+    An update by its terms; sampling by its roofline over the efficiency of sampling; any other
+    phase, forward passes, by its roofline over that of training.
+
+    Args:
+        plan: of a run that compiles (plan.py).
+        topology: the slice.
+
+    Returns:
+        expected_seconds: by phase; expected_step_seconds: their sum.
+    """
+    work = plan["workload"]
+    layout = Layout(
+        mesh=plan["mesh"],
+        remat=work["remat"],
+        micro=work["sequences_per_micro_batch"],
+        sampler_devices=work["sampler_devices"],
+    )
+    seconds = {
+        name: phase["seconds"] / (SAMPLING if name == "sampling" else TRAINING)
+        for name, phase in plan["phases"].items()
+    }
+    if "update" in seconds:
+        seconds["update"] = update_seconds(update_terms(work, layout, topology)) / TRAINING
+    return {"expected_seconds": seconds, "expected_step_seconds": sum(seconds.values())}
+
+
+def forward_attention(work: Mapping[str, Any]) -> float:
+    """Operations of scores and mixing of an update's sequences, forward."""
+    sequences, prompt, new = work["sequences_per_update"], work["prompt"], work["completion"]
+    copies = sequences / work["samples"] if work["shared"] else sequences
+    pairs = copies * prompt * (prompt + 1) / 2
+    pairs += sequences * (new * prompt + new * (new + 1) / 2)
+    return 4.0 * work["layers"] * work["heads"] * work["head_dim"] * pairs
+
+
+def between_bytes(work: Mapping[str, Any], forwards: int) -> float:
+    """Bytes that elementwise work of an update reads and writes, on all chips.
+
+    In a layer: two norms (read and write), two sums (read two, write one), rotary positions of
+    queries and keys, the gate's product (read two, write one).
+    """
+    turned = (work["heads"] + work["kv_heads"]) * work["head_dim"]
+    hidden = work["hidden"] * max(work["experts_per_token"], 1)
+    layer = (10 * work["width"] + 2 * turned + 3 * hidden) * work["activation_bytes"]
+    tokens = tokens_of(work, work["sequences_per_update"])
+    learned = work["sequences_per_update"] * work["completion"]
+    sweeps = forwards + BACKWARD_SWEEPS
+    return tokens * work["layers"] * layer * sweeps + learned * work["vocabulary"] * LOGITS_BYTES

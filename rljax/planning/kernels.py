@@ -1,0 +1,100 @@
+"""Operations of attention kernels that do not state their own: Pallas' splash attention on TPU.
+
+A splash kernel goes over blocks of queries and keys. Which of these it computes is a constant of
+the program, its block mask; the others are skipped. A block that is computed is computed whole,
+masked or not.
+"""
+
+import math
+from collections.abc import Iterator
+
+from rljax.planning.hlo import Computation, Instruction, Program
+from rljax.planning.loops import SAME
+
+# Products of a block of queries with one of keys, by a part of the kernel's name:
+#   forward   scores, mix of values
+#   dkv       scores, gradients of values, of weights and of keys
+#   dq        scores, gradients of weights and of queries
+PRODUCTS = {"_fwd": 2, "_dkv": 4, "_dq": 3}
+# Operands: what is fetched next and the block mask, both [heads or 1, query blocks, key blocks],
+# then the queries [..., heads, slots, head_dim], keys and values.
+BLOCK_MASK, QUERIES, KEYS = 1, 2, 3
+S8, U8 = 15, 3  # where a literal has numbers of eight bits
+
+
+def splash_flops(program: Program, computation: Computation, kernel: Instruction) -> float | None:
+    """Operations of a splash kernel; None for any other custom call.
+
+    Where the block mask is no constant that is found, all blocks count.
+    """
+    products = next((n for part, n in PRODUCTS.items() if f"splash_mha{part}" in kernel.source), 0)
+    if not products:
+        return None
+    operands = computation.operands(kernel)
+    mask, queries, keys = operands[BLOCK_MASK], operands[QUERIES].shape, operands[KEYS].shape
+    blocks = computed_blocks(program, computation, mask)
+    share = 1.0 if blocks is None else blocks / math.prod(mask.shape.sizes)
+    return 2.0 * products * share * math.prod(queries.sizes) * keys.sizes[-2]
+
+
+def computed_blocks(program: Program, computation: Computation, mask: Instruction) -> int | None:
+    """How many blocks of a block mask are computed; None where it is no constant."""
+    found = origin(program, computation, mask)
+    if found.kind != "constant":
+        return None
+    literal = found.message.message(8)
+    numbers = literal.content(S8) or literal.content(U8)
+    return sum(number != 0 for number in numbers) if numbers else None
+
+
+def origin(program: Program, computation: Computation, array: Instruction) -> Instruction:
+    """What an array is before it was handed on: copied, put into a tuple, kept by loops."""
+    while True:
+        operands = computation.operands(array)
+        if array.kind in SAME and operands:
+            array = operands[0]
+        elif array.kind != "get-tuple-element":
+            return array
+        else:
+            found = _element(program, computation, operands[0], array.element_index)
+            if found is None:
+                return array
+            computation, array = found
+
+
+def _element(
+    program: Program, computation: Computation, source: Instruction, index: int
+) -> tuple[Computation, Instruction] | None:
+    """An element of a tuple, and the computation that it stands in; None where it was changed."""
+    if source.kind == "tuple":
+        return computation, computation.operands(source)[index]
+    if source.kind == "while":
+        body = program.called(source)[0]
+    elif source.kind == "parameter":
+        body = computation
+        around = [(c, i) for c, i in _loops(program) if program.called(i)[0] is body]
+        if len(around) != 1:
+            return None
+        ((computation, source),) = around
+    else:
+        return None
+    if not _keeps(body, index):
+        return None
+    (start,) = computation.operands(source)
+    return _element(program, computation, start, index)
+
+
+def _keeps(body: Computation, index: int) -> bool:
+    """Whether a loop's body hands an element of its tuple on as it is."""
+    if body.root.kind != "tuple":
+        return False
+    element = body.operands(body.root)[index]
+    taken = element.kind == "get-tuple-element" and element.element_index == index
+    return taken and body.operands(element)[0].kind == "parameter"
+
+
+def _loops(program: Program) -> Iterator[tuple[Computation, Instruction]]:
+    for computation in program.computations.values():
+        for instruction in computation.instructions.values():
+            if instruction.kind == "while":
+                yield computation, instruction
