@@ -16,9 +16,10 @@ from rljax.planning.loops import SAME
 #   dkv       scores, gradients of values, of weights and of keys
 #   dq        scores, gradients of weights and of queries
 PRODUCTS = {"_fwd": 2, "_dkv": 4, "_dq": 3}
-# Operands: what is fetched next and the block mask, both [heads or 1, query blocks, key blocks],
-# then the queries [..., heads, slots, head_dim], keys and values.
-BLOCK_MASK, QUERIES, KEYS = 1, 2, 3
+# Operands: what is fetched next and the block mask, both [heads or 1, query blocks, key blocks] of
+# whole numbers, without the mask where everything is seen; then the queries [..., heads, slots,
+# head_dim], the keys and the values, the first ones of these types: f16, f32, bf16.
+FLOATS = (10, 11, 16)
 S8, U8 = 15, 3  # where a literal has numbers of eight bits
 
 
@@ -31,9 +32,12 @@ def splash_flops(program: Program, computation: Computation, kernel: Instruction
     if not products:
         return None
     operands = computation.operands(kernel)
-    mask, queries, keys = operands[BLOCK_MASK], operands[QUERIES].shape, operands[KEYS].shape
-    blocks = computed_blocks(program, computation, mask)
-    share = 1.0 if blocks is None else blocks / math.prod(mask.shape.sizes)
+    first = next(n for n, each in enumerate(operands) if each.shape.element in FLOATS)
+    queries, keys, share = operands[first].shape, operands[first + 1].shape, 1.0
+    if first >= 2:
+        mask = operands[first - 1]
+        blocks = computed_blocks(program, computation, mask)
+        share = 1.0 if blocks is None else blocks / math.prod(mask.shape.sizes)
     return 2.0 * products * share * math.prod(queries.sizes) * keys.sizes[-2]
 
 
