@@ -17,8 +17,8 @@ from rljax.planning.loops import SAME
 #   dq        scores, gradients of weights and of queries
 PRODUCTS = {"_fwd": 2, "_dkv": 4, "_dq": 3}
 # Operands: what is fetched next and the block mask, both [heads or 1, query blocks, key blocks] of
-# whole numbers, without the mask where everything is seen; then the queries [..., heads, slots,
-# head_dim], the keys and the values, the first ones of these types: f16, f32, bf16.
+# whole numbers; then the queries [..., heads, slots, head_dim], the keys and the values, the first
+# ones of these types: f16, f32, bf16.
 FLOATS = (10, 11, 16)
 S8, U8 = 15, 3  # where a literal has numbers of eight bits
 
@@ -48,7 +48,11 @@ def computed_blocks(program: Program, computation: Computation, mask: Instructio
         return None
     literal = found.message.message(8)
     numbers = literal.content(S8) or literal.content(U8)
-    return sum(number != 0 for number in numbers) if numbers else None
+    if not numbers:
+        return None
+    # Where everything is seen it is one number, broadcast.
+    copies = math.prod(mask.shape.sizes) // len(numbers)
+    return copies * sum(number != 0 for number in numbers)
 
 
 def origin(program: Program, computation: Computation, array: Instruction) -> Instruction:
