@@ -171,8 +171,8 @@ def training_links(
         scattered = updates * parts * numbers * GRADIENT_BYTES
         total += (gathered + scattered) * (fsdp - 1) / fsdp / bandwidth(topology, fsdp)
     data = layout.size("data")
-    if data > 1:  # gradients are added up once for an update
-        size = updates * numbers / fsdp * GRADIENT_BYTES
+    if data > 1:  # gradients are added up for each micro-batch
+        size = updates * parts * numbers / fsdp * GRADIENT_BYTES
         total += 2 * size * (data - 1) / data / bandwidth(topology, data)
     if tensor > 1:
         # Each layer adds up what attention and MLP give, in each pass and in the backward one.

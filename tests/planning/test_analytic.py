@@ -113,7 +113,7 @@ def test_exchanges_of_fsdp_and_data():
     gathered = (4 * 3 + 4) * 8000 * 2
     scattered = 4 * 8000 * 4
     fsdp = (gathered + scattered) * 3 / 4 / 5e10
-    data = 2 * (2 * 8000 / 4 * 4) * 1 / 2 / 5e10
+    data = 2 * (4 * 8000 / 4 * 4) * 1 / 2 / 5e10
     assert training_links(WORK, FSDP, V5E, 2, 4) == pytest.approx(fsdp + data)
 
 
@@ -122,7 +122,7 @@ def test_exchanges_of_tensor():
     # Two updates of 16 rows and one pass over 32, of 16 tokens, on four shards of rows.
     tokens = 2 * 16 * 16 / 4 * 2 + 32 * 16 / 4
     tensor = 2 * (tokens * 2 * 2 * 10 * 2) * 1 / 2 / 5e10
-    data = 2 * (2 * 4000 * 4) * 3 / 4 / 5e10
+    data = 2 * (4 * 4000 * 4) * 3 / 4 / 5e10
     assert training_links(WORK, layout, V5E, 2, 4) == pytest.approx(tensor + data)
 
 
