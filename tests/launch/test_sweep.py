@@ -116,7 +116,7 @@ def test_all_cells_as_one_program(tmp_path, monkeypatch, capsys):
     assert "step 2 of 2" not in capsys.readouterr().out  # all of it was read
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_population_as_one_program(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
