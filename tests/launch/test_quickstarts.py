@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "config, at_most_before, at_least_after",
     [
-        ("quickstart", 0.40, 0.80),
+        ("quickstart", 0.40, 0.85),
         ("quickstart_dpo", 0.40, 0.70),
         ("quickstart_jepo", 0.40, 0.70),
     ],
