@@ -115,12 +115,12 @@ def kept_numbers(work: Mapping[str, Any], remat: str, tensor: int) -> float:
     attention, two normalised inputs and, in float32 (two numbers each), what they were made of;
     queries and keys once more, and in float32 before they are turned; and what the gate makes of
     gate and up, in three steps. Heads and hidden units are split over `tensor`. "offload" keeps
-    what "dots" does in the host's memory.
+    what "full" does, in the host's memory.
     """
     width, hidden = work["width"], work["hidden"] * max(work["experts_per_token"], 1)
     heads = (work["heads"] + work["kv_heads"]) * work["head_dim"]
     if remat in ("full", "offload"):
-        return width
+        return width if remat == "full" else 0
     products = 3 * width + (2 * heads + 2 * hidden) / tensor
     return products if remat == "dots" else products + 7 * width + 3 * (heads + hidden) / tensor
 

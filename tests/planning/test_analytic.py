@@ -64,6 +64,7 @@ FSDP = Layout({"data": 2, "fsdp": 4}, "full", 8)
 
 def test_what_a_layer_keeps_of_a_token():
     assert kept_numbers(WORK, "full", 1) == 10
+    assert kept_numbers(WORK, "offload", 1) == 0  # on the chip
     # Three of the width, (2 x 4 + 2 x 2) heads of 5, and gate and up of 30.
     assert kept_numbers(WORK, "dots", 1) == 30 + 60 + 60
     assert kept_numbers(WORK, "dots", 2) == 30 + 60
