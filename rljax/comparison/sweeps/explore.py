@@ -33,9 +33,9 @@ def explored(
     """The numbers of a copy.
 
     Each field by itself: with probability `resample` the value that some member began with, drawn
-    uniformly over the members; otherwise the source's times 0.8 or 1.2, with equal chance. A factor
-    that leads to a value that the config does not allow is not taken: the other one is, or, if that
-    leads to none either, the value stays (factor 1).
+    uniformly over the members; otherwise the source's times 0.8 or 1.2, with equal chance. A value
+    that the config does not allow beside the other numbers is not taken: the other factor is, or,
+    where none is left, the value stays (factor 1).
 
     Args:
         source: all numbers of the source.
@@ -48,11 +48,11 @@ def explored(
     for field, known in beginnings.items():
         rng = draw(field)
         if rng.random() < resample:
-            change = Change(float(known[int(rng.integers(len(known)))]), None)
+            tried = [Change(float(known[int(rng.integers(len(known)))]), None)]
         else:
             order = FACTORS if rng.random() < 0.5 else FACTORS[::-1]
-            tried = (Change(source[field] * factor, factor) for factor in order)
-            fitting = (each for each in tried if allowed({**numbers, field: each.value}))
-            change = next(fitting, Change(source[field], 1.0))
+            tried = [Change(source[field] * factor, factor) for factor in order]
+        fitting = (each for each in tried if allowed({**numbers, field: each.value}))
+        change = next(fitting, Change(source[field], 1.0))
         numbers[field], changes[field] = change.value, change
     return changes

@@ -108,6 +108,9 @@ def test_exploring_multiplies_or_draws_and_stays_within_what_is_allowed():
     assert {each["a"] for each in low} == {Change(0.8, 0.8)}
     stuck = explored(source, beginnings, 0.0, draw(0), lambda n: n["a"] == 1)
     assert stuck["a"] == Change(1.0, 1.0)
+    # What is drawn may not fit beside the other numbers either.
+    fits = [explored(source, beginnings, 1.0, draw(s), lambda n: n["bb"] <= 10) for s in range(50)]
+    assert {each["bb"] for each in fits} == {Change(10.0, None), Change(10.0, 1.0)}
 
 
 def test_each_seed_is_a_population_of_its_own_and_copies_take_all_numbers():
