@@ -9,6 +9,7 @@ an efficiency, one for training and one for sampling, from published measurement
 from collections.abc import Mapping
 from typing import Any
 
+from rljax.planning.ahead import split_times
 from rljax.planning.analytic import FORWARDS, Layout, tokens_of, training_links
 from rljax.planning.chips import Topology
 
@@ -57,17 +58,18 @@ def update_seconds(terms: Mapping[str, float]) -> float:
 
 
 def expected_step(plan: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
-    """What a plan's step is expected to take, all phases in turn.
+    """What a plan's step is expected to take: all phases in turn, or the longer side of a split.
 
-    An update by its terms; sampling by its roofline over the efficiency of sampling; any other
-    phase, forward passes, by its roofline over that of training.
+    An update by its terms, and no less than the roofline of what was compiled; sampling by its
+    roofline over the efficiency of sampling; any other phase, forward passes, by its roofline over
+    that of training.
 
     Args:
         plan: of a run that compiles (plan.py).
         topology: the slice.
 
     Returns:
-        expected_seconds: by phase; expected_step_seconds: their sum.
+        expected_seconds: by phase; expected_step_seconds: of a step.
     """
     work = plan["workload"]
     layout = Layout(
@@ -81,8 +83,15 @@ def expected_step(plan: Mapping[str, Any], topology: Topology) -> dict[str, Any]
         for name, phase in plan["phases"].items()
     }
     if "update" in seconds:
-        seconds["update"] = update_seconds(update_terms(work, layout, topology)) / TRAINING
-    return {"expected_seconds": seconds, "expected_step_seconds": sum(seconds.values())}
+        by_terms = update_seconds(update_terms(work, layout, topology)) / TRAINING
+        seconds["update"] = max(by_terms, plan["phases"]["update"]["seconds"])
+    sides = split_times(
+        {name: {**plan["phases"][name], "seconds": each} for name, each in seconds.items()},
+        plan["split"],
+        topology,
+    )
+    step = sum(seconds.values()) if sides is None else sides["step_seconds"]
+    return {"expected_seconds": seconds, "expected_step_seconds": step}
 
 
 def forward_attention(work: Mapping[str, Any]) -> float:

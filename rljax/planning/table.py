@@ -44,7 +44,7 @@ def lines(plan: dict[str, Any]) -> Iterator[str]:
         )
     if "expected_step_seconds" in plan:
         yield (
-            f"expected: {plan['expected_step_seconds']:.4g} s a step in turn, by the efficiency of "
+            f"expected: {plan['expected_step_seconds']:.4g} s a step, by the efficiency of "
             "published runs (--trust)"
         )
     if "cost_per_1000_steps" in plan:
