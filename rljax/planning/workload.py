@@ -47,7 +47,7 @@ def lengths_of(context: Context, stage: Stage) -> Lengths:
 
 
 def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
-    """The fields of `analytic.Workload`, as JSON has them."""
+    """What the formulas (analytic.py, expected.py) read of a stage, as JSON has it."""
     model, sizes, lengths = context.network.config, stage.batch, lengths_of(context, stage)
     settings = context.config.sampler
     shape = (lengths.samples, lengths.prompt, lengths.completion)
@@ -83,7 +83,6 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "sequences_per_micro_batch": sizes.sequences_per_micro_batch,
         "updates": sizes.updates_per_step,
         "together": stage.sequences_together(shared=shared),
-        "unit": stage.sequences_together(shared=False),
         "shared": shared,
         "evaluation_prompts": context.config.evaluation.prompts_per_batch,
         "forward_flops": forward,
@@ -97,7 +96,6 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
             "slots": settings.slots,
             "weights": settings.weights,
             "cache": settings.cache,
-            "gather": settings.gather_weights,
             "mesh": {axis: size for axis, size in settings.mesh.to_dict().items() if size},
         },
         "mesh": context.config.mesh.to_dict(),
@@ -112,7 +110,7 @@ def may_sample_ahead(stage: Stage) -> bool:
 
 
 def _optimizer_bytes(context: Context, stage: Stage) -> float:
-    """Of the optimizer's state, for each parameter of the model."""
+    """Bytes of the optimizer's state for each parameter of the model."""
     optimizer, (shapes, _) = build_optimizer(stage), split_frozen(context.network.shapes)
     state = jax.eval_shape(lambda params: first_moments(optimizer, params), shapes)
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

@@ -42,7 +42,6 @@ WORK = {
     "sequences_per_micro_batch": 8,
     "updates": 2,
     "together": 1,
-    "unit": 1,
     "shared": False,
     "evaluation_prompts": 8,
     "forward_flops": 1e6,
@@ -55,7 +54,7 @@ WORK = {
     "completion": 10,
     "sampled": 10,
     "prompt_slots": 16,
-    "sampler": {"slots": 0, "weights": "bfloat16", "cache": "", "gather": True, "mesh": {}},
+    "sampler": {"slots": 0, "weights": "bfloat16", "cache": "", "mesh": {}},
     "mesh": {"data": 1, "fsdp": -1},
     "sampler_devices": 0,
 }
