@@ -59,7 +59,7 @@ class Estimate:
 
     @property
     def bytes(self) -> float:
-        """Of a chip, at most."""
+        """What a chip holds at most."""
         return max(sum(self.memory.values()), sum(self.sampling.values()))
 
 
@@ -132,7 +132,7 @@ def tokens_of(work: Mapping[str, Any], sequences: int) -> float:
 
 
 def training_seconds(work: Mapping[str, Any], layout: Layout, topology: Topology) -> float:
-    """Of all updates and scoring passes of a step."""
+    """Seconds of all updates and scoring passes of a step."""
     chip, chips = topology.chip, topology.count - layout.sampler_devices
     updates, passes = work["updates"], work["passes"]
     again = work["update_flops"] / 3 * (FORWARDS[layout.remat] - 1)
@@ -226,7 +226,7 @@ def sampling_memory(work: Mapping[str, Any], tensor: int, chips: int) -> dict[st
 
 
 def sampling_seconds(work: Mapping[str, Any], tensor: int, chips: int, topology: Topology) -> float:
-    """Of prefill and decoding; every completion has all its tokens."""
+    """Seconds of prefill and decoding; every completion has all its tokens."""
     chip = topology.chip
     weight_bytes, cache_bytes = sampler_bytes(work)
     rows = sampler_rows(work, tensor, chips)

@@ -37,7 +37,7 @@ def step_rows(
 def _sample_rows(
     context: Context, stage: Stage, family: Family, state: TrainState, params: Any
 ) -> Made:
-    """Of samples with scores: the rows of a step."""
+    """The rows of a step of samples, and an update's with their scores."""
     sizes = stage.batch
     prompts = _prompts(context, sizes.prompts_per_step)
     shape = (sizes.prompts_per_step, sizes.rows_per_prompt, stage.max_new_tokens)
@@ -66,7 +66,7 @@ def _sample_rows(
 
 
 def _thought_rows(context: Context, stage: Stage, *_: Any) -> Made:
-    """Of thoughts with the reference answer behind them (training/families/evidence.py)."""
+    """Rows of thoughts with the reference answer behind them (training/families/evidence.py)."""
     sizes = stage.batch
     groups = (sizes.prompts_per_step, sizes.samples_per_prompt)
     tokens = np.zeros((*groups, stage.max_new_tokens + stage.data["max_answer_tokens"]), np.int32)
@@ -87,7 +87,7 @@ def _thought_rows(context: Context, stage: Stage, *_: Any) -> Made:
 
 
 def _pair_rows(context: Context, stage: Stage, *_: Any) -> Made:
-    """Of pairs, with what the reference says of them where there is one."""
+    """Rows of pairs, with what the reference says of them where there is one."""
     pairs, sides = stage.batch.sequences_per_update // len(SIDES), len(SIDES)
     prompts = _prompts(context, pairs)
     tokens = np.zeros((pairs, sides, stage.data["max_completion_tokens"]), np.int32)
@@ -103,7 +103,7 @@ def _pair_rows(context: Context, stage: Stage, *_: Any) -> Made:
 
 
 def _packed_rows(context: Context, stage: Stage, *_: Any) -> Made:
-    """Of packed demonstrations, each row full."""
+    """Rows of packed demonstrations, each row full."""
     shape = (stage.batch.sequences_per_update, stage.data["row_tokens"])
     numbers, mask = np.zeros(shape, np.int32), np.zeros((shape[0], shape[1] - 1), bool)
     rows = {"tokens": numbers, "positions": numbers, "segment_ids": numbers, "mask": mask}

@@ -90,7 +90,7 @@ def _of_split(
 
 
 def _best_sampler(work: Mapping[str, Any], topology: Topology, layouts: list[Layout]) -> Layout:
-    """Of layouts that differ in the sampler alone: the fastest that fits, else the smallest."""
+    """The fastest that fits of layouts that differ in the sampler alone, else the smallest."""
     capacity = topology.chip.hbm_bytes
 
     def order(layout: Layout) -> tuple[float, float]:

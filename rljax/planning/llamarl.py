@@ -180,7 +180,7 @@ def sampling_seconds(setting: Setting, group: int, held: int) -> float:
 
 
 def activation_bytes(setting: Setting) -> float:
-    """Of a sample in training, where only what enters a layer is kept."""
+    """Activations of a sample in training, where only what enters a layer is kept."""
     model = setting.model
     return 2.0 * model.layers * model.width * (setting.prompt + setting.new)
 

@@ -107,7 +107,7 @@ class Case:
 
     @property
     def seconds(self) -> float:
-        """Of a step: as published, or by what is published."""
+        """Seconds of a step: as published, or by what is published."""
         if self.step_seconds:
             return self.step_seconds
         if self.tokens_per_second_per_chip:

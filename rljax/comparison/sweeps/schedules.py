@@ -64,7 +64,7 @@ def about(lineage: Lineage) -> str:
 
 
 def best_runs(lineage: Lineage, conditions: Sequence[Condition], metric: str) -> list[int]:
-    """Of each seed the run whose metric is highest at the end, or, before that, was so last."""
+    """For each seed the run whose metric is highest at the end, or, before that, was so last."""
     found = []
     for index, seed in enumerate(lineage.seeds):
         scores = {lineage.members.index(c.name): score_of(c, seed, metric) for c in conditions}
