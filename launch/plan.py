@@ -7,7 +7,8 @@
 Compiles the run's own programs for the slice, on this machine, with the compiler for TPUs (extra
 `plan`), and reads from them memory, operations, traffic and collectives of a chip. Nothing is
 allocated; weights are not needed. Times are the least that the compiled programs can take on that
-chip (a roofline): nothing in them is fitted to measurements.
+chip (a roofline): nothing in them is fitted to measurements. The line "expected" is, by one
+efficiency of published runs for training and one for sampling.
 
 A config file may name its slice: TOPOLOGY = "v5e:8x8". Exit status 1: it does not fit, or cannot
 be planned.
@@ -22,6 +23,12 @@ from rljax.commands.parser import Parser, named, number, path, whole
 from rljax.commands.paths import check_file
 from rljax.commands.run import run
 from rljax.commands.statuses import Status
+
+# Options that have no meaning with --trust.
+OF_ONE_RUN = (
+    *("config", "overrides", "topology", "price", "json", "html", "stage"),
+    *("ahead", "tries", "search"),
+)
 
 
 def parser() -> Parser:
@@ -140,9 +147,11 @@ def trust(options: argparse.Namespace) -> int:
     Raises:
         ValueError: beside options of a single run, which have no meaning here.
     """
-    for name in ("config", "topology", "price", "json", "html", "stage", "search"):
-        if getattr(options, name) is not None:
-            raise ValueError(f"--{name} is of one run: leave it out, or plan that run (--trust).")
+    unsaid = parser().read([])
+    for name in OF_ONE_RUN:
+        if getattr(options, name) != getattr(unsaid, name):
+            flag = "config.*" if name == "overrides" else name
+            raise ValueError(f"--{flag} is of one run: leave it out, or plan that run (--trust).")
     from rljax.planning.compiling import check_compiler
     from rljax.planning.trust import print_trust
 
