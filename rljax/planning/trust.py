@@ -196,10 +196,12 @@ def as_table(title: str, compared: Sequence[Compared], unit: str, scale: float) 
             each.name,
             *(f"{seconds * scale:.4g}" for seconds in times),
             f"{fitted:.2f}",
-            f"{left_out:.2f}",
+            "" if math.isnan(left_out) else f"{left_out:.2f}",
             each.bound,
         )
-    made.caption = f"one efficiency {found.factor:.3f}; left out, {found.worst:.0%} off at most"
+    made.caption = f"one efficiency {found.factor:.3f}"
+    if len(compared) > 1:
+        made.caption += f"; left out, {found.worst:.0%} off at most"
     return made
 
 
