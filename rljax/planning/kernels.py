@@ -18,7 +18,9 @@ from rljax.planning.loops import SAME
 PRODUCTS = {"_fwd": 2, "_dkv": 4, "_dq": 3}
 # Operands: what is fetched next and the block mask, both [heads or 1, query blocks, key blocks] of
 # whole numbers; then the queries [..., heads, slots, head_dim], the keys and the values, the first
-# ones of these types: f16, f32, bf16.
+# ones of these types: f16, f32, bf16. Of a window the mask has no more key blocks (of dkv: query
+# blocks) than the row with most has to compute; its other side has all blocks. Queries and keys
+# have as many slots, and blocks of one size (models/attention/splash.py).
 FLOATS = (10, 11, 16)
 S8, U8 = 15, 3  # where a literal has numbers of eight bits
 
@@ -37,7 +39,8 @@ def splash_flops(program: Program, computation: Computation, kernel: Instruction
     if first >= 2:
         mask = operands[first - 1]
         blocks = computed_blocks(program, computation, mask)
-        share = 1.0 if blocks is None else blocks / math.prod(mask.shape.sizes)
+        heads, *sides = mask.shape.sizes
+        share = 1.0 if blocks is None else blocks / (heads * max(sides) ** 2)
     return 2.0 * products * share * math.prod(queries.sizes) * keys.sizes[-2]
 
 

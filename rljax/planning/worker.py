@@ -19,7 +19,7 @@ from rljax.commands.parser import Parser, named
 from rljax.commands.run import run
 
 # Changes when what is kept of a compiled program does.
-FORMAT = 4
+FORMAT = 5
 # What the compiler says of a program that is too large for the chip: of all of it, or of its
 # temporaries alone.
 TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm")

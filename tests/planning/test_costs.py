@@ -26,7 +26,6 @@ def part(shape, dtype=jnp.bfloat16):
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(rows, P("fsdp")))
 
 OF_ROWS = P(None, "fsdp")
-SEGMENTS = part((8, 1024), jnp.int32)
 ATTENTION = dict(
     vocab_size=8, layers=1, width=512, heads=4, kv_heads=2, head_dim=128, mlp_width=8,
     dtype="bfloat16",
@@ -60,7 +59,7 @@ def until(weights, x):
 def batched(a, b):
     return jnp.einsum("bij,bjk->bik", a, b)
 
-def attended(config, window=0):
+def attended(config, window=0, slots=1024):
     def loss(q, k, v, segments):
         def layer(q, _):
             return splash(q, k, v, segments, config, window=window), None
@@ -68,7 +67,8 @@ def attended(config, window=0):
     def gradient(*arrays):
         return jax.grad(jax.checkpoint(loss), argnums=(0, 1, 2))(*arrays)
     with jax.set_mesh(rows):
-        return report(gradient, *(part((8, 1024, heads, 128)) for heads in (4, 2, 2)), SEGMENTS)
+        arrays = (part((8, slots, heads, 128)) for heads in (4, 2, 2))
+        return report(gradient, *arrays, part((8, slots), jnp.int32))
 
 def embedded(tokens, dy):
     table = jnp.zeros((4096, 512))
@@ -118,6 +118,7 @@ print(json.dumps({
     "causal": attended(ModelConfig(**ATTENTION)),
     "bidirectional": attended(ModelConfig(causal=False, **ATTENTION)),
     "window": attended(ModelConfig(**ATTENTION), window=256),
+    "narrow": attended(ModelConfig(**ATTENTION), window=256, slots=2048),
     "donated": report(lambda x: x * 2, array((4096, 512), "rows"), out=place("rows"), donate=0),
 }))
 """
@@ -188,3 +189,5 @@ def test_kernels_of_attention_count_the_blocks_that_their_masks_compute(found):
     assert found["bidirectional"]["flops"] == 3 * 9 * 4 * block
     # 256 columns back from the second block lie in the first one: as causal.
     assert found["window"]["flops"] == 3 * 9 * 3 * block
+    # Of 4 x 4 blocks those on the diagonal and the ones before them.
+    assert found["narrow"]["flops"] == 3 * 9 * 7 * block
