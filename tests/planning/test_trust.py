@@ -73,6 +73,9 @@ def test_the_table_shows_predicted_seconds():
     assert columns["predicted"] == ["2.828", "2.828"]
     assert columns["ratio"] == ["1.41", "0.71"]
     assert columns["ratio, left out"] == ["2.00", "0.50"]
+    alone = as_table("t", [Compared("a", 2, 1, "x")], "s", 1.0)
+    assert not any("nan" in str(cell) for column in alone.columns for cell in column.cells)
+    assert alone.caption == "one efficiency 0.500"
 
 
 def test_cases_are_chosen_by_name():
@@ -90,5 +93,8 @@ def test_trust_refuses_the_options_of_a_single_run(capsys):
     spec.loader.exec_module(module)
     assert module.main(["--trust", "--topology=v5e:2x2"]) == 1
     assert "--topology is of one run" in capsys.readouterr().err
+    for word in ("--config.seed=1", "--ahead=1", "--tries=0"):
+        assert module.main(["--trust=none", word]) == 1
+        assert "is of one run" in capsys.readouterr().err
     assert module.main([]) == 1
     assert "give a run (--config)" in capsys.readouterr().err
