@@ -75,6 +75,7 @@ def remedy_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"nothing that fits was found in {tries} tries (--tries, or another --topology)"
     else:
         yield f"it would fit with: {' '.join(found['overrides'])}"
+        yield "only phases that did not fit were compiled again: plan once more with these words"
 
 
 def ranking(rows: list[Mapping[str, Any]]) -> Table:

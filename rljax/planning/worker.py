@@ -108,7 +108,8 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
     with jax.set_mesh(opened.mesh_of(name)):
         lowered = opened.programs[name].lower()
     lowering = time.monotonic() - begin
-    file = Path(request["cache"]) / f"{program_hash(lowered.as_text(), topology)}.json"
+    assumed = opened.programs[name].assumed
+    file = Path(request["cache"]) / f"{program_hash(lowered.as_text(), topology, assumed)}.json"
     if file.exists():
         return json.loads(file.read_text(encoding="utf-8")) | {"cached": True}
     begin = time.monotonic()
@@ -121,7 +122,7 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
             raise
         answer: dict[str, Any] = {"bytes": used, "too_large": True}
     else:
-        answer = measured(program, opened.mesh_of(name).size, opened.programs[name].assumed)
+        answer = measured(program, opened.mesh_of(name).size, assumed)
     answer |= {"lower_seconds": lowering, "compile_seconds": time.monotonic() - begin}
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{time.monotonic_ns()}")
@@ -175,10 +176,17 @@ def measured(
     }
 
 
-def program_hash(text: str, topology: str) -> str:
-    """The name of a compiled program: what it does, for which slice, by which compiler."""
+def program_hash(text: str, topology: str, assumed: Mapping[str, tuple[float, ...]]) -> str:
+    """The name of a compiled program: what it does, for which slice, by which compiler.
+
+    Args:
+        text: of the lowered program, which says on how many chips it runs.
+        topology: of the slice.
+        assumed: how often its loops run (programs.py).
+    """
     versions = [str(FORMAT), topology, *(version(each) for each in ("jax", "jaxlib", "libtpu"))]
-    return hashlib.sha256("\n".join([*versions, text]).encode()).hexdigest()[:32]
+    loops = json.dumps({name: list(given) for name, given in sorted(assumed.items())})
+    return hashlib.sha256("\n".join([*versions, loops, text]).encode()).hexdigest()[:32]
 
 
 def parser() -> Parser:

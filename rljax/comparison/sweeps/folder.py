@@ -100,6 +100,7 @@ def merged(folder: Path, plan: Plan) -> Plan:
         ("overrides", "--config.*"),
         ("vmapped", "--vmapped"),
         ("population", "--rule"),
+        *([("metric", "--metric")] if stored.population else []),  # it has decided by that one
     ):
         before, now = getattr(stored, name), getattr(plan, name)
         if before != now:

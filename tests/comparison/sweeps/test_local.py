@@ -1,6 +1,7 @@
 """Cells beside each other on this machine: failures, going on, adding, halving, the tables."""
 
 import csv
+import dataclasses
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from rljax.comparison.sweeps.effects import effect_chart, effects
 from rljax.comparison.sweeps.fields import scale_of
 from rljax.comparison.sweeps.folder import End, Plan, merged, read_plan, states, write_plan
 from rljax.comparison.sweeps.local import Halving, LocalSweep
+from rljax.comparison.sweeps.population import Rule
 from rljax.comparison.sweeps.scores import Condition
 from rljax.comparison.sweeps.side_by_side import python
 from rljax.comparison.sweeps.slots import Slot, slots
@@ -87,6 +89,11 @@ def test_a_folder_is_of_one_config_and_a_name_of_one_run(tmp_path):
     with pytest.raises(ValueError, match="holds a sweep with config='configs/quickstart.py'"):
         merged(tmp_path, Plan("other.py", (), "grpo", "train/reward", plan_of(0.1).cells))
     (cell,) = plan_of(0.1).cells
+    one = Plan("configs/quickstart.py", (), "grpo", "train/reward", (cell,), population=Rule(1))
+    (tmp_path / "population").mkdir()
+    write_plan(tmp_path / "population", one)
+    with pytest.raises(ValueError, match="with metric='train/reward'.*--metric"):
+        merged(tmp_path / "population", dataclasses.replace(one, metric="train/loss"))
     changed = Cell(**{**vars(cell), "hash": "another"})
     with pytest.raises(ValueError, match="was another run: its config has the hash another"):
         merged(tmp_path, Plan("configs/quickstart.py", (), "grpo", "train/reward", (changed,)))
