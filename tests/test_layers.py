@@ -45,7 +45,7 @@ ROOMS = {
     "chaos": {"reporting", "training"},
     "planning": {
         *("models", "parallel", "data", "sampling", "config", "commands", "training"),
-        "benchmarks",
+        *("reporting", "benchmarks"),
     },
 }
 # These files run without the package, and know their neighbours alone.

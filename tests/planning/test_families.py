@@ -97,7 +97,7 @@ def test_programs_of_each_family(runs):
     sft, rm, jepo, _ = runs
     assert list(sft["programs"]) == list(rm["programs"]) == ["update"]
     assert list(jepo["programs"]) == ["load", "sampling", "scores", "reference", "update"]
-    assert jepo["stage"] == "jepo" and jepo["stages"] == ["warmup", "jepo"]
+    assert jepo["stage"] == "jepo" and jepo["stages"] == ["warmup", "habit", "jepo"]
     assert jepo["programs"]["update"]["held"] == ["parameters", "optimizer", "carried"]
 
 
