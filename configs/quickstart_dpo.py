@@ -1,4 +1,4 @@
-"""DPO from the policy's own samples, in 9 minutes on one CPU core.
+"""DPO from the policy's own samples, on one CPU core in 9 minutes.
 
 The same problems, network and warm-ups as quickstart.py. Then 2048 training problems are sampled 8
 times, verified, and one right and one wrong sample of each are written to WORKDIR/pairs/dpo.jsonl;

@@ -1,4 +1,4 @@
-"""JEPO: reference answers, no verifier; in 10 minutes on one CPU core.
+"""JEPO: reference answers, no verifier; on one CPU core in 10 minutes.
 
 The same problems, network and warm-ups as quickstart.py. Then the policy samples chains of thought,
 and the likelihood that it gives to the reference answer after each is all that it learns from; the
