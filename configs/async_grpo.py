@@ -1,6 +1,6 @@
 """The main job with a sampler ahead: GRPO learns from samples of one step ago, and corrects for it.
 
-The task, the network and the warm-up are those of quickstart.py. While the trainer learns from one
+The task, the network and the warm-ups are those of quickstart.py. While the trainer learns from one
 step's samples, the sampler draws the next step's and the verifiers score them:
 
     python launch/train.py --config=configs/async_grpo.py

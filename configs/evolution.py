@@ -1,7 +1,7 @@
 """EGGROLL: evolution strategies; 2 CPU cores, 6 minutes measured beside other work.
 
-The warm-up of quickstart.py teaches the form of an answer. Then 512 perturbed copies of the model
-answer 16 problems greedily in every step, and the noise of those that do well is added to the
+A warm-up, mostly on bare answers, teaches the form of an answer. Then 512 perturbed copies of the
+model answer 16 problems greedily in every step, and the noise of those that do well is added to the
 parameters: forward passes only, nothing is differentiated. From 0.25 after the warm-up, expect a
 held-out greedy accuracy of at least 0.50 (seed 0 was run: 0.63):
 

@@ -3,7 +3,7 @@
 The same problems, network and warm-ups as quickstart.py. Then 2048 training problems are sampled 8
 times, verified, and one right and one wrong sample of each are written to WORKDIR/pairs/dpo.jsonl;
 DPO learns from that file. From at most 0.40 after the warm-up, expect a held-out greedy accuracy of
-at least 0.70:
+at least 0.80:
 
     python launch/train.py --config=configs/quickstart_dpo.py
 """

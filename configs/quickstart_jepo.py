@@ -3,7 +3,7 @@
 The same problems, network and warm-ups as quickstart.py. Then the policy samples chains of thought,
 and the likelihood that it gives to the reference answer after each is all that it learns from; the
 verifier only measures it on held-out problems. From at most 0.40 after the warm-up, expect a
-held-out greedy accuracy of at least 0.70:
+held-out greedy accuracy of at least 0.80:
 
     python launch/train.py --config=configs/quickstart_jepo.py
 """
