@@ -52,7 +52,8 @@ print(json.dumps([
 def test_splash_context_and_offload_compile_for_v5e_and_v5p(run_for_tpu):
     v5e, dots, offload = json.loads(run_for_tpu("-c", PROGRAM))
     assert all(program["splash"] for program in (v5e, dots, offload))
-    assert v5e["all_to_all"] >= 8 and not dots["all_to_all"]
+    # Without a context axis only the embeddings' gradient is exchanged, once, by columns.
+    assert v5e["all_to_all"] >= 8 and dots["all_to_all"] == 1
     # Six block inputs of 4 rows of 1000 slots of 256 bfloat16 lie in the host's memory.
     assert dots["host"] == 0 and offload["host"] >= 6 * 4 * 1000 * 256 * 2
     assert offload["device"] < dots["device"]

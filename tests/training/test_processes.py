@@ -51,6 +51,9 @@ AHEADS = {
 }
 # Differences of rounding themselves, in nats; nothing is left of them to compare.
 OF_ROUNDING = "sampler_trainer_"
+# Signed means of differences between numbers of order one. They cancel to a few thousandths, and
+# what is left carries the rounding of those numbers: 1e-5 is a tenth of 1e-4 of them.
+OF_CANCELLATION = ("kl_to_start_k1", "explained_variance", "reward_chosen", "reward_rejected")
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +101,21 @@ def texts(workdir):
     return found
 
 
+def agree(name, value, other):
+    if isinstance(value, str) or name == "step":
+        return value == other
+    least = 1e-5 if name in OF_CANCELLATION else 1e-6
+    return name.startswith(OF_ROUNDING) or math.isclose(value, other, rel_tol=1e-4, abs_tol=least)
+
+
 def assert_same_run(one, other):
     assert texts(one) == texts(other)
     for row, same in zip(rows(one), rows(other), strict=True):
         assert row.keys() == same.keys()
-        for name, value in row.items():
-            where = f"{row['stage']} {row['step']} {name}"
-            if isinstance(value, str) or name == "step":
-                assert value == same[name], where
-            elif not name.startswith(OF_ROUNDING):
-                assert math.isclose(value, same[name], rel_tol=1e-4, abs_tol=1e-6), where
+        apart = {
+            name: (row[name], same[name]) for name in row if not agree(name, row[name], same[name])
+        }
+        assert not apart, f"{row['stage']} {row['step']}"
 
 
 def order_of(workdir):
