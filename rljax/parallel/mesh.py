@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 AXES = ("data", "fsdp", "expert", "context", "tensor")
@@ -53,12 +54,50 @@ def resolve_axis_sizes(sizes: dict[str, int], device_count: int) -> dict[str, in
 
 
 def make_mesh(sizes: dict[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Builds the mesh over `devices` (all by default); see `resolve_axis_sizes` for `sizes`."""
+    """Builds the mesh over `devices` (all by default).
+
+    Neighbours along an axis are neighbours on the slice where that is possible; an axis may take
+    a part of a direction of it. Between slices, or nodes of GPUs, lies a slower network: `data`,
+    then `fsdp`, goes over it, and all other axes stay within a slice.
+
+    Args:
+        sizes: as for `resolve_axis_sizes`.
+        devices: of one slice, or the same number of each of several.
+
+    Raises:
+        ValueError: for sizes that do not fit the devices, or that cannot be split over slices.
+    """
     devices = list(jax.devices() if devices is None else devices)
     sizes = resolve_axis_sizes(sizes, len(devices))
-    return jax.make_mesh(
-        tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-    )
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        placed = mesh_utils.create_device_mesh(
+            tuple(sizes.values()), devices, allow_split_physical_axes=True
+        )
+    else:
+        between = axis_sizes_between(slices, sizes)
+        within = [size // between[axis] for axis, size in sizes.items()]
+        placed = mesh_utils.create_hybrid_device_mesh(
+            within, tuple(between.values()), devices, allow_split_physical_axes=True
+        )
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def axis_sizes_between(slices: int, sizes: dict[str, int]) -> dict[str, int]:
+    """How many slices each axis goes over: `data` as many as it can, `fsdp` the rest.
+
+    Raises:
+        ValueError: where these two axes do not divide so.
+    """
+    data = math.gcd(slices, sizes["data"])
+    rest = slices // data
+    if sizes["fsdp"] % rest:
+        raise ValueError(
+            f"The axes data ({sizes['data']}) and fsdp ({sizes['fsdp']}) cannot be split over "
+            f"{slices} slices: a multiple of {slices} is needed in data, or in both together "
+            "(config.mesh)."
+        )
+    return dict.fromkeys(sizes, 1) | {"data": data, "fsdp": rest}
 
 
 def widest_mesh(width: int) -> Mesh:
