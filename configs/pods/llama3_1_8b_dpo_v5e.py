@@ -18,8 +18,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c = ConfigDict()
     c.name = "llama3-1-8b-dpo"
     c.stages = ("dpo",)
-    c.mesh = dict(data=1, fsdp=-1)
-    c.model = dict(preset="llama3_1_8b", dtype="bfloat16", remat="full")
+    c.mesh = dict(data=1, fsdp=-1, tensor=2)
+    c.model = dict(preset="llama3_1_8b", dtype="bfloat16", remat="dots")
     c.data = dict(
         tasks=({"name": "chain_sum"},), train_size=256, heldout_size=64, max_prompt_tokens=1024
     )
@@ -29,8 +29,8 @@ def get_config(arg: str = "") -> ConfigDict:
         method="dpo",
         objective=dict(beta=0.1),
         data=dict(source="jsonl", path="configs/examples/pairs.jsonl", max_completion_tokens=1024),
-        # 128 pairs, two a chip.
-        batch=dict(sequences_per_update=256, sequences_per_micro_batch=256),
+        # 128 pairs; 32 at once, one for each pair of chips.
+        batch=dict(sequences_per_update=256, sequences_per_micro_batch=64),
         optimizer=dict(learning_rate=5e-7, schedule="linear", warmup_updates=200),
         steps=2000,
     )

@@ -16,13 +16,13 @@ def get_config(arg: str = "") -> ConfigDict:
     c = ConfigDict()
     c.name = "llama3-405b-ahead"
     c.stages = ("grpo",)
-    c.mesh = dict(data=1, fsdp=-1)
+    c.mesh = dict(data=1, fsdp=-1, tensor=4)
     c.model = dict(preset="llama3_405b", dtype="bfloat16", remat="full")
     c.data = dict(
         tasks=({"name": "chain_sum"},), train_size=1024, heldout_size=512, max_prompt_tokens=512
     )
-    # Half of the chips sample; weights are split over 16 chips, rows over 32 groups of them.
-    c.sampler = dict(weights="bfloat16", shrink=(), mesh=dict(data=32, tensor=16))
+    # Half of the chips sample, each eight of them with a copy of the weights.
+    c.sampler = dict(weights="int8", shrink=(), mesh=dict(data=64, tensor=8))
     c.asynchronous = dict(max_staleness=1, sampler_devices=512)
     c.evaluation = dict(prompts_per_batch=512)
     c.grpo = dict(

@@ -15,7 +15,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.name = "llama3-70b-grpo"
     c.stages = ("grpo",)
     c.mesh = dict(data=1, fsdp=-1)
-    c.model = dict(preset="llama3_1_70b", dtype="bfloat16", remat="full")
+    c.model = dict(preset="llama3_1_70b", dtype="bfloat16", remat="dots")
     c.data = dict(
         tasks=({"name": "chain_sum"},), train_size=256, heldout_size=128, max_prompt_tokens=512
     )
@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
             prompts_per_step=128,
             samples_per_prompt=8,
             sequences_per_update=512,
-            sequences_per_micro_batch=512,
+            sequences_per_micro_batch=128,
         ),
         # Without a KL term no reference policy is kept.
         objective=dict(kl_placement="none"),

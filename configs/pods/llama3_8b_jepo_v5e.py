@@ -14,8 +14,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c = ConfigDict()
     c.name = "llama3-8b-jepo"
     c.stages = ("jepo",)
-    c.mesh = dict(data=1, fsdp=-1)
-    c.model = dict(preset="llama3_8b", dtype="bfloat16", remat="full")
+    c.mesh = dict(data=1, fsdp=-1, tensor=4)
+    c.model = dict(preset="llama3_8b", dtype="bfloat16", remat="dots")
     c.data = dict(
         tasks=({"name": "chain_sum"},), train_size=256, heldout_size=64, max_prompt_tokens=512
     )
@@ -23,10 +23,10 @@ def get_config(arg: str = "") -> ConfigDict:
     c.evaluation = dict(prompts_per_batch=64)
     c.jepo = dict(
         method="jepo",
-        batch=dict(prompts_per_step=64, samples_per_prompt=4, sequences_per_micro_batch=256),
+        batch=dict(prompts_per_step=64, samples_per_prompt=4, sequences_per_micro_batch=64),
         # The likelihood of the reference answer is learned from; no reference policy is kept.
         objective=dict(kl_placement="none"),
-        sampling=dict(max_new_tokens=1024, temperature=1.0),
+        sampling=dict(max_new_tokens=1024),
         data=dict(max_answer_tokens=64),
         optimizer=dict(learning_rate=1e-6, schedule="constant"),
     )

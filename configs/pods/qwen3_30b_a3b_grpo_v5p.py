@@ -17,6 +17,9 @@ def get_config(arg: str = "") -> ConfigDict:
     c = DENSE["get_config"](arg)
     c.name = "qwen3-30b-a3b-grpo"
     c.model.preset = "qwen3_30b_a3b"
+    c.mesh.tensor = 4
+    c.grpo.batch.sequences_per_micro_batch = 256
     # Without narrower loops for the last rows, of which each would be compiled once more.
     c.sampler.shrink = ()
+    c.sampler.mesh = dict(data=16, tensor=4)
     return c

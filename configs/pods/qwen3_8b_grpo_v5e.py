@@ -14,8 +14,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c = ConfigDict()
     c.name = "qwen3-8b-grpo"
     c.stages = ("grpo",)
-    c.mesh = dict(data=1, fsdp=-1)
-    c.model = dict(preset="qwen3_8b", dtype="bfloat16", remat="full")
+    c.mesh = dict(data=1, fsdp=-1, tensor=2)
+    c.model = dict(preset="qwen3_8b", dtype="bfloat16", remat="dots")
     c.data = dict(
         tasks=({"name": "chain_sum"},), train_size=256, heldout_size=64, max_prompt_tokens=512
     )
@@ -28,8 +28,8 @@ def get_config(arg: str = "") -> ConfigDict:
             prompts_per_step=64,
             samples_per_prompt=8,
             sequences_per_update=256,
-            # Four rows a chip: with fewer, gathering weights takes longer than computing with them.
-            sequences_per_micro_batch=256,
+            # Two rows for each pair of chips: what a layer keeps of more does not fit.
+            sequences_per_micro_batch=64,
         ),
         # Without a KL term no reference policy is kept.
         objective=dict(kl_placement="none"),

@@ -17,7 +17,5 @@ ON_V5E = runpy.run_path(str(Path(__file__).with_name("qwen3_8b_grpo_v5e.py")))
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` is not read."""
     c = ON_V5E["get_config"](arg)
-    # All rows of an update at once: weights are gathered once for eight rows a chip.
-    c.grpo.batch.sequences_per_update = 512
-    c.grpo.batch.sequences_per_micro_batch = 512
+    c.grpo.batch.sequences_per_micro_batch = 128
     return c
