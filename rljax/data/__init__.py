@@ -9,7 +9,10 @@
 | `chat.py` | conversations to text: chat templates |
 | `control_tokens.py` | what becomes of control tokens spelt out in the texts of rows |
 | `text_format.py` | how rows become tokens, and tokens text: beginnings, ends, templates |
-| `rows.py` | what the columns of a row say: a prompt, an example, a pair |
+| `rows.py` | what the columns of a row say: a prompt, its answer, an example |
+| `pairs.py` | pairs: explicit and implicit prompts, margins |
+| `values.py` | labels, scores and answers, read or refused |
+| `feedback.py` | what they say beside pairs: labelled and scored completions, labelled steps |
 | `sources.py` | records by their index, and the endless shuffled stream over them |
 | `survey.py` | what a data file holds: columns, conventions, lengths |
 | `encode.py` | ids to padded rows: prompts to the left, completions to the right |

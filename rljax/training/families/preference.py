@@ -12,7 +12,7 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.data.encode import check_length, pad_completions, pad_prompts
-from rljax.data.rows import SIDES, Pair, pair_of
+from rljax.data.pairs import SIDES, Pair, pair_of
 from rljax.data.sources import place_of
 from rljax.models.network import Params
 from rljax.objectives.arrays import PREFERENCE_ARRAYS

@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.rows import SIDES
+from rljax.data.pairs import SIDES
 from rljax.data.sources import Part
 from rljax.models.network import Params
 from rljax.parallel.host import to_host
