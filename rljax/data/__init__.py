@@ -4,6 +4,7 @@
 | --- | --- |
 | `tokenizers.py` | bytes or symbols for models trained from scratch, Hugging Face from a folder |
 | `byte_files.py` | a byte tokenizer, a plain chat template as the files of a Hugging Face folder |
+| `pad_token.py` | the padding token of an exported reward model |
 | `token_bytes.py` | the bytes of a Hugging Face tokenizer's tokens |
 | `conversations.py` | conversations of any convention in the usual form |
 | `chat.py` | conversations to text: chat templates |
