@@ -6,6 +6,10 @@ Without STEP the last one is taken, without STAGE the last stage. Adapters are m
 base, unless --adapters asks for them alone. Tokenizer, chat template and generation settings go
 along: those of --source, else of the model that the run started from. A model that was trained
 from scratch goes out as the family that has its options (llama, qwen3, ...), if there is one.
+
+A reward model goes out as a *ForSequenceClassification folder with one label. transformers scores
+the last token that is not config.json's pad_token_id, so that id is written, and it may end no
+completion.
 """
 
 import argparse
@@ -21,6 +25,7 @@ from rljax.commands.paths import check_folder
 from rljax.commands.run import run
 from rljax.config.runs import find_run, recorded_network
 from rljax.data.byte_files import write_byte_tokenizer, write_chat_template
+from rljax.data.pad_token import pad_that_ends_nothing, with_pad_token
 from rljax.data.tokenizers import Tokenizer, load_tokenizer, special_ids
 from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network
@@ -29,13 +34,17 @@ from rljax.models.pretrained import is_pretrained, save_pretrained
 from rljax.parallel.mesh import widest_mesh
 from rljax.processes.identity import check_alone
 from rljax.training.run.start import Source, check_start, load_start
+from rljax.training.run.text_format import make_text_format
 
 
-def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool) -> None:
+def export(
+    checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool, pad_token: str = ""
+) -> None:
     """Reads the model of a run and writes it.
 
     Raises:
-        ValueError: if there is no such run or checkpoint, or the model fits no published family.
+        ValueError: if there is no such run or checkpoint, the model fits no published family, or
+            it is a reward model without a padding token.
     """
     step, config = find_run(checkpoint, "--checkpoint")
     place, tags = config["tokenizer"]["path"], tuple(config["tokenizer"]["special_tokens"])
@@ -48,6 +57,14 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
     source = source or (folder if is_pretrained(folder) else "")
     mesh = widest_mesh(network.config.width)
     new = tempfile.TemporaryDirectory
+    scores = network.config.head == "reward" and not adapters
+    if pad_token and not scores:
+        raise ValueError("only reward models are exported with a padding token (--pad-token)")
+    keys = {} if source else special_ids(tokenizer)
+    if scores:
+        text_format = make_text_format(config, "" if own else source)
+        pad = pad_that_ends_nothing(text_format, pad_token, "--pad-token")
+        keys["pad_token_id"] = pad
     with jax.set_mesh(mesh), new() as made, new() as also:
         params = combine(*load_start(start, network, mesh))
         if adapters:
@@ -58,6 +75,8 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
         if own and section["chat_turn"]:
             turn, opening = section["chat_turn"], section["chat_generation_prompt"]
             write_chat_template(Path(also), turn, opening)
+        if pad_token:
+            with_pad_token(Path(place if own else source), pad_token, Path(also))
         save_pretrained(
             out,
             network,
@@ -66,7 +85,7 @@ def export(checkpoint: Path, out: Path, dtype: str, source: str, adapters: bool)
             tokenizer=_tokenizer_folder(place, tokenizer, Path(made)) if own else None,
             also=Path(also),
             dtype=dtype,
-            more_config={} if source else special_ids(tokenizer),
+            more_config=keys,
         )
 
 
@@ -98,6 +117,12 @@ def parser() -> Parser:
         "and config.json go along",
     )
     add(
+        "--pad-token",
+        default="",
+        metavar="TOKEN",
+        help="a reward model whose tokenizer has no padding token of its own: the token to take",
+    )
+    add(
         "--adapters",
         action="store_true",
         help="write the adapters alone, as the library PEFT reads them",
@@ -111,7 +136,14 @@ def command(options: argparse.Namespace) -> None:
     if options.adapters and (options.dtype or options.source):
         raise ValueError("--dtype and --source are of whole models: leave them out (--adapters)")
     check_folder(options.out, "--out")
-    export(options.checkpoint, options.out, options.dtype, options.source, options.adapters)
+    export(
+        options.checkpoint,
+        options.out,
+        options.dtype,
+        options.source,
+        options.adapters,
+        options.pad_token,
+    )
     print(f"wrote {options.out}")
 
 

@@ -113,7 +113,10 @@ STAGE_DATA: Section = {
     ),
     "path": Field(None, "jsonl, parquet: the file", value_type=str, path=True),
     "heldout_path": Field(
-        None, "reward: held-out pairs; '': the last tenth of the file", value_type=str, path=True
+        None,
+        "held-out pairs; '': preference: none, reward: the last tenth of the file",
+        value_type=str,
+        path=True,
     ),
     "limit": Field(
         None, "supervised: use the first so many demonstrations", value_type=int, minimum=1

@@ -4,12 +4,16 @@
 | --- | --- |
 | `tokenizers.py` | bytes or symbols for models trained from scratch, Hugging Face from a folder |
 | `byte_files.py` | a byte tokenizer, a plain chat template as the files of a Hugging Face folder |
+| `pad_token.py` | the padding token of an exported reward model |
 | `token_bytes.py` | the bytes of a Hugging Face tokenizer's tokens |
 | `conversations.py` | conversations of any convention in the usual form |
 | `chat.py` | conversations to text: chat templates |
 | `control_tokens.py` | what becomes of control tokens spelt out in the texts of rows |
 | `text_format.py` | how rows become tokens, and tokens text: beginnings, ends, templates |
-| `rows.py` | what the columns of a row say: a prompt, an example, a pair |
+| `rows.py` | what the columns of a row say: a prompt, its answer, an example |
+| `pairs.py` | pairs: explicit and implicit prompts, margins |
+| `values.py` | labels, scores and answers, read or refused |
+| `feedback.py` | what they say beside pairs: labelled and scored completions, labelled steps |
 | `sources.py` | records by their index, and the endless shuffled stream over them |
 | `survey.py` | what a data file holds: columns, conventions, lengths |
 | `encode.py` | ids to padded rows: prompts to the left, completions to the right |

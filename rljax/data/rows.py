@@ -1,13 +1,12 @@
-"""What the columns of a row say: a prompt, an example to learn, a pair to compare."""
+"""What the columns of a row say: a prompt, its answer, an example to learn."""
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from rljax.data.conversations import (
     WHOLE,
     Message,
-    common_prefix,
     is_conversation,
     last_is_assistant,
     read_messages,
@@ -18,16 +17,6 @@ from rljax.data.text_format import PROMPTS, Prompt, TextFormat
 from rljax.errors import typed
 
 Record = Mapping[str, Any]
-
-# Columns of a pair, in the order of the sides; the first one is preferred.
-SIDES = ("chosen", "rejected")
-
-
-class Pair(NamedTuple):
-    """Two answers to a prompt, as ids with their ends; the first one is preferred."""
-
-    prompt: list[int]
-    sides: tuple[list[int], list[int]]
 
 
 def reference_columns(name: str) -> tuple[str, ...]:
@@ -68,7 +57,7 @@ def prompt_of(
     Raises:
         ValueError: for a prompt that cannot be read.
     """
-    value = _column(record, column, where)
+    value = column_of(record, column, where)
     if column in WHOLE and is_conversation(value):
         if last_is_assistant(read_messages(value, f"{where}: the column {column!r}")):
             raise ValueError(
@@ -101,27 +90,51 @@ def example_of(
     Raises:
         ValueError: for a row that has neither, or that cannot be read.
     """
-    whole = next((name for name in WHOLE if record.get(name) is not None), None)
-    if record.get("prompt") is None and whole is not None:
+    if learn == "all" and (whole := _whole_column(record)):
         messages = read_messages(record[whole], f"{where}: the column {whole!r}")
-        if learn == "all":
-            extras = _extras(record, where)
-            return text_format.turns(messages, **extras, where=where, field=field)
-        if not last_is_assistant(messages) or len(messages) < 2:
-            raise ValueError(
-                f"{where}: the column {whole!r} must end with the assistant's answer to somebody "
-                f"({field})."
-            )
-        extras = _extras(record, where)
-        prompt = text_format.prompt(messages[:-1], **extras, where=where, field=field)
-        answer = messages[-1]
-    else:
-        prompt = prompt_of(record, text_format, where=where, field=field)
-        answer = _answer(_column(record, "completion", where), prompt, f"{where}: the completion")
+        return text_format.turns(messages, **_extras(record, where), where=where, field=field)
+    prompt, answer = answered_prompt(record, text_format, where=where, field=field)
     completion = text_format.completion(prompt, answer, where)
     if check_whole:
         text_format.check_whole(prompt, answer, completion, where)
     return joined(prompt, completion)
+
+
+def answered_prompt(
+    record: Record, text_format: TextFormat, *, where: str, field: str = PROMPTS
+) -> tuple[Prompt, str | Message]:
+    """The prompt of a row and its answer.
+
+    Args:
+        record: with the columns prompt and completion, or with messages or conversations, whose
+            last message is the answer.
+        text_format: of the run.
+        where: file and row, for errors.
+        field: the config field of the file, for errors.
+
+    Raises:
+        ValueError: for a row that has neither, or that cannot be read.
+    """
+    whole = _whole_column(record)
+    if whole is None:
+        prompt = prompt_of(record, text_format, where=where, field=field)
+        value = column_of(record, "completion", where)
+        return prompt, answer_of(value, prompt, f"{where}: the completion")
+    messages = read_messages(record[whole], f"{where}: the column {whole!r}")
+    if not last_is_assistant(messages) or len(messages) < 2:
+        raise ValueError(
+            f"{where}: the column {whole!r} must end with the assistant's answer to somebody "
+            f"({field})."
+        )
+    extras = _extras(record, where)
+    return text_format.prompt(messages[:-1], **extras, where=where, field=field), messages[-1]
+
+
+def _whole_column(record: Record) -> str | None:
+    """The column that holds a whole conversation, where no other one holds the prompt."""
+    if record.get("prompt") is not None:
+        return None
+    return next((name for name in WHOLE if record.get(name) is not None), None)
 
 
 def joined(prompt: Prompt, completion: list[int]) -> Example:
@@ -130,68 +143,17 @@ def joined(prompt: Prompt, completion: list[int]) -> Example:
     return Example([*prompt.tokens, *completion], learned)
 
 
-def pair_of(
-    record: Record,
-    text_format: TextFormat,
-    *,
-    where: str,
-    field: str = PROMPTS,
-    check_whole: bool = False,
-) -> Pair:
-    """The pair of a row: as ids, as texts, as messages, or as two conversations.
+def answer_of(value: Any, prompt: Prompt, where: str) -> str | Message:
+    """A text, or the one message of the assistant.
 
     Args:
-        record: with the columns chosen and rejected, and prompt unless these are conversations that
-            begin alike. Columns prompt_tokens, chosen_tokens and rejected_tokens are taken as they
-            are.
-        text_format: of the run.
-        where: file and row, for errors.
-        field: the config field of the file, for errors.
-        check_whole: compare the ids with those of the whole texts.
+        value: of a completion's column.
+        prompt: that it answers.
+        where: file, row and column, for errors.
 
     Raises:
-        ValueError: for a row that cannot be read.
+        ValueError: for several messages, one of somebody else, a message that answers a text.
     """
-    if all(isinstance(record.get(f"{name}_tokens"), list) for name in ("prompt", *SIDES)):
-        prompt, *sides = (list(record[f"{name}_tokens"]) for name in ("prompt", *SIDES))
-        return Pair(prompt, tuple(sides))
-    sides = [_column(record, side, where) for side in SIDES]
-    if all(map(is_conversation, sides)):
-        record, sides = _parted(record, sides, where)
-    prompt = prompt_of(record, text_format, where=where, field=field)
-    answers = [
-        _answer(value, prompt, f"{where}: {side}") for side, value in zip(SIDES, sides, strict=True)
-    ]
-    ids = tuple(text_format.completion(prompt, answer, where) for answer in answers)
-    if check_whole:
-        for answer, completion in zip(answers, ids, strict=True):
-            text_format.check_whole(prompt, answer, completion, where)
-    return Pair(prompt.tokens, ids)
-
-
-def _parted(record: Record, sides: list[Any], where: str) -> tuple[Record, list[Any]]:
-    """Two whole conversations: what they share is the prompt, what follows the answers."""
-    read = [
-        read_messages(value, f"{where}: {side}") for side, value in zip(SIDES, sides, strict=True)
-    ]
-    if all(len(messages) == 1 for messages in read):
-        return record, read
-    shared = common_prefix([messages[:-1] for messages in read])
-    if not shared:
-        raise ValueError(f"{where}: the conversations chosen and rejected begin differently.")
-    given = record.get("prompt")
-    if is_conversation(given):
-        given = read_messages(given, f"{where}: the prompt")
-    if given not in (None, shared, shared[-1].get("content")):
-        raise ValueError(
-            f"{where}: the prompt is not that of the conversations chosen and rejected: "
-            f"{repr(given)[:80]}."
-        )
-    return {**record, "prompt": shared}, [messages[len(shared) :] for messages in read]
-
-
-def _answer(value: Any, prompt: Prompt, where: str) -> str | Message:
-    """A text, or the one message of the assistant."""
     if not is_conversation(value):
         return value
     messages = read_messages(value, where)
@@ -205,7 +167,8 @@ def _answer(value: Any, prompt: Prompt, where: str) -> str | Message:
     return messages[0]
 
 
-def _column(record: Record, name: str, where: str) -> Any:
+def column_of(record: Record, name: str, where: str) -> Any:
+    """The value of a column; raises ValueError where it is absent or null."""
     if record.get(name) is None:
         raise ValueError(
             f"{where} lacks the column {name!r}; it has "

@@ -189,6 +189,43 @@ class TextFormat:
         """With the end once, whether or not the text spells it out (as TRL does)."""
         return ids if ids[-1:] == [prompt.end] else [*ids, prompt.end]
 
+    def steps(
+        self, prompt: Prompt, steps: Sequence[Any], separator: str, where: str
+    ) -> tuple[list[int], list[int]]:
+        """The ids of an answer in steps, up to the one that ends it, and where each step ends.
+
+        Steps are tokenised apart, as prompt and completion are: no token is of two steps.
+
+        Args:
+            prompt: that is answered.
+            steps: texts.
+            separator: stands between two steps and belongs to the earlier one.
+            where: file and row, for errors.
+
+        Raises:
+            ValueError: for a step without a text, or a chat template that changes the steps.
+        """
+        for number, step in enumerate(steps):
+            if not checked_text(step, f"{where}: step {number}").strip():
+                raise ValueError(f"{where}: step {number} is empty; a step has a text.")
+        texts = [*(step + separator for step in steps[:-1]), steps[-1]]
+        before, after = "", ""
+        if prompt.messages is not None and not isinstance(self.template, PlainTemplate):
+            whole = self.control_tokens.marked("".join(texts), where)
+            before, found, after = self._answered(prompt, "".join(texts), where).partition(whole)
+            if not found:
+                raise ValueError(
+                    f"{where}: the chat template changes the text of the steps: {whole[:80]!r} is "
+                    "not in what it writes. Give the prompt as a text (config.tokenizer.path)."
+                )
+        ids, ends = self.control_tokens.encode(before, inside=True) if before else [], []
+        for text in texts:
+            marked = self.control_tokens.marked(text, where)
+            ids = [*ids, *self.control_tokens.encode(marked, inside=True)]
+            ends.append(len(ids))
+        rest = self.control_tokens.encode(after, inside=True) if after else []
+        return self._ended([*ids, *rest], prompt), ends
+
     def check_whole(
         self, prompt: Prompt, answer: str | Message, completion: list[int], where: str
     ) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.data.rows import SIDES
+from rljax.data.pairs import SIDES
 from rljax.training.families import Family
 from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics

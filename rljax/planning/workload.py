@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rljax.benchmarks.flops import forward_flops, update_flops
 from rljax.config.stage import Stage
-from rljax.data.rows import SIDES
+from rljax.data.pairs import SIDES
 from rljax.models.lora import split_frozen
 from rljax.sampling.engine import bucket
 from rljax.training.families.table import family_class

@@ -25,6 +25,8 @@ RATIOS = "Spread of the ratio"
 GAPS = "Sampler / trainer gap, largest"
 OLD_KL, REFERENCE_KL = "KL to the old policy", "KL to the reference"
 ERRORS = "{}, standard errors"
+IDEALISED = "Idealised ranking accuracy"
+BY_MARGIN, BY_LENGTH = "Preference accuracy by margin", "Preference accuracy by length"
 
 # Family -> what its chart shows; every line has a meaning of its own besides.
 FAMILIES: dict[str, str] = {
@@ -36,6 +38,9 @@ FAMILIES: dict[str, str] = {
     GAPS: "Differences of a token's log-probability between sampler and trainer, in nats.",
     OLD_KL: "Three estimates of the KL from the policy at the step's start, per token, in nats.",
     REFERENCE_KL: "Three estimates of the KL from the reference, per token, in nats.",
+    IDEALISED: "Share of held-out pairs that the exact minimiser of DPO's loss would rank right.",
+    BY_MARGIN: "Held-out pairs in quarters, by how far apart their scores are.",
+    BY_LENGTH: "Held-out pairs by which side has more tokens.",
     ERRORS.format(OLD_KL): "Standard errors over sequences of the three estimates.",
     ERRORS.format(REFERENCE_KL): "Standard errors over sequences of the three estimates.",
 }
@@ -331,6 +336,42 @@ METRICS: dict[str, Metric] = {
     "ranking_accuracy": Metric(
         "Ranking accuracy", "Share of pairs whose chosen side the policy finds more likely."
     ),
+    "ranking_accuracy_per_token": Metric(
+        "Ranking accuracy, per token", "The same by the mean log-probability of a token."
+    ),
+    "reference_ranking_accuracy": Metric(
+        "Reference's ranking accuracy", "Share of held-out pairs that the reference ranks right."
+    ),
+    "flipped_share": Metric(
+        "Flipped", "Share of the pairs that the reference ranks wrongly and the policy right."
+    ),
+    "required_loss": Metric(
+        "Required loss", "Mean DPO loss of a pair at which its ranking would be right."
+    ),
+    **{
+        f"idealised_ranking_accuracy{suffix}/{which}": Metric(
+            f"{which}{words}", f"The {which} over five values of beta{words}.", family=IDEALISED
+        )
+        for suffix, words in (("", ""), ("_per_token", ", per token"))
+        for which in ("lowest", "median", "highest")
+    },
+    "calibration_error": Metric(
+        "Calibration error", "Mean gap of the accuracy from the confidence sigmoid(|margin|)."
+    ),
+    **{
+        f"accuracy_by_margin/{quarter}": Metric(
+            f"quarter {quarter}",
+            f"Of quarter {quarter} by |margin|, 4 the surest.",
+            family=BY_MARGIN,
+        )
+        for quarter in range(1, 5)
+    },
+    **{
+        f"accuracy_by_length/{which}": Metric(
+            f"chosen {which}", f"Where the chosen side is {which}.", family=BY_LENGTH
+        )
+        for which in ("longer", "shorter")
+    },
     "displaced_share": Metric(
         "Displaced", "Share of chosen sides that became less likely than under the reference."
     ),

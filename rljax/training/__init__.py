@@ -10,6 +10,7 @@
 | `ahead/` | a sampler that runs ahead of the trainer: threads, queue, transfer, event log |
 | `device_loop/` | whole runs as one compiled program |
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
+| `pair_evaluation/` | held-out pairs: accuracy, calibration, ranking accuracy |
 | `judged.py` | evaluation alone, of a checkpoint or a published model |
 | `preflight.py` | a run as far as its first compilation |
 | `guard.py` | parameters and optimizer are finite before they are saved |

@@ -7,7 +7,8 @@ import pytest
 from rljax.data import chat
 from rljax.data.chat import PlainTemplate, make_template
 from rljax.data.packing import Example
-from rljax.data.rows import example_of, pair_of, prompt_of
+from rljax.data.pairs import pair_of
+from rljax.data.rows import example_of, prompt_of
 from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import ByteTokenizer, HFTokenizer
 from tests.folders import BOS, CHATML, END, EOS, ids_of, write_tokenizer

@@ -13,6 +13,7 @@ import pytest
 from rljax.config.load import load_config
 from rljax.config.model import resolve_model
 from rljax.config.validate import plain, resolved_dict, validate
+from rljax.data.pad_token import pad_that_ends_nothing, with_pad_token
 from rljax.data.tokenizers import ByteTokenizer
 from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network, Params
@@ -20,6 +21,8 @@ from rljax.models.peft_format import load_adapters, read_adapter_config
 from rljax.models.pretrained import load_params, read_config
 from rljax.training.run.checkpoints import Checkpoints
 from rljax.training.run.start import Source, base_note, load_start
+from rljax.training.update.rows import completion_rows
+from rljax.training.update.sequence_scores import completion_scores
 from rljax.training.update.state import create_state, state_shardings
 
 pytestmark = pytest.mark.contract
@@ -40,17 +43,22 @@ def command():
 def make_run(tmp_path, one_device):
     """make_run(**model): a workdir with a checkpoint of step 3, and the whole model in it."""
 
-    def make(**model) -> tuple[Path, Network, Params]:
+    def make(head="language_model", **model) -> tuple[Path, Network, Params]:
         path, workdir = tmp_path / "config.py", tmp_path / "run"
+        stage = dict(method="sft")
+        if head == "reward":
+            stage = dict(method="bradley_terry", network=dict(head=head), data=dict(path="pairs"))
         path.write_text(
             "from ml_collections import ConfigDict\n"
             "def get_config(arg=''):\n"
             f"    model, tasks = {model!r}, (dict(name='chain_sum'),)\n"
             "    return ConfigDict(dict(name='small', stages=('s',), model=model,\n"
-            "        data=dict(tasks=tasks), tokenizer=dict(path='byte'), s=dict(method='sft')))\n"
+            "        data=dict(tasks=tasks), tokenizer=dict(path='byte'),\n"
+            f"        s={stage!r}))\n"
         )
         config = load_config(path)
-        network = Network.create(resolve_model(config.model, ByteTokenizer().vocab_size))
+        shape = resolve_model(config.model, ByteTokenizer().vocab_size)
+        network = Network.create(dataclasses.replace(shape, head=head))
         source, optimizer = Source.of(config), optax.sgd(0.1)
         params, frozen = load_start(source, network, one_device)
         # Adapters begin at zero; those of a trained model are not.
@@ -175,6 +183,85 @@ def test_adapters_alone_are_those_that_peft_reads(make_run, command, one_device,
         for leaf in ("lora_a", "lora_b"):
             ours = params["blocks"][kind][name][leaf]
             np.testing.assert_array_equal(found["blocks"][kind][name][leaf], ours)
+
+
+def reward_rows() -> dict[str, np.ndarray]:
+    """Three completions of other lengths; two end with eos, one was cut off."""
+    prompts, prompt_mask = np.zeros((3, 4), np.int32), np.zeros((3, 4), bool)
+    tokens, mask = np.zeros((3, 5), np.int32), np.zeros((3, 5), bool)
+    for row, (prompt, completion) in enumerate(((2, 3), (4, 5), (1, 2))):
+        random = np.random.default_rng(row)
+        prompts[row, 4 - prompt :], prompt_mask[row, 4 - prompt :] = random.integers(97, 122), True
+        tokens[row, :completion] = random.integers(97, 122, completion)
+        mask[row, :completion] = True
+        if row != 1:
+            tokens[row, completion - 1] = ByteTokenizer().eos_id
+    return completion_rows(prompts, prompt_mask, tokens, mask)
+
+
+def test_transformers_gives_a_reward_models_scores_in_any_batch(make_run, command, tmp_path):
+    """Alone, in a batch, and padded on either side; `pad_token_id` is written."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    workdir, network, params = make_run(**FAMILY_OPTIONS, head="reward")
+    out, rows = tmp_path / "out", reward_rows()
+    expected = np.asarray(completion_scores(network, params, rows)[0])
+    assert np.ptp(expected) > 1e-2
+    assert command.main([f"--checkpoint={workdir}", f"--out={out}"]) == 0
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(out).eval()
+    assert type(model).__name__ == "Qwen3ForSequenceClassification"
+    assert (model.config.num_labels, model.config.pad_token_id) == (1, 256)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    assert tokenizer.pad_token_id == 256
+    ids = [
+        rows["tokens"][row][rows["segment_ids"][row] > 0].tolist()
+        for row in range(len(rows["tokens"]))
+    ]
+    for side in ("left", "right"):
+        tokenizer.padding_side = side
+        batches = (tokenizer.pad({"input_ids": ids}, return_tensors="pt"),)
+        batches += tuple(tokenizer.pad({"input_ids": [each]}, return_tensors="pt") for each in ids)
+        with torch.no_grad():
+            scores = [model(**batch).logits[:, 0].numpy() for batch in batches]
+        np.testing.assert_allclose(scores[0], expected, atol=1e-4)
+        np.testing.assert_allclose(np.concatenate(scores[1:]), expected, atol=1e-4)
+
+
+class Ends:
+    """A text format whose tokenizer pads with an end; "<a>" is another id, "<b>" two."""
+
+    class tokenizer:
+        pad_id = 2
+
+        @staticmethod
+        def encode(text):
+            return {"<a>": [7], "<b>": [7, 8], "<end>": [3]}[text]
+
+    ends = (2, 3)
+
+
+def test_a_padding_token_that_ends_completions_is_refused(tmp_path):
+    assert pad_that_ends_nothing(Ends, "<a>", "--pad-token") == 7
+    for token, message in (
+        ("", "one that ends completions (its id is 2)"),
+        ("<b>", "'<b>' is [7, 8]"),
+        ("<end>", "ends no completion, and not one of [2, 3]"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            pad_that_ends_nothing(Ends, token, "--pad-token")
+        assert message in str(caught.value) and "(--pad-token)" in str(caught.value)
+    (tmp_path / "in").mkdir(), (tmp_path / "out").mkdir()
+    (tmp_path / "in/tokenizer_config.json").write_text('{"eos_token": "<end>", "pad_token": null}')
+    with_pad_token(tmp_path / "in", "<a>", tmp_path / "out")
+    written = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+    assert written == {"eos_token": "<end>", "pad_token": "<a>"}
+
+
+def test_a_padding_token_belongs_to_reward_models_without_one(make_run, command, tmp_path, capsys):
+    workdir, _, _ = make_run(**FAMILY_OPTIONS)
+    words = [f"--checkpoint={workdir}", f"--out={tmp_path}/a", "--pad-token=<a>"]
+    assert command.main(words) == 1
+    assert "only reward models" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_one_line(make_run, command, tmp_path, capsys):

@@ -90,7 +90,11 @@ def test_each_stage_is_judged_as_its_family_says(tiny_run):
     }
     assert all("accuracy_greedy" in row for stage in ("warmup", "ppo") for row in judged[stage])
     assert [row["step"] for row in judged["rm"]] == [3, 4]
-    assert set(judged["rm"][-1]) == {"stage", "step", "kind", "reward_accuracy", "reward_margin"}
+    measured = set(judged["rm"][-1]) - {"stage", "step", "kind"}
+    assert measured == {
+        *("reward_accuracy", "reward_margin", "calibration_error", "accuracy_by_length/longer"),
+        *(f"accuracy_by_margin/{quarter}" for quarter in range(1, 5)),
+    }
     assert judged["rm"][-1]["reward_accuracy"] > 0.9  # "no" is easily told from a number
     metrics = run.workdir / "checkpoints/rm/4/metrics/metrics"
     assert json.loads(metrics.read_text()) == {

@@ -35,7 +35,7 @@ PREFERENCE = Family(
             "sequences_per_micro_batch": 0,
             "share_prompts": None,
         },
-        data={"source": "jsonl", "path": "", "max_completion_tokens": 64},
+        data={"source": "jsonl", "path": "", "heldout_path": "", "max_completion_tokens": 64},
     ),
     sources={"jsonl": Reads(), "parquet": Reads(), "sampled_pairs": _SAMPLED_PAIRS},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.data.rows import SIDES
+from rljax.data.pairs import SIDES
 from rljax.data.sources import open_source
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor

@@ -12,7 +12,7 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.data.encode import check_length, pad_completions, pad_prompts
-from rljax.data.rows import SIDES, Pair, pair_of
+from rljax.data.pairs import SIDES, Pair, pair_of
 from rljax.data.sources import place_of
 from rljax.models.network import Params
 from rljax.objectives.arrays import PREFERENCE_ARRAYS
@@ -26,6 +26,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, open_pairs
 from rljax.training.families import Family, StepBatches
+from rljax.training.pair_evaluation.heldout import PairEvaluation, preferred_shares
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record, checks_whole
 from rljax.training.update.balancing import balance_loss
@@ -63,13 +64,25 @@ class Preference(Family):
             link=objective.part("link"),
             metrics=[known_fields_bound(metric, objective) for metric in METRICS],
         )
+        heldout = heldout_pairs(stage)
+        self.heldout = None
+        if heldout:
+            self.heldout = PairEvaluation(
+                context,
+                heldout,
+                stage.batch.sequences_per_micro_batch // len(SIDES),
+                functools.partial(pair_rows, context, stage),
+                self.score,
+            )
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Encodes every pair of a file once."""
-        if stage.data["source"] == "sampled_pairs":
-            return
-        check_pairs(context, stage, open_pairs(stage, stage.data["source"], stage.data["path"]))
+        """Encodes every pair of the files once."""
+        if stage.data["source"] != "sampled_pairs":
+            check_pairs(context, stage, open_pairs(stage, stage.data["source"], stage.data["path"]))
+        if heldout := heldout_pairs(stage):
+            preferred_shares(heldout)
+            check_pairs(context, stage, heldout)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/preference.py)."""
@@ -100,6 +113,16 @@ class Preference(Family):
         metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
         return state, StepBatches([batch], metrics, {}, tokens)
 
+    def evaluate(
+        self, state: TrainState, heldout: Callable[[Params], dict[str, float]] | None
+    ) -> dict[str, float]:
+        """Held-out problems, and where the stage has held-out pairs how the policy ranks them."""
+        metrics = super().evaluate(state, heldout)
+        if self.heldout is None:
+            return metrics
+        beta = self.stage.objective.values.get("beta")
+        return metrics | self.heldout(self.context.full(state.params), self.reference, beta)
+
     def first_loss(self, batch: Rows) -> float | None:
         """The loss with the reference's own log-probabilities: ln 2 for DPO, say."""
         if "ref_logprobs" in self.stage.objective.inputs or self.context.network.config.experts:
@@ -124,6 +147,13 @@ class Preference(Family):
         if "ref_logprobs" in self.stage.objective.inputs:
             arrays["ref_logprobs"] = logprobs.reshape(-1, len(SIDES), logprobs.shape[-1])
         return arrays
+
+
+def heldout_pairs(stage: Stage) -> Sequence[Record]:
+    """The pairs of `data.heldout_path`; () without one."""
+    kind = "parquet" if stage.data["source"] == "parquet" else "jsonl"
+    path = stage.data["heldout_path"]
+    return open_pairs(stage, kind, path) if path else ()
 
 
 def known_fields_bound(metric: Callable, objective: Objective) -> Callable:

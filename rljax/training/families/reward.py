@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.rows import SIDES
+from rljax.data.pairs import SIDES
 from rljax.data.sources import Part
 from rljax.models.network import Params
 from rljax.parallel.host import to_host
@@ -16,6 +16,7 @@ from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, open_pairs
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.preference import check_pairs, pair_rows
+from rljax.training.pair_evaluation.scores import judged_pairs
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
@@ -75,10 +76,10 @@ class RewardModel(Family):
     def evaluate(
         self, state: TrainState, heldout: Callable[[Params], dict[str, float]] | None
     ) -> dict[str, float]:
-        """Accuracy and margin on the held-out pairs."""
+        """What `judged_pairs` says of the held-out pairs; one with an empty side says nothing."""
         params, size = self.context.full(state.params), self.stage.batch.sequences_per_micro_batch
         count, pairs = len(self.heldout), size // len(SIDES)
-        scores = []
+        scores, lengths = [], []
         for start in range(0, count, pairs):
             # The last batch is filled up with the last pair, so that shapes stay the same.
             index = [min(i, count - 1) for i in range(start, start + pairs)]
@@ -86,11 +87,10 @@ class RewardModel(Family):
             rows = pair_rows(self.context, self.stage, records)
             placed = put_rows(model_rows(rows), self.context.mesh)
             scores.append(to_host(self.score(params, placed)).reshape(-1, len(SIDES)))
-        chosen, rejected = np.concatenate(scores)[:count].T
-        return {
-            "reward_accuracy": float((chosen > rejected).mean()),
-            "reward_margin": float((chosen - rejected).mean()),
-        }
+            lengths.append(rows["mask"].sum(axis=-1).reshape(-1, len(SIDES)))
+        tokens = np.concatenate(lengths)[:count]
+        kept = (tokens > 0).all(axis=1)
+        return judged_pairs(*np.concatenate(scores)[:count][kept].T, *tokens[kept].T)
 
 
 def split_pairs(stage: Stage) -> tuple[Sequence[Record], Sequence[Record]]:

@@ -9,6 +9,14 @@ from rljax.config.graph import start_of
 from rljax.config.stage import Stage
 from rljax.reporting.files import read_rows
 
+# Of held-out pairs (training/pair_evaluation/).
+OF_PAIRS = (
+    "reward_accuracy",
+    "calibration_error",
+    "ranking_accuracy",
+    "idealised_ranking_accuracy/median",
+)
+
 
 def summarise(
     workdir: Path, stages: Sequence[Stage], seed: int, goodput: Mapping[str, Any]
@@ -52,8 +60,8 @@ def _stage_figures(stage: str, rows: Sequence[dict], timing: Sequence[dict]) -> 
     shown = ("loss", "reward", "accuracy", "reward_accuracy", "bound", "updates_skipped")
     figures |= {name: train[-1][name] for name in shown if train and name in train[-1]}
     judged = [row for row in rows if row["stage"] == stage and row["kind"] == "heldout"]
-    if judged and "reward_accuracy" in judged[-1]:
-        figures["heldout_reward_accuracy"] = judged[-1]["reward_accuracy"]
+    of_pairs = OF_PAIRS if judged else ()
+    figures |= {f"heldout_{name}": judged[-1][name] for name in of_pairs if name in judged[-1]}
     for phase in ("sampling", "scoring", "update"):
         seconds = [row[phase] for row in timing if row["stage"] == stage and phase in row]
         if seconds:

@@ -1,0 +1,249 @@
+"""Rows of feedback beside pairs: a labelled completion, scored completions, labelled steps.
+
+    labelled    prompt, completion, label                 KTO, binary reward models
+    scored      prompt, K completions, K scores           ranking, regression, off-policy gradients
+    stepwise    prompt, the steps of an answer, a label for each      process rewards
+
+Prompts and completions are texts or messages, as everywhere (data/rows.py). The column names are
+those of TRL's dataset types; of UltraFeedback, which keeps a completion and its score in one
+object, the names are read as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rljax.data.conversations import without_nulls
+from rljax.data.pairs import SIDES, explicit_prompt
+from rljax.data.rows import Record, answer_of, answered_prompt, column_of, prompt_of
+from rljax.data.sources import place_of
+from rljax.data.text_format import PROMPTS, TextFormat
+from rljax.data.values import label_of, number_of, said
+from rljax.errors import typed
+
+# Keys of an object that holds a completion and its score.
+COMPLETION_KEYS = ("completion", "response")
+SCORE_KEYS = ("score", "overall_score")
+
+# Columns of the prompt of scored completions: the field's, and UltraFeedback's.
+SCORED_PROMPTS = ("prompt", "instruction")
+
+# What stands between two steps of an answer.
+STEP_SEPARATOR = "\n"
+
+
+class Labelled(NamedTuple):
+    """An answer that is desired or not, as ids with its end."""
+
+    prompt: list[int]
+    completion: list[int]
+    label: bool
+
+
+class Scored(NamedTuple):
+    """K answers to a prompt, as ids with their ends, and a score for each."""
+
+    prompt: list[int]
+    completions: list[list[int]]
+    scores: list[float]
+
+
+class Stepwise(NamedTuple):
+    """An answer in steps.
+
+    Attributes:
+        prompt: ids.
+        completion: ids of the whole answer, with the one that ends it.
+        ends: step k is `completion[ends[k - 1] : ends[k]]`, the first one begins at 0; its last
+            token is at `ends[k] - 1`. What the chat template writes around an answer belongs to
+            the first step, or comes after the last one.
+        labels: whether each step is right.
+        outcome: whether the whole answer is right; None where the row does not say.
+    """
+
+    prompt: list[int]
+    completion: list[int]
+    ends: list[int]
+    labels: list[bool]
+    outcome: bool | None
+
+
+def labelled_of(
+    record: Record,
+    text_format: TextFormat,
+    *,
+    where: str,
+    field: str = PROMPTS,
+    check_whole: bool = False,
+) -> Labelled:
+    """The labelled completion of a row: prompt, completion and label, or messages and label.
+
+    Args:
+        record: of a source. Columns prompt_tokens and completion_tokens are taken as they are.
+        text_format: of the run.
+        where: file and row, for errors.
+        field: the config field of the file, for errors.
+        check_whole: compare the ids with those of the whole text.
+
+    Raises:
+        ValueError: for a row that cannot be read, or a label that is neither true nor false.
+    """
+    label = label_of(column_of(record, "label", where), f"{where}: the column 'label'")
+    names = ("prompt_tokens", "completion_tokens")
+    if all(isinstance(record.get(name), list) for name in names):
+        return Labelled(*(list(record[name]) for name in names), label)
+    prompt, answer = answered_prompt(record, text_format, where=where, field=field)
+    said(answer, f"{where}: the completion")
+    completion = text_format.completion(prompt, answer, where)
+    if check_whole:
+        text_format.check_whole(prompt, answer, completion, where)
+    return Labelled(prompt.tokens, completion, label)
+
+
+def scored_of(
+    record: Record,
+    text_format: TextFormat,
+    *,
+    where: str,
+    field: str = PROMPTS,
+    at_least: int = 1,
+    check_whole: bool = False,
+) -> Scored:
+    """The scored completions of a row.
+
+    Args:
+        record: with a prompt, and the columns completions and scores, two lists; or completions as
+            a list of objects with a text and a score (`COMPLETION_KEYS`, `SCORE_KEYS`). Columns
+            prompt_tokens and completions_tokens are taken as they are.
+        text_format: of the run.
+        where: file and row, for errors.
+        field: the config field of the file, for errors.
+        at_least: how many completions a row must have.
+        check_whole: compare the ids with those of the whole texts.
+
+    Raises:
+        ValueError: for a row that cannot be read, a score that is missing or not finite, another
+            number of scores than of completions.
+    """
+    ids = record.get("prompt_tokens"), record.get("completions_tokens")
+    if all(isinstance(value, list) for value in ids):
+        scores = _scores(record, len(ids[1]), where)
+        return Scored(list(ids[0]), [list(each) for each in ids[1]], scores)
+    values, scores = _completions_and_scores(record, at_least, where)
+    column = next((name for name in SCORED_PROMPTS if record.get(name) is not None), "prompt")
+    prompt = prompt_of(record, text_format, where=where, column=column, field=field)
+    completions = []
+    for number, value in enumerate(values):
+        place = f"{where}: completion {number}"
+        answer = said(answer_of(value, prompt, place), place)
+        completions.append(text_format.completion(prompt, answer, place))
+        if check_whole:
+            text_format.check_whole(prompt, answer, completions[-1], where)
+    return Scored(prompt.tokens, completions, scores)
+
+
+def stepwise_of(
+    record: Record,
+    text_format: TextFormat,
+    *,
+    where: str,
+    field: str = PROMPTS,
+    separator: str = STEP_SEPARATOR,
+) -> Stepwise:
+    """The labelled steps of a row: the columns prompt, completions and labels, as TRL names them.
+
+    A column `label`, where there is one, says whether the whole answer is right.
+
+    Args:
+        record: of a source.
+        text_format: of the run.
+        where: file and row, for errors.
+        field: the config field of the file, for errors.
+        separator: stands between two steps and belongs to the earlier one.
+
+    Raises:
+        ValueError: for a row that cannot be read, an empty step, a label that is neither true nor
+            false, another number of labels than of steps.
+    """
+    steps = _list_of(record, "completions", 1, where)
+    labels = _list_of(record, "labels", 1, where)
+    _same_number(steps, "completions", labels, "labels", where)
+    labels = [label_of(each, f"{where}: the label of step {n}") for n, each in enumerate(labels)]
+    outcome = record.get("label")
+    if outcome is not None:
+        outcome = label_of(outcome, f"{where}: the column 'label'")
+    prompt = prompt_of(record, text_format, where=where, field=field)
+    completion, ends = text_format.steps(prompt, steps, separator, where)
+    return Stepwise(prompt.tokens, completion, ends, labels, outcome)
+
+
+class Unpaired(Sequence[Record]):
+    """Pairs as labelled completions: row 2i is the chosen side of pair i, row 2i + 1 the other."""
+
+    def __init__(self, pairs: Sequence[Record]) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(SIDES) * len(self._pairs)
+
+    def __getitem__(self, index: int) -> Record:
+        index = range(len(self))[index]
+        place, side = self.place(index), SIDES[index % len(SIDES)]
+        pair = explicit_prompt(self._pairs[index // len(SIDES)], place)
+        own = {key: pair[key] for key in pair if key.removesuffix("_tokens") not in SIDES}
+        row = {**own, "completion": column_of(pair, side, place), "label": side == SIDES[0]}
+        if f"{side}_tokens" in pair:
+            row["completion_tokens"] = pair[f"{side}_tokens"]
+        return row
+
+    def place(self, index: int) -> str:
+        """Where the pair stands, and which side of it is meant."""
+        return f"{place_of(self._pairs, index // len(SIDES))}, {SIDES[index % len(SIDES)]}"
+
+
+def _completions_and_scores(
+    record: Record, at_least: int, where: str
+) -> tuple[list[Any], list[float]]:
+    values = _list_of(record, "completions", at_least, where)
+    if not all(isinstance(value, Mapping) for value in values):
+        return values, _scores(record, len(values), where)
+    texts, scores = [], []
+    for number, value in enumerate(map(without_nulls, values)):
+        place = f"{where}: completion {number}"
+        texts.append(_of_keys(value, COMPLETION_KEYS, place))
+        scores.append(number_of(_of_keys(value, SCORE_KEYS, place), f"{place}: the score"))
+    return texts, scores
+
+
+def _scores(record: Record, count: int, where: str) -> list[float]:
+    values = _list_of(record, "scores", 1, where)
+    _same_number(range(count), "completions", values, "scores", where)
+    return [number_of(each, f"{where}: score {n}") for n, each in enumerate(values)]
+
+
+def _of_keys(value: Mapping[str, Any], keys: Sequence[str], where: str) -> Any:
+    key = next((key for key in keys if key in value), None)
+    if key is None:
+        raise ValueError(
+            f"{where} lacks {' or '.join(map(repr, keys))}; it has {sorted(value)} that are not "
+            "null."
+        )
+    return value[key]
+
+
+def _list_of(record: Record, name: str, at_least: int, where: str) -> list[Any]:
+    value = column_of(record, name, where)
+    if not isinstance(value, list) or len(value) < at_least:
+        raise ValueError(
+            f"{where}: the column {name!r} must be a list of at least {at_least}, got "
+            f"{typed(value)}."
+        )
+    return value
+
+
+def _same_number(
+    some: Sequence[Any], name: str, others: Sequence[Any], other: str, where: str
+) -> None:
+    if len(some) != len(others):
+        raise ValueError(
+            f"{where} has {len(some)} {name} and {len(others)} {other}; one is needed for each."
+        )

@@ -1,0 +1,93 @@
+"""What its scores of held-out pairs say of a reward model: accuracy, calibration, where it errs.
+
+Everything is computed on the host; a model's difference of scores d claims that the chosen side
+wins with probability sigmoid(d) (Bradley-Terry).
+"""
+
+import numpy as np
+
+CALIBRATION_BINS = 10
+QUARTERS = 4
+
+
+def accuracy(chosen: np.ndarray, rejected: np.ndarray) -> float:
+    """Share of pairs whose chosen side scores higher, strictly; NaN without pairs."""
+    return float(np.mean(chosen > rejected)) if len(chosen) else float("nan")
+
+
+def calibration_error(margins: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """Expected calibration error of sigmoid(margin), between 0 and 1.
+
+        error = sum_b n_b / n * | share of pairs that are right - mean confidence |
+
+    A pair's confidence is the probability of the side that the model prefers, sigmoid(|margin|); it
+    is right where that side is the chosen one. Bins have equal widths between 1/2 and 1.
+
+    Args:
+        margins: [B] f32, score of the chosen side minus that of the rejected one.
+        bins: number of bins.
+
+    Returns:
+        NaN without pairs.
+    """
+    margins = np.asarray(margins, np.float64)
+    if not len(margins):
+        return float("nan")
+    confidence = 1.0 / (1.0 + np.exp(-np.abs(margins)))
+    right = margins > 0
+    place = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
+    gap = np.bincount(place, right - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(margins))
+
+
+def accuracy_by_margin(margins: np.ndarray) -> dict[str, float]:
+    """Accuracy in quarters of the pairs, by how sure the model is.
+
+    Args:
+        margins: [B] f32, as for `calibration_error`.
+
+    Returns:
+        `accuracy_by_margin/1` (the smallest |margin|) to `/4`; nothing for fewer than four pairs.
+    """
+    if len(margins) < QUARTERS:
+        return {}
+    order = np.argsort(np.abs(margins), kind="stable")
+    parts = enumerate(np.array_split(np.asarray(margins)[order] > 0, QUARTERS), 1)
+    return {f"accuracy_by_margin/{number}": float(part.mean()) for number, part in parts}
+
+
+def accuracy_by_length(
+    margins: np.ndarray, chosen_lengths: np.ndarray, rejected_lengths: np.ndarray
+) -> dict[str, float]:
+    """Accuracy where the chosen side is the longer one, and where it is the shorter one.
+
+    A model that goes by length is right in the one and wrong in the other.
+
+    Args:
+        margins: [B] f32, as for `calibration_error`.
+        chosen_lengths: [B] i32, tokens.
+        rejected_lengths: [B] i32, tokens.
+
+    Returns:
+        `accuracy_by_length/longer` and `/shorter`, each where there are such pairs.
+    """
+    right, more = margins > 0, chosen_lengths - rejected_lengths
+    groups = {"longer": right[more > 0], "shorter": right[more < 0]}
+    return {f"accuracy_by_length/{k}": float(v.mean()) for k, v in groups.items() if len(v)}
+
+
+def judged_pairs(
+    chosen: np.ndarray,
+    rejected: np.ndarray,
+    chosen_lengths: np.ndarray,
+    rejected_lengths: np.ndarray,
+) -> dict[str, float]:
+    """Everything that is logged of held-out pairs; arguments [B], see above."""
+    margins = chosen - rejected
+    return {
+        "reward_accuracy": accuracy(chosen, rejected),
+        "reward_margin": float(margins.mean()),
+        "calibration_error": calibration_error(margins),
+        **accuracy_by_margin(margins),
+        **accuracy_by_length(margins, chosen_lengths, rejected_lengths),
+    }

@@ -1,0 +1,65 @@
+"""Figures of a reward model's scores against counts by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rljax.training.pair_evaluation.scores import (
+    accuracy,
+    accuracy_by_length,
+    accuracy_by_margin,
+    calibration_error,
+    judged_pairs,
+)
+
+
+def test_accuracy_counts_no_tie():
+    assert accuracy(np.array([1.0, 2.0, 0.0, 5.0]), np.array([1.0, 1.0, 3.0, 4.0])) == 0.5
+    assert math.isnan(accuracy(np.zeros(0), np.zeros(0)))
+
+
+def test_calibration_error_by_hand():
+    """Two bins: confidences 0.6, 0.7 (one right) and 0.8, 0.9 (both right)."""
+    logit = np.log(np.array([0.6, 0.7, 0.8, 0.9]) / np.array([0.4, 0.3, 0.2, 0.1]))
+    margins = logit * np.array([1, -1, 1, 1])
+    # |1 - 1.3| / 4 + |2 - 1.7| / 4
+    assert calibration_error(margins, bins=2) == pytest.approx((0.3 + 0.3) / 4, abs=1e-9)
+    assert calibration_error(np.full(5, 1e6)) == 0.0  # sure and right
+    assert calibration_error(np.full(5, -1e6)) == 1.0  # sure and wrong
+    assert calibration_error(np.zeros(4)) == 0.5  # a tie is no win
+    assert math.isnan(calibration_error(np.zeros(0)))
+
+
+def test_a_calibrated_model_has_an_error_near_zero():
+    random = np.random.default_rng(0)
+    margins = np.abs(random.normal(0, 2, 200_000))
+    wins = random.random(len(margins)) < 1 / (1 + np.exp(-margins))
+    assert calibration_error(np.where(wins, margins, -margins)) < 5e-3
+    assert calibration_error(3 * np.where(wins, margins, -margins)) > 0.08
+
+
+def test_quarters_go_by_how_sure_the_model_is():
+    margins = np.array([0.1, -0.2, 5.0, 6.0, -1.0, -1.5, 2.0, -2.5])
+    found = accuracy_by_margin(margins)
+    assert list(found.values()) == [0.5, 0.0, 0.5, 1.0]
+    assert list(found) == [f"accuracy_by_margin/{quarter}" for quarter in range(1, 5)]
+    assert accuracy_by_margin(margins[:3]) == {}
+
+
+def test_a_model_that_goes_by_length():
+    chosen, rejected = np.array([9, 7, 3, 2, 4]), np.array([5, 6, 4, 8, 4])
+    margins = (chosen - rejected).astype(float)
+    assert accuracy_by_length(margins, chosen, rejected) == {
+        "accuracy_by_length/longer": 1.0,
+        "accuracy_by_length/shorter": 0.0,
+    }
+    assert accuracy_by_length(margins[:2], chosen[:2], rejected[:2]) == {
+        "accuracy_by_length/longer": 1.0
+    }
+
+
+def test_everything_of_some_pairs():
+    found = judged_pairs(np.array([2.0, 0.0]), np.array([1.0, 3.0]), np.ones(2), np.ones(2))
+    assert set(found) == {"reward_accuracy", "reward_margin", "calibration_error"}
+    assert (found["reward_accuracy"], found["reward_margin"]) == (0.5, -1.0)
