@@ -21,11 +21,10 @@ from rljax.errors import unknown_name
 from rljax.registry import FAMILIES, METHODS, resolve_objective
 from rljax.registry.cards import card, read_sources
 from rljax.registry.markdown import method_tables, shared
-from rljax.registry.table import Kind, kinds, method_lines, needs
+from rljax.registry.table import Kind, config_file, kinds, method_lines, needs
 
 WIDTH = 130
 ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "configs/rlvr"
 
 
 def as_table(kind: Kind) -> Table:
@@ -52,8 +51,8 @@ def print_method(console: Console, name: str) -> None:
     say(f"needs   {', '.join(needs(objective)) or 'nothing else'}")
     say(f"paper   {method.paper}")
     say(f"row     rljax/registry/methods/{file}.py")
-    if (CONFIGS / f"{file}.py").is_file():
-        say(f"config  --config=configs/rlvr/{file}.py:{name}")
+    if config := config_file(file, lambda path: (ROOT / path).is_file()):
+        say(f"config  --config={config}:{name}")
     say("change  --config.STAGE.objective.NAME=VALUE (STAGE: rl in the configs of configs/rlvr)\n")
     table = Table("name", "value", "meaning", caption="*: set by the method's row", box=None)
     for line in method_lines(name):

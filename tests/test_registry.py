@@ -70,6 +70,11 @@ SPO = SEGMENTS | {
     "whiten_epsilon": 1e-8,
 }
 BEHAVIOR = {"ratio": "token", "denominator": "behavior", "correction": "none"} | NO_KL
+# A link on log-ratios of whole completions, and nothing else.
+PLAIN = {"score": "log_ratio", "link_weight": 1.0, "second_link": "none"} | {
+    "chosen_nll": "none",
+    "pair_weight": "none",
+}
 
 EXPECTED = {
     "sft": {"aggregation": "token_mean"},
@@ -242,10 +247,44 @@ EXPECTED = {
         "center_weight": 0.0,
         "label_smoothing": 0.0,
     },
-    "dpo": {"score": "log_ratio", "link": "logistic", "beta": 0.1, "label_smoothing": 0.0},
-    "simpo": {"score": "mean_log_likelihood", "link": "logistic_with_margin", "beta": 2.0}
+    "dpo": PLAIN | {"link": "logistic", "beta": 0.1, "label_smoothing": 0.0},
+    "cdpo": PLAIN | {"link": "logistic", "beta": 0.1, "label_smoothing": 0.1},
+    "robust_dpo": PLAIN | {"link": "robust", "beta": 0.1, "label_smoothing": 0.1},
+    "dpo_norm": PLAIN | {"link": "logistic_per_token", "beta": 5.0, "label_smoothing": 0.0},
+    "ld_dpo": PLAIN | {"score": "length_desensitised", "link": "logistic", "tail_weight": 0.5},
+    "ipo": PLAIN | {"link": "squared_per_token"},
+    "ipo_sum": PLAIN | {"link": "squared"},
+    "hinge": PLAIN | {"link": "hinge", "beta": 0.05},
+    "exo": PLAIN | {"link": "exo", "beta": 0.1, "label_smoothing": 1e-3},
+    "nca": PLAIN | {"link": "nca", "beta": 0.01},
+    "bco_pair": PLAIN | {"link": "binary", "beta": 0.01},
+    "sppo": PLAIN | {"link": "squared_sides", "beta": 1e-3},
+    "aot": PLAIN | {"link": "aot", "beta": 0.01, "label_smoothing": 0.0},
+    "aot_unpaired": PLAIN | {"link": "aot_unpaired", "beta": 0.01, "label_smoothing": 0.0},
+    "apo_zero": PLAIN | {"link": "apo_zero", "beta": 0.1},
+    "apo_down": PLAIN | {"link": "apo_down", "beta": 0.1},
+    "discopop": PLAIN | {"link": "discovered", "beta": 0.05, "blend_temperature": 0.05},
+    "f_dpo": PLAIN | {"score": "jensen_shannon", "link": "logistic"},
+    "chi_po": PLAIN | {"score": "chi_squared", "link": "logistic_clipped"},
+    "rpo": PLAIN | {"link": "logistic", "chosen_nll": "sequence_mean", "nll_weight": 1.0},
+    "mpo": PLAIN
+    | {"link": "logistic", "link_weight": 0.8, "second_link": "binary", "second_weight": 0.2}
+    | {"chosen_nll": "token_mean", "nll_weight": 1.0},
+    "wpo": PLAIN | {"link": "logistic", "beta": 0.01, "pair_weight": "wpo"},
+    "cpo": PLAIN
+    | {"score": "log_likelihood", "link": "logistic", "beta": 0.1, "label_smoothing": 0.0}
+    | {"chosen_nll": "token_mean", "nll_weight": 1.0},
+    "simpo": PLAIN
+    | {"score": "mean_log_likelihood", "link": "logistic_with_margin", "beta": 2.0}
     | {"target_margin": 1.0, "label_smoothing": 0.0},
-    "genarm": {"score": "log_likelihood", "link": "logistic_with_margin", "beta": 0.05}
+    "alphapo": PLAIN
+    | {"score": "alpha_likelihood", "alpha": 0.25, "link": "logistic_with_margin", "beta": 2.5}
+    | {"target_margin": 0.1},
+    "orpo": PLAIN
+    | {"score": "mean_log_likelihood", "link": "odds_ratio", "link_weight": 0.1}
+    | {"chosen_nll": "token_mean", "nll_weight": 1.0},
+    "genarm": PLAIN
+    | {"score": "log_likelihood", "link": "logistic_with_margin", "beta": 0.05}
     | {"target_margin": 0.0, "label_smoothing": 0.0},
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
@@ -257,6 +296,9 @@ EXPECTED = {
 USES_REFERENCE = {
     *("grpo", "reinforce_pp", "reinforce_pp_baseline", "dler", "da_dler", "tokenbuncher"),
     *("ppo", "ma_rlhf", "spo_chain", "spo_tree", "vineppo", "dpo", "jepo", "jepo_single"),
+    *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),
+    *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
+    *("chi_po", "rpo", "mpo", "wpo"),
 }
 
 
@@ -347,6 +389,12 @@ def test_an_override_of_none_is_not_set():
         ("grpo", {"clip_lo": 0.1}, r"Unknown field of the policy_gradient family 'clip_lo'"),
         ("rloo", {"clip_low": 0.1}, r"clip_low=0.1 is never read with .*fields that are: "),
         ("grpo", {"kl_estimator": "k4"}, r"Unknown kl_estimator 'k4'"),
+        ("ipo", {"label_smoothing": 0.1}, r"label_smoothing=0.1 is never read with .*squared_per"),
+        (
+            "dpo",
+            {"second_weight": 0.5},
+            r"second_weight=0.5 is never read with",
+        ),
         ("dpo", {"beta": -1.0}, r"beta must be > 0, got -1.0 \(config.s.objective.beta\)"),
     ],
 )
@@ -392,7 +440,8 @@ def test_a_method_s_own_values_are_marked_and_options_named(capsys):
     assert "0.28 *" in high and "*" not in low
     assert "[none, loss, reward]" in text  # of kl_placement
     assert "--config=configs/rlvr/baselines.py:dapo" in text
-    assert "configs/rlvr" not in printed(capsys, "--method=dpo").partition("change")[0]
+    assert "--config=configs/preference.py:dpo" in printed(capsys, "--method=dpo")
+    assert "config  " not in printed(capsys, "--method=jepo").partition("change")[0]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rljax.config.batch import check_counters
 from rljax.config.data import check_source
 from rljax.config.policy_gradient import check_policy_gradient
+from rljax.config.preference import check_preference
 from rljax.config.stage import Stage
 from rljax.objectives.kl import warn_if_useless
 
@@ -67,4 +68,5 @@ def samples_fit_pairs(stage: Stage, where: str) -> None:
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "policy_gradient": check_policy_gradient,
     "samples_fit_pairs": samples_fit_pairs,
+    "preference": check_preference,
 }

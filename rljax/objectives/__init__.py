@@ -28,7 +28,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `diagnostics.py` | what a run logs about its updates | |
 | `evolution.py` | EGGROLL: low-rank noise, fitness and update without a gradient | |
 | `supervised.py` | negative log-likelihood | |
-| `preference.py` | losses on preferences: a score of each side and a link | `SCORES`, `LINKS` |
+| `preference/` | losses on preferences: a score of each side, links, extras | `SCORES`, `LINKS` |
 | `reward_models.py` | losses of reward models on the scores of pairs | `REWARD_LOSSES` |
 | `evidence.py` | lower bounds on log p(answer | prompt) as a reward | `BOUNDS` |
 | `values.py` | targets of a value function and its losses | |

@@ -72,6 +72,16 @@ PREFERENCE_ARRAYS: dict[str, Described] = {
     "mask": Described("BKT", bool, "step", "True on the tokens of the completion"),
     "ref_logprobs": Described("BKT", float, "step", "under the frozen reference"),
     "ref_sequence_logprobs": Described("BK", float, "step", "sum over the completion's tokens"),
+    "usable": Described("B", bool, "step", "no side of the pair is empty"),
+    "mean_chosen_length": Described("B", float, "step", "tokens, mean over the batch's pairs"),
+    "current_logprobs": Described("BKT", float, "batch", "under the policy before the update"),
+    "current_log_collision": Described(
+        "BKT", float, "batch", "log of that policy's sum of squared probabilities"
+    ),
+    "current_sequence_logprobs": Described("BK", float, "batch", "sum over the completion"),
+    "matched_margins": Described("B", float, "batch", "margin of the reference of the same rank"),
+    "matched_log_ratios": Described("BK", float, "batch", "of the other side, of the same rank"),
+    "pair_weights": Described("B", float, "batch", "factor of the links, from all of the above"),
     "logprobs": Described("BKT", float, "loss", "of the tokens under the policy"),
     "entropy": Described("BKT", float, "loss", "of the policy"),
     "greedy": Described("BKT", bool, "loss", "the token is the policy's likeliest one"),
@@ -79,6 +89,7 @@ PREFERENCE_ARRAYS: dict[str, Described] = {
     "lengths": Described("BK", float, "loss", "tokens of the completion, at least 1"),
     "side_scores": Described("BK", float, "loss", "what the score makes of each side"),
     "margins": Described("B", float, "loss", "score of side 0 minus that of side 1, of two sides"),
+    "margins_per_token": Described("B", float, "loss", "the same, each divided by its length"),
 }
 
 # A stage keeps a reference policy, and scores with it, where a part names one of these.

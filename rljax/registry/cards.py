@@ -5,6 +5,7 @@ prints one. Everything comes from the method's row, the docstrings of its parts,
 comparison's tables.
 """
 
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from rljax.registry.markdown import paper_link, table
 from rljax.registry.mentions import Mentions, golden_adapters, mention, of_source
 from rljax.registry.methods import METHODS
 from rljax.registry.objective import Objective, field_doc, read_fields, resolve_objective
-from rljax.registry.table import kind_files, needs
+from rljax.registry.table import config_file, kind_files, needs
 
 UP = "../../../"  # from rljax/registry/cards/ to the root of the repository
 COMPARISON = "rljax/comparison/README.md"
@@ -27,7 +28,7 @@ IDLE = ("none", "constant", "fixed")
 SHOWN = 5
 # A family with so many choices, at most, has functions of its own; the loss of one with more is
 # named by the tests of all its parts.
-FEW = 5
+FEW = 6
 ROWS = "tests/test_registry.py"
 ROOMS = ("objectives", "training", "config", "sampling", "models")
 
@@ -108,7 +109,11 @@ def _label(part: Part) -> str:
 
 
 def _file(module: str) -> str:
-    return module.replace(".", "/") + ".py"
+    """The path of a module, from the root of the repository; a package is its `__init__.py`."""
+    path = module.replace(".", "/")
+    found = importlib.util.find_spec(module)
+    package = found is not None and found.submodule_search_locations is not None
+    return f"{path}/__init__.py" if package else f"{path}.py"
 
 
 def _link(path: str, text: str = "") -> str:
@@ -124,8 +129,7 @@ def _head(objective: Objective, sources: Sources) -> str:
         ["paper", paper_link(method.paper)],
         ["row", _link(f"rljax/registry/methods/{file}.py")],
     ]
-    config = f"configs/rlvr/{file}.py"
-    if config in sources.configs:
+    if config := config_file(file, sources.configs.__contains__):
         rows.append(["config", f"`--config={config}:{method.name}`"])
     summary = method.summary[0].upper() + method.summary[1:]
     note = "<!-- Written by `python launch/docs.py`; change the row or the docstrings instead. -->"

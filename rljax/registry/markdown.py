@@ -6,6 +6,9 @@ from rljax.registry.families import FAMILIES
 from rljax.registry.methods import METHODS
 from rljax.registry.table import Kind, kinds
 
+# Methods of a family that the first page names.
+SHOWN = 30
+
 
 def table(names: list[str], rows: list[list[str]]) -> str:
     """A table; a bar inside a cell is none of the table's. Without a newline at its end."""
@@ -46,13 +49,10 @@ def method_tables(family: str | None = None) -> str:
 
 
 def family_table() -> str:
-    """The families: what their stages read, and their methods."""
-    rows = [
-        [
-            f"`{name}`",
-            family.data,
-            ", ".join(method.name for method in METHODS.values() if method.family == name),
-        ]
-        for name, family in FAMILIES.items()
-    ]
+    """The families: what their stages read, and their methods, `SHOWN` of them at most."""
+    rows = []
+    for name, family in FAMILIES.items():
+        methods = [method.name for method in METHODS.values() if method.family == name]
+        more = f" and {len(methods) - SHOWN} more" if len(methods) > SHOWN else ""
+        rows.append([f"`{name}`", family.data, ", ".join(methods[:SHOWN]) + more])
     return table(["family", "reads", "methods"], rows) + "\n"

@@ -2,6 +2,7 @@
 
 import inspect
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rljax.registry import methods
@@ -87,6 +88,17 @@ def kinds(family: str | None = None) -> list[Kind]:
 def kind_files() -> dict[str, str]:
     """The file of `methods/` that each method stands in, without its suffix."""
     return {name: module.__name__.rpartition(".")[2] for name, module in _modules().items()}
+
+
+def config_file(file: str, known: Callable[[str], bool]) -> str | None:
+    """The config of the rows of a file of `methods/`, from the repository's root; None without one.
+
+    Args:
+        file: of `methods/`, without its suffix.
+        known: whether there is such a path.
+    """
+    paths = (f"configs/rlvr/{file}.py", f"configs/{file}.py")
+    return next((path for path in paths if known(path)), None)
 
 
 def _modules() -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_a_card_names_the_cases_and_tests_of_its_parts(sources):
     assert "`bnpo`" in line and "tests/objectives/test_bnpo.py" in line
     text = section(card("dpo", sources), "Tests")
     (line,) = [line for line in text.splitlines() if line.startswith("| `link=logistic`")]
-    assert "`dpo-family`" in line and "tests/objectives/test_preference_loss.py" in line
+    assert "`dpo-family`" in line and "tests/objectives/preference/test_preference_loss.py" in line
 
 
 def test_a_card_shows_the_method_s_result(sources):

@@ -1,8 +1,9 @@
 """Learning from pairs: a chosen and a rejected completion of each prompt."""
 
-from rljax.objectives.preference import LINKS, SCORES
+from rljax.objectives.parts import Field
+from rljax.objectives.preference import CHOSEN_NLL, LINKS, MATCHED, PAIR_WEIGHTS, SCORES
 from rljax.registry.families.description import Family, Reads, Together
-from rljax.registry.families.limits import POSITIVE, Limit
+from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, SHARE, Limit
 from rljax.registry.families.shared import LIKELIHOOD_DOCS, LIKELIHOODS, SAMPLING
 
 # A stage that samples and ranks its own pairs, once, before it begins.
@@ -16,11 +17,34 @@ PREFERENCE = Family(
     name="preference",
     data="pairs (prompt, chosen, rejected)",
     online=False,
-    choices={"score": SCORES, "link": LINKS, "likelihood": LIKELIHOODS},
-    defaults={"score": "log_ratio", "likelihood": "autoregressive"},
+    choices={
+        "score": SCORES,
+        "link": LINKS,
+        "second_link": {"none": None, **LINKS},
+        "chosen_nll": CHOSEN_NLL,
+        "pair_weight": PAIR_WEIGHTS,
+        "likelihood": LIKELIHOODS,
+    },
+    defaults={
+        "score": "log_ratio",
+        "second_link": "none",
+        "chosen_nll": "none",
+        "pair_weight": "none",
+        "likelihood": "autoregressive",
+    },
+    fields={
+        "": {"link_weight": Field(1.0, float)},
+        **{f"second_link={link}": {"second_weight": Field(1.0, float)} for link in LINKS},
+    },
+    batch_inputs=MATCHED,
     docs={
-        "score": "what is known of a side to its score (objectives/preference.py)",
-        "link": "scores of the sides, or their margin, to loss (objectives/preference.py)",
+        "score": "what is known of a side to its score (objectives/preference/scores.py)",
+        "link": "scores of the sides, or their margin, to loss (objectives/preference/)",
+        "second_link": "another link of the same scores, which is added (the same)",
+        "chosen_nll": "likelihood of the chosen side, which is added (preference/extras.py)",
+        "pair_weight": "constant factor of the links of a pair (objectives/preference/extras.py)",
+        "link_weight": "factor of the link",
+        "second_weight": "factor of the second link",
         **LIKELIHOOD_DOCS,
         "beta": "inverse temperature of the preference model, factor of the margin",
         "label_smoothing": "assumed share of flipped labels, in [0, 0.5)",
@@ -28,6 +52,12 @@ PREFERENCE = Family(
     limits={
         "beta": POSITIVE,
         "label_smoothing": Limit(lambda x: 0 <= x < 0.5, "in [0, 0.5)"),
+        "link_weight": POSITIVE,
+        "second_weight": NOT_NEGATIVE,
+        "nll_weight": NOT_NEGATIVE,
+        "tail_weight": SHARE,
+        "largest_reward": POSITIVE,
+        "blend_temperature": POSITIVE,
     },
     reads=Reads(
         batch={
@@ -40,5 +70,5 @@ PREFERENCE = Family(
     sources={"jsonl": Reads(), "parquet": Reads(), "sampled_pairs": _SAMPLED_PAIRS},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
     completion_slots=("data.max_completion_tokens",),
-    checks=("samples_fit_pairs",),
+    checks=("samples_fit_pairs", "preference"),
 )

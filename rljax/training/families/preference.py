@@ -3,9 +3,11 @@
 A frozen reference policy is there where the objective's parts name its log-probabilities.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -17,8 +19,9 @@ from rljax.data.sources import place_of
 from rljax.models.network import Params
 from rljax.objectives.arrays import PREFERENCE_ARRAYS
 from rljax.objectives.metrics import masked
-from rljax.objectives.parts import fields_of
+from rljax.objectives.parts import apply, fields_of
 from rljax.objectives.preference import METRICS, preference_loss
+from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
 from rljax.registry import Objective
@@ -31,7 +34,7 @@ from rljax.training.run.context import Context
 from rljax.training.run.problems import Record, checks_whole
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
-from rljax.training.update.logprobs import model_rows
+from rljax.training.update.logprobs import make_statistics, model_rows
 from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs, rollout_rows
 from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import TrainState
@@ -57,13 +60,7 @@ class Preference(Family):
         self.score = context.jit_score(
             TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
         )
-        objective = stage.objective
-        self.loss = functools.partial(
-            preference_loss,
-            score=objective.part("score"),
-            link=objective.part("link"),
-            metrics=[known_fields_bound(metric, objective) for metric in METRICS],
-        )
+        self.loss = loss_of(stage.objective)
         heldout = heldout_pairs(stage)
         self.heldout = None
         if heldout:
@@ -85,7 +82,7 @@ class Preference(Family):
             check_pairs(context, stage, heldout)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
-        """Mean over the pairs of the whole batch (objectives/preference.py)."""
+        """Mean over the pairs of the whole batch (objectives/preference/)."""
         network, mask = self.context.network, batch["mask"]
         statistics = self.likelihood(network, params, model_inputs(batch), TokenFilter())
         arrays = {name: array for name, array in batch.items() if name in PREFERENCE_ARRAYS}
@@ -100,6 +97,40 @@ class Preference(Family):
         )
         return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
 
+    def prepare(self, params: Params, batch: Batch) -> Batch:
+        """What the pairs of the whole batch know of each other, and of the policy as it is."""
+        objective = self.stage.objective
+        if objective.choices["pair_weight"] == "none" and not objective.batch_inputs:
+            return batch
+        known = {name: array for name, array in batch.items() if name in PREFERENCE_ARRAYS}
+        known |= self._current(params, batch)
+        return batch | whole_batch(objective, known)
+
+    def _current(self, params: Params, batch: Batch) -> dict[str, Array]:
+        """What parts read of the policy before the update, from one pass each."""
+        inputs, shape = self.stage.objective.inputs, batch["mask"].shape
+
+        def scored(token_filter: TokenFilter) -> Array:
+            statistics = make_statistics(
+                self.context.network,
+                token_filter,
+                micro_batches=self.stage.batch.micro_batches,
+                likelihood=self.likelihood,
+            )
+            return statistics(params, model_inputs(batch))["logprobs"].reshape(shape)
+
+        logprobs = scored(TokenFilter())
+        found = {
+            "current_logprobs": logprobs,
+            "current_sequence_logprobs": sequence_logprobs(logprobs, batch["mask"]),
+        }
+        if "current_log_collision" in inputs:
+            # As training/learner/scoring.py: log sum p^2 = 2 log p(y) - log p(y at half the
+            # temperature).
+            colder = scored(dataclasses.replace(TokenFilter(), temperature=0.5))
+            found["current_log_collision"] = 2 * logprobs - colder
+        return found
+
     def batches(
         self, state: TrainState, experience: Experience, step: int
     ) -> tuple[TrainState, StepBatches]:
@@ -110,6 +141,10 @@ class Preference(Family):
         # A pair with an empty side says nothing about the other: it is not counted.
         usable = rows["mask"].any(axis=-1).reshape(-1, len(SIDES)).all(axis=1)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
+        chosen = rows["mask"].reshape(len(usable), len(SIDES), -1)[usable, 0].sum()
+        length = np.full(len(usable), max(chosen, 1) / max(usable.sum(), 1), np.float32)
+        known = {"usable": usable, "mean_chosen_length": length}
+        batch |= {name: known[name] for name in known if name in self.stage.objective.inputs}
         metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
         return state, StepBatches([batch], metrics, {}, tokens)
 
@@ -125,15 +160,19 @@ class Preference(Family):
 
     def first_loss(self, batch: Rows) -> float | None:
         """The loss with the reference's own log-probabilities: ln 2 for DPO, say."""
-        if "ref_logprobs" in self.stage.objective.inputs or self.context.network.config.experts:
+        objective, mask = self.stage.objective, batch["mask"]
+        known = "ref_sequence_logprobs" in batch and not self.context.network.config.experts
+        # Weights are of whole distributions, which the reference's log-probabilities do not give.
+        if not known or objective.choices["pair_weight"] != "none":
             return None
-        if "ref_sequence_logprobs" not in batch:
-            return None
-        mask = batch["mask"]
-        each = batch["ref_sequence_logprobs"] / np.maximum(mask.sum(axis=-1), 1)
         arrays = {name: array for name, array in batch.items() if name in PREFERENCE_ARRAYS}
-        arrays["logprobs"] = np.where(mask, each[..., None], 0.0).astype(np.float32)
-        loss, _ = self.loss(arrays)
+        if "ref_logprobs" in arrays:
+            arrays["logprobs"] = arrays["ref_logprobs"]
+        else:
+            each = batch["ref_sequence_logprobs"] / np.maximum(mask.sum(axis=-1), 1)
+            arrays["logprobs"] = np.where(mask, each[..., None], 0.0).astype(np.float32)
+        arrays["current_sequence_logprobs"] = arrays["ref_sequence_logprobs"]
+        loss, _ = self.loss(arrays | whole_batch(objective, arrays))
         return float(np.sum(batch["weights"] * np.asarray(loss)))
 
     def reference_arrays(self, rows: Rows) -> Rows:
@@ -154,6 +193,37 @@ def heldout_pairs(stage: Stage) -> Sequence[Record]:
     kind = "parquet" if stage.data["source"] == "parquet" else "jsonl"
     path = stage.data["heldout_path"]
     return open_pairs(stage, kind, path) if path else ()
+
+
+def loss_of(objective: Objective) -> Callable:
+    """`preference_loss` of the parts that an objective chose, with what is logged."""
+    second, nll = (
+        None if objective.choices[choice] == "none" else objective.part(choice)
+        for choice in ("second_link", "chosen_nll")
+    )
+    return functools.partial(
+        preference_loss,
+        score=objective.part("score"),
+        link=objective.part("link"),
+        link_weight=objective.values["link_weight"],
+        second_link=second,
+        second_weight=objective.values.get("second_weight", 1.0),
+        chosen_nll=nll,
+        metrics=[known_fields_bound(metric, objective) for metric in METRICS],
+    )
+
+
+def whole_batch(objective: Objective, arrays: dict[str, Array]) -> dict[str, Array]:
+    """What the loss of a pair reads of the whole batch, by name; constants of the update.
+
+    Args:
+        objective: of the stage.
+        arrays: of all pairs, by name; those that its batch inputs and its pair weight read.
+    """
+    made = {name: apply(part, arrays) for name, part in objective.batch_inputs.items()}
+    if objective.choices["pair_weight"] != "none":
+        made["pair_weights"] = apply(objective.part("pair_weight"), arrays)
+    return jax.lax.stop_gradient(made)
 
 
 def known_fields_bound(metric: Callable, objective: Objective) -> Callable:

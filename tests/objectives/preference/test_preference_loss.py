@@ -134,43 +134,6 @@ def test_impossible_settings_are_errors(settings, message):
         LOGISTIC(jnp.zeros(1), **settings)
 
 
-@pytest.mark.parametrize(
-    "flips, label_smoothing, expected",
-    [
-        (0.0, 0.0, (0.8103, 0.1499, 0.0368, 0.0030)),
-        (0.1, 0.0, (0.7417, 0.1906, 0.0594, 0.0083)),
-        (0.0, 0.1, (0.7417, 0.1906, 0.0594, 0.0083)),
-    ],
-)
-def test_the_population_minimiser_is_the_tilted_reference(flips, label_smoothing, expected):
-    """One prompt, four answers, every pair weighted by its probability; Newton's method."""
-    rewards, ref = jnp.array([1.0, 0.3, -0.2, -1.1]), jnp.log(jnp.array([0.4, 0.3, 0.2, 0.1]))
-    first, second = jnp.array([(i, j) for i in range(4) for j in range(4) if i != j]).T
-    preferred = jax.nn.sigmoid(rewards[first] - rewards[second])
-    preferred = (1 - flips) * preferred + flips * (1 - preferred)
-    weight = jnp.exp(ref[first] + ref[second]) * preferred
-
-    def population(logits):
-        logprobs = jax.nn.log_softmax(logits)
-        losses, _ = preference_loss(
-            arrays_of(logprobs[first], logprobs[second], reference=(ref[first], ref[second])),
-            score=SCORES["log_ratio"],
-            link=partial(LOGISTIC, beta=0.5, label_smoothing=label_smoothing),
-        )
-        return weight @ losses
-
-    @jax.jit
-    def newton(logits):
-        # Logits are free up to a constant: the least-squares step ignores that direction.
-        hessian = jax.hessian(population)(logits)
-        return logits - jnp.linalg.pinv(hessian, rtol=1e-4) @ jax.grad(population)(logits)
-
-    logits = ref
-    for _ in range(12):
-        logits = newton(logits)
-    np.testing.assert_allclose(jax.nn.softmax(logits), expected, atol=2e-4)
-
-
 def reference_free(score, *sides, beta=0.5, **fields):
     return preference_loss(
         arrays_of(*sides),
@@ -311,7 +274,7 @@ def test_a_part_without_its_arrays_is_an_error():
         )
 
 
-def test_parts_name_described_arrays():
+def test_metrics_name_described_arrays():
     parts = [*SCORES.values(), *LINKS.values(), *METRICS]
     assert {name for part in parts for name in inputs_of(part)} <= set(PREFERENCE_ARRAYS)
     assert OF_REFERENCE & set(PREFERENCE_ARRAYS) == OF_REFERENCE

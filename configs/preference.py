@@ -1,0 +1,105 @@
+"""Preference objectives on a published model, one stage on pairs: `:METHOD`.
+
+    python launch/train.py --config=configs/preference.py:ipo \
+        --config.model.init_from=FOLDER --config.tokenizer.path=FOLDER \
+        --config.preference.data.path=PAIRS.jsonl \
+        --config.data.path=TRAIN.jsonl --config.data.heldout_path=HELDOUT.jsonl
+
+FOLDER is a Hugging Face checkpoint with its tokenizer, PAIRS.jsonl has the columns `prompt`,
+`chosen` and `rejected` (text or messages), the other two hold problems that the model is judged by.
+Parameters are split over all devices.
+
+A method's entry holds only what differs from here and from the method's row (launch/methods.py),
+from its paper or the scripts of its authors, or nothing, where neither was seen. No figures are
+promised: they depend on the model and the pairs.
+
+Without FOLDER a small network learns to sort letters from the pairs of the examples, and learns
+little. That shows in a minute whether a config runs, from the folder of the repository:
+
+    python launch/train.py --config=configs/preference.py:ipo,smoke \
+        --config.preference.data.max_completion_tokens=8 --config.evaluation.max_new_tokens=8
+"""
+
+from ml_collections import ConfigDict
+
+
+def pairs(count: int) -> dict[str, int]:
+    """The batch of an update; the config counts sequences, and a pair is two."""
+    return dict(sequences_per_update=2 * count, sequences_per_micro_batch=min(2 * count, 16))
+
+
+# 64 pairs and 1e-6: DPO's own, and most others'. Completions of 512 tokens.
+STAGE = dict(
+    steps=200,
+    batch=pairs(64),
+    data=dict(path="configs/examples/pairs.jsonl", max_completion_tokens=512),
+    optimizer=dict(learning_rate=1e-6, schedule="linear", warmup_updates=20),
+)
+
+METHODS = {
+    "dpo": {},
+    "cdpo": {},
+    "robust_dpo": dict(batch=pairs(16)),
+    # Tulu 3, 8B; 2e-7 at 70B.
+    "dpo_norm": dict(
+        batch=pairs(128),
+        data=dict(max_completion_tokens=2048),
+        optimizer=dict(learning_rate=5e-7),
+    ),
+    "ld_dpo": {},
+    "ipo": {},
+    "ipo_sum": {},
+    "hinge": {},
+    "exo": {},
+    "nca": dict(batch=pairs(32), optimizer=dict(learning_rate=5e-6)),
+    "bco_pair": dict(batch=pairs(128), optimizer=dict(learning_rate=5e-7)),
+    "sppo": dict(optimizer=dict(learning_rate=5e-7)),
+    "aot": {},
+    "aot_unpaired": {},
+    "apo_zero": dict(optimizer=dict(learning_rate=2e-7)),
+    "apo_down": dict(optimizer=dict(learning_rate=2e-7)),
+    "discopop": dict(optimizer=dict(learning_rate=5e-7)),
+    "f_dpo": {},
+    "chi_po": {},
+    "rpo": {},
+    "mpo": dict(optimizer=dict(learning_rate=5e-6)),
+    "wpo": {},
+    "cpo": dict(optimizer=dict(learning_rate=1e-4)),
+    # Llama-3-Base.
+    "simpo": dict(batch=pairs(128), optimizer=dict(learning_rate=6e-7)),
+    "alphapo": dict(batch=pairs(128), optimizer=dict(learning_rate=7e-7)),
+    # Mistral.
+    "orpo": dict(optimizer=dict(learning_rate=5e-6, warmup_updates=200)),
+    "genarm": {},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config of a method.
+
+    Raises:
+        ValueError: a method that is not in this file.
+    """
+    if arg not in METHODS:
+        raise ValueError(
+            f"Unknown method {arg!r} (--config=FILE:METHOD); here: {', '.join(METHODS)}."
+        )
+    stage = {**STAGE, **METHODS[arg]}
+    for section in ("data", "optimizer"):
+        stage[section] = {**STAGE[section], **METHODS[arg].get(section, {})}
+    c = ConfigDict()
+    c.name = f"preference-{arg}"
+    c.stages = ("preference",)
+    # Activations in bfloat16, parameters and moments in float32; blocks are recomputed.
+    c.model = dict(dtype="bfloat16", remat="full")
+    c.mesh = dict(data=1, fsdp=-1)
+    c.data = dict(
+        kind="jsonl",
+        path="configs/examples/problems.jsonl",
+        heldout_path="configs/examples/heldout.jsonl",
+        max_prompt_tokens=512,
+    )
+    c.scoring = dict(rewards=(dict(name="exact_match"),))
+    c.evaluation = dict(every_steps=50, samples_per_prompt=0, max_new_tokens=512)
+    c.preference = dict(method=arg, **stage)
+    return c
