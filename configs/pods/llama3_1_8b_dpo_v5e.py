@@ -2,8 +2,7 @@
 
 python launch/plan.py --config=configs/pods/llama3_1_8b_dpo_v5e.py
 
-Batch, length, schedule and learning rate are those of Tülu 3 8B (arXiv:2411.15124), whose loss
-divides log-probabilities by their number of tokens, with a beta of 5: here beta is of their sums.
+Loss, batch, length, schedule and learning rate are those of Tülu 3 8B (arXiv:2411.15124).
 The pairs of the file only stand for some.
 """
 
@@ -26,8 +25,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c.sampler = dict(weights="bfloat16", mesh=dict(data=8, tensor=8))
     c.evaluation = dict(prompts_per_batch=64)
     c.dpo = dict(
-        method="dpo",
-        objective=dict(beta=0.1),
+        method="dpo_norm",
+        objective=dict(beta=5.0),
         data=dict(source="jsonl", path="configs/examples/pairs.jsonl", max_completion_tokens=1024),
         # 128 pairs; 32 at once, one for each pair of chips.
         batch=dict(sequences_per_update=256, sequences_per_micro_batch=64),
