@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rljax.data.rows import SIDES, Record
+from rljax.data.pairs import SIDES
+from rljax.data.rows import Record
 from rljax.data.sources import place_of
 from rljax.errors import typed
 from rljax.models.network import Params
