@@ -133,6 +133,9 @@ def plan(options: argparse.Namespace) -> int:
     console = console if console.is_terminal else Console(width=120)
     print_plan(made, console)
     print_choices(made, console)
+    for file in (options.json, options.html):
+        if file is not None:
+            told(f"written: {file}")
     return Status.DONE if made["fits"] else Status.FAILED
 
 

@@ -13,7 +13,7 @@ def print_plan(plan: dict[str, Any], console: Console) -> None:
     """Memory, times and collectives of every phase, and what they add up to."""
     mesh = " ".join(f"{axis}={size}" for axis, size in plan["mesh"].items() if size > 1)
     console.print(
-        f"{plan['config']}: {plan['method']}, {plan['parameters'] / 1e9:.3g} B parameters, "
+        f"{plan['config']}: {plan['method']}, {counted(plan['parameters'])} parameters, "
         f"{plan['topology']}, {plan['chips']} chips, mesh {mesh or 'of one chip'}"
     )
     for table in tables(plan):
@@ -36,7 +36,7 @@ def lines(plan: dict[str, Any]) -> Iterator[str]:
     fits = "fits" if plan["fits"] else "DOES NOT FIT"
     if len(plan["stages"]) > 1:
         yield f"planned: stage {plan['stage']} of {', '.join(plan['stages'])} (--stage)"
-    yield (f"{fits}: {used:.2f} of {capacity:.0f} GiB per chip at most, in {plan['largest_phase']}")
+    yield f"{fits}: {used:.3g} of {capacity:.0f} GiB per chip at most, in {plan['largest_phase']}"
     if plan["step_seconds"] is not None:
         yield (
             f"step: {plan['step_seconds']:.4g} s at least, {plan['tokens_per_second']:,.0f} "
@@ -61,18 +61,18 @@ def _memory(plan: dict[str, Any]) -> Table:
     for name in ("phase", "arguments", "outputs", "temporaries", "code", "held beside", "all"):
         made.add_column(name, justify="left" if name == "phase" else "right")
     for name, phase in plan["phases"].items():
-        parts = [_gib(phase.get(kind)) for kind in ("arguments", "outputs", "temporaries", "code")]
-        beside = _gib(sum(phase["beside"].values()))
-        made.add_row(name, *parts, beside, _gib(phase["bytes_per_chip"]))
-    held = ", ".join(f"{kind} {_gib(size)}" for kind, size in plan["resident"].items() if size)
+        parts = [gib(phase.get(kind)) for kind in ("arguments", "outputs", "temporaries", "code")]
+        beside = gib(sum(phase["beside"].values()))
+        made.add_row(name, *parts, beside, gib(phase["bytes_per_chip"]))
+    held = ", ".join(f"{kind} {gib(size)}" for kind, size in plan["resident"].items() if size)
     made.caption = f"held all step long: {held}"
     return made
 
 
 def _times(plan: dict[str, Any]) -> Table:
     made = Table(title="times, seconds of one run of each program", title_justify="left")
-    for name in ("phase", "runs", "TFLOP", "HBM GB", "compute", "memory", "links", "longest"):
-        made.add_column(name, justify="left" if name in ("phase", "longest") else "right")
+    for name in ("phase", "runs", "TFLOP", "HBM GB", "compute", "memory", "links", "bound by"):
+        made.add_column(name, justify="left" if name in ("phase", "bound by") else "right")
     for name, phase in plan["phases"].items():
         if not phase["compiles"]:
             continue
@@ -100,5 +100,14 @@ def _collectives(plan: dict[str, Any]) -> Table:
     return made
 
 
-def _gib(size: float | None) -> str:
-    return "" if size is None else f"{size / GIB:.2f}"
+def counted(number: float) -> str:
+    """A number in billions, or in millions where it is below one billion: 8.19 B, 0.821 M."""
+    size, unit = (1e9, "B") if number >= 1e9 else (1e6, "M")
+    return f"{number / size:.3g} {unit}"
+
+
+def gib(size: float | None) -> str:
+    """Bytes in GiB: two digits behind the point; below 0.1 the first two that are not 0."""
+    if size is None:
+        return ""
+    return f"{size / GIB:.2f}" if size >= 0.1 * GIB or not size else f"{size / GIB:.2g}"
