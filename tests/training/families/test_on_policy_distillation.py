@@ -46,7 +46,10 @@ def test_the_advantage_is_the_log_ratio_beside_the_reward(pieces, reward_weight)
     "words, message",
     [
         (["sampling.top_p=0.9"], "compares log-probabilities of the whole vocabulary"),
-        (["objective.demonstrations=in_group"], "puts others among them"),
+        (
+            ["objective.demonstrations=in_group", "batch.sequences_per_update=40"],
+            "puts others among them",
+        ),
         (["objective.teacher=none"], "is never read by method 'opd'|never read with"),
     ],
 )
