@@ -69,6 +69,7 @@ SPO = SEGMENTS | {
     "whiten_advantages": True,
     "whiten_epsilon": 1e-8,
 }
+DFT = {"token_loss": "probability_weighted", "probability_power": 1.0} | TOKENS
 BEHAVIOR = {"ratio": "token", "denominator": "behavior", "correction": "none"} | NO_KL
 # A link on log-ratios of whole completions, and nothing else.
 PLAIN = {"score": "log_ratio", "link_weight": 1.0, "second_link": "none"} | {
@@ -77,7 +78,17 @@ PLAIN = {"score": "log_ratio", "link_weight": 1.0, "second_link": "none"} | {
 }
 
 EXPECTED = {
-    "sft": {"aggregation": "token_mean"},
+    "sft": {"aggregation": "token_mean", "token_loss": "nll", "anchor": "none"},
+    "dft": DFT | {"anchor": "none"},
+    # 0.05 is the paper's; the code has 0.1.
+    "sft_kl": {"token_loss": "nll", "anchor": "forward_kl", "anchor_weight": 0.05},
+    "asft": DFT | {"anchor": "forward_kl", "anchor_weight": 0.05},
+    "gkd": {"divergence": "jensen_shannon", "other_share": 0.5, "off_policy": "demonstrations"}
+    | {"on_policy_share": 0.5, "support": "full"},
+    "reverse_kd": {"divergence": "reverse_kl", "off_policy": "none", "support": "full"},
+    "word_kd": {"divergence": "forward_kl", "off_policy": "demonstrations"}
+    | {"on_policy_share": 0.0, "support": "full"},
+    "sequence_kd": {"divergence": "likelihood", "off_policy": "teacher", "on_policy_share": 0.0},
     "reinforce": NO_RATIO | NO_KL | {"advantage": "ema", "entropy_weight": 0.0},
     "reinforce_batch": NO_RATIO | NO_KL | {"advantage": "batch_mean"},
     "reinforce_pp": CLIPPED
@@ -179,6 +190,12 @@ EXPECTED = {
     "disco": DISCO | {"disco_score": "log_likelihood", "disco_temperature": 10.0},
     "disco_b": DISCO | {"disco_score": "log_likelihood", "disco_temperature": None},
     "disco_ratio": DISCO | {"disco_score": "ratio", "disco_temperature": 1.0},
+    # Coefficient 1 and discount 0, as in tinker-cookbook.
+    "opd": NO_RATIO
+    | TOKENS
+    | NO_KL
+    | {"teacher": "log_ratio", "teacher_weight": 1.0, "teacher_discount": 0.0}
+    | {"reward_weight": 0.0, "entropy_weight": 0.0},
     "ppo": PPO | GAE | {"value_lambda": 0.95, "whiten_advantages": True, "whiten_epsilon": 1e-8},
     "vc_ppo": CLIPPED | GAE | {"value_lambda": 1.0},
     "vapo": CLIP_HIGHER
@@ -299,6 +316,7 @@ USES_REFERENCE = {
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),
     *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
     *("chi_po", "rpo", "mpo", "wpo"),
+    *("sft_kl", "asft"),
 }
 
 

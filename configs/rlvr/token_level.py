@@ -62,6 +62,14 @@ METHODS = {
     "disco": DISCO,
     "disco_b": DISCO,
     "disco_ratio": DISCO,
+    # The recipe of tinker-cookbook: 512 prompts x 4 samples. Name the teacher, a model with the
+    # same tokenizer: --config.rl.models.teacher.start_from=TEACHER. The model itself has nothing
+    # to teach, and is refused.
+    "opd": dict(
+        models=dict(teacher=dict(start_from="model")),
+        batch=batch(512, 4),
+        sampling=dict(max_new_tokens=4096),
+    ),
 }
 
 get_config = functools.partial(BASE["build"], METHODS)

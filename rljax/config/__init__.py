@@ -16,6 +16,7 @@ checks.py    combinations that cannot work
 asynchronous.py  whether samples of a run may be of older weights
 policy_gradient.py  those of policy-gradient parts
 preference.py  those of preference parts
+distillation.py  those of a teacher
 stage.py     a resolved stage
 decoding.py  how the policy of a stage is judged
 mesh.py      whether batches and rows divide over a mesh

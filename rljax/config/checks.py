@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from rljax.config.batch import check_counters
 from rljax.config.data import check_source
+from rljax.config.distillation import check_distillation, check_teacher
 from rljax.config.policy_gradient import check_policy_gradient
 from rljax.config.preference import check_preference
 from rljax.config.stage import Stage
@@ -42,7 +43,7 @@ def check_combinations(stage: Stage, where: str) -> None:
 
 def _check_temperature(stage: Stage, where: str) -> None:
     temperature = stage.token_filter.temperature
-    sampled = stage.online or stage.data.get("source") == "sampled_pairs"
+    sampled = stage.online or stage.data.get("source") in ("sampled", "sampled_pairs")
     if sampled and temperature == 0:
         raise ValueError(
             "temperature=0 gives the same sample G times and no density to train on; it must be "
@@ -76,6 +77,8 @@ def reference_is_there(stage: Stage, where: str) -> None:
 
 
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
+    "distillation": check_distillation,
+    "teacher": check_teacher,
     "policy_gradient": check_policy_gradient,
     "samples_fit_pairs": samples_fit_pairs,
     "preference": check_preference,

@@ -133,7 +133,7 @@ def _reads_reward(stage: Stage) -> bool:
 
 
 def _reads_teacher(stage: Stage) -> bool:
-    return "teacher_logprobs" in stage.objective.inputs
+    return stage.objective.needs_teacher
 
 
 def _reads_judge(stage: Stage) -> bool:
@@ -145,7 +145,7 @@ READERS: Mapping[str, tuple[Callable[[Stage], bool], str]] = {
     "reference": (_reads_reference, "it has no preference loss, no KL term and no reference_kl"),
     "value": (has_own_critic, "it trains no critic with a trunk of its own"),
     "reward": (_reads_reward, "it does not score whole samples of its policy, and these alone"),
-    "teacher": (_reads_teacher, "none of its parts reads teacher_logprobs"),
+    "teacher": (_reads_teacher, "none of its parts compares with a teacher or samples from one"),
     "judge": (_reads_judge, "none of its parts reads judge_scores"),
 }
 

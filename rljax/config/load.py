@@ -64,6 +64,9 @@ def shorten(config: ConfigDict) -> None:
         _shorten_batch(section)
         if section.data.source == "sampled_pairs":
             section.data.placeholder_pairs = True
+        if section.data.source == "sampled":
+            section.data.keep = "best"  # a policy that knows nothing is never right
+            section.data.sampled_prompts = min(section.data.sampled_prompts or 32, 32)
         if section.data.pair_prompts is not None:
             section.data.pair_prompts = min(section.data.pair_prompts, 32)
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)
@@ -87,6 +90,8 @@ def _shorten_batch(section: ConfigDict) -> None:
         several = None not in given and given[0] * given[1] > given[2]
         batch.prompts_per_step = min(given[0] or 8, 8)
         batch.samples_per_prompt = min(given[1] or 4, 4)
+        if _chosen(section, row, "off_policy") == "demonstrations":
+            batch.samples_per_prompt = 1  # a prompt has one
         if _chosen(section, row, "rollouts") == "tree":
             section.objective.branching = (2, 2)  # four leaves
             batch.samples_per_prompt = 4

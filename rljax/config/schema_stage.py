@@ -106,7 +106,8 @@ SAMPLING: Section = {
 STAGE_DATA: Section = {
     "source": Field(
         None,
-        "problems (config.data), jsonl, parquet, or sampled_pairs",
+        "problems (config.data), jsonl, parquet, sampled (the stage's start writes demonstrations, "
+        "and a verifier keeps some), or sampled_pairs",
         value_type=str,
         choices=tuple(
             dict.fromkeys(name for family in FAMILIES.values() for name in family.sources)
@@ -170,6 +171,19 @@ STAGE_DATA: Section = {
         value_type=int,
         minimum=1,
         maximum=MOST_TOKENS,
+    ),
+    "sampled_prompts": Field(
+        None, "sampled: prompts sampled", value_type=int, minimum=1, maximum=MOST_PROBLEMS
+    ),
+    "keep": Field(
+        None,
+        "sampled: of a prompt's samples the right ones (RFT), or those of the best scores (RAFT); "
+        "only samples that ended, equal ones once",
+        value_type=str,
+        choices=("right", "best"),
+    ),
+    "keep_most": Field(
+        None, "sampled: samples of a prompt that are kept, at most", value_type=int, minimum=1
     ),
     "pair_prompts": Field(
         None, "sampled_pairs: prompts sampled", value_type=int, minimum=1, maximum=MOST_PROBLEMS

@@ -27,7 +27,9 @@ standard library. A training step calls these functions on log-probabilities tha
 | `policy_gradient.py` | the whole policy-gradient loss, built from the parts above | |
 | `diagnostics.py` | what a run logs about its updates | |
 | `evolution.py` | EGGROLL: low-rank noise, fitness and update without a gradient | |
-| `supervised.py` | negative log-likelihood | |
+| `supervised.py` | losses of demonstrated tokens; an anchor to the reference | `TOKEN_LOSSES` |
+| `divergences.py` | how far two next-token distributions are apart | `DIVERGENCES`, `SUPPORTS` |
+| `distillation.py` | a teacher: as the loss of a token, as its advantage | `TEACHERS` |
 | `preference/` | losses on preferences: a score of each side, links, extras | `SCORES`, `LINKS` |
 | `reward_models.py` | losses of reward models on the scores of pairs | `REWARD_LOSSES` |
 | `evidence.py` | lower bounds on log p(answer | prompt) as a reward | `BOUNDS` |

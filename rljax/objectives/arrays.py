@@ -42,6 +42,7 @@ ARRAYS: dict[str, Described] = {
     "old_collision": Described("NT", float, "step", "its sum of squared probabilities"),
     "behavior_logprobs": Described("NT", float, "step", "as the sampler reported them"),
     "ref_logprobs": Described("NT", float, "step", "under the frozen reference"),
+    "teacher_logprobs": Described("NT", float, "step", "under the frozen teacher"),
     "proxy_logprobs": Described("NT", float, "step", "under the old policy without its noise tail"),
     "value_mask": Described("NT", bool, "step", "where the critic learns"),
     "state_values": Described("NT", float, "step", "of states with rollouts, NaN elsewhere"),
@@ -92,8 +93,19 @@ PREFERENCE_ARRAYS: dict[str, Described] = {
     "margins_per_token": Described("B", float, "loss", "the same, each divided by its length"),
 }
 
-# A stage keeps a reference policy, and scores with it, where a part names one of these.
-OF_REFERENCE = frozenset({"ref_logprobs", "ref_sequence_logprobs"})
+# Those of families that compare whole next-token distributions; rows may be packed.
+DISTRIBUTION_ARRAYS: dict[str, Described] = {
+    "mask": Described("NT", bool, "step", "True on the tokens to learn"),
+    "logprobs": Described("NT", float, "loss", "of the tokens under the policy"),
+    "ref_divergence": Described("NT", float, "loss", "of the policy and the frozen reference"),
+    "teacher_divergence": Described("NT", float, "loss", "of the policy and the teacher"),
+}
+
+# A stage keeps a reference policy where a part names one of these.
+OF_REFERENCE = frozenset({"ref_logprobs", "ref_sequence_logprobs", "ref_divergence"})
+
+# A stage needs a teacher where a part names one of these.
+OF_TEACHER = frozenset({"teacher_logprobs", "teacher_divergence"})
 
 
 DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}

@@ -2,7 +2,8 @@
 
     loss[n, t] = -log policy(token t | prompt, tokens before t), on the tokens of the completion
 
-The aggregation's weights make one number of it.
+The aggregation's weights make one number of it. A token's loss may have a constant factor, and an
+anchor may keep the policy near what the stage starts from.
 """
 
 import chex
@@ -32,6 +33,59 @@ def nll(logprobs: Array, mask: Array) -> tuple[Array, dict[str, SumCount]]:
     chex.assert_equal_shape([logprobs, mask])
     loss = -jnp.where(mask, logprobs, 0.0)
     return loss, {"nll": masked(loss, mask)}
+
+
+def probability_weighted(
+    logprobs: Array, mask: Array, *, probability_power: float = 1.0
+) -> tuple[Array, dict[str, SumCount]]:
+    """Likelihood with each token weighted by a power of its own probability, a constant.
+
+        loss = -sg(p^a) log p        gradient: -p^(a - 1) grad p
+
+    a = 1 is DFT (arXiv:2508.05629): its gradient is that of the mean probability of the tokens, so
+    tokens that the policy finds impossible teach it nothing. a = 0 is the likelihood, a = 1/2 twice
+    a squared Hellinger distance, a = -1 a distance of the kind of chi^2.
+
+    Args:
+        logprobs: [N, T] f32, log-probability of the demonstrated token, differentiated.
+        mask: [N, T] bool.
+        probability_power: a, in [-1, 1].
+
+    Returns:
+        [N, T] loss, zero outside the mask, and the metrics `nll` and `token_weight`.
+
+    Raises:
+        ValueError: for a power outside of [-1, 1].
+    """
+    check_field("probability_power", probability_power, lambda x: -1 <= x <= 1, "in [-1, 1]")
+    loss, metrics = nll(logprobs, mask)
+    weight = jax.lax.stop_gradient(jnp.exp(probability_power * jnp.where(mask, logprobs, 0.0)))
+    return weight * loss, metrics | {"token_weight": masked(weight, mask)}
+
+
+TOKEN_LOSSES = {"nll": nll, "probability_weighted": probability_weighted}
+
+
+def anchor_loss(
+    ref_divergence: Array, mask: Array, *, anchor_weight: float = 0.05
+) -> tuple[Array, dict[str, SumCount]]:
+    """Keeps the policy near a frozen reference (ASFT, arXiv:2509.23753, with a forward KL).
+
+    Args:
+        ref_divergence: [N, T] f32, over the whole vocabulary (objectives/divergences.py).
+        mask: [N, T] bool.
+        anchor_weight: lambda, the factor of the divergence.
+
+    Returns:
+        [N, T] loss, zero outside the mask, and the metric `anchor_divergence`, nats per token.
+
+    Raises:
+        ValueError: for a negative weight.
+    """
+    check_field("anchor_weight", anchor_weight, lambda x: x >= 0, ">= 0")
+    chex.assert_equal_shape([ref_divergence, mask])
+    divergence = jnp.where(mask, ref_divergence, 0.0)
+    return anchor_weight * divergence, {"anchor_divergence": masked(divergence, mask)}
 
 
 def token_noiser(

@@ -38,7 +38,7 @@ from rljax.training.families.table import family_class
 from rljax.training.learner.needs import needs_scores
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.meshes import sampler_sizes
-from rljax.training.run.models import OTHERS
+from rljax.training.run.models import OTHERS, models_of
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.optimizers import build_optimizer
 from rljax.training.update.rows import Rows
@@ -135,8 +135,10 @@ def open_run(
     meshes = _meshes(config, topology, split)
     context = build_context(config, stages, Path("plan"), meshes=meshes, weights=False)
     try:
-        (found,) = [each for each in context.stages if each.name == name]
-        return Run(context.of(name), found, *_programs(context.of(name), found), topology, split)
+        index = [each.name for each in context.stages].index(name)
+        found, models = context.stages[index], models_of(context.network, context.stages, index)
+        context = dataclasses.replace(context.of(name), models=models)
+        return Run(context, found, *_programs(context, found), topology, split)
     finally:
         context.scorer.close()
 
@@ -211,7 +213,7 @@ def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[
         programs = _sampling(context, stage, family, params)
     scored = _described(context, model_rows(rows))
     programs |= _scoring(stage, family, params, state, scored)
-    if stage.needs_reference:
+    if stage.needs_reference and "reference" not in family.in_loss:
         score = family.learner.logprobs if _is_compared(family) else family.score
         programs["reference"] = Program(
             lambda: _lowered(score, params, scored), 1, held=("reference",)
@@ -220,7 +222,7 @@ def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[
     programs["update"] = Program(
         lambda: update.lower(state, frozen, described),
         stage.batch.updates_per_step,
-        held=("parameters", "optimizer", "carried"),
+        held=("parameters", "optimizer", "carried", *family.in_loss),
     )
     return programs, resident
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rljax.errors import unknown_name
-from rljax.objectives.arrays import OF_REFERENCE
+from rljax.objectives.arrays import OF_REFERENCE, OF_TEACHER
 from rljax.objectives.kl import KL_ESTIMATORS
 from rljax.objectives.parts import Field, documented, fields_of, inputs_of
 from rljax.objectives.policy_gradient import is_zero
@@ -69,6 +69,12 @@ class Objective:
     def needs_reference(self) -> bool:
         """Whether the frozen reference policy enters the loss or the reward: a part names it."""
         return self.kl is not None or not OF_REFERENCE.isdisjoint(self.inputs)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher is compared with, or sampled from."""
+        compared = not OF_TEACHER.isdisjoint(self.inputs)
+        return compared or self.choices.get("off_policy") == "teacher"
 
     @property
     def needs_groups(self) -> bool:

@@ -44,6 +44,7 @@ def needs(objective: Objective) -> list[str]:
     """What a method needs besides prompts, a policy and a verifier, in words."""
     tree = objective.choices.get("rollouts") == "tree"
     found = ["reference policy"] if objective.needs_reference else []
+    found += ["teacher"] if objective.needs_teacher else []
     found += ["groups"] if objective.needs_groups else []
     found += [
         word

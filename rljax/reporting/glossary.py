@@ -315,6 +315,14 @@ METRICS: dict[str, Metric] = {
         "Deviation of scores", "Between perturbed policies, before the update."
     ),
     "nll": Metric("Negative log-likelihood", "Nats per demonstrated token."),
+    "token_weight": Metric("Token weight", "Constant factor of a demonstrated token's loss, mean."),
+    "anchor_divergence": Metric(
+        "Anchor", "Divergence from the reference over the whole vocabulary, nats per token."
+    ),
+    "teacher_divergence": Metric(
+        "Divergence from the teacher", "Over the compared tokens, nats per token; trained on."
+    ),
+    "on_policy": Metric("On-policy", "1 where a step learned from samples of the policy."),
     "kl": Metric("KL term", "The KL estimate that the loss penalises, per token."),
     "balance_loss": Metric(
         "Balance loss", "Load-balancing loss of the experts before its weight; 1 at even load."

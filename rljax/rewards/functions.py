@@ -27,6 +27,7 @@ from rljax.rewards.references import gold_texts
 from rljax.rewards.stacks.table import STACK_REWARDS
 from rljax.rewards.sudoku import sudoku, sudoku_cells, sudoku_valid_grid
 from rljax.rewards.symbols import symbols
+from rljax.rewards.tool_calls import tool_call
 from rljax.rewards.user_rewards import FIELD, find_user_reward, is_user_reward
 from rljax.tasks import reasoning_gym as gym
 
@@ -141,6 +142,7 @@ REWARDS: dict[str, Reward] = {
     "tagged_correctness": tagged_correctness,
     "math_string": math_string,
     "math_tags_format": math_tags_format,
+    "tool_call": tool_call,
     "python_tests": code.python_tests,
     **STACK_REWARDS,
 }

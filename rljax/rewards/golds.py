@@ -16,6 +16,7 @@ from rljax.rewards.mathematics.golds import read_gold
 from rljax.rewards.references import gold_text, gold_texts, reference_fields
 from rljax.rewards.stacks.table import RULES, Rule
 from rljax.rewards.sudoku import read_puzzle
+from rljax.rewards.tool_calls import read_call
 
 
 class ReadGold(NamedTuple):
@@ -80,6 +81,11 @@ def _sudoku(reference: Any) -> ReadGold:
     return ReadGold(f"{puzzle} -> {solution}", "puzzle and solution")
 
 
+def _call(reference: Any) -> ReadGold:
+    call, tools = read_call(reference)
+    return ReadGold(f"{call.name} of {len(tools)} tools", "tool call")
+
+
 def _tests(reference: Any) -> ReadGold:
     tests = read_tests(reference)
     return ReadGold(tests.shown, tests.rule)
@@ -117,6 +123,10 @@ GOLD_READERS: dict[str, GoldReader] = {
     **dict.fromkeys(
         ("sudoku", "sudoku_cells", "sudoku_valid_grid"),
         GoldReader(_sudoku, '{"puzzle": 16 digits, "solution": 16 digits}, or that as JSON text'),
+    ),
+    "tool_call": GoldReader(
+        _call,
+        '{"call": "name(key = value)", "tools": {name: [parameter, ...]}}, or that as JSON text',
     ),
     "python_tests": GoldReader(_tests, TESTS_ALLOWED),
     "reasoning_gym": _task("task", "entry"),

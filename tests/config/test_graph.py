@@ -76,7 +76,7 @@ def test_a_later_stage_may_start_from_the_model():
         ),
         (
             dict(ppo__models=dict(teacher=dict(start_from="sft"))),
-            ["models.teacher.start_from='sft' is never read by method 'ppo'", "teacher_logprobs"],
+            ["models.teacher.start_from='sft' is never read by method 'ppo'", "samples from one"],
         ),
         (
             dict(ppo__models=dict(judge=dict(start_from="rm"))),

@@ -35,8 +35,8 @@ PLACES = {
     "publish": ["rljax.training.ahead.source:sent"],
     "drawn": ["rljax.training.ahead.events:Events.drawn"],
     "stage": ["rljax.training.stage_run:StageRun.train"],
-    "pair_samples": ["rljax.training.collect.pairs:sample_texts"],
-    "pair_file": ["rljax.training.collect.pairs:os.replace"],
+    "pair_samples": ["rljax.training.collect.sampled_once:sample_texts"],
+    "pair_file": ["rljax.training.collect.sampled_once:os.replace"],
     "save": ["rljax.training.run.checkpoints:Checkpoints.save"],
     "commit": [RENAME],  # of an item, or of the whole checkpoint: everything is written by then
     "summary": ["rljax.training.loop:summarise"],

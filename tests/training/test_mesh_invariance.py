@@ -1,5 +1,6 @@
 """The same 20 updates on one device and on a 2x2x2 mesh, through the families' own losses."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.rollouts import sample_texts
 from rljax.training.families.table import family_class
 from rljax.training.run.context import Context
+from rljax.training.run.models import Model
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.optimizers import build_optimizer
 from rljax.training.update.rows import completion_rows
@@ -50,6 +52,8 @@ STAGES = {
         optimizer=OPTIMIZER,
     ),
 }
+# With a frozen reference of other parameters, which the loss runs beside the policy.
+STAGES["asft"] = {**STAGES["sft"], "objective": dict(anchor_weight=1.0)}
 
 
 def stage_and_context(method, mesh):
@@ -82,6 +86,9 @@ def start(method, mesh):
     key = purpose_key(0, Purpose.PARAMETERS)
     state = create_state(context.network.init(key, mesh), optimizer, shardings)
     reference = context.network.init(key, mesh)
+    other = context.network.init(purpose_key(1, Purpose.PARAMETERS), mesh)
+    models = {"reference": Model("reference", context.network, "model", False, other)}
+    context = dataclasses.replace(context, models=models)
     family = family_class(stage)(context, stage, reference, 0)
     return family, state, family.make_update(optimizer, None)
 
@@ -135,7 +142,7 @@ def train(method, mesh, compilations, batches=None):
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("method", STAGES)
+@pytest.mark.parametrize("method", ["sft", "grpo", pytest.param("asft", marks=pytest.mark.slow)])
 def test_losses_are_the_same_on_one_device_and_on_2x2x2(
     method, one_device, mesh_2x2x2, compilations
 ):

@@ -1,7 +1,7 @@
 """Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
 
-`:grpo`, `:dpo`, `:dpo_file` and `:jepo` warm up on demonstrations first; `:reinforce` starts from
-nothing; `:rlhf` is a graph of three stages.
+`:grpo`, `:dpo`, `:dpo_file`, `:jepo`, `:gkd`, `:rft` and `:asft` warm up on demonstrations first;
+`:reinforce` starts from nothing; `:rlhf` is a graph of three stages.
 The files lie next to the workdir, in the folder that `write_data` filled.
 """
 
@@ -110,6 +110,26 @@ def get_config(arg: str = "grpo") -> ConfigDict:
         )
         c.ppo.steps = 3
         c.ppo.batch.sequences_per_update = 16
+    elif arg == "gkd":
+        c.gkd = dict(
+            rollouts,
+            method="gkd",
+            start_from="model",
+            models=dict(teacher=dict(start_from="warmup")),
+            batch=dict(prompts_per_step=16, samples_per_prompt=1),
+        )
+    elif arg == "rft":
+        c.rft = dict(
+            method="sft",
+            steps=3,
+            data=dict(
+                source="sampled", sampled_prompts=24, keep="best", keep_most=2, row_tokens=24
+            ),
+            batch=dict(sequences_per_update=8, samples_per_prompt=4),
+            sampling=dict(max_new_tokens=6),
+        )
+    elif arg == "asft":
+        c.asft = dict(warmup, method="asft", steps=3)
     elif arg == "jepo":
         c.jepo = dict(rollouts, method="jepo", data=dict(max_answer_tokens=4))
     else:

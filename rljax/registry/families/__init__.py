@@ -15,6 +15,7 @@ of its objective is a keyword of a part, or a line in `fields` and `docs`.
 | `limits.py` | what the values of fields may be |
 | `shared.py` | what several families have in common: sampling, batches of rollouts, the KL |
 | `supervised.py` | learning from demonstrations |
+| `distillation.py` | learning from a teacher |
 | `policy_gradient.py` | learning from a verifier, by comparing samples |
 | `preference.py` | learning from pairs |
 | `evidence.py` | learning from reference answers |
@@ -23,6 +24,7 @@ of its objective is a keyword of a part, or a line in `fields` and `docs`.
 """
 
 from rljax.registry.families.description import Family, Reads, Together
+from rljax.registry.families.distillation import DISTILLATION
 from rljax.registry.families.evidence import EVIDENCE
 from rljax.registry.families.evolution import EVOLUTION
 from rljax.registry.families.policy_gradient import POLICY_GRADIENT
@@ -32,7 +34,15 @@ from rljax.registry.families.supervised import SUPERVISED
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (SUPERVISED, POLICY_GRADIENT, PREFERENCE, REWARD, EVIDENCE, EVOLUTION)
+    for family in (
+        SUPERVISED,
+        DISTILLATION,
+        POLICY_GRADIENT,
+        PREFERENCE,
+        REWARD,
+        EVIDENCE,
+        EVOLUTION,
+    )
 }
 
 __all__ = ["FAMILIES", "Family", "Reads", "Together"]

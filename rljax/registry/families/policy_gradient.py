@@ -7,6 +7,7 @@ from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
 from rljax.objectives.credit.tree import EDGE_STYLES, edge_advantages
+from rljax.objectives.distillation import TEACHERS
 from rljax.objectives.kl_controllers import KL_CONTROLLERS, KL_UNITS
 from rljax.objectives.parts import Field, fields_of
 from rljax.objectives.ratios import RATIOS
@@ -38,6 +39,7 @@ _CHOICES = {
     "group_filter": GROUP_FILTERS,
     "segmentation": SEGMENTATIONS,
     "advantage": ADVANTAGES,
+    "teacher": TEACHERS,
     "value_target": {"none": None, **VALUE_TARGETS},
     "ratio": RATIOS,
     "denominator": {"old": None, "behavior": None},
@@ -57,6 +59,7 @@ _DEFAULTS = {
     "rollouts": "whole",
     "sampling_temperature": "constant",
     "reward_shaping": "none",
+    "teacher": "none",
     "value_target": "none",
     "group_filter": "none",
     "segmentation": "none",
@@ -121,6 +124,7 @@ _DOCS = {
     "advantage": "how rewards become advantages (objectives/advantages/)",
     "advantage_epsilon": ADVANTAGE_EPSILON_DOC,
     "advantage_sign": "both, or negative / positive: the other advantages become 0",
+    "teacher": "what a teacher's log-ratio adds to each token (objectives/distillation.py)",
     "ema_decay": "weight of the past in the moving average of rewards",
     "value_target": "what a critic learns (objectives/values.py)",
     "value_samples": "continuations of each state whose value is their mean score (SPO, VinePPO)",
@@ -212,5 +216,5 @@ POLICY_GRADIENT = Family(
     scored=True,
     device_loop=True,
     ahead=True,
-    checks=("policy_gradient",),
+    checks=("policy_gradient", "teacher"),
 )

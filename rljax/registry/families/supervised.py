@@ -1,24 +1,51 @@
-"""Learning from demonstrations: their likelihood."""
+"""Learning from demonstrations: their likelihood, token by token, near the reference or not."""
 
 from rljax.objectives.aggregation import AGGREGATIONS
+from rljax.objectives.divergences import DIVERGENCES
+from rljax.objectives.supervised import TOKEN_LOSSES, anchor_loss
 from rljax.registry.families.description import Family, Reads
 from rljax.registry.families.shared import (
     AGGREGATION_DOCS,
     AGGREGATION_LIMITS,
     LIKELIHOOD_DOCS,
     LIKELIHOODS,
+    SAMPLING,
 )
 
 # A conversation of a file may have several answers.
 _OF_FILES = Reads(data={"learn": "last"})
 
+# Samples of the policy that the stage starts from, drawn and verified once, before it begins.
+_SAMPLED = Reads(
+    batch={"samples_per_prompt": 8},
+    sampling=SAMPLING,
+    data={"sampled_prompts": 256, "keep": "right", "keep_most": 4},
+)
+
 SUPERVISED = Family(
     name="supervised",
     data="demonstrations (prompt, completion)",
     online=False,
-    choices={"aggregation": AGGREGATIONS, "likelihood": LIKELIHOODS},
-    defaults={"aggregation": "token_mean", "likelihood": "autoregressive"},
-    docs=AGGREGATION_DOCS | LIKELIHOOD_DOCS,
+    choices={
+        "token_loss": TOKEN_LOSSES,
+        "anchor": {"none": None, **DIVERGENCES},
+        "aggregation": AGGREGATIONS,
+        "likelihood": LIKELIHOODS,
+    },
+    defaults={
+        "token_loss": "nll",
+        "anchor": "none",
+        "aggregation": "token_mean",
+        "likelihood": "autoregressive",
+    },
+    functions={f"anchor={name}": {"anchor_loss": anchor_loss} for name in DIVERGENCES},
+    docs={
+        "token_loss": "loss of a demonstrated token (objectives/supervised.py)",
+        "anchor": "none, or the divergence from the reference that is added, over the whole "
+        "vocabulary (objectives/divergences.py)",
+        **AGGREGATION_DOCS,
+        **LIKELIHOOD_DOCS,
+    },
     limits=AGGREGATION_LIMITS,
     reads=Reads(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
@@ -28,6 +55,7 @@ SUPERVISED = Family(
         "problems": Reads(data={"worked_share": None}),
         "jsonl": _OF_FILES,
         "parquet": _OF_FILES,
+        "sampled": _SAMPLED,
     },
     completion_slots=(),
     row_slots="data.row_tokens",

@@ -3,6 +3,7 @@
 | file | its rows |
 | --- | --- |
 | `supervised.py` | learning from demonstrations |
+| `distillation.py` | learning from a teacher |
 | `baselines.py` | policy gradients without a critic: what a sample is compared with |
 | `token_level.py` | the same: how each token counts |
 | `critic.py` | credit within a completion |
@@ -18,6 +19,7 @@ from rljax.registry.method import Method
 from rljax.registry.methods import (
     baselines,
     critic,
+    distillation,
     evidence,
     evolution,
     off_policy,
@@ -31,6 +33,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for file in (
         supervised,
+        distillation,
         baselines,
         token_level,
         critic,

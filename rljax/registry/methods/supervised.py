@@ -2,4 +2,32 @@
 
 from rljax.registry.method import Method
 
-ROWS = (Method("sft", "supervised", "-", "negative log-likelihood of demonstrations", {}),)
+ROWS = (
+    Method("sft", "supervised", "-", "negative log-likelihood of demonstrations", {}),
+    Method(
+        "dft",
+        "supervised",
+        "arXiv:2508.05629",
+        "each demonstrated token weighted by its probability: maximises the mean probability",
+        dict(token_loss="probability_weighted", probability_power=1.0),
+    ),
+    Method(
+        "sft_kl",
+        "supervised",
+        "arXiv:2509.23753",
+        "negative log-likelihood with a forward KL to the start over the whole vocabulary",
+        dict(anchor="forward_kl", anchor_weight=0.05),
+    ),
+    Method(
+        "asft",
+        "supervised",
+        "arXiv:2509.23753",
+        "DFT with a forward KL to the start over the whole vocabulary",
+        dict(
+            token_loss="probability_weighted",
+            probability_power=1.0,
+            anchor="forward_kl",
+            anchor_weight=0.05,
+        ),
+    ),
+)

@@ -1,7 +1,7 @@
 """Policy gradients without a critic: how each token counts, by ratio, entropy or covariance."""
 
 from rljax.registry.method import Method
-from rljax.registry.methods.shared import CLIPPED, DAPO, GRPO, changed
+from rljax.registry.methods.shared import CLIPPED, DAPO, GRPO, ON_POLICY, changed
 
 _ZSCORE = dict(advantage="group_zscore", ratio="token")
 _GSPO = dict(clip_low=3e-4, clip_high=4e-4, **changed(GRPO, ratio="sequence"))
@@ -152,5 +152,15 @@ ROWS = (
         disco_score="ratio",
         disco_temperature=1.0,
         **_DISCO,
+    ),
+    _row(
+        "opd",
+        "Thinking Machines, On-Policy Distillation",
+        "on-policy distillation: a teacher's log-ratio of each sampled token is its advantage",
+        advantage="none",
+        teacher="log_ratio",
+        reward_weight=0.0,
+        teacher_weight=1.0,
+        **ON_POLICY,
     ),
 )

@@ -17,6 +17,9 @@
 | `tree_edges.py` | annotator: what the edges of a tree are worth |
 | `prefix_values.py`, `continuations.py` | annotator: values of states, by samples from there |
 | `demonstrations.py` | worked demonstrations: as completions, and packed into rows |
+| `mixed.py` | samples of the policy in some steps, of a teacher or demonstrations in others |
+| `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |
+| `sampled_once.py` | samples of a stage's start, drawn once and kept in a file |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |
 | `sources.py` | which source of experience a stage has |
 | `repetition.py` | samples that say the same again and again |

@@ -6,7 +6,7 @@ import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.data.encode import check_length, pad_completions
-from rljax.data.packing import PackedEpochs
+from rljax.data.packing import Example, PackedEpochs
 from rljax.training.collect.experience import Demonstrations, Experience, Policy
 from rljax.training.collect.prompts import State
 from rljax.training.run.context import Context, Record
@@ -82,8 +82,10 @@ class PackedDemonstrations:
     The rows of a step are a function of the seed and the step: there is no state.
     """
 
-    def __init__(self, epochs: PackedEpochs, rows_per_step: int) -> None:
-        self.epochs, self.rows_per_step = epochs, rows_per_step
+    def __init__(
+        self, epochs: PackedEpochs, rows_per_step: int, examples: Sequence[Example]
+    ) -> None:
+        self.epochs, self.rows_per_step, self.examples = epochs, rows_per_step, examples
 
     def first_state(self) -> State:
         """Nothing."""

@@ -1,7 +1,5 @@
 """Preference pairs: from a file, or a right and a wrong one of the policy's own samples."""
 
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,13 @@ from rljax.config.stage import Stage
 from rljax.data.pairs import SIDES, pair_of
 from rljax.data.sources import open_source
 from rljax.models.network import Params
-from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
-from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import ShuffledPrompts, State
-from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
+from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.sampled_once import check_there, sample_once, written_once
 from rljax.training.collect.stage_rows import checked_rows, rule_of
 from rljax.training.run.context import Context, Record
-
-# Prompts sampled at once.
-PROMPTS_PER_BATCH = 64
 
 
 class PairSource:
@@ -77,11 +71,8 @@ class PairSource:
 
     def _sampled_file(self, policy: Policy, step: int) -> Path:
         path = pairs_file(self.context, self.stage)
-        if self.reference is None and step > 1 and not path.exists():
-            raise ValueError(
-                f"{path} is gone, and the policy that sampled it has moved on to step {step}: put "
-                f"the file back, or start in a new workdir (config.{self.stage.name}.data.source)."
-            )
+        if self.reference is None:
+            check_there(path, step, self.stage)
         params = policy.params if self.reference is None else self.reference
         return sample_pairs(self.context, self.stage, params)
 
@@ -123,30 +114,14 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
     Raises:
         ValueError: if no prompt gives a pair.
     """
-    path = pairs_file(context, stage)
-    # Process 0 looks for all: they must agree, and a shared disk would remember the answer "no".
-    there = context.processes.is_first and path.exists()
-    if context.processes.gather_json(f"{path.name} is there", there)[0]:
-        return path
+    return written_once(context, pairs_file(context, stage), lambda: _pairs(context, stage, params))
+
+
+def _pairs(context: Context, stage: Stage, params: Params) -> list[dict[str, Any]]:
     count = min(stage.data["pair_prompts"], len(context.train_problems))
-    shards = rows_divisor(context.mesh)
-    batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
-    engine = context.make_engine(
-        samples_per_prompt=stage.batch.samples_per_prompt,
-        max_new_tokens=stage.max_new_tokens,
-        token_filter=stage.token_filter,
-        stop_strings=stage.stop_strings,
-    )
-    weights = engine.load(params)
-    key = purpose_key(context.config.seed, Purpose.PAIRS)
-    pairs = []
-    for start in range(0, count, batch):
-        # The last batch is filled up with the last prompt, so that shapes stay the same.
-        indices = [min(index, count - 1) for index in range(start, start + batch)]
-        records = [{**context.train_problems[index], "id": index} for index in indices]
-        samples = sample_texts(context, engine, weights, records, key=key, step=0)
-        scores = score_texts(context, samples)
-        pairs += _pairs_of(samples, scores, min(batch, count - start))
+    pairs = [
+        pair for each in sample_once(context, stage, params, count) for pair in _pairs_of(*each)
+    ]
     if not pairs and stage.data["placeholder_pairs"]:
         pairs = [_placeholder(context, index) for index in range(count)]
     if not pairs:
@@ -155,13 +130,7 @@ def sample_pairs(context: Context, stage: Stage, params: Params) -> Path:
             f"{stage.batch.samples_per_prompt} (config.{stage.name}.data.pair_prompts, "
             f"config.{stage.name}.batch.samples_per_prompt)."
         )
-    if context.processes.is_first:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
-        os.replace(part, path)
-    context.processes.barrier(f"{path.name} written")
-    return path
+    return pairs
 
 
 def _placeholder(context: Context, index: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | file | what it holds |
 | --- | --- |
 | `supervised.py` | demonstrations |
+| `distillation.py` | completions, and a teacher |
 | `policy_gradient.py` | samples with scores |
 | `preference.py` | pairs of a chosen and a rejected completion |
 | `evidence.py` | reference answers |
@@ -15,6 +16,7 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | `first_step.py` | the start of LoRA-SB, from a family's first batch |
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from rljax.models.network import Params
 from rljax.training.collect.experience import Experience, ExperienceSource, Policy
 from rljax.training.families.first_step import needs_first_step, take_first_step
 from rljax.training.run.context import Context
+from rljax.training.update.beside import BESIDE
 from rljax.training.update.rows import Rows
 from rljax.training.update.state import Carried, TrainState
 from rljax.training.update.train_step import Batch, Metrics, jit_train_step
@@ -47,6 +50,8 @@ class Family:
     context: Context  # of the stage
     stage: Stage
     source: ExperienceSource
+    # Roles whose frozen models the loss itself runs (training/update/beside.py).
+    in_loss: tuple[str, ...] = ()
     # Of `evaluate`: a share by which the best checkpoint of the stage is known.
     best_metric = "accuracy_greedy"
     # Metrics that count updates which were not made, the policy's first.
@@ -76,6 +81,11 @@ class Family:
         """The batches of a step (from 1), and the state with its new running statistics."""
         raise NotImplementedError
 
+    def beside(self) -> dict[str, Params]:
+        """The frozen models that the loss runs, by role; `loss_fn` finds them with its policy."""
+        models = self.context.models
+        return {role: models[role].arrays(self.context.mesh) for role in self.in_loss}
+
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch; see `LossFn`."""
         raise NotImplementedError
@@ -101,6 +111,7 @@ class Family:
             prepare=self.prepare,
             rounding_key=rounding_key,
             carried=self.carried(self.context, self.stage),
+            beside=self.beside(),
         )
 
     def first_state(self, state: TrainState, learning_rate: Array) -> TrainState:
@@ -117,8 +128,9 @@ class Family:
             return state
         experience, _ = self.source.collect(self.policy(state, 1), self.source.first_state(), 1)
         _, first = self.batches(state, experience, 1)
+        frozen = {**self.context.frozen, BESIDE: self.beside()}
         return take_first_step(
-            self.context,
+            dataclasses.replace(self.context, frozen=frozen) if self.in_loss else self.context,
             state,
             first.batches[0],
             loss_fn=self.loss_fn,

@@ -63,6 +63,7 @@ class PolicyGradient(Family):
         self.objective = stage.objective
         self.first_step = first_step  # steps of earlier stages: noise is drawn by run, not by stage
         self.learner = compiled_learner(context, stage)
+        self.teacher = _teacher_score(context, stage)
         self.noise_key = purpose_key(context.config.seed, Purpose.SELECTION)
         self.source = policy_gradient_source(context, stage, self.learner, first_step)
 
@@ -132,11 +133,14 @@ class PolicyGradient(Family):
 
     def _annotations(self, state: TrainState, inputs: Rows, known: Rows) -> Rows:
         """What the policy, its reference and its critic say of the samples, [N, T] each."""
-        if not self.learner.reads_rows(self.reference, known):
+        if self.teacher is None and not self.learner.reads_rows(self.reference, known):
             return {}
         placed = put_rows(inputs, self.context.mesh)
         params = self.context.full(state.params)
-        return to_host(self.learner.annotate(params, state.carried, self.reference, placed, known))
+        found = self.learner.annotate(params, state.carried, self.reference, placed, known)
+        if self.teacher is not None:
+            found["teacher_logprobs"] = per_sample(self.teacher(placed))
+        return to_host(found)
 
     def updates(self, inputs: Rows, trained: Rows, step: int) -> list[Rows]:
         """The batches of the step's updates, in the layout of `inputs`."""
@@ -225,6 +229,19 @@ def compiled_learner(context: Context, stage: Stage) -> Learner:
         values=values,
         compare=jax.jit(learner.compare, static_argnums=4),
     )
+
+
+def _teacher_score(context: Context, stage: Stage) -> Callable[[Batch], Array] | None:
+    """rows -> the teacher's log-probabilities, at the temperature of the sampler."""
+    if stage.objective.choices["teacher"] == "none":
+        return None
+    teacher, batch = context.models["teacher"], stage.batch
+    score = context.with_network(teacher.network).jit_score(
+        stage.token_filter,
+        micro_batches=batch.sequences_per_step // batch.sequences_per_micro_batch,
+        likelihood=likelihood_of(stage),
+    )
+    return functools.partial(score, teacher.arrays(context.mesh))
 
 
 def _placed(running: Rows, carried: dict[str, Any]) -> dict[str, Array]:

@@ -13,18 +13,28 @@ from rljax.data.rows import example_of, joined
 from rljax.data.sources import ProblemSource, open_source, place_of
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
-from rljax.objectives.supervised import nll
+from rljax.objectives.supervised import anchor_loss
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience
+from rljax.training.collect.kept_samples import KeptSamples
+from rljax.training.collect.sources import stage_engine
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record, checked_count, checks_whole
 from rljax.training.update.balancing import balance_loss
+from rljax.training.update.beside import split_beside
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.rows import Rows
 from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import TrainState
+from rljax.training.update.token_divergence import (
+    DIVERGENCE,
+    FrozenModel,
+    compared_statistics,
+    make_compare,
+)
+from rljax.training.update.token_statistics import TokenStatistics
 from rljax.training.update.train_step import Batch, Metrics
 
 
@@ -40,19 +50,46 @@ class Supervised(Family):
         self.batch = stage.batch
         self.row_tokens = stage.data["row_tokens"]
         self.likelihood = likelihood_of(stage)
+        self.token_loss = stage.objective.part("token_loss")
+        self.anchored = stage.objective.choices["anchor"] != "none"
+        if self.anchored:
+            self.in_loss = ("reference",)
+            self.compare = make_compare(stage.objective.part("anchor"))
+            self.anchor_loss = stage.objective.bind(anchor_loss)
         self.weigh = jax.jit(stage.objective.part("aggregation"))
-        self.examples = read_demonstrations(context, stage)
-        epochs = PackedEpochs(
-            [len(example.tokens) for example in self.examples],
-            seed=context.config.seed,
+        # What the stage starts from samples; a reference of its own is another model.
+        start = None if "reference" in stage.models else reference
+        if stage.data["source"] == "sampled":
+            self.source = KeptSamples(context, stage, start, self.packed)
+        else:
+            examples = read_demonstrations(context, stage)
+            self.source = PackedDemonstrations(
+                self.packed(examples), self.batch.sequences_per_update, examples
+            )
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        """All demonstrations; with samples of the policy, once they are drawn."""
+        return self.source.examples
+
+    def packed(self, examples: Sequence[Example]) -> PackedEpochs:
+        """The rows of examples, epoch by epoch."""
+        return PackedEpochs(
+            [len(example.tokens) for example in examples],
+            seed=self.context.config.seed,
             row_tokens=self.row_tokens,
-            packed=stage.data["packed"],
+            packed=self.stage.data["packed"],
         )
-        self.source = PackedDemonstrations(epochs, self.batch.sequences_per_update)
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Encodes the demonstrations of a file, or the first ones of generated problems."""
+        """Encodes the demonstrations of a file, or the first ones of generated problems.
+
+        Where the stage samples them, builds the sampler.
+        """
+        if stage.data["source"] == "sampled":
+            check_sampled(context, stage)
+            return
         generated = stage.data["source"] == "problems"
         at_most = checked_count(context.train_problems) if generated else None
         examples = read_demonstrations(context, stage, at_most=at_most)
@@ -70,14 +107,25 @@ class Supervised(Family):
         )
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
-        """Weighted negative log-likelihood of the demonstrated tokens."""
-        statistics = self.likelihood(self.network, params, batch, TokenFilter())
-        loss, metrics = nll(statistics.logprobs, batch["mask"])
+        """Weighted loss of the demonstrated tokens."""
+        statistics = self.statistics(*split_beside(params), batch)
+        loss, metrics = self.token_loss(statistics.logprobs, batch["mask"])
+        if self.anchored:
+            anchor, more = self.anchor_loss(statistics.more[DIVERGENCE], batch["mask"])
+            loss, metrics = loss + anchor, metrics | more
         metrics["token_accuracy"] = masked(statistics.greedy, batch["mask"])
         balance, balance_metrics = balance_loss(
             self.network.config, statistics.routing, micro_batches=self.batch.micro_batches
         )
         return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
+
+    def statistics(self, params: Params, beside: Params, batch: Batch) -> TokenStatistics:
+        """Of the demonstrated tokens; with an anchor also how far the reference is."""
+        if not self.anchored:
+            return self.likelihood(self.network, params, batch, TokenFilter())
+        network = self.context.models["reference"].network
+        reference = FrozenModel(network, beside["reference"])
+        return compared_statistics(self.network, params, reference, batch, self.compare)
 
     def batches(
         self, state: TrainState, experience: Experience, step: int
@@ -92,6 +140,18 @@ class Supervised(Family):
         rows["weights"] = np.asarray(self.weigh(rows["mask"]), np.float32)
         metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
         return state, StepBatches([rows], metrics, {}, int(rows["mask"].sum()))
+
+
+def check_sampled(context: Context, stage: Stage) -> None:
+    """Raises ValueError where a prompt with its sample might not fit into a row."""
+    longest = context.config.data.max_prompt_tokens + stage.max_new_tokens
+    if longest > stage.data["row_tokens"]:
+        raise ValueError(
+            f"A prompt and its sample may have {longest} tokens "
+            f"(config.data.max_prompt_tokens, config.{stage.name}.sampling.max_new_tokens), a row "
+            f"holds {stage.data['row_tokens']} (config.{stage.name}.data.row_tokens)."
+        )
+    stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
 
 
 def read_demonstrations(

@@ -2,6 +2,7 @@
 
 from rljax.config.stage import Stage
 from rljax.training.families import Family
+from rljax.training.families.distillation import Distillation
 from rljax.training.families.evidence import Evidence
 from rljax.training.families.evolution import Evolution
 from rljax.training.families.policy_gradient import PolicyGradient
@@ -11,6 +12,7 @@ from rljax.training.families.supervised import Supervised
 
 FAMILY_CLASSES: dict[str, type[Family]] = {
     "supervised": Supervised,
+    "distillation": Distillation,
     "policy_gradient": PolicyGradient,
     "preference": Preference,
     "evidence": Evidence,

@@ -68,6 +68,8 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
     known["segment_ids"] = apply(objective.part("segmentation"), known)
     advantages = _advantages(objective, known)
     known["advantages"] = keep_sign(advantages, objective.values["advantage_sign"])
+    if objective.choices["teacher"] != "none":
+        known["advantages"] = apply(objective.part("teacher"), known)
     if objective.choices["value_target"] != "none":
         targets = apply(objective.part("value_target"), known)
         known |= dict(zip(("returns", "value_mask"), targets, strict=True))

@@ -32,6 +32,7 @@ from rljax.models.lora import flatten, split_frozen, unflatten
 from rljax.models.network import Network, Params
 from rljax.models.pretrained import is_pretrained, read_config
 from rljax.training.run.start import Source, check_start, load_start, with_stored_head
+from rljax.training.update.state import placed
 
 # Where a TrainState holds the value model.
 VALUE = "critic"
@@ -58,6 +59,12 @@ class Model:
     origin: str
     trained: bool
     params: Params | None = dataclasses.field(default=None, repr=False)
+
+    def arrays(self, mesh: Mesh) -> Params:
+        """All of a frozen model; before it is read, descriptions of its arrays."""
+        if self.params is not None:
+            return self.params
+        return jax.tree.map(placed, self.network.shapes, self.shardings(mesh))
 
     def shardings(self, mesh: Mesh) -> Params:
         """The sharding of each parameter that a state holds; of a frozen model, of all."""
@@ -115,6 +122,9 @@ def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mes
             outside = model.origin not in ("", *networks)
             if role == "reward":
                 _check_reward(model, policy, where)
+            if role == "teacher":
+                _check_teacher(model, policy, where)
+                _check_teaches(stage, model, table["policy"].origin, where)
             if role == "reference":
                 found = None if outside else networks[model.origin].config
                 _check_reference(found or model_of_role(model.origin, policy), policy, where)
@@ -187,9 +197,33 @@ def _check_reward(model: Model, policy: ModelConfig, where: str) -> None:
             f"{where}={model.origin!r} has the head {config.head!r} with {config.head_outputs} "
             f"outputs; a model that scores samples needs 'reward' with one ({where})."
         )
-    if config.vocab_size != policy.vocab_size:
+    _check_vocabulary(model, policy, where)
+
+
+def _check_teacher(model: Model, policy: ModelConfig, where: str) -> None:
+    config = model.network.config
+    if config.head != "language_model" or not config.causal:
         raise ValueError(
-            f"{where}={model.origin!r} has {config.vocab_size} tokens, the policy "
+            f"{where}={model.origin!r} has the head {config.head!r} and causal={config.causal}; a "
+            f"teacher predicts the next token: 'language_model' and causal=True ({where})."
+        )
+    _check_vocabulary(model, policy, where)
+
+
+def _check_teaches(stage: Stage, model: Model, start: str, where: str) -> None:
+    """Refuses a teacher that the policy starts as, where nothing else would ever move it."""
+    alone = stage.objective.values.get("reward_weight") == 0
+    if alone and model.origin == start:
+        raise ValueError(
+            f"{where}={model.origin!r} is what the policy starts as: every log-ratio is 0, and "
+            f"nothing is learned; name another model ({where})."
+        )
+
+
+def _check_vocabulary(model: Model, policy: ModelConfig, where: str) -> None:
+    if model.network.config.vocab_size != policy.vocab_size:
+        raise ValueError(
+            f"{where}={model.origin!r} has {model.network.config.vocab_size} tokens, the policy "
             f"{policy.vocab_size}: it reads the policy's tokens and needs the same tokenizer "
             f"({where})."
         )

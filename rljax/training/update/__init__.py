@@ -10,6 +10,9 @@
 | `likelihood.py` | which estimator of them a stage uses: `LIKELIHOODS` |
 | `sequence_scores.py` | what a value or reward head says of whole completions |
 | `token_statistics.py` | the same of chosen tokens, without holding the logits |
+| `token_divergence.py` | how far another model is from the policy, over the vocabulary |
+| `vocabulary_chunks.py` | logits of some slots at a time, forward and backward |
+| `beside.py` | frozen models that a loss runs beside the policy |
 | `balancing.py` | what the load of experts adds to a loss |
 | `optimizers.py` | optimizers and schedules by name |
 | `rounding.py` | stochastic rounding of bfloat16 parameters |

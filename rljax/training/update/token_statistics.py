@@ -14,26 +14,26 @@ matrix product of its own. K and the temperature of a slot are constants for the
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.models.attention import soft_cap
 from rljax.models.moe import Routing
-from rljax.parallel.rules import RULES, constrain, partition_spec
 from rljax.sampling.distribution import EXCLUDED, TokenFilter, divisor, kept_tokens, token_bias
-
-# Bytes of float32 logits that one device holds at a time.
-LOGITS_BYTES = 3 * 2**27
-
-# Slots that one device computes at a time, if LOGITS_BYTES allows. With fewer, reading and writing
-# the gradient of the vocabulary matrix for every chunk takes longer than its products; with more,
-# logits of small vocabularies fall out of a processor's cache.
-CHUNK_SLOTS = 1024
+from rljax.training.update.vocabulary_chunks import (
+    CHUNK_SLOTS,
+    LOGITS_BYTES,
+    chunked,
+    most_probable,
+    pad,
+    products,
+    products_backward,
+    shards,
+    whole_rows,
+)
 
 
 class TokenStatistics(NamedTuple):
@@ -106,11 +106,8 @@ def token_statistics(
         )
     if not 0 <= top_k <= vocab_size:
         raise ValueError(f"top_k must be in 0..{vocab_size} (vocab_size), got {top_k}.")
-    whole = _Cut(targets.shape, (_shards("batch"), _shards("sequence")), chunks=1)
-    slots = math.prod(whole.block)
-    fit = max(logits_bytes // (4 * math.ceil(len(vocabulary) / _shards("vocab"))), 1)
-    cut = dataclasses.replace(whole, chunks=math.ceil(slots / min(fit, chunk_slots)))
-    head = _Head(token_filter, vocab_size, logit_softcap, top_k, keeps_logits=slots <= fit)
+    cut, fits = chunked(targets.shape, len(vocabulary), logits_bytes, chunk_slots)
+    head = _Head(token_filter, vocab_size, logit_softcap, top_k, keeps_logits=fits)
     given = None if temperature is None else cut.split(temperature)
     statistics = _statistics(head, cut.split(hidden), vocabulary, cut.split(targets), given)
     return TokenStatistics(*(None if part is None else cut.join(part) for part in statistics))
@@ -125,60 +122,6 @@ class _Head:
     logit_softcap: float
     top_k: int
     keeps_logits: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _Cut:
-    """How slots [N, T] are cut into chunks [chunks, *shards, slots].
-
-    The axes of shards [row shards, column shards] are there only if there is more than one.
-    Every device works on slots of its own in every chunk. With 2 row shards, 1 column shard and 3
-    chunks, the rows 0 1 | 2 3 of 4 slots each become 0000 1111 | 2222 3333 and then three chunks
-    of 000 | 222, 011 | 233, 11. | 33. with one slot of padding.
-    """
-
-    shape: tuple[int, int]  # N, T
-    shards: tuple[int, int]  # of rows and of columns
-    chunks: int
-
-    @property
-    def block(self) -> tuple[int, int]:
-        """Rows and columns of one device."""
-        return tuple(math.ceil(size / n) for size, n in zip(self.shape, self.shards, strict=True))
-
-    def split(self, x: Array) -> Array:
-        """[N, T, ...] -> [chunks, *shards, slots, ...], padded with zeros."""
-        (rows, columns), (height, width), rest = self.shards, self.block, x.shape[2:]
-        x = _pad(_pad(x, 0, rows * height), 1, columns * width)
-        x = x.reshape(rows, height, columns, width, *rest).swapaxes(1, 2)
-        size = math.ceil(height * width / self.chunks)
-        x = _pad(x.reshape(rows, columns, height * width, *rest), 2, self.chunks * size)
-        x = jnp.moveaxis(x.reshape(rows, columns, self.chunks, size, *rest), 2, 0)
-        if rows * columns == 1:
-            return x[:, 0, 0]
-        return constrain(x, None, "batch", "sequence", *[None] * (1 + len(rest)))
-
-    def join(self, x: Array) -> Array:
-        """The inverse of `split`."""
-        (rows, columns), (height, width) = self.shards, self.block
-        x = x[:, None, None] if rows * columns == 1 else x
-        rest = x.shape[4:]
-        x = jnp.moveaxis(x, 0, 2).reshape(rows, columns, -1, *rest)[:, :, : height * width]
-        x = x.reshape(rows, columns, height, width, *rest).swapaxes(1, 2)
-        x = x.reshape(rows * height, columns * width, *rest)[: self.shape[0], : self.shape[1]]
-        return constrain(x, "batch", "sequence", *[None] * len(rest))
-
-
-def _pad(x: Array, axis: int, size: int) -> Array:
-    """Zeros at the end of an axis, up to `size`."""
-    return jnp.pad(x, [(0, size - x.shape[axis] if a == axis else 0) for a in range(x.ndim)])
-
-
-def _shards(axis: str) -> int:
-    """Into how many parts the mesh splits a logical axis."""
-    names, sizes = RULES[axis] or (), jax.sharding.get_abstract_mesh().shape
-    names = (names,) if isinstance(names, str) else names
-    return math.prod(sizes.get(name, 1) for name in names)
 
 
 class _Kept(NamedTuple):
@@ -202,7 +145,7 @@ def _statistics(
 def _forward(
     head: _Head, hidden: Array, vocabulary: Array, targets: Array, temperature: Array | None
 ) -> tuple:
-    weights = _whole_rows(vocabulary, hidden.dtype)
+    weights = whole_rows(vocabulary, hidden.dtype)
     statistics, kept = jax.lax.map(
         lambda chunk: _chunk_statistics(head, weights, *chunk), (hidden, targets, temperature)
     )
@@ -212,41 +155,24 @@ def _forward(
 def _backward(head: _Head, saved: tuple, cotangents: tuple) -> tuple:
     """Cotangents of the log-probabilities and entropies; the other statistics have none."""
     hidden, vocabulary, targets, kept = saved
-    weights = _whole_rows(vocabulary, hidden.dtype)
-    # Each shard of slots has a sum of its own: adding them up in the loop would cost a reduction
-    # over the devices for every chunk.
-    shape = (*hidden.shape[1:-2], *vocabulary.shape)
-    axes = ("batch", "sequence", "vocab", "width")[-len(shape) :]
 
-    def accumulate(total: Array, chunk: tuple) -> tuple[Array, Array]:
-        hidden, targets, kept, logprob_bar, entropy_bar = chunk
-        bar = _logits_bar(head, hidden, weights, targets, kept, logprob_bar, entropy_bar)
-        bar = bar.astype(hidden.dtype)
-        dots = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-        total = total + dots("...sv,...sd->...vd", bar, hidden)
-        return constrain(total, *axes), dots("...v,vd->...d", bar, weights).astype(hidden.dtype)
+    def bar(hidden: Array, weights: Array, rest: tuple) -> Array:
+        return _logits_bar(head, hidden, weights, *rest)
 
-    zeros = constrain(jnp.zeros(shape, jnp.float32), *axes)
-    total, hidden_bar = jax.lax.scan(
-        accumulate, zeros, (hidden, targets, kept, cotangents[0], cotangents[1])
+    hidden_bar, vocabulary_bar = products_backward(
+        bar, hidden, vocabulary, (targets, kept, cotangents[0], cotangents[1])
     )
-    total = total.sum(range(total.ndim - 2)).astype(vocabulary.dtype)
-    return hidden_bar, constrain(total, "vocab", "embed"), None, None
+    return hidden_bar, vocabulary_bar, None, None
 
 
 _statistics.defvjp(_forward, _backward)
-
-
-def _whole_rows(vocabulary: Array, dtype: jnp.dtype) -> Array:
-    """The matrix as the loops read it: gathered over fsdp once, not for every chunk."""
-    return constrain(vocabulary.astype(dtype), "vocab", "width")
 
 
 def _chunk_statistics(
     head: _Head, weights: Array, hidden: Array, targets: Array, temperature: Array | None
 ) -> tuple:
     """[..., D], [...] -> the first five fields of `TokenStatistics`, and what is kept."""
-    raw = _logits(head, hidden, weights)
+    raw = products(hidden, weights, head.logit_softcap)
     tokens = jnp.arange(raw.shape[-1], dtype=targets.dtype)
     chosen = tokens == targets[..., None]
     divided_by = divisor(_exclude_padding(head, raw), head.token_filter, temperature)
@@ -258,14 +184,14 @@ def _chunk_statistics(
     # Not from the exponentials above: shared by two sums they would be stored.
     log_p = logits - log_mass[..., None]
     entropy = -(jnp.exp(log_p) * log_p).sum(axis=-1)
-    if _shards("vocab") == 1:
+    if shards("vocab") == 1:
         logprobs = jnp.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0]
     else:  # a gather would collect the shards of the vocabulary, a sum does not
         logprobs = jnp.where(chosen, log_p, 0.0).sum(axis=-1)
     first = jnp.where(logits == largest, tokens, raw.shape[-1]).min(axis=-1)
     top = None, None
     if head.top_k:
-        top = _top(log_p, head.top_k)
+        top = most_probable(log_p, head.top_k)
     kept = _Kept(
         log_mass,
         entropy,
@@ -286,7 +212,7 @@ def _logits_bar(
     entropy_bar: Array,
 ) -> Array:
     """The cotangent of the products hidden @ weights.T, [..., V'] f32."""
-    raw = _logits(head, hidden, weights) if kept.logits is None else kept.logits
+    raw = products(hidden, weights, head.logit_softcap) if kept.logits is None else kept.logits
     chosen = jnp.arange(raw.shape[-1], dtype=targets.dtype) == targets[..., None]
     divided_by = head.token_filter.temperature if kept.temperature is None else kept.temperature
     logits = _exclude(head, _tempered(head, raw, divided_by), chosen, kept.threshold)
@@ -297,13 +223,6 @@ def _logits_bar(
     if head.logit_softcap:
         bar *= 1 - jnp.square(raw / head.logit_softcap)
     return bar / divided_by
-
-
-def _logits(head: _Head, hidden: Array, weights: Array) -> Array:
-    """[*shards, slots, D], [V', D] -> [*shards, slots, V'] f32 of the model, soft-capped."""
-    logits = jnp.einsum("...d,vd->...v", hidden, weights, preferred_element_type=jnp.float32)
-    logits = constrain(logits, *("batch", "sequence", None, "vocab")[-logits.ndim :])
-    return soft_cap(logits, head.logit_softcap)
 
 
 def _tempered(head: _Head, logits: Array, divided_by: Array | float) -> Array:
@@ -317,7 +236,7 @@ def _tempered(head: _Head, logits: Array, divided_by: Array | float) -> Array:
 def _bias(head: _Head, size: int) -> Array | None:
     """`token_bias` for every row of the matrix, [V']."""
     bias = token_bias(head.token_filter, head.vocab_size)
-    return None if bias is None else _pad(bias, 0, size)
+    return None if bias is None else pad(bias, 0, size)
 
 
 def _exclude(
@@ -354,32 +273,3 @@ def _threshold(head: _Head, logits: Array) -> Array:
     middle = (lowest + highest) / 2
     between = (middle > highest) | jnp.isneginf(highest)
     return jnp.where(between, middle, lowest)
-
-
-def _top(log_p: Array, count: int) -> tuple[Array, Array]:
-    """The largest and their tokens, [..., k] both: of each shard first, then of those."""
-    vocabulary_rows, axis = log_p.shape[-1], RULES["vocab"]
-
-    def local(log_p: Array) -> tuple[Array, Array]:
-        size = log_p.shape[-1]
-        values, tokens = jax.lax.top_k(log_p, min(count, size))
-        if size == vocabulary_rows:
-            return values, tokens
-        tokens += size * jax.lax.axis_index(axis)
-        collect = functools.partial(jax.lax.all_gather, axis_name=axis, axis=-1, tiled=True)
-        values, index = jax.lax.top_k(collect(values), count)
-        return values, jnp.take_along_axis(collect(tokens), index, axis=-1)
-
-    return _per_device(local, log_p)
-
-
-def _per_device(function: Callable, logits: Array) -> Any:
-    """function([..., V' or its shard]) -> arrays [..., any size], of each device's own slots.
-
-    Left to the compiler, a top_k would collect the slots of all devices.
-    """
-    if jax.sharding.get_abstract_mesh().empty:
-        return function(logits)
-    slots = ("batch", "sequence", None)[1 - logits.ndim :]
-    given, returned = (partition_spec((*slots, last)) for last in ("vocab", None))
-    return jax.shard_map(function, in_specs=given, out_specs=returned, check_vma=False)(logits)

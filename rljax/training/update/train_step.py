@@ -1,7 +1,7 @@
 """The one train step: (state, frozen, batch) -> (state, metrics), for every objective."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from rljax.objectives.balance import bias_update, max_violation
 from rljax.objectives.diagnostics import gradient_noise
 from rljax.objectives.metrics import GradientNoise, Metric, SumCount
 from rljax.parallel.rules import batch_sharding, replicated
+from rljax.training.update.beside import BESIDE, UpdateBeside, shardings_of
 from rljax.training.update.optimizers import Optimizer
 from rljax.training.update.rounding import apply_updates
 from rljax.training.update.state import Carried, TrainState, state_shardings
@@ -226,6 +227,7 @@ def jit_train_step(
     prepare: PrepareFn | None = None,
     rounding_key: Array | None = None,
     carried: Carried = Carried(),  # noqa: B008 - immutable
+    beside: Mapping[str, Params] | None = None,
 ) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
     """`make_train_step` for this network on this mesh; the state is donated, `frozen` is not."""
     step = make_train_step(
@@ -236,7 +238,7 @@ def jit_train_step(
         router_bias_rate=network.config.router_bias_rate,
         rounding_key=rounding_key,
     )
-    return jit_update(step, network, optimizer, mesh, carried)
+    return jit_update(step, network, optimizer, mesh, carried, beside)
 
 
 def jit_update(
@@ -245,16 +247,23 @@ def jit_update(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     carried: Carried = Carried(),  # noqa: B008 - immutable
+    beside: Mapping[str, Params] | None = None,
 ) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
-    """Jits an update of this network's TrainState; the state is donated, `frozen` is not."""
+    """Jits an update of this network's TrainState; the state is donated, `frozen` is not.
+
+    The models `beside` the policy, by role, enter it with `frozen` (update/beside.py).
+    """
     shardings = state_shardings(network, optimizer, mesh, carried)
     _, frozen = split_frozen(parameter_shardings(network, mesh))
-    return jax.jit(
+    if beside:
+        frozen = {**frozen, BESIDE: shardings_of(dict(beside))}
+    program = jax.jit(
         step,
         in_shardings=(shardings, frozen, batch_sharding(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
+    return UpdateBeside(program, beside) if beside else program
 
 
 def _balanced(held: Params, counts: Array, rate: float) -> Params:

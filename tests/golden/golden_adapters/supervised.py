@@ -1,13 +1,14 @@
-"""The plain negative log-likelihood in slugs hpt and sft-variants."""
+"""Supervised losses: slugs hpt and sft-variants."""
 
 import jax
 import jax.numpy as jnp
 
-from golden_adapters.common import NotBuilt, aggregation_weights, bools, floats, lookup, part
+from golden_adapters.common import aggregation_weights, bools, floats, lookup, part
 from golden_adapters.policy_gradient import function_of, surrogate_part
 from golden_adapters.verl_advantages import advantage_split
+from rljax.objectives.divergences import divergence, full
 from rljax.objectives.policy_gradient import policy_gradient_loss
-from rljax.objectives.supervised import nll
+from rljax.objectives.supervised import anchor_loss, nll
 from rljax.objectives.surrogates import shaped_likelihood
 from rljax.registry import resolve_objective
 
@@ -62,16 +63,26 @@ def _on_off_policy_loss(case: dict) -> dict:
 
 
 def sft_variants(case: dict) -> dict:
+    """Their loss of a token is our token loss and anchor, their mean our aggregation's."""
     args = case["args"]
-    if args.get("mode") != "sft":
-        raise NotBuilt(f"mode {args.get('mode')!r}")
+    methods = {"sft": "sft", "dft": "dft", "sft+kl": "sft_kl", "asft": "asft"}
+    method = lookup(methods, args["mode"], "mode")
+    weight = {"anchor_weight": args["kl_weight"]} if args["kl_weight"] else {}
+    objective = resolve_objective(method, weight)
     labels = jnp.asarray(case["inputs"]["labels"])[:, 1:]
     mask = labels != args["ignore_index"]
+    reference = jax.nn.log_softmax(floats(case, "ref_logits")[:, :-1])
 
     def total(logits):
         logprobs = jax.nn.log_softmax(logits[:, :-1])
         taken = jnp.take_along_axis(logprobs, jnp.where(mask, labels, 0)[..., None], axis=-1)
-        return _token_mean(taken[..., 0], mask)
+        loss, _ = objective.part("token_loss")(taken[..., 0], mask)
+        if weight:
+            compared = divergence(full(logprobs, reference, max), objective.part("anchor"))
+            loss += objective.bind(anchor_loss)(compared, mask)[0]
+        return jnp.sum(objective.part("aggregation")(mask) * loss)
 
     loss, gradient = jax.value_and_grad(total)(floats(case, "logits"))
+    if case["outputs"]["grad_logits"] is None:  # theirs has no graph without a token: ours is 0
+        gradient = None if not gradient.any() else gradient
     return {"loss": loss, "grad_logits": gradient}

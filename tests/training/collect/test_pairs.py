@@ -13,7 +13,7 @@ from rljax.processes.processes import Processes
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Rollouts, StopReason
-from rljax.training.collect import pairs
+from rljax.training.collect import sampled_once
 from rljax.training.collect.pairs import _pairs_of, sample_pairs
 from rljax.training.collect.rollouts import Samples
 
@@ -42,7 +42,7 @@ def test_pairs_do_not_depend_on_how_prompts_are_batched(
     prompts_per_batch, tiny_run, pieces, final_params, monkeypatch
 ):
     """40 prompts at once, or in 16s with the last batch filled up."""
-    monkeypatch.setattr(pairs, "PROMPTS_PER_BATCH", prompts_per_batch)
+    monkeypatch.setattr(sampled_once, "PROMPTS_PER_BATCH", prompts_per_batch)
     made = pieces("dpo")
     params = placed(made, final_params("dpo", "warmup"))
     path = sample_pairs(made.context, made.stage, params)
@@ -142,7 +142,7 @@ def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):
         sizes.append([record["id"] for record in records])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pairs, "sample_texts", stop)
+    monkeypatch.setattr(sampled_once, "sample_texts", stop)
     monkeypatch.setattr(Engine, "load", lambda engine, params: params)
     with made.scorer, pytest.raises(KeyboardInterrupt):
         sample_pairs(made, stages[-1], None)

@@ -1,0 +1,53 @@
+"""Distillation in one run: a teacher learns from demonstrations, a student learns from the teacher.
+
+`teacher` is trained first, on demonstrations of sorting four letters. `student` starts from nothing
+again (`start_from="model"`) and sees no demonstration: the method decides what it learns of the
+teacher, a row of the distillation family. Two CPU cores, about a minute:
+
+    python launch/train.py --config=configs/distillation.py:reverse_kd
+
+A bigger teacher of your own is a published folder, or a checkpoint of another run, with the
+student's tokenizer: --config.student.models.teacher.start_from=FOLDER
+"""
+
+from ml_collections import ConfigDict
+
+PROBLEMS, HELDOUT = "configs/examples/problems.jsonl", "configs/examples/heldout.jsonl"
+
+METHODS = ("gkd", "reverse_kd", "word_kd", "sequence_kd")
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; `arg` is the method, by default reverse_kd."""
+    method = arg or "reverse_kd"
+    if method not in METHODS:
+        raise ValueError(
+            f"Unknown method {method!r} (--config=FILE:METHOD); here: {', '.join(METHODS)}."
+        )
+    c = ConfigDict()
+    c.name = f"distillation-{method}"
+    c.stages = ("teacher", "student")
+    c.model = dict(layers=2, width=64, heads=4, kv_heads=2)
+    c.data = dict(
+        kind="jsonl", path=PROBLEMS, heldout_path=HELDOUT, max_prompt_tokens=10, heldout_size=64
+    )
+    c.scoring = dict(rewards=(dict(name="exact_match"),))
+    c.evaluation = dict(max_new_tokens=6, samples_per_prompt=4, prompts_per_batch=64)
+    c.teacher = dict(
+        method="sft",
+        steps=60,
+        data=dict(source="jsonl", path=PROBLEMS, row_tokens=64),
+        batch=dict(sequences_per_update=32),
+        optimizer=dict(learning_rate=2e-3, warmup_updates=10),
+    )
+    c.student = dict(
+        method=method,
+        steps=60,
+        start_from="model",  # not from the teacher, the stage before
+        models=dict(teacher=dict(start_from="teacher")),
+        # One sample of a prompt, as it has one demonstration: all methods see the same number.
+        batch=dict(prompts_per_step=128, samples_per_prompt=1),
+        sampling=dict(max_new_tokens=6),
+        optimizer=dict(learning_rate=2e-3, warmup_updates=10),
+    )
+    return c

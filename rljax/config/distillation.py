@@ -1,0 +1,68 @@
+"""Combinations of a distillation stage that cannot work, refused before anything runs."""
+
+from rljax.config.stage import Stage
+
+
+def needs_teacher(stage: Stage, where: str) -> None:
+    """Raises ValueError for a stage that reads a teacher and names none."""
+    if stage.objective.needs_teacher and "teacher" not in stage.models:
+        raise ValueError(
+            f"Method {stage.objective.method.name!r} learns from a teacher, and the stage names "
+            "none: an earlier stage, model, a checkpoint of another run or a published folder "
+            f"({where}.models.teacher.start_from)."
+        )
+
+
+def check_teacher(stage: Stage, where: str) -> None:
+    """Raises ValueError for a teacher of policy gradients that cannot be compared with."""
+    needs_teacher(stage, where)
+    choices, kept = stage.objective.choices, stage.token_filter
+    if choices["teacher"] == "none":
+        return
+    if kept.truncates or kept.logit_bias:
+        raise ValueError(
+            f"teacher={choices['teacher']!r} compares log-probabilities of the whole vocabulary: "
+            "sample without top_k, top_p, min_p and logit_bias "
+            f"({where}.objective.teacher, {where}.sampling)."
+        )
+    if choices["rollouts"] != "whole":
+        raise ValueError(
+            f"teacher={choices['teacher']!r} scores whole completions, and rollouts="
+            f"{choices['rollouts']!r} ({where}.objective.teacher, {where}.objective.rollouts)."
+        )
+    if choices["demonstrations"] != "none":
+        raise ValueError(
+            f"teacher={choices['teacher']!r} scores samples of the policy, and demonstrations="
+            f"{choices['demonstrations']!r} puts others among them ({where}.objective.teacher, "
+            f"{where}.objective.demonstrations)."
+        )
+
+
+def check_distillation(stage: Stage, where: str) -> None:
+    """Raises ValueError for settings that do not go together, naming the fields."""
+    choices, values = stage.objective.choices, stage.objective.values
+    off_policy, divergence = choices["off_policy"], choices["divergence"]
+    share = values.get("on_policy_share", 1.0)
+    if divergence == "likelihood" and share > 0:
+        raise ValueError(
+            f"divergence='likelihood' with on_policy_share={share} would make the policy's own "
+            "samples likelier, whatever they are: set 0 and an off_policy source "
+            f"({where}.objective.on_policy_share, {where}.objective.off_policy)."
+        )
+    if divergence == "likelihood" and off_policy == "demonstrations":
+        raise ValueError(
+            "divergence='likelihood' with off_policy='demonstrations' asks no teacher: that is "
+            f"method 'sft' ({where}.method, {where}.objective.off_policy)."
+        )
+    if divergence == "likelihood" and choices["support"] != "full":
+        raise ValueError(
+            f"support={choices['support']!r} is never read with divergence='likelihood' "
+            f"({where}.objective.support)."
+        )
+    if off_policy == "demonstrations" and stage.batch.samples_per_prompt > 1:
+        raise ValueError(
+            f"samples_per_prompt={stage.batch.samples_per_prompt}: a prompt has one demonstration, "
+            "so with off_policy='demonstrations' it must be 1 "
+            f"({where}.batch.samples_per_prompt)."
+        )
+    needs_teacher(stage, where)

@@ -1,0 +1,50 @@
+"""Learning from a teacher: its next-token distributions, or what it writes."""
+
+from rljax.objectives.aggregation import AGGREGATIONS
+from rljax.objectives.distillation import teacher_loss
+from rljax.objectives.divergences import DIVERGENCES, SUPPORTS
+from rljax.objectives.parts import Field
+from rljax.objectives.supervised import nll
+from rljax.registry.families.description import Family, Reads, Together
+from rljax.registry.families.limits import COUNT, SHARE
+from rljax.registry.families.shared import (
+    AGGREGATION_DOCS,
+    AGGREGATION_LIMITS,
+    ROLLOUT_BATCH,
+    SAMPLING,
+)
+
+_SHARE = {"on_policy_share": Field(0.5, float)}
+
+DISTILLATION = Family(
+    name="distillation",
+    data="prompts, and a teacher",
+    online=True,
+    choices={
+        "divergence": {**DIVERGENCES, "likelihood": None},
+        "support": SUPPORTS,
+        "off_policy": {"none": None, "demonstrations": None, "teacher": None},
+        "aggregation": AGGREGATIONS,
+    },
+    defaults={"support": "full", "off_policy": "none", "aggregation": "token_mean"},
+    fields={"off_policy=demonstrations": _SHARE, "off_policy=teacher": _SHARE},
+    functions={
+        **{f"divergence={name}": {"token_loss": teacher_loss} for name in DIVERGENCES},
+        "divergence=likelihood": {"token_loss": nll},
+    },
+    docs={
+        "divergence": "how far policy and teacher are apart (objectives/divergences.py); "
+        "likelihood: of the completions themselves, which the teacher wrote",
+        "support": "tokens that are compared (objectives/divergences.py)",
+        "off_policy": "completions of the steps that learn from no sample of the policy: none, the "
+        "problems' demonstrations, or samples of the teacher",
+        "on_policy_share": "lambda: probability that a step learns from samples of the policy",
+        **AGGREGATION_DOCS,
+    },
+    limits={"on_policy_share": SHARE, "support_tokens": COUNT, **AGGREGATION_LIMITS},
+    reads=Reads(batch=ROLLOUT_BATCH, sampling=SAMPLING),
+    # A prompt has one demonstration.
+    adds={"off_policy=demonstrations": Reads(batch={"samples_per_prompt": 1})},
+    together=Together(in_batch=1, in_row=None),
+    checks=("distillation",),
+)

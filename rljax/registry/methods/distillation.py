@@ -1,0 +1,39 @@
+"""Learning from a teacher."""
+
+from rljax.registry.method import Method
+
+ROWS = (
+    Method(
+        "gkd",
+        "distillation",
+        "arXiv:2306.13649",
+        "Jensen-Shannon divergence from a teacher, half of the steps on the policy's own samples",
+        dict(
+            divergence="jensen_shannon",
+            other_share=0.5,
+            off_policy="demonstrations",
+            on_policy_share=0.5,
+        ),
+    ),
+    Method(
+        "reverse_kd",
+        "distillation",
+        "arXiv:2306.13649",
+        "reverse KL to a teacher over the whole vocabulary, on the policy's own samples",
+        dict(divergence="reverse_kl"),
+    ),
+    Method(
+        "word_kd",
+        "distillation",
+        "arXiv:1606.07947",
+        "forward KL from a teacher over the whole vocabulary, on demonstrations",
+        dict(divergence="forward_kl", off_policy="demonstrations", on_policy_share=0.0),
+    ),
+    Method(
+        "sequence_kd",
+        "distillation",
+        "arXiv:1606.07947",
+        "likelihood of what a teacher writes",
+        dict(divergence="likelihood", off_policy="teacher", on_policy_share=0.0),
+    ),
+)

@@ -1,0 +1,133 @@
+"""Distillation stages: where completions come from, and what the teacher says of them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rljax.config.load import load_config
+from rljax.config.validate import validate
+from rljax.parallel.rules import put_rows
+from rljax.training.collect.mixed import NO_VERSION, Mixture
+from rljax.training.families.distillation import Distillation
+from rljax.training.run.models import Model
+from rljax.training.update.beside import BESIDE
+from tests.training.steps import take_step
+
+
+@pytest.fixture
+def student(pieces):
+    """student(*overrides, itself=False) -> pieces, and the family with a teacher."""
+
+    def build(*overrides, itself=False):
+        made = pieces("gkd", *[f"--config.gkd.{word}" for word in overrides])
+        network = made.context.network
+        params = made.params if itself else network.init(jax.random.key(1), made.context.mesh)
+        models = {"teacher": Model("teacher", network, "warmup", False, params)}
+        context = dataclasses.replace(made.context, models=models)
+        return made, Distillation(context, made.stage, None, 0)
+
+    return build
+
+
+def loss_of(made, family, batch):
+    def loss(params, batch):
+        return family.loss_fn({**params, BESIDE: family.beside()}, batch)
+
+    placed = put_rows(batch, made.context.mesh)
+    (value, metrics), slope = jax.jit(jax.value_and_grad(loss, has_aux=True))(made.params, placed)
+    return float(value), metrics, slope
+
+
+def test_demonstrations_are_compared_over_the_whole_vocabulary(student):
+    made, family = student("objective.on_policy_share=0.0")
+    batches = take_step(family, made.state, 1)[1]
+    (batch,) = batches.batches
+    assert batches.metrics["on_policy"] == 0.0 and family.record(1, batches) is None
+    texts = [
+        made.context.tokenizer.decode(row[-kept.shape[0] :][kept])
+        for row, kept in zip(batch["tokens"], batch["mask"], strict=True)
+    ]
+    assert all(text.startswith("<answer>") for text in texts) and len(texts) == 16
+
+    network, teacher = made.context.network, family.beside()["teacher"]
+
+    def p_of(params):
+        model, slots = network.bind(params), batch["mask"].shape[1]
+        hidden = model(batch["tokens"], batch["positions"], batch["segment_ids"]).hidden
+        hidden = hidden[:, -slots - 1 : -1]
+        return jax.nn.softmax((hidden @ model.vocabulary().T)[..., : network.config.vocab_size])
+
+    p, q = jax.jit(p_of)(made.params), jax.jit(p_of)(teacher)
+    m = (p + q) / 2
+    each = ((p * jnp.log(p / m) + q * jnp.log(q / m)) / 2).sum(axis=-1)
+    value, metrics, _ = loss_of(made, family, batch)
+    assert value == pytest.approx(float(each[batch["mask"]].mean()), rel=1e-4)
+    assert float(metrics["teacher_divergence"].mean()) == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_policy_that_is_its_teacher_has_nothing_to_learn(student):
+    made, family = student("objective.on_policy_share=1.0", itself=True)
+    batches = take_step(family, made.state, 1)[1]
+    assert batches.metrics["on_policy"] == 1.0
+    assert len(family.record(1, batches)["prompts"]) > 0
+    value, _, slope = loss_of(made, family, batches.batches[0])
+    assert value == pytest.approx(0.0, abs=1e-6)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_teacher_s_samples_are_learned_by_their_likelihood(student):
+    made, family = student("method=sequence_kd", "batch.samples_per_prompt=2")
+    assert family.beside() == {}
+    experience, _ = family.source.collect(
+        family.policy(made.state, 1), family.source.first_state(), 1
+    )
+    samples = experience.samples
+    assert (samples.versions == NO_VERSION).all()
+    _, batches = family.batches(made.state, experience, 1)
+    value, metrics, _ = loss_of(made, family, batches.batches[0])
+    assert value == pytest.approx(float(metrics["nll"].mean()), rel=1e-5)
+    # They are the teacher's: its own log-probabilities are what its sampler reported.
+    teacher = {**made._asdict(), "params": family.context.models["teacher"].params}
+    theirs = loss_of(type(made)(**teacher), family, batches.batches[0])[0]
+    reported = samples.flat("logprobs")[samples.flat("mask")]
+    assert theirs == pytest.approx(-reported.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["gkd", "reverse_kd", "word_kd", "sequence_kd"])
+def test_the_config_of_the_repository_is_whole_and_shortened(method):
+    for argument in (method, f"{method},smoke"):
+        _, stage = validate(load_config(f"configs/distillation.py:{argument}"))
+        assert stage.objective.method.name == method
+        assert stage.batch.samples_per_prompt == 1 or method != "gkd"
+
+
+def test_steps_are_divided_by_the_seed_and_the_step_alone():
+    drawn = [Mixture(0.3, seed=1, first_step=4).on_policy(step) for step in range(1, 401)]
+    assert drawn[1:] == [Mixture(0.3, 1, 5).on_policy(step) for step in range(1, 400)]
+    assert 0.2 < np.mean(drawn) < 0.4
+    assert all(Mixture(1.0, 1, 0).on_policy(step) for step in range(1, 50))
+    assert not any(Mixture(0.0, 1, 0).on_policy(step) for step in range(1, 50))
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["models.teacher.start_from="], r"names none.*config.gkd.models.teacher.start_from"),
+        (["batch.samples_per_prompt=2"], "samples_per_prompt=2: a prompt has one demonstration"),
+        (["objective.divergence=likelihood"], "on_policy_share=0.5 would make"),
+        (
+            ["objective.divergence=likelihood", "objective.on_policy_share=0.0"],
+            "that is method 'sft'",
+        ),
+        (["objective.other_share=1.0"], "forward_kl and reverse_kl"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(tiny_config, words, message):
+    with pytest.raises(ValueError, match=message):
+        stage = validate(tiny_config("gkd", *[f"--config.gkd.{word}" for word in words]))[1]
+        stage.objective.part("divergence")(jnp.zeros(1), jnp.zeros(1))

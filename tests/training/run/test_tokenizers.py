@@ -1,0 +1,67 @@
+"""Models that read the policy's tokens have its tokenizer, and a teacher something to teach."""
+
+import dataclasses
+
+import pytest
+
+from rljax.config.validate import validate
+from rljax.data.tokenizers import ByteTokenizer, SymbolTokenizer
+from rljax.models.config import ModelConfig
+from rljax.models.network import Network
+from rljax.parallel.mesh import make_mesh
+from rljax.training.run import models
+from rljax.training.run.tokenizers import first_difference
+
+CONFIG = ModelConfig(
+    vocab_size=261, layers=1, width=16, heads=2, kv_heads=1, head_dim=8, mlp_width=32
+)
+
+
+def mesh():
+    return make_mesh({"data": -1})
+
+
+def test_the_first_token_that_differs_is_named():
+    ours = ByteTokenizer(("<a>", "<b>"))
+    assert first_difference(ours, ByteTokenizer(("<a>", "<b>"))) is None
+    other = first_difference(ours, ByteTokenizer(("<a>", "<c>")))
+    assert other == "id 260 is '<c>' there and '<b>' here"
+    shorter = first_difference(ours, ByteTokenizer(("<a>",)))
+    assert shorter == "id 260 is 'no token' there and '<b>' here"
+    assert "id 0" in first_difference(ours, SymbolTokenizer())
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"vocab_size": 260}, "has 260 tokens, the policy 261: .* needs the same tokenizer"),
+        ({"head": "reward"}, "a teacher predicts the next token"),
+    ],
+)
+def test_a_teacher_that_cannot_be_compared_with_is_refused(
+    tiny_config, monkeypatch, changes, message
+):
+    stages = validate(tiny_config("gkd"))
+    found = dataclasses.replace(CONFIG, **changes)
+    monkeypatch.setattr(models, "model_of_role", lambda folder, policy: found)
+    outside = dataclasses.replace(stages[1], models={"teacher": {"start_from": "/elsewhere"}})
+    with pytest.raises(ValueError, match=message):
+        models.check_models(
+            Network.create(CONFIG), (stages[0], outside), 0, make_mesh({"data": -1})
+        )
+
+
+def test_a_teacher_that_the_policy_starts_as_is_refused(tiny_config):
+    sizes = "--config.grpo.batch.sequences_per_update=32"
+    config = tiny_config("grpo", "--config.grpo.method=opd", sizes)
+    with pytest.raises(ValueError, match="names none: an earlier stage"):
+        validate(config)
+    with config.unlocked():
+        config.grpo.models.teacher.start_from = "warmup"
+    stages, network = validate(config), Network.create(CONFIG)
+    with pytest.raises(ValueError, match="every log-ratio is 0"):
+        models.check_models(network, stages, 0, mesh())
+    # Beside a reward the policy moves, and is held back.
+    with config.unlocked():
+        config.grpo.objective.reward_weight = 1.0
+    models.check_models(network, validate(config), 0, mesh())
