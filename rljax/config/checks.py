@@ -65,8 +65,19 @@ def samples_fit_pairs(stage: Stage, where: str) -> None:
         )
 
 
+def reference_is_there(stage: Stage, where: str) -> None:
+    """Raises ValueError for a cache of what no reference says."""
+    folder = stage.data.get("reference_cache")
+    if folder and not stage.needs_reference:
+        raise ValueError(
+            f"reference_cache={folder!r} is never read: method {stage.objective.method.name!r} has "
+            f"no frozen reference ({where}.data.reference_cache)."
+        )
+
+
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "policy_gradient": check_policy_gradient,
     "samples_fit_pairs": samples_fit_pairs,
     "preference": check_preference,
+    "reference_is_there": reference_is_there,
 }

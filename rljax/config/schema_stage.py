@@ -5,6 +5,7 @@ the chosen method reads it (config/resolve.py).
 """
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
+from rljax.data.truncation import TRUNCATIONS
 from rljax.models.config import CHOICES, LIMITS
 from rljax.registry import FAMILIES, field_doc, objective_fields
 
@@ -148,6 +149,20 @@ STAGE_DATA: Section = {
         value_type=int,
         minimum=1,
         maximum=MOST_TOKENS,
+    ),
+    "truncation": Field(
+        None,
+        "preference, reward: what becomes of rows of a file that are too long; answers are never "
+        "cut (data/truncation.py)",
+        value_type=str,
+        choices=TRUNCATIONS,
+    ),
+    "reference_cache": Field(
+        None,
+        "preference: folder that keeps what the reference says of a file, for all runs with the "
+        "same model and rows (training/collect/reference_cache.py); '': computed in every step",
+        value_type=str,
+        path=True,
     ),
     "max_answer_tokens": Field(
         None,

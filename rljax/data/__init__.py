@@ -14,6 +14,9 @@
 | `pairs.py` | pairs: explicit and implicit prompts, margins |
 | `values.py` | labels, scores and answers, read or refused |
 | `feedback.py` | what they say beside pairs: labelled and scored completions, labelled steps |
+| `truncation.py` | rows that are too long: one named rule, and what it costs |
+| `feedback_survey.py` | rows twice, contradictions, wrong columns, overlap of two sets |
+| `set_view.py` | a preference or supervised set at a glance |
 | `sources.py` | records by their index, and the endless shuffled stream over them |
 | `survey.py` | what a data file holds: columns, conventions, lengths |
 | `encode.py` | ids to padded rows: prompts to the left, completions to the right |

@@ -31,12 +31,27 @@ SCORED_PROMPTS = ("prompt", "instruction")
 STEP_SEPARATOR = "\n"
 
 
+class Answered(NamedTuple):
+    """A demonstration: a prompt and the answer to it, as ids with its end."""
+
+    prompt: list[int]
+    completion: list[int]
+
+    def answers(self) -> dict[str, list[int]]:
+        """The one answer, by its column."""
+        return {"completion": self.completion}
+
+
 class Labelled(NamedTuple):
     """An answer that is desired or not, as ids with its end."""
 
     prompt: list[int]
     completion: list[int]
     label: bool
+
+    def answers(self) -> dict[str, list[int]]:
+        """The one answer, by its column."""
+        return {"completion": self.completion}
 
 
 class Scored(NamedTuple):
@@ -45,6 +60,10 @@ class Scored(NamedTuple):
     prompt: list[int]
     completions: list[list[int]]
     scores: list[float]
+
+    def answers(self) -> dict[str, list[int]]:
+        """All answers, by their numbers."""
+        return {f"completion {number}": ids for number, ids in enumerate(self.completions)}
 
 
 class Stepwise(NamedTuple):
@@ -65,6 +84,37 @@ class Stepwise(NamedTuple):
     ends: list[int]
     labels: list[bool]
     outcome: bool | None
+
+    def answers(self) -> dict[str, list[int]]:
+        """The one answer, all steps of it together."""
+        return {"completion": self.completion}
+
+
+def answered_of(
+    record: Record,
+    text_format: TextFormat,
+    *,
+    where: str,
+    field: str = PROMPTS,
+    check_whole: bool = False,
+) -> Answered:
+    """The prompt of a row and its answer: prompt and completion, or messages.
+
+    Args:
+        record: of a source.
+        text_format: of the run.
+        where: file and row, for errors.
+        field: the config field of the file, for errors.
+        check_whole: compare the ids with those of the whole text.
+
+    Raises:
+        ValueError: for a row that cannot be read, or an empty answer.
+    """
+    prompt, answer = answered_prompt(record, text_format, where=where, field=field)
+    completion = text_format.completion(prompt, said(answer, f"{where}: the completion"), where)
+    if check_whole:
+        text_format.check_whole(prompt, answer, completion, where)
+    return Answered(prompt.tokens, completion)
 
 
 def labelled_of(
@@ -91,12 +141,8 @@ def labelled_of(
     names = ("prompt_tokens", "completion_tokens")
     if all(isinstance(record.get(name), list) for name in names):
         return Labelled(*(list(record[name]) for name in names), label)
-    prompt, answer = answered_prompt(record, text_format, where=where, field=field)
-    said(answer, f"{where}: the completion")
-    completion = text_format.completion(prompt, answer, where)
-    if check_whole:
-        text_format.check_whole(prompt, answer, completion, where)
-    return Labelled(prompt.tokens, completion, label)
+    read = answered_of(record, text_format, where=where, field=field, check_whole=check_whole)
+    return Labelled(*read, label)
 
 
 def scored_of(
@@ -148,6 +194,7 @@ def stepwise_of(
     where: str,
     field: str = PROMPTS,
     separator: str = STEP_SEPARATOR,
+    check_whole: bool = False,
 ) -> Stepwise:
     """The labelled steps of a row: the columns prompt, completions and labels, as TRL names them.
 
@@ -159,6 +206,7 @@ def stepwise_of(
         where: file and row, for errors.
         field: the config field of the file, for errors.
         separator: stands between two steps and belongs to the earlier one.
+        check_whole: compare the ids with those of the whole text.
 
     Raises:
         ValueError: for a row that cannot be read, an empty step, a label that is neither true nor
@@ -173,6 +221,8 @@ def stepwise_of(
         outcome = label_of(outcome, f"{where}: the column 'label'")
     prompt = prompt_of(record, text_format, where=where, field=field)
     completion, ends = text_format.steps(prompt, steps, separator, where)
+    if check_whole:
+        text_format.check_whole(prompt, separator.join(steps), completion, where)
     return Stepwise(prompt.tokens, completion, ends, labels, outcome)
 
 

@@ -30,6 +30,10 @@ class Pair(NamedTuple):
     sides: tuple[list[int], list[int]]
     margin: float | None = None
 
+    def answers(self) -> dict[str, list[int]]:
+        """Both sides by their columns."""
+        return dict(zip(SIDES, self.sides, strict=True))
+
 
 def pair_of(
     record: Record,

@@ -11,6 +11,7 @@ Prompt and completion are always tokenised apart and joined as ids, in training 
 merge crosses the border, so a completion's ids do not depend on how its prompt ends.
 """
 
+import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ from rljax.data.tokenizers import Tokenizer
 from rljax.errors import typed
 
 PROMPTS = "config.data.prompt_column"
+
+# Whose messages a chat template shows whole; of earlier answers some leave the thoughts out.
+SHOWN_WHOLE = ("system", "developer", "user")
 
 
 class Prompt(NamedTuple):
@@ -241,6 +245,11 @@ class TextFormat:
             rest = self._answered(prompt, answer, where)
         else:
             rest = self.control_tokens.marked(_content(answer), where)
+        if prompt.messages is not None:
+            for message in prompt.messages:
+                if message["role"] in SHOWN_WHOLE:
+                    check_shown(_content(message), prompt.rendered, message["role"], where)
+            check_shown(_content(answer), rest, "assistant", where)
         bos = self.tokenizer.bos_id
         if bos is not None and prompt.tokens[:2] == [bos, bos]:
             raise ValueError(f"{where}: the prompt begins with bos twice (config.checks.tokens).")
@@ -336,6 +345,27 @@ class TextFormat:
         """The text of a completion, without the token that ended it."""
         ids = [int(token) for token in tokens]
         return self.tokenizer.decode(ids[:-1] if ids and ids[-1] in self.ends else ids)
+
+
+def check_shown(text: Any, rendered: str, role: str, where: str) -> None:
+    """Raises ValueError where a chat template drops the beginning of what somebody says, or all.
+
+    Args:
+        text: what is said; content in several parts is not compared.
+        rendered: what the template writes, with marks; it may write blanks in another way.
+        role: who says it.
+        where: file and row, for the error.
+    """
+    if not isinstance(text, str):
+        return
+    wanted, shown = ("".join(unmarked(each).split()) for each in (text, rendered))
+    if wanted in shown:
+        return
+    lost = bisect.bisect(range(len(wanted)), 0, key=lambda n: wanted[n:] in shown)
+    raise ValueError(
+        f"{where}: the chat template drops {lost} of the {len(wanted)} letters of what {role} "
+        f"says, {wanted[:lost][:40]!r} (config.tokenizer.path, config.checks.tokens)."
+    )
 
 
 def _content(answer: str | Message) -> Any:

@@ -214,6 +214,32 @@ def test_sides_that_are_the_same_once_they_are_messages(chatml):
         pair_of(row, chatml(), where=WHERE)
 
 
+# As DeepSeek-R1's: what is before the end of the thought is gone.
+FORGETS = CHATML.replace("m['content']", "m['content'].split('</think>')[-1]")
+MUTE = CHATML.replace("m['content']", "(m['content'] if m['role'] != 'system' else '')")
+
+
+@pytest.mark.parametrize(
+    ("template", "row", "message"),
+    [
+        (FORGETS, {"chosen": "<think>2+2</think>4"}, "drops 18 of the 19 .* assistant says, '<th"),
+        (FORGETS, {"prompt": [{"role": "user", "content": "a</think>b"}]}, "drops 9 of the 10"),
+        (MUTE, {"prompt": [{"role": "system", "content": "Be brief."}, USER]}, "8 letters of what"),
+    ],
+)
+def test_a_template_that_drops_what_is_said_is_refused(chatml, template, row, message):
+    row = {"prompt": [USER], "chosen": "4", "rejected": "5"} | row
+    with pytest.raises(ValueError, match=f"line 2: the chat template .*{message}"):
+        pair_of(row, chatml(template), where=WHERE, check_whole=True)
+
+
+def test_blanks_that_a_template_trims_are_nothing_that_it_drops(chatml):
+    row = {"prompt": [USER], "chosen": " 4\n\nyes ", "rejected": "5"}
+    assert pair_of(row, chatml(THINKS), where=WHERE, check_whole=True).sides[0] == ids_of(
+        "[]4\n\nyes<|end|>"
+    )
+
+
 def test_the_margin_of_a_pair(plain):
     row = {"prompt": "2+2=", "chosen": "4", "rejected": "5"}
     scores = {"score_chosen": 8, "score_rejected": 6.5}

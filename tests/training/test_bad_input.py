@@ -148,11 +148,34 @@ def test_a_gold_answer_that_the_reward_cannot_read_is_named(refused, lines_file,
             "data.jsonl, line 1 has 7 tokens, at most 6",
         ),
         ({"prompt": "", "chosen": "2", "rejected": "1"}, "line 1: the prompt is empty"),
+        ({"prompt": "1+1=", "chosen": "2", "rejected": "2"}, "line 1: chosen and rejected are the"),
+        ({"prompt": "1+1=", "chosen": "2", "rejected": ""}, "line 1: rejected is empty"),
     ],
 )
 def test_pairs_of_a_later_stage_are_checked_at_the_start(refused, lines_file, record, message):
     text = refused("dpo_file", f"--config.dpo_file.data.path={lines_file(record)}")
     assert message in text
+
+
+def test_every_pair_that_is_refused_is_counted(refused, lines_file):
+    good = [{"prompt": f"{n}=", "chosen": f"{n}", "rejected": "-"} for n in range(9)]
+    bad = [{"prompt": "1+1=", "chosen": side, "rejected": side} for side in "1234567"]
+    path = lines_file(*good, *bad)
+    text = refused("dpo_file", f"--config.dpo_file.data.path={path}")
+    assert text.startswith(f"{path}, line 10: chosen and rejected are the same")
+    assert text.endswith(
+        " 6 more rows are refused: line 11, line 12, line 13, line 14, line 15 and 1 more."
+    )
+
+
+def test_columns_that_are_swapped_are_refused(refused, lines_file):
+    rows = [{"prompt": f"{n}=", "chosen": "-", "rejected": f"{n}"} for n in range(10)]
+    path = lines_file(*rows)
+    text = refused("dpo_file", f"--config.dpo_file.data.path={path}")
+    assert text == (
+        f"{path}: the column 'chosen' holds the same text in all 10 rows, whose prompts differ: "
+        "another column is meant (config.dpo_file.data.path)."
+    )
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -4,7 +4,12 @@ from rljax.objectives.parts import Field
 from rljax.objectives.preference import CHOSEN_NLL, LINKS, MATCHED, PAIR_WEIGHTS, SCORES
 from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, SHARE, Limit
-from rljax.registry.families.shared import LIKELIHOOD_DOCS, LIKELIHOODS, SAMPLING
+from rljax.registry.families.shared import (
+    FEEDBACK_FILE,
+    LIKELIHOOD_DOCS,
+    LIKELIHOODS,
+    SAMPLING,
+)
 
 # A stage that samples and ranks its own pairs, once, before it begins.
 _SAMPLED_PAIRS = Reads(
@@ -12,6 +17,9 @@ _SAMPLED_PAIRS = Reads(
     sampling=SAMPLING,
     data={"pair_prompts": 256, "placeholder_pairs": False},
 )
+
+# A file stays the same, and so does what a frozen reference says of it.
+_PAIRS_FILE = FEEDBACK_FILE | Reads(data={"reference_cache": ""})
 
 PREFERENCE = Family(
     name="preference",
@@ -67,8 +75,8 @@ PREFERENCE = Family(
         },
         data={"source": "jsonl", "path": "", "heldout_path": "", "max_completion_tokens": 64},
     ),
-    sources={"jsonl": Reads(), "parquet": Reads(), "sampled_pairs": _SAMPLED_PAIRS},
+    sources={"jsonl": _PAIRS_FILE, "parquet": _PAIRS_FILE, "sampled_pairs": _SAMPLED_PAIRS},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
     completion_slots=("data.max_completion_tokens",),
-    checks=("samples_fit_pairs", "preference"),
+    checks=("samples_fit_pairs", "preference", "reference_is_there"),
 )

@@ -2,6 +2,7 @@
 
 from rljax.objectives.reward_models import REWARD_LOSSES
 from rljax.registry.families.description import Family, Reads, Together
+from rljax.registry.families.shared import FEEDBACK_FILE
 
 REWARD = Family(
     name="reward",
@@ -17,7 +18,7 @@ REWARD = Family(
         },
         data={"source": "jsonl", "path": "", "heldout_path": "", "max_completion_tokens": 64},
     ),
-    sources={"jsonl": Reads(), "parquet": Reads()},
+    sources={"jsonl": FEEDBACK_FILE, "parquet": FEEDBACK_FILE},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
     completion_slots=("data.max_completion_tokens",),
     heads=("reward",),

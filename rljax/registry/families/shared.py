@@ -1,6 +1,7 @@
 """What several families have in common."""
 
 from rljax.objectives.parts import Field
+from rljax.registry.families.description import Reads
 from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, Limit
 
 # What a stage samples from.
@@ -23,6 +24,9 @@ ROLLOUT_BATCH = {
     "sequences_per_micro_batch": 0,
     "share_prompts": None,
 }
+
+# A file of pairs, or of other feedback.
+FEEDBACK_FILE = Reads(data={"truncation": "refuse"})
 
 # A KL to the stage's start in the loss. Estimator and weight differ from family to family.
 KL_DOCS = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.data.pairs import SIDES
+from rljax.data.pairs import SIDES, pair_of
 from rljax.data.sources import open_source
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor
@@ -18,6 +18,7 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import ShuffledPrompts, State
 from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
+from rljax.training.collect.stage_rows import checked_rows, rule_of
 from rljax.training.run.context import Context, Record
 
 # Prompts sampled at once.
@@ -61,15 +62,18 @@ class PairSource:
             ValueError: if sampled pairs were lost, and the policy that sampled them with them.
         """
         if self.pairs is None:
-            source, path = self.stage.data["source"], self.stage.data["path"]
-            if source == "sampled_pairs":
-                source, path = "jsonl", self._sampled_file(policy, step)
-            self.pairs = self._shuffled(open_pairs(self.stage, source, path))
+            self.pairs = self._shuffled(self._opened(policy, step))
         taken, state = self.pairs.take(state, step, self.per_step)
         return Experience(taken.records), state
 
     def _shuffled(self, records: Sequence[Record]) -> ShuffledPrompts:
         return ShuffledPrompts(records, seed=self.context.config.seed)
+
+    def _opened(self, policy: Policy, step: int) -> Sequence[Record]:
+        """The pairs of the stage that it has room for."""
+        if self.stage.data["source"] == "sampled_pairs":
+            return open_pairs(self.stage, "jsonl", self._sampled_file(policy, step))
+        return pairs_of_file(self.context, self.stage)
 
     def _sampled_file(self, policy: Policy, step: int) -> Path:
         path = pairs_file(self.context, self.stage)
@@ -85,6 +89,19 @@ class PairSource:
 def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:
     """The file of a stage's pairs; its rows are read by data/rows.py."""
     return open_source(kind, path=path, path_field=f"config.{stage.name}.data.path")
+
+
+def pairs_of_file(context: Context, stage: Stage) -> Sequence[Record]:
+    """The pairs of the stage's file that it has room for."""
+    opened = open_pairs(stage, stage.data["source"], stage.data["path"])
+    return kept_pairs(context, stage, opened)
+
+
+def kept_pairs(context: Context, stage: Stage, records: Sequence[Record]) -> Sequence[Record]:
+    """The pairs that a stage has room for, of those that were checked at the start."""
+    if rule_of(stage) == "refuse":  # that is all of them
+        return records
+    return checked_rows(context, stage, records, pair_of)
 
 
 def pairs_file(context: Context, stage: Stage) -> Path:

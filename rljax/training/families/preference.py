@@ -13,9 +13,9 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.encode import check_length, pad_completions, pad_prompts
-from rljax.data.pairs import SIDES, Pair, pair_of
-from rljax.data.sources import place_of
+from rljax.data.encode import pad_completions, pad_prompts
+from rljax.data.feedback_survey import FeedbackSurvey, overlap_remark
+from rljax.data.pairs import SIDES, pair_of
 from rljax.models.network import Params
 from rljax.objectives.arrays import PREFERENCE_ARRAYS
 from rljax.objectives.metrics import masked
@@ -27,11 +27,13 @@ from rljax.parallel.rules import put_rows
 from rljax.registry import Objective
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
-from rljax.training.collect.pairs import PairSource, open_pairs
+from rljax.training.collect.pairs import PairSource, kept_pairs, open_pairs, pairs_of_file
+from rljax.training.collect.reference_cache import check_named_cache, reference_cache
+from rljax.training.collect.stage_rows import checked_rows, rows_of_step, say_all
 from rljax.training.families import Family, StepBatches
 from rljax.training.pair_evaluation.heldout import PairEvaluation, preferred_shares
 from rljax.training.run.context import Context
-from rljax.training.run.problems import Record, checks_whole
+from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import make_statistics, model_rows
@@ -55,7 +57,9 @@ class Preference(Family):
         self.context, self.stage, self.reference = context, stage, reference
         # What the stage starts from samples the pairs; a reference of its own is another model.
         start = None if "reference" in stage.models else reference
-        self.source = PairSource(context, stage, start)
+        cached = bool(stage.data.get("reference_cache"))
+        records = pairs_of_file(context, stage) if cached else None
+        self.source = PairSource(context, stage, start, records)
         self.likelihood = likelihood_of(stage)
         self.score = context.jit_score(
             TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
@@ -66,20 +70,28 @@ class Preference(Family):
         if heldout:
             self.heldout = PairEvaluation(
                 context,
-                heldout,
+                kept_pairs(context, stage, heldout),
                 stage.batch.sequences_per_micro_batch // len(SIDES),
                 functools.partial(pair_rows, context, stage),
                 self.score,
             )
+        self.cache = None
+        if cached:
+            self.cache = reference_cache(context, stage, reference, records, pair_of, self._said)
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Encodes every pair of the files once."""
+        """Reads every pair of the files once."""
+        surveys = FeedbackSurvey(), FeedbackSurvey()
         if stage.data["source"] != "sampled_pairs":
-            check_pairs(context, stage, open_pairs(stage, stage.data["source"], stage.data["path"]))
+            opened = open_pairs(stage, stage.data["source"], stage.data["path"])
+            kept = checked_rows(context, stage, opened, pair_of, surveys[0])
+            if stage.data["reference_cache"]:
+                check_named_cache(context, stage, kept, pair_of)
         if heldout := heldout_pairs(stage):
             preferred_shares(heldout)
-            check_pairs(context, stage, heldout)
+            checked_rows(context, stage, heldout, pair_of, surveys[1])
+            say_all(stage, overlap_remark(*surveys), "heldout_path")
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/preference/)."""
@@ -137,7 +149,8 @@ class Preference(Family):
         """The pairs of one update; where the objective needs it, with what the reference says."""
         rows = pair_rows(self.context, self.stage, experience.records)
         tokens = int(rows["mask"].sum())
-        batch = lead_with_prompts(rows, len(SIDES)) | self.reference_arrays(rows)
+        batch = lead_with_prompts(rows, len(SIDES))
+        batch |= self.cache.of(experience.records) if self.cache else self.reference_arrays(rows)
         # A pair with an empty side says nothing about the other: it is not counted.
         usable = rows["mask"].any(axis=-1).reshape(-1, len(SIDES)).all(axis=1)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
@@ -174,6 +187,10 @@ class Preference(Family):
         arrays["current_sequence_logprobs"] = arrays["ref_sequence_logprobs"]
         loss, _ = self.loss(arrays | whole_batch(objective, arrays))
         return float(np.sum(batch["weights"] * np.asarray(loss)))
+
+    def _said(self, records: Sequence[Record]) -> Rows:
+        """What the reference says of the records of an update."""
+        return self.reference_arrays(pair_rows(self.context, self.stage, records))
 
     def reference_arrays(self, rows: Rows) -> Rows:
         """What the frozen reference says of the sides, on the host; {} without one."""
@@ -232,38 +249,9 @@ def known_fields_bound(metric: Callable, objective: Objective) -> Callable:
     return functools.partial(metric, **{name: objective.values[name] for name in fields})
 
 
-def check_pairs(context: Context, stage: Stage, records: Sequence[Record]) -> None:
-    """Encodes every pair of a file once.
-
-    Raises:
-        ValueError: for a pair that cannot be read, or does not fit.
-    """
-    for index in range(len(records)):
-        whole = checks_whole(context.config, index)
-        encoded_pair(context, stage, records[index], place_of(records, index), check_whole=whole)
-
-
-def encoded_pair(
-    context: Context, stage: Stage, record: Record, where: str, *, check_whole: bool = False
-) -> Pair:
-    """A pair as ids.
-
-    Raises:
-        ValueError: if it cannot be read, or does not fit.
-    """
-    file = f"config.{stage.name}.data.path"
-    pair = pair_of(record, context.text_format, where=where, field=file, check_whole=check_whole)
-    budget, field = context.config.data.max_prompt_tokens, "config.data.max_prompt_tokens"
-    check_length(pair.prompt, budget, f"The prompt of {where}", field)
-    slots, field = stage.data["max_completion_tokens"], "data.max_completion_tokens"
-    for side, ids in zip(SIDES, pair.sides, strict=True):
-        check_length(ids, slots, f"{side} of {where}", f"config.{stage.name}.{field}")
-    return pair
-
-
 def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows:
     """Pairs as rows: chosen and rejected of a pair in one row, or in two next to each other."""
-    pairs = [encoded_pair(context, stage, record, f"pair {record['id']}") for record in records]
+    pairs = rows_of_step(context, stage, records, pair_of)
     pad_id = context.tokenizer.pad_id
     prompts, prompt_mask = pad_prompts(
         [pair.prompt for pair in pairs],

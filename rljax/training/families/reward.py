@@ -7,15 +7,17 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.pairs import SIDES
+from rljax.data.feedback_survey import FeedbackSurvey, overlap_remark
+from rljax.data.pairs import SIDES, pair_of
 from rljax.data.sources import Part
 from rljax.models.network import Params
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, open_pairs
+from rljax.training.collect.stage_rows import checked_rows, say_all
 from rljax.training.families import Family, StepBatches
-from rljax.training.families.preference import check_pairs, pair_rows
+from rljax.training.families.preference import pair_rows
 from rljax.training.pair_evaluation.scores import judged_pairs
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record
@@ -39,16 +41,15 @@ class RewardModel(Family):
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage = context, stage
-        trained, self.heldout = split_pairs(stage)
+        trained, self.heldout = checked_pairs(context, stage)
         self.source = PairSource(context, stage, records=trained)
         self.loss = stage.objective.part("reward_loss")
         self.score = context.jit_with_params(make_head_scores, batch_sharding(context.mesh))
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Encodes every pair once."""
-        for records in split_pairs(stage):
-            check_pairs(context, stage, records)
+        """Reads every pair once."""
+        checked_pairs(context, stage)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/reward_models.py)."""
@@ -91,6 +92,21 @@ class RewardModel(Family):
         tokens = np.concatenate(lengths)[:count]
         kept = (tokens > 0).all(axis=1)
         return judged_pairs(*np.concatenate(scores)[:count][kept].T, *tokens[kept].T)
+
+
+def checked_pairs(context: Context, stage: Stage) -> tuple[Sequence[Record], Sequence[Record]]:
+    """The pairs of `split_pairs` that the stage has room for, each read once.
+
+    Raises:
+        ValueError: for pairs that cannot be read or are too long.
+    """
+    surveys = FeedbackSurvey(), FeedbackSurvey()
+    trained, heldout = (
+        checked_rows(context, stage, records, pair_of, survey)
+        for records, survey in zip(split_pairs(stage), surveys, strict=True)
+    )
+    say_all(stage, overlap_remark(*surveys), "heldout_path")
+    return trained, heldout
 
 
 def split_pairs(stage: Stage) -> tuple[Sequence[Record], Sequence[Record]]:

@@ -1,0 +1,148 @@
+"""The rows of a stage's own file: each is read once before anything compiles, as training reads it.
+
+A row is cut or left out by the stage's rule (`data.truncation`, data/truncation.py); those that
+cannot be read are refused together.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from ml_collections import ConfigDict
+
+from rljax.config.stage import Stage
+from rljax.data.feedback_survey import NAMED_ROWS, FeedbackSurvey, Row, short_place
+from rljax.data.sources import Part, place_of
+from rljax.data.truncation import Budgets, Losses, fitting_prompt
+from rljax.remarks import say_once
+from rljax.training.run.context import Context, Record
+from rljax.training.run.problems import BUDGET, checks_whole
+
+# pair_of and its like of data/feedback.py: (record, text_format, *, where, field, check_whole).
+Read = Callable[..., Row]
+
+
+def rule_of(stage: Stage) -> str:
+    """What becomes of rows that are too long; what a stage samples itself always fits."""
+    return stage.data.get("truncation", "refuse")
+
+
+def budgets_of(config: ConfigDict, stage: Stage) -> Budgets:
+    """Tokens that a stage has room for."""
+    return Budgets(
+        config.data.max_prompt_tokens,
+        stage.data["max_completion_tokens"],
+        BUDGET,
+        f"config.{stage.name}.data.max_completion_tokens",
+    )
+
+
+def fitted(context: Context, stage: Stage, row: Row, where: str) -> Row | None:
+    """A row with what is kept of its prompt; None where it is left out.
+
+    Raises:
+        ValueError: where the stage's rule is "refuse" and the row is too long.
+    """
+    prompt = fitting_prompt(
+        row.prompt,
+        row.answers(),
+        budgets_of(context.config, stage),
+        rule_of(stage),
+        bos_id=context.tokenizer.bos_id,
+        where=where,
+    )
+    return None if prompt is None else row._replace(prompt=prompt)
+
+
+def rows_of_step(
+    context: Context, stage: Stage, records: Sequence[Record], read: Read
+) -> list[Row]:
+    """Records of a step as rows that fit; `checked_rows` has left out those that do not.
+
+    Args:
+        context: of the run.
+        stage: that learns from them.
+        records: with their ids.
+        read: a reader of data/feedback.py or data/pairs.py.
+    """
+    rows, field = [], f"config.{stage.name}.data.path"
+    for record in records:
+        where = f"row {record['id']}"
+        row = read(record, context.text_format, where=where, field=field)
+        rows.append(fitted(context, stage, row, where))
+    return rows
+
+
+def checked_rows(
+    context: Context,
+    stage: Stage,
+    records: Sequence[Record],
+    read: Read,
+    survey: FeedbackSurvey | None = None,
+) -> Sequence[Record]:
+    """Reads every record once, says what is remarkable, and leaves out those that do not fit.
+
+    Args:
+        context: of the run.
+        stage: that learns from them.
+        records: of its file.
+        read: a reader of data/feedback.py or data/pairs.py.
+        survey: takes the rows into account, to be compared with those of another file.
+
+    Returns:
+        The records that are kept, in their order.
+
+    Raises:
+        ValueError: for rows that cannot be read or are too long, columns that cannot be meant, or
+            if no row is left.
+    """
+    survey, losses = survey or FeedbackSurvey(), Losses()
+    kept, problems = [], []
+    field = f"config.{stage.name}.data.path"
+    for index in range(len(records)):
+        where, whole = place_of(records, index), checks_whole(context.config, index)
+        try:
+            row = read(
+                records[index], context.text_format, where=where, field=field, check_whole=whole
+            )
+            fits = fitted(context, stage, row, where)
+        except ValueError as error:
+            problems.append((where, error))
+            continue
+        survey.add(row)
+        losses.add(row.prompt, None if fits is None else fits.prompt)
+        if fits is not None:
+            kept.append(index)
+    _raise_all(problems)
+    refusal = survey.refusal()
+    if refusal:
+        raise ValueError(f"{_file_of(records)}: {refusal} ({field}).")
+    if not kept:
+        raise ValueError(
+            f"{_file_of(records)}: all {len(records)} rows are too long "
+            f"(config.{stage.name}.data.truncation)."
+        )
+    say_all(stage, survey.remarks(lambda index: place_of(records, index)), "path")
+    say_all(stage, losses.remarks(), "truncation")
+    return records if len(kept) == len(records) else Part(records, kept)
+
+
+def say_all(stage: Stage, remarks: Iterable[str], field: str) -> None:
+    """Says what is remarkable about the rows of a stage, each once."""
+    for remark in remarks:
+        say_once(f"{remark} (config.{stage.name}.data.{field})")
+
+
+def _file_of(records: Sequence[Record]) -> str:
+    """The file that the first record stands in."""
+    return place_of(records, 0).rpartition(", ")[0] or "the rows"
+
+
+def _raise_all(problems: Sequence[tuple[str, ValueError]]) -> None:
+    """Raises the first problem, with the rows of the next ones."""
+    if not problems:
+        return
+    (_, first), *rest = problems
+    if not rest:
+        raise first
+    named = ", ".join(short_place(where) for where, _ in rest[:NAMED_ROWS])
+    more = f" and {len(rest) - NAMED_ROWS} more" if len(rest) > NAMED_ROWS else ""
+    raise ValueError(f"{first} {len(rest)} more rows are refused: {named}{more}.") from first

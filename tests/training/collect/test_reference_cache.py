@@ -1,0 +1,146 @@
+"""What the reference says is read from files: the same numbers, or a refusal that says why."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rljax import remarks
+from rljax.reporting.files import read_rows
+from rljax.training import loop
+from rljax.training.families.preference import Preference
+from tests.training.steps import take_step
+
+PAIRS = [{"prompt": f"{n}+1=", "chosen": f"{n + 1}", "rejected": "no"} for n in range(5)]
+
+
+@pytest.fixture
+def cached(pieces, tmp_path):
+    """cached(override, ..., rows=..., folder=...) -> pieces of a stage that keeps a cache."""
+    remarks.say_once.cache_clear()
+
+    def make(*overrides: str, rows=PAIRS, folder=tmp_path / "cache"):
+        path = tmp_path / "pairs.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        words = [f"data.path={path}", "batch.sequences_per_update=4"]
+        words += [f"data.reference_cache={folder}"] if folder else []
+        return pieces("dpo_file", *(f"--config.dpo_file.{word}" for word in (*words, *overrides)))
+
+    return make
+
+
+def family_of(made, params=None) -> Preference:
+    return Preference(made.context, made.stage, made.params if params is None else params, 1)
+
+
+def only_cache(tmp_path):
+    (found,) = (tmp_path / "cache").iterdir()
+    return found
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_batches_are_the_same_to_the_bit(cached, tmp_path, share):
+    share = f"batch.share_prompts={share}"
+    plain, made = cached(share, folder=None), cached(share)
+    with_cache, without = family_of(made), family_of(plain)
+    again = family_of(made)  # from the files
+    assert [path.name for path in sorted(only_cache(tmp_path).iterdir())] == [
+        "cache.json",
+        "ref_sequence_logprobs.npy",
+        "rows.npy",
+    ]
+    # Five pairs by twos: steps cross the end of an epoch.
+    for step in (1, 2, 3, 4):
+        wanted = take_step(without, plain.state, step)[1].batches[0]
+        for family in (with_cache, again):
+            found = take_step(family, made.state, step)[1].batches[0]
+            assert found.keys() == wanted.keys()
+            for name in wanted:
+                np.testing.assert_array_equal(found[name], wanted[name])
+
+
+def test_the_second_time_nothing_is_scored(cached, monkeypatch, capsys):
+    made = cached()
+    family_of(made)
+    monkeypatch.setattr(Preference, "reference_arrays", None)
+    take_step(family_of(made), made.state, 1)
+    said = capsys.readouterr().err
+    assert "the reference scores 5 rows once, for " in said
+    assert "the reference's log-probabilities are those of " in said
+
+
+def test_another_model_has_another_cache(cached, tmp_path):
+    made = cached()
+    moved = jax.tree.map(lambda leaf: leaf * 2, made.params)
+    first, second = family_of(made).cache, family_of(made, moved).cache
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    name = "ref_sequence_logprobs"
+    assert (first.arrays[name] != second.arrays[name]).all()
+    # Files that are one cache are of one model.
+    named = cached(folder=sorted((tmp_path / "cache").iterdir())[0])
+    refused = 0
+    for params in (made.params, moved):
+        try:
+            family_of(named, params)
+        except ValueError as error:
+            assert "is of another model: parameters_sha256 is" in str(error)
+            assert "config.dpo_file.data.reference_cache" in str(error)
+            refused += 1
+    assert refused == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "overrides", "message"),
+    [
+        ([*PAIRS[:3], {**PAIRS[3], "chosen": "5"}, PAIRS[0]], (), "line 4 is the first of 2 that"),
+        (PAIRS[:4], (), "is of 5 rows, and there are 4"),
+        (
+            PAIRS,
+            ("data.max_completion_tokens=9",),
+            "layout of rows: max_completion_tokens is 9, not",
+        ),
+        (PAIRS, ("batch.share_prompts=False",), "share_prompts is False, not True"),
+    ],
+)
+def test_a_cache_of_other_rows_is_refused_before_training(
+    cached, tmp_path, rows, overrides, message
+):
+    family_of(cached("batch.share_prompts=True"))
+    overrides = (
+        overrides if "batch" in "".join(overrides) else ("batch.share_prompts=True", *overrides)
+    )
+    made = cached(*overrides, rows=rows, folder=only_cache(tmp_path))
+    with pytest.raises(ValueError, match=f"{message}.*reference_cache"):
+        Preference.check(made.context, made.stage)
+    with pytest.raises(ValueError, match=message):
+        family_of(made)
+
+
+def test_a_damaged_cache_is_refused(cached, tmp_path):
+    made = cached()
+    family_of(made)
+    (only_cache(tmp_path) / "ref_sequence_logprobs.npy").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"ref_sequence_logprobs.npy: .*reference_cache"):
+        family_of(made)
+
+
+def test_a_method_without_a_reference_has_nothing_to_keep(cached):
+    with pytest.raises(ValueError, match="'simpo' has no frozen reference .*reference_cache"):
+        cached("method=simpo")
+
+
+def test_runs_share_a_cache_and_have_the_same_losses(tiny_config, tmp_path, one_device_runs):
+    """The losses and the order of a run without one, to the bit."""
+    losses = []
+    for name, words in (
+        ("without", []),
+        ("first", [f"--config.dpo_file.data.reference_cache={tmp_path / 'cache'}"]),
+        ("second", [f"--config.dpo_file.data.reference_cache={tmp_path / 'cache'}"]),
+    ):
+        loop.run(tiny_config("dpo_file", *words), tmp_path / name)
+        rows = read_rows(tmp_path / name / "metrics.jsonl")
+        kept = [row for row in rows if row["stage"] == "dpo_file" and row["kind"] == "train"]
+        losses.append([(row["loss"], row["reward_margin"]) for row in kept])
+    assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 5
+    assert len(list((tmp_path / "cache").iterdir())) == 1
