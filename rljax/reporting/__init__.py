@@ -16,5 +16,6 @@ Nothing here knows models, devices or JAX: the loop hands over plain numbers and
 | `run_data.py`, `rollout_view.py` | what the report knows of a workdir: curves, rollouts |
 | `example_view.py` | the first examples, token by token |
 | `sections.py`, `svg.py`, `style.py`, `script.py` | its HTML, charts, style sheet, JavaScript |
+| `data_page.py` | data sets: lengths, rows twice, what cutting costs, rows in colours |
 | `weight_drift.py` | where training has moved the weights |
 """

@@ -126,3 +126,80 @@ def test_errors_are_one_line(show, tmp_path, monkeypatch, arguments, words):
     assert status == 1 and error.startswith("error: ") and error.count("\n") == 1
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(error)
+
+
+PAIRS = [
+    {"prompt": "2+2=", "chosen": "4", "rejected": "5?", "margin": 1.0},
+    {"prompt": "2+2=", "chosen": "5?", "rejected": "4", "margin": 3.0},
+    {"prompt": "2+2=", "chosen": "4", "rejected": "5?", "margin": 1.0},
+    {"prompt": "12345678+1=", "chosen": "<b>&12345679</b>", "rejected": "no", "margin": 2.0},
+]
+
+
+def test_pairs_are_described(show, tmp_path):
+    bad = {"prompt": "1", "chosen": "2", "rejected": ""}
+    train = jsonl(tmp_path / "train.jsonl", *PAIRS, bad)
+    heldout = jsonl(tmp_path / "heldout.jsonl", PAIRS[0], {**PAIRS[3], "rejected": "?"})
+    page = tmp_path / "page.html"
+    status, lines, _ = show(train, heldout, f"--html={page}")
+    assert status == 1  # a row is refused
+    assert ["rows are pairs"] in lines
+    assert ["- 1 of 4 rows repeat earlier ones: line 3 (as line 1)"] in lines
+    assert [
+        "- 2 of 4 rows contradict earlier ones: line 2 (as line 1), line 3 (as line 2)"
+    ] in lines
+    assert [f"{train}, line 5: rejected is empty, got '' (str); an answer has a text."] in lines
+    # In bytes, with the end of each answer.
+    assert ["tokens", "prompt", "chosen", "rejected"] in lines
+    assert ["greatest", "11", "17", "3"] in lines
+    assert ["longer than the other side", "2", "2"] in lines
+    assert ["8", "1", "3", "1"] in lines  # one prompt of 11 loses 3; one answer is longer than 8
+    assert [
+        f"{heldout}: 2 prompts of the 2 held-out rows, 1 of them with the same answers, are in the "
+        "training rows too"
+    ] in lines
+    text = page.read_text()
+    assert "train.jsonl" in text and "heldout.jsonl" in text and "contradict others" in text
+    assert "&lt;b&gt;" not in text  # tokens are bytes, each in its own element
+    assert "<b>&12345679" not in text and 'title="id 60">&lt;</span>' in text
+
+
+def test_what_the_rules_of_a_stage_would_cost(show, tmp_path):
+    config = tmp_path / "config.py"
+    file = jsonl(tmp_path / "pairs.jsonl", *PAIRS)
+    config.write_text(
+        "from ml_collections import ConfigDict\n\n\ndef get_config(arg=''):\n    c = ConfigDict()\n"
+        "    c.stages = ('dpo',)\n    c.data = dict(kind='jsonl', path='x', heldout_path='y',"
+        f" max_prompt_tokens=8)\n    c.dpo = dict(method='dpo', data=dict(path={str(file)!r},"
+        " max_completion_tokens=20))\n    return c\n"
+    )
+    status, lines, _ = show(file, f"--config={config}")
+    assert status == 0
+    assert ["refuse", "1", "0", "0", "0"] in lines
+    assert ["drop", "0", "1", "0", "0"] in lines
+    assert ["keep_end_of_prompt", "0", "0", "1", "3"] in lines
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ({"prompt": "a", "completion": "b"}, "demonstrations"),
+        (
+            {"messages": [dict(role="user", content="a"), dict(role="assistant", content="b")]},
+            "demonstrations",
+        ),
+        ({"prompt": "a", "completion": "b", "label": True}, "labelled completions"),
+        ({"prompt": "a", "completions": ["b"], "labels": [True]}, "labelled steps"),
+        ({"prompt": "a", "completions": ["b"], "scores": [1]}, "scored completions"),
+        ({"prompt": "a", "completions": [{"response": "b", "score": 1}]}, "scored completions"),
+    ],
+)
+def test_the_kind_of_a_set_follows_from_its_columns(show, tmp_path, row, kind):
+    status, lines, _ = show(jsonl(tmp_path / "rows.jsonl", row))
+    assert status == 0 and [f"rows are {kind}"] in lines
+
+
+def test_there_is_no_page_of_problems_alone(show, tmp_path):
+    status, _, errors = show(jsonl(tmp_path / "rows.jsonl", *ROWS), f"--html={tmp_path / 'x.html'}")
+    assert status != 0 and "No file holds pairs, labelled steps, scored completions" in errors
+    assert not (tmp_path / "x.html").exists()

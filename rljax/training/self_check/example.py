@@ -44,12 +44,21 @@ def first_example(examples: Iterable[Sequence], text_format: TextFormat) -> dict
 
 
 def in_colours(example: dict[str, Any]) -> Text:
-    """The example for a console."""
-    text = Text("first example: ", style="bold")
+    """The example for a console, after what the colours mean."""
+    return Text.assemble(("first example: ", "bold"), legend(), "\n", coloured(example))
+
+
+def legend() -> Text:
+    """The kinds of tokens, each as it is shown."""
+    text = Text()
     for kind, style in STYLES.items():
         text.append(kind, style=style).append(" ")
-    text.append("\n")
-    count = len(example["tokens"])
+    return text
+
+
+def coloured(example: dict[str, Any]) -> Text:
+    """The tokens of an example, each as its kind is shown."""
+    text, count = Text(), len(example["tokens"])
     for place, (token, kind) in enumerate(zip(example["tokens"], example["kinds"], strict=True)):
         if count > SHOWN and SHOWN // 2 <= place < count - SHOWN // 2:
             if place == SHOWN // 2:
