@@ -244,8 +244,8 @@ DATA: Section = {
         maximum=1_000_000,
         why="each is read before the run starts, and sampled in every evaluation",
     ),
-    "path": Field("", "jsonl, parquet: training file", path=True),
-    "heldout_path": Field("", "jsonl, parquet: held-out file", path=True),
+    "path": Field("", "jsonl, parquet: training file, folder or pattern", path=True),
+    "heldout_path": Field("", "jsonl, parquet: held-out file, folder or pattern", path=True),
     "prompt_column": Field("prompt", "jsonl, parquet: text, or a list of chat messages"),
     "reference_column": Field(
         "reference",

@@ -113,7 +113,7 @@ STAGE_DATA: Section = {
             dict.fromkeys(name for family in FAMILIES.values() for name in family.sources)
         ),
     ),
-    "path": Field(None, "jsonl, parquet: the file", value_type=str, path=True),
+    "path": Field(None, "jsonl, parquet: file, folder or pattern", value_type=str, path=True),
     "heldout_path": Field(
         None,
         "held-out pairs; '': preference: none, reward: the last tenth of the file",

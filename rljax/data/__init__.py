@@ -18,6 +18,7 @@
 | `feedback_survey.py` | rows twice, contradictions, wrong columns, overlap of two sets |
 | `set_view.py` | a preference or supervised set at a glance |
 | `sources.py` | records by their index, and the endless shuffled stream over them |
+| `data_files.py` | the files that a path means: a file, a folder, a pattern |
 | `survey.py` | what a data file holds: columns, conventions, lengths |
 | `encode.py` | ids to padded rows: prompts to the left, completions to the right |
 | `packing.py` | several examples in one row, by a plan that any step can look up |

@@ -8,10 +8,10 @@ import json
 import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rljax.data.conversations import is_conversation, read_messages
+from rljax.data.data_files import SeveralFiles, data_files
 from rljax.data.text_format import check_texts
 from rljax.errors import blamed, typed, unknown_name
 from rljax.tasks.problem import Problem
@@ -95,7 +95,8 @@ def open_source(
     Args:
         kind: "jsonl" or "parquet" (needs `path`), "memory" or "problems" (needs `records`),
             "reasoning_gym" (needs `gym`) or "symbols" (needs `symbols`).
-        path: file, relative to the current directory.
+        path: file, folder of files or pattern (data/data_files.py), relative to the current
+            directory.
         records: mappings, or for "problems" a sequence of `rljax.tasks.problem.Problem`, whose
             records have the columns prompt, reference, answer and demonstration.
         gym: keyword arguments of `rljax.tasks.reasoning_gym.ReasoningGym`, a set of problems.
@@ -136,14 +137,9 @@ def open_source(
         return ProblemSource(ReasoningGym(**gym), layout)
     if kind == "symbols":
         return ProblemSource(SymbolSet(**symbols), layout)
-    with blamed(repr(str(path)), OSError, ValueError, field=path_field):
-        found = Path(path).is_file()
-    if not found:
-        raise ValueError(
-            f"No file {str(path)!r} (from {os.getcwd()!r}); give an existing {kind} file "
-            f"({path_field})."
-        )
-    return (JsonlSource if kind == "jsonl" else ParquetSource)(path, layout)
+    opened = JsonlSource if kind == "jsonl" else ParquetSource
+    sources = [opened(file, layout) for file in data_files(path, kind, path_field).values()]
+    return sources[0] if len(sources) == 1 else SeveralFiles(sources)
 
 
 def _check_arguments(kind: str, given: Mapping[str, Any], path_field: str) -> None:

@@ -107,7 +107,7 @@ def test_rewards_and_columns_that_are_not_there(show, tmp_path):
     "arguments, words",
     [
         (["none.jsonl"], "No file 'none.jsonl'"),
-        (["."], "No file '.'"),
+        (["."], "./broken.jsonl, line 2 is no JSON"),
         (["rows.jsonl", "--reward=mth"], "Unknown reward 'mth'.*Did you mean 'math'"),
         (["rows.jsonl", "--config=none.py"], "none.py"),
         (["rows.jsonl", "--tokenizer=none"], "none"),

@@ -21,6 +21,8 @@
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |
 | `sampled_once.py` | samples of a stage's start, drawn once and kept in a file |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |
+| `stage_rows.py` | rows of a stage's file: each read once, cut or left out by the stage's rule |
+| `reference_cache.py` | what the reference says of a file, kept in a folder |
 | `sources.py` | which source of experience a stage has |
 | `repetition.py` | samples that say the same again and again |
 | `grouped.py` | a step's samples by prompt, as rows of the model |

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rljax.config.data import FILE_SOURCES
+from rljax.data.data_files import data_files
 from rljax.errors import blamed
 from rljax.rewards.functions import REWARDS
 from rljax.rewards.user_rewards import reward_file
@@ -97,12 +98,14 @@ def _files(context: Context) -> Iterator[tuple[str, str, dict[str, Path]]]:
     config = context.config
     if config.data.kind in FILE_SOURCES:
         for name in ("path", "heldout_path"):
-            yield f"config.data.{name}", config.data[name], _one(config.data[name])
+            field, path = f"config.data.{name}", config.data[name]
+            yield field, path, _data(path, config.data.kind, field)
     for stage in context.stages:
-        where = f"config.{stage.name}"
+        where, kind = f"config.{stage.name}", stage.data.get("source")
         for name in ("path", "heldout_path"):
             if path := stage.data.get(name):
-                yield f"{where}.data.{name}", path, _one(path)
+                field = f"{where}.data.{name}"
+                yield field, path, _data(path, kind if kind in FILE_SOURCES else "jsonl", field)
         for role, model in stage.models.items():
             if Path(model["start_from"]).is_absolute():  # not the name of a stage
                 start = model["start_from"]
@@ -118,8 +121,8 @@ def _files(context: Context) -> Iterator[tuple[str, str, dict[str, Path]]]:
         yield "config.tokenizer.path", str(folder), _folder(folder, TEXT_SUFFIXES)
 
 
-def _one(path: str) -> dict[str, Path]:
-    return {Path(path).name: Path(path)}
+def _data(path: str, kind: str, field: str) -> dict[str, Path]:
+    return {name: Path(file) for name, file in data_files(path, kind, field).items()}
 
 
 def _model(folder: str) -> dict[str, Path]:
