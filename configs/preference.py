@@ -20,6 +20,10 @@ little. That shows in a minute whether a config runs, from the folder of the rep
         --config.preference.data.max_completion_tokens=8 --config.evaluation.max_new_tokens=8
 """
 
+import functools
+from collections.abc import Mapping
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
@@ -74,19 +78,25 @@ METHODS = {
 }
 
 
-def get_config(arg: str = "") -> ConfigDict:
+def build(methods: Mapping[str, Mapping[str, Any]], arg: str = "") -> ConfigDict:
     """The config of a method.
+
+    Args:
+        methods: method -> its values of the stage; sections are laid over those of `STAGE`, a batch
+            replaces that of `STAGE` whole.
+        arg: the method; "" is the first one.
 
     Raises:
         ValueError: a method that is not in this file.
     """
-    if arg not in METHODS:
+    arg = arg or next(iter(methods))
+    if arg not in methods:
         raise ValueError(
-            f"Unknown method {arg!r} (--config=FILE:METHOD); here: {', '.join(METHODS)}."
+            f"Unknown method {arg!r} (--config=FILE:METHOD); here: {', '.join(methods)}."
         )
-    stage = {**STAGE, **METHODS[arg]}
+    stage = {**STAGE, **methods[arg]}
     for section in ("data", "optimizer"):
-        stage[section] = {**STAGE[section], **METHODS[arg].get(section, {})}
+        stage[section] = {**STAGE[section], **methods[arg].get(section, {})}
     c = ConfigDict()
     c.name = f"preference-{arg}"
     c.stages = ("preference",)
@@ -103,3 +113,6 @@ def get_config(arg: str = "") -> ConfigDict:
     c.evaluation = dict(every_steps=50, samples_per_prompt=0, max_new_tokens=512)
     c.preference = dict(method=arg, **stage)
     return c
+
+
+get_config = functools.partial(build, METHODS)

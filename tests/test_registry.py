@@ -303,6 +303,9 @@ EXPECTED = {
     "genarm": PLAIN
     | {"score": "log_likelihood", "link": "logistic_with_margin", "beta": 0.05}
     | {"target_margin": 0.0, "label_smoothing": 0.0},
+    "kto": {"link": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
+    "apo_zero_unpaired": {"link": "apo_zero_unpaired", "beta": 0.1},
+    "bco": {"link": "bco", "beta": 0.01},
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "eggroll": {"fitness": "group_mean", "fitness_epsilon": 1e-5, "sigma": 1e-3, "rank": 1}
@@ -315,8 +318,8 @@ USES_REFERENCE = {
     *("ppo", "ma_rlhf", "spo_chain", "spo_tree", "vineppo", "dpo", "jepo", "jepo_single"),
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),
     *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
-    *("chi_po", "rpo", "mpo", "wpo"),
     *("sft_kl", "asft"),
+    *("chi_po", "rpo", "mpo", "wpo", "kto", "apo_zero_unpaired", "bco"),
 }
 
 

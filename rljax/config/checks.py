@@ -76,6 +76,17 @@ def reference_is_there(stage: Stage, where: str) -> None:
         )
 
 
+def mismatched_prompts(stage: Stage, where: str) -> None:
+    """Raises ValueError for an update in which no completion has another one's prompt."""
+    sequences = stage.batch.sequences_per_update
+    if "kl_baseline" in stage.objective.inputs and sequences < 2:
+        raise ValueError(
+            f"sequences_per_update={sequences} with link={stage.objective.choices['link']!r}: its "
+            "baseline is measured on prompts with completions of other prompts, so at least 2 are "
+            f"needed, and 16 or more advised ({where}.batch.sequences_per_update)."
+        )
+
+
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
     "teacher": check_teacher,
@@ -83,4 +94,5 @@ CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "samples_fit_pairs": samples_fit_pairs,
     "preference": check_preference,
     "reference_is_there": reference_is_there,
+    "mismatched_prompts": mismatched_prompts,
 }

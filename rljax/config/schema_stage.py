@@ -146,15 +146,15 @@ STAGE_DATA: Section = {
     ),
     "max_completion_tokens": Field(
         None,
-        "preference, reward: T of a completion",
+        "preference, unpaired, reward: T of a completion",
         value_type=int,
         minimum=1,
         maximum=MOST_TOKENS,
     ),
     "truncation": Field(
         None,
-        "preference, reward: what becomes of rows of a file that are too long; answers are never "
-        "cut (data/truncation.py)",
+        "preference, unpaired, reward: what becomes of rows of a file that are too long; answers "
+        "are never cut (data/truncation.py)",
         value_type=str,
         choices=TRUNCATIONS,
     ),

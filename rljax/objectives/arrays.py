@@ -1,4 +1,4 @@
-"""The arrays that parts read by name, and where they come from: `ARRAYS`, `PREFERENCE_ARRAYS`.
+"""The arrays that parts read by name, and where they come from, a table for each family.
 
 N = B * G rows, one for each completion; T completion slots; K sides of each of B pairs. "step"
 arrays are constants of the step that sampled or read them, "batch" arrays those of one optimizer
@@ -99,6 +99,19 @@ DISTRIBUTION_ARRAYS: dict[str, Described] = {
     "logprobs": Described("NT", float, "loss", "of the tokens under the policy"),
     "ref_divergence": Described("NT", float, "loss", "of the policy and the frozen reference"),
     "teacher_divergence": Described("NT", float, "loss", "of the policy and the teacher"),
+}
+
+# Those of the unpaired family.
+UNPAIRED_ARRAYS: dict[str, Described] = {
+    "mask": Described("NT", bool, "step", "True on the tokens of the completion"),
+    "labels": Described("N", bool, "step", "the completion is desired"),
+    "ref_sequence_logprobs": Described("N", float, "step", "sum over the completion's tokens"),
+    "kl_baseline": Described("N", float, "step", "estimate of the KL to the reference"),
+    "reward_shift": Described("N", float, "step", "mean of all rewards so far"),
+    "logprobs": Described("NT", float, "loss", "of the tokens under the policy"),
+    "entropy": Described("NT", float, "loss", "of the policy"),
+    "greedy": Described("NT", bool, "loss", "the token is the policy's likeliest one"),
+    "sequence_logprobs": Described("N", float, "loss", "sum over the completion's tokens"),
 }
 
 # A stage keeps a reference policy where a part names one of these.

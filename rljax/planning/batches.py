@@ -13,7 +13,12 @@ from rljax.training.families import Family
 from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics
 from rljax.training.run.context import Context
-from rljax.training.update.rows import Rows, lead_with_prompts, rollout_rows
+from rljax.training.update.rows import (
+    Rows,
+    completion_rows,
+    lead_with_prompts,
+    rollout_rows,
+)
 from rljax.training.update.state import TrainState
 
 Made = tuple[Rows, Rows]
@@ -99,7 +104,21 @@ def _pair_rows(context: Context, stage: Stage, *_: Any) -> Made:
         batch["ref_sequence_logprobs"] = np.zeros((pairs, sides), np.float32)
     if "ref_logprobs" in stage.objective.inputs:
         batch["ref_logprobs"] = np.zeros(tokens.shape, np.float32)
+    known = {"usable": np.ones(pairs, bool), "mean_chosen_length": np.ones(pairs, np.float32)}
+    batch |= {name: known[name] for name in known if name in stage.objective.inputs}
     return rows, batch
+
+
+def _labelled_rows(context: Context, stage: Stage, *_: Any) -> Made:
+    """Rows of labelled completions, with what the reference says of them."""
+    count = stage.batch.sequences_per_update
+    prompts = _prompts(context, count)
+    tokens = np.zeros((count, stage.data["max_completion_tokens"]), np.int32)
+    rows = completion_rows(prompts, prompts > 0, tokens, tokens > 0)
+    numbers = np.zeros(count, np.float32)
+    batch = rows | {"labels": numbers > 0, "ref_sequence_logprobs": numbers, "weights": numbers}
+    known = ("kl_baseline", "reward_shift")
+    return rows, batch | {name: numbers for name in known if name in stage.objective.inputs}
 
 
 def _packed_rows(context: Context, stage: Stage, *_: Any) -> Made:
@@ -118,6 +137,7 @@ MAKERS: dict[str, Callable[..., Made]] = {
     "policy_gradient": _sample_rows,
     "evidence": _thought_rows,
     "preference": _pair_rows,
+    "unpaired": _labelled_rows,
     "reward": _pair_rows,
     "supervised": _packed_rows,
 }

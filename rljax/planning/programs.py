@@ -45,7 +45,7 @@ from rljax.training.update.rows import Rows
 from rljax.training.update.state import TrainState, abstract_state, placed, state_shardings
 
 # Families whose programs are known here.
-PLANNED = ("policy_gradient", "evidence", "preference", "supervised", "reward")
+PLANNED = ("policy_gradient", "evidence", "preference", "unpaired", "supervised", "reward")
 # Stages of these families prepare others, and are planned by default where nothing else can be.
 PREPARING = ("supervised", "reward")
 

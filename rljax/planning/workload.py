@@ -41,6 +41,8 @@ def lengths_of(context: Context, stage: Stage) -> Lengths:
         return Lengths(1, 0, stage.data["row_tokens"], 0)
     if family in ("preference", "reward"):
         return Lengths(len(SIDES), prompt, stage.data["max_completion_tokens"], 0)
+    if family == "unpaired":
+        return Lengths(1, prompt, stage.data["max_completion_tokens"], 0)
     sampled, samples = stage.max_new_tokens, stage.batch.rows_per_prompt
     answer = stage.data["max_answer_tokens"] if family == "evidence" else 0
     return Lengths(samples, prompt, sampled + answer, sampled)

@@ -341,6 +341,16 @@ METRICS: dict[str, Metric] = {
     "reward_rejected": Metric("Rejected score", "The same of the rejected side."),
     "logprob_chosen": Metric("Chosen log-probability", "Mean, of whole completions, in nats."),
     "logprob_rejected": Metric("Rejected log-probability", "Mean, of whole completions, in nats."),
+    "reward_desired": Metric(
+        "Desired score", "Mean over desired completions, beta times the log-ratio.", True
+    ),
+    "reward_undesired": Metric("Undesired score", "The same of the other completions.", True),
+    "logprob_desired": Metric("Desired log-probability", "Mean, of whole completions, in nats."),
+    "logprob_undesired": Metric("Undesired log-probability", "Mean, of the others, in nats."),
+    "kl_baseline": Metric(
+        "KTO's baseline", "Mean log-ratio of completions behind other prompts, in nats; 0 at least."
+    ),
+    "reward_shift": Metric("BCO's shift", "Mean of all rewards of the stage so far."),
     "ranking_accuracy": Metric(
         "Ranking accuracy", "Share of pairs whose chosen side the policy finds more likely."
     ),

@@ -1,4 +1,4 @@
-"""Every preference method has a config that says nothing it need not say."""
+"""Every preference and unpaired method has a config that says nothing it need not say."""
 
 import pathlib
 import runpy
@@ -10,37 +10,39 @@ from rljax.config.mesh import check_mesh
 from rljax.config.validate import validate
 from rljax.registry import METHODS
 
-FILE = pathlib.Path(__file__).parents[2] / "configs/preference.py"
-MODULE = runpy.run_path(str(FILE))
+FOLDER = pathlib.Path(__file__).parents[2] / "configs"
+MODULES = {name: runpy.run_path(str(FOLDER / f"{name}.py")) for name in ("preference", "unpaired")}
+SHARED = MODULES["preference"]["STAGE"]
+ENTRIES = [(file, name) for file, module in MODULES.items() for name in module["METHODS"]]
 STAGE = dict(method="dpo", data=dict(path="pairs.jsonl"))
 
 
 def test_every_method_has_its_entry_in_order():
-    names = [name for name, row in METHODS.items() if row.family == "preference"]
-    assert names == list(MODULE["METHODS"])
+    for file, module in MODULES.items():
+        names = [name for name, row in METHODS.items() if row.family == file]
+        assert names == list(module["METHODS"])
 
 
-@pytest.mark.parametrize("name", MODULE["METHODS"])
-def test_it_loads_and_validates_whole_and_shortened(name):
+@pytest.mark.parametrize("file, name", ENTRIES)
+def test_it_loads_and_validates_whole_and_shortened(file, name):
     for argument in (name, f"{name},smoke"):
-        config = load_config(f"{FILE}:{argument}")
+        config = load_config(f"{FOLDER / file}.py:{argument}")
         (stage,) = validate(config)
         assert stage.objective.method.name == name and config.name == f"preference-{name}"
         check_mesh((stage,), 1, config.evaluation.prompts_per_batch)
 
 
-@pytest.mark.parametrize("name", MODULE["METHODS"])
-def test_no_line_says_what_holds_anyway(name):
-    for section, found in MODULE["METHODS"][name].items():
-        shared = MODULE["STAGE"][section]
-        assert found != shared
+@pytest.mark.parametrize("file, name", ENTRIES)
+def test_no_line_says_what_holds_anyway(file, name):
+    for section, found in MODULES[file]["METHODS"][name].items():
+        assert found != SHARED[section]
         if section != "batch":
-            assert not found.items() & shared.items()
+            assert not found.items() & SHARED[section].items()
 
 
 def test_another_method_is_refused():
     with pytest.raises(ValueError, match="Unknown method 'grpo'.*here: dpo, "):
-        load_config(f"{FILE}:grpo")
+        load_config(f"{FOLDER}/preference.py:grpo")
 
 
 @pytest.mark.parametrize(
@@ -60,4 +62,11 @@ def test_parts_that_do_not_go_together(objective, message):
     stage = dict(STAGE, objective=objective)
     config = complete(dict(stages=("s",), s=stage, data=dict(tasks=(dict(name="chain_sum"),))))
     with pytest.raises(ValueError, match=message):
+        validate(config)
+
+
+def test_a_baseline_of_mismatched_prompts_needs_two_of_them():
+    section = dict(method="kto", data=dict(path="x.jsonl"), batch=dict(sequences_per_update=1))
+    config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
+    with pytest.raises(ValueError, match="sequences_per_update=1 with link='kto'.*at least 2"):
         validate(config)

@@ -1,7 +1,7 @@
 """Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
 
-`:grpo`, `:dpo`, `:dpo_file`, `:jepo`, `:gkd`, `:rft` and `:asft` warm up on demonstrations first;
-`:reinforce` starts from nothing; `:rlhf` is a graph of three stages.
+`:grpo`, `:dpo`, `:dpo_file`, `:kto`, `:jepo`, `:gkd`, `:rft` and `:asft` warm up on demonstrations
+first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages.
 The files lie next to the workdir, in the folder that `write_data` filled.
 """
 
@@ -89,6 +89,14 @@ def get_config(arg: str = "grpo") -> ConfigDict:
             steps=5,
             data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
             batch=dict(sequences_per_update=16),
+        )
+    elif arg == "kto":
+        c.kto = dict(
+            method="kto",
+            steps=3,
+            data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
+            batch=dict(sequences_per_update=16),
+            optimizer=dict(learning_rate=1e-3),
         )
     elif arg == "rlhf":
         # Both later stages start from the warm-up; the last takes its reward and its critic from

@@ -18,6 +18,7 @@ of its objective is a keyword of a part, or a line in `fields` and `docs`.
 | `distillation.py` | learning from a teacher |
 | `policy_gradient.py` | learning from a verifier, by comparing samples |
 | `preference.py` | learning from pairs |
+| `unpaired.py` | learning from labelled completions |
 | `evidence.py` | learning from reference answers |
 | `evolution.py` | learning from a verifier, by perturbed parameters |
 | `reward.py` | learning what is good, from pairs |
@@ -31,6 +32,7 @@ from rljax.registry.families.policy_gradient import POLICY_GRADIENT
 from rljax.registry.families.preference import PREFERENCE
 from rljax.registry.families.reward import REWARD
 from rljax.registry.families.supervised import SUPERVISED
+from rljax.registry.families.unpaired import UNPAIRED
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -39,6 +41,7 @@ FAMILIES: dict[str, Family] = {
         DISTILLATION,
         POLICY_GRADIENT,
         PREFERENCE,
+        UNPAIRED,
         REWARD,
         EVIDENCE,
         EVOLUTION,

@@ -9,6 +9,7 @@
 | `critic.py` | credit within a completion |
 | `off_policy.py` | samples that the policy did not draw itself |
 | `preference.py` | learning from pairs |
+| `unpaired.py` | learning from labelled completions |
 | `reward.py` | reward models |
 | `evidence.py` | learning from reference answers |
 | `evolution.py` | learning from rewards without a gradient |
@@ -27,6 +28,7 @@ from rljax.registry.methods import (
     reward,
     supervised,
     token_level,
+    unpaired,
 )
 
 METHODS: dict[str, Method] = {
@@ -39,6 +41,7 @@ METHODS: dict[str, Method] = {
         critic,
         off_policy,
         preference,
+        unpaired,
         reward,
         evidence,
         evolution,

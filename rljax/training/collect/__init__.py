@@ -23,6 +23,7 @@
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |
 | `stage_rows.py` | rows of a stage's file: each read once, cut or left out by the stage's rule |
 | `reference_cache.py` | what the reference says of a file, kept in a folder |
+| `labelled.py` | labelled completions from a file |
 | `sources.py` | which source of experience a stage has |
 | `repetition.py` | samples that say the same again and again |
 | `grouped.py` | a step's samples by prompt, as rows of the model |

@@ -9,12 +9,14 @@ from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.preference import Preference
 from rljax.training.families.reward import RewardModel
 from rljax.training.families.supervised import Supervised
+from rljax.training.families.unpaired import Unpaired
 
 FAMILY_CLASSES: dict[str, type[Family]] = {
     "supervised": Supervised,
     "distillation": Distillation,
     "policy_gradient": PolicyGradient,
     "preference": Preference,
+    "unpaired": Unpaired,
     "evidence": Evidence,
     "evolution": Evolution,
     "reward": RewardModel,

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from golden_adapters.common import NotBuilt, bools, floats, lookup, part
+from golden_adapters.unpaired import bco_steps, labelled
 from rljax.objectives.preference import QUANTILE_LINKS
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.objectives.supervised import nll
+from rljax.objectives.unpaired import UNPAIRED_LINKS
 from rljax.registry import resolve_objective
 from rljax.training.families.preference import loss_of, whole_batch
 
@@ -122,6 +124,10 @@ def _trl_score(args: dict, compares: bool) -> dict:
 def dpo_family(case: dict) -> dict:
     args = case["args"]
     kind = args.get("loss_type")
+    if "steps" in case["inputs"]:
+        return bco_steps(case)
+    if "label" in case["inputs"] and kind in UNPAIRED_LINKS:
+        return labelled(case)
     if isinstance(kind, list):
         return _trl_sft(case) if kind == ["sft"] else _trl_pairs(case)
     if "odds" in str(case["outputs"].keys()):

@@ -10,6 +10,7 @@ import pytest
 
 from rljax.objectives.preference import score_rewards
 from rljax.parallel.rules import put_rows
+from rljax.planning.batches import step_rows
 from rljax.registry import resolve_objective
 from rljax.reporting.files import read_rows
 from rljax.training.collect import pairs
@@ -64,6 +65,55 @@ def test_the_loss_of_a_moved_policy(collected):
     assert np.abs(margin).max() > 1e-3
     loss, _ = jax.jit(family.loss_fn)(moved, put_rows(batch, made.context.mesh))
     assert float(loss) == pytest.approx(np.log1p(np.exp(-margin)).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["dpo", "aot", "ld_dpo", "orpo", "wpo"])
+def test_a_plan_makes_batches_as_the_family_does(pieces, method):
+    made = pieces(
+        "dpo_file",
+        "--config.dpo_file.batch.share_prompts=False",
+        f"--config.dpo_file.method={method}",
+    )
+    reference = made.params if made.stage.needs_reference else None
+    family = Preference(made.context, made.stage, reference, 12)
+    (batch,) = take_step(family, made.state, 1)[1].batches
+    _, planned = step_rows(made.context, made.stage, family, None, None)
+    assert shapes(planned) == shapes(batch)
+
+
+def shapes(batch):
+    return {name: (np.shape(array), np.asarray(array).dtype) for name, array in batch.items()}
+
+
+@pytest.mark.parametrize("method", ["wpo", "aot_unpaired"])
+def test_what_is_known_of_the_whole_batch_is_that_of_the_network(pieces, method):
+    """In four micro-batches as in one; WPO's weights from all of the probabilities."""
+    found = []
+    for micro_batch in (16, 4):
+        made = pieces(
+            "dpo_file",
+            "--config.dpo_file.batch.share_prompts=False",
+            f"--config.dpo_file.batch.sequences_per_micro_batch={micro_batch}",
+            f"--config.dpo_file.method={method}",
+        )
+        family = Preference(made.context, made.stage, made.params, 12)
+        (batch,) = take_step(family, made.state, 1)[1].batches
+        moved = jax.tree.map(lambda x: 1.2 * x, made.params)
+        placed = put_rows(batch, made.context.mesh)
+        found.append(jax.device_get(jax.jit(family.prepare)(moved, placed)))
+    name = "pair_weights" if method == "wpo" else "matched_log_ratios"
+    np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-4)
+    if method == "wpo":
+        rows = {k: batch[k].reshape(16, -1) for k in ("tokens", "positions", "segment_ids", "mask")}
+        model = made.context.network.bind(moved)
+        hidden = model(rows["tokens"], rows["positions"], rows["segment_ids"]).hidden
+        size, slots = made.context.network.config.vocab_size, rows["mask"].shape[1]
+        logits = hidden[:, -slots - 1 : -1] @ model.vocabulary()[:size].T
+        log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
+        taken = np.take_along_axis(log_p, rows["tokens"][:, -slots:, None], axis=-1)[..., 0]
+        tokens = np.where(rows["mask"], taken - np.log(np.exp(2 * log_p).sum(axis=-1)), 0)
+        means = (tokens.sum(axis=1) / rows["mask"].sum(axis=1)).reshape(8, 2)
+        np.testing.assert_allclose(found[0][name], np.exp(means.sum(axis=1)), rtol=1e-3)
 
 
 def test_pairs_of_a_step_are_a_function_of_its_number(collected):

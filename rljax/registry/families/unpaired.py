@@ -1,0 +1,27 @@
+"""Learning from completions that are desired or not, without pairs."""
+
+from rljax.objectives.unpaired import UNPAIRED_LINKS
+from rljax.registry.families.description import Family, Reads
+from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE
+from rljax.registry.families.shared import FEEDBACK_FILE, LIKELIHOOD_DOCS, LIKELIHOODS
+
+UNPAIRED = Family(
+    name="unpaired",
+    data="labelled completions (prompt, completion, label)",
+    online=False,
+    choices={"link": UNPAIRED_LINKS, "likelihood": LIKELIHOODS},
+    defaults={"likelihood": "autoregressive"},
+    docs={"link": "log-ratio and label to loss (objectives/unpaired.py)", **LIKELIHOOD_DOCS},
+    limits={
+        "beta": POSITIVE,
+        "desirable_weight": NOT_NEGATIVE,
+        "undesirable_weight": NOT_NEGATIVE,
+    },
+    reads=Reads(
+        batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
+        data={"source": "jsonl", "path": "", "max_completion_tokens": 64},
+    ),
+    sources={"jsonl": FEEDBACK_FILE, "parquet": FEEDBACK_FILE},
+    completion_slots=("data.max_completion_tokens",),
+    checks=("mismatched_prompts",),
+)

@@ -1,0 +1,164 @@
+"""Stages of labelled completions: KTO and its relatives.
+
+What the loss of a completion knows of others is found here, over the whole batch and before the
+update: KTO's estimate of the KL, from each prompt with the completion of the row before, and BCO's
+mean of all rewards so far, which is carried from step to step. TRL makes KTO's mismatched pairs
+from what one device holds; here they are of the whole batch.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rljax.config.stage import Stage
+from rljax.data.encode import pad_completions, pad_prompts
+from rljax.data.feedback import Labelled, labelled_of
+from rljax.models.network import Params
+from rljax.objectives.arrays import UNPAIRED_ARRAYS
+from rljax.objectives.metrics import masked
+from rljax.objectives.unpaired import kl_estimate, running_mean, unpaired_loss
+from rljax.parallel.host import to_host
+from rljax.parallel.rules import put_rows, replicated
+from rljax.sampling.distribution import TokenFilter
+from rljax.training.collect.experience import Experience
+from rljax.training.collect.labelled import LabelledSource, open_labelled
+from rljax.training.collect.stage_rows import checked_rows, rows_of_step
+from rljax.training.families import Family, StepBatches
+from rljax.training.run.context import Context
+from rljax.training.update.balancing import balance_loss
+from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.logprobs import model_rows
+from rljax.training.update.rows import Rows, completion_rows
+from rljax.training.update.sequences import END_SHARE, end_learned_share
+from rljax.training.update.state import Carried, TrainState
+from rljax.training.update.token_statistics import token_arrays
+from rljax.training.update.train_step import Batch, Metrics
+
+# Sum and number of all rewards so far.
+RUNNING = ("reward_total", "reward_count")
+
+
+class Unpaired(Family):
+    """KTO and its relatives. The leading axis of a batch is the completion."""
+
+    def __init__(
+        self, context: Context, stage: Stage, reference: Params | None, first_step: int
+    ) -> None:
+        self.context, self.stage, self.reference = context, stage, reference
+        self.objective = stage.objective
+        self.source = LabelledSource(context, stage)
+        self.likelihood = likelihood_of(stage)
+        self.score = context.jit_score(
+            TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
+        )
+        self.loss = functools.partial(
+            unpaired_loss, link=self.objective.part("link"), beta=self.objective.values["beta"]
+        )
+
+    @staticmethod
+    def check(context: Context, stage: Stage) -> None:
+        """Reads every completion of the file once."""
+        checked_rows(context, stage, open_labelled(stage), labelled_of)
+
+    @staticmethod
+    def carried(context: Context, stage: Stage) -> Carried:
+        """The running mean of rewards, where the loss reads one."""
+        if "reward_shift" not in stage.objective.inputs:
+            return Carried()
+        whole = replicated(context.mesh)
+        return Carried(
+            lambda params: {name: jnp.zeros(()) for name in RUNNING}, dict.fromkeys(RUNNING, whole)
+        )
+
+    def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
+        """Mean over the completions of the whole batch (objectives/unpaired.py)."""
+        network = self.context.network
+        statistics = self.likelihood(network, params, model_rows(batch), TokenFilter())
+        arrays = {name: array for name, array in batch.items() if name in UNPAIRED_ARRAYS}
+        arrays |= token_arrays(statistics)
+        loss, metrics = self.loss(arrays)
+        metrics["token_accuracy"] = masked(
+            arrays["greedy"], batch["mask"] & batch["labels"][:, None]
+        )
+        metrics["entropy"] = masked(arrays["entropy"], batch["mask"])
+        balance, balance_metrics = balance_loss(
+            network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
+        )
+        return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
+
+    def batches(
+        self, state: TrainState, experience: Experience, step: int
+    ) -> tuple[TrainState, StepBatches]:
+        """The completions of one update, with what the reference says of them."""
+        read = rows_of_step(self.context, self.stage, experience.records, labelled_of)
+        rows = labelled_rows(self.context, self.stage, read)
+        batch, mask = dict(rows), rows["mask"]
+        batch["labels"] = np.array([each.label for each in read])
+        batch["ref_sequence_logprobs"] = self.sums(self.reference, rows)
+        present = mask.any(axis=-1)
+        batch["weights"] = (present / max(present.sum(), 1)).astype(np.float32)
+        state, numbers = self._of_batch(state, batch, read)
+        batch |= {name: np.full(len(mask), value, np.float32) for name, value in numbers.items()}
+        metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
+        return state, StepBatches([batch], metrics | numbers, {}, int(mask.sum()))
+
+    def _of_batch(
+        self, state: TrainState, batch: Rows, read: list[Labelled]
+    ) -> tuple[TrainState, dict[str, float]]:
+        """What the link reads of the whole batch, and the state with its new running mean."""
+        inputs, params = self.objective.inputs, self.context.full(state.params)
+        numbers = {}
+        if "kl_baseline" in inputs:
+            before = [read[index - 1].completion for index in range(len(read))]
+            others = [each._replace(completion=ids) for each, ids in zip(read, before, strict=True)]
+            rows = labelled_rows(self.context, self.stage, others)
+            ratios = self.sums(params, rows) - self.sums(self.reference, rows)
+            numbers["kl_baseline"] = float(kl_estimate(ratios, rows["mask"].any(axis=-1)))
+        if "reward_shift" in inputs:
+            ratios = self.sums(params, batch) - batch["ref_sequence_logprobs"]
+            rewards = self.objective.values["beta"] * ratios
+            before = to_host([state.carried[name] for name in RUNNING])
+            *after, shift = running_mean(*before, rewards, batch["mask"].any(axis=-1))
+            whole = replicated(self.context.mesh)
+            placed = {
+                name: jax.device_put(np.asarray(value, np.float32), whole)
+                for name, value in zip(RUNNING, after, strict=True)
+            }
+            state = state.replace(carried=state.carried | placed)
+            numbers["reward_shift"] = float(shift)
+        return state, numbers
+
+    def first_loss(self, batch: Rows) -> float | None:
+        """The loss with the reference's own log-probabilities: 1/2 for KTO, ln 2 for BCO, say."""
+        if self.context.network.config.experts:
+            return None
+        mask = batch["mask"]
+        each = batch["ref_sequence_logprobs"] / np.maximum(mask.sum(axis=-1), 1)
+        arrays = {name: array for name, array in batch.items() if name in UNPAIRED_ARRAYS}
+        arrays["logprobs"] = np.where(mask, each[:, None], 0.0).astype(np.float32)
+        loss, _ = self.loss(arrays)
+        return float(np.sum(batch["weights"] * np.asarray(loss)))
+
+    def sums(self, params: Params, rows: Rows) -> np.ndarray:
+        """Log-probabilities [N] f32 of whole completions, on the host."""
+        logprobs = to_host(self.score(params, put_rows(model_rows(rows), self.context.mesh)))
+        return np.where(rows["mask"], logprobs, 0.0).sum(axis=-1).astype(np.float32)
+
+
+def labelled_rows(context: Context, stage: Stage, read: list[Labelled]) -> Rows:
+    """Completions behind their prompts, one row each."""
+    pad_id = context.tokenizer.pad_id
+    prompts = pad_prompts(
+        [each.prompt for each in read],
+        pad_id,
+        max_prompt_tokens=context.config.data.max_prompt_tokens,
+    )
+    completions = pad_completions(
+        [each.completion for each in read],
+        pad_id,
+        max_new_tokens=stage.data["max_completion_tokens"],
+    )
+    return completion_rows(*prompts, *completions)
