@@ -29,12 +29,14 @@ def rule_of(stage: Stage) -> str:
 
 def budgets_of(config: ConfigDict, stage: Stage) -> Budgets:
     """Tokens that a stage has room for."""
-    return Budgets(
-        config.data.max_prompt_tokens,
-        stage.data["max_completion_tokens"],
-        BUDGET,
-        f"config.{stage.name}.data.max_completion_tokens",
-    )
+    where = f"config.{stage.name}.data"
+    fields = BUDGET, f"{where}.max_completion_tokens"
+    if "truncation" in stage.data:
+        fields = (
+            f"{BUDGET}; {where}.truncation='keep_end_of_prompt' cuts it",
+            f"{where}.max_completion_tokens; {where}.truncation='drop' leaves the row out",
+        )
+    return Budgets(config.data.max_prompt_tokens, stage.data["max_completion_tokens"], *fields)
 
 
 def fitted(context: Context, stage: Stage, row: Row, where: str) -> Row | None:
@@ -197,4 +199,6 @@ def _raise_all(problems: Sequence[tuple[str, ValueError]]) -> None:
         raise first
     named = ", ".join(short_place(where) for where, _ in rest[:NAMED_ROWS])
     more = f" and {len(rest) - NAMED_ROWS} more" if len(rest) > NAMED_ROWS else ""
-    raise ValueError(f"{first} {len(rest)} more rows are refused: {named}{more}.") from first
+    raise ValueError(
+        f"{first} {len(rest)} more rows are refused: {named}{more} (launch/data.py lists them)."
+    ) from first
