@@ -153,8 +153,8 @@ STAGE_DATA: Section = {
     ),
     "truncation": Field(
         None,
-        "preference, unpaired, reward: what becomes of rows of a file that are too long; answers "
-        "are never cut (data/truncation.py)",
+        "what becomes of rows of a file that are too long; answers are never cut "
+        "(data/truncation.py)",
         value_type=str,
         choices=TRUNCATIONS,
     ),

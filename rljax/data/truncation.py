@@ -1,4 +1,4 @@
-"""Rows of feedback that are longer than there is room for: one named rule for a whole data set.
+"""Rows that are longer than there is room for: one named rule for a whole data set.
 
     refuse                  an error that names the row (the default)
     drop                    the row is left out and counted
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rljax.data.encode import check_length
+from rljax.data.packing import Example
 
 TRUNCATIONS = ("refuse", "drop", "keep_end_of_prompt", "keep_start_of_prompt")
 
@@ -66,6 +67,40 @@ def fitting_prompt(
         return prompt[: budgets.prompt]
     kept = prompt[-budgets.prompt :]
     return [prompt[0], *kept[1:]] if prompt[0] == bos_id else kept
+
+
+def fitting_example(
+    example: Example, room: int, rule: str, *, bos_id: int | None, where: str, field: str
+) -> Example | None:
+    """What is kept of a demonstration: all that is learned, and what fits before it.
+
+    Of a conversation whose answers are all learned, only what comes before the first one is cut.
+
+    Args:
+        example: prompt and answer.
+        room: tokens of a row.
+        rule: one of `TRUNCATIONS`.
+        bos_id: stays where a prompt that begins with it loses its beginning.
+        where: file and row, for errors.
+        field: the config field of the room.
+
+    Returns:
+        An example of at most `room` tokens; None where the row is left out.
+
+    Raises:
+        ValueError: with "refuse", for one that is too long.
+    """
+    tokens, first = example.tokens, example.learned.index(True)
+    if rule == "refuse":
+        check_length(tokens, room, where, field)
+    rest = tokens[first:]
+    # A token is needed that the first learned one is predicted from.
+    budgets = Budgets(max(room - len(rest), 1), room - 1, field, field)
+    answers = {"completion": rest}
+    prompt = fitting_prompt(tokens[:first], answers, budgets, rule, bos_id=bos_id, where=where)
+    if prompt is None:
+        return None
+    return Example([*prompt, *rest], [False] * len(prompt) + example.learned[first:])
 
 
 class Losses:

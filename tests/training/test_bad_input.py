@@ -142,7 +142,7 @@ def test_a_gold_answer_that_the_reward_cannot_read_is_named(refused, lines_file,
     "record, message",
     [
         ({"prompt": "1+1=", "chosen": "2"}, "lacks the column 'rejected'"),
-        ({"prompt": "1+1=", "chosen": "2", "rejected": "123456789"}, "has 10 tokens"),
+        ({"prompt": "1+1=", "chosen": "2", "rejected": "123456789"}, "has 10 tokens, at most 8 "),
         (
             {"prompt": "1234567", "chosen": "2", "rejected": "1"},
             "data.jsonl, line 1 has 7 tokens, at most 6",
@@ -164,7 +164,8 @@ def test_every_pair_that_is_refused_is_counted(refused, lines_file):
     text = refused("dpo_file", f"--config.dpo_file.data.path={path}")
     assert text.startswith(f"{path}, line 10: chosen and rejected are the same")
     assert text.endswith(
-        " 6 more rows are refused: line 11, line 12, line 13, line 14, line 15 and 1 more."
+        " 6 more rows are refused: line 11, line 12, line 13, line 14, line 15 and 1 more "
+        "(launch/data.py lists them)."
     )
 
 

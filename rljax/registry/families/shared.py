@@ -25,7 +25,7 @@ ROLLOUT_BATCH = {
     "share_prompts": None,
 }
 
-# A file of pairs, or of other feedback.
+# A file of demonstrations, of pairs, or of other feedback.
 FEEDBACK_FILE = Reads(data={"truncation": "refuse"})
 
 # A KL to the stage's start in the loss. Estimator and weight differ from family to family.

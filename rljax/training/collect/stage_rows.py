@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from ml_collections import ConfigDict
 
 from rljax.config.stage import Stage
+from rljax.data.feedback import Answered
 from rljax.data.feedback_survey import NAMED_ROWS, FeedbackSurvey, Row, short_place
+from rljax.data.packing import Example
 from rljax.data.sources import Part, place_of
-from rljax.data.truncation import Budgets, Losses, fitting_prompt
+from rljax.data.truncation import Budgets, Losses, fitting_example, fitting_prompt
 from rljax.remarks import say_once
 from rljax.training.run.context import Context, Record
 from rljax.training.run.problems import BUDGET, checks_whole
@@ -27,12 +29,14 @@ def rule_of(stage: Stage) -> str:
 
 def budgets_of(config: ConfigDict, stage: Stage) -> Budgets:
     """Tokens that a stage has room for."""
-    return Budgets(
-        config.data.max_prompt_tokens,
-        stage.data["max_completion_tokens"],
-        BUDGET,
-        f"config.{stage.name}.data.max_completion_tokens",
-    )
+    where = f"config.{stage.name}.data"
+    fields = BUDGET, f"{where}.max_completion_tokens"
+    if "truncation" in stage.data:
+        fields = (
+            f"{BUDGET}; {where}.truncation='keep_end_of_prompt' cuts it",
+            f"{where}.max_completion_tokens; {where}.truncation='drop' leaves the row out",
+        )
+    return Budgets(config.data.max_prompt_tokens, stage.data["max_completion_tokens"], *fields)
 
 
 def fitted(context: Context, stage: Stage, row: Row, where: str) -> Row | None:
@@ -115,20 +119,70 @@ def checked_rows(
     refusal = survey.refusal()
     if refusal:
         raise ValueError(f"{_file_of(records)}: {refusal} ({field}).")
-    if not kept:
-        raise ValueError(
-            f"{_file_of(records)}: all {len(records)} rows are too long "
-            f"(config.{stage.name}.data.truncation)."
-        )
+    _raise_for_none(stage, records, kept)
     say_all(stage, survey.remarks(lambda index: place_of(records, index)), "path")
     say_all(stage, losses.remarks(), "truncation")
     return records if len(kept) == len(records) else Part(records, kept)
+
+
+def checked_examples(
+    context: Context,
+    stage: Stage,
+    records: Sequence[Record],
+    read: Callable[[Record, str, int], Example],
+) -> list[Example]:
+    """The demonstrations of a file that fit into rows; says what is remarkable about them.
+
+    Args:
+        context: of the run.
+        stage: that learns from them.
+        records: of its file.
+        read: (record, place, index) to an example.
+
+    Raises:
+        ValueError: for rows that cannot be read or are too long, or if none is left.
+    """
+    survey, losses, examples, problems = FeedbackSurvey(), Losses(), [], []
+    field = f"config.{stage.name}.data.row_tokens"
+    for index in range(len(records)):
+        where = place_of(records, index)
+        try:
+            example = read(records[index], where, index)
+            kept = fitting_example(
+                example,
+                stage.data["row_tokens"],
+                rule_of(stage),
+                bos_id=context.tokenizer.bos_id,
+                where=where,
+                field=field,
+            )
+        except ValueError as error:
+            problems.append((where, error))
+            continue
+        first = example.learned.index(True)
+        survey.add(Answered(example.tokens[:first], example.tokens[first:]))
+        losses.add(example.tokens, None if kept is None else kept.tokens)
+        if kept is not None:
+            examples.append(kept)
+    _raise_all(problems)
+    _raise_for_none(stage, records, examples)
+    say_all(stage, survey.remarks(lambda index: place_of(records, index)), "path")
+    say_all(stage, losses.remarks(), "truncation")
+    return examples
 
 
 def say_all(stage: Stage, remarks: Iterable[str], field: str) -> None:
     """Says what is remarkable about the rows of a stage, each once."""
     for remark in remarks:
         say_once(f"{remark} (config.{stage.name}.data.{field})")
+
+
+def _raise_for_none(stage: Stage, records: Sequence[Record], kept: Sequence[object]) -> None:
+    if not kept:
+        raise ValueError(
+            f"{_file_of(records)}: all {len(records)} rows are too long "
+            f"(config.{stage.name}.data.truncation)."
+        )
 
 
 def _file_of(records: Sequence[Record]) -> str:
@@ -145,4 +199,6 @@ def _raise_all(problems: Sequence[tuple[str, ValueError]]) -> None:
         raise first
     named = ", ".join(short_place(where) for where, _ in rest[:NAMED_ROWS])
     more = f" and {len(rest) - NAMED_ROWS} more" if len(rest) > NAMED_ROWS else ""
-    raise ValueError(f"{first} {len(rest)} more rows are refused: {named}{more}.") from first
+    raise ValueError(
+        f"{first} {len(rest)} more rows are refused: {named}{more} (launch/data.py lists them)."
+    ) from first

@@ -10,7 +10,7 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.data.packing import Example, PackedEpochs, pack_rows
 from rljax.data.rows import example_of, joined
-from rljax.data.sources import ProblemSource, open_source, place_of
+from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import anchor_loss
@@ -19,6 +19,7 @@ from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.kept_samples import KeptSamples
 from rljax.training.collect.sources import stage_engine
+from rljax.training.collect.stage_rows import checked_examples
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record, checked_count, checks_whole
@@ -164,14 +165,23 @@ def read_demonstrations(
     """
     if stage.data["source"] == "problems":
         records = problems_of(context, stage)
-    else:
-        records = open_source(
-            stage.data["source"],
-            path=stage.data["path"] or None,
-            path_field=f"config.{stage.name}.data.path",
+        count = min(len(records), stage.data["limit"] or len(records), at_most or len(records))
+        return [_worked_example(context, stage, records, index) for index in range(count)]
+    field = f"config.{stage.name}.data.path"
+    records = open_source(stage.data["source"], path=stage.data["path"] or None, path_field=field)
+    first = Part(records, range(min(len(records), stage.data["limit"] or len(records))))
+
+    def read(record: Record, where: str, index: int) -> Example:
+        return example_of(
+            record,
+            context.text_format,
+            where=where,
+            field=field,
+            learn=stage.data["learn"],
+            check_whole=checks_whole(context.config, index),
         )
-    count = min(len(records), stage.data["limit"] or len(records), at_most or len(records))
-    return [_example(context, stage, records, index) for index in range(count)]
+
+    return checked_examples(context, stage, first, read)
 
 
 def problems_of(context: Context, stage: Stage) -> Sequence[Record]:
@@ -191,17 +201,10 @@ def problems_of(context: Context, stage: Stage) -> Sequence[Record]:
     return ProblemSource(problems.problems.with_worked_share(share))
 
 
-def _example(context: Context, stage: Stage, records: Sequence[Record], index: int) -> Example:
+def _worked_example(
+    context: Context, stage: Stage, records: Sequence[Record], index: int
+) -> Example:
     record, where = records[index], place_of(records, index)
-    if stage.data["source"] != "problems":
-        return example_of(
-            record,
-            context.text_format,
-            where=where,
-            field=f"config.{stage.name}.data.path",
-            learn=stage.data["learn"],
-            check_whole=checks_whole(context.config, index),
-        )
     if "demonstration" not in record:
         raise ValueError(
             f"{where} has no worked demonstration (there are some for the tasks of "

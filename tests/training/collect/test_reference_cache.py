@@ -1,5 +1,6 @@
 """What the reference says is read from files: the same numbers, or a refusal that says why."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from rljax import remarks
+from rljax.processes.processes import Processes
 from rljax.reporting.files import read_rows
 from rljax.training import loop
 from rljax.training.families.preference import Preference
@@ -144,3 +146,42 @@ def test_runs_share_a_cache_and_have_the_same_losses(tiny_config, tmp_path, one_
         losses.append([(row["loss"], row["reward_margin"]) for row in kept])
     assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 5
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+class Second:
+    """A channel of two processes, on which the first says whether the cache is there."""
+
+    def __init__(self, there: bool) -> None:
+        self.there, self.named = there, []
+
+    def exchange(self, name, payload):
+        self.named.append(name)
+        first = json.dumps([False, self.there]).encode() if name.endswith("is there") else payload
+        return [first, payload]
+
+
+def second_of_two(made, there: bool):
+    """The pieces as the second process has them, and its channel."""
+    channel = Second(there)
+    context = dataclasses.replace(made.context, processes=Processes(1, 2, channel))
+    return made._replace(context=context), channel
+
+
+def test_only_the_first_process_writes(cached, tmp_path):
+    other, channel = second_of_two(cached(), there=False)
+    computed = family_of(other).cache
+    assert not (tmp_path / "cache").exists()
+    assert [name.split()[-1] for name in channel.named] == ["there", "written"]
+    # What the first one has written, the second one reads.
+    made = cached()
+    family_of(made)
+    other, channel = second_of_two(made, there=True)
+    read = family_of(other).cache
+    assert [name.split()[-1] for name in channel.named] == ["there"]
+    np.testing.assert_array_equal(*(c.arrays["ref_sequence_logprobs"] for c in (computed, read)))
+
+
+def test_a_folder_that_one_process_does_not_see_is_refused(cached):
+    other, _ = second_of_two(cached(), there=True)
+    with pytest.raises(ValueError, match=r"rows.npy: .*No such file.*reference_cache"):
+        family_of(other)

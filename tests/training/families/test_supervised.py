@@ -1,5 +1,7 @@
 """Supervised stages: packed demonstrations, every one once in an epoch."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -140,3 +142,27 @@ def test_a_share_of_given_demonstrations_is_refused(family):
             "--config.warmup.data.path=",
             "--config.warmup.data.worked_share=0.5",
         )
+
+
+def test_demonstrations_that_are_too_long_follow_the_stage_s_rule(pieces, tmp_path, capsys):
+    rows = [
+        {"prompt": "1+1=", "completion": "2"},
+        {"prompt": "1+1=", "completion": "2"},
+        {"prompt": "12345678+1=", "completion": "12345679"},  # 20 tokens
+        {"prompt": "2+2=", "completion": "4" * 30},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [f"data.path={path}", "data.row_tokens=14", "data.truncation=keep_end_of_prompt"]
+    made = pieces("grpo", *(f"--config.warmup.{word}" for word in words))
+    capsys.readouterr()
+    examples = read_demonstrations(made.context, made.context.stages[0])
+    assert [bytes(example.tokens[:-1]).decode() for example in examples] == [
+        "1+1=2",
+        "1+1=2",
+        "78+1=12345679",
+    ]
+    said = capsys.readouterr().err
+    assert "1 of 4 rows repeat earlier ones: line 2 (as line 1) (config.warmup.data.path)" in said
+    assert "1 of 4 rows are too long and are left out (config.warmup.data.truncation)" in said
+    assert "1 of 3 prompts lose 6 of 32 tokens" in said
