@@ -1,4 +1,4 @@
-"""Writes the JSONL files of own_task.py and rlhf.py: `python configs/examples/make_problems.py`."""
+"""Writes the JSONL files of these examples: `python configs/examples/make_problems.py`."""
 
 import json
 import random
@@ -33,7 +33,37 @@ def write_pairs(name: str, seed: int, count: int) -> None:
     (FOLDER / name).write_text("\n".join(lines) + "\n")
 
 
+def answers(generator: random.Random) -> tuple[str, list[str], list[float]]:
+    """Four letters to sort, three answers, and the share of letters that each has in its place."""
+    letters = generator.sample("abcdefghij", 4)
+    right = "".join(sorted(letters))
+    found = [right, *("".join(generator.sample(right, 4)) for _ in range(2))]
+    generator.shuffle(found)
+    shares = [sum(a == b for a, b in zip(each, right, strict=True)) / 4 for each in found]
+    return f"sort {''.join(letters)} ", found, shares
+
+
+def write_feedback(seed: int, count: int) -> None:
+    """The same answers with scores, with labels, and as pairs with margins."""
+    generator = random.Random(seed)
+    scored, labelled, rated = [], [], []
+    for _ in range(count):
+        prompt, found, shares = answers(generator)
+        scored.append({"prompt": prompt, "completions": found, "scores": shares})
+        own = {"prompt": prompt, "completion": found[0], "label": shares[0] == 1}
+        labelled.append(own)
+        chosen, rejected = found[shares.index(max(shares))], found[shares.index(min(shares))]
+        if chosen != rejected:
+            margin = max(shares) - min(shares)
+            pair = {"prompt": prompt, "chosen": chosen, "rejected": rejected, "margin": margin}
+            rated.append(pair)
+    for name, lines in (("scored", scored), ("labelled", labelled), ("rated_pairs", rated)):
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (FOLDER / f"{name}.jsonl").write_text(text)
+
+
 if __name__ == "__main__":
     write("problems.jsonl", seed=0, count=2048)
     write("heldout.jsonl", seed=1, count=64)
     write_pairs("pairs.jsonl", seed=2, count=1024)
+    write_feedback(seed=3, count=512)

@@ -38,7 +38,7 @@ def batch_sizes(values: Mapping[str, Any], objective: Objective, where: str) -> 
             f"sequences_per_micro_batch={micro} does not divide sequences_per_update={update} "
             f"({where}.sequences_per_micro_batch)."
         )
-    together = objective.description.together
+    together = objective.together
     unit = together.size(group, shared=False)
     if micro % unit:
         raise ValueError(

@@ -72,7 +72,7 @@ class Stage:
 
     def sequences_together(self, *, shared: bool) -> int:
         """How many sequences stay together: in a batch, or in a row that shares its prompt."""
-        together = self.objective.description.together
+        together = self.objective.together
         return together.size(self.batch.rows_per_prompt, shared=shared)
 
     @property

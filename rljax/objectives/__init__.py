@@ -6,7 +6,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | file | what it holds | table |
 | --- | --- | --- |
 | `parts.py` | what a part is: its inputs and its fields, read from its signature | |
-| `arrays.py` | the arrays that parts name, by family | `ARRAYS`, `PREFERENCE_ARRAYS`, ... |
+| `arrays.py` | the arrays that parts name, a table for each family | `ARRAYS`, ... |
 | `metrics.py` | `SumCount`, the (sum, count) pair that every metric is | |
 | `means.py` | means of equal numbers that are exactly that number | |
 | `sequences.py` | per-sequence sums of per-token arrays | |
@@ -32,7 +32,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `distillation.py` | a teacher: as the loss of a token, as its advantage | `TEACHERS` |
 | `preference/` | losses on preferences: a score of each side, links, extras | `SCORES`, `LINKS` |
 | `unpaired.py` | losses on single completions that are desired or not | `UNPAIRED_LINKS` |
-| `reward_models.py` | losses of reward models on the scores of pairs | `REWARD_LOSSES` |
+| `reward_models/` | losses of reward models: pairs, labels, ratings | `REWARD_LOSSES` |
 | `evidence.py` | lower bounds on log p(answer | prompt) as a reward | `BOUNDS` |
 | `values.py` | targets of a value function and its losses | |
 | `balance.py` | even load of experts: an auxiliary loss, or a bias that is moved | |
@@ -41,8 +41,7 @@ A *part* is a function in one of the tables. Its positional arguments are arrays
 names; its keyword-only arguments are its config fields, with their defaults. A new method is
 usually one new function in one of these tables.
 
-The arrays of the policy-gradient, preference and unpaired families, by name, are listed in
-`arrays.py`.
+Which arrays there are, a table for each family, is in `arrays.py`.
 
 Letters in shapes: `B` prompts (or pairs), `G` samples per prompt, `N = B * G` sequences, `T`
 completion slots, `V` vocabulary. `mask` is bool, True where a token counts. Losses are returned

@@ -114,6 +114,17 @@ UNPAIRED_ARRAYS: dict[str, Described] = {
     "sequence_logprobs": Described("N", float, "loss", "sum over the completion's tokens"),
 }
 
+# Those of the reward family: a head's scores of completions, and what the data say of them.
+REWARD_ARRAYS: dict[str, Described] = {
+    "side_scores": Described("BK", float, "loss", "what the model says of each completion"),
+    "chosen_scores": Described("B", float, "loss", "of pairs: of the chosen completion"),
+    "rejected_scores": Described("B", float, "loss", "of pairs: of the rejected one"),
+    "present": Described("BK", bool, "step", "there is such a completion, and it is not empty"),
+    "rated_margins": Described("B", float, "step", "by how much the chosen side is better"),
+    "labels": Described("BK", bool, "step", "the completion is good"),
+    "ratings": Described("BK", float, "step", "score of the data"),
+}
+
 # A stage keeps a reference policy where a part names one of these.
 OF_REFERENCE = frozenset({"ref_logprobs", "ref_sequence_logprobs", "ref_divergence"})
 

@@ -10,6 +10,7 @@ import numpy as np
 from rljax.config.stage import Stage
 from rljax.data.pairs import SIDES
 from rljax.training.families import Family
+from rljax.training.families.feedback import completions_per_row, no_targets
 from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics
 from rljax.training.run.context import Context
@@ -121,6 +122,18 @@ def _labelled_rows(context: Context, stage: Stage, *_: Any) -> Made:
     return rows, batch | {name: numbers for name in known if name in stage.objective.inputs}
 
 
+def _feedback_rows(context: Context, stage: Stage, *_: Any) -> Made:
+    """Rows of completions that a reward model learns from, with what is said of them."""
+    count = completions_per_row(stage)
+    prompts = stage.batch.sequences_per_update // count
+    tokens = np.zeros((prompts, count, stage.data["max_completion_tokens"]), np.int32)
+    ids = _prompts(context, prompts)
+    share = stage.batch.share_prompts
+    rows = rollout_rows(ids, ids > 0, tokens, tokens > 0, share_prompts=share)
+    learned = lead_with_prompts(rows, count) | no_targets(stage, prompts)
+    return rows, learned | {"weights": np.zeros(prompts, np.float32)}
+
+
 def _packed_rows(context: Context, stage: Stage, *_: Any) -> Made:
     """Rows of packed demonstrations, each row full."""
     shape = (stage.batch.sequences_per_update, stage.data["row_tokens"])
@@ -138,6 +151,6 @@ MAKERS: dict[str, Callable[..., Made]] = {
     "evidence": _thought_rows,
     "preference": _pair_rows,
     "unpaired": _labelled_rows,
-    "reward": _pair_rows,
+    "reward": _feedback_rows,
     "supervised": _packed_rows,
 }

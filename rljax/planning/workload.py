@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from rljax.benchmarks.flops import forward_flops, update_flops
 from rljax.config.stage import Stage
-from rljax.data.pairs import SIDES
 from rljax.models.lora import split_frozen
 from rljax.sampling.engine import bucket
 from rljax.training.families.table import family_class
@@ -40,7 +39,8 @@ def lengths_of(context: Context, stage: Stage) -> Lengths:
     if family == "supervised":
         return Lengths(1, 0, stage.data["row_tokens"], 0)
     if family in ("preference", "reward"):
-        return Lengths(len(SIDES), prompt, stage.data["max_completion_tokens"], 0)
+        together = stage.sequences_together(shared=False)
+        return Lengths(together, prompt, stage.data["max_completion_tokens"], 0)
     if family == "unpaired":
         return Lengths(1, prompt, stage.data["max_completion_tokens"], 0)
     sampled, samples = stage.max_new_tokens, stage.batch.rows_per_prompt

@@ -12,6 +12,7 @@ from rljax.objectives.kl import KL_ESTIMATORS
 from rljax.objectives.parts import Field, documented, fields_of, inputs_of
 from rljax.objectives.policy_gradient import is_zero
 from rljax.registry.families import FAMILIES, Family
+from rljax.registry.families.description import Together
 from rljax.registry.families.limits import Limit
 from rljax.registry.method import Method
 from rljax.registry.methods import METHODS
@@ -58,6 +59,13 @@ class Objective:
         """Functions of the whole batch of an update, fields bound, by the array they compute."""
         known = self.description.batch_inputs
         return {name: self.bind(part) for name, part in self.functions.items() if name in known}
+
+    @property
+    def together(self) -> Together:
+        """Which sequences of a batch stay together."""
+        record = self.description
+        own = (record.togethers[x] for x in options(self.choices) if x in record.togethers)
+        return next(own, record.together)
 
     @property
     def kl(self) -> Callable | None:

@@ -339,6 +339,10 @@ METRICS: dict[str, Metric] = {
         "Chosen score", "Mean, beta times its log-ratio to the reference, or its score."
     ),
     "reward_rejected": Metric("Rejected score", "The same of the rejected side."),
+    "score_mean": Metric("Score", "Mean score of a reward model's completions."),
+    "squared_error": Metric("Squared error", "Mean square of a score minus its rating."),
+    "positive_share": Metric("Good labels", "Share of completions that are labelled good."),
+    "auroc": Metric("AUROC", "Chance that a good held-out completion scores above a bad one."),
     "logprob_chosen": Metric("Chosen log-probability", "Mean, of whole completions, in nats."),
     "logprob_rejected": Metric("Rejected log-probability", "Mean, of whole completions, in nats."),
     "reward_desired": Metric(

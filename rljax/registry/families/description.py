@@ -87,6 +87,7 @@ class Family:
             without any, the stage's data are the prompts of `config.data`.
 
         together: which sequences of a batch stay together.
+        togethers: the same where an option says so, by "choice=option".
         completion_slots: fields that add up to a completion's slots in a row, as "section.field";
             those of a prompt come before them.
         row_slots: the field with the slots of a whole row, where rows are not prompts and
@@ -119,6 +120,7 @@ class Family:
     sources: Mapping[str, Reads] = dataclasses.field(default_factory=dict)
 
     together: Together = Together()
+    togethers: Mapping[str, Together] = dataclasses.field(default_factory=dict)
     completion_slots: tuple[str, ...] = ("sampling.max_new_tokens",)
     row_slots: str = ""
 

@@ -32,6 +32,7 @@ class PairSource:
         stage: Stage,
         reference: Params | None = None,
         records: Sequence[Record] | None = None,
+        per_row: int = len(SIDES),
     ) -> None:
         """Opens no file yet.
 
@@ -40,9 +41,10 @@ class PairSource:
             stage: of pairs.
             reference: all parameters that the stage starts from, where they are kept.
             records: the pairs; by default those that the stage names.
+            per_row: completions of each row, where these are no pairs.
         """
         self.context, self.stage, self.reference = context, stage, reference
-        self.per_step = stage.batch.sequences_per_update // len(SIDES)
+        self.per_step = stage.batch.sequences_per_update // per_row
         self.pairs = None if records is None else self._shuffled(records)
 
     def first_state(self) -> State:

@@ -12,7 +12,8 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | `unpaired.py` | completions that are desired or not |
 | `evidence.py` | reference answers |
 | `evolution.py` | scores of a population, without a gradient |
-| `reward.py` | reward models, from pairs |
+| `reward.py` | reward models, from pairs, labels or ratings |
+| `feedback.py` | the rows that reward models learn from |
 | `table.py` | which class a stage's family is |
 | `first_step.py` | the start of LoRA-SB, from a family's first batch |
 """

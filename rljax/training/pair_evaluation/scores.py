@@ -82,12 +82,77 @@ def judged_pairs(
     chosen_lengths: np.ndarray,
     rejected_lengths: np.ndarray,
 ) -> dict[str, float]:
-    """Everything that is logged of held-out pairs; arguments [B], see above."""
+    """What is logged of held-out pairs; arguments [B], see above."""
     margins = chosen - rejected
     return {
         "reward_accuracy": accuracy(chosen, rejected),
-        "reward_margin": float(margins.mean()),
+        "reward_margin": float(margins.mean()) if len(margins) else float("nan"),
         "calibration_error": calibration_error(margins),
         **accuracy_by_margin(margins),
         **accuracy_by_length(margins, chosen_lengths, rejected_lengths),
     }
+
+
+def judged_labels(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """What is logged of held-out labelled completions, good where the score is positive.
+
+    Args:
+        scores: [B] f32; sigmoid(score) claims to be the probability of a good label.
+        labels: [B] bool.
+    """
+    towards = np.where(labels, scores, -scores)
+    return {
+        "reward_accuracy": float((towards > 0).mean()),
+        "calibration_error": calibration_error(towards),
+        **accuracy_by_margin(towards),
+        **area_under_curve(scores, labels),
+    }
+
+
+def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`auroc`: the chance that a good completion scores above a bad one, a tie counting half.
+
+    Args:
+        scores: [B] f32.
+        labels: [B] bool.
+
+    Returns:
+        Nothing where all labels are alike.
+    """
+    good, bad = np.sort(scores[labels]), np.sort(scores[~labels])
+    if not len(good) or not len(bad):
+        return {}
+    below = np.searchsorted(bad, good, side="left") + np.searchsorted(bad, good, side="right")
+    return {"auroc": float(below.sum() / (2 * len(good) * len(bad)))}
+
+
+def judged_ratings(
+    scores: np.ndarray, ratings: np.ndarray, present: np.ndarray, lengths: np.ndarray
+) -> dict[str, float]:
+    """What is logged of held-out completions with ratings: every comparison is a pair.
+
+    Completions of one prompt are compared; where no prompt has two of different ratings, all
+    completions are.
+
+    Args:
+        scores: [B, K] f32.
+        ratings: [B, K] f32.
+        present: [B, K] bool.
+        lengths: [B, K] i32, tokens.
+    """
+    better, worse = _comparisons(ratings, present)
+    if not len(better):
+        shape = (1, -1)
+        better, worse = _comparisons(ratings.reshape(shape), present.reshape(shape))
+    flat, tokens = scores.reshape(-1), lengths.reshape(-1)
+    found = judged_pairs(flat[better], flat[worse], tokens[better], tokens[worse])
+    gap = (scores - ratings)[present]
+    return found | {"squared_error": float(np.mean(gap**2))}
+
+
+def _comparisons(ratings: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices into the flat array of the better and the worse completion of each pair."""
+    both = present[:, :, None] & present[:, None, :]
+    row, better, worse = np.nonzero(both & (ratings[:, :, None] > ratings[:, None, :]))
+    count = ratings.shape[1]
+    return row * count + better, row * count + worse

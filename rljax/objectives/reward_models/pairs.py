@@ -1,4 +1,4 @@
-"""Losses of reward models on the scores of a pair: a chosen and a rejected completion."""
+"""Losses of reward models on pairs: a chosen and a rejected completion."""
 
 import chex
 import jax
@@ -57,7 +57,43 @@ def bradley_terry(
     return loss, {name: masked(values, everything) for name, values in logged.items()}
 
 
-REWARD_LOSSES = {"bradley_terry": bradley_terry}
+def rated_margin(
+    chosen_scores: Array,
+    rejected_scores: Array,
+    rated_margins: Array,
+    *,
+    margin_scale: float = 1.0,
+    center_weight: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> tuple[Array, dict[str, SumCount]]:
+    """`bradley_terry` with a margin for each pair, of the data (Llama 2, arXiv:2307.09288, eq. 2).
+
+        d = r_chosen - r_rejected - margin_scale * m
+
+    The paper's margins grow with how much better the chosen side was rated: 1, 2/3, 1/3 and 0.
+
+    Args:
+        chosen_scores: [B] f32, r of the chosen completions, differentiated.
+        rejected_scores: [B] f32, r of the rejected ones, differentiated.
+        rated_margins: [B] f32, m, of the column margin, or of score_chosen and score_rejected.
+        margin_scale: factor of the margins of the data.
+        center_weight: factor of the square of a pair's summed scores.
+        label_smoothing: assumed share of swapped labels, in [0, 0.5).
+
+    Returns:
+        As `bradley_terry`.
+
+    Raises:
+        ValueError: for a field outside its range.
+    """
+    chex.assert_equal_shape([chosen_scores, rated_margins])
+    return bradley_terry(
+        chosen_scores,
+        rejected_scores,
+        score_margin=margin_scale * rated_margins,
+        center_weight=center_weight,
+        label_smoothing=label_smoothing,
+    )
 
 
 def _not_negative(value: float) -> bool:

@@ -1,0 +1,27 @@
+"""Losses of reward models on the scores of completions, by what the data say of them.
+
+| file | what the data say | losses |
+| --- | --- | --- |
+| `pairs.py` | which of two completions is better, by how much | `bradley_terry`, `rated_margin` |
+| `labelled.py` | whether a completion is good | `binary` |
+| `scored.py` | a score of each of K completions | `regression`, `all_pairs`, `plackett_luce` |
+
+A loss reads arrays by name (`REWARD_ARRAYS` in objectives/arrays.py), and these say which rows it
+learns from (training/families/feedback.py). It returns the loss of each prompt, [B], and metrics.
+"""
+
+from rljax.objectives.reward_models.labelled import binary
+from rljax.objectives.reward_models.pairs import bradley_terry, rated_margin
+from rljax.objectives.reward_models.scored import all_pairs, plackett_luce, regression
+
+REWARD_LOSSES = {
+    "bradley_terry": bradley_terry,
+    "rated_margin": rated_margin,
+    "binary": binary,
+    "regression": regression,
+    "all_pairs": all_pairs,
+    "plackett_luce": plackett_luce,
+}
+
+# Losses for which only the order of the ratings counts.
+RANKINGS = ("all_pairs", "plackett_luce")

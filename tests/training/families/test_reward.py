@@ -1,0 +1,135 @@
+"""Reward models on pairs, labels and ratings: what a batch holds, and that no split changes it."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rljax.parallel.rules import put_rows
+from rljax.training.families.reward import RewardModel
+from rljax.training.update.rows import model_inputs
+from rljax.training.update.sequence_scores import completion_scores
+from tests.training.steps import take_step
+
+METHODS = ("rated_margin", "binary_reward", "reward_regression", "all_pairs", "plackett_luce")
+ROWS = [
+    {
+        "prompt": f"{a}+1=",
+        "completions": [str(a + 1), "no", f"{a}", "x y"][: 2 + a % 3],
+        "scores": [1.0, 0.25 * (a % 2), 0.5, 0.0][: 2 + a % 3],
+        "completion": str(a + a % 2),
+        "label": bool(a % 2),
+        "chosen": str(a + 1),
+        "rejected": "no" * (1 + a % 2),
+        "margin": 0.5 + a % 3,
+    }
+    for a in range(1, 41)
+]
+
+
+@pytest.fixture
+def built(pieces, tmp_path):
+    """built("all_pairs", override, ...): the family on `ROWS`, with parameters and a batch."""
+    path = tmp_path / "rows.jsonl"
+
+    def build(method: str, *words: str, rows: list[dict] = ROWS):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        words = (f"method={method}", f"data.path={path}", "data.max_completion_tokens=6", *words)
+        words += ("batch.sequences_per_update=8", "batch.sequences_per_micro_batch=8")
+        made = pieces("rlhf", *(f"--config.rm.{word}" for word in dict.fromkeys(words)))
+        stage = next(stage for stage in made.context.stages if stage.name == "rm")
+        context = made.context.of("rm")
+        RewardModel.check(context, stage)
+        family = RewardModel(context, stage, None, 0)
+        params = context.network.init(jax.random.key(3), context.mesh)
+        state = dataclasses.replace(made.state, params=params)
+        return family, params, state
+
+    return build
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_loss_is_the_mean_over_the_rows_of_the_file(built, method, shared):
+    if method == "binary_reward" and shared:
+        pytest.skip("a labelled completion has its prompt to itself")
+    family, params, state = built(method, f"batch.share_prompts={shared}")
+    (batch,) = take_step(family, state, 1)[1].batches
+    placed = put_rows(batch, family.context.mesh)
+    loss, metrics = jax.jit(family.loss_fn)(params, placed)
+    scores, _ = completion_scores(family.context.network, params, model_inputs(placed))
+    arrays = {name: batch[name] for name in ("present", "labels", "ratings") if name in batch}
+    scores = np.asarray(scores).reshape(-1, family.count)
+    if method == "rated_margin":
+        arrays = {"chosen_scores": scores[:, 0], "rejected_scores": scores[:, 1]}
+        arrays |= {"rated_margins": batch["rated_margins"]}
+    else:
+        arrays |= {"side_scores": scores}
+    each, _ = family.loss(**arrays)
+    assert float(loss) == pytest.approx(float(np.mean(each)), rel=1e-5)
+    assert np.isfinite(float(metrics["reward_accuracy"].mean()))
+    assert batch["weights"].sum() == pytest.approx(1.0)
+    found = family.evaluate(state, None)
+    assert 0 <= found["reward_accuracy"] <= 1 and np.isfinite(found["calibration_error"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_micro_batches_add_up_to_the_whole(built, method):
+    family, params, state = built(method)
+    (batch,) = take_step(family, state, 1)[1].batches
+
+    def gradient(part):
+        return jax.grad(lambda p: family.loss_fn(p, put_rows(part, family.context.mesh))[0])(params)
+
+    halves = [{name: array[half::2] for name, array in batch.items()} for half in (0, 1)]
+    whole, parts = gradient(batch), [gradient(half) for half in halves]
+    summed = jax.tree.map(lambda a, b: a + b, *parts)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(summed), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_what_a_row_says_stays_beside_its_completions(built):
+    family, _, state = built("all_pairs")
+    (batch,) = take_step(family, state, 1)[1].batches
+    decode = family.context.tokenizer.decode
+    mask = batch["mask"].reshape(2, 4, -1)
+    assert batch["ratings"].shape == batch["present"].shape == (2, 4)
+    np.testing.assert_array_equal(batch["present"], mask.any(axis=-1))
+    tokens = batch["tokens"].reshape(2, -1)
+    for ids, ratings, present in zip(tokens, batch["ratings"], batch["present"], strict=True):
+        text = decode(ids[ids < 256])
+        row = next(row for row in ROWS if text.startswith(row["prompt"]))
+        assert list(ratings[present]) == row["scores"] and present.sum() == len(row["scores"])
+
+
+def test_rows_that_rank_nothing_weigh_nothing(built):
+    rows = [{**row, "scores": [0.5] * len(row["scores"])} if i % 2 else row
+            for i, row in enumerate(ROWS)]  # fmt: skip
+    family, _, state = built("plackett_luce", rows=rows)
+    for step in range(1, 6):
+        (batch,) = take_step(family, state, step)[1].batches
+        ratings, there = batch["ratings"], batch["present"]
+        alike = [len(set(r[t])) == 1 for r, t in zip(ratings, there, strict=True)]
+        np.testing.assert_array_equal(batch["weights"] == 0, alike)
+
+
+@pytest.mark.parametrize(
+    "method, row, message",
+    [
+        ("rated_margin", {"margin": None}, "lacks the column 'margin', or 'score_chosen'"),
+        ("binary_reward", {"label": "perhaps"}, "label"),
+        ("all_pairs", {"completions": ["1"], "scores": [1.0]}, "list of at least 2"),
+        ("reward_regression", {"scores": [1.0, None, 0.5]}, "score 1"),
+        (
+            "plackett_luce",
+            {"completions": list("12345"), "scores": [1, 2, 3, 4, 5]},
+            "5 completions, and a row of the stage has room for 4 (config.rm.batch.samples_per",
+        ),
+    ],
+)
+def test_rows_that_do_not_fit_the_loss_are_refused(built, method, row, message):
+    with pytest.raises(ValueError) as caught:
+        built(method, rows=[*ROWS[:9], {**ROWS[9], **row}, *ROWS[10:]])
+    assert "line 10" in str(caught.value) and message in str(caught.value)
