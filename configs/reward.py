@@ -37,6 +37,7 @@ STAGE = dict(
 METHODS = {
     "bradley_terry": dict(data=dict(path=f"{EXAMPLES}/pairs.jsonl")),
     "rated_margin": dict(data=dict(path=f"{EXAMPLES}/rated_pairs.jsonl")),
+    "goal_conditioned": dict(data=dict(path=f"{EXAMPLES}/pairs.jsonl")),
     "binary_reward": dict(data=dict(path=f"{EXAMPLES}/labelled.jsonl")),
     "reward_regression": {},
     "all_pairs": {},

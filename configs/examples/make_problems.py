@@ -19,15 +19,30 @@ def write(name: str, seed: int, count: int) -> None:
     (FOLDER / name).write_text("\n".join(lines) + "\n")
 
 
+def wrong(generator: random.Random, right: str) -> str:
+    """Nearly right: two letters exchanged, another letter, one too few, or any order."""
+    kind, (i, j) = generator.randrange(4), generator.sample(range(4), 2)
+    letters = list(right)
+    if kind == 0:
+        letters[i], letters[j] = letters[j], letters[i]
+    elif kind == 1:
+        letters[i] = generator.choice("abcdefghij")
+    elif kind == 2:
+        del letters[i]
+    else:
+        generator.shuffle(letters)
+    return "".join(letters)
+
+
 def write_pairs(name: str, seed: int, count: int) -> None:
-    """The sorted letters are chosen, the same letters in another order are rejected."""
+    """The sorted letters are chosen, a wrong answer is rejected."""
     generator = random.Random(seed)
     lines = []
     for _ in range(count):
         letters = generator.sample("abcdefghij", 4)
         chosen = rejected = "".join(sorted(letters))
         while rejected == chosen:
-            rejected = "".join(generator.sample(chosen, 4))
+            rejected = wrong(generator, chosen)
         prompt = f"sort {''.join(letters)} "
         lines.append(json.dumps({"prompt": prompt, "chosen": chosen, "rejected": rejected}))
     (FOLDER / name).write_text("\n".join(lines) + "\n")
@@ -65,5 +80,5 @@ def write_feedback(seed: int, count: int) -> None:
 if __name__ == "__main__":
     write("problems.jsonl", seed=0, count=2048)
     write("heldout.jsonl", seed=1, count=64)
-    write_pairs("pairs.jsonl", seed=2, count=1024)
+    write_pairs("pairs.jsonl", seed=2, count=4096)
     write_feedback(seed=3, count=512)

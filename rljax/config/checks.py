@@ -12,6 +12,7 @@ from rljax.config.policy_gradient import check_policy_gradient
 from rljax.config.preference import check_preference
 from rljax.config.stage import Stage
 from rljax.objectives.kl import warn_if_useless
+from rljax.objectives.reward_models import PAIRED
 
 # Logits of 1e4 divided by this still have three digits behind the point in float32.
 LOWEST_TEMPERATURE = 1e-3
@@ -87,11 +88,24 @@ def mismatched_prompts(stage: Stage, where: str) -> None:
         )
 
 
+def goals_are_of_pairs(stage: Stage, where: str) -> None:
+    """Raises ValueError for a term on the two sides of a pair with a loss of other rows."""
+    choices = stage.objective.choices
+    if choices["representation"] != "none" and choices["reward_loss"] not in PAIRED:
+        raise ValueError(
+            f"representation={choices['representation']!r} compares the sides of pairs, and "
+            f"reward_loss={choices['reward_loss']!r} reads none; it must be "
+            f"{' or '.join(map(repr, PAIRED))} ({where}.objective.representation, "
+            f"{where}.objective.reward_loss)."
+        )
+
+
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
     "teacher": check_teacher,
     "policy_gradient": check_policy_gradient,
     "samples_fit_pairs": samples_fit_pairs,
+    "goals_are_of_pairs": goals_are_of_pairs,
     "preference": check_preference,
     "reference_is_there": reference_is_there,
     "mismatched_prompts": mismatched_prompts,

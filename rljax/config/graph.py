@@ -23,7 +23,16 @@ from rljax.registry import FAMILIES
 MODEL = "model"
 
 # Fields of a role besides `start_from`, with their defaults.
-ROLE_FIELDS: dict[str, dict[str, float]] = {"reward": {"weight": 1.0, "text_weight": 0.0}}
+ROLE_FIELDS: dict[str, dict[str, Any]] = {
+    "reward": {
+        "weight": 1.0,
+        "text_weight": 0.0,
+        "normalise": "none",
+        "reference_path": "",
+        "clip": 0.0,
+        "length_penalty": 0.0,
+    }
+}
 
 
 def start_of(stages: Sequence[Stage], index: int) -> str:
@@ -81,8 +90,21 @@ def _resolved(stages: Sequence[Stage], index: int) -> Stage:
         start = fields["start_from"]
         if not _is_stage(start, stages, index, f"{where}.start_from"):
             start = _folder(start, [e.name for e in stages[:index]], f"{where}.start_from")
+        if role == "reward":
+            _check_reference_path(fields, where)
         models[role] = {**fields, "start_from": start}
     return dataclasses.replace(stage, models=models)
+
+
+def _check_reference_path(fields: Mapping[str, Any], where: str) -> None:
+    """Reference completions are read where scores are normalised by them, and only there."""
+    path, normalise = fields["reference_path"], fields["normalise"]
+    if bool(path) != (normalise == "reference"):
+        need = "needs a file of completions" if normalise == "reference" else "never reads one"
+        raise ValueError(
+            f"normalise={normalise!r} {need}, got reference_path={path!r} "
+            f"({where}.reference_path, {where}.normalise)."
+        )
 
 
 def _is_stage(start: str, stages: Sequence[Stage], index: int, where: str) -> bool:

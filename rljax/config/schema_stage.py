@@ -265,6 +265,31 @@ MODELS: Section = {
         "text_weight": Field(
             None, "factor of config.scoring's rewards, added (default 0)", value_type=float
         ),
+        "normalise": Field(
+            None,
+            "of its scores: none (default); whiten: mean 0, variance 1 over a step's samples; "
+            "reference: over the completions of reference_path",
+            value_type=str,
+            choices=("none", "whiten", "reference"),
+        ),
+        "reference_path": Field(
+            None,
+            "normalise=reference: JSONL or Parquet with prompt and completion, or messages",
+            value_type=str,
+            path=True,
+        ),
+        "clip": Field(
+            None,
+            "its normalised scores are kept within +- this; 0 (default): never",
+            value_type=float,
+            minimum=0,
+        ),
+        "length_penalty": Field(
+            None,
+            "taken off its score for each token of a sample, before weight (default 0)",
+            value_type=float,
+            minimum=0,
+        ),
     },
     "teacher": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
     "judge": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},

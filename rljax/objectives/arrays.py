@@ -123,6 +123,10 @@ REWARD_ARRAYS: dict[str, Described] = {
     "rated_margins": Described("B", float, "step", "by how much the chosen side is better"),
     "labels": Described("BK", bool, "step", "the completion is good"),
     "ratings": Described("BK", float, "step", "score of the data"),
+    "goal_positive": Described("B", float, "loss", "mean similarity to goals of the chosen side"),
+    "goal_negative": Described("B", float, "loss", "mean similarity to goals of the other side"),
+    "goal_positive_mean": Described("B", float, "batch", "the former, over the whole batch"),
+    "goal_negative_mean": Described("B", float, "batch", "the latter, over the whole batch"),
 }
 
 # A stage keeps a reference policy where a part names one of these.

@@ -339,6 +339,12 @@ METRICS: dict[str, Metric] = {
         "Chosen score", "Mean, beta times its log-ratio to the reference, or its score."
     ),
     "reward_rejected": Metric("Rejected score", "The same of the rejected side."),
+    "goal_positive": Metric(
+        "Similarity to good endings", "Mean sigmoid of the cosine of states, chosen to chosen."
+    ),
+    "goal_negative": Metric(
+        "Similarity to bad endings", "Mean sigmoid of the cosine of states, chosen to rejected."
+    ),
     "score_mean": Metric("Score", "Mean score of a reward model's completions."),
     "squared_error": Metric("Squared error", "Mean square of a score minus its rating."),
     "positive_share": Metric("Good labels", "Share of completions that are labelled good."),

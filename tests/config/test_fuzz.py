@@ -76,7 +76,7 @@ def outcome(sparse: dict) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("name", ["quickstart", "quickstart_dpo", "rlhf", "evolution"])
+@pytest.mark.parametrize("name", ["quickstart", "quickstart_dpo", "quickstart_rlhf", "evolution"])
 def test_whatever_is_wrong_is_said(name):
     config = load_config(f"{ROOT}/configs/{name}.py").to_dict()
     generator, paths = random.Random(name), list(places(config))
@@ -91,7 +91,7 @@ def test_whatever_is_wrong_is_said(name):
     assert 0 < accepted < 100
 
 
-@pytest.mark.parametrize("name", ["quickstart", "rlhf"])
+@pytest.mark.parametrize("name", ["quickstart", "quickstart_rlhf"])
 def test_numbers_in_numbers(name):
     """Right types and odd sizes are what a slip of the keys gives."""
     config = load_config(f"{ROOT}/configs/{name}.py").to_dict()

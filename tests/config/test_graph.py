@@ -37,7 +37,15 @@ def test_the_chain_is_resolved():
     assert [start_of(stages, index) for index in range(3)] == [MODEL, "sft", "sft"]
     assert (sft.models, rm.models) == ({}, {})
     assert ppo.models == {
-        "reward": {"weight": 1.0, "text_weight": 0.0, "start_from": "rm"},
+        "reward": {
+            "weight": 1.0,
+            "text_weight": 0.0,
+            "normalise": "none",
+            "reference_path": "",
+            "clip": 0.0,
+            "length_penalty": 0.0,
+            "start_from": "rm",
+        },
         "value": {"start_from": "rm"},
     }
     assert [stage.network for stage in resolve_networks(SHAPE, stages)] == [
@@ -97,6 +105,18 @@ def test_a_later_stage_may_start_from_the_model():
         (
             dict(ppo__critic=dict(trunk="shared")),
             ["models.value.start_from='rm' is never read", "critic with a trunk of its own"],
+        ),
+        (
+            dict(ppo__models=dict(reward=dict(start_from="rm", normalise="reference"))),
+            ["normalise='reference' needs a file of completions", "models.reward.reference_path"],
+        ),
+        (
+            dict(ppo__models=dict(reward=dict(start_from="rm", reference_path="x.jsonl"))),
+            ["normalise='none' never reads one, got reference_path='x.jsonl'"],
+        ),
+        (
+            dict(ppo__models=dict(reward=dict(start_from="rm", normalise="rank"))),
+            ["config.ppo.models.reward.normalise"],
         ),
         (dict(rm__network=dict(head="rewards")), ["Unknown head 'rewards'", "config.rm.network"]),
         (dict(rm__data=dict(source="sampled_pairs")), ["cannot read source='sampled_pairs'"]),

@@ -1,4 +1,4 @@
-"""The three quickstarts reach the figures that their config files promise."""
+"""The quickstarts reach the figures that their config files promise."""
 
 import json
 import os

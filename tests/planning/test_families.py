@@ -22,7 +22,7 @@ from rljax.training.families.table import family_class
 from rljax.training.run.context import build_context
 
 ROOT = Path(__file__).parents[2]
-RLHF = str(ROOT / "configs/rlhf.py")
+RLHF = str(ROOT / "configs/quickstart_rlhf.py")
 JEPO = str(ROOT / "configs/quickstart_jepo.py")
 EVOLUTION = str(ROOT / "configs/evolution.py")
 

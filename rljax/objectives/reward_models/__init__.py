@@ -6,10 +6,13 @@
 | `labelled.py` | whether a completion is good | `binary` |
 | `scored.py` | a score of each of K completions | `regression`, `all_pairs`, `plackett_luce` |
 
+`goal_conditioned.py` holds a term on the states of a pair, which is added (`REPRESENTATIONS`).
+
 A loss reads arrays by name (`REWARD_ARRAYS` in objectives/arrays.py), and these say which rows it
 learns from (training/families/feedback.py). It returns the loss of each prompt, [B], and metrics.
 """
 
+from rljax.objectives.reward_models.goal_conditioned import REPRESENTATIONS, goal_similarities
 from rljax.objectives.reward_models.labelled import binary
 from rljax.objectives.reward_models.pairs import bradley_terry, rated_margin
 from rljax.objectives.reward_models.scored import all_pairs, plackett_luce, regression
@@ -23,5 +26,21 @@ REWARD_LOSSES = {
     "plackett_luce": plackett_luce,
 }
 
+# Losses of pairs.
+PAIRED = ("bradley_terry", "rated_margin")
 # Losses for which only the order of the ratings counts.
 RANKINGS = ("all_pairs", "plackett_luce")
+
+__all__ = [
+    "PAIRED",
+    "RANKINGS",
+    "REPRESENTATIONS",
+    "REWARD_LOSSES",
+    "all_pairs",
+    "binary",
+    "bradley_terry",
+    "goal_similarities",
+    "plackett_luce",
+    "rated_margin",
+    "regression",
+]

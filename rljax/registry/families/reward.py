@@ -1,20 +1,36 @@
 """Learning what is good from feedback: a network with a reward head scores completions."""
 
-from rljax.objectives.reward_models import REWARD_LOSSES
+from rljax.objectives.parts import Field
+from rljax.objectives.reward_models import REPRESENTATIONS, REWARD_LOSSES, goal_similarities
 from rljax.registry.families.description import Family, Reads, Together
-from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE
+from rljax.registry.families.limits import COUNT, NOT_NEGATIVE, POSITIVE, Limit
 from rljax.registry.families.shared import FEEDBACK_FILE
 
 # Losses of rows with K completions; a row of a file may have fewer.
 _SCORED = ("regression", "all_pairs", "plackett_luce")
+_PERCENTILE = Limit(lambda x: 0 <= x < 1, "in [0, 1)")
 
 REWARD = Family(
     name="reward",
     data="pairs, labelled or scored completions; a network with a reward head",
     online=False,
-    choices={"reward_loss": REWARD_LOSSES},
-    docs={"reward_loss": "scores of a prompt's completions to loss (objectives/reward_models/)"},
-    limits={"positive_weight": POSITIVE, "margin_scale": NOT_NEGATIVE},
+    choices={"reward_loss": REWARD_LOSSES, "representation": REPRESENTATIONS},
+    defaults={"representation": "none"},
+    fields={"representation=goal_conditioned": {"goal_samples": Field(16, int)}},
+    functions={"representation=goal_conditioned": {"goal_similarities": goal_similarities}},
+    docs={
+        "reward_loss": "scores of a prompt's completions to loss (objectives/reward_models/)",
+        "representation": "what is asked of a pair's states besides (objectives/reward_models/)",
+        "goal_samples": "S, states that are drawn as sources, and as goals, of a side",
+    },
+    limits={
+        "positive_weight": POSITIVE,
+        "margin_scale": NOT_NEGATIVE,
+        "goal_weight": NOT_NEGATIVE,
+        "goal_samples": COUNT,
+        "source_percentile": _PERCENTILE,
+        "goal_percentile": _PERCENTILE,
+    },
     reads=Reads(
         batch={
             "sequences_per_update": 32,
@@ -35,4 +51,5 @@ REWARD = Family(
     },
     completion_slots=("data.max_completion_tokens",),
     heads=("reward",),
+    checks=("goals_are_of_pairs",),
 )

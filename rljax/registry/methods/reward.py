@@ -18,6 +18,13 @@ ROWS = (
         dict(reward_loss="rated_margin"),
     ),
     Method(
+        "goal_conditioned",
+        "reward",
+        "arXiv:2407.13887",
+        "Bradley-Terry, and early states are drawn to good endings and away from bad ones",
+        dict(reward_loss="bradley_terry", representation="goal_conditioned"),
+    ),
+    Method(
         "binary_reward",
         "reward",
         "arXiv:2505.14946",

@@ -13,6 +13,7 @@
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
 | `rewards.py` | rewards of text, and of models |
+| `model_scores.py` | what is made of a model's scores: normalised, clipped, less for length |
 | `greedy.py` | annotator: scores of greedy completions |
 | `tree_edges.py` | annotator: what the edges of a tree are worth |
 | `prefix_values.py`, `continuations.py` | annotator: values of states, by samples from there |

@@ -1,19 +1,24 @@
 """What the samples of a stage are worth: by verifiers of text, or by a model beside the policy."""
 
+import dataclasses
 from typing import Protocol
 
 import jax
 import numpy as np
 
 from rljax.config.stage import Stage
+from rljax.data.encode import pad_completions, pad_prompts
+from rljax.data.rows import answered_prompt
+from rljax.data.sources import open_source, place_of
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.rewards.pool import Scores
 from rljax.rewards.right_watch import RightWatch
+from rljax.training.collect.model_scores import ScoreParts, reference_statistics
 from rljax.training.collect.rollouts import Samples, score_texts
 from rljax.training.run.context import Context
 from rljax.training.run.phases import phase
-from rljax.training.update.rows import Rows, rollout_rows, take_rows
+from rljax.training.update.rows import Rows, completion_rows, rollout_rows, take_rows
 from rljax.training.update.sequence_scores import make_head_scores
 
 # The label of a model's scores among the parts of a reward.
@@ -45,8 +50,9 @@ class TextReward:
 class ModelReward:
     """A reward model that reads the tokens of prompt and completion.
 
-        total = weight * score of the last token + text_weight * total of the texts
+        total = weight * parts(score of the last token) + text_weight * total of the texts
 
+    The parts are those of collect/model_scores.py: normalisation, clipping, a penalty of length.
     The verifiers are always asked: without a weight they tell how often samples are right, and add
     nothing. A sample that they fail on has the score of the model, and the failure reward as the
     other summand. One that none of them judges has the score of the model alone.
@@ -63,13 +69,27 @@ class ModelReward:
             in_shardings=(model.shardings(context.mesh), batch_sharding(context.mesh)),
             out_shardings=batch_sharding(context.mesh),
         )
+        self.parts = self._parts(context, stage)
+
+    def _parts(self, context: Context, stage: Stage) -> ScoreParts:
+        """The named parts, with the statistics of the reference completions where they are read."""
+        fields = stage.models["reward"]
+        names = ("normalise", "clip", "length_penalty")
+        parts = ScoreParts(**{name: fields[name] for name in names})
+        if parts.normalise != "reference":
+            return parts
+        field = f"config.{stage.name}.models.reward.reference_path"
+        scores = self._scored(reference_rows(context, fields["reference_path"], field))
+        mean, deviation = reference_statistics(scores, field)
+        return dataclasses.replace(parts, mean=mean, deviation=deviation)
 
     def score(self, samples: Samples) -> Scores:
         """The composed reward; `parts` are those of the texts, then "reward_model"."""
         texts = self.text.score(samples)
         own = self.scores(samples)
         said = np.where(texts.left_out, 0.0, texts.total)
-        total = self.weight * own + self.text_weight * said
+        shaped = self.parts(own, samples.flat("mask").sum(axis=1))
+        total = self.weight * shaped + self.text_weight * said
         return texts._replace(
             total=total.astype(np.float32),
             parts={**texts.parts, PART: own.astype(np.float32)},
@@ -86,6 +106,10 @@ class ModelReward:
             np.asarray(samples.rollouts.mask),
             share_prompts=False,
         )
+        return self._scored(rows)
+
+    def _scored(self, rows: Rows) -> np.ndarray:
+        """[N] f32, the scores of separate rows."""
         count, size = len(rows["mask"]), self.rows_per_pass
         passes = [
             # The last pass is filled up with the last row, so that shapes stay the same.
@@ -96,6 +120,30 @@ class ModelReward:
 
     def _pass(self, rows: Rows, index: np.ndarray) -> jax.Array:
         return self._score(self.params, put_rows(take_rows(rows, index), self.mesh))
+
+
+def reference_rows(context: Context, path: str, field: str) -> Rows:
+    """The completions of a file as separate rows.
+
+    Args:
+        context: of the stage.
+        path: rows of prompt and completion, or of messages (data/rows.py).
+        field: the config field of the file, for errors.
+
+    Raises:
+        ValueError: for a file or a row that cannot be read.
+    """
+    kind = "parquet" if str(path).endswith(".parquet") else "jsonl"
+    records = open_source(kind, path=path, path_field=field)
+    prompts, completions = [], []
+    for index in range(len(records)):
+        where, text_format = place_of(records, index), context.text_format
+        prompt, answer = answered_prompt(records[index], text_format, where=where, field=field)
+        prompts.append(prompt.tokens)
+        completions.append(text_format.completion(prompt, answer, where))
+    pad_id, budget = context.tokenizer.pad_id, context.config.data.max_prompt_tokens
+    tokens, mask = pad_completions(completions, pad_id, max_new_tokens=max(map(len, completions)))
+    return completion_rows(*pad_prompts(prompts, pad_id, max_prompt_tokens=budget), tokens, mask)
 
 
 def make_reward(context: Context, stage: Stage) -> Reward:

@@ -15,6 +15,7 @@ from rljax.data.feedback import Labelled, Scored, labelled_of, scored_of
 from rljax.data.pairs import MARGIN, SCORES, Pair, pair_of
 from rljax.objectives.arrays import DTYPES, REWARD_ARRAYS
 from rljax.objectives.reward_models import RANKINGS
+from rljax.training.families.goal_term import UNIFORMS, draws_goals, goal_draws
 from rljax.training.pair_evaluation.scores import judged_labels, judged_pairs, judged_ratings
 from rljax.training.run.context import Context
 from rljax.training.update.rows import Rows, rollout_rows
@@ -107,7 +108,8 @@ def no_targets(stage: Stage, prompts: int) -> Rows:
         prompts: B.
     """
     sizes = {"B": prompts, "K": completions_per_row(stage)}
-    return {
+    draws = {UNIFORMS: goal_draws(stage, prompts, (0, 0))} if draws_goals(stage) else {}
+    return draws | {
         name: np.zeros([sizes[axis] for axis in about.axes], np.dtype(DTYPES[about.dtype]))
         for name, about in REWARD_ARRAYS.items()
         if name in stage.objective.inputs and about.level == "step"

@@ -23,12 +23,17 @@ from rljax.training.families.feedback import (
     feedback_of,
     feedback_rows,
 )
+from rljax.training.families.goal_term import UNIFORMS, GoalTerm, draws_goals, goal_draws
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs
-from rljax.training.update.sequence_scores import completion_scores, make_head_scores
+from rljax.training.update.sequence_scores import (
+    completion_states,
+    make_head_scores,
+    scores_at_end,
+)
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics
 
@@ -52,6 +57,7 @@ class RewardModel(Family):
         trained, self.heldout = kept_rows(context, stage)
         self.source = PairSource(context, stage, records=trained, per_row=self.count)
         self.loss = stage.objective.part("reward_loss")
+        self.goals = GoalTerm(stage) if draws_goals(stage) else None
         self.score = context.jit_with_params(make_head_scores, batch_sharding(context.mesh))
 
     @staticmethod
@@ -61,17 +67,33 @@ class RewardModel(Family):
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the prompts of the whole batch (objectives/reward_models/)."""
-        network = self.context.network
-        scores, routing = completion_scores(network, params, model_inputs(batch))
+        network, mask = self.context.network, batch["mask"]
+        states, routing = completion_states(network, params, model_inputs(batch))
+        states = states.reshape(*mask.shape[:2], *states.shape[-2:])
         arrays = {name: batch[name] for name in REWARD_ARRAYS if name in batch}
-        arrays["side_scores"] = scores.reshape(-1, self.count)
+        arrays["side_scores"] = scores_at_end(network, params, states, mask)
         if self.count == 2:
             arrays["chosen_scores"], arrays["rejected_scores"] = arrays["side_scores"].T
         loss, metrics = apply(self.loss, arrays)
+        if self.goals is not None:
+            more, logged = self.goals.loss(states, batch, arrays)
+            loss, metrics = loss + more, metrics | logged
         balance, balance_metrics = balance_loss(
             network.config, routing, micro_batches=self.stage.batch.micro_batches
         )
         return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
+
+    def prepare(self, params: Params, batch: Batch) -> Batch:
+        """Means over the whole batch, where the loss is a function of them."""
+        if self.goals is None:
+            return batch
+        network, parts = self.context.network, self.stage.batch.micro_batches
+
+        def states_of(part: Batch) -> Array:
+            states, _ = completion_states(network, params, model_inputs(part))
+            return states.reshape(*part["mask"].shape[:2], *states.shape[-2:])
+
+        return batch | self.goals.batch_means(states_of, batch, parts)
 
     def batches(
         self, state: TrainState, experience: Experience, step: int
@@ -82,6 +104,9 @@ class RewardModel(Family):
         batch = lead_with_prompts(rows, self.count) | {
             name: array for name, array in targets.items() if name in self.stage.objective.inputs
         }
+        if self.goals is not None:
+            seed = (self.context.config.seed, step)
+            batch[UNIFORMS] = goal_draws(self.stage, len(targets["present"]), seed)
         usable = self.feedback.usable(targets)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
         return state, StepBatches([batch], {}, {}, tokens)

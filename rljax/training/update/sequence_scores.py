@@ -29,6 +29,21 @@ def completion_scores(
         f32 with the axes of the mask but the last, [N] for separate rows, [B, G] for group rows;
         and the routing of the whole rows, where there are experts.
     """
+    states, routing = completion_states(network, params, rows)
+    return scores_at_end(network, params, states, rows["mask"]), routing
+
+
+def completion_states(
+    network: Network, params: Params, rows: Batch
+) -> tuple[Array, Routing | None]:
+    """The last layer's states of each completion, from the last token of its prompt on.
+
+    Arguments as for `completion_scores`.
+
+    Returns:
+        f32 with the axes of the mask but the last and [T + 1, D]: slot 0 is the prompt's last
+        token, slot n the n-th token of the completion; and the routing of the whole rows.
+    """
     model, mask = network.bind(params), rows["mask"]
     inputs = (rows["tokens"], rows["positions"], rows["segment_ids"])
     length = mask.shape[-1]
@@ -38,14 +53,25 @@ def completion_scores(
         encoded = model(*inputs, group=layout)
         prompt, own = layout.split(encoded.hidden)
         before = jnp.broadcast_to(prompt[:, None, -1:], own[:, :, :1].shape)
-        hidden = jnp.concatenate([before, own], axis=2)
-    else:
-        encoded = model(*inputs)
-        hidden = encoded.hidden[:, -length - 1 :]
-    # Slot 0 is the prompt's last one, slot n the n-th token of the completion.
+        return jnp.concatenate([before, own], axis=2), encoded.routing
+    encoded = model(*inputs)
+    return encoded.hidden[:, -length - 1 :], encoded.routing
+
+
+def scores_at_end(network: Network, params: Params, states: Array, mask: Array) -> Array:
+    """The head's score at the last state of each completion.
+
+    Args:
+        network, params: as for `completion_scores`.
+        states: of `completion_states`.
+        mask: [N, T] or [B, G, T] bool.
+
+    Returns:
+        [N] or [B, G] f32.
+    """
     last = mask.sum(axis=-1, dtype=jnp.int32)[..., None, None]
-    scores = model.scores(jnp.take_along_axis(hidden, last, axis=-2))
-    return scores[..., 0, 0], encoded.routing
+    scores = network.bind(params).scores(jnp.take_along_axis(states, last, axis=-2))
+    return scores[..., 0, 0]
 
 
 def make_head_scores(network: Network) -> Callable[[Params, Batch], Array]:

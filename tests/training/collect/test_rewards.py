@@ -1,6 +1,7 @@
 """Rewards of texts and of models: one protocol, their sum, their order."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import jax
@@ -71,3 +72,37 @@ def test_a_model_scores_beside_the_texts(pieces):
     # What counts as right is said by the verifier.
     np.testing.assert_array_equal(scores.correct, texts.correct)
     assert reward.scores(samples).dtype == np.float32 and np.ptp(own) > 0
+
+
+def test_named_parts_of_a_models_reward(pieces, tmp_path):
+    """Normalised by reference completions, clipped, and less for every token."""
+    path = tmp_path / "reference.jsonl"
+    rows = [{"prompt": f"{a}+1=", "completion": f"<answer>{a + 1}</answer>"} for a in range(9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("normalise=reference", f"reference_path={path}", "clip=0.5", "length_penalty=0.01")
+    made = pieces(
+        "rlhf",
+        *(f"--config.ppo.models.reward.{word}" for word in words),
+        "--config.ppo.batch.sequences_per_micro_batch=4",
+    )
+    network = made.context.networks["rm"]
+    params = network.init(jax.random.key(5), made.context.mesh)
+    model = Model("reward", network, "rm", trained=False, params=params)
+    reward = make_reward(dataclasses.replace(made.context, models={"reward": model}), made.stage)
+    # The reference completions, scored as samples are.
+    expected = []
+    for row in rows:
+        tokenizer = made.context.tokenizer
+        ids = tokenizer.encode(row["prompt"] + row["completion"]) + [tokenizer.eos_id]
+        tokens = np.array([ids], np.int32)
+        inputs = (tokens, np.arange(len(ids))[None], np.ones_like(tokens))
+        expected.append(float(sequence_rewards(network, params, *inputs)[0, 0]))
+    assert reward.parts.mean == pytest.approx(np.mean(expected), abs=1e-5)
+    assert reward.parts.deviation == pytest.approx(np.std(expected), rel=1e-3)
+    texts = ["<answer>0</answer>", "", "<answer>1</answer>", "1", "2", "<answer>2</answer>"]
+    scores = reward.score(samples_of(made.context.tokenizer, made.context.train_problems, texts))
+    raw = scores.parts["reward_model"]
+    clipped = np.clip((raw - np.mean(expected)) / np.std(expected), -0.5, 0.5)
+    lengths = np.array([len(made.context.tokenizer.encode(text)) + 1 for text in texts])
+    np.testing.assert_allclose(scores.total, clipped - 0.01 * lengths, atol=1e-3)
+    assert np.abs(clipped).max() == 0.5 and np.ptp(scores.total) > 0

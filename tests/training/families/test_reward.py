@@ -4,13 +4,19 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rljax.objectives.reward_models import goal_similarities
 from rljax.parallel.rules import put_rows
 from rljax.training.families.reward import RewardModel
 from rljax.training.update.rows import model_inputs
-from rljax.training.update.sequence_scores import completion_scores
+from rljax.training.update.sequence_scores import (
+    completion_scores,
+    completion_states,
+    scores_at_end,
+)
 from tests.training.steps import take_step
 
 METHODS = ("rated_margin", "binary_reward", "reward_regression", "all_pairs", "plackett_luce")
@@ -37,7 +43,7 @@ def built(pieces, tmp_path):
     def build(method: str, *words: str, rows: list[dict] = ROWS):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         words = (f"method={method}", f"data.path={path}", "data.max_completion_tokens=6", *words)
-        words += ("batch.sequences_per_update=8", "batch.sequences_per_micro_batch=8")
+        words = ("batch.sequences_per_update=8", "batch.sequences_per_micro_batch=8", *words)
         made = pieces("rlhf", *(f"--config.rm.{word}" for word in dict.fromkeys(words)))
         stage = next(stage for stage in made.context.stages if stage.name == "rm")
         context = made.context.of("rm")
@@ -88,6 +94,40 @@ def test_micro_batches_add_up_to_the_whole(built, method):
     summed = jax.tree.map(lambda a, b: a + b, *parts)
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(summed), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_goal_term_is_a_function_of_the_whole_batch(built):
+    """-log mean(q+) - log(1 - mean(q-)): halves of a batch add up to it, value and gradient."""
+    family, params, state = built("goal_conditioned", "batch.sequences_per_micro_batch=4")
+    (batch,) = take_step(family, state, 1)[1].batches
+    assert batch["goal_uniforms"].shape == (4, 4, 16)
+    network, mask = family.context.network, batch["mask"]
+
+    def prepared(params, batch):
+        return family.prepare(params, put_rows(batch, family.context.mesh))
+
+    def direct(params):
+        states, _ = completion_states(network, params, model_inputs(batch))
+        states = states.reshape(*mask.shape[:2], *states.shape[-2:])
+        scores = scores_at_end(network, params, states, mask)
+        lengths = mask.sum(axis=-1)
+        good, bad = goal_similarities(states, lengths, batch["goal_uniforms"])
+        pairs = -jax.nn.log_sigmoid(scores[:, 0] - scores[:, 1]).mean()
+        return pairs + 0.5 * (-jnp.log(good.mean()) - jnp.log(1 - bad.mean()))
+
+    ready = jax.jit(prepared)(params, batch)
+    halves = [{name: array[half::2] for name, array in ready.items()} for half in (0, 1)]
+    value_and_grad = jax.jit(jax.value_and_grad(lambda p, part: family.loss_fn(p, part)[0]))
+    parts = [value_and_grad(params, half) for half in halves]
+    value, gradient = jax.value_and_grad(direct)(params)
+    assert float(parts[0][0] + parts[1][0]) == pytest.approx(float(value), rel=1e-5)
+    summed = jax.tree.map(lambda a, b: a + b, parts[0][1], parts[1][1])
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(summed), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    again = take_step(family, state, 1)[1].batches[0]["goal_uniforms"]
+    np.testing.assert_array_equal(batch["goal_uniforms"], again)
+    with pytest.raises(ValueError, match="representation='goal_conditioned' compares .* of pairs"):
+        built("all_pairs", "objective.representation=goal_conditioned")
 
 
 def test_what_a_row_says_stays_beside_its_completions(built):
