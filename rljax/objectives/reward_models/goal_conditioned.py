@@ -128,8 +128,9 @@ def _mean_q(source: Array, goal: Array, average: bool) -> Array:
 
 
 def _unit(states: Array) -> Array:
-    norms = jnp.sqrt(jnp.sum(states**2, axis=-1, keepdims=True))
-    return states / jnp.maximum(norms, SMALLEST_NORM)
+    # The maximum comes first: the root has no gradient at 0.
+    squares = jnp.maximum(jnp.sum(states**2, axis=-1, keepdims=True), SMALLEST_NORM**2)
+    return states / jnp.sqrt(squares)
 
 
 REPRESENTATIONS = {"none": None, "goal_conditioned": goal_conditioned}

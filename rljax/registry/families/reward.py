@@ -12,7 +12,7 @@ _PERCENTILE = Limit(lambda x: 0 <= x < 1, "in [0, 1)")
 
 REWARD = Family(
     name="reward",
-    data="pairs, labelled or scored completions; a network with a reward head",
+    data="pairs, labels or ratings of completions; a reward head",
     online=False,
     choices={"reward_loss": REWARD_LOSSES, "representation": REPRESENTATIONS},
     defaults={"representation": "none"},

@@ -108,7 +108,9 @@ def _files(context: Context) -> Iterator[tuple[str, str, dict[str, Path]]]:
                 yield field, path, _data(path, kind if kind in FILE_SOURCES else "jsonl", field)
         for role, model in stage.models.items():
             if path := model.get("reference_path"):
-                yield f"{where}.models.{role}.reference_path", path, _one(path)
+                field = f"{where}.models.{role}.reference_path"
+                kind = "parquet" if path.endswith(".parquet") else "jsonl"
+                yield field, path, _data(path, kind, field)
             if Path(model["start_from"]).is_absolute():  # not the name of a stage
                 start = model["start_from"]
                 yield f"{where}.models.{role}.start_from", start, _model(start)
