@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     )
     c.rm = dict(
         method="bradley_terry",
-        steps=300,
+        steps=400,
         network=dict(head="reward"),  # on the trunk of what it starts from: the stage before
         objective=dict(center_weight=0.01),  # scores around 0
         data=dict(path="configs/examples/pairs.jsonl", max_completion_tokens=6),
@@ -54,13 +54,13 @@ def get_config() -> ConfigDict:
         steps=100,
         start_from="sft",  # not from the reward model, the stage before
         models=dict(
-            reward=dict(start_from="rm"),
+            reward=dict(start_from="rm", clip=2.0),
             value=dict(start_from="rm"),  # trunk and head: its values begin as scores
         ),
         critic=dict(learning_rate=1e-3),
         batch=dict(prompts_per_step=64, samples_per_prompt=4),
         sampling=dict(max_new_tokens=6),
-        objective=dict(kl_weight=0.1),
-        optimizer=dict(learning_rate=5e-4, schedule="linear"),
+        objective=dict(kl_weight=0.2),
+        optimizer=dict(learning_rate=3e-4, schedule="linear"),
     )
     return c

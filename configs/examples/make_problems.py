@@ -20,18 +20,21 @@ def write(name: str, seed: int, count: int) -> None:
 
 
 def wrong(generator: random.Random, right: str) -> str:
-    """Nearly right: two letters exchanged, another letter, one too few, or any order."""
-    kind, (i, j) = generator.randrange(4), generator.sample(range(4), 2)
-    letters = list(right)
+    """Nearly right: letters exchanged, one that was not asked for, too few, too many, any order."""
+    kind, (i, j) = generator.randrange(5), generator.sample(range(4), 2)
+    letters, other = list(right), generator.choice("abcdefghij")
     if kind == 0:
         letters[i], letters[j] = letters[j], letters[i]
     elif kind == 1:
-        letters[i] = generator.choice("abcdefghij")
+        letters[i] = other
     elif kind == 2:
         del letters[i]
+    elif kind == 3:
+        letters.append(other)
     else:
         generator.shuffle(letters)
-    return "".join(letters)
+    # Half of what has other letters is in order all the same.
+    return "".join(sorted(letters) if kind in (1, 3) and generator.random() < 0.5 else letters)
 
 
 def write_pairs(name: str, seed: int, count: int) -> None:
