@@ -1,4 +1,4 @@
-"""SFT, a reward model, PPO: the classical chain as a graph of stages, on 2 CPU cores in N minutes.
+"""SFT, a reward model, PPO: the classical chain as a graph of stages, on CPU in minutes.
 
 A tiny model sees some demonstrations of sorting four letters (`sft`). A copy of it with a reward
 head learns from pairs of a sorted and a nearly sorted answer which one is better (`rm`), and is
@@ -9,6 +9,9 @@ that the report draws what the policy is paid, `reward/reward_model`, beside wha
 for, `reward/exact_match`, as the KL to the start grows.
 
     python launch/train.py --config=configs/quickstart_rlhf.py
+
+Expect, on held-out problems and with seed 0: greedy accuracy 0.609 after `sft` and 0.672 after
+`ppo`, pass@1 0.102 and 0.422, pass@4 0.359 and 0.672; accuracy 0.995 on held-out pairs after `rm`.
 
 Pairs of your own are JSONL with the columns prompt, chosen, rejected. A reward model of another
 run, or a published one with the same tokenizer, goes into ppo.models.reward.start_from as a folder.
