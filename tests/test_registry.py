@@ -80,6 +80,7 @@ PLAIN = {"score": "log_ratio", "link_weight": 1.0, "second_link": "none"} | {
 EXPECTED = {
     "sft": {"aggregation": "token_mean", "token_loss": "nll", "anchor": "none"},
     "dft": DFT | {"anchor": "none"},
+    "tl_sft": TOKENS | {"token_weight": "key_tokens", "key_weight_limit": 9.0},
     # 0.05 is the paper's; the code has 0.1.
     "sft_kl": {"token_loss": "nll", "anchor": "forward_kl", "anchor_weight": 0.05},
     "asft": DFT | {"anchor": "forward_kl", "anchor_weight": 0.05},
