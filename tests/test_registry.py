@@ -87,6 +87,11 @@ EXPECTED = {
     "gkd": {"divergence": "jensen_shannon", "other_share": 0.5, "off_policy": "demonstrations"}
     | {"on_policy_share": 0.5, "support": "full"},
     "reverse_kd": {"divergence": "reverse_kl", "off_policy": "none", "support": "full"},
+    # JSD with weight 1/2 and the solution; reverse KL and a demonstration.
+    "opsd": {"divergence": "jensen_shannon", "other_share": 0.5, "teacher_context": "reference"}
+    | {"off_policy": "none", "support": "full"},
+    "sdft": {"divergence": "reverse_kl", "teacher_context": "demonstration"}
+    | {"off_policy": "none", "support": "full"},
     "word_kd": {"divergence": "forward_kl", "off_policy": "demonstrations"}
     | {"on_policy_share": 0.0, "support": "full"},
     "sequence_kd": {"divergence": "likelihood", "off_policy": "teacher", "on_policy_share": 0.0},

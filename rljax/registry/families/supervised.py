@@ -45,7 +45,7 @@ SUPERVISED = Family(
     docs={
         "token_loss": "loss of a demonstrated token (objectives/supervised.py)",
         "token_weight": "none, or key_tokens: what decides a tool call weighs more; of files with "
-        "the columns completion and tools (objectives/supervised.py)",
+        "the columns completion and tool_names (objectives/supervised.py)",
         "anchor": "none, or the divergence from the reference that is added, over the whole "
         "vocabulary (objectives/divergences.py)",
         **AGGREGATION_DOCS,

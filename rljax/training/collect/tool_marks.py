@@ -32,7 +32,8 @@ def marks_of(
     """The marks of an example.
 
     Args:
-        record: with the columns completion, a text, and tools.
+        record: with the columns completion, a text, and tool_names, or tools where the prompt is a
+            conversation.
         example: its tokens.
         token_bytes: of the tokenizer, by id.
         stage: for errors.
@@ -41,12 +42,12 @@ def marks_of(
     Raises:
         ValueError: for a row without these columns.
     """
-    names = tool_names(record.get("tools"))
+    names = tool_names(record.get("tool_names") or record.get("tools"))
     text = record.get("completion")
     if names is None or not isinstance(text, str):
         raise ValueError(
-            f"{where}: token_weight='key_tokens' reads a text 'completion' and the column 'tools', "
-            f"names or schemas of tools; it has {sorted(record)} "
+            f"{where}: token_weight='key_tokens' reads a text 'completion', and names or "
+            f"schemas of tools in the column 'tool_names' or 'tools'; it has {sorted(record)} "
             f"(config.{stage.name}.objective.token_weight, config.{stage.name}.data.path)."
         )
     learned = np.flatnonzero(example.learned)

@@ -172,9 +172,9 @@ def test_tokens_that_decide_a_tool_call_weigh_more(family, tmp_path):
     path = tmp_path / "calls.jsonl"
     tools = ["get_a", "get_b"]
     rows = [
-        {"prompt": "a?", "completion": "get_a(x = 12)", "tools": tools},
-        {"prompt": "b?", "completion": "get_b(y = 3)", "tools": tools},
-        {"prompt": "c?", "completion": "no tool", "tools": tools},
+        {"prompt": "a?", "completion": "get_a(x = 12)", "tool_names": tools},
+        {"prompt": "b?", "completion": "get_b(y = 3)", "tool_names": tools},
+        {"prompt": "c?", "completion": "no tool", "tool_names": tools},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = (
