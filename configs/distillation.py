@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 
 PROBLEMS, HELDOUT = "configs/examples/problems.jsonl", "configs/examples/heldout.jsonl"
 
-METHODS = ("gkd", "reverse_kd", "word_kd", "sequence_kd")
+METHODS = ("gkd", "reverse_kd", "word_kd", "sequence_kd", "opsd", "sdft")
+# Their teacher is the student's own start and reads more than the student does.
+SELF = ("opsd", "sdft")
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -43,7 +45,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c.student = dict(
         method=method,
         steps=60,
-        start_from="model",  # not from the teacher, the stage before
+        # From the teacher, the stage before, only where that is the student itself.
+        start_from="teacher" if method in SELF else "model",
         models=dict(teacher=dict(start_from="teacher")),
         # One sample of a prompt, as it has one demonstration: all methods see the same number.
         batch=dict(prompts_per_step=128, samples_per_prompt=1),

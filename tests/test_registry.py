@@ -80,12 +80,18 @@ PLAIN = {"score": "log_ratio", "link_weight": 1.0, "second_link": "none"} | {
 EXPECTED = {
     "sft": {"aggregation": "token_mean", "token_loss": "nll", "anchor": "none"},
     "dft": DFT | {"anchor": "none"},
+    "tl_sft": TOKENS | {"token_weight": "key_tokens", "key_weight_limit": 9.0},
     # 0.05 is the paper's; the code has 0.1.
     "sft_kl": {"token_loss": "nll", "anchor": "forward_kl", "anchor_weight": 0.05},
     "asft": DFT | {"anchor": "forward_kl", "anchor_weight": 0.05},
     "gkd": {"divergence": "jensen_shannon", "other_share": 0.5, "off_policy": "demonstrations"}
     | {"on_policy_share": 0.5, "support": "full"},
     "reverse_kd": {"divergence": "reverse_kl", "off_policy": "none", "support": "full"},
+    # JSD with weight 1/2 and the solution; reverse KL and a demonstration.
+    "opsd": {"divergence": "jensen_shannon", "other_share": 0.5, "teacher_context": "reference"}
+    | {"off_policy": "none", "support": "full"},
+    "sdft": {"divergence": "reverse_kl", "teacher_context": "demonstration"}
+    | {"off_policy": "none", "support": "full"},
     "word_kd": {"divergence": "forward_kl", "off_policy": "demonstrations"}
     | {"on_policy_share": 0.0, "support": "full"},
     "sequence_kd": {"divergence": "likelihood", "off_policy": "teacher", "on_policy_share": 0.0},

@@ -6,7 +6,7 @@ A family names the checks of its own in its record (rljax/registry/families/).
 from collections.abc import Callable
 
 from rljax.config.batch import check_counters
-from rljax.config.data import check_source
+from rljax.config.data import FILE_SOURCES, check_source
 from rljax.config.distillation import check_distillation, check_teacher
 from rljax.config.policy_gradient import check_policy_gradient
 from rljax.config.preference import check_preference
@@ -100,8 +100,20 @@ def goals_are_of_pairs(stage: Stage, where: str) -> None:
         )
 
 
+def tools_of_files(stage: Stage, where: str) -> None:
+    """Raises ValueError for weights of tool calls where no file says which tools there are."""
+    weight, source = stage.objective.choices["token_weight"], stage.data["source"]
+    if weight != "none" and source not in FILE_SOURCES:
+        raise ValueError(
+            f"token_weight={weight!r} reads rows of a file with tools, and source={source!r}; take "
+            f"{' or '.join(map(repr, FILE_SOURCES))} ({where}.objective.token_weight, "
+            f"{where}.data.source)."
+        )
+
+
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
+    "tools_of_files": tools_of_files,
     "teacher": check_teacher,
     "policy_gradient": check_policy_gradient,
     "samples_fit_pairs": samples_fit_pairs,

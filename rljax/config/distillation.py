@@ -59,6 +59,13 @@ def check_distillation(stage: Stage, where: str) -> None:
             f"support={choices['support']!r} is never read with divergence='likelihood' "
             f"({where}.objective.support)."
         )
+    told = choices["teacher_context"]
+    if told != "same" and (divergence == "likelihood" or off_policy == "teacher"):
+        raise ValueError(
+            f"teacher_context={told!r} is what a teacher reads that compares, and not one that "
+            f"writes: divergence={divergence!r}, off_policy={off_policy!r} "
+            f"({where}.objective.teacher_context)."
+        )
     if off_policy == "demonstrations" and stage.batch.samples_per_prompt > 1:
         raise ValueError(
             f"samples_per_prompt={stage.batch.samples_per_prompt}: a prompt has one demonstration, "

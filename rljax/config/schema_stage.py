@@ -172,6 +172,13 @@ STAGE_DATA: Section = {
         minimum=1,
         maximum=MOST_TOKENS,
     ),
+    "max_context_tokens": Field(
+        None,
+        "distillation: tokens of a teacher's prompt beyond data.max_prompt_tokens",
+        value_type=int,
+        minimum=1,
+        maximum=MOST_TOKENS,
+    ),
     "sampled_prompts": Field(
         None, "sampled: prompts sampled", value_type=int, minimum=1, maximum=MOST_PROBLEMS
     ),

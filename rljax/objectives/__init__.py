@@ -27,7 +27,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `policy_gradient.py` | the whole policy-gradient loss, built from the parts above | |
 | `diagnostics.py` | what a run logs about its updates | |
 | `evolution.py` | EGGROLL: low-rank noise, fitness and update without a gradient | |
-| `supervised.py` | losses of demonstrated tokens; an anchor to the reference | `TOKEN_LOSSES` |
+| `supervised.py` | of demonstrated tokens: loss, weight, anchor | `TOKEN_LOSSES`, `TOKEN_WEIGHTS` |
 | `divergences.py` | how far two next-token distributions are apart | `DIVERGENCES`, `SUPPORTS` |
 | `distillation.py` | a teacher: as the loss of a token, as its advantage | `TEACHERS` |
 | `preference/` | losses on preferences: a score of each side, links, extras | `SCORES`, `LINKS` |

@@ -97,6 +97,9 @@ PREFERENCE_ARRAYS: dict[str, Described] = {
 DISTRIBUTION_ARRAYS: dict[str, Described] = {
     "mask": Described("NT", bool, "step", "True on the tokens to learn"),
     "logprobs": Described("NT", float, "loss", "of the tokens under the policy"),
+    "key_tokens": Described("NT", bool, "step", "tokens in which the right tool differs"),
+    "value_tokens": Described("NT", bool, "step", "last tokens of arguments' values"),
+    "segment_ids": Described("NT", int, "step", "number of the token's example in its row"),
     "ref_divergence": Described("NT", float, "loss", "of the policy and the frozen reference"),
     "teacher_divergence": Described("NT", float, "loss", "of the policy and the teacher"),
 }

@@ -88,6 +88,53 @@ def anchor_loss(
     return anchor_weight * divergence, {"anchor_divergence": masked(divergence, mask)}
 
 
+def key_tokens(
+    mask: Array,
+    key_tokens: Array,
+    value_tokens: Array,
+    segment_ids: Array,
+    *,
+    key_weight_limit: float = 9.0,
+) -> Array:
+    """Weights of tokens that decide a tool call (TL-Training, arXiv:2412.15495).
+
+        key tokens: min(others / keys, limit) where an example has fewer keys than others, else 1
+        all others: 1
+
+    Tokens of values count neither as keys nor as others. Examples without a key weigh 1.
+
+    Args:
+        mask: [N, T] bool, tokens that are learned.
+        key_tokens: [N, T] bool, tokens in which the right tool differs.
+        value_tokens: [N, T] bool, last tokens of arguments' values.
+        segment_ids: [N, T] i32, the example of a token in its row, from 1; at most T.
+        key_weight_limit: the largest weight.
+
+    Returns:
+        [N, T] f32, 0 outside the mask.
+
+    Raises:
+        ValueError: for a limit below 1.
+    """
+    check_field("key_weight_limit", key_weight_limit, lambda x: x >= 1, ">= 1")
+    chex.assert_equal_shape([mask, key_tokens, value_tokens, segment_ids])
+    keys, others = mask & key_tokens, mask & ~key_tokens & ~value_tokens
+
+    def counted(flags: Array) -> Array:
+        def of_row(flags: Array, ids: Array) -> Array:
+            return jax.ops.segment_sum(flags.astype(float), ids, flags.shape[0] + 1)[ids]
+
+        return jax.vmap(of_row)(flags, segment_ids)
+
+    key_count, other_count = counted(keys), counted(others)
+    ratio = jnp.minimum(other_count / jnp.maximum(key_count, 1.0), key_weight_limit)
+    weight = jnp.where(keys & (key_count < other_count), ratio, 1.0)
+    return jnp.where(mask, weight, 0.0)
+
+
+TOKEN_WEIGHTS = {"none": None, "key_tokens": key_tokens}
+
+
 def token_noiser(
     logits: Array,
     tokens: Array,

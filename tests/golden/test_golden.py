@@ -67,7 +67,7 @@ PASSING = {
     "spo": 28,
     "steer": 16,
     "t-ppo": 3,
-    "tl-training": 12,
+    "tl-training": 16,
     "tokenbuncher": 8,
     "tulu3-dpo": 2,
     "unpacking-dpo-ppo": 3,

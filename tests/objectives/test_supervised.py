@@ -9,7 +9,9 @@ from rljax.objectives.arrays import DISTRIBUTION_ARRAYS
 from rljax.objectives.parts import inputs_of
 from rljax.objectives.supervised import (
     TOKEN_LOSSES,
+    TOKEN_WEIGHTS,
     anchor_loss,
+    key_tokens,
     nll,
     probability_weighted,
 )
@@ -68,6 +70,24 @@ def test_an_anchor_counts_on_the_tokens_that_are_learned():
     assert float(metrics["anchor_divergence"].mean()) == 2.5
 
 
+def test_key_tokens_weigh_what_the_others_of_their_example_outnumber_them_by():
+    """Two examples in a row: one key among three others, one among one; padding."""
+    mask = jnp.array([[True, True, True, True, True, True, True, False]])
+    key = jnp.array([[True, False, False, False, False, True, False, True]])
+    value = jnp.array([[False, False, False, True, False, False, False, False]])
+    ids = jnp.array([[1, 1, 1, 1, 1, 2, 2, 0]])
+    found = key_tokens(mask, key, value, ids)
+    np.testing.assert_allclose(found, [[3, 1, 1, 1, 1, 1, 1, 0]])
+    np.testing.assert_allclose(key_tokens(mask, key, value, ids, key_weight_limit=2.0)[0, 0], 2)
+    # The same example alone, and one without a key.
+    np.testing.assert_allclose(
+        key_tokens(mask[:, :5], key[:, :5], value[:, :5], ids[:, :5]), [[3, 1, 1, 1, 1]]
+    )
+    np.testing.assert_allclose(key_tokens(mask, key & False, value, ids), mask)
+    with pytest.raises(ValueError, match="key_weight_limit is 0.5; it must be >= 1"):
+        key_tokens(mask, key, value, ids, key_weight_limit=0.5)
+
+
 def test_values_that_are_not_allowed_are_refused():
     with pytest.raises(ValueError, match=r"probability_power is 1.5; it must be in \[-1, 1\]"):
         probability_weighted(taken(LOGITS), MASK, probability_power=1.5)
@@ -76,5 +96,5 @@ def test_values_that_are_not_allowed_are_refused():
 
 
 def test_parts_read_arrays_that_are_described():
-    parts = [*TOKEN_LOSSES.values(), anchor_loss]
+    parts = [*TOKEN_LOSSES.values(), TOKEN_WEIGHTS["key_tokens"], anchor_loss]
     assert {name for part in parts for name in inputs_of(part)} <= set(DISTRIBUTION_ARRAYS)

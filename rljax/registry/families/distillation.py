@@ -6,7 +6,7 @@ from rljax.objectives.divergences import DIVERGENCES, SUPPORTS
 from rljax.objectives.parts import Field
 from rljax.objectives.supervised import nll
 from rljax.registry.families.description import Family, Reads, Together
-from rljax.registry.families.limits import COUNT, SHARE
+from rljax.registry.families.limits import COUNT, SHARE, Limit
 from rljax.registry.families.shared import (
     AGGREGATION_DOCS,
     AGGREGATION_LIMITS,
@@ -14,7 +14,14 @@ from rljax.registry.families.shared import (
     SAMPLING,
 )
 
+_PATTERN = {"context_pattern": Field("{context} {prompt}", str)}
 _SHARE = {"on_policy_share": Field(0.5, float)}
+
+_ROOM = Reads(data={"max_context_tokens": 512})
+_BOTH = Limit(
+    lambda x: x.count("{prompt}") == 1 and "{context}" in x,
+    "a text with {context} and one {prompt}",
+)
 
 DISTILLATION = Family(
     name="distillation",
@@ -23,11 +30,18 @@ DISTILLATION = Family(
     choices={
         "divergence": {**DIVERGENCES, "likelihood": None},
         "support": SUPPORTS,
+        "teacher_context": {"same": None, "demonstration": None, "reference": None},
         "off_policy": {"none": None, "demonstrations": None, "teacher": None},
         "aggregation": AGGREGATIONS,
     },
-    defaults={"support": "full", "off_policy": "none", "aggregation": "token_mean"},
-    fields={"off_policy=demonstrations": _SHARE, "off_policy=teacher": _SHARE},
+    defaults={"support": "full", "off_policy": "none", "aggregation": "token_mean"}
+    | {"teacher_context": "same"},
+    fields={
+        "off_policy=demonstrations": _SHARE,
+        "off_policy=teacher": _SHARE,
+        "teacher_context=demonstration": _PATTERN,
+        "teacher_context=reference": _PATTERN,
+    },
     functions={
         **{f"divergence={name}": {"token_loss": teacher_loss} for name in DIVERGENCES},
         "divergence=likelihood": {"token_loss": nll},
@@ -36,15 +50,27 @@ DISTILLATION = Family(
         "divergence": "how far policy and teacher are apart (objectives/divergences.py); "
         "likelihood: of the completions themselves, which the teacher wrote",
         "support": "tokens that are compared (objectives/divergences.py)",
+        "teacher_context": "what the teacher reads besides the prompt: nothing, the problem's "
+        "demonstration, or its reference answer",
+        "context_pattern": "the teacher's prompt, of {context} and {prompt}",
         "off_policy": "completions of the steps that learn from no sample of the policy: none, the "
         "problems' demonstrations, or samples of the teacher",
         "on_policy_share": "lambda: probability that a step learns from samples of the policy",
         **AGGREGATION_DOCS,
     },
-    limits={"on_policy_share": SHARE, "support_tokens": COUNT, **AGGREGATION_LIMITS},
+    limits={
+        "on_policy_share": SHARE,
+        "support_tokens": COUNT,
+        "context_pattern": _BOTH,
+        **AGGREGATION_LIMITS,
+    },
     reads=Reads(batch=ROLLOUT_BATCH, sampling=SAMPLING),
     # A prompt has one demonstration.
-    adds={"off_policy=demonstrations": Reads(batch={"samples_per_prompt": 1})},
+    adds={
+        "off_policy=demonstrations": Reads(batch={"samples_per_prompt": 1}),
+        "teacher_context=demonstration": _ROOM,
+        "teacher_context=reference": _ROOM,
+    },
     together=Together(in_batch=1, in_row=None),
     checks=("distillation",),
 )

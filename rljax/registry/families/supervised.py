@@ -2,7 +2,7 @@
 
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.divergences import DIVERGENCES
-from rljax.objectives.supervised import TOKEN_LOSSES, anchor_loss
+from rljax.objectives.supervised import TOKEN_LOSSES, TOKEN_WEIGHTS, anchor_loss
 from rljax.registry.families.description import Family, Reads
 from rljax.registry.families.shared import (
     AGGREGATION_DOCS,
@@ -29,12 +29,14 @@ SUPERVISED = Family(
     online=False,
     choices={
         "token_loss": TOKEN_LOSSES,
+        "token_weight": TOKEN_WEIGHTS,
         "anchor": {"none": None, **DIVERGENCES},
         "aggregation": AGGREGATIONS,
         "likelihood": LIKELIHOODS,
     },
     defaults={
         "token_loss": "nll",
+        "token_weight": "none",
         "anchor": "none",
         "aggregation": "token_mean",
         "likelihood": "autoregressive",
@@ -42,6 +44,8 @@ SUPERVISED = Family(
     functions={f"anchor={name}": {"anchor_loss": anchor_loss} for name in DIVERGENCES},
     docs={
         "token_loss": "loss of a demonstrated token (objectives/supervised.py)",
+        "token_weight": "none, or key_tokens: what decides a tool call weighs more; of files with "
+        "the columns completion and tool_names (objectives/supervised.py)",
         "anchor": "none, or the divergence from the reference that is added, over the whole "
         "vocabulary (objectives/divergences.py)",
         **AGGREGATION_DOCS,
@@ -60,4 +64,5 @@ SUPERVISED = Family(
     },
     completion_slots=(),
     row_slots="data.row_tokens",
+    checks=("tools_of_files",),
 )

@@ -23,6 +23,20 @@ ROWS = (
         dict(divergence="reverse_kl"),
     ),
     Method(
+        "opsd",
+        "distillation",
+        "arXiv:2601.18734",
+        "self-distillation: the teacher, the policy's own start, also reads the reference answer",
+        dict(divergence="jensen_shannon", other_share=0.5, teacher_context="reference"),
+    ),
+    Method(
+        "sdft",
+        "distillation",
+        "arXiv:2601.19897",
+        "self-distillation: the teacher also reads a demonstration; reverse KL",
+        dict(divergence="reverse_kl", teacher_context="demonstration"),
+    ),
+    Method(
         "word_kd",
         "distillation",
         "arXiv:1606.07947",

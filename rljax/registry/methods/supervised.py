@@ -12,6 +12,13 @@ ROWS = (
         dict(token_loss="probability_weighted", probability_power=1.0),
     ),
     Method(
+        "tl_sft",
+        "supervised",
+        "arXiv:2412.15495",
+        "TL-Training: the tokens that decide a tool call weigh up to nine times as much",
+        dict(token_weight="key_tokens", key_weight_limit=9.0),
+    ),
+    Method(
         "sft_kl",
         "supervised",
         "arXiv:2509.23753",

@@ -19,6 +19,8 @@
 | `prefix_values.py`, `continuations.py` | annotator: values of states, by samples from there |
 | `demonstrations.py` | worked demonstrations: as completions, and packed into rows |
 | `mixed.py` | samples of the policy in some steps, of a teacher or demonstrations in others |
+| `tool_marks.py` | tokens of demonstrations that decide a tool call |
+| `told_prompts.py` | prompts that tell a teacher more than the policy reads |
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |
 | `sampled_once.py` | samples of a stage's start, drawn once and kept in a file |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |

@@ -130,7 +130,7 @@ def checked_examples(
     stage: Stage,
     records: Sequence[Record],
     read: Callable[[Record, str, int], Example],
-) -> list[Example]:
+) -> tuple[list[int], list[Example]]:
     """The demonstrations of a file that fit into rows; says what is remarkable about them.
 
     Args:
@@ -139,10 +139,14 @@ def checked_examples(
         records: of its file.
         read: (record, place, index) to an example.
 
+    Returns:
+        Which records are kept, and what they are.
+
     Raises:
         ValueError: for rows that cannot be read or are too long, or if none is left.
     """
-    survey, losses, examples, problems = FeedbackSurvey(), Losses(), [], []
+    survey, losses, problems = FeedbackSurvey(), Losses(), []
+    fitting: dict[int, Example] = {}
     field = f"config.{stage.name}.data.row_tokens"
     for index in range(len(records)):
         where = place_of(records, index)
@@ -163,12 +167,12 @@ def checked_examples(
         survey.add(Answered(example.tokens[:first], example.tokens[first:]))
         losses.add(example.tokens, None if kept is None else kept.tokens)
         if kept is not None:
-            examples.append(kept)
+            fitting[index] = kept
     _raise_all(problems)
-    _raise_for_none(stage, records, examples)
+    _raise_for_none(stage, records, [*fitting])
     say_all(stage, survey.remarks(lambda index: place_of(records, index)), "path")
     say_all(stage, losses.remarks(), "truncation")
-    return examples
+    return [*fitting], [*fitting.values()]
 
 
 def say_all(stage: Stage, remarks: Iterable[str], field: str) -> None:

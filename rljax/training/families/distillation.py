@@ -18,6 +18,7 @@ from rljax.training.collect.mixed import distillation_source, given_completions
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples, padded_prompts
 from rljax.training.collect.sources import stage_engine
+from rljax.training.collect.told_prompts import told_prompts
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.run.problems import checked_count
@@ -35,6 +36,10 @@ from rljax.training.update.token_divergence import (
 )
 from rljax.training.update.token_statistics import TokenStatistics
 from rljax.training.update.train_step import Batch, Metrics
+
+# What the teacher reads, where that is more than the policy does, has names in a batch that begin
+# with this.
+TOLD = "told_"
 
 
 class Detail(NamedTuple):
@@ -66,6 +71,16 @@ class Distillation(Family):
         if stage.objective.choices["off_policy"] == "demonstrations":
             count, problems = checked_count(context.train_problems), context.train_problems
             given_completions(context, stage, [{**problems[n], "id": n} for n in range(count)])
+        if stage.objective.choices["teacher_context"] != "same":
+            count, problems = checked_count(context.train_problems), context.train_problems
+            told_prompts(context, stage, [{**problems[n], "id": n} for n in range(count)])
+            context.network.config.check_positions(
+                context.config.data.max_prompt_tokens
+                + stage.data["max_context_tokens"]
+                + stage.max_new_tokens,
+                "A teacher's prompt and a completion",
+                f"lower config.{stage.name}.data.max_context_tokens",
+            )
 
     def statistics(self, params: Params, beside: Params, batch: Batch) -> TokenStatistics:
         """Of the completions; where the loss reads it, also how far the teacher is."""
@@ -73,7 +88,11 @@ class Distillation(Family):
         if not self.compares:
             return completion_statistics(network, params, batch, TokenFilter())
         teacher = FrozenModel(self.context.models["teacher"].network, beside["teacher"])
-        return compared_statistics(network, params, teacher, batch, self.compare)
+        told = {
+            name.removeprefix(TOLD): array for name, array in batch.items() if name.startswith(TOLD)
+        }
+        rows = told | {"mask": batch["mask"]} if told else None
+        return compared_statistics(network, params, teacher, batch, self.compare, other_rows=rows)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Weighted loss of the tokens of a part of a batch."""
@@ -119,7 +138,13 @@ class Distillation(Family):
         else:
             prompts = padded_prompts(self.context, experience.records)[1:]
             completions = shown.tokens[:, None], shown.mask[:, None]
-        return rollout_rows(*prompts, *completions, share_prompts=self.stage.batch.share_prompts)
+        shared = self.stage.batch.share_prompts
+        rows = rollout_rows(*prompts, *completions, share_prompts=shared)
+        if self.stage.objective.choices["teacher_context"] == "same":
+            return rows
+        told = told_prompts(self.context, self.stage, experience.records)
+        theirs = rollout_rows(*told, *completions, share_prompts=shared)
+        return rows | {TOLD + name: theirs[name] for name in theirs if name != "mask"}
 
     def record(self, step: int, batches: StepBatches) -> dict[str, Any] | None:
         """The step's samples with what their sampler said of each token."""

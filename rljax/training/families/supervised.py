@@ -20,6 +20,7 @@ from rljax.training.collect.experience import Experience
 from rljax.training.collect.kept_samples import KeptSamples
 from rljax.training.collect.sources import stage_engine
 from rljax.training.collect.stage_rows import checked_examples
+from rljax.training.collect.tool_marks import Marks, marks_of, packed_marks
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record, checked_count, checks_whole
@@ -58,12 +59,16 @@ class Supervised(Family):
             self.compare = make_compare(stage.objective.part("anchor"))
             self.anchor_loss = stage.objective.bind(anchor_loss)
         self.weigh = jax.jit(stage.objective.part("aggregation"))
+        self.marks: Sequence[Marks] = ()
         # What the stage starts from samples; a reference of its own is another model.
         start = None if "reference" in stage.models else reference
         if stage.data["source"] == "sampled":
             self.source = KeptSamples(context, stage, start, self.packed)
         else:
-            examples = read_demonstrations(context, stage)
+            if stage.objective.choices["token_weight"] == "none":
+                examples = read_demonstrations(context, stage)
+            else:
+                examples, self.marks = marked_demonstrations(context, stage)
             self.source = PackedDemonstrations(
                 self.packed(examples), self.batch.sequences_per_update, examples
             )
@@ -93,7 +98,10 @@ class Supervised(Family):
             return
         generated = stage.data["source"] == "problems"
         at_most = checked_count(context.train_problems) if generated else None
-        examples = read_demonstrations(context, stage, at_most=at_most)
+        if stage.objective.choices["token_weight"] == "none":
+            examples = read_demonstrations(context, stage, at_most=at_most)
+        else:
+            examples, _ = marked_demonstrations(context, stage)
         lengths = [len(example.tokens) for example in examples]
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if lengths[longest] > stage.data["row_tokens"]:
@@ -120,6 +128,19 @@ class Supervised(Family):
         )
         return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
 
+    def weights(self, rows: Rows, plan: Sequence[Sequence[int]]) -> np.ndarray:
+        """Weights [R, S - 1] f32 of the targets; factors of tokens leave their sum as it is."""
+        mask = rows["mask"]
+        weights = np.asarray(self.weigh(mask), np.float32)
+        if not self.marks:
+            return weights
+        part = self.stage.objective.part("token_weight")
+        key, value = packed_marks(self.marks, plan, mask.shape[1] + 1)
+        ids = rows["segment_ids"][:, 1:]
+        factors = np.asarray(part(mask, key[:, 1:], value[:, 1:], ids), np.float32)
+        total = (weights * factors).sum()
+        return weights * factors * (weights.sum() / total if total > 0 else 0.0)
+
     def statistics(self, params: Params, beside: Params, batch: Batch) -> TokenStatistics:
         """Of the demonstrated tokens; with an anchor also how far the reference is."""
         if not self.anchored:
@@ -138,7 +159,7 @@ class Supervised(Family):
             row_tokens=self.row_tokens,
             pad_id=self.tokenizer.pad_id,
         )
-        rows["weights"] = np.asarray(self.weigh(rows["mask"]), np.float32)
+        rows["weights"] = self.weights(rows, experience.records)
         metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
         return state, StepBatches([rows], metrics, {}, int(rows["mask"].sum()))
 
@@ -163,10 +184,18 @@ def read_demonstrations(
     Raises:
         ValueError: for one that cannot be read.
     """
+    return kept_demonstrations(context, stage, at_most)[2]
+
+
+def kept_demonstrations(
+    context: Context, stage: Stage, at_most: int | None = None
+) -> tuple[Sequence[Record], list[int], list[Example]]:
+    """All rows, which of them are kept, and these as examples; see `read_demonstrations`."""
     if stage.data["source"] == "problems":
         records = problems_of(context, stage)
         count = min(len(records), stage.data["limit"] or len(records), at_most or len(records))
-        return [_worked_example(context, stage, records, index) for index in range(count)]
+        examples = [_worked_example(context, stage, records, index) for index in range(count)]
+        return records, list(range(count)), examples
     field = f"config.{stage.name}.data.path"
     records = open_source(stage.data["source"], path=stage.data["path"] or None, path_field=field)
     first = Part(records, range(min(len(records), stage.data["limit"] or len(records))))
@@ -181,7 +210,22 @@ def read_demonstrations(
             check_whole=checks_whole(context.config, index),
         )
 
-    return checked_examples(context, stage, first, read)
+    return first, *checked_examples(context, stage, first, read)
+
+
+def marked_demonstrations(context: Context, stage: Stage) -> tuple[list[Example], list[Marks]]:
+    """The demonstrations of a file, and which of their tokens decide a tool call.
+
+    Raises:
+        ValueError: for rows that cannot be read, or without tools.
+    """
+    records, kept, examples = kept_demonstrations(context, stage)
+    token_bytes = context.tokenizer.token_bytes()
+    marks = [
+        marks_of(records[index], example, token_bytes, stage, place_of(records, index))
+        for index, example in zip(kept, examples, strict=True)
+    ]
+    return examples, marks
 
 
 def problems_of(context: Context, stage: Stage) -> Sequence[Record]:

@@ -62,7 +62,13 @@ class States(NamedTuple):
 
 
 def compared_statistics(
-    network: Network, params: Params, other: FrozenModel, rows: Batch, compare: Compare
+    network: Network,
+    params: Params,
+    other: FrozenModel,
+    rows: Batch,
+    compare: Compare,
+    *,
+    other_rows: Batch | None = None,
 ) -> TokenStatistics:
     """Statistics of the completions, and how far another model is from the policy on them.
 
@@ -73,6 +79,8 @@ def compared_statistics(
         rows: as for `completion_statistics`; temperatures are not read, both models are compared
             as they are.
         compare: of the distributions of a slot.
+        other_rows: the same completions as the other model reads them, behind other prompts, say;
+            by default `rows`.
 
     Returns:
         With the axes of the mask; `more` holds `other_divergence`, differentiated, and
@@ -84,7 +92,11 @@ def compared_statistics(
     model = bare.bind(jax.lax.stop_gradient(other.params))
     found = token_divergence(
         States(before, policy.vocabulary(), network.config.logit_softcap),
-        States(states_before(model, rows)[0], model.vocabulary(), bare.config.logit_softcap),
+        States(
+            states_before(model, other_rows or rows)[0],
+            model.vocabulary(),
+            bare.config.logit_softcap,
+        ),
         targets,
         compare,
         vocab_size=network.config.vocab_size,

@@ -11,6 +11,7 @@ from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.parallel.rules import put_rows
 from rljax.training.collect.mixed import NO_VERSION, Mixture
+from rljax.training.collect.told_prompts import told
 from rljax.training.families.distillation import Distillation
 from rljax.training.run.models import Model
 from rljax.training.update.beside import BESIDE
@@ -41,6 +42,18 @@ def loss_of(made, family, batch):
     return float(value), metrics, slope
 
 
+def next_tokens(network, params, batch, prefix=""):
+    """What a model says of each token of the completions, [N, T, V], from whole logits."""
+
+    def softmax(params):
+        model, slots = network.bind(params), batch["mask"].shape[1]
+        names = ("tokens", "positions", "segment_ids")
+        hidden = model(*(batch[prefix + name] for name in names)).hidden[:, -slots - 1 : -1]
+        return jax.nn.softmax((hidden @ model.vocabulary().T)[..., : network.config.vocab_size])
+
+    return jax.jit(softmax)(params)
+
+
 def test_demonstrations_are_compared_over_the_whole_vocabulary(student):
     made, family = student("objective.on_policy_share=0.0")
     batches = take_step(family, made.state, 1)[1]
@@ -53,14 +66,7 @@ def test_demonstrations_are_compared_over_the_whole_vocabulary(student):
     assert all(text.startswith("<answer>") for text in texts) and len(texts) == 16
 
     network, teacher = made.context.network, family.beside()["teacher"]
-
-    def p_of(params):
-        model, slots = network.bind(params), batch["mask"].shape[1]
-        hidden = model(batch["tokens"], batch["positions"], batch["segment_ids"]).hidden
-        hidden = hidden[:, -slots - 1 : -1]
-        return jax.nn.softmax((hidden @ model.vocabulary().T)[..., : network.config.vocab_size])
-
-    p, q = jax.jit(p_of)(made.params), jax.jit(p_of)(teacher)
+    p, q = next_tokens(network, made.params, batch), next_tokens(network, teacher, batch)
     m = (p + q) / 2
     each = ((p * jnp.log(p / m) + q * jnp.log(q / m)) / 2).sum(axis=-1)
     value, metrics, _ = loss_of(made, family, batch)
@@ -98,12 +104,41 @@ def test_a_teacher_s_samples_are_learned_by_their_likelihood(student):
     assert theirs == pytest.approx(-reported.mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["gkd", "reverse_kd", "word_kd", "sequence_kd"])
+@pytest.mark.parametrize("method", ["gkd", "reverse_kd", "word_kd", "sequence_kd", "opsd", "sdft"])
 def test_the_config_of_the_repository_is_whole_and_shortened(method):
     for argument in (method, f"{method},smoke"):
         _, stage = validate(load_config(f"configs/distillation.py:{argument}"))
         assert stage.objective.method.name == method
         assert stage.batch.samples_per_prompt == 1 or method != "gkd"
+
+
+@pytest.mark.slow
+def test_a_teacher_that_is_told_more_teaches_the_policy_that_it_is(student):
+    words = ("method=sdft", "data.max_context_tokens=20", "objective.support=teacher_top_k")
+    made, family = student(*words, "objective.support_tokens=300", itself=True)
+    Distillation.check(family.context, made.stage)
+    (batch,) = take_step(family, made.state, 1)[1].batches
+    decode, shown = made.context.tokenizer.decode, batch["told_segment_ids"] > 0
+    for row in range(len(shown)):
+        ours = decode(batch["tokens"][row][batch["segment_ids"][row] > 0])
+        theirs = decode(batch["told_tokens"][row][shown[row]])
+        a, b = ours.partition("=")[0].split("+")
+        assert theirs == f"<answer>{int(a) + int(b)}</answer> {ours}"
+    network, params = made.context.network, made.params
+    p, q = next_tokens(network, params, batch), next_tokens(network, params, batch, "told_")
+    each = (p * jnp.log(p / q)).sum(axis=-1)
+    value, _, slope = loss_of(made, family, batch)
+    assert value == pytest.approx(float(each[batch["mask"]].mean()), rel=1e-3)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) > 1e-4
+
+
+def test_a_context_stands_in_the_text_or_in_the_last_message():
+    pattern = "Known: {context}. {prompt} ({context})"
+    assert told("a {b}", "{c}", pattern, "row") == "Known: {c}. a {b} ({c})"
+    talk = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
+    assert told(talk, "c", pattern, "row") == [talk[0], {**talk[1], "content": "Known: c. q (c)"}]
+    with pytest.raises(ValueError, match="row: teacher_context stands in the last message"):
+        told([{"role": "user", "content": [{"type": "text"}]}], "c", pattern, "row")
 
 
 def test_steps_are_divided_by_the_seed_and_the_step_alone():
@@ -124,6 +159,11 @@ def test_steps_are_divided_by_the_seed_and_the_step_alone():
             ["objective.divergence=likelihood", "objective.on_policy_share=0.0"],
             "that is method 'sft'",
         ),
+        (
+            ["method=sequence_kd", "objective.teacher_context=reference"],
+            "is what a teacher reads that compares",
+        ),
+        (["method=sdft", "objective.context_pattern={prompt}"], "a text with {context}"),
         (["objective.other_share=1.0"], "forward_kl and reverse_kl"),
     ],
 )

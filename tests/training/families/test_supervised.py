@@ -166,3 +166,30 @@ def test_demonstrations_that_are_too_long_follow_the_stage_s_rule(pieces, tmp_pa
     assert "1 of 4 rows repeat earlier ones: line 2 (as line 1) (config.warmup.data.path)" in said
     assert "1 of 4 rows are too long and are left out (config.warmup.data.truncation)" in said
     assert "1 of 3 prompts lose 6 of 32 tokens" in said
+
+
+def test_tokens_that_decide_a_tool_call_weigh_more(family, tmp_path):
+    path = tmp_path / "calls.jsonl"
+    tools = ["get_a", "get_b"]
+    rows = [
+        {"prompt": "a?", "completion": "get_a(x = 12)", "tool_names": tools},
+        {"prompt": "b?", "completion": "get_b(y = 3)", "tool_names": tools},
+        {"prompt": "c?", "completion": "no tool", "tool_names": tools},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = (
+        "--config.warmup.method=tl_sft",
+        f"--config.warmup.data.path={path}",
+        "--config.warmup.data.row_tokens=40",
+        "--config.warmup.batch.sequences_per_update=2",
+    )
+    made, supervised = family(*words)
+    batch = take_step(supervised, made.state, 1)[1].batches[0]
+    weights, mask = batch["weights"], batch["mask"]
+    assert weights.sum() == pytest.approx(1.0, rel=1e-5) and not weights[~mask].any()
+    # Bytes are tokens: 13 + eos with keys at "g" and "a" and one value token, so (14 - 3) / 2; then
+    # 12 + eos with (13 - 3) / 2; the text that is no call has no keys.
+    found = weights[mask] / weights[mask].min()
+    assert sorted(found[found > 1.5].round(3)) == [5.0, 5.0, 5.5, 5.5]
+    with pytest.raises(ValueError, match="reads rows of a file with tools, and source='problems'"):
+        family(*words[:1], "--config.warmup.data.source=problems", "--config.warmup.data.path=")

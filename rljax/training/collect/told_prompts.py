@@ -1,0 +1,72 @@
+"""Prompts that tell a teacher more than the policy reads: a solution, a reference answer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rljax.config.stage import Stage
+from rljax.data.encode import check_length, pad_prompts
+from rljax.data.rows import prompt_of
+from rljax.rewards.references import gold_text
+from rljax.training.collect.demonstrations import demonstration_texts
+from rljax.training.run.context import Context, Record
+from rljax.training.run.problems import prompt_column
+
+
+def told_prompts(
+    context: Context, stage: Stage, records: Sequence[Record]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The prompts of problems as the teacher reads them, padded on the left.
+
+    Args:
+        context: of the run.
+        stage: of distillation with a teacher_context.
+        records: B problems, each with its stable "id".
+
+    Returns:
+        tokens [B, P'] i32 and mask [B, P'] bool, P' = max_prompt_tokens + max_context_tokens.
+
+    Raises:
+        ValueError: for a problem that has nothing to tell, or one that is too long.
+    """
+    budget = context.config.data.max_prompt_tokens + stage.data["max_context_tokens"]
+    column, prompts = prompt_column(context.config), []
+    for record, more in zip(records, _contexts(context, stage, records), strict=True):
+        where = f"problem {record['id']}"
+        value = told(record[column], more, stage.objective.values["context_pattern"], where)
+        prompt = prompt_of(
+            {**record, column: value}, context.text_format, where=where, column=column
+        )
+        check_length(
+            prompt.tokens,
+            budget,
+            f"The teacher's prompt of {where}",
+            f"config.data.max_prompt_tokens + config.{stage.name}.data.max_context_tokens",
+        )
+        prompts.append(prompt.tokens)
+    return pad_prompts(prompts, context.tokenizer.pad_id, max_prompt_tokens=budget)
+
+
+def told(prompt: object, context: str, pattern: str, where: str) -> object:
+    """A prompt with its context: in the text, or in the last message of a conversation.
+
+    Raises:
+        ValueError: for a conversation that does not end with a text.
+    """
+    if isinstance(prompt, str):
+        # Not str.format: texts hold braces of their own.
+        before, after = pattern.split("{prompt}")
+        return before.replace("{context}", context) + prompt + after.replace("{context}", context)
+    *earlier, last = prompt
+    if not isinstance(last.get("content"), str):
+        raise ValueError(
+            f"{where}: teacher_context stands in the last message, which must be a text, got "
+            f"{last!r} (config.<stage>.objective.teacher_context)."
+        )
+    return [*earlier, {**last, "content": told(last["content"], context, pattern, where)}]
+
+
+def _contexts(context: Context, stage: Stage, records: Sequence[Record]) -> list[str]:
+    if stage.objective.choices["teacher_context"] == "demonstration":
+        return demonstration_texts(stage, records)
+    return [gold_text(reference) for reference in context.references(records)]
