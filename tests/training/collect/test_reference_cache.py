@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from rljax import remarks
+from rljax.parallel.mesh import make_mesh
 from rljax.processes.processes import Processes
 from rljax.reporting.files import read_rows
 from rljax.training import loop
 from rljax.training.families.preference import Preference
+from rljax.training.run import context as run_context
 from tests.training.steps import take_step
 
 PAIRS = [{"prompt": f"{n}+1=", "chosen": f"{n + 1}", "rejected": "no"} for n in range(5)]
@@ -185,3 +187,17 @@ def test_a_folder_that_one_process_does_not_see_is_refused(cached):
     other, _ = second_of_two(cached(), there=True)
     with pytest.raises(ValueError, match=r"rows.npy: .*No such file.*reference_cache"):
         family_of(other)
+
+
+def test_one_device_and_eight_have_one_cache(cached, tmp_path, monkeypatch):
+    words = "batch.sequences_per_update=16", "batch.share_prompts=True"
+    one = family_of(cached(*words))
+    monkeypatch.setattr(run_context, "make_mesh", make_mesh)  # of all devices again
+    made = cached(*words)
+    assert made.context.mesh.size == 8
+    read = family_of(made)
+    only_cache(tmp_path)  # the address is the same
+    scored = family_of(cached(*words, folder=tmp_path / "other"))
+    name = "ref_sequence_logprobs"
+    np.testing.assert_array_equal(read.cache.arrays[name], one.cache.arrays[name])
+    np.testing.assert_allclose(scored.cache.arrays[name], one.cache.arrays[name], atol=1e-5)
