@@ -160,7 +160,7 @@ STAGE_DATA: Section = {
     ),
     "reference_cache": Field(
         None,
-        "preference: folder that keeps what the reference says of a file, for all runs with the "
+        "preference, unpaired: keeps what the reference says of a file, for all runs with the "
         "same model and rows (training/collect/reference_cache.py); '': computed in every step",
         value_type=str,
         path=True,

@@ -73,7 +73,7 @@ def alpha_divergence(
     Args:
         sequence_logprobs: [B, K] f32, summed over the completion's tokens, differentiated.
         ref_sequence_logprobs: [B, K] f32, the same under the frozen reference; constant.
-        divergence_alpha: a.
+        divergence_alpha: a, the order of the divergence.
 
     Returns:
         [B, K] f32; (a - 1) r is cut at 80.

@@ -5,9 +5,9 @@ from rljax.objectives.preference import CHOSEN_NLL, LINKS, MATCHED, PAIR_WEIGHTS
 from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, SHARE, Limit
 from rljax.registry.families.shared import (
-    FEEDBACK_FILE,
     LIKELIHOOD_DOCS,
     LIKELIHOODS,
+    REFERENCED_FILE,
     SAMPLING,
 )
 
@@ -17,9 +17,6 @@ _SAMPLED_PAIRS = Reads(
     sampling=SAMPLING,
     data={"pair_prompts": 256, "placeholder_pairs": False},
 )
-
-# A file stays the same, and so does what a frozen reference says of it.
-_PAIRS_FILE = FEEDBACK_FILE | Reads(data={"reference_cache": ""})
 
 PREFERENCE = Family(
     name="preference",
@@ -75,7 +72,7 @@ PREFERENCE = Family(
         },
         data={"source": "jsonl", "path": "", "heldout_path": "", "max_completion_tokens": 64},
     ),
-    sources={"jsonl": _PAIRS_FILE, "parquet": _PAIRS_FILE, "sampled_pairs": _SAMPLED_PAIRS},
+    sources={"jsonl": REFERENCED_FILE, "parquet": REFERENCED_FILE, "sampled_pairs": _SAMPLED_PAIRS},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
     completion_slots=("data.max_completion_tokens",),
     checks=("samples_fit_pairs", "preference", "reference_is_there"),

@@ -28,6 +28,9 @@ ROLLOUT_BATCH = {
 # A file of demonstrations, of pairs, or of other feedback.
 FEEDBACK_FILE = Reads(data={"truncation": "refuse"})
 
+# A file stays the same, and so does what a frozen reference says of it.
+REFERENCED_FILE = FEEDBACK_FILE | Reads(data={"reference_cache": ""})
+
 # A KL to the stage's start in the loss. Estimator and weight differ from family to family.
 KL_DOCS = {
     "kl_placement": "where a KL to the stage's start enters: none, loss, reward",

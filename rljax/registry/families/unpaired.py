@@ -3,7 +3,7 @@
 from rljax.objectives.unpaired import UNPAIRED_LINKS
 from rljax.registry.families.description import Family, Reads
 from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE
-from rljax.registry.families.shared import FEEDBACK_FILE, LIKELIHOOD_DOCS, LIKELIHOODS
+from rljax.registry.families.shared import LIKELIHOOD_DOCS, LIKELIHOODS, REFERENCED_FILE
 
 UNPAIRED = Family(
     name="unpaired",
@@ -21,7 +21,7 @@ UNPAIRED = Family(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
         data={"source": "jsonl", "path": "", "max_completion_tokens": 64},
     ),
-    sources={"jsonl": FEEDBACK_FILE, "parquet": FEEDBACK_FILE},
+    sources={"jsonl": REFERENCED_FILE, "parquet": REFERENCED_FILE},
     completion_slots=("data.max_completion_tokens",),
-    checks=("mismatched_prompts",),
+    checks=("mismatched_prompts", "reference_is_there"),
 )

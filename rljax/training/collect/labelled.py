@@ -15,8 +15,7 @@ from rljax.training.run.context import Context, Record
 class LabelledSource:
     """Experience that is read: the completions of a step."""
 
-    def __init__(self, context: Context, stage: Stage) -> None:
-        records = kept_rows(context, stage)
+    def __init__(self, context: Context, stage: Stage, records: Sequence[Record]) -> None:
         self.per_step = stage.batch.sequences_per_update
         self.completions = ShuffledPrompts(records, seed=context.config.seed)
 

@@ -23,7 +23,6 @@ import numpy as np
 from rljax.config.stage import Stage
 from rljax.config.validate import plain
 from rljax.data.feedback_survey import digest_of
-from rljax.data.pairs import SIDES
 from rljax.data.sources import place_of
 from rljax.errors import blamed
 from rljax.models.network import Params
@@ -65,6 +64,7 @@ def reference_cache(
     records: Sequence[Record],
     read: Read,
     score: Score,
+    size: int,
 ) -> ReferenceCache:
     """Reads the cache of a stage, or computes and writes it. All processes call it together.
 
@@ -74,7 +74,8 @@ def reference_cache(
         reference: all parameters of the frozen model.
         records: of the stage's file, those that are kept.
         read: how a record is read (data/pairs.py, data/feedback.py).
-        score: what the reference says of as many records as an update has, as the update gets it.
+        score: what the reference says of records, as an update gets it.
+        size: records of an update.
 
     Raises:
         ValueError: for a cache of another model or other rows, or one that cannot be read.
@@ -102,7 +103,7 @@ def reference_cache(
         say_once(f"the reference's log-probabilities are those of {place} ({field})")
         return ReferenceCache(_arrays(place, len(records), field))
     say_once(f"the reference scores {len(records)} rows once, for {place} ({field})")
-    arrays = _scored(records, score, stage.batch.sequences_per_update // len(SIDES))
+    arrays = _scored(records, score, size)
     if first:
         _write(place, facts, {ROWS_FILE: digests} | {f"{k}.npy": v for k, v in arrays.items()})
     context.processes.barrier(f"{place.name} written")

@@ -77,7 +77,10 @@ class Preference(Family):
             )
         self.cache = None
         if cached:
-            self.cache = reference_cache(context, stage, reference, records, pair_of, self._said)
+            size = stage.batch.sequences_per_update // len(SIDES)
+            self.cache = reference_cache(
+                context, stage, reference, records, pair_of, self._said, size
+            )
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:

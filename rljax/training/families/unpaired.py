@@ -7,6 +7,7 @@ from what one device holds; here they are of the whole batch.
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +25,11 @@ from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows, replicated
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
-from rljax.training.collect.labelled import LabelledSource, open_labelled
+from rljax.training.collect.labelled import LabelledSource, kept_rows, open_labelled
+from rljax.training.collect.reference_cache import check_named_cache, reference_cache
 from rljax.training.collect.stage_rows import checked_rows, rows_of_step
 from rljax.training.families import Family, StepBatches
-from rljax.training.run.context import Context
+from rljax.training.run.context import Context, Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import model_rows
@@ -49,7 +51,8 @@ class Unpaired(Family):
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
         self.objective = stage.objective
-        self.source = LabelledSource(context, stage)
+        records = kept_rows(context, stage)
+        self.source = LabelledSource(context, stage, records)
         self.likelihood = likelihood_of(stage)
         self.score = context.jit_score(
             TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
@@ -57,11 +60,19 @@ class Unpaired(Family):
         self.loss = functools.partial(
             unpaired_loss, link=self.objective.part("link"), beta=self.objective.values["beta"]
         )
+        self.cache = None
+        if stage.data["reference_cache"]:
+            size = stage.batch.sequences_per_update
+            self.cache = reference_cache(
+                context, stage, reference, records, labelled_of, self._said, size
+            )
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """Reads every completion of the file once."""
-        checked_rows(context, stage, open_labelled(stage), labelled_of)
+        kept = checked_rows(context, stage, open_labelled(stage), labelled_of)
+        if stage.data["reference_cache"]:
+            check_named_cache(context, stage, kept, labelled_of)
 
     @staticmethod
     def carried(context: Context, stage: Stage) -> Carried:
@@ -97,7 +108,7 @@ class Unpaired(Family):
         rows = labelled_rows(self.context, self.stage, read)
         batch, mask = dict(rows), rows["mask"]
         batch["labels"] = np.array([each.label for each in read])
-        batch["ref_sequence_logprobs"] = self.sums(self.reference, rows)
+        batch |= self.cache.of(experience.records) if self.cache else self._reference_sums(rows)
         present = mask.any(axis=-1)
         batch["weights"] = (present / max(present.sum(), 1)).astype(np.float32)
         state, numbers = self._of_batch(state, batch, read)
@@ -141,6 +152,14 @@ class Unpaired(Family):
         arrays["logprobs"] = np.where(mask, each[:, None], 0.0).astype(np.float32)
         loss, _ = self.loss(arrays)
         return float(np.sum(batch["weights"] * np.asarray(loss)))
+
+    def _said(self, records: Sequence[Record]) -> Rows:
+        """What the reference says of the records of an update."""
+        read = rows_of_step(self.context, self.stage, records, labelled_of)
+        return self._reference_sums(labelled_rows(self.context, self.stage, read))
+
+    def _reference_sums(self, rows: Rows) -> Rows:
+        return {"ref_sequence_logprobs": self.sums(self.reference, rows)}
 
     def sums(self, params: Params, rows: Rows) -> np.ndarray:
         """Log-probabilities [N] f32 of whole completions, on the host."""

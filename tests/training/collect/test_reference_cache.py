@@ -13,6 +13,7 @@ from rljax.processes.processes import Processes
 from rljax.reporting.files import read_rows
 from rljax.training import loop
 from rljax.training.families.preference import Preference
+from rljax.training.families.unpaired import Unpaired
 from rljax.training.run import context as run_context
 from tests.training.steps import take_step
 
@@ -201,3 +202,23 @@ def test_one_device_and_eight_have_one_cache(cached, tmp_path, monkeypatch):
     name = "ref_sequence_logprobs"
     np.testing.assert_array_equal(read.cache.arrays[name], one.cache.arrays[name])
     np.testing.assert_allclose(scored.cache.arrays[name], one.cache.arrays[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["kto", "bco"])
+def test_labelled_completions_are_the_same_to_the_bit(pieces, tmp_path, method):
+    words = [f"method={method}", "batch.sequences_per_update=6"]
+    words = [f"--config.kto.{word}" for word in words]
+    plain = pieces("kto", *words)
+    made = pieces("kto", *words, f"--config.kto.data.reference_cache={tmp_path / 'cache'}")
+    families = [Unpaired(each.context, each.stage, each.params, 1) for each in (plain, made, made)]
+    assert only_cache(tmp_path)
+    moved = jax.tree.map(lambda leaf: leaf * 1.1, made.params)
+    for step in (1, 2):
+        wanted, *others = (
+            take_step(family, made.state.replace(params=moved), step)[1].batches[0]
+            for family in families
+        )
+        for found in others:
+            assert found.keys() == wanted.keys()
+            for name in wanted:
+                np.testing.assert_array_equal(found[name], wanted[name])
