@@ -1,6 +1,6 @@
 """Times training.
 
-    python launch/bench.py sample|step|update|evolution|ahead [--prompts=8] [--json=FILE] [...]
+    python launch/bench.py sample|step|update|evolution|ahead|dpo [--prompts=8] [--json=FILE] [...]
 
 sample  the sampler alone, from token ids to token ids, beside the bounds that the rates of matrix
         products and of memory set, and beside other programs
@@ -12,6 +12,8 @@ evolution  the passes and the answers of a population of prompts x samples membe
         low-rank noise of its own, beside the same rows without noise
 ahead   whole runs on a task of letters whose verifier waits as long as everything else takes: in
         turn, and with the sampler ahead by --staleness; step times and both learning curves
+dpo     a whole step of DPO on --prompts pairs of a file: reading, the reference's pass, the update;
+        beside other programs
 
 Lengths of --peer's commands stand in braces: {prompts} {samples} {prompt_tokens} {new_tokens}. What
 such a program prints last as "N tok/s" is compared.
@@ -29,11 +31,12 @@ from rljax.commands.parser import Parser, number, path, whole
 from rljax.commands.paths import check_file
 from rljax.commands.run import run
 
-BENCHMARKS = ("sample", "step", "update", "evolution", "ahead")
+BENCHMARKS = ("sample", "step", "update", "evolution", "ahead", "dpo")
 
 # Flags that are fields of `Settings`, where they are given; and those that only `sample` reads.
 SETTINGS = ("prompts", "samples", "prompt_tokens", "new_tokens", "steps", "preset")
-OF_SAMPLE = ("peer", "rounds", "tail", "without_refill")
+OF_SAMPLE = ("tail", "without_refill")
+BESIDE_PEERS = ("sample", "dpo")
 # Sizes that the task of `ahead` has by itself, and those that it is timed with by default.
 NOT_AHEAD, AHEAD = ("prompt_tokens", "preset"), {"new_tokens": 8, "steps": 90}
 
@@ -63,7 +66,7 @@ def parser() -> Parser:
         "Qwen3 shape: 6 layers, width 384, 4096 tokens, float32",
     )
     made.add_argument("--json", type=path, metavar="FILE", help="also writes the report there")
-    add = made.add_argument_group("with sample").add_argument
+    add = made.add_argument_group("with sample and dpo").add_argument
     add(
         "--peer",
         type=peer,
@@ -73,6 +76,7 @@ def parser() -> Parser:
         help="another program (launch/peers/), run in alternation with ours; may be repeated",
     )
     add("--rounds", type=whole(1), metavar="N", help="of ours (--steps calls) and all peers (1)")
+    add = made.add_argument_group("with sample").add_argument
     add(
         "--tail",
         type=number(0.0, 1.0),
@@ -92,7 +96,11 @@ def parser() -> Parser:
 def bench(options: argparse.Namespace) -> None:
     """Times and prints."""
     if options.benchmark != "sample" and any(getattr(options, name) for name in OF_SAMPLE):
-        raise ValueError("--peer, --rounds, --tail and --without-refill are read by sample only")
+        raise ValueError("--tail and --without-refill are read by sample only")
+    if options.benchmark not in BESIDE_PEERS and (options.peer or options.rounds):
+        raise ValueError(f"--peer and --rounds are read by {' and '.join(BESIDE_PEERS)} only")
+    if options.benchmark == "dpo" and options.samples:
+        raise ValueError("--samples is not read by dpo: a pair has two sides")
     if options.benchmark == "ahead":
         if any(getattr(options, name) for name in NOT_AHEAD):
             raise ValueError(
@@ -107,6 +115,7 @@ def bench(options: argparse.Namespace) -> None:
 
     from rljax.benchmarks.ahead import time_ahead
     from rljax.benchmarks.evolution import time_evolution
+    from rljax.benchmarks.pairs import time_pairs
     from rljax.benchmarks.sampling import Tails, time_sampling
     from rljax.benchmarks.table import print_report
     from rljax.benchmarks.timing import time_step, time_updates
@@ -120,6 +129,8 @@ def bench(options: argparse.Namespace) -> None:
     if options.benchmark == "sample":
         tails = Tails(mean=options.tail or 0.0, compare=options.without_refill)
         report = time_sampling(settings, tails, options.peer, options.rounds or 1)
+    elif options.benchmark == "dpo":
+        report = time_pairs(settings, options.peer, options.rounds or 1)
     elif options.benchmark == "ahead":
         report = time_ahead(settings, staleness=options.staleness or 1)
     else:

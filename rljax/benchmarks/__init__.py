@@ -8,6 +8,7 @@ evolution.py a population with low-rank noise, beside the same rows without
 ahead.py     whole runs with the sampler in turn and ahead, where the verifier waits
 copy_reward.py  the reward of its task
 timing.py    a whole GRPO step, or its update alone
+pairs.py     a whole step of DPO on pairs of a file, beside other programs
 side_by_side.py  seeds side by side in one compiled program
 table.py     the results as text
 

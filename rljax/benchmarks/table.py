@@ -23,6 +23,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     kinds = {
         "sample": _sample_rows,
         "step": _step_rows,
+        "dpo": _step_rows,
         "update": _update_rows,
         "evolution": _evolution_rows,
     }
@@ -33,6 +34,11 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     for row in rows:
         table.add_row(*row.values())
     console.print(table)
+    if report["benchmark"] == "dpo":
+        console.print(f"{report['tokens_per_second']:.0f} tok/s of sides with their prompts")
+        for name, peer in report["peers"].items():
+            rate, ratio = peer["tokens_per_second"], peer["ratio"]
+            console.print(f"{name}: {rate:.0f} tok/s; ours is {ratio:.2f} times as fast")
     if report["benchmark"] == "sample":
         _print_sampling(report, console)
     if report["benchmark"] in ("sample", "evolution"):

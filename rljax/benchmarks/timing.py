@@ -41,7 +41,7 @@ def time_step(settings: Settings) -> dict[str, Any]:
     with jax.set_mesh(work.context.mesh), work.context.scorer:
         program, _ = _one_step(work, None, 1)
         steps = [_one_step(work, program, number + 2)[1] for number in range(settings.steps)]
-        memory = _program_memory(program) | _peaks()
+        memory = program_memory(program) | _peaks()
     split = {phase: _median([step[phase] for step in steps]) for phase in PHASES}
     totals = [sum(step.values()) for step in steps]
     seconds = _median(totals)
@@ -168,7 +168,7 @@ def _time_update(work: Workload, settings: Settings) -> dict[str, Any]:
         "tokens_per_second": tokens / seconds,
         "flops": flops,
         "flops_per_second": flops / seconds,
-        "memory": _program_memory(program),
+        "memory": program_memory(program),
     }
 
 
@@ -213,7 +213,7 @@ def _setting(settings: Settings, work: Workload) -> dict[str, Any]:
     }
 
 
-def _program_memory(program: Any) -> dict[str, float]:
+def program_memory(program: Any) -> dict[str, float]:
     """GiB of one update, as compiled."""
     analysis = program.memory_analysis()
     return {

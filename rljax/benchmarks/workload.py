@@ -160,7 +160,11 @@ def surroundings(settings: Settings) -> tuple[Context, Params]:
         ValueError: for settings that training refuses, too.
     """
     config = benchmark_config(settings)
-    stage = _stage(config, settings)
+    return opened(config, _stage(config, settings), settings)
+
+
+def opened(config: ConfigDict, stage: Stage, settings: Settings) -> tuple[Context, Params]:
+    """Context and trained parameters of a run of one stage; the caller sets the mesh."""
     mesh = make_mesh(config.mesh.to_dict())
     config.evaluation.prompts_per_batch = rows_divisor(mesh)  # nothing is evaluated
     network, (stage,) = build_network(config, (stage,), mesh, tokenizer_size=1)
@@ -195,7 +199,7 @@ def build(settings: Settings) -> Workload:
     optimizer = build_optimizer(stage)
     carried = PolicyGradient.carried(context, stage)
     shardings = state_shardings(network, optimizer, mesh, carried)
-    reference = _reference(context, params) if stage.needs_reference else None
+    reference = reference_of(context, params) if stage.needs_reference else None
     family = PolicyGradient(context, stage, reference, 0)
     update = family.make_update(optimizer, purpose_key(context.config.seed, Purpose.ROUNDING))
     state = create_state(params, optimizer, shardings, carried)
@@ -225,7 +229,7 @@ def _stage(config: ConfigDict, settings: Settings) -> Stage:
     return stage
 
 
-def _reference(context: Context, start: Params) -> Params:
+def reference_of(context: Context, start: Params) -> Params:
     """The policy that the stage starts from, as the train loop keeps it: a copy of what is trained.
 
     Adapters that are zero are left out.
