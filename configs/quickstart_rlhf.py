@@ -1,4 +1,4 @@
-"""SFT, a reward model, PPO: the classical chain as a graph of stages, on CPU in minutes.
+"""SFT, a reward model, PPO: the classical chain as a graph of stages, in two minutes of CPU time.
 
 A tiny model sees some demonstrations of sorting four letters (`sft`). A copy of it with a reward
 head learns from pairs of a sorted and a nearly sorted answer which one is better (`rm`), and is
@@ -10,8 +10,10 @@ for, `reward/exact_match`, as the KL to the start grows.
 
     python launch/train.py --config=configs/quickstart_rlhf.py
 
-Expect, on held-out problems and with seed 0: greedy accuracy 0.609 after `sft` and 0.672 after
-`ppo`, pass@1 0.102 and 0.422, pass@4 0.359 and 0.672; accuracy 0.995 on held-out pairs after `rm`.
+Expect, with seed 0: pass@1 on held-out problems rises from 0.102 after `sft` to 0.660 after `ppo`,
+pass@4 from 0.359 to 0.734, greedy accuracy from 0.609 to 0.719; after `rm` 0.995 of the held-out
+pairs are right. What the reward model pays stays above what is right: the policy also finds sorted
+letters that were not asked for. Scores are clipped, so that it gains nothing by going further.
 
 Pairs of your own are JSONL with the columns prompt, chosen, rejected. A reward model of another
 run, or a published one with the same tokenizer, goes into ppo.models.reward.start_from as a folder.
@@ -54,7 +56,7 @@ def get_config() -> ConfigDict:
     )
     c.ppo = dict(
         method="ppo",
-        steps=100,
+        steps=250,
         start_from="sft",  # not from the reward model, the stage before
         models=dict(
             reward=dict(start_from="rm", clip=2.0),
@@ -63,7 +65,7 @@ def get_config() -> ConfigDict:
         critic=dict(learning_rate=1e-3),
         batch=dict(prompts_per_step=64, samples_per_prompt=4),
         sampling=dict(max_new_tokens=6),
-        objective=dict(kl_weight=0.2),
+        objective=dict(kl_weight=0.1),
         optimizer=dict(learning_rate=3e-4, schedule="linear"),
     )
     return c

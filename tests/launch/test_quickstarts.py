@@ -32,3 +32,19 @@ def test_quickstart_reaches_its_figure(tmp_path, config, at_most_before, at_leas
     assert summary["heldout_accuracy_after"] >= at_least_after
     page = (tmp_path / "report.html").read_text()
     assert "Rollouts" in page or config == "quickstart_dpo"
+
+
+@pytest.mark.slow
+def test_the_quickstart_with_a_reward_model_earns_the_gold_reward(tmp_path):
+    """PPO never sees the verifier, and gets right by it what its reward model was told of."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment.pop("XLA_FLAGS", None)
+    command = [sys.executable, "launch/train.py", "--config=configs/quickstart_rlhf.py"]
+    subprocess.run(
+        [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=environment, check=True, timeout=1800
+    )
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["kind"] == "heldout"]
+    last = {row["stage"]: row for row in rows}
+    assert last["rm"]["reward_accuracy"] >= 0.97 and last["rm"]["calibration_error"] <= 0.05
+    assert last["sft"]["pass@1"] <= 0.2 and last["ppo"]["pass@1"] >= 0.5

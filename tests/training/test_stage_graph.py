@@ -92,7 +92,7 @@ def test_each_stage_is_judged_as_its_family_says(tiny_run):
     assert [row["step"] for row in judged["rm"]] == [3, 4]
     measured = set(judged["rm"][-1]) - {"stage", "step", "kind"}
     assert measured == {
-        *("reward_accuracy", "reward_margin", "calibration_error", "accuracy_by_length/longer"),
+        *("reward_accuracy", "reward_margin", "calibration_error", "accuracy_by_length/shorter"),
         *(f"accuracy_by_margin/{quarter}" for quarter in range(1, 5)),
     }
     assert judged["rm"][-1]["reward_accuracy"] > 0.9  # "no" is easily told from a number
