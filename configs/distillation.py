@@ -10,8 +10,8 @@ of its own samples:
 Expect, on held-out problems and with seed 0: greedy accuracy 1.000 and pass@1 0.977 after
 `teacher`, 1.000 and 0.953 after `student`; with `:gkd` 0.578 and 0.555 after `student`.
 
-`opsd` and `sdft` show how a teacher is told more. This model cannot use what it is told, and gets
-worse: greedy accuracy 0.609 before and 0.234 after `:opsd`.
+`opsd` and `sdft` show how a teacher is told more. A model as small as this one gets worse by it:
+greedy accuracy 0.609 before and 0.234 after `:opsd`.
 
 A bigger teacher of your own is a published folder, or a checkpoint of another run, with the
 student's tokenizer: --config.student.models.teacher.start_from=FOLDER
