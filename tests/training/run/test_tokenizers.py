@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from rljax.config.validate import validate
-from rljax.data.tokenizers import ByteTokenizer, SymbolTokenizer
+from rljax.data.byte_files import write_byte_tokenizer
+from rljax.data.tokenizers import ByteTokenizer, SymbolTokenizer, load_tokenizer
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network
 from rljax.parallel.mesh import make_mesh
@@ -65,3 +66,14 @@ def test_a_teacher_that_the_policy_starts_as_is_refused(tiny_config):
     with config.unlocked():
         config.grpo.objective.reward_weight = 1.0
     models.check_models(network, validate(config), 0, mesh())
+
+
+def test_bytes_and_their_export_are_the_same_tokens(tmp_path):
+    pytest.importorskip("transformers")
+    ours = ByteTokenizer(("<a>", "<b>"))
+    write_byte_tokenizer(tmp_path, ours)
+    exported = load_tokenizer(str(tmp_path))
+    assert first_difference(ours, exported) is None
+    assert first_difference(exported, ours) is None
+    other = first_difference(ByteTokenizer(("<a>", "<c>")), exported)
+    assert other == "id 260 is '<b>' there and '<c>' here"
