@@ -92,6 +92,7 @@ def _resolved(stages: Sequence[Stage], index: int) -> Stage:
             start = _folder(start, [e.name for e in stages[:index]], f"{where}.start_from")
         if role == "reward":
             _check_reference_path(fields, where)
+            _check_whitened(stage, fields, where)
         models[role] = {**fields, "start_from": start}
     return dataclasses.replace(stage, models=models)
 
@@ -104,6 +105,22 @@ def _check_reference_path(fields: Mapping[str, Any], where: str) -> None:
         raise ValueError(
             f"normalise={normalise!r} {need}, got reference_path={path!r} "
             f"({where}.reference_path, {where}.normalise)."
+        )
+
+
+def _check_whitened(stage: Stage, fields: Mapping[str, Any], where: str) -> None:
+    """Scores are whitened among those that are scored together, which must be all of a step."""
+    rounds = stage.objective.choices.get("group_filter", "none")
+    apart = {
+        "the greedy completions of its baseline": "greedy_scores" in stage.objective.inputs,
+        f"the rounds of group_filter={rounds!r}": rounds != "none",
+    }
+    names = [name for name, scored_apart in apart.items() if scored_apart]
+    if fields["normalise"] == "whiten" and names:
+        raise ValueError(
+            f"normalise='whiten' puts the samples that are scored together on one scale, and "
+            f"{stage.objective.method.name!r} scores {names[0]} apart: 'reference' is the same "
+            f"scale for all ({where}.normalise)."
         )
 
 

@@ -115,6 +115,20 @@ def test_a_later_stage_may_start_from_the_model():
             ["normalise='none' never reads one, got reference_path='x.jsonl'"],
         ),
         (
+            dict(
+                ppo__method="remax",
+                ppo__models=dict(reward=dict(start_from="rm", normalise="whiten")),
+            ),
+            ["'remax' scores the greedy completions of its baseline apart", "reward.normalise"],
+        ),
+        (
+            dict(
+                ppo__method="dapo",
+                ppo__models=dict(reward=dict(start_from="rm", normalise="whiten")),
+            ),
+            ["scores the rounds of group_filter=", "config.ppo.models.reward.normalise"],
+        ),
+        (
             dict(ppo__models=dict(reward=dict(start_from="rm", normalise="rank"))),
             ["config.ppo.models.reward.normalise"],
         ),

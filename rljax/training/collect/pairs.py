@@ -79,9 +79,9 @@ class PairSource:
         return sample_pairs(self.context, self.stage, params)
 
 
-def open_pairs(stage: Stage, kind: str, path: str | Path) -> Sequence[Record]:
-    """The file of a stage's pairs; its rows are read by data/rows.py."""
-    return open_source(kind, path=path, path_field=f"config.{stage.name}.data.path")
+def open_pairs(stage: Stage, kind: str, path: str | Path, field: str = "path") -> Sequence[Record]:
+    """The file of a stage's pairs that `data.FIELD` names; data/pairs.py reads its rows."""
+    return open_source(kind, path=path, path_field=f"config.{stage.name}.data.{field}")
 
 
 def pairs_of_file(context: Context, stage: Stage) -> Sequence[Record]:
@@ -90,11 +90,13 @@ def pairs_of_file(context: Context, stage: Stage) -> Sequence[Record]:
     return kept_pairs(context, stage, opened)
 
 
-def kept_pairs(context: Context, stage: Stage, records: Sequence[Record]) -> Sequence[Record]:
+def kept_pairs(
+    context: Context, stage: Stage, records: Sequence[Record], field: str = "path"
+) -> Sequence[Record]:
     """The pairs that a stage has room for, of those that were checked at the start."""
     if rule_of(stage) == "refuse":  # that is all of them
         return records
-    return checked_rows(context, stage, records, pair_of)
+    return checked_rows(context, stage, records, pair_of, field=field)
 
 
 def pairs_file(context: Context, stage: Stage) -> Path:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def reference_cache(
     say_once(f"the reference scores {len(records)} rows once, for {place} ({field})")
     arrays = _scored(records, score, size)
     if first:
-        _write(place, facts, {ROWS_FILE: digests} | {f"{k}.npy": v for k, v in arrays.items()})
+        write_cache(place, facts, {ROWS_FILE: digests} | {f"{k}.npy": v for k, v in arrays.items()})
     context.processes.barrier(f"{place.name} written")
     return ReferenceCache(arrays)
 
@@ -219,15 +220,31 @@ def _scored(records: Sequence[Record], score: Score, size: int) -> Rows:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _write(place: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """The folder appears only when it is complete."""
-    part = place.with_name(f"{place.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+def write_cache(place: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Writes a cache; the folder appears only when it is complete.
+
+    Another run may have written it meanwhile, with the same content: that one stays.
+
+    Args:
+        place: folder of the cache.
+        facts: that `cache.json` holds.
+        arrays: file name -> array.
+
+    Raises:
+        OSError: where the folder cannot be written.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{place.name}.part-", dir=place.parent))
+    part.chmod(0o755)
     for name, array in arrays.items():
         np.save(part / name, array)
     (part / CACHE_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, place)
+    try:
+        os.replace(part, place)
+    except OSError:
+        if not (place / CACHE_FILE).is_file():
+            raise
+        shutil.rmtree(part)
 
 
 def _arrays(place: Path, count: int, field: str) -> Rows:

@@ -21,6 +21,9 @@ from rljax.training.run.problems import BUDGET, checks_whole
 # pair_of and its like of data/feedback.py: (record, text_format, *, where, field, check_whole).
 Read = Callable[..., Row]
 
+# The field of `data` that names the rows that a stage is judged by.
+HELDOUT = "heldout_path"
+
 
 def rule_of(stage: Stage) -> str:
     """What becomes of rows that are too long; what a stage samples itself always fits."""
@@ -81,6 +84,7 @@ def checked_rows(
     records: Sequence[Record],
     read: Read,
     survey: FeedbackSurvey | None = None,
+    field: str = "path",
 ) -> Sequence[Record]:
     """Reads every record once, says what is remarkable, and leaves out those that do not fit.
 
@@ -90,6 +94,7 @@ def checked_rows(
         records: of its file.
         read: a reader of data/feedback.py or data/pairs.py.
         survey: takes the rows into account, to be compared with those of another file.
+        field: of the stage's `data` that names the file.
 
     Returns:
         The records that are kept, in their order.
@@ -100,12 +105,12 @@ def checked_rows(
     """
     survey, losses = survey or FeedbackSurvey(), Losses()
     kept, problems = [], []
-    field = f"config.{stage.name}.data.path"
+    place = f"config.{stage.name}.data.{field}"
     for index in range(len(records)):
         where, whole = place_of(records, index), checks_whole(context.config, index)
         try:
             row = read(
-                records[index], context.text_format, where=where, field=field, check_whole=whole
+                records[index], context.text_format, where=where, field=place, check_whole=whole
             )
             fits = fitted(context, stage, row, where)
         except ValueError as error:
@@ -118,9 +123,9 @@ def checked_rows(
     _raise_all(problems)
     refusal = survey.refusal()
     if refusal:
-        raise ValueError(f"{_file_of(records)}: {refusal} ({field}).")
+        raise ValueError(f"{_file_of(records)}: {refusal} ({place}).")
     _raise_for_none(stage, records, kept)
-    say_all(stage, survey.remarks(lambda index: place_of(records, index)), "path")
+    say_all(stage, survey.remarks(lambda index: place_of(records, index)), field)
     say_all(stage, losses.remarks(), "truncation")
     return records if len(kept) == len(records) else Part(records, kept)
 

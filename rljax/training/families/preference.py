@@ -29,7 +29,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, kept_pairs, open_pairs, pairs_of_file
 from rljax.training.collect.reference_cache import check_named_cache, reference_cache
-from rljax.training.collect.stage_rows import checked_rows, rows_of_step, say_all
+from rljax.training.collect.stage_rows import HELDOUT, checked_rows, rows_of_step, say_all
 from rljax.training.families import Family, StepBatches
 from rljax.training.pair_evaluation.heldout import PairEvaluation, preferred_shares
 from rljax.training.run.context import Context
@@ -70,8 +70,9 @@ class Preference(Family):
         if heldout:
             self.heldout = PairEvaluation(
                 context,
-                kept_pairs(context, stage, heldout),
-                stage.batch.sequences_per_micro_batch // len(SIDES),
+                kept_pairs(context, stage, heldout, HELDOUT),
+                # What the score splits into micro-batches.
+                stage.batch.sequences_per_update // len(SIDES),
                 functools.partial(pair_rows, context, stage),
                 self.score,
             )
@@ -93,8 +94,8 @@ class Preference(Family):
                 check_named_cache(context, stage, kept, pair_of)
         if heldout := heldout_pairs(stage):
             preferred_shares(heldout)
-            checked_rows(context, stage, heldout, pair_of, surveys[1])
-            say_all(stage, overlap_remark(*surveys), "heldout_path")
+            checked_rows(context, stage, heldout, pair_of, surveys[1], HELDOUT)
+            say_all(stage, overlap_remark(*surveys), HELDOUT)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the pairs of the whole batch (objectives/preference/)."""
@@ -212,7 +213,7 @@ def heldout_pairs(stage: Stage) -> Sequence[Record]:
     """The pairs of `data.heldout_path`; () without one."""
     kind = "parquet" if stage.data["source"] == "parquet" else "jsonl"
     path = stage.data["heldout_path"]
-    return open_pairs(stage, kind, path) if path else ()
+    return open_pairs(stage, kind, path, HELDOUT) if path else ()
 
 
 def loss_of(objective: Objective) -> Callable:

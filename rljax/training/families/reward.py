@@ -16,7 +16,7 @@ from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, open_pairs
-from rljax.training.collect.stage_rows import checked_rows, rows_of_step, say_all
+from rljax.training.collect.stage_rows import HELDOUT, checked_rows, rows_of_step, say_all
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.feedback import (
     completions_per_row,
@@ -143,11 +143,12 @@ def kept_rows(context: Context, stage: Stage) -> tuple[Sequence[Record], Sequenc
         ValueError: for rows that cannot be read or are too long.
     """
     surveys, read = (FeedbackSurvey(), FeedbackSurvey()), feedback_of(stage).read
+    fields = "path", HELDOUT if stage.data[HELDOUT] else "path"
     trained, heldout = (
-        checked_rows(context, stage, records, read, survey)
-        for records, survey in zip(split_rows(stage), surveys, strict=True)
+        checked_rows(context, stage, records, read, survey, field)
+        for records, survey, field in zip(split_rows(stage), surveys, fields, strict=True)
     )
-    say_all(stage, overlap_remark(*surveys), "heldout_path")
+    say_all(stage, overlap_remark(*surveys), HELDOUT)
     return trained, heldout
 
 
@@ -162,7 +163,7 @@ def split_rows(stage: Stage) -> tuple[Sequence[Record], Sequence[Record]]:
     data, where = stage.data, f"config.{stage.name}.data"
     pairs = open_pairs(stage, data["source"], data["path"])
     if data["heldout_path"]:
-        return pairs, open_pairs(stage, data["source"], data["heldout_path"])
+        return pairs, open_pairs(stage, data["source"], data["heldout_path"], HELDOUT)
     if len(pairs) < 2:
         raise ValueError(
             f"{data['path']} holds a single row, and one is needed to judge the model: give more, "

@@ -133,7 +133,7 @@ def preferred_shares(records: Sequence[Record]) -> np.ndarray:
     """The column `preferred_share` of pairs, 1 where a pair has none: [B] f32.
 
     Raises:
-        ValueError: for a value that is no number in [0, 1], with its row.
+        ValueError: for a value that is no number in [0.5, 1], with its row.
     """
     shares = np.ones(len(records))
     for index in range(len(records)):
@@ -141,9 +141,10 @@ def preferred_shares(records: Sequence[Record]) -> np.ndarray:
         if value is None:
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value <= 1:
+        # Below a half the other side would be the preferred one, and every accuracy inverted.
+        if not number or not 0.5 <= value <= 1:
             raise ValueError(
-                f"{place_of(records, index)}: the column {SHARE!r} must be a number in [0, 1], "
+                f"{place_of(records, index)}: the column {SHARE!r} must be a number in [0.5, 1], "
                 f"got {typed(value)}."
             )
         shares[index] = value

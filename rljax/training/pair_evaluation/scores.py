@@ -8,6 +8,9 @@ import numpy as np
 
 CALIBRATION_BINS = 10
 QUARTERS = 4
+# Completions of which all pairs are compared, and partners of each where there are more.
+ALL_COMPARED = 500
+PARTNERS = 16
 
 
 def accuracy(chosen: np.ndarray, rejected: np.ndarray) -> float:
@@ -131,8 +134,8 @@ def judged_ratings(
 ) -> dict[str, float]:
     """What is logged of held-out completions with ratings: every comparison is a pair.
 
-    Completions of one prompt are compared; where no prompt has two of different ratings, all
-    completions are.
+    Completions of one prompt are compared; where no prompt has two of different ratings, those of
+    different prompts are (`comparisons_of_all`).
 
     Args:
         scores: [B, K] f32.
@@ -142,8 +145,7 @@ def judged_ratings(
     """
     better, worse = _comparisons(ratings, present)
     if not len(better):
-        shape = (1, -1)
-        better, worse = _comparisons(ratings.reshape(shape), present.reshape(shape))
+        better, worse = comparisons_of_all(ratings.reshape(-1), present.reshape(-1))
     flat, tokens = scores.reshape(-1), lengths.reshape(-1)
     found = judged_pairs(flat[better], flat[worse], tokens[better], tokens[worse])
     gap = (scores - ratings)[present]
@@ -156,3 +158,29 @@ def _comparisons(ratings: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, 
     row, better, worse = np.nonzero(both & (ratings[:, :, None] > ratings[:, None, :]))
     count = ratings.shape[1]
     return row * count + better, row * count + worse
+
+
+def comparisons_of_all(ratings: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of completions of different ratings, whatever their prompts.
+
+    All pairs of up to `ALL_COMPARED` completions; of more, each with `PARTNERS` others in an order
+    that is always the same, so that the work grows with their number and no faster.
+
+    Args:
+        ratings: [N] f32.
+        present: [N] bool.
+
+    Returns:
+        [P] i64 each: the better and the worse completion of a pair.
+    """
+    index = np.flatnonzero(present)
+    if len(index) <= ALL_COMPARED:
+        one, other = (index[side] for side in np.triu_indices(len(index), 1))
+    else:
+        order = np.random.default_rng(0).permutation(index)
+        one = np.tile(order, PARTNERS)
+        other = np.concatenate([np.roll(order, shift) for shift in range(1, PARTNERS + 1)])
+    differ = ratings[one] != ratings[other]
+    one, other = one[differ], other[differ]
+    first = ratings[one] > ratings[other]
+    return np.where(first, one, other), np.where(first, other, one)

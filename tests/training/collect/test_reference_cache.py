@@ -12,6 +12,7 @@ from rljax.parallel.mesh import make_mesh
 from rljax.processes.processes import Processes
 from rljax.reporting.files import read_rows
 from rljax.training import loop
+from rljax.training.collect.reference_cache import write_cache
 from rljax.training.families.preference import Preference
 from rljax.training.families.unpaired import Unpaired
 from rljax.training.run import context as run_context
@@ -42,6 +43,14 @@ def family_of(made, params=None) -> Preference:
 def only_cache(tmp_path):
     (found,) = (tmp_path / "cache").iterdir()
     return found
+
+
+def test_two_runs_may_write_one_cache(tmp_path):
+    place = tmp_path / "made" / "address"
+    for _ in range(2):  # the second one finds what the first one wrote
+        write_cache(place, {"rows": 1}, {"ref_sequence_logprobs.npy": np.zeros(3)})
+    assert [path.name for path in place.parent.iterdir()] == ["address"]
+    assert np.load(place / "ref_sequence_logprobs.npy").tolist() == [0.0] * 3
 
 
 @pytest.mark.parametrize("share", [True, False])

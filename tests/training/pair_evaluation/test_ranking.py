@@ -90,11 +90,9 @@ def test_without_a_reference_and_without_usable_pairs():
 
 
 def test_shares_of_people():
-    assert preferred_shares([{}, {"preferred_share": 0.25}, {"preferred_share": 1}]).tolist() == [
-        1,
-        0.25,
-        1,
-    ]
-    for wrong in (1.2, "most", True):
+    rows = [{}, {"preferred_share": 0.75}, {"preferred_share": 1}]
+    assert preferred_shares(rows).tolist() == [1, 0.75, 1]
+    # Below a half the chosen side would be the one that most people reject.
+    for wrong in (1.2, 0.25, "most", True):
         with pytest.raises(ValueError, match="record 1: the column 'preferred_share' must be"):
             preferred_shares([{}, {"preferred_share": wrong}])

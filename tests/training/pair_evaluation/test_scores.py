@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from rljax.training.pair_evaluation.scores import (
+    PARTNERS,
     accuracy,
     accuracy_by_length,
     accuracy_by_margin,
     calibration_error,
+    comparisons_of_all,
     judged_pairs,
 )
 
@@ -63,3 +65,24 @@ def test_everything_of_some_pairs():
     found = judged_pairs(np.array([2.0, 0.0]), np.array([1.0, 3.0]), np.ones(2), np.ones(2))
     assert set(found) == {"reward_accuracy", "reward_margin", "calibration_error"}
     assert (found["reward_accuracy"], found["reward_margin"]) == (0.5, -1.0)
+
+
+def test_completions_of_different_prompts_are_compared_in_bounded_work():
+    rng = np.random.default_rng(1)
+    ratings = rng.integers(0, 3, 60).astype(float)
+    present = rng.random(60) < 0.9
+    better, worse = comparisons_of_all(ratings, present)
+    wanted = {
+        (i, j)
+        for i in range(60)
+        for j in range(60)
+        if present[i] and present[j] and ratings[i] > ratings[j]
+    }
+    assert set(zip(better.tolist(), worse.tolist(), strict=True)) == wanted
+    assert len(better) == len(wanted)
+    many = rng.normal(size=10_000)
+    better, worse = comparisons_of_all(many, np.ones(10_000, bool))
+    assert len(better) == PARTNERS * 10_000 and (many[better] > many[worse]).all()
+    # Scores that say nothing are right half of the time.
+    noise = rng.normal(size=10_000)
+    assert np.mean(noise[better] > noise[worse]) == pytest.approx(0.5, abs=0.02)
