@@ -1,12 +1,16 @@
 """Worked demonstrations of problems, as completions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from rljax.config.stage import Stage
+from rljax.data.conversations import Message
 from rljax.data.encode import check_length, pad_completions
 from rljax.data.packing import Example, PackedEpochs
+from rljax.data.rows import answer_of
+from rljax.data.sources import place_of
+from rljax.data.text_format import Prompt, checked_text
 from rljax.training.collect.experience import Demonstrations, Experience, Policy
 from rljax.training.collect.prompts import State
 from rljax.training.run.context import Context, Record
@@ -25,7 +29,7 @@ def demonstrations(context: Context, stage: Stage, records: Sequence[Record]) ->
     tokens, mask = encode_demonstrations(context, stage, records)
     scores = context.scorer.score(
         [prompt.text for prompt in context.prompts(records)],
-        demonstration_texts(stage, records),
+        demonstration_texts(context, stage, records),
         context.references(records),
         mask.sum(axis=1).tolist(),
     )
@@ -41,10 +45,11 @@ def encode_demonstrations(
     Raises:
         ValueError: for a problem without one, or one longer than a completion may be.
     """
-    texts, completions = demonstration_texts(stage, records), []
-    for record, prompt, text in zip(records, context.prompts(records), texts, strict=True):
-        where = f"problem {record['id']}"
-        completions.append(context.text_format.completion(prompt, text, where))
+    completions = []
+    for record, prompt in zip(records, context.prompts(records), strict=True):
+        where = place_of(context.train_problems, record["id"])
+        answer = _demonstration(stage, record, prompt, where)
+        completions.append(context.text_format.completion(prompt, answer, where))
         check_length(
             completions[-1],
             stage.max_new_tokens,
@@ -56,24 +61,36 @@ def encode_demonstrations(
     )
 
 
-def demonstration_texts(stage: Stage, records: Sequence[Record]) -> list[str]:
-    """The demonstration of each problem.
+def demonstration_texts(context: Context, stage: Stage, records: Sequence[Record]) -> list[str]:
+    """The demonstration of each problem as a text: of a message, what the assistant says.
+
+    Args:
+        context: of the run.
+        stage: that learns from them.
+        records: problems for training, each with its stable "id".
 
     Raises:
-        ValueError: for a problem without one.
+        ValueError: for a problem without one, or a message whose content is no text.
     """
     texts = []
-    for place, record in enumerate(records):
-        column = next((name for name in COLUMNS if record.get(name)), None)
-        if column is None:
-            raise ValueError(
-                f"Problem {record.get('id', place)} has no demonstration, a column named "
-                f"{' or '.join(map(repr, COLUMNS))}, which method "
-                f"{stage.objective.method.name!r} learns from (config.{stage.name}.method, "
-                "config.data)."
-            )
-        texts.append(record[column])
+    for record, prompt in zip(records, context.prompts(records), strict=True):
+        where = place_of(context.train_problems, record["id"])
+        answer = _demonstration(stage, record, prompt, where)
+        said = answer.get("content") if isinstance(answer, Mapping) else answer
+        texts.append(checked_text(said, f"{where}: the demonstration"))
     return texts
+
+
+def _demonstration(stage: Stage, record: Record, prompt: Prompt, where: str) -> str | Message:
+    """A text, or the one message of the assistant."""
+    column = next((name for name in COLUMNS if record.get(name)), None)
+    if column is None:
+        raise ValueError(
+            f"{where} has no demonstration, a column named {' or '.join(map(repr, COLUMNS))}, "
+            f"which method {stage.objective.method.name!r} learns from "
+            f"(config.{stage.name}.method, config.data)."
+        )
+    return answer_of(record[column], prompt, f"{where}: the {column}")
 
 
 class PackedDemonstrations:

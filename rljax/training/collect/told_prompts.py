@@ -7,6 +7,7 @@ import numpy as np
 from rljax.config.stage import Stage
 from rljax.data.encode import check_length, pad_prompts
 from rljax.data.rows import prompt_of
+from rljax.data.sources import place_of
 from rljax.rewards.references import gold_text
 from rljax.training.collect.demonstrations import demonstration_texts
 from rljax.training.run.context import Context, Record
@@ -32,7 +33,7 @@ def told_prompts(
     budget = context.config.data.max_prompt_tokens + stage.data["max_context_tokens"]
     column, prompts = prompt_column(context.config), []
     for record, more in zip(records, _contexts(context, stage, records), strict=True):
-        where = f"problem {record['id']}"
+        where = place_of(context.train_problems, record["id"])
         value = told(record[column], more, stage.objective.values["context_pattern"], where)
         prompt = prompt_of(
             {**record, column: value}, context.text_format, where=where, column=column
@@ -68,5 +69,5 @@ def told(prompt: object, context: str, pattern: str, where: str) -> object:
 
 def _contexts(context: Context, stage: Stage, records: Sequence[Record]) -> list[str]:
     if stage.objective.choices["teacher_context"] == "demonstration":
-        return demonstration_texts(stage, records)
+        return demonstration_texts(context, stage, records)
     return [gold_text(reference) for reference in context.references(records)]

@@ -1,6 +1,7 @@
 """Distillation stages: where completions come from, and what the teacher says of them."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ import pytest
 from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.parallel.rules import put_rows
+from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.mixed import NO_VERSION, Mixture
-from rljax.training.collect.told_prompts import told
+from rljax.training.collect.told_prompts import told, told_prompts
 from rljax.training.families.distillation import Distillation
 from rljax.training.run.models import Model
 from rljax.training.update.beside import BESIDE
@@ -130,6 +132,36 @@ def test_a_teacher_that_is_told_more_teaches_the_policy_that_it_is(student):
     value, _, slope = loss_of(made, family, batch)
     assert value == pytest.approx(float(each[batch["mask"]].mean()), rel=1e-3)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) > 1e-4
+
+
+def test_demonstrations_in_messages_are_those_of_their_texts(pieces, tmp_path):
+    """TRL's conversational prompt-completion rows."""
+    path = tmp_path / "talks.jsonl"
+    user, answer = {"role": "user", "content": "1+2="}, "<answer>3</answer>"
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {}}}]}
+    rows = [
+        {"prompt": [user], "completion": completion, "reference": "3"}
+        for completion in (answer, [{"role": "assistant", "content": answer}], [call], [user])
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = pieces(
+        "gkd",
+        "--config.gkd.method=sdft",
+        "--config.gkd.data.max_context_tokens=20",
+        "--config.gkd.objective.support=teacher_top_k",
+        "--config.gkd.objective.support_tokens=300",
+        f"--config.data.path={path}",
+        "--config.tokenizer.chat_turn={content}",
+    )
+    records = [{**row, "id": index} for index, row in enumerate(rows)]
+    for read in (encode_demonstrations, told_prompts):
+        tokens, mask = read(made.context, made.stage, records[:2])
+        assert mask[0].any()
+        assert (tokens[0] == tokens[1]).all() and (mask[0] == mask[1]).all()
+    with pytest.raises(ValueError, match=r"talks.jsonl, line 3: the demonstration must be a text"):
+        told_prompts(made.context, made.stage, records[2:3])
+    with pytest.raises(ValueError, match=r"talks.jsonl, line 4: the completion .* \['user'\]"):
+        encode_demonstrations(made.context, made.stage, records[3:])
 
 
 def test_a_context_stands_in_the_text_or_in_the_last_message():
