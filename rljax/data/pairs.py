@@ -23,7 +23,7 @@ class Pair(NamedTuple):
     Attributes:
         prompt: ids.
         sides: ids of the answers with their ends; the first one is preferred.
-        margin: by how much it is better; None where the row does not say.
+        margin: by how much it is better; None where the row does not say it as a finite number.
     """
 
     prompt: list[int]
@@ -49,7 +49,7 @@ def pair_of(
         record: with the columns chosen and rejected, and prompt unless both begin alike (see
             `explicit_prompt`). Columns prompt_tokens, chosen_tokens and rejected_tokens are taken
             as they are. A column margin, or score_chosen and score_rejected, say by how much the
-            chosen side is better.
+            chosen side is better; most losses never read them, so what is there may be anything.
         text_format: of the run.
         where: file and row, for errors.
         field: the config field of the file, for errors.
@@ -58,7 +58,7 @@ def pair_of(
     Raises:
         ValueError: for a row that cannot be read, an empty side, or two sides that are equal.
     """
-    margin = margin_of(record, where)
+    margin = _margin_if_readable(record, where)
     if all(isinstance(record.get(f"{name}_tokens"), list) for name in ("prompt", *SIDES)):
         prompt, *sides = (list(record[f"{name}_tokens"]) for name in ("prompt", *SIDES))
         return Pair(prompt, _unequal(*sides, where), margin)
@@ -100,6 +100,13 @@ def margin_of(record: Record, where: str) -> float | None:
         for name, value in zip(SCORES, scores, strict=True)
     )
     return chosen - rejected
+
+
+def _margin_if_readable(record: Record, where: str) -> float | None:
+    try:
+        return margin_of(record, where)
+    except ValueError:
+        return None
 
 
 def _unequal(chosen: Any, rejected: Any, where: str) -> tuple[Any, Any]:

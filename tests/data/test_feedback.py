@@ -7,7 +7,7 @@ import pytest
 
 from rljax.data.chat import make_template
 from rljax.data.feedback import Unpaired, labelled_of, scored_of, stepwise_of
-from rljax.data.pairs import explicit_prompt, pair_of
+from rljax.data.pairs import explicit_prompt, margin_of, pair_of
 from rljax.data.sources import open_source, place_of
 from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import ByteTokenizer, HFTokenizer
@@ -197,9 +197,6 @@ def test_what_two_texts_share_is_their_prompt(plain):
         ({"rejected": ""}, "line 2: rejected is empty"),
         ({"prompt": None}, "lacks the column 'prompt', and the texts .* begin differently: '4'"),
         ({"prompt": None, "rejected": "41"}, "line 2: chosen is empty"),
-        ({"margin": "much"}, "line 2: the column 'margin' must be a finite number, got 'much'"),
-        ({"score_chosen": 1.0}, "the column 'score_rejected' must be a finite number, got null"),
-        ({"score_chosen": 1.0, "score_rejected": math.inf}, "'score_rejected' must be a finite"),
     ],
 )
 def test_pairs_that_are_refused(plain, change, message):
@@ -245,6 +242,23 @@ def test_the_margin_of_a_pair(plain):
     scores = {"score_chosen": 8, "score_rejected": 6.5}
     for more, margin in (({}, None), ({"margin": 2}, 2.0), (scores, 1.5)):
         assert pair_of(row | more, plain, where=WHERE).margin == margin
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        ({"margin": "slightly better"}, "'margin' must be a finite number, got 'slightly better'"),
+        ({"margin": math.nan}, "'margin' must be a finite number"),
+        ({"score_chosen": 8}, "'score_rejected' must be a finite number, got null"),
+        ({"score_chosen": 8, "score_rejected": math.inf}, "'score_rejected' must be a finite"),
+    ],
+)
+def test_a_margin_that_is_no_number_stops_only_who_reads_it(plain, more, message):
+    row = {"prompt": "2+2=", "chosen": "4", "rejected": "5"} | more
+    pair = pair_of(row, plain, where=WHERE)
+    assert pair.margin is None and pair.prompt == [*b"2+2="]
+    with pytest.raises(ValueError, match=f"line 2: the column {message}"):
+        margin_of(row, WHERE)
 
 
 def test_pairs_as_labelled_completions(plain, chatml, tmp_path):

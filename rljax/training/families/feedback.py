@@ -12,7 +12,7 @@ import numpy as np
 from rljax.config.stage import Stage
 from rljax.data.encode import pad_completions, pad_prompts
 from rljax.data.feedback import Labelled, Scored, labelled_of, scored_of
-from rljax.data.pairs import MARGIN, SCORES, Pair, pair_of
+from rljax.data.pairs import MARGIN, SCORES, Pair, margin_of, pair_of
 from rljax.objectives.arrays import DTYPES, REWARD_ARRAYS
 from rljax.objectives.reward_models import RANKINGS
 from rljax.training.families.goal_term import UNIFORMS, draws_goals, goal_draws
@@ -134,13 +134,12 @@ def _compared(targets: Rows) -> np.ndarray:
 
 def _read_rated(record: Any, text_format: Any, *, where: str, **words: Any) -> Pair:
     """A pair that says by how much its chosen side is better."""
-    pair = pair_of(record, text_format, where=where, **words)
-    if pair.margin is None:
+    if margin_of(record, where) is None:
         raise ValueError(
             f"{where} lacks the column {MARGIN!r}, or {SCORES[0]!r} and {SCORES[1]!r}, that the "
             "loss 'rated_margin' reads (config.<stage>.objective.reward_loss)."
         )
-    return pair
+    return pair_of(record, text_format, where=where, **words)
 
 
 def _read_scored(

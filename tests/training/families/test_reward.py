@@ -159,6 +159,12 @@ def test_rows_that_rank_nothing_weigh_nothing(built):
     "method, row, message",
     [
         ("rated_margin", {"margin": None}, "lacks the column 'margin', or 'score_chosen'"),
+        ("rated_margin", {"margin": "slightly better"}, "the column 'margin' must be a finite"),
+        (
+            "rated_margin",
+            {"margin": None, "score_chosen": 1.0},
+            "the column 'score_rejected' must be a finite number",
+        ),
         ("binary_reward", {"label": "perhaps"}, "label"),
         ("all_pairs", {"completions": ["1"], "scores": [1.0]}, "list of at least 2"),
         ("reward_regression", {"scores": [1.0, None, 0.5]}, "score 1"),
