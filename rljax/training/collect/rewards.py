@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.data.encode import pad_completions, pad_prompts
+from rljax.data.encode import check_length, pad_completions, pad_prompts
 from rljax.data.rows import answered_prompt
 from rljax.data.sources import open_source, place_of
 from rljax.parallel.host import to_host
@@ -18,6 +18,7 @@ from rljax.training.collect.model_scores import ScoreParts, reference_statistics
 from rljax.training.collect.rollouts import Samples, score_texts
 from rljax.training.run.context import Context
 from rljax.training.run.phases import phase
+from rljax.training.run.problems import BUDGET
 from rljax.training.update.rows import Rows, completion_rows, rollout_rows, take_rows
 from rljax.training.update.sequence_scores import make_head_scores
 
@@ -76,11 +77,10 @@ class ModelReward:
         fields = stage.models["reward"]
         names = ("normalise", "clip", "length_penalty")
         parts = ScoreParts(**{name: fields[name] for name in names})
-        if parts.normalise != "reference":
+        rows = reference_rows(context, stage)
+        if rows is None:
             return parts
-        field = f"config.{stage.name}.models.reward.reference_path"
-        scores = self._scored(reference_rows(context, fields["reference_path"], field))
-        mean, deviation = reference_statistics(scores, field)
+        mean, deviation = reference_statistics(self._scored(rows), _reference_field(stage))
         return dataclasses.replace(parts, mean=mean, deviation=deviation)
 
     def score(self, samples: Samples) -> Scores:
@@ -122,28 +122,42 @@ class ModelReward:
         return self._score(self.params, put_rows(take_rows(rows, index), self.mesh))
 
 
-def reference_rows(context: Context, path: str, field: str) -> Rows:
-    """The completions of a file as separate rows.
+def reference_rows(context: Context, stage: Stage) -> Rows | None:
+    """The completions that a stage's reward model is normalised by, as separate rows.
+
+    They are the rows of models.reward.reference_path: prompt and completion, or messages
+    (data/rows.py).
 
     Args:
         context: of the stage.
-        path: rows of prompt and completion, or of messages (data/rows.py).
-        field: the config field of the file, for errors.
+        stage: of the context.
+
+    Returns:
+        The rows; None for a stage that reads no such file.
 
     Raises:
-        ValueError: for a file or a row that cannot be read.
+        ValueError: for a file or a row that cannot be read, or a prompt that is too long.
     """
+    if stage.models.get("reward", {}).get("normalise") != "reference":
+        return None
+    path, field = stage.models["reward"]["reference_path"], _reference_field(stage)
     kind = "parquet" if str(path).endswith(".parquet") else "jsonl"
     records = open_source(kind, path=path, path_field=field)
+    budget, text_format = context.config.data.max_prompt_tokens, context.text_format
     prompts, completions = [], []
     for index in range(len(records)):
-        where, text_format = place_of(records, index), context.text_format
+        where = place_of(records, index)
         prompt, answer = answered_prompt(records[index], text_format, where=where, field=field)
+        check_length(prompt.tokens, budget, f"The prompt of {where}", f"{BUDGET}; {field}")
         prompts.append(prompt.tokens)
         completions.append(text_format.completion(prompt, answer, where))
-    pad_id, budget = context.tokenizer.pad_id, context.config.data.max_prompt_tokens
+    pad_id = context.tokenizer.pad_id
     tokens, mask = pad_completions(completions, pad_id, max_new_tokens=max(map(len, completions)))
     return completion_rows(*pad_prompts(prompts, pad_id, max_prompt_tokens=budget), tokens, mask)
+
+
+def _reference_field(stage: Stage) -> str:
+    return f"config.{stage.name}.models.reward.reference_path"
 
 
 def make_reward(context: Context, stage: Stage) -> Reward:

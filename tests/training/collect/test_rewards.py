@@ -11,6 +11,7 @@ import pytest
 from rljax.models.heads import sequence_rewards
 from rljax.training.collect.rewards import ModelReward, TextReward, make_reward
 from rljax.training.collect.rollouts import Samples
+from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.run.models import Model
 from rljax.training.update.rows import completion_rows
 
@@ -106,3 +107,23 @@ def test_named_parts_of_a_models_reward(pieces, tmp_path):
     lengths = np.array([len(made.context.tokenizer.encode(text)) + 1 for text in texts])
     np.testing.assert_allclose(scores.total, clipped - 0.01 * lengths, atol=1e-3)
     assert np.abs(clipped).max() == 0.5 and np.ptp(scores.total) > 0
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"prompt": "1234567"}, r"The prompt of .*ref.jsonl, line 2 has 7 tokens, at most 6 are "),
+        ({"completion": None}, r"ref.jsonl, line 2 lacks the column 'completion'"),
+        ({"completion": [{"role": "user", "content": "a"}]}, r"ref.jsonl, line 2: the completion"),
+    ],
+)
+def test_reference_completions_are_read_before_the_run_starts(pieces, tmp_path, row, message):
+    path, good = tmp_path / "ref.jsonl", {"prompt": "1+1=", "completion": "2"}
+    path.write_text("".join(json.dumps(each) + "\n" for each in (good, good | row)))
+    words = ("normalise=reference", f"reference_path={path}")
+    made = pieces("rlhf", *(f"--config.ppo.models.reward.{word}" for word in words))
+    with pytest.raises(ValueError, match=message) as caught:
+        PolicyGradient.check(made.context, made.stage)
+    if "prompt" in row:
+        fields = "(config.data.max_prompt_tokens; config.ppo.models.reward.reference_path)"
+        assert fields in str(caught.value)
