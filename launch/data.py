@@ -16,7 +16,8 @@ shows lengths, margins, labels, rows that repeat or contradict others, what trun
 rows in colours; of several files also what they have in common with the first. --html draws the
 same as a page. Without a tokenizer lengths are bytes.
 
-Files are JSONL, or Parquet where the name ends so. The exit status is 1 if a file, a row or a gold
+Each of FILES is a file, a folder of files or a quoted pattern, as a config's path is: JSONL, or
+Parquet where the names end so. The exit status is 1 if a file, a row or a gold
 answer cannot be read.
 """
 
@@ -38,6 +39,7 @@ from rljax.commands.run import run
 from rljax.commands.statuses import Status
 from rljax.config.load import complete, load_config
 from rljax.config.validate import validate
+from rljax.data.data_files import kind_of_files
 from rljax.data.feedback_survey import overlap_remark
 from rljax.data.rows import prompt_of, reference_columns, reference_of
 from rljax.data.set_view import READERS, SetView, Shown, kind_of_set, view_of
@@ -127,8 +129,7 @@ def describe(path: Path, plan: Plan) -> Described:
     Raises:
         ValueError: for a file that cannot be read.
     """
-    kind = "parquet" if path.suffix == ".parquet" else "jsonl"
-    rows = open_source(kind, path=path, path_field="FILES")
+    rows = open_source(kind_of_files(path, "FILES"), path=path, path_field="FILES")
     print(f"{path}: {len(rows)} rows\n")
     columns = columns_of(rows)
     print_table(
@@ -270,7 +271,7 @@ def parser() -> Parser:
     """The parser of all flags."""
     made = Parser(__doc__)
     add = made.add_argument
-    add("files", nargs="+", type=path, metavar="FILES", help="JSONL, or Parquet by their names")
+    add("files", nargs="+", type=path, metavar="FILES", help="files, folders or patterns")
     add("--reward", type=words, default=(), metavar="A,B", help="that read the golds (math)")
     add("--column", type=named, metavar="NAME", help="of gold answers: A, or A,B (reference)")
     add("--config", type=named, metavar="FILE[:ARG]", help="says columns, rewards and tokenizer")

@@ -16,6 +16,37 @@ Record = dict[str, Any]
 SUFFIXES = {"jsonl": ".jsonl", "parquet": ".parquet"}
 
 
+def kind_of_files(path: str | os.PathLike[str], field: str) -> str:
+    """The kind of the files that are meant, where their names alone say it.
+
+    Args:
+        path: a file, a folder or a pattern, as for `data_files`. A file is Parquet if its name ends
+            so, else JSONL; in a folder, names that end otherwise are passed over.
+        field: the config field or flag, for errors.
+
+    Returns:
+        "jsonl" or "parquet"; of a path where nothing is, the kind that its own name says.
+
+    Raises:
+        ValueError: for a folder without data files, or files of both kinds.
+    """
+    text = os.fspath(path)
+    if os.path.isdir(text):
+        names = [name for name in os.listdir(text) if name.endswith(tuple(SUFFIXES.values()))]
+    elif os.path.isfile(text):
+        names = [text]
+    else:
+        found = glob.glob(text, recursive=True)
+        names = [name for name in found if os.path.isfile(name)] or [text]
+    kinds = {"parquet" if name.endswith(SUFFIXES["parquet"]) else "jsonl" for name in names}
+    if len(kinds) == 1:
+        return kinds.pop()
+    what = "both .jsonl and .parquet files" if kinds else "no .jsonl or .parquet file"
+    raise ValueError(
+        f"{text!r} holds {what}; give a file, a folder or a pattern of one kind ({field})."
+    )
+
+
 def data_files(path: str | os.PathLike[str], kind: str, field: str) -> dict[str, str]:
     """The files that are meant, in the order of their names.
 

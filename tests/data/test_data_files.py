@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rljax.data.data_files import data_files
+from rljax.data.data_files import data_files, kind_of_files
 from rljax.data.sources import open_source, place_of
 
 
@@ -67,3 +67,33 @@ def test_a_bad_line_of_any_file_is_named(folder):
 def test_nothing_is_an_error(folder, path, kind, message):
     with pytest.raises(ValueError, match=message):
         open_source(kind, path=folder / path)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("", "jsonl"),
+        ("notes.txt", "jsonl"),
+        ("**/*.jsonl", "jsonl"),
+        ("tables", "parquet"),
+        ("tables/*", "parquet"),
+        ("t*/**", "parquet"),
+        ("tables/part-?.parquet", "parquet"),
+        ("gone.parquet", "parquet"),
+    ],
+)
+def test_the_kind_of_files_by_their_names(folder, path, kind):
+    (folder / "tables/old").mkdir(parents=True)
+    for name in ("part-0.parquet", "part-1.parquet"):
+        (folder / "tables" / name).touch()
+    assert kind_of_files(folder / path, "f") == kind
+
+
+def test_files_of_both_kinds_or_none_have_no_kind(folder):
+    (folder / "d.parquet").touch()
+    for path in ("", "?.*"):
+        with pytest.raises(ValueError, match=r"holds both .jsonl and .parquet files; .* \(f\)"):
+            kind_of_files(folder / path, "f")
+    (folder / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty' holds no .jsonl or .parquet file"):
+        kind_of_files(folder / "empty", "f")

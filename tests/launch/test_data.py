@@ -75,6 +75,17 @@ def test_parquet_with_other_types(show, tmp_path):
     assert ["row 2", "Decimal('2.00')", "2", "number"] in lines
 
 
+@pytest.mark.parametrize("name", ["", "*.parquet", "*"])
+def test_parquet_in_parts(show, tmp_path, name):
+    for part, answer in enumerate(("4", "5")):
+        path = tmp_path / f"part-{part}.parquet"
+        pyarrow.parquet.write_table(pyarrow.table({"prompt": ["a"], "reference": [answer]}), path)
+    status, lines, error = show(tmp_path / name)
+    assert (status, error) == (0, "")
+    assert lines[0] == [f"{tmp_path / name}: 2 rows"]
+    assert ["row 1", "'5'", "5", "number"] in lines
+
+
 def test_columns_rewards_and_tokens_of_a_config(show):
     problems = "configs/examples/problems.jsonl"
     config = "--config=configs/examples/own_task.py"
@@ -107,7 +118,8 @@ def test_rewards_and_columns_that_are_not_there(show, tmp_path):
     "arguments, words",
     [
         (["none.jsonl"], "No file 'none.jsonl'"),
-        (["."], "./broken.jsonl, line 2 is no JSON"),
+        (["."], "'.' holds both .jsonl and .parquet files; .* \\(FILES\\)"),
+        (["b*.jsonl"], "broken.jsonl, line 2 is no JSON"),
         (["rows.jsonl", "--reward=mth"], "Unknown reward 'mth'.*Did you mean 'math'"),
         (["rows.jsonl", "--config=none.py"], "none.py"),
         (["rows.jsonl", "--tokenizer=none"], "none"),

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from rljax.config.stage import Stage
+from rljax.data.data_files import kind_of_files
 from rljax.data.encode import check_length, pad_completions, pad_prompts
 from rljax.data.rows import answered_prompt
 from rljax.data.sources import open_source, place_of
@@ -141,8 +142,7 @@ def reference_rows(context: Context, stage: Stage) -> Rows | None:
     if stage.models.get("reward", {}).get("normalise") != "reference":
         return None
     path, field = stage.models["reward"]["reference_path"], _reference_field(stage)
-    kind = "parquet" if str(path).endswith(".parquet") else "jsonl"
-    records = open_source(kind, path=path, path_field=field)
+    records = open_source(kind_of_files(path, field), path=path, path_field=field)
     budget, text_format = context.config.data.max_prompt_tokens, context.text_format
     prompts, completions = [], []
     for index in range(len(records)):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rljax.config.data import FILE_SOURCES
-from rljax.data.data_files import data_files
+from rljax.data.data_files import data_files, kind_of_files
 from rljax.errors import blamed
 from rljax.rewards.functions import REWARDS
 from rljax.rewards.user_rewards import reward_file
@@ -109,8 +109,7 @@ def _files(context: Context) -> Iterator[tuple[str, str, dict[str, Path]]]:
         for role, model in stage.models.items():
             if path := model.get("reference_path"):
                 field = f"{where}.models.{role}.reference_path"
-                kind = "parquet" if path.endswith(".parquet") else "jsonl"
-                yield field, path, _data(path, kind, field)
+                yield field, path, _data(path, kind_of_files(path, field), field)
             if Path(model["start_from"]).is_absolute():  # not the name of a stage
                 start = model["start_from"]
                 yield f"{where}.models.{role}.start_from", start, _model(start)

@@ -53,8 +53,8 @@ def inputs(tmp_path) -> Path:
     return tmp_path / "in"
 
 
-def contents_of(inputs: Path) -> Contents:
-    """What a run with all of it reads."""
+def contents_of(inputs: Path, reward: dict[str, str] | None = None) -> Contents:
+    """What a run with all of it reads, and with such a reward model."""
     config = ConfigDict(
         dict(
             data=dict(
@@ -69,7 +69,7 @@ def contents_of(inputs: Path) -> Contents:
     stage = types.SimpleNamespace(
         name="warmup",
         data={"path": f"{inputs}/rows.jsonl", "heldout_path": f"{inputs}/held.jsonl"},
-        models={"reward": {"start_from": "rm"}},
+        models={"reward": reward or {"start_from": "rm"}},
     )
     return read_contents(types.SimpleNamespace(config=config, stages=(stage,)))
 
@@ -91,6 +91,13 @@ def test_every_file_that_is_read_counts(inputs):
         "config.tokenizer.path": {"config.json", "tokenizer.json", "a/b.jinja"},
     }
     assert found["config.data.path"].files["rows.jsonl"]["bytes"] == 34
+
+
+def test_reference_completions_may_be_a_folder_of_parquet(inputs):
+    write(inputs / "refs", {"part-0.parquet": "", "part-1.parquet": "", "README.md": ""})
+    reward = {"start_from": "rm", "reference_path": f"{inputs}/refs"}
+    found = contents_of(inputs, reward)["config.warmup.models.reward.reference_path"]
+    assert set(found.files) == {"part-0.parquet", "part-1.parquet"}
 
 
 @pytest.mark.parametrize(
