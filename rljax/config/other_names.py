@@ -89,10 +89,35 @@ OTHER_NAMES = (
     OtherName("total_generation_steps", "tunix", "config.STAGE.sampling.max_new_tokens"),
     OtherName("max_prompt_length", "TRL, verl, tunix", "config.data.max_prompt_tokens"),
     OtherName("prompt_max_len", "OpenRLHF", "config.data.max_prompt_tokens"),
+    OtherName("max_length", "TRL (SFT)", "config.STAGE.data.row_tokens"),
     OtherName(
-        "max_length", "TRL (SFT, DPO)", "config.STAGE.data.row_tokens", "of supervised stages"
+        "max_length",
+        "TRL (DPO, CPO, KTO, reward)",
+        "config.STAGE.data.max_completion_tokens",
+        "and data.max_prompt_tokens, instead of their sum",
+    ),
+    OtherName(
+        "truncation_mode",
+        "TRL",
+        "config.STAGE.data.truncation",
+        "'keep_end_of_prompt' or 'keep_start_of_prompt'; answers are never cut",
     ),
     OtherName("packing", "TRL (SFT)", "config.STAGE.data.packed"),
+    OtherName(
+        "completion_only_loss", "TRL (SFT)", "", "of prompt and completion the latter is learned"
+    ),
+    OtherName(
+        "assistant_only_loss",
+        "TRL (SFT)",
+        "config.STAGE.data.learn",
+        "'all' of the assistant's messages, or the 'last' one",
+    ),
+    OtherName(
+        "precompute_ref_log_probs",
+        "TRL (DPO, KTO, BCO)",
+        "config.STAGE.data.reference_cache",
+        "a folder that keeps them",
+    ),
     OtherName("temperature", "all", "config.STAGE.sampling.temperature"),
     OtherName("top_p", "all", "config.STAGE.sampling.top_p"),
     OtherName("top_k", "all", "config.STAGE.sampling.top_k", "0 keeps all tokens, not -1"),
@@ -100,8 +125,41 @@ OTHER_NAMES = (
         "beta",
         "TRL, tunix (GRPO)",
         "config.STAGE.objective.kl_weight",
-        "of dpo, simpo and genarm it is objective.beta, as there",
     ),
+    OtherName("beta", "TRL (DPO, CPO, KTO, BCO)", "config.STAGE.objective.beta"),
+    OtherName(
+        "beta",
+        "TRL (GKD)",
+        "config.STAGE.objective.other_share",
+        "its ends are divergence='forward_kl' for 0 and 'reverse_kl' for 1",
+    ),
+    OtherName("lmbda", "TRL (GKD)", "config.STAGE.objective.on_policy_share"),
+    OtherName("seq_kd", "TRL (GKD)", "config.STAGE.objective.off_policy", "'teacher'"),
+    OtherName("teacher_model_name_or_path", "TRL (GKD)", "config.STAGE.models.teacher.start_from"),
+    OtherName("label_smoothing", "TRL (DPO, CPO)", "config.STAGE.objective.label_smoothing"),
+    OtherName(
+        "f_divergence_type",
+        "TRL (DPO)",
+        "config.STAGE.objective.score",
+        "reverse_kl is 'log_ratio', js_divergence 'jensen_shannon'; the others have their names",
+    ),
+    OtherName(
+        "rpo_alpha",
+        "TRL (DPO)",
+        "config.STAGE.objective.nll_weight",
+        "with chosen_nll='token_mean'",
+    ),
+    OtherName("cpo_alpha", "TRL (CPO)", "config.STAGE.objective.nll_weight", "of cpo"),
+    OtherName("simpo_gamma", "TRL (CPO)", "config.STAGE.objective.target_margin"),
+    OtherName("ld_alpha", "TRL (DPO)", "config.STAGE.objective.tail_weight", "of ld_dpo"),
+    OtherName("use_weighting", "TRL (DPO)", "config.STAGE.objective.pair_weight", "'wpo'"),
+    OtherName(
+        "loss_weights",
+        "TRL (DPO)",
+        "config.STAGE.objective.link_weight",
+        "then second_weight of second_link, and nll_weight of chosen_nll",
+    ),
+    OtherName("center_rewards_coefficient", "TRL (reward)", "config.STAGE.objective.center_weight"),
     OtherName("kl_coef", "TRL, verl", "config.STAGE.objective.kl_weight", "kl_placement='reward'"),
     OtherName("kl_loss_coef", "verl", "config.STAGE.objective.kl_weight", "kl_placement='loss'"),
     OtherName("init_kl_coef", "OpenRLHF", "config.STAGE.objective.kl_weight"),
@@ -235,15 +293,16 @@ def hint(name: str, where: str) -> str:
         name: that was not found.
         where: path of the section that it was looked for in.
     """
-    found = [each for each in OTHER_NAMES if each.theirs.rpartition(".")[2] == name]
-    if not found:
-        return ""
-    first = found[0]
     stage = where.split(".")[1] if where.count(".") else "STAGE"
-    ours = first.ours.replace("STAGE", stage)
-    said = f"is called {ours} here" if ours else f"has no field here: {first.note}"
-    more = f" ({first.note})" if first.ours and first.note else ""
-    return f"{name} of {first.stack} {said}{more}."
+    said = []
+    for theirs, stack, ours, note in OTHER_NAMES:
+        path = ours.replace("STAGE", stage)
+        if theirs.rpartition(".")[2] != name or path == f"{where}.{name}":
+            continue
+        here = f"is called {path} here" if ours else f"has no field here: {note}"
+        more = f" ({note})" if ours and note else ""
+        said.append(f"{name} of {stack} {here}{more}.")
+    return " ".join(said)
 
 
 def as_markdown() -> str:

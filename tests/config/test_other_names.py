@@ -11,6 +11,7 @@ from rljax.config.other_names import OTHER_NAMES, as_markdown, hint
 from rljax.config.schema import ROOT
 from rljax.config.schema_model import MODEL
 from rljax.config.schema_stage import STAGE
+from rljax.config.unknown import check_family
 from rljax.registry import FAMILIES, METHODS, objective_fields
 
 KNOWN = {
@@ -18,7 +19,10 @@ KNOWN = {
     *("ppo_mini_batch_size", "ppo_micro_batch_size_per_gpu", "kl_coef", "kl_loss_coef"),
     *("cliprange", "epsilon_high", "max_completion_length", "max_prompt_length", "rollout.n"),
     *("temperature", "num_iterations", "loss_type", "scale_rewards", "ref_model_sync_steps"),
-    *("use_vllm", "lr"),
+    *("use_vllm", "lr", "precompute_ref_log_probs", "truncation_mode", "rpo_alpha", "simpo_gamma"),
+    *("cpo_alpha", "f_divergence_type", "ld_alpha", "use_weighting", "loss_weights", "lmbda"),
+    *("label_smoothing", "center_rewards_coefficient", "seq_kd", "teacher_model_name_or_path"),
+    *("completion_only_loss", "assistant_only_loss"),
 }
 
 
@@ -45,7 +49,8 @@ def test_options_that_notes_name_exist():
     known = {option for options in choices for option in options} | set(METHODS)
     known |= {name for family in FAMILIES for name in objective_fields(family)}
     known |= {*MODEL["remat"].choices, *MODEL["dtype"].choices, *STAGE["batch"], *MODEL}
-    theirs = {"low_var_kl", *(each.theirs for each in OTHER_NAMES)}
+    known |= {*ROOT["data"], *STAGE["data"]["truncation"].choices, *STAGE["data"]["learn"].choices}
+    theirs = {"low_var_kl", "js_divergence", *(each.theirs for each in OTHER_NAMES)}
     for each in OTHER_NAMES:
         named = re.findall(r"'(\w+)'|\b(\w+_\w+)\b", each.note)
         words = {word for pair in named for word in pair if word} - theirs
@@ -66,6 +71,30 @@ def test_errors_say_our_name(section, name, message):
     config = {"stages": ("s",), "s": {"method": "grpo", section: {name: 1}}}
     with pytest.raises(ValueError, match=message):
         complete(config)
+
+
+@pytest.mark.parametrize(
+    "method, messages",
+    [
+        ("grpo", ["beta of TRL, tunix (GRPO) is called config.s.objective.kl_weight here"]),
+        ("gkd", ["beta of TRL (GKD) is called config.s.objective.other_share here (its ends"]),
+        ("gkd", ["kl_weight here. beta of TRL (GKD)"]),
+    ],
+)
+def test_a_name_of_several_trainers_leads_to_each_field(method, messages):
+    config = {"stages": ("s",), "s": {"method": method, "objective": {"beta": 0.1}}}
+    config = complete(config)
+    with pytest.raises(ValueError) as error:
+        check_family("s", config)
+    assert all(each in str(error.value) for each in messages)
+    # Where it was just refused it is not said to be.
+    assert "objective.beta here" not in str(error.value)
+
+
+def test_the_room_of_pairs_is_no_row():
+    said = hint("max_length", "config.s.data")
+    assert "config.s.data.row_tokens here" in said
+    assert "config.s.data.max_completion_tokens here (and data.max_prompt_tokens" in said
 
 
 def test_a_name_that_nobody_uses_has_no_hint():
