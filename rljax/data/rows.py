@@ -180,14 +180,24 @@ def column_of(record: Record, name: str, where: str) -> Any:
 def _extras(record: Record, where: str) -> dict[str, Any]:
     """Tools and variables of the template; JSON text, as hubs hold them, is read."""
     return {
-        "tools": _nested(record.get("tools"), list, f"{where}: the column 'tools'"),
-        "options": _nested(
+        "tools": nested(record.get("tools"), list, f"{where}: the column 'tools'"),
+        "options": nested(
             record.get("chat_template_kwargs"), dict, f"{where}: the column 'chat_template_kwargs'"
         ),
     }
 
 
-def _nested(value: Any, kind: type, where: str) -> Any:
+def nested(value: Any, kind: type, where: str) -> Any:
+    """A value of several levels, without nulls; one that is JSON text, as hubs hold them, is read.
+
+    Args:
+        value: of a column.
+        kind: list or dict.
+        where: file, row and column, for errors.
+
+    Raises:
+        ValueError: for text that is no JSON, or a value of another kind.
+    """
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)

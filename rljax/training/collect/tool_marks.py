@@ -14,7 +14,7 @@ import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.data.packing import Example
-from rljax.data.rows import Record
+from rljax.data.rows import Record, nested
 
 _NAME = re.compile(r"\s*(\w[\w.]*)\s*(?=\()")
 
@@ -33,7 +33,7 @@ def marks_of(
 
     Args:
         record: with the columns completion, a text, and tool_names, or tools where the prompt is a
-            conversation.
+            conversation; a list of tools may be JSON text.
         example: its tokens.
         token_bytes: of the tokenizer, by id.
         stage: for errors.
@@ -42,7 +42,8 @@ def marks_of(
     Raises:
         ValueError: for a row without these columns.
     """
-    names = tool_names(record.get("tool_names") or record.get("tools"))
+    column = "tool_names" if record.get("tool_names") else "tools"
+    names = tool_names(nested(record.get(column), list, f"{where}: the column {column!r}"))
     text = record.get("completion")
     if names is None or not isinstance(text, str):
         raise ValueError(

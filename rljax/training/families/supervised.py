@@ -14,6 +14,7 @@ from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import anchor_loss
+from rljax.remarks import say_once
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience
@@ -217,7 +218,7 @@ def marked_demonstrations(context: Context, stage: Stage) -> tuple[list[Example]
     """The demonstrations of a file, and which of their tokens decide a tool call.
 
     Raises:
-        ValueError: for rows that cannot be read, or without tools.
+        ValueError: for rows that cannot be read, or without tools, or if no row holds a call.
     """
     records, kept, examples = kept_demonstrations(context, stage)
     token_bytes = context.tokenizer.token_bytes()
@@ -225,7 +226,32 @@ def marked_demonstrations(context: Context, stage: Stage) -> tuple[list[Example]
         marks_of(records[index], example, token_bytes, stage, place_of(records, index))
         for index, example in zip(kept, examples, strict=True)
     ]
+    plain = [index for index, mark in zip(kept, marks, strict=True) if not mark.key.any()]
+    _say_without_calls(stage, [place_of(records, index) for index in plain], len(marks))
     return examples, marks
+
+
+def _say_without_calls(stage: Stage, places: Sequence[str], count: int) -> None:
+    """Says how many demonstrations hold no call that is understood: all their tokens weigh alike.
+
+    Args:
+        stage: that learns them.
+        places: of these demonstrations.
+        count: of all.
+
+    Raises:
+        ValueError: if it is all of them, whose weights would change nothing.
+    """
+    if not places:
+        return
+    said = (
+        f"{len(places)} of {count} completions are no call `name(key = value)` on one line, so "
+        f"token_weight='key_tokens' finds no token that decides it: the first is {places[0]} "
+        f"(config.{stage.name}.objective.token_weight, config.{stage.name}.data.path)"
+    )
+    if len(places) == count:
+        raise ValueError(f"{said}; write the calls in this form, or choose token_weight='none'.")
+    say_once(said)
 
 
 def problems_of(context: Context, stage: Stage) -> Sequence[Record]:

@@ -1,5 +1,7 @@
 """Decisive tokens of tool calls, found in text and in tokens."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,13 @@ def test_tokens_that_hold_the_bytes_are_marked():
     marks = marks_of(record, example, words, stage, "row 1")
     np.testing.assert_array_equal(np.flatnonzero(marks.key), [1, 3])
     np.testing.assert_array_equal(np.flatnonzero(marks.value), [5])
+    # As hubs hold them.
+    as_text = marks_of(
+        {**record, "tools": json.dumps(record["tools"])}, example, words, stage, "row 1"
+    )
+    np.testing.assert_array_equal(as_text, marks)
+    with pytest.raises(ValueError, match="row 1: the column 'tools' is no JSON"):
+        marks_of({**record, "tools": "get_a"}, example, words, stage, "row 1")
     with pytest.raises(ValueError, match="row 1: token_weight='key_tokens' reads"):
         marks_of({"completion": "get_b()"}, example, words, stage, "row 1")
 

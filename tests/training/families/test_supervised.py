@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from rljax import remarks
 from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.parallel.rules import put_rows
@@ -168,7 +169,8 @@ def test_demonstrations_that_are_too_long_follow_the_stage_s_rule(pieces, tmp_pa
     assert "1 of 3 prompts lose 6 of 32 tokens" in said
 
 
-def test_tokens_that_decide_a_tool_call_weigh_more(family, tmp_path):
+def test_tokens_that_decide_a_tool_call_weigh_more(family, tmp_path, capsys):
+    remarks.say_once.cache_clear()
     path = tmp_path / "calls.jsonl"
     tools = ["get_a", "get_b"]
     rows = [
@@ -191,5 +193,12 @@ def test_tokens_that_decide_a_tool_call_weigh_more(family, tmp_path):
     # 12 + eos with (13 - 3) / 2; the text that is no call has no keys.
     found = weights[mask] / weights[mask].min()
     assert sorted(found[found > 1.5].round(3)) == [5.0, 5.0, 5.5, 5.5]
+    said = capsys.readouterr().err
+    assert "note: 1 of 3 completions are no call `name(key = value)`" in said and "line 3 (" in said
+    # Calls as JSON are not understood: nothing would weigh more than under plain sft.
+    call = json.dumps({"name": "get_a", "arguments": {}})
+    path.write_text(json.dumps({"prompt": "a?", "completion": call, "tool_names": tools}) + "\n")
+    with pytest.raises(ValueError, match="1 of 1 completions are no call .* line 1 .*token_weight"):
+        family(*words)
     with pytest.raises(ValueError, match="reads rows of a file with tools, and source='problems'"):
         family(*words[:1], "--config.warmup.data.source=problems", "--config.warmup.data.path=")
