@@ -243,11 +243,11 @@ def build_context(
     config = settle_tokenizer(config)
     mesh, own_sampler_mesh = meshes or run_meshes(config, make_mesh)
     text_format = make_text_format(config)
+    if weights:  # before sizes are compared, whose error says that the tokenizers agree
+        check_tokenizers(stages, text_format.tokenizer)
     network, stages = build_network(
         config, stages, mesh, text_format.tokenizer.vocab_size, weights=weights
     )
-    if weights:
-        check_tokenizers(stages, text_format.tokenizer)
     train, heldout = checked_problems(config, text_format)
     samplable = _samplable(network, text_format)
     stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)

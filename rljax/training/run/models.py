@@ -25,6 +25,7 @@ from rljax.config.graph import MODEL, has_own_critic, start_of
 from rljax.config.model import model_of_role
 from rljax.config.runs import find_step
 from rljax.config.stage import Stage
+from rljax.data.tokenizers import holds_tokenizer
 from rljax.models.config import ModelConfig
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.heads import value_network
@@ -221,9 +222,17 @@ def _check_teaches(stage: Stage, model: Model, start: str, where: str) -> None:
 
 
 def _check_vocabulary(model: Model, policy: ModelConfig, where: str) -> None:
-    if model.network.config.vocab_size != policy.vocab_size:
-        raise ValueError(
-            f"{where}={model.origin!r} has {model.network.config.vocab_size} tokens, the policy "
-            f"{policy.vocab_size}: it reads the policy's tokens and needs the same tokenizer "
-            f"({where})."
+    sizes = model.network.config.vocab_size, policy.vocab_size
+    if sizes[0] == sizes[1]:
+        return
+    why = "it reads the policy's tokens and needs the same tokenizer"
+    if is_pretrained(model.origin) and holds_tokenizer(model.origin):
+        # `check_tokenizers` (tokenizers.py) has found the same tokens in both.
+        why = (
+            "both have the same tokenizer, so only rows differ that pad the table of tokens; equal "
+            f"numbers are needed: save the larger model with {min(sizes)} rows "
+            "(`resize_token_embeddings` of transformers cuts them) and name that folder"
         )
+    raise ValueError(
+        f"{where}={model.origin!r} has {sizes[0]} tokens, the policy {sizes[1]}: {why} ({where})."
+    )

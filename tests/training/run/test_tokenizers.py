@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import pytest
 
 from rljax.config.validate import validate
@@ -9,8 +10,10 @@ from rljax.data.byte_files import write_byte_tokenizer
 from rljax.data.tokenizers import ByteTokenizer, SymbolTokenizer, load_tokenizer
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network
+from rljax.models.pretrained import save_pretrained
 from rljax.parallel.mesh import make_mesh
 from rljax.training.run import models
+from rljax.training.run.context import build_context
 from rljax.training.run.tokenizers import first_difference
 
 CONFIG = ModelConfig(
@@ -50,6 +53,26 @@ def test_a_teacher_that_cannot_be_compared_with_is_refused(
         models.check_models(
             Network.create(CONFIG), (stages[0], outside), 0, make_mesh({"data": -1})
         )
+
+
+def test_rows_that_only_pad_the_vocabulary_are_no_other_tokenizer(tiny_config, tmp_path):
+    pytest.importorskip("transformers")
+    network = Network.create(dataclasses.replace(CONFIG, vocab_size=300))
+    save_pretrained(tmp_path, network, network.init(jax.random.key(0), mesh()))
+
+    def error_of(*more_tokens):
+        config = tiny_config("gkd", f"--config.gkd.models.teacher.start_from={tmp_path}")
+        special_tokens = (*config.tokenizer.special_tokens, *more_tokens)
+        write_byte_tokenizer(tmp_path, ByteTokenizer(special_tokens))
+        with pytest.raises(ValueError) as error:
+            build_context(config, validate(config), tmp_path)
+        return str(error.value)
+
+    said = error_of()
+    size = ByteTokenizer(tuple(tiny_config("gkd").tokenizer.special_tokens)).vocab_size
+    assert f"has 300 tokens, the policy {size}: both have the same tokenizer" in said
+    assert f"save the larger model with {size} rows" in said
+    assert f"has another tokenizer than the policy: id {size} is '<x>' there" in error_of("<x>")
 
 
 def test_a_teacher_that_the_policy_starts_as_is_refused(tiny_config):
