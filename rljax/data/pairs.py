@@ -125,7 +125,8 @@ def explicit_prompt(record: Record, where: str) -> Record:
 
     Two whole conversations: the messages that they share are the prompt. Two texts without a
     prompt: what they share at their beginning is the prompt, without a blank at its end, as TRL
-    extracts it.
+    extracts it. Where one text begins with the whole other one, the last letter that they share
+    belongs to the answers, none of which is empty then.
 
     Args:
         record: with the columns chosen and rejected.
@@ -141,7 +142,7 @@ def explicit_prompt(record: Record, where: str) -> Record:
     if record.get("prompt") is not None or not is_text_pair(record):
         return record
     shared = os.path.commonprefix(sides)
-    if shared.endswith(" "):
+    if shared.endswith(" ") or shared in sides:
         shared = shared[:-1]
     if not shared:
         raise ValueError(

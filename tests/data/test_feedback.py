@@ -186,6 +186,13 @@ def test_what_two_texts_share_is_their_prompt(plain):
     parted = explicit_prompt(row, WHERE)
     assert parted == {"prompt": "Human: 2+2? Answer:", "chosen": " 4", "rejected": " 5"}
     assert pair_of(row, plain, where=WHERE).sides == ([*b" 4", END], [*b" 5", END])
+    for sides in (("5+1=ab", "5+1=abc"), ("5+1=abc", "5+1=ab")):
+        parted = explicit_prompt(dict(zip(("chosen", "rejected"), sides, strict=True)), WHERE)
+        assert parted["prompt"] == "5+1=a" and {parted["chosen"], parted["rejected"]} == {"b", "bc"}
+        assert all(
+            parted["prompt"] + parted[name] == whole
+            for name, whole in zip(("chosen", "rejected"), sides, strict=True)
+        )
     explicit = row | {"prompt": "2+2="}
     assert explicit_prompt(explicit, WHERE) == explicit
 
@@ -196,7 +203,7 @@ def test_what_two_texts_share_is_their_prompt(plain):
         ({"rejected": "4"}, "line 2: chosen and rejected are the same"),
         ({"rejected": ""}, "line 2: rejected is empty"),
         ({"prompt": None}, "lacks the column 'prompt', and the texts .* begin differently: '4'"),
-        ({"prompt": None, "rejected": "41"}, "line 2: chosen is empty"),
+        ({"prompt": None, "rejected": "41"}, "and the texts .* begin differently: '4', '41'"),
     ],
 )
 def test_pairs_that_are_refused(plain, change, message):
