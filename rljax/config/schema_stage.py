@@ -6,6 +6,7 @@ the chosen method reads it (config/resolve.py).
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
 from rljax.data.truncation import TRUNCATIONS
+from rljax.data.values import UNUSABLE
 from rljax.models.config import CHOICES, LIMITS
 from rljax.registry import FAMILIES, field_doc, objective_fields
 
@@ -157,6 +158,13 @@ STAGE_DATA: Section = {
         "(data/truncation.py)",
         value_type=str,
         choices=TRUNCATIONS,
+    ),
+    "unusable": Field(
+        None,
+        "preference, unpaired, reward: what becomes of rows of a file that say nothing to learn: "
+        "an empty answer, two equal sides",
+        value_type=str,
+        choices=UNUSABLE,
     ),
     "reference_cache": Field(
         None,

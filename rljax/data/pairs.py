@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rljax.data.conversations import common_prefix, is_conversation, read_messages
 from rljax.data.rows import Record, answer_of, column_of, prompt_of
 from rljax.data.text_format import PROMPTS, TextFormat
-from rljax.data.values import number_of, said
+from rljax.data.values import UnusableRow, number_of, said
 
 # Columns of a pair, in the order of the sides; the first one is preferred.
 SIDES = ("chosen", "rejected")
@@ -56,7 +56,8 @@ def pair_of(
         check_whole: compare the ids with those of the whole texts.
 
     Raises:
-        ValueError: for a row that cannot be read, an empty side, or two sides that are equal.
+        ValueError: for a row that cannot be read.
+        UnusableRow: for an empty side, or two sides that are equal.
     """
     margin = _margin_if_readable(record, where)
     if all(isinstance(record.get(f"{name}_tokens"), list) for name in ("prompt", *SIDES)):
@@ -111,7 +112,9 @@ def _margin_if_readable(record: Record, where: str) -> float | None:
 
 def _unequal(chosen: Any, rejected: Any, where: str) -> tuple[Any, Any]:
     if chosen == rejected:
-        raise ValueError(f"{where}: chosen and rejected are the same; a pair compares two answers.")
+        raise UnusableRow(
+            f"{where}: chosen and rejected are the same; a pair compares two answers."
+        )
     return chosen, rejected
 
 

@@ -20,6 +20,7 @@ from rljax.data.control_tokens import ControlTokens, unmarked
 from rljax.data.conversations import Message, is_conversation, last_is_assistant, read_messages
 from rljax.data.packing import Example
 from rljax.data.tokenizers import Tokenizer
+from rljax.data.values import UnusableRow
 from rljax.errors import typed
 
 PROMPTS = "config.data.prompt_column"
@@ -211,7 +212,7 @@ class TextFormat:
         """
         for number, step in enumerate(steps):
             if not checked_text(step, f"{where}: step {number}").strip():
-                raise ValueError(f"{where}: step {number} is empty; a step has a text.")
+                raise UnusableRow(f"{where}: step {number} is empty; a step has a text.")
         texts = [*(step + separator for step in steps[:-1]), steps[-1]]
         before, after = "", ""
         if prompt.messages is not None and not isinstance(self.template, PlainTemplate):

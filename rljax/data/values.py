@@ -7,6 +7,13 @@ from typing import Any
 
 from rljax.errors import typed
 
+# What becomes of rows that say nothing to learn: an error, or they are left out and counted.
+UNUSABLE = ("refuse", "drop")
+
+
+class UnusableRow(ValueError):
+    """A row of the right columns that says nothing to learn: an empty answer, two equal sides."""
+
 
 def label_of(value: Any, what: str) -> bool:
     """A label.
@@ -47,10 +54,10 @@ def said(answer: Any, what: str) -> Any:
         what: file, row and column, for the error.
 
     Raises:
-        ValueError: for an empty text, or one of blanks; calls of tools are an answer.
+        UnusableRow: for an empty text, or one of blanks; calls of tools are an answer.
     """
     content = answer.get("content") if isinstance(answer, Mapping) else answer
     called = isinstance(answer, Mapping) and answer.get("tool_calls")
     if not called and isinstance(content, str) and not content.strip():
-        raise ValueError(f"{what} is empty, got {typed(content)}; an answer has a text.")
+        raise UnusableRow(f"{what} is empty, got {typed(content)}; an answer has a text.")
     return answer

@@ -165,7 +165,7 @@ def test_every_pair_that_is_refused_is_counted(refused, lines_file):
     assert text.startswith(f"{path}, line 10: chosen and rejected are the same")
     assert text.endswith(
         " 6 more rows are refused: line 11, line 12, line 13, line 14, line 15 and 1 more "
-        "(launch/data.py lists them)."
+        "(launch/data.py lists them). config.dpo_file.data.unusable='drop' leaves such a row out."
     )
 
 

@@ -26,7 +26,10 @@ ROLLOUT_BATCH = {
 }
 
 # A file of demonstrations, of pairs, or of other feedback.
-FEEDBACK_FILE = Reads(data={"truncation": "refuse"})
+ROWS_FILE = Reads(data={"truncation": "refuse"})
+
+# Pairs and other feedback; a demonstration always says something: that the answer ends.
+FEEDBACK_FILE = ROWS_FILE | Reads(data={"unusable": "refuse"})
 
 # A file stays the same, and so does what a frozen reference says of it.
 REFERENCED_FILE = FEEDBACK_FILE | Reads(data={"reference_cache": ""})

@@ -7,14 +7,14 @@ from rljax.registry.families.description import Family, Reads
 from rljax.registry.families.shared import (
     AGGREGATION_DOCS,
     AGGREGATION_LIMITS,
-    FEEDBACK_FILE,
     LIKELIHOOD_DOCS,
     LIKELIHOODS,
+    ROWS_FILE,
     SAMPLING,
 )
 
 # A conversation of a file may have several answers.
-_OF_FILES = FEEDBACK_FILE | Reads(data={"learn": "last"})
+_OF_FILES = ROWS_FILE | Reads(data={"learn": "last"})
 
 # Samples of the policy that the stage starts from, drawn and verified once, before it begins.
 _SAMPLED = Reads(

@@ -8,7 +8,7 @@ from rljax.data.pairs import SIDES
 from rljax.data.sources import open_source
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import ShuffledPrompts, State
-from rljax.training.collect.stage_rows import checked_rows, rule_of
+from rljax.training.collect.stage_rows import checked_rows, keeps_all
 from rljax.training.run.context import Context, Record
 
 
@@ -42,6 +42,6 @@ def open_labelled(stage: Stage) -> Sequence[Record]:
 def kept_rows(context: Context, stage: Stage) -> Sequence[Record]:
     """The rows of a stage's file that it has room for, of those that were checked at the start."""
     records = open_labelled(stage)
-    if rule_of(stage) == "refuse":  # that is all of them
+    if keeps_all(stage):
         return records
     return checked_rows(context, stage, records, labelled_of)

@@ -15,7 +15,7 @@ from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import ShuffledPrompts, State
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled_once import check_there, sample_once, written_once
-from rljax.training.collect.stage_rows import checked_rows, rule_of
+from rljax.training.collect.stage_rows import checked_rows, keeps_all
 from rljax.training.run.context import Context, Record
 
 
@@ -94,7 +94,7 @@ def kept_pairs(
     context: Context, stage: Stage, records: Sequence[Record], field: str = "path"
 ) -> Sequence[Record]:
     """The pairs that a stage has room for, of those that were checked at the start."""
-    if rule_of(stage) == "refuse":  # that is all of them
+    if keeps_all(stage):
         return records
     return checked_rows(context, stage, records, pair_of, field=field)
 

@@ -173,7 +173,7 @@ def check_rows(place: Path, digests: np.ndarray, where: Callable[[int], str], fi
     if kept.shape != digests.shape:
         raise ValueError(
             f"{place} is of {len(kept)} rows, and there are {len(digests)}: it is of another file "
-            f"or of another truncation ({field})."
+            f"or other rows of it are left out ({field})."
         )
     other = np.flatnonzero((kept != digests).any(axis=1))
     if len(other):

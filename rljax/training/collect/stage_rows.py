@@ -1,7 +1,7 @@
 """The rows of a stage's own file: each is read once before anything compiles, as training reads it.
 
-A row is cut or left out by the stage's rule (`data.truncation`, data/truncation.py); those that
-cannot be read are refused together.
+A row is cut or left out by the stage's rule (`data.truncation`, data/truncation.py), and by another
+one if it says nothing to learn (`data.unusable`); those that cannot be read are refused together.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +14,7 @@ from rljax.data.feedback_survey import NAMED_ROWS, FeedbackSurvey, Row, short_pl
 from rljax.data.packing import Example
 from rljax.data.sources import Part, place_of
 from rljax.data.truncation import Budgets, Losses, fitting_example, fitting_prompt
+from rljax.data.values import UnusableRow
 from rljax.remarks import say_once
 from rljax.training.run.context import Context, Record
 from rljax.training.run.problems import BUDGET, checks_whole
@@ -28,6 +29,11 @@ HELDOUT = "heldout_path"
 def rule_of(stage: Stage) -> str:
     """What becomes of rows that are too long; what a stage samples itself always fits."""
     return stage.data.get("truncation", "refuse")
+
+
+def keeps_all(stage: Stage) -> bool:
+    """Whether no rule leaves out a row of the stage's file: what was checked is all of it."""
+    return rule_of(stage) == "refuse" and stage.data.get("unusable") != "drop"
 
 
 def budgets_of(config: ConfigDict, stage: Stage) -> Budgets:
@@ -86,7 +92,7 @@ def checked_rows(
     survey: FeedbackSurvey | None = None,
     field: str = "path",
 ) -> Sequence[Record]:
-    """Reads every record once, says what is remarkable, and leaves out those that do not fit.
+    """Reads every record once, says what is remarkable, and leaves out what the rules say.
 
     Args:
         context: of the run.
@@ -100,11 +106,11 @@ def checked_rows(
         The records that are kept, in their order.
 
     Raises:
-        ValueError: for rows that cannot be read or are too long, columns that cannot be meant, or
-            if no row is left.
+        ValueError: for rows that cannot be read, used or are too long, columns that cannot be
+            meant, or if no row is left.
     """
     survey, losses = survey or FeedbackSurvey(), Losses()
-    kept, problems = [], []
+    kept, usable, problems = [], [], []
     place = f"config.{stage.name}.data.{field}"
     for index in range(len(records)):
         where, whole = place_of(records, index), checks_whole(context.config, index)
@@ -114,18 +120,22 @@ def checked_rows(
             )
             fits = fitted(context, stage, row, where)
         except ValueError as error:
-            problems.append((where, error))
+            if not _is_dropped(stage, error):
+                problems.append((where, error))
             continue
+        usable.append(index)
         survey.add(row)
         losses.add(row.prompt, None if fits is None else fits.prompt)
         if fits is not None:
             kept.append(index)
-    _raise_all(problems)
+    _raise_all(problems, f"config.{stage.name}.data.unusable")
     refusal = survey.refusal()
     if refusal:
         raise ValueError(f"{_file_of(records)}: {refusal} ({place}).")
-    _raise_for_none(stage, records, kept)
-    say_all(stage, survey.remarks(lambda index: place_of(records, index)), field)
+    unusable = len(records) - len(usable)
+    _raise_for_none(stage, records, kept, unusable)
+    say_all(stage, survey.remarks(lambda index: place_of(records, usable[index])), field)
+    say_all(stage, _unusable_remark(unusable, len(records)), "unusable")
     say_all(stage, losses.remarks(), "truncation")
     return records if len(kept) == len(records) else Part(records, kept)
 
@@ -180,18 +190,35 @@ def checked_examples(
     return [*fitting], [*fitting.values()]
 
 
+def _is_dropped(stage: Stage, error: ValueError) -> bool:
+    """Whether the row of an error is left out; what a stage samples itself is never unusable."""
+    return isinstance(error, UnusableRow) and stage.data.get("unusable") == "drop"
+
+
+def _unusable_remark(count: int, rows: int) -> list[str]:
+    said = "say nothing to learn (empty answers, equal sides) and are left out"
+    return [f"{count} of {rows} rows {said}"] if count else []
+
+
 def say_all(stage: Stage, remarks: Iterable[str], field: str) -> None:
     """Says what is remarkable about the rows of a stage, each once."""
     for remark in remarks:
         say_once(f"{remark} (config.{stage.name}.data.{field})")
 
 
-def _raise_for_none(stage: Stage, records: Sequence[Record], kept: Sequence[object]) -> None:
-    if not kept:
-        raise ValueError(
-            f"{_file_of(records)}: all {len(records)} rows are too long "
-            f"(config.{stage.name}.data.truncation)."
+def _raise_for_none(
+    stage: Stage, records: Sequence[Record], kept: Sequence[object], unusable: int = 0
+) -> None:
+    if kept:
+        return
+    where, count = f"config.{stage.name}.data", len(records)
+    said = f"all {count} rows are too long ({where}.truncation)"
+    if unusable:
+        said = (
+            f"{unusable} of {count} rows say nothing to learn and {count - unusable} are too long: "
+            f"none is left ({where}.unusable, {where}.truncation)"
         )
+    raise ValueError(f"{_file_of(records)}: {said}.")
 
 
 def _file_of(records: Sequence[Record]) -> str:
@@ -199,15 +226,22 @@ def _file_of(records: Sequence[Record]) -> str:
     return place_of(records, 0).rpartition(", ")[0] or "the rows"
 
 
-def _raise_all(problems: Sequence[tuple[str, ValueError]]) -> None:
-    """Raises the first problem, with the rows of the next ones."""
+def _raise_all(problems: Sequence[tuple[str, ValueError]], rule: str = "") -> None:
+    """Raises the first problem, with the rows of the next ones.
+
+    Args:
+        problems: (place, error) of each row.
+        rule: the config field that leaves out a row that says nothing to learn.
+    """
     if not problems:
         return
     (_, first), *rest = problems
+    hint = f" {rule}='drop' leaves such a row out." if isinstance(first, UnusableRow) else ""
     if not rest:
-        raise first
+        raise ValueError(f"{first}{hint}") if hint else first
     named = ", ".join(short_place(where) for where, _ in rest[:NAMED_ROWS])
     more = f" and {len(rest) - NAMED_ROWS} more" if len(rest) > NAMED_ROWS else ""
     raise ValueError(
         f"{first} {len(rest)} more rows are refused: {named}{more} (launch/data.py lists them)."
+        f"{hint}"
     ) from first

@@ -1,5 +1,6 @@
 """Rows of a stage's file are cut or left out by the rule that the stage names, and counted."""
 
+import dataclasses
 import json
 
 import pytest
@@ -71,6 +72,45 @@ def test_a_step_never_sees_a_row_that_was_left_out(stage_of):
         experience, state = source.collect(Policy(made.params, 0), state, step)
         seen += [record["prompt"] for record in experience.records]
     assert len(seen) == 8 and seen.count("1+1=") == seen.count("1+3=") == 4
+
+
+UNUSABLE = [
+    {"prompt": "1+4=", "chosen": "5", "rejected": "5"},
+    {"prompt": "1+5=", "chosen": "6", "rejected": " "},
+]
+
+
+def test_rows_that_say_nothing_are_refused_or_left_out(stage_of, capsys):
+    rows = [UNUSABLE[0], ROWS[0], UNUSABLE[1], ROWS[0]]
+    made, records = stage_of("drop", rows)
+    with pytest.raises(
+        ValueError, match="line 1: chosen and rejected are the same.* line 3.*unusable='drop'"
+    ):
+        checked_rows(made.context, made.stage, records, pair_of)
+    stage = dataclasses.replace(made.stage, data={**made.stage.data, "unusable": "drop"})
+    kept = checked_rows(made.context, stage, records, pair_of)
+    assert [place_of(kept, n).rpartition(" ")[2] for n in range(len(kept))] == ["2", "4"]
+    said = capsys.readouterr().err
+    assert "2 of 4 rows say nothing to learn (empty answers, equal sides) and are left out" in said
+    # Rows are named by their lines, whatever is left out before them.
+    assert "repeat earlier ones: line 4 (as line 2)" in said
+    made, records = stage_of("drop", [*UNUSABLE, ROWS[1]])
+    with pytest.raises(ValueError, match="2 of 3 rows say nothing to learn and 1 are too long"):
+        checked_rows(made.context, stage, records, pair_of)
+    # What cannot be read is refused all the same.
+    made, records = stage_of("drop", [ROWS[0], {"prompt": "1+1=", "chosen": "2"}])
+    with pytest.raises(ValueError, match="line 2 lacks the column 'rejected'"):
+        checked_rows(made.context, stage, records, pair_of)
+
+
+@pytest.mark.parametrize("rule", ["refuse", "drop"])
+def test_a_step_never_sees_a_row_that_says_nothing(stage_of, rule):
+    good = [ROWS[0], ROWS[3]]
+    made, _ = stage_of(rule, [*UNUSABLE, *good])
+    stage = dataclasses.replace(made.stage, data={**made.stage.data, "unusable": "drop"})
+    source = PairSource(made.context, stage)
+    experience, _ = source.collect(Policy(made.params, 0), source.first_state(), 1)
+    assert {record["prompt"] for record in experience.records} == {row["prompt"] for row in good}
 
 
 def test_nothing_left_is_an_error(stage_of):
