@@ -39,7 +39,7 @@ PASSING = {
     "disco": 22,
     "dler": 2,
     "dllm-tasks": 6,
-    "dpo-family": 6,
+    "dpo-family": 45,
     "dynamic-logits-fusion": 2,
     "eggroll": 9,
     "gedi": 3,
@@ -61,15 +61,16 @@ PASSING = {
     "policy-gradient-trl": 34,
     "policy-gradient-tunix": 21,
     "ppo": 46,
+    "ranking-accuracy": 5,
     "reasoning-gym": 15,
-    "reward-models": 5,
+    "reward-models": 8,
     "sft-variants": 6,
     "spo": 28,
     "steer": 16,
     "t-ppo": 3,
     "tl-training": 16,
     "tokenbuncher": 8,
-    "tulu3-dpo": 2,
+    "tulu3-dpo": 4,
     "unpacking-dpo-ppo": 3,
     "vapo": 4,
     "vas": 4,
@@ -109,10 +110,17 @@ def cases_of(slug, *, missing=False):
 
 
 SFT = "sft-variants"
+# A slug of which some cases are not built.
+PART = "mdlm"
+
+
+def one_case():
+    """A case with logits in and a loss out."""
+    return next(case for case in cases_of(SFT) if "logits" in case["inputs"])
 
 
 def test_exit_code_0_and_one_line_per_slug(tmp_path, capsys):
-    write(tmp_path, SFT, cases_of(SFT))
+    write(tmp_path, SFT, [one_case()])
     assert check.main([str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and lines[0].startswith(SFT)
@@ -121,7 +129,7 @@ def test_exit_code_0_and_one_line_per_slug(tmp_path, capsys):
 
 @pytest.mark.parametrize("flag", [[], ["--allow-missing"]])
 def test_a_broken_value_fails_with_and_without_the_flag(tmp_path, capsys, flag):
-    (case,) = cases_of(SFT)
+    case = one_case()
     case["outputs"]["loss"] *= 1 + 1e-4
     write(tmp_path, SFT, [case])
     assert check.main([str(tmp_path), *flag]) == 1
@@ -130,7 +138,7 @@ def test_a_broken_value_fails_with_and_without_the_flag(tmp_path, capsys, flag):
 
 
 def test_missing_cases_fail_unless_allowed(tmp_path, capsys):
-    write(tmp_path, SFT, cases_of(SFT) + cases_of(SFT, missing=True)[:2])
+    write(tmp_path, PART, cases_of(PART)[:1] + cases_of(PART, missing=True)[:2])
     write(tmp_path, "a-method-of-the-future", [{"name": "x", "inputs": {}, "outputs": {"y": 1.0}}])
     assert check.main([str(tmp_path)]) == 1
     assert check.main([str(tmp_path), "--allow-missing"]) == 0
@@ -138,11 +146,11 @@ def test_missing_cases_fail_unless_allowed(tmp_path, capsys):
     assert "passed   1  failed   0  missing   2" in out
     assert "passed   0  failed   0  missing   1" in out and "not built" not in out
     check.main([str(tmp_path), "--verbose"])
-    assert "not built: mode 'dft'" in capsys.readouterr().out
+    assert "not built: " in capsys.readouterr().out
 
 
 def test_every_output_field_counts(tmp_path):
-    (case,) = cases_of(SFT)
+    case = one_case()
     extra = copy.deepcopy(case)
     extra["outputs"]["a field that no adapter returns"] = 0.0
     assert check.check_case(SFT, extra).status == "failed"
@@ -153,7 +161,7 @@ def test_every_output_field_counts(tmp_path):
 
 
 def test_an_adapter_that_raises_is_a_failure_and_hides_nothing(tmp_path, capsys):
-    (case,) = cases_of(SFT)
+    case = one_case()
     broken = copy.deepcopy(case)
     del broken["inputs"]["logits"]
     write(tmp_path, SFT, [broken, case])

@@ -130,9 +130,9 @@ def test_useful_operations_of_demonstrations_and_of_a_reward_model(runs):
     logits = 2 * 64 * sft["workload"]["vocabulary"]
     row = 64 * (token + logits) + attended(0, 64)
     assert sft["useful"]["update"] == pytest.approx(3 * 32 * row, rel=1e-2)
-    # 32 pairs of a prompt of 10 and two completions of 6, each in a row of its own; no logits.
+    # 64 pairs of a prompt of 10 and two completions of 6, each in a row of its own; no logits.
     sequence = 16 * token + attended(0, 16)
-    assert rm["useful"]["update"] == pytest.approx(3 * 64 * sequence)
+    assert rm["useful"]["update"] == pytest.approx(3 * 128 * sequence)
 
 
 def test_the_stage_that_prepares_no_other_is_the_default():

@@ -455,6 +455,7 @@ NOT_ENUMERATED = {
     "spo_tree": "samples branch",
     "vineppo": "samples from prefixes",
     "luffy": "demonstrations are rewarded as samples",
+    "opd": "its advantage is a teacher's log-ratio",
 }
 
 

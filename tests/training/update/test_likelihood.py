@@ -38,7 +38,7 @@ def test_options_of_the_registry_are_those_of_the_table(family):
 
 
 def test_families_that_score_have_the_choice():
-    assert SCORED == ["supervised", "policy_gradient", "preference", "evidence"]
+    assert SCORED == ["supervised", "policy_gradient", "preference", "unpaired", "evidence"]
 
 
 @pytest.mark.parametrize("variant", ["grpo", "jepo", "dpo_file"])
