@@ -20,6 +20,7 @@
 | `sources.py` | records by their index, and the endless shuffled stream over them |
 | `data_files.py` | the files that a path means: a file, a folder, a pattern |
 | `survey.py` | what a data file holds: columns, conventions, lengths |
+| `batches.py` | indices in batches of one size |
 | `encode.py` | ids to padded rows: prompts to the left, completions to the right |
 | `packing.py` | several examples in one row, by a plan that any step can look up |
 """

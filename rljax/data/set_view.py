@@ -157,7 +157,7 @@ class Lengths(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> "Lengths":
-        """Those of a row; the answers of one that is no pair share a name."""
+        """The lengths of a row; only the sides of a pair have names of their own."""
         lengths = {name: len(ids) for name, ids in row.answers().items()}
         named = lengths if isinstance(row, Pair) else {"answer": max(lengths.values())}
         return cls(len(row.prompt), named)

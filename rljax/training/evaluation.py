@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rljax.config.decoding import PLAIN, Decoding, decoding_of
+from rljax.data.batches import equal_batches
 from rljax.models.network import Network, Params
 from rljax.rewards.answers import last_boxed, last_tagged
 from rljax.rewards.pool import Scores
@@ -96,16 +97,15 @@ class Evaluator:
         problems, size = self.context.heldout_problems, self.settings.prompts_per_batch
         count = min(len(problems), self.context.config.data.heldout_size)
         verdicts, judged, batches = [], [], []
-        for start in range(0, count, size):
-            # The last batch is filled up with the last problem, so that shapes stay the same.
-            indices = [min(index, count - 1) for index in range(start, start + size)]
+        for indices in equal_batches(count, size):
+            real = min(size, count - indices[0])
             records = [{**problems[index], "id": index} for index in indices]
             samples = sample_texts(self.context, engine, weights, records, key=self.key, step=0)
             scores = score_texts(self.context, samples)
-            kept = min(size, count - start) * samples.samples_per_prompt
+            kept = real * samples.samples_per_prompt
             self.failures += int(scores.failed[:kept].sum())
             if self.observe is not None:
-                self.observe(samples, scores, min(size, count - start))
+                self.observe(samples, scores, real)
             self.left_out += int((~scores.judged[:kept]).sum())
             verdicts.append(scores.correct.reshape(size, -1))
             judged.append(scores.judged.reshape(size, -1))

@@ -23,6 +23,7 @@ import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.config.validate import plain
+from rljax.data.batches import equal_batches
 from rljax.data.feedback_survey import digest_of
 from rljax.data.sources import place_of
 from rljax.errors import blamed
@@ -212,12 +213,9 @@ def _address(facts: dict[str, Any]) -> str:
 def _scored(records: Sequence[Record], score: Score, size: int) -> Rows:
     """What the reference says of all records, in batches of the shape that updates have."""
     count, parts = len(records), []
-    for start in range(0, count, size):
-        # The last batch is filled up with the last record, so that shapes stay the same.
-        index = [min(place, count - 1) for place in range(start, start + size)]
-        arrays = score([{**records[place], "id": place} for place in index])
-        parts.append({name: array[: count - start] for name, array in arrays.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for index in equal_batches(count, size):
+        parts.append(score([{**records[place], "id": place} for place in index]))
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
 def write_cache(place: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

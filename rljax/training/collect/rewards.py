@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from rljax.config.stage import Stage
+from rljax.data.batches import equal_batches
 from rljax.data.data_files import kind_of_files
 from rljax.data.encode import check_length, pad_completions, pad_prompts
 from rljax.data.rows import answered_prompt
@@ -112,11 +113,7 @@ class ModelReward:
     def _scored(self, rows: Rows) -> np.ndarray:
         """[N] f32, the scores of separate rows."""
         count, size = len(rows["mask"]), self.rows_per_pass
-        passes = [
-            # The last pass is filled up with the last row, so that shapes stay the same.
-            self._pass(rows, np.minimum(np.arange(start, start + size), count - 1))
-            for start in range(0, count, size)
-        ]
+        passes = [self._pass(rows, np.array(index)) for index in equal_batches(count, size)]
         return np.concatenate([np.zeros(0, np.float32), *to_host(passes)])[:count]
 
     def _pass(self, rows: Rows, index: np.ndarray) -> jax.Array:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rljax.config.stage import Stage
+from rljax.data.batches import equal_batches
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
@@ -49,12 +50,10 @@ def sample_once(context: Context, stage: Stage, params: Params, count: int) -> I
     )
     weights = engine.load(params)
     key = purpose_key(context.config.seed, Purpose.PAIRS)
-    for start in range(0, count, batch):
-        # The last batch is filled up with the last prompt, so that shapes stay the same.
-        indices = [min(index, count - 1) for index in range(start, start + batch)]
+    for indices in equal_batches(count, batch):
         records = [{**context.train_problems[index], "id": index} for index in indices]
         samples = sample_texts(context, engine, weights, records, key=key, step=0)
-        yield Sampled(samples, score_texts(context, samples), min(batch, count - start))
+        yield Sampled(samples, score_texts(context, samples), min(batch, count - indices[0]))
 
 
 def written_once(

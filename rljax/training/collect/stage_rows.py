@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ml_collections import ConfigDict
 
 from rljax.config.stage import Stage
+from rljax.data.encode import pad_completions, pad_prompts
 from rljax.data.feedback import Answered
 from rljax.data.feedback_survey import NAMED_ROWS, FeedbackSurvey, Row, short_place
 from rljax.data.packing import Example
@@ -18,6 +19,7 @@ from rljax.data.values import UnusableRow
 from rljax.remarks import say_once
 from rljax.training.run.context import Context, Record
 from rljax.training.run.problems import BUDGET, checks_whole
+from rljax.training.update.rows import Rows, rollout_rows
 
 # pair_of and its like of data/feedback.py: (record, text_format, *, where, field, check_whole).
 Read = Callable[..., Row]
@@ -82,6 +84,42 @@ def rows_of_step(
         row = read(record, context.text_format, where=where, field=field)
         rows.append(fitted(context, stage, row, where))
     return rows
+
+
+def answer_rows(
+    context: Context,
+    stage: Stage,
+    prompts: Sequence[list[int]],
+    answers: Sequence[Sequence[list[int]]],
+    *,
+    share_prompts: bool,
+) -> Rows:
+    """Prompts with K answers each as rows of a batch (training/update/rows.py).
+
+    Args:
+        context: of the run.
+        stage: that learns from them.
+        prompts: ids, B of them.
+        answers: ids, K for each prompt; an empty one has no token in the mask.
+        share_prompts: the answers of a prompt in one row, or each in a row of its own.
+    """
+    pad_id = context.tokenizer.pad_id
+    padded, prompt_mask = pad_prompts(
+        prompts, pad_id, max_prompt_tokens=context.config.data.max_prompt_tokens
+    )
+    completions, mask = pad_completions(
+        [ids for each in answers for ids in each],
+        pad_id,
+        max_new_tokens=stage.data["max_completion_tokens"],
+    )
+    shape = (len(padded), len(answers[0]), -1)
+    return rollout_rows(
+        padded,
+        prompt_mask,
+        completions.reshape(shape),
+        mask.reshape(shape),
+        share_prompts=share_prompts,
+    )
 
 
 def checked_rows(

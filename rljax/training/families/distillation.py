@@ -83,7 +83,7 @@ class Distillation(Family):
             )
 
     def statistics(self, params: Params, beside: Params, batch: Batch) -> TokenStatistics:
-        """Of the completions; where the loss reads it, also how far the teacher is."""
+        """The policy's statistics; how far the teacher is, where the loss reads it."""
         network = self.context.network
         if not self.compares:
             return completion_statistics(network, params, batch, TokenFilter())

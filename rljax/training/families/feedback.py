@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.data.encode import pad_completions, pad_prompts
 from rljax.data.feedback import Labelled, Scored, labelled_of, scored_of
 from rljax.data.pairs import MARGIN, SCORES, Pair, margin_of, pair_of
 from rljax.objectives.arrays import DTYPES, REWARD_ARRAYS
 from rljax.objectives.reward_models import RANKINGS
+from rljax.training.collect.stage_rows import answer_rows
 from rljax.training.families.goal_term import UNIFORMS, draws_goals, goal_draws
 from rljax.training.pair_evaluation.scores import judged_labels, judged_pairs, judged_ratings
 from rljax.training.run.context import Context
-from rljax.training.update.rows import Rows, rollout_rows
+from rljax.training.update.rows import Rows
 
 
 class Feedback(NamedTuple):
@@ -77,26 +77,11 @@ def feedback_rows(context: Context, stage: Stage, found: Sequence[Any]) -> tuple
         [B, K] bool, False where a row has fewer completions or one is empty.
     """
     kind, count = feedback_of(stage), completions_per_row(stage)
-    pad_id = context.tokenizer.pad_id
-    prompts, prompt_mask = pad_prompts(
-        [row.prompt for row in found],
-        pad_id,
-        max_prompt_tokens=context.config.data.max_prompt_tokens,
-    )
     given = [list(kind.completions(row)) for row in found]
-    filled = [ids for each in given for ids in [*each, *[[]] * (count - len(each))]]
-    slots = stage.data["max_completion_tokens"]
-    completions, mask = pad_completions(filled, pad_id, max_new_tokens=slots)
-    shape = (len(found), count, -1)
-    share = stage.batch.share_prompts
-    rows = rollout_rows(
-        prompts,
-        prompt_mask,
-        completions.reshape(shape),
-        mask.reshape(shape),
-        share_prompts=share,
-    )
-    present = mask.any(axis=-1).reshape(len(found), count)
+    filled = [[*each, *[[]] * (count - len(each))] for each in given]
+    prompts, share = [row.prompt for row in found], stage.batch.share_prompts
+    rows = answer_rows(context, stage, prompts, filled, share_prompts=share)
+    present = rows["mask"].any(axis=-1).reshape(len(found), count)
     return rows, kind.targets(found, count) | {"present": present}
 
 

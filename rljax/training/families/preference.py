@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.encode import pad_completions, pad_prompts
+from rljax.data.data_files import kind_of_files
 from rljax.data.feedback_survey import FeedbackSurvey, overlap_remark
 from rljax.data.pairs import SIDES, pair_of
 from rljax.models.network import Params
@@ -29,7 +29,13 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, kept_pairs, open_pairs, pairs_of_file
 from rljax.training.collect.reference_cache import check_named_cache, reference_cache
-from rljax.training.collect.stage_rows import HELDOUT, checked_rows, rows_of_step, say_all
+from rljax.training.collect.stage_rows import (
+    HELDOUT,
+    answer_rows,
+    checked_rows,
+    rows_of_step,
+    say_all,
+)
 from rljax.training.families import Family, StepBatches
 from rljax.training.pair_evaluation.heldout import PairEvaluation, preferred_shares
 from rljax.training.run.context import Context
@@ -37,7 +43,7 @@ from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import make_statistics, model_rows
-from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs, rollout_rows
+from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs
 from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import TrainState
 from rljax.training.update.token_statistics import token_arrays
@@ -211,9 +217,11 @@ class Preference(Family):
 
 def heldout_pairs(stage: Stage) -> Sequence[Record]:
     """The pairs of `data.heldout_path`; () without one."""
-    kind = "parquet" if stage.data["source"] == "parquet" else "jsonl"
-    path = stage.data["heldout_path"]
-    return open_pairs(stage, kind, path, HELDOUT) if path else ()
+    path = stage.data[HELDOUT]
+    if not path:
+        return ()
+    kind = kind_of_files(path, f"config.{stage.name}.data.{HELDOUT}")
+    return open_pairs(stage, kind, path, HELDOUT)
 
 
 def loss_of(objective: Objective) -> Callable:
@@ -256,22 +264,5 @@ def known_fields_bound(metric: Callable, objective: Objective) -> Callable:
 def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows:
     """Pairs as rows: chosen and rejected of a pair in one row, or in two next to each other."""
     pairs = rows_of_step(context, stage, records, pair_of)
-    pad_id = context.tokenizer.pad_id
-    prompts, prompt_mask = pad_prompts(
-        [pair.prompt for pair in pairs],
-        pad_id,
-        max_prompt_tokens=context.config.data.max_prompt_tokens,
-    )
-    completions, mask = pad_completions(
-        [ids for pair in pairs for ids in pair.sides],
-        pad_id,
-        max_new_tokens=stage.data["max_completion_tokens"],
-    )
-    shape = (len(prompts), len(SIDES), -1)
-    return rollout_rows(
-        prompts,
-        prompt_mask,
-        completions.reshape(shape),
-        mask.reshape(shape),
-        share_prompts=stage.batch.share_prompts,
-    )
+    prompts, sides = [pair.prompt for pair in pairs], [pair.sides for pair in pairs]
+    return answer_rows(context, stage, prompts, sides, share_prompts=stage.batch.share_prompts)

@@ -7,6 +7,7 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
+from rljax.data.batches import equal_batches
 from rljax.data.feedback_survey import FeedbackSurvey, overlap_remark
 from rljax.data.sources import Part
 from rljax.models.network import Params
@@ -119,9 +120,7 @@ class RewardModel(Family):
         count = len(self.heldout)
         per_pass = self.stage.batch.sequences_per_micro_batch // self.count
         found: list[Rows] = []
-        for start in range(0, count, per_pass):
-            # The last pass is filled up with the last row, so that shapes stay the same.
-            index = [min(i, count - 1) for i in range(start, start + per_pass)]
+        for index in equal_batches(count, per_pass):
             rows, targets = self._rows([{**self.heldout[i], "id": i} for i in index])
             placed = put_rows(model_rows(rows), self.context.mesh)
             scores = to_host(self.score(params, placed)).reshape(-1, self.count)

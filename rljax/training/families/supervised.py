@@ -143,7 +143,7 @@ class Supervised(Family):
         return weights * factors * (weights.sum() / total if total > 0 else 0.0)
 
     def statistics(self, params: Params, beside: Params, batch: Batch) -> TokenStatistics:
-        """Of the demonstrated tokens; with an anchor also how far the reference is."""
+        """The policy's statistics; with an anchor, also how far the reference is."""
         if not self.anchored:
             return self.likelihood(self.network, params, batch, TokenFilter())
         network = self.context.models["reference"].network

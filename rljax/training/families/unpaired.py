@@ -15,7 +15,6 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.encode import pad_completions, pad_prompts
 from rljax.data.feedback import Labelled, labelled_of
 from rljax.models.network import Params
 from rljax.objectives.arrays import UNPAIRED_ARRAYS
@@ -27,13 +26,13 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.labelled import LabelledSource, kept_rows, open_labelled
 from rljax.training.collect.reference_cache import check_named_cache, reference_cache
-from rljax.training.collect.stage_rows import checked_rows, rows_of_step
+from rljax.training.collect.stage_rows import answer_rows, checked_rows, rows_of_step
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context, Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import model_rows
-from rljax.training.update.rows import Rows, completion_rows
+from rljax.training.update.rows import Rows
 from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import Carried, TrainState
 from rljax.training.update.token_statistics import token_arrays
@@ -169,15 +168,5 @@ class Unpaired(Family):
 
 def labelled_rows(context: Context, stage: Stage, read: list[Labelled]) -> Rows:
     """Completions behind their prompts, one row each."""
-    pad_id = context.tokenizer.pad_id
-    prompts = pad_prompts(
-        [each.prompt for each in read],
-        pad_id,
-        max_prompt_tokens=context.config.data.max_prompt_tokens,
-    )
-    completions = pad_completions(
-        [each.completion for each in read],
-        pad_id,
-        max_new_tokens=stage.data["max_completion_tokens"],
-    )
-    return completion_rows(*prompts, *completions)
+    prompts, answers = [each.prompt for each in read], [[each.completion] for each in read]
+    return answer_rows(context, stage, prompts, answers, share_prompts=False)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rljax.data.batches import equal_batches
 from rljax.data.pairs import SIDES
 from rljax.data.rows import Record
 from rljax.data.sources import place_of
@@ -69,9 +70,7 @@ class PairEvaluation:
     def logprobs(self, params: Params) -> tuple[np.ndarray, np.ndarray]:
         """Summed log-probabilities and lengths of both sides: [B, 2] each."""
         count, sums, lengths = len(self.records), [], []
-        for start in range(0, count, self.pairs):
-            # The last pass is filled up with the last pair, so that shapes stay the same.
-            index = [min(i, count - 1) for i in range(start, start + self.pairs)]
+        for index in equal_batches(count, self.pairs):
             rows = self.rows_of([{**self.records[i], "id": i} for i in index])
             placed = put_rows(model_rows(rows), self.context.mesh)
             mask = per_sample(rows["mask"])
