@@ -67,6 +67,8 @@ def shorten(config: ConfigDict) -> None:
         if section.data.source == "sampled":
             section.data.keep = "best"  # a policy that knows nothing is never right
             section.data.sampled_prompts = min(section.data.sampled_prompts or 32, 32)
+        if "heldout_limit" in _read_of_data(section):
+            section.data.heldout_limit = min(section.data.heldout_limit or 8, 8)
         if section.data.pair_prompts is not None:
             section.data.pair_prompts = min(section.data.pair_prompts, 32)
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)
@@ -104,6 +106,12 @@ def _shorten_batch(section: ConfigDict) -> None:
         batch.sequences_per_update = update
     if batch.sequences_per_micro_batch is not None:
         batch.sequences_per_micro_batch = (batch.sequences_per_update or update) // 2
+
+
+def _read_of_data(section: ConfigDict) -> Mapping[str, Any]:
+    """The fields of `data` that a stage's family reads."""
+    row = METHODS.get(section.method)
+    return {} if row is None else FAMILIES[row.family].reads.data
 
 
 def _chosen(section: ConfigDict, row: Method, choice: str) -> str | None:

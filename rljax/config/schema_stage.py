@@ -121,6 +121,9 @@ STAGE_DATA: Section = {
         value_type=str,
         path=True,
     ),
+    "heldout_limit": Field(
+        None, "judge by the first so many held-out rows; 0: all", value_type=int, minimum=0
+    ),
     "limit": Field(
         None, "supervised: use the first so many demonstrations", value_type=int, minimum=1
     ),

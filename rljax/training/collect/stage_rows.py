@@ -28,6 +28,11 @@ Read = Callable[..., Row]
 HELDOUT = "heldout_path"
 
 
+def judged(stage: Stage, heldout: Sequence[Record]) -> Sequence[Record]:
+    """The held-out rows that a stage is judged by: the first `data.heldout_limit`, or all."""
+    return Part(heldout, range(min(stage.data["heldout_limit"] or len(heldout), len(heldout))))
+
+
 def rule_of(stage: Stage) -> str:
     """What becomes of rows that are too long; what a stage samples itself always fits."""
     return stage.data.get("truncation", "refuse")

@@ -33,6 +33,7 @@ from rljax.training.collect.stage_rows import (
     HELDOUT,
     answer_rows,
     checked_rows,
+    judged,
     rows_of_step,
     say_all,
 )
@@ -221,7 +222,7 @@ def heldout_pairs(stage: Stage) -> Sequence[Record]:
     if not path:
         return ()
     kind = kind_of_files(path, f"config.{stage.name}.data.{HELDOUT}")
-    return open_pairs(stage, kind, path, HELDOUT)
+    return judged(stage, open_pairs(stage, kind, path, HELDOUT))
 
 
 def loss_of(objective: Objective) -> Callable:

@@ -17,7 +17,13 @@ from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, open_pairs
-from rljax.training.collect.stage_rows import HELDOUT, checked_rows, rows_of_step, say_all
+from rljax.training.collect.stage_rows import (
+    HELDOUT,
+    checked_rows,
+    judged,
+    rows_of_step,
+    say_all,
+)
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.feedback import (
     completions_per_row,
@@ -154,7 +160,8 @@ def kept_rows(context: Context, stage: Stage) -> tuple[Sequence[Record], Sequenc
 def split_rows(stage: Stage) -> tuple[Sequence[Record], Sequence[Record]]:
     """The rows that a stage learns from, and those that it is judged by.
 
-    The latter are those of `data.heldout_path`, or else the last tenth of the file.
+    The latter are those of `data.heldout_path`, or else the last tenth of the file; the first
+    `data.heldout_limit` of them, where that is given.
 
     Raises:
         ValueError: for a file that cannot be read, or of a single row.
@@ -162,11 +169,12 @@ def split_rows(stage: Stage) -> tuple[Sequence[Record], Sequence[Record]]:
     data, where = stage.data, f"config.{stage.name}.data"
     pairs = open_pairs(stage, data["source"], data["path"])
     if data["heldout_path"]:
-        return pairs, open_pairs(stage, data["source"], data["heldout_path"], HELDOUT)
+        heldout = open_pairs(stage, data["source"], data["heldout_path"], HELDOUT)
+        return pairs, judged(stage, heldout)
     if len(pairs) < 2:
         raise ValueError(
             f"{data['path']} holds a single row, and one is needed to judge the model: give more, "
             f"or a file of held-out rows ({where}.path, {where}.heldout_path)."
         )
     first = len(pairs) - max(1, len(pairs) // HELDOUT_ONE_IN)
-    return Part(pairs, range(first)), Part(pairs, range(first, len(pairs)))
+    return Part(pairs, range(first)), judged(stage, Part(pairs, range(first, len(pairs))))

@@ -15,7 +15,8 @@ from rljax.training.device_loop.runs import SideBySide, _advance
 from rljax.training.device_loop.step import Plan
 from rljax.training.learner.batches import step_order
 
-ON_HOST = ("spo_chain", "spo_tree", "vineppo", "t_ppo")
+# What the device loop refuses by name: trees, windows, and another model (a teacher).
+ON_HOST = ("spo_chain", "spo_tree", "vineppo", "t_ppo", "opd")
 NAMES = [
     name for name, row in METHODS.items() if row.family == "policy_gradient" and name not in ON_HOST
 ]

@@ -38,3 +38,9 @@ def test_micro_batches_change_no_metric(held_out, share):
 def test_a_file_that_is_missing_is_that_of_held_out_pairs(held_out):
     with pytest.raises(ValueError, match=r"config\.dpo_file\.data\.heldout_path"):
         held_out("data.heldout_path=nowhere.jsonl")
+
+
+def test_the_first_rows_alone_may_judge(held_out):
+    whole, first = held_out(), held_out("data.heldout_limit=2")
+    assert held_out("data.heldout_limit=7") == held_out("data.heldout_limit=9") == whole
+    assert first.keys() == whole.keys() and first != whole
