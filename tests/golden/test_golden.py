@@ -71,6 +71,7 @@ PASSING = {
     "tl-training": 16,
     "tokenbuncher": 8,
     "tulu3-dpo": 4,
+    "two-stage-math": 2,
     "unpacking-dpo-ppo": 3,
     "vapo": 4,
     "vas": 4,
