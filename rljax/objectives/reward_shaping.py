@@ -64,23 +64,21 @@ def soft_overlong(
     return jax.lax.stop_gradient(scores) - penalty
 
 
-def truncation(scores: Array, finished: Array, *, unfinished_score: float = 0.0) -> Array:
-    """The score of a sample that ended by itself, another one for one that was cut off.
+def truncation(scores: Array, finished: Array) -> Array:
+    """The score of a sample that ended by itself, 0 for one that was cut off (DLER, 2510.15110).
 
-    0 is DLER's (arXiv:2510.15110); Tulu 3 has -10, where a right sample scores 10
-    (arXiv:2411.15124). The limit is the sampler's. A sample with its end token in the very last
-    slot has ended by itself: `finished` says so, its length does not.
+    The limit is the sampler's. A sample with its end token in the very last slot has ended by
+    itself: `finished` says so, its length does not.
 
     Args:
         scores: [N] f32.
         finished: [N] bool.
-        unfinished_score: what replaces the score of a sample that was cut off.
 
     Returns:
         [N] f32.
     """
     chex.assert_equal_shape([scores, finished])
-    return jnp.where(finished, jax.lax.stop_gradient(scores), unfinished_score)
+    return jnp.where(finished, jax.lax.stop_gradient(scores), 0.0)
 
 
 def relative_length(

@@ -137,13 +137,6 @@ def test_scores_are_constants(name):
     assert floats and all(not np.asarray(g).any() for g in gradients.values())
 
 
-def test_a_sample_that_was_cut_off_may_cost_something():
-    """Tulu 3: -10 replaces the score, and is not added to it."""
-    scores = {"scores": 10 * ARRAYS["scores"]}
-    got = shaped("truncation", scores, unfinished_score=-10.0)
-    np.testing.assert_array_equal(got, [10, 0, 10, 10, 0, 10, -10, 10])
-
-
 def test_shorter_right_samples_are_preferred_within_a_prompt():
     """Lengths 2, 5, 6, 7 and 8, 9, 10, 3; wrong ones gain nothing by being short."""
     bonus = [

@@ -131,7 +131,7 @@ _DOCS = {
     "cut_limit": "cuts of a completion that are sampled from, at most; the first ones",
     "fill_values": "segments that begin beyond cut_limit have no advantage (VinePPO); else they "
     "belong to the segment before them",
-    "unfinished_score": "score of a sample that was cut off",
+    "unfinished_score": "score of a sample that was cut off, in values of states and segments",
     "ratio": "policy in the denominator of the importance ratio (objectives/ratios.py)",
     "denominator": "old: the policy that the step started from; behavior: as the sampler reported",
     "surrogate": "ratio and advantage to per-token loss (objectives/surrogates/)",
