@@ -50,10 +50,12 @@ def samples(method: str, source: str, steps: int, **data: Any) -> dict[str, Any]
     return dict(
         method=method,
         steps=steps,
-        data=dict(source=source, pair_prompts=256, max_completion_tokens=6, **data),
+        data=dict(
+            source=source, pair_prompts=256, unfinished="worst", max_completion_tokens=6, **data
+        ),
         sampling=dict(max_new_tokens=6),
-        batch=dict(sequences_per_update=64, samples_per_prompt=4),
-        optimizer=dict(learning_rate=3e-4, warmup_updates=5),
+        batch=dict(sequences_per_update=64, samples_per_prompt=8),
+        optimizer=dict(learning_rate=1e-3, warmup_updates=5),
     )
 
 

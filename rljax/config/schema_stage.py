@@ -5,7 +5,7 @@ the chosen method reads it (config/resolve.py).
 """
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
-from rljax.data.sample_rules import LABEL_RULES, PAIR_RULES
+from rljax.data.sample_rules import LABEL_RULES, PAIR_RULES, UNFINISHED
 from rljax.data.truncation import TRUNCATIONS
 from rljax.data.values import UNUSABLE
 from rljax.models.config import CHOICES, LIMITS
@@ -109,8 +109,8 @@ STAGE_DATA: Section = {
     "source": Field(
         None,
         "problems (config.data), jsonl, parquet, sampled (the stage's start writes demonstrations, "
-        "and a verifier keeps some), sampled_pairs (its policy writes pairs), or sampled_labels (the "
-        "same, labelled completions)",
+        "and a verifier keeps some), sampled_pairs (its policy writes pairs), or sampled_labels "
+        "(the same, labelled completions)",
         value_type=str,
         choices=tuple(
             dict.fromkeys(name for family in FAMILIES.values() for name in family.sources)
@@ -219,10 +219,15 @@ STAGE_DATA: Section = {
         value_type=int,
         minimum=1,
     ),
+    "unfinished": Field(
+        None,
+        "sampled_pairs, sampled_labels: what becomes of samples that did not end",
+        value_type=str,
+        choices=UNFINISHED,
+    ),
     "pair_rule": Field(
         None,
-        "sampled_pairs: which samples of a prompt are a pair (data/sample_rules.py); only samples "
-        "that ended",
+        "sampled_pairs: which samples of a prompt are a pair (data/sample_rules.py)",
         value_type=str,
         choices=tuple(PAIR_RULES),
     ),
@@ -240,8 +245,7 @@ STAGE_DATA: Section = {
     ),
     "label_rule": Field(
         None,
-        "sampled_labels: which samples of a prompt are good, and which bad "
-        "(data/sample_rules.py); only samples that ended",
+        "sampled_labels: which samples of a prompt are good, and which bad (data/sample_rules.py)",
         value_type=str,
         choices=tuple(LABEL_RULES),
     ),

@@ -17,6 +17,10 @@ rewards of config.scoring. Right and wrong is what the verifier says.
     above_mean               above the mean of the prompt's scores, below it
     best_worst               highest score, lowest score
     above_threshold          above a number, all others
+
+A sample that did not end is left out, or counts as the worst of its prompt (`UNFINISHED`). Where
+such samples are never rejected a policy that learns from its own may unlearn to end: both sides of
+every pair end, and the loss says nothing of what does not.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +33,7 @@ class Candidates(NamedTuple):
     """The K usable samples of a prompt.
 
     Attributes:
-        scores: [K] f32, finite.
+        scores: [K] f32; -inf of a sample that did not end, where it is the worst.
         right: [K] bool.
         wrong: [K] bool; a sample without a verdict is neither.
     """
@@ -105,8 +109,8 @@ def _apart(found: Candidates, pairs: Pairs, options: PairOptions) -> Pairs:
 
 
 def _difference(found: Candidates, pair: tuple[int, int]) -> float:
-    chosen, rejected = pair
-    return float(found.scores[chosen]) - float(found.scores[rejected])
+    chosen, rejected = (float(found.scores[place]) for place in pair)
+    return chosen - rejected if chosen > rejected else 0.0
 
 
 def _right(found: Candidates, threshold: float) -> list[bool | None]:
@@ -115,10 +119,11 @@ def _right(found: Candidates, threshold: float) -> list[bool | None]:
 
 def _above_mean(found: Candidates, threshold: float) -> list[bool | None]:
     scores = found.scores.astype(np.float64)
-    mean = scores.mean() if len(scores) else 0.0
+    ended = scores[np.isfinite(scores)]
     # The mean of equal numbers may be off by a rounding error.
-    differ = len(scores) > 0 and scores.max() > scores.min()
-    return _either(differ & (scores > mean), differ & (scores < mean))
+    differ = len(ended) > 0 and ended.max() > ended.min()
+    mean = ended.mean() if differ else 0.0
+    return _either(differ & (scores > mean), differ & (scores < mean) | np.isneginf(scores))
 
 
 def _best_and_worst(found: Candidates, threshold: float) -> list[bool | None]:
@@ -151,6 +156,9 @@ LABEL_RULES: dict[str, Callable[[Candidates, float], list[bool | None]]] = {
     "best_worst": _best_and_worst,
     "above_threshold": _above_threshold,
 }
+
+# What becomes of samples that did not end.
+UNFINISHED = ("left_out", "worst")
 
 # Rules that go by the verifier alone: they never read a score.
 OF_VERDICTS = frozenset({"first_right_first_wrong", "random_right_wrong", "right"})

@@ -96,6 +96,23 @@ def test_equal_scores_have_no_label_where_they_are_compared():
         assert labels_by_rule(rule, NONE, 0.0) == []
 
 
+def test_what_did_not_end_is_the_worst_and_never_the_best():
+    cut = candidates([1.0, -np.inf, 3.0, -np.inf], [False] * 4, [True] * 4)
+    assert pairs("best_worst", cut, margin=9.0) == [(2, 1)]
+    assert {pairs("best_random", cut, seed=s)[0] for s in range(30)} == {(2, 0), (2, 1), (2, 3)}
+    assert pairs("all_above_margin", cut) == [(0, 1), (0, 3), (2, 1), (2, 3), (2, 0)]
+    assert labels_by_rule("above_mean", cut, 0.0) == [False, False, True, False]
+    assert labels_by_rule("best_worst", cut, 0.0) == [None, False, True, None]
+    assert labels_by_rule("above_threshold", cut, -9.0) == [True, False, True, False]
+    never = candidates([-np.inf] * 3, [False] * 3, [True] * 3)
+    for rule in PAIR_RULES:
+        assert pairs(rule, never) == []
+    assert labels_by_rule("above_mean", never, 0.0) == [False] * 3
+    # One that ended is above those that did not, and by itself neither good nor bad.
+    one = candidates([2.0, -np.inf], [False] * 2, [True] * 2)
+    assert labels_by_rule("above_mean", one, 0.0) == [None, False]
+
+
 def test_a_rule_of_verdicts_never_reads_a_score():
     unread = candidates([np.nan] * 5)
     for rule in OF_VERDICTS & set(PAIR_RULES):

@@ -121,9 +121,7 @@ def get_config(arg: str = "grpo") -> ConfigDict:
         c.online_kto = dict(
             method="kto",
             steps=4,
-            data=dict(
-                source="sampled_labels", rounds=2, pair_prompts=24, max_completion_tokens=8
-            ),
+            data=dict(source="sampled_labels", rounds=2, pair_prompts=24, max_completion_tokens=8),
             sampling=dict(max_new_tokens=6),
             batch=dict(sequences_per_update=16, samples_per_prompt=4),
             optimizer=dict(learning_rate=1e-2),

@@ -38,7 +38,12 @@ REFERENCED_FILE = FEEDBACK_FILE | Reads(data={"reference_cache": ""})
 SAMPLED_ROUNDS = Reads(
     batch={"samples_per_prompt": 8},
     sampling=SAMPLING,
-    data={"pair_prompts": 256, "rounds": 1, "placeholder_pairs": False},
+    data={
+        "pair_prompts": 256,
+        "rounds": 1,
+        "unfinished": "left_out",
+        "placeholder_pairs": False,
+    },
 )
 
 # A KL to the stage's start in the loss. Estimator and weight differ from family to family.

@@ -37,7 +37,7 @@ class Sampled(NamedTuple):
 
 
 class OfPrompt(NamedTuple):
-    """The usable samples of one prompt: those that ended and that the verifiers did not fail on."""
+    """The usable samples of one prompt: those that the verifiers did not fail on."""
 
     rows: list[int]  # of the N samples
     candidates: Candidates
@@ -78,16 +78,22 @@ def place_in_round(context: Context, number: int, count: int, index: int) -> int
     return (number * count + index) % len(context.train_problems)
 
 
-def by_prompt(found: Sampled) -> Iterator[OfPrompt]:
-    """The usable samples of each of the prompts, in their order."""
+def by_prompt(found: Sampled, unfinished: str = "left_out") -> Iterator[OfPrompt]:
+    """The usable samples of each of the prompts, in their order.
+
+    Args:
+        found: the samples.
+        unfinished: what becomes of those that did not end: one of `UNFINISHED`.
+    """
     samples, scores = found.samples, found.scores
-    group = samples.samples_per_prompt
-    usable = samples.flat("finished") & ~scores.failed & ~scores.left_out
+    group, finished = samples.samples_per_prompt, samples.flat("finished")
+    usable = (finished | (unfinished == "worst")) & ~scores.failed & ~scores.left_out
+    right = finished & scores.judged & scores.correct
+    wrong = scores.judged & ~scores.correct | ~finished
+    total = np.where(finished, scores.total, -np.inf).astype(np.float32)
     for b in range(found.prompts):
         rows = [n for n in range(b * group, (b + 1) * group) if usable[n]]
-        judged, correct = scores.judged[rows], scores.correct[rows]
-        total = np.asarray(scores.total[rows], np.float32)
-        yield OfPrompt(rows, Candidates(total, judged & correct, judged & ~correct))
+        yield OfPrompt(rows, Candidates(total[rows], right[rows], wrong[rows]))
 
 
 def prompt_columns(samples: Samples, n: int) -> dict[str, Any]:

@@ -65,7 +65,9 @@ def pairs_of(context: Context, stage: Stage, found: Sampled, number: int) -> Ite
     """
     rule, samples = stage.data["pair_rule"], found.samples
     margin, most = stage.data["pair_margin"], stage.data["pairs_most"]
-    for (rows, candidates), record in zip(by_prompt(found), samples.records, strict=False):
+    for (rows, candidates), record in zip(
+        by_prompt(found, stage.data["unfinished"]), samples.records, strict=False
+    ):
         draw = np.random.default_rng((context.config.seed, number, record["id"]))
         for places in pairs_by_rule(rule, candidates, PairOptions(margin, most, draw)):
             sides = [rows[place] for place in places]
@@ -79,7 +81,7 @@ def pairs_of(context: Context, stage: Stage, found: Sampled, number: int) -> Ite
 def labelled_of_samples(stage: Stage, found: Sampled) -> Iterator[Row]:
     """The labelled completions of some prompts, as rows of the file; arguments as `pairs_of`."""
     rule, threshold = stage.data["label_rule"], stage.data["label_threshold"]
-    for rows, candidates in by_prompt(found):
+    for rows, candidates in by_prompt(found, stage.data["unfinished"]):
         labels = labels_by_rule(rule, candidates, threshold)
         for n, label in zip(rows, labels, strict=True):
             if label is not None:
@@ -126,7 +128,7 @@ def _raise_for_none(stage: Stage, number: int) -> list[Row]:
     raise ValueError(
         f"{rule}={data[rule]!r} finds nothing in round {number + 1}: none of "
         f"{data['pair_prompts']} prompts has what it needs among the "
-        f"{stage.batch.samples_per_prompt} samples, of those that ended and were scored "
+        f"{stage.batch.samples_per_prompt} samples "
         f"({where}.data.{rule}, {where}.data.pair_prompts, {where}.batch.samples_per_prompt, "
-        f"{where}.sampling.max_new_tokens)."
+        f"{where}.data.unfinished, {where}.sampling.max_new_tokens)."
     )

@@ -15,8 +15,8 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Rollouts, StopReason
 from rljax.training.collect import sampled_once
-from rljax.training.collect.sampled_once import Sampled
 from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.sampled_once import Sampled
 from rljax.training.collect.sampled_pairs import labelled_of_samples, pair_rounds, pairs_of
 
 
@@ -127,14 +127,16 @@ def test_which_samples_make_a_pair():
         "problem": 5,
     }
 
-    def made(prompts):
+    def made(prompts, unfinished="left_out"):
         context = SimpleNamespace(config=SimpleNamespace(seed=0))
         data = dict(pair_rule="first_right_first_wrong", pair_margin=0.0, pairs_most=1)
+        data["unfinished"] = unfinished
         stage = SimpleNamespace(data=data)
         return list(pairs_of(context, stage, Sampled(samples, scores, prompts), 0))
 
-    def labelled(prompts):
-        stage = SimpleNamespace(data=dict(label_rule="right", label_threshold=0.0))
+    def labelled(prompts, unfinished="left_out"):
+        data = dict(label_rule="right", label_threshold=0.0, unfinished=unfinished)
+        stage = SimpleNamespace(data=data)
         rows = labelled_of_samples(stage, Sampled(samples, scores, prompts))
         return [(row["problem"], row["completion"], row["label"], row["score"]) for row in rows]
 
@@ -143,7 +145,12 @@ def test_which_samples_make_a_pair():
     assert made(0) == []
     both = [(5, "\ufffd", True, 1.0), (5, "b", True, 1.0), (5, "c", False, 0.0)]
     assert labelled(1) == both
-    assert labelled(2) == both + [(6, "\ufffd", True, 1.0), (6, "b", True, 1.0), (6, "c", True, 1.0)]
+    other = [(6, "\ufffd", True, 1.0), (6, "b", True, 1.0), (6, "c", True, 1.0)]
+    assert labelled(2) == both + other
+    # What did not end is bad, whatever the verifier says of its beginning.
+    cut = made(2, "worst")[1]
+    assert (cut["problem"], cut["rejected"], cut["rejected_tokens"]) == (6, "a", [ord("a")])
+    assert labelled(2, "worst")[1] == (5, "a", False, 0.0) and len(labelled(2, "worst")) == 8
     failed[3] = True  # never scored: neither right nor wrong
     assert made(2) == []
     assert labelled(1) == both[:2]
