@@ -22,25 +22,17 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from rljax.commands.parser import Parser, path, whole
 from rljax.commands.paths import check_file
 from rljax.commands.run import run
-from rljax.config.runs import find_run, recorded_network
-from rljax.config.schema import TOKENIZER
 from rljax.data.rows import prompt_of
 from rljax.data.sources import open_source, place_of
 from rljax.data.text_format import TextFormat
 from rljax.errors import unknown_name
-from rljax.models.lora import combine
-from rljax.models.network import Network, Params
-from rljax.models.peft_format import load_adapters, read_adapter_config
-from rljax.models.pretrained import is_pretrained, read_config
 from rljax.parallel.mesh import AXES, make_mesh
 from rljax.processes.identity import check_alone
 from rljax.sampling.choose import Penalties
@@ -48,8 +40,7 @@ from rljax.sampling.completion import Completion
 from rljax.sampling.distribution import EntropyTemperature
 from rljax.sampling.generate import Generator
 from rljax.sampling.options import SamplingOptions
-from rljax.training.run.start import Source, check_start, load_start
-from rljax.training.run.text_format import make_text_format
+from rljax.training.loaded import Model, load_published, load_run
 
 # Flags that are arguments of `Generator`.
 GENERATOR_FLAGS = ("weights", "cache", "slots", "batch_prompts", "max_prompt_tokens")
@@ -65,80 +56,6 @@ FLAGS = {
     r"config\.data\.prompt_column": "--prompt-column",
     r"config\.mesh": "--mesh",
 }
-
-
-class Model(NamedTuple):
-    """What is sampled from."""
-
-    network: Network
-    params: Params
-    text_format: TextFormat
-
-
-def load_run(checkpoint: Path, tokenizer: str, mesh: Mesh, talk: Mapping[str, Any]) -> Model:
-    """The model of a run, as it was trained: tokenizer, template and bos included.
-
-    `talk` holds what config.data says otherwise: chat and system_prompt.
-
-    Raises:
-        ValueError: if there is no such run or checkpoint.
-    """
-    step, config = find_run(checkpoint, "--checkpoint")
-    network = Network.create(recorded_network(config, step))
-    if network.config.head != "language_model":
-        raise ValueError(
-            f"{step} is a model with a {network.config.head} head: generating needs a language "
-            "model (--checkpoint)"
-        )
-    return Model(
-        network=network,
-        params=_params(Source(str(step), config["seed"]), network, mesh),
-        text_format=make_text_format({**config, "data": config["data"] | talk}, tokenizer),
-    )
-
-
-def load_published(
-    folder: Path,
-    tokenizer: str,
-    dtype: str,
-    adapters: Path | None,
-    mesh: Mesh,
-    talk: Mapping[str, Any],
-) -> Model:
-    """A published model.
-
-    Raises:
-        ValueError: if the folder is no checkpoint of a causal language model, or the adapters are
-            not those of such a model.
-    """
-    if not is_pretrained(folder):
-        raise ValueError(
-            f"{folder} has no config.json that names a model_type: it is no Hugging Face folder "
-            "(--model)"
-        )
-    lora = None if adapters is None else read_adapter_config(adapters)
-    network = Network.create(read_config(folder, dtype=dtype, param_dtype=dtype, lora=lora))
-    section = {name: field.default for name, field in TOKENIZER.items()}
-    section["path"] = tokenizer or str(folder)
-    data = {"chat": False, "system_prompt": "", **talk}
-    text_format = make_text_format(
-        {"tokenizer": section, "data": data, "model": {"init_from": str(folder)}}
-    )
-    params = _params(Source(str(folder), 0), network, mesh)
-    if adapters is not None:
-        params = load_adapters(adapters, network, params, mesh)
-    return Model(
-        network=network,
-        params=params,
-        text_format=text_format,
-    )
-
-
-def _params(source: Source, network: Network, mesh: Mesh) -> Params:
-    network.config.check_mesh(dict(mesh.shape))
-    check_start(source, network)
-    with jax.set_mesh(mesh):
-        return combine(*load_start(source, network, mesh))
 
 
 def read_prompts(flags: argparse.Namespace) -> Sequence[Mapping[str, Any]]:
@@ -206,7 +123,13 @@ def load_model(flags: argparse.Namespace) -> tuple[Model, Mesh]:
                 "the parameters of a run have the precision that they were trained in; "
                 "--weights=bfloat16 is that of the sampler (--dtype)"
             )
-        return load_run(flags.checkpoint, flags.tokenizer, mesh, talk), mesh
+        model = load_run(flags.checkpoint, flags.tokenizer, mesh, talk)
+        if model.network.config.head != "language_model":
+            raise ValueError(
+                f"{flags.checkpoint} is a model with a {model.network.config.head} head: "
+                "generating needs a language model (--checkpoint)"
+            )
+        return model, mesh
     dtype = flags.dtype or "float32"
     return load_published(flags.model, flags.tokenizer, dtype, flags.adapters, mesh, talk), mesh
 

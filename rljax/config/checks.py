@@ -10,6 +10,7 @@ from rljax.config.data import FILE_SOURCES, check_source
 from rljax.config.distillation import check_distillation, check_teacher
 from rljax.config.policy_gradient import check_policy_gradient
 from rljax.config.preference import check_preference
+from rljax.config.sampled_rounds import SAMPLED_SOURCES, check_sampled_rounds
 from rljax.config.stage import Stage
 from rljax.objectives.kl import warn_if_useless
 from rljax.objectives.reward_models import PAIRED
@@ -44,7 +45,7 @@ def check_combinations(stage: Stage, where: str) -> None:
 
 def _check_temperature(stage: Stage, where: str) -> None:
     temperature = stage.token_filter.temperature
-    sampled = stage.online or stage.data.get("source") in ("sampled", "sampled_pairs")
+    sampled = stage.online or stage.data.get("source") in SAMPLED_SOURCES
     if sampled and temperature == 0:
         raise ValueError(
             "temperature=0 gives the same sample G times and no density to train on; it must be "
@@ -54,16 +55,6 @@ def _check_temperature(stage: Stage, where: str) -> None:
         raise ValueError(
             f"temperature={temperature} divides logits until float32 cannot tell them apart; it "
             f"must be at least {LOWEST_TEMPERATURE} ({where}.sampling.temperature)."
-        )
-
-
-def samples_fit_pairs(stage: Stage, where: str) -> None:
-    """Raises ValueError if completions that a stage samples for its pairs could be too long."""
-    longest = stage.data["max_completion_tokens"]
-    if stage.data["source"] == "sampled_pairs" and longest < stage.max_new_tokens:
-        raise ValueError(
-            f"max_completion_tokens={longest} is too small for samples of max_new_tokens="
-            f"{stage.max_new_tokens} ({where}.data.max_completion_tokens)."
         )
 
 
@@ -116,7 +107,7 @@ CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "tools_of_files": tools_of_files,
     "teacher": check_teacher,
     "policy_gradient": check_policy_gradient,
-    "samples_fit_pairs": samples_fit_pairs,
+    "sampled_rounds": check_sampled_rounds,
     "goals_are_of_pairs": goals_are_of_pairs,
     "preference": check_preference,
     "reference_is_there": reference_is_there,

@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.runs import find_step
+from rljax.config.sampled_rounds import SAMPLED_SOURCES, reads_scores
 from rljax.config.stage import Stage
 from rljax.errors import unknown_name
 from rljax.models.config import ModelConfig
@@ -114,6 +115,7 @@ def _check_whitened(stage: Stage, fields: Mapping[str, Any], where: str) -> None
     apart = {
         "the greedy completions of its baseline": "greedy_scores" in stage.objective.inputs,
         f"the rounds of group_filter={rounds!r}": rounds != "none",
+        "a part of its prompts after the other": stage.data.get("source") in SAMPLED_SOURCES,
     }
     names = [name for name, scored_apart in apart.items() if scored_apart]
     if fields["normalise"] == "whiten" and names:
@@ -164,6 +166,8 @@ def _reads_reference(stage: Stage) -> bool:
 
 
 def _reads_reward(stage: Stage) -> bool:
+    if stage.data.get("source") in SAMPLED_SOURCES:
+        return reads_scores(stage)
     choices = stage.objective.choices
     whole = choices.get("rollouts") == "whole" and "start_values" not in stage.objective.inputs
     # Demonstrations in the group are scored by the verifiers, on another scale.

@@ -62,15 +62,15 @@ def shorten(config: ConfigDict) -> None:
         section = config[stage]
         section.steps = min(section.steps, 2)
         _shorten_batch(section)
-        if section.data.source == "sampled_pairs":
+        if section.data.source in ("sampled_pairs", "sampled_labels"):
             section.data.placeholder_pairs = True
+            section.data.rounds = min(section.data.rounds or 1, section.steps)
+            section.data.pair_prompts = min(section.data.pair_prompts or 32, 32)
         if section.data.source == "sampled":
             section.data.keep = "best"  # a policy that knows nothing is never right
             section.data.sampled_prompts = min(section.data.sampled_prompts or 32, 32)
         if "heldout_limit" in _read_of_data(section):
             section.data.heldout_limit = min(section.data.heldout_limit or 8, 8)
-        if section.data.pair_prompts is not None:
-            section.data.pair_prompts = min(section.data.pair_prompts, 32)
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)
         if section.critic.warmup_updates is not None:
             section.critic.warmup_updates = min(section.critic.warmup_updates, 1)

@@ -5,6 +5,7 @@ the chosen method reads it (config/resolve.py).
 """
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
+from rljax.data.sample_rules import LABEL_RULES, PAIR_RULES, UNFINISHED
 from rljax.data.truncation import TRUNCATIONS
 from rljax.data.values import UNUSABLE
 from rljax.models.config import CHOICES, LIMITS
@@ -108,7 +109,8 @@ STAGE_DATA: Section = {
     "source": Field(
         None,
         "problems (config.data), jsonl, parquet, sampled (the stage's start writes demonstrations, "
-        "and a verifier keeps some), or sampled_pairs",
+        "and a verifier keeps some), sampled_pairs (its policy writes pairs), or sampled_labels "
+        "(the same, labelled completions)",
         value_type=str,
         choices=tuple(
             dict.fromkeys(name for family in FAMILIES.values() for name in family.sources)
@@ -204,12 +206,58 @@ STAGE_DATA: Section = {
         None, "sampled: samples of a prompt that are kept, at most", value_type=int, minimum=1
     ),
     "pair_prompts": Field(
-        None, "sampled_pairs: prompts sampled", value_type=int, minimum=1, maximum=MOST_PROBLEMS
+        None,
+        "sampled_pairs, sampled_labels: prompts sampled in a round",
+        value_type=int,
+        minimum=1,
+        maximum=MOST_PROBLEMS,
+    ),
+    "rounds": Field(
+        None,
+        "sampled_pairs, sampled_labels: times that the policy samples anew, each for equally many "
+        "steps; the reference stays what the stage starts from",
+        value_type=int,
+        minimum=1,
+    ),
+    "unfinished": Field(
+        None,
+        "sampled_pairs, sampled_labels: what becomes of samples that did not end",
+        value_type=str,
+        choices=UNFINISHED,
+    ),
+    "pair_rule": Field(
+        None,
+        "sampled_pairs: which samples of a prompt are a pair (data/sample_rules.py)",
+        value_type=str,
+        choices=tuple(PAIR_RULES),
+    ),
+    "pair_margin": Field(
+        None,
+        "sampled_pairs, rules of scores: the scores of a pair differ by more than this",
+        value_type=float,
+        minimum=0,
+    ),
+    "pairs_most": Field(
+        None,
+        "sampled_pairs, rules that find several pairs of a prompt: so many at most",
+        value_type=int,
+        minimum=1,
+    ),
+    "label_rule": Field(
+        None,
+        "sampled_labels: which samples of a prompt are good, and which bad (data/sample_rules.py)",
+        value_type=str,
+        choices=tuple(LABEL_RULES),
+    ),
+    "label_threshold": Field(
+        None,
+        "sampled_labels, label_rule=above_threshold: a good score is above it",
+        value_type=float,
     ),
     "placeholder_pairs": Field(
         None,
-        "sampled_pairs: where the samples give no pair at all, go on with made-up ones "
-        "(set by :smoke, whose policy knows nothing) instead of stopping",
+        "sampled_pairs, sampled_labels: where the samples give no row at all, go on with made-up "
+        "ones (set by :smoke, whose policy knows nothing) instead of stopping",
         value_type=bool,
     ),
 }

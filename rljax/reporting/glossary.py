@@ -346,6 +346,17 @@ METRICS: dict[str, Metric] = {
         "Similarity to bad endings", "Mean sigmoid of the cosine of states, chosen to rejected."
     ),
     "score_mean": Metric("Score", "Mean score of a reward model's completions."),
+    "round": Metric("Round", "How often the stage's policy has sampled rows to learn from."),
+    "sampled_rows": Metric(
+        "Rows of the round", "Pairs or labelled completions that the rule made of its samples."
+    ),
+    "sampled_score": Metric("Score of samples", "Mean reward of the labelled samples of the step."),
+    "sampled_score_chosen": Metric(
+        "Score, chosen samples", "Mean reward of the chosen sides of the step's pairs."
+    ),
+    "sampled_score_rejected": Metric(
+        "Score, rejected samples", "Mean reward of the rejected sides of the step's pairs."
+    ),
     "squared_error": Metric("Squared error", "Mean square of a score minus its rating."),
     "positive_share": Metric("Good labels", "Share of completions that are labelled good."),
     "auroc": Metric("AUROC", "Chance that a good held-out completion scores above a bad one."),

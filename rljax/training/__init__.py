@@ -12,6 +12,8 @@
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
 | `pair_evaluation/` | held-out pairs: accuracy, calibration, ranking accuracy |
 | `judged.py` | evaluation alone, of a checkpoint or a published model |
+| `loaded.py` | a model with its tokenizer outside of any run |
+| `win_rate/` | how often one set of completions is preferred to another one |
 | `preflight.py` | a run as far as its first compilation |
 | `guard.py` | parameters and optimizer are finite before they are saved |
 | `signals.py` | SIGTERM and Ctrl-C end a step, not a run; the grace time |

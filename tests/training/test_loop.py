@@ -55,6 +55,8 @@ PROGRAMS = {
     # The last stage's program is called `update`, of policy and critic.
     "rlhf": {"sample": 3, "prepared": 2, "step": 2, "score": 1, "scores": 3, "compare": 1},
     "jepo": {"sample": 3, "prepared": 2, "step": 2, "score": 1, "evidence_advantages": 1},
+    # Both rounds have the same programs; one of `scores` judges the reward model's held-out pairs.
+    "online": {"sample": 3, "prepared": 2, "step": 3, "score": 1, "scores": 2},
 }
 
 

@@ -154,6 +154,11 @@ OTHER_KILLS = [
     ("dpo", "pair_file", 1),
     ("dpo", "update", 14),
     ("dpo", "stage", 2),
+    ("online", "pair_samples", 2),  # in the second round
+    ("online", "pair_file", 2),
+    ("online", "update", 19),  # and behind it
+    ("online_kto", "pair_file", 2),
+    ("online_kto", "update", 16),
     ("jepo", "rollout", 3),
     ("jepo", "update", 15),
     ("jepo", "writing", 8),

@@ -1,13 +1,15 @@
 """Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
 
 `:grpo`, `:dpo`, `:dpo_file`, `:kto`, `:jepo`, `:gkd`, `:rft` and `:asft` warm up on demonstrations
-first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages.
+first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages, and so is `:online`,
+which like `:online_kto` learns in two rounds from what it sampled itself.
 The files lie next to the workdir, in the folder that `write_data` filled.
 """
 
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -30,6 +32,18 @@ def write_data(folder: Path) -> None:
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "problems.jsonl").write_text(text)
     (folder / "heldout.jsonl").write_text("".join(text.splitlines(keepends=True)[::7]))
+
+
+def reward_model(folder: str) -> dict[str, Any]:
+    """The stage of a reward model."""
+    return dict(
+        method="bradley_terry",
+        steps=4,
+        network=dict(head="reward"),
+        data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
+        batch=dict(sequences_per_update=16, sequences_per_micro_batch=8),
+        optimizer=dict(learning_rate=1e-2),
+    )
 
 
 def get_config(arg: str = "grpo") -> ConfigDict:
@@ -83,6 +97,35 @@ def get_config(arg: str = "grpo") -> ConfigDict:
             batch=dict(sequences_per_update=16, samples_per_prompt=4),
             optimizer=dict(learning_rate=1e-3),
         )
+    elif arg == "online":
+        # Two rounds of pairs that a reward model ranks.
+        c.stages = ("warmup", "rm", "online")
+        c.rm = reward_model(folder)
+        c.online = dict(
+            method="dpo",
+            steps=4,
+            start_from="warmup",
+            models=dict(reward=dict(start_from="rm")),
+            data=dict(
+                source="sampled_pairs",
+                rounds=2,
+                pair_rule="best_worst",
+                pair_prompts=24,
+                max_completion_tokens=8,
+            ),
+            sampling=dict(max_new_tokens=6),
+            batch=dict(sequences_per_update=16, samples_per_prompt=4),
+            optimizer=dict(learning_rate=1e-2),
+        )
+    elif arg == "online_kto":
+        c.online_kto = dict(
+            method="kto",
+            steps=4,
+            data=dict(source="sampled_labels", rounds=2, pair_prompts=24, max_completion_tokens=8),
+            sampling=dict(max_new_tokens=6),
+            batch=dict(sequences_per_update=16, samples_per_prompt=4),
+            optimizer=dict(learning_rate=1e-2),
+        )
     elif arg == "dpo_file":
         c.dpo_file = dict(
             method="dpo",
@@ -102,14 +145,7 @@ def get_config(arg: str = "grpo") -> ConfigDict:
         # Both later stages start from the warm-up; the last takes its reward and its critic from
         # the one between.
         c.stages = ("warmup", "rm", "ppo")
-        c.rm = dict(
-            method="bradley_terry",
-            steps=4,
-            network=dict(head="reward"),
-            data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
-            batch=dict(sequences_per_update=16, sequences_per_micro_batch=8),
-            optimizer=dict(learning_rate=1e-2),
-        )
+        c.rm = reward_model(folder)
         c.ppo = dict(
             rollouts,
             method="ppo",

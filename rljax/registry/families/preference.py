@@ -8,14 +8,12 @@ from rljax.registry.families.shared import (
     LIKELIHOOD_DOCS,
     LIKELIHOODS,
     REFERENCED_FILE,
-    SAMPLING,
+    SAMPLED_ROUNDS,
 )
 
-# A stage that samples and ranks its own pairs, once, before it begins.
-_SAMPLED_PAIRS = Reads(
-    batch={"samples_per_prompt": 8},
-    sampling=SAMPLING,
-    data={"pair_prompts": 256, "placeholder_pairs": False},
+# A stage that samples its own pairs, and ranks them by a rule.
+_SAMPLED_PAIRS = SAMPLED_ROUNDS | Reads(
+    data={"pair_rule": "first_right_first_wrong", "pair_margin": 0.0, "pairs_most": 4}
 )
 
 PREFERENCE = Family(
@@ -81,5 +79,5 @@ PREFERENCE = Family(
     sources={"jsonl": REFERENCED_FILE, "parquet": REFERENCED_FILE, "sampled_pairs": _SAMPLED_PAIRS},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
     completion_slots=("data.max_completion_tokens",),
-    checks=("samples_fit_pairs", "preference", "reference_is_there"),
+    checks=("sampled_rounds", "preference", "reference_is_there"),
 )

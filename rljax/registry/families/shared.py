@@ -34,6 +34,18 @@ FEEDBACK_FILE = ROWS_FILE | Reads(data={"unusable": "refuse"})
 # A file stays the same, and so does what a frozen reference says of it.
 REFERENCED_FILE = FEEDBACK_FILE | Reads(data={"reference_cache": ""})
 
+# Rows that the policy of the stage writes and a rule chooses, once or in several rounds.
+SAMPLED_ROUNDS = Reads(
+    batch={"samples_per_prompt": 8},
+    sampling=SAMPLING,
+    data={
+        "pair_prompts": 256,
+        "rounds": 1,
+        "unfinished": "left_out",
+        "placeholder_pairs": False,
+    },
+)
+
 # A KL to the stage's start in the loss. Estimator and weight differ from family to family.
 KL_DOCS = {
     "kl_placement": "where a KL to the stage's start enters: none, loss, reward",

@@ -3,7 +3,15 @@
 from rljax.objectives.unpaired import UNPAIRED_LINKS
 from rljax.registry.families.description import Family, Reads
 from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE
-from rljax.registry.families.shared import LIKELIHOOD_DOCS, LIKELIHOODS, REFERENCED_FILE
+from rljax.registry.families.shared import (
+    LIKELIHOOD_DOCS,
+    LIKELIHOODS,
+    REFERENCED_FILE,
+    SAMPLED_ROUNDS,
+)
+
+# A stage that samples its own completions, and labels them by a rule.
+_SAMPLED_LABELS = SAMPLED_ROUNDS | Reads(data={"label_rule": "right", "label_threshold": 0.0})
 
 UNPAIRED = Family(
     name="unpaired",
@@ -21,7 +29,11 @@ UNPAIRED = Family(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
         data={"source": "jsonl", "path": "", "max_completion_tokens": 64},
     ),
-    sources={"jsonl": REFERENCED_FILE, "parquet": REFERENCED_FILE},
+    sources={
+        "jsonl": REFERENCED_FILE,
+        "parquet": REFERENCED_FILE,
+        "sampled_labels": _SAMPLED_LABELS,
+    },
     completion_slots=("data.max_completion_tokens",),
-    checks=("mismatched_prompts", "reference_is_there"),
+    checks=("sampled_rounds", "mismatched_prompts", "reference_is_there"),
 )

@@ -1,23 +1,30 @@
 """Demonstrations that the policy wrote itself: the samples that a verifier finds good.
 
 RFT (arXiv:2308.01825) keeps the right ones, each once; RAFT (arXiv:2304.06767) and Llama 3
-(arXiv:2407.21783) keep the best of each prompt.
+(arXiv:2407.21783) keep the best of each prompt, by a reward model where the stage names one.
 """
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rljax.config.stage import Stage
 from rljax.data.packing import Example, PackedEpochs
 from rljax.data.sources import open_source
 from rljax.models.network import Params
-from rljax.rewards.pool import Scores
 from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import State
-from rljax.training.collect.rollouts import Samples
-from rljax.training.collect.sampled_once import check_there, sample_once, written_once
+from rljax.training.collect.sampled_once import (
+    Rounds,
+    Sampled,
+    answer_columns,
+    by_prompt,
+    prompt_columns,
+    sample_once,
+)
 from rljax.training.run.context import Context
 
 
@@ -39,7 +46,8 @@ class KeptSamples:
             start: all parameters that the stage starts from, where they are kept.
             pack: examples to the order of their rows.
         """
-        self.context, self.stage, self.start, self.pack = context, stage, start, pack
+        self.stage, self.pack = stage, pack
+        self.rounds = kept_rounds(context, stage, start)
         self.examples: list[Example] = []
         self.rows: PackedDemonstrations | None = None
 
@@ -55,40 +63,25 @@ class KeptSamples:
                 them with them.
         """
         if self.rows is None:
-            path = kept_file(self.context, self.stage)
-            if self.start is None:
-                check_there(path, step, self.stage)
-            params = policy.params if self.start is None else self.start
-            self.examples = read_kept(write_kept(self.context, self.stage, params))
+            self.examples = read_kept(self.rounds.file(policy, step))
             rows = self.stage.batch.sequences_per_update
             self.rows = PackedDemonstrations(self.pack(self.examples), rows, self.examples)
         return self.rows.collect(policy, state, step)
 
 
-def kept_file(context: Context, stage: Stage) -> Path:
-    """Where the kept samples of a stage lie: WORKDIR/samples/STAGE.jsonl."""
-    return context.workdir / "samples" / f"{stage.name}.jsonl"
+def kept_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
+    """The one round of a stage with source="sampled": WORKDIR/samples/STAGE.jsonl.
 
-
-def write_kept(context: Context, stage: Stage, params: Params) -> Path:
-    """Samples, verifies and writes WORKDIR/samples/STAGE.jsonl, unless it is already there.
-
-    Returns:
-        The file: columns prompt, completion, problem and score; and the ids of both texts, which
-        are what is learned: text that is tokenised anew may become other tokens.
-
-    Raises:
-        ValueError: if no sample is kept.
+    Columns are prompt, completion, problem and score; and the ids of both texts, which are what is
+    learned: text that is tokenised anew may become other tokens.
     """
 
-    def make() -> list[dict[str, Any]]:
+    def make(params: Params, number: int) -> list[dict[str, Any]]:
         count = min(stage.data["sampled_prompts"], len(context.train_problems))
         rows = [
-            _row(each.samples, each.scores, n)
-            for each in sample_once(context, stage, params, count)
-            for n in kept_rows(
-                each.samples, each.scores, each.prompts, stage.data["keep"], stage.data["keep_most"]
-            )
+            _row(each, n)
+            for each in sample_once(context, stage, params, count, number)
+            for n in kept_rows(each, stage.data["keep"], stage.data["keep_most"])
         ]
         if not rows:
             raise ValueError(
@@ -99,7 +92,7 @@ def write_kept(context: Context, stage: Stage, params: Params) -> Path:
             )
         return rows
 
-    return written_once(context, kept_file(context, stage), make)
+    return Rounds(context, stage, start, "samples", make)
 
 
 def read_kept(path: Path) -> list[Example]:
@@ -114,42 +107,29 @@ def read_kept(path: Path) -> list[Example]:
     ]
 
 
-def kept_rows(samples: Samples, scores: Scores, prompts: int, keep: str, most: int) -> list[int]:
+def kept_rows(found: Sampled, keep: str, most: int) -> list[int]:
     """Which of the N samples are kept, in order; only those that ended and were scored.
 
     Args:
-        samples: G of each prompt.
-        scores: of the samples.
-        prompts: the first so many are looked at.
+        found: samples of some prompts.
         keep: "right": of each prompt the right ones, equal ones once; "best": those of the highest
             scores, equal ones once, of equal scores the first.
         most: of a prompt.
     """
-    group, finished = samples.samples_per_prompt, samples.flat("finished")
-    tokens, mask = samples.flat("tokens"), samples.flat("mask")
-    usable = finished & ~scores.failed & ~scores.left_out
-    if keep == "right":
-        usable &= scores.judged & scores.correct
+    tokens, mask = found.samples.flat("tokens"), found.samples.flat("mask")
     kept = []
-    for b in range(prompts):
-        rows = [n for n in range(b * group, (b + 1) * group) if usable[n]]
+    for rows, candidates in by_prompt(found):
         if keep == "best":
-            rows.sort(key=lambda n: -scores.total[n])  # stable: of equals the first
+            order = np.argsort(-candidates.scores, kind="stable")  # of equals the first
+        else:
+            order = np.flatnonzero(candidates.right)
         different: dict[tuple[int, ...], int] = {}
-        for n in rows:
+        for n in (rows[place] for place in order):
             different.setdefault(tuple(tokens[n][mask[n]].tolist()), n)
         kept += sorted(list(different.values())[:most])
     return kept
 
 
-def _row(samples: Samples, scores: Scores, n: int) -> dict[str, Any]:
-    b = n // samples.samples_per_prompt
-    kept = samples.flat("mask")[n]
-    return {
-        "prompt": samples.prompt_texts[b],
-        "completion": samples.texts[n],
-        "problem": samples.records[b]["id"],
-        "score": float(scores.total[n]),
-        "prompt_tokens": samples.prompts[b][samples.prompt_mask[b]].tolist(),
-        "completion_tokens": samples.flat("tokens")[n][kept].tolist(),
-    }
+def _row(found: Sampled, n: int) -> dict[str, Any]:
+    answer = answer_columns(found.samples, n, "completion")
+    return prompt_columns(found.samples, n) | answer | {"score": float(found.scores.total[n])}

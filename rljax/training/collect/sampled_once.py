@@ -1,7 +1,7 @@
-"""Samples of the policy that a stage starts from, taken once, before its first step.
+"""Samples of the policy as it is at some step, drawn once and written to a file of the workdir.
 
-They are written to a file of the workdir and read from there: so a run that was interrupted goes on
-with the same ones, whatever its policy has become.
+They are read from there: so a run that was interrupted goes on with the same ones, whatever its
+policy has become. A stage draws them before its first step, or again in every round of it.
 """
 
 import json
@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rljax.config.stage import Stage
 from rljax.data.batches import equal_batches
+from rljax.data.sample_rules import Candidates
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
+from rljax.training.collect.experience import Policy
+from rljax.training.collect.rewards import make_reward
+from rljax.training.collect.rollouts import Samples, sample_texts
 from rljax.training.run.context import Context
 
 # Prompts sampled at once.
@@ -31,14 +36,25 @@ class Sampled(NamedTuple):
     prompts: int  # the first so many; others fill the batch up
 
 
-def sample_once(context: Context, stage: Stage, params: Params, count: int) -> Iterator[Sampled]:
-    """Samples and scores the first training problems, a batch after the other.
+class OfPrompt(NamedTuple):
+    """The usable samples of one prompt: those that the verifiers did not fail on."""
+
+    rows: list[int]  # of the N samples
+    candidates: Candidates
+
+
+def sample_once(
+    context: Context, stage: Stage, params: Params, count: int, number: int = 0
+) -> Iterator[Sampled]:
+    """Samples and scores some training problems, a batch after the other.
 
     Args:
-        context: of the run.
-        stage: whose sampling settings are taken.
+        context: of the stage, with the parameters of its models.
+        stage: whose sampling settings and reward are taken.
         params: all parameters of the policy.
-        count: problems.
+        count: problems of a round, at most all of them.
+        number: of the round, from 0; each takes the problems after those of the one before, from
+            the first again behind the last, and noise of its own.
     """
     shards = rows_divisor(context.mesh)
     batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
@@ -48,12 +64,111 @@ def sample_once(context: Context, stage: Stage, params: Params, count: int) -> I
         token_filter=stage.token_filter,
         stop_strings=stage.stop_strings,
     )
-    weights = engine.load(params)
+    reward, weights = make_reward(context, stage), engine.load(params)
     key = purpose_key(context.config.seed, Purpose.PAIRS)
     for indices in equal_batches(count, batch):
-        records = [{**context.train_problems[index], "id": index} for index in indices]
-        samples = sample_texts(context, engine, weights, records, key=key, step=0)
-        yield Sampled(samples, score_texts(context, samples), min(batch, count - indices[0]))
+        places = [place_in_round(context, number, count, index) for index in indices]
+        records = [{**context.train_problems[place], "id": place} for place in places]
+        samples = sample_texts(context, engine, weights, records, key=key, step=number)
+        yield Sampled(samples, reward.score(samples), min(batch, count - indices[0]))
+
+
+def place_in_round(context: Context, number: int, count: int, index: int) -> int:
+    """Which training problem is the so-many-th of a round."""
+    return (number * count + index) % len(context.train_problems)
+
+
+def by_prompt(found: Sampled, unfinished: str = "left_out") -> Iterator[OfPrompt]:
+    """The usable samples of each of the prompts, in their order.
+
+    Args:
+        found: the samples.
+        unfinished: what becomes of those that did not end: one of `UNFINISHED`.
+    """
+    samples, scores = found.samples, found.scores
+    group, finished = samples.samples_per_prompt, samples.flat("finished")
+    usable = (finished | (unfinished == "worst")) & ~scores.failed & ~scores.left_out
+    right = finished & scores.judged & scores.correct
+    wrong = scores.judged & ~scores.correct | ~finished
+    total = np.where(finished, scores.total, -np.inf).astype(np.float32)
+    for b in range(found.prompts):
+        rows = [n for n in range(b * group, (b + 1) * group) if usable[n]]
+        yield OfPrompt(rows, Candidates(total[rows], right[rows], wrong[rows]))
+
+
+def prompt_columns(samples: Samples, n: int) -> dict[str, Any]:
+    """What a file says of the prompt of sample n: its text, its ids and which problem it is."""
+    b = n // samples.samples_per_prompt
+    return {
+        "prompt": samples.prompt_texts[b],
+        "prompt_tokens": samples.prompts[b][samples.prompt_mask[b]].tolist(),
+        "problem": samples.records[b]["id"],
+    }
+
+
+def answer_columns(samples: Samples, n: int, name: str) -> dict[str, Any]:
+    """What a file says of sample n: its text, and the ids that were sampled."""
+    kept = samples.flat("mask")[n]
+    return {name: samples.texts[n], f"{name}_tokens": samples.flat("tokens")[n][kept].tolist()}
+
+
+class Rounds:
+    """The rounds of a stage, each of equally many steps, and the rows that each of them samples.
+
+    The policy samples in the first step of a round, before it learns anything there.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        stage: Stage,
+        start: Params | None,
+        folder: str,
+        make: Callable[[Params, int], Sequence[Mapping[str, Any]]],
+    ) -> None:
+        """Samples nothing yet.
+
+        Args:
+            context: of the stage.
+            stage: that samples its own rows.
+            start: all parameters that the stage starts from, where they are kept.
+            folder: of the workdir, in which the rows are kept.
+            make: (parameters, number of the round) to rows.
+        """
+        self.context, self.stage, self.start, self.make = context, stage, start, make
+        self.folder, self.rounds = context.workdir / folder, stage.data.get("rounds", 1)
+        self.steps = stage.steps // self.rounds
+
+    def number(self, step: int) -> int:
+        """The round of a step (from 1), counted from 0."""
+        return (step - 1) // self.steps
+
+    def begins(self, step: int) -> bool:
+        """Whether a round begins with this step."""
+        return (step - 1) % self.steps == 0
+
+    def path(self, number: int) -> Path:
+        """Where the rows of a round lie: STAGE.jsonl, or of several rounds STAGE-ROUND.jsonl."""
+        name = self.stage.name if self.rounds == 1 else f"{self.stage.name}-{number + 1}"
+        return self.folder / f"{name}.jsonl"
+
+    def file(self, policy: Policy, step: int) -> Path:
+        """The rows of the round of a step, sampled unless they are there.
+
+        Raises:
+            ValueError: if they were lost, and the policy that drew them with them.
+        """
+        number = self.number(step)
+        path, first = self.path(number), number == 0
+        kept = self.start if first else None
+        if kept is None and not self.begins(step) and not path.exists():
+            raise ValueError(
+                f"{path} is gone, and the policy that sampled it has moved on to step {step}: put "
+                "the file back, or start in a new workdir "
+                f"(config.{self.stage.name}.data.source)."
+            )
+        params = policy.params if kept is None else kept
+        return written_once(self.context, path, lambda: self.make(params, number))
 
 
 def written_once(
@@ -72,12 +187,3 @@ def written_once(
         os.replace(part, path)
     context.processes.barrier(f"{path.name} written")
     return path
-
-
-def check_there(path: Path, step: int, stage: Stage) -> None:
-    """Raises ValueError where the samples were lost, and the policy that drew them with them."""
-    if step > 1 and not path.exists():
-        raise ValueError(
-            f"{path} is gone, and the policy that sampled it has moved on to step {step}: put "
-            f"the file back, or start in a new workdir (config.{stage.name}.data.source)."
-        )

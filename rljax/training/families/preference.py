@@ -170,7 +170,7 @@ class Preference(Family):
         known = {"usable": usable, "mean_chosen_length": length}
         batch |= {name: known[name] for name in known if name in self.stage.objective.inputs}
         metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
-        return state, StepBatches([batch], metrics, {}, tokens)
+        return state, StepBatches([batch], experience.metrics | metrics, {}, tokens)
 
     def evaluate(
         self, state: TrainState, heldout: Callable[[Params], dict[str, float]] | None

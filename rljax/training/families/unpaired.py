@@ -24,7 +24,12 @@ from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows, replicated
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
-from rljax.training.collect.labelled import LabelledSource, kept_rows, open_labelled
+from rljax.training.collect.labelled import (
+    LabelledSource,
+    kept_rows,
+    open_labelled,
+    samples_labels,
+)
 from rljax.training.collect.reference_cache import check_named_cache, reference_cache
 from rljax.training.collect.stage_rows import answer_rows, checked_rows, rows_of_step
 from rljax.training.families import Family, StepBatches
@@ -50,8 +55,10 @@ class Unpaired(Family):
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
         self.objective = stage.objective
-        records = kept_rows(context, stage)
-        self.source = LabelledSource(context, stage, records)
+        records = () if samples_labels(stage) else kept_rows(context, stage)
+        # What the stage starts from samples first; a reference of its own is another model.
+        start = None if "reference" in stage.models else reference
+        self.source = LabelledSource(context, stage, start, records)
         self.likelihood = likelihood_of(stage)
         self.score = context.jit_score(
             TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
@@ -60,7 +67,7 @@ class Unpaired(Family):
             unpaired_loss, link=self.objective.part("link"), beta=self.objective.values["beta"]
         )
         self.cache = None
-        if stage.data["reference_cache"]:
+        if stage.data.get("reference_cache"):
             size = stage.batch.sequences_per_update
             self.cache = reference_cache(
                 context, stage, reference, records, labelled_of, self._said, size
@@ -69,6 +76,8 @@ class Unpaired(Family):
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """Reads every completion of the file once."""
+        if samples_labels(stage):
+            return
         kept = checked_rows(context, stage, open_labelled(stage), labelled_of)
         if stage.data["reference_cache"]:
             check_named_cache(context, stage, kept, labelled_of)
@@ -113,7 +122,8 @@ class Unpaired(Family):
         state, numbers = self._of_batch(state, batch, read)
         batch |= {name: np.full(len(mask), value, np.float32) for name, value in numbers.items()}
         metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
-        return state, StepBatches([batch], metrics | numbers, {}, int(mask.sum()))
+        logged = experience.metrics | metrics | numbers
+        return state, StepBatches([batch], logged, {}, int(mask.sum()))
 
     def _of_batch(
         self, state: TrainState, batch: Rows, read: list[Labelled]

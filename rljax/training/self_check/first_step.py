@@ -77,7 +77,9 @@ class FirstStep:
         # A policy that is sure of its ends gives them no part in what it is not sure of.
         whole = family.stage.objective.choices.get("selection") not in OF_TOKENS
         if self.on["ends"] and whole:
-            check_ends(sequences(batch), text_format, every=not family.stage.online)
+            # Samples that did not end are among those that the policy learns not to write.
+            cut = family.stage.online or family.stage.data.get("unfinished") == "worst"
+            check_ends(sequences(batch), text_format, every=not cut)
         if self.on["logprobs"]:
             check_logprobs(batch, lambda row: self._first_layer(state, batch, row))
         version = int(state.updates)

@@ -69,9 +69,21 @@ def scores_at_end(network: Network, params: Params, states: Array, mask: Array) 
     Returns:
         [N] or [B, G] f32.
     """
+    return network.bind(params).scores(last_states(states, mask))[..., 0]
+
+
+def last_states(states: Array, mask: Array) -> Array:
+    """The state at the last token of each completion; of an empty one, of its prompt.
+
+    Args:
+        states: of `completion_states`.
+        mask: [N, T] or [B, G, T] bool.
+
+    Returns:
+        [N, D] or [B, G, D] f32.
+    """
     last = mask.sum(axis=-1, dtype=jnp.int32)[..., None, None]
-    scores = network.bind(params).scores(jnp.take_along_axis(states, last, axis=-2))
-    return scores[..., 0, 0]
+    return jnp.take_along_axis(states, last, axis=-2)[..., 0, :]
 
 
 def make_head_scores(network: Network) -> Callable[[Params, Batch], Array]:

@@ -8,7 +8,8 @@ import pytest
 
 from rljax.config.load import load_config
 from rljax.config.validate import validate
-from rljax.training.collect.kept_samples import kept_file, kept_rows
+from rljax.training.collect.kept_samples import kept_rows
+from rljax.training.collect.sampled_once import Sampled
 from rljax.training.families.supervised import Supervised
 from tests.training.steps import take_step
 
@@ -28,6 +29,10 @@ def sampled(**changes):
     return SimpleNamespace(samples_per_prompt=4, flat=flat.__getitem__)
 
 
+def kept(samples, scores, prompts, keep, most):
+    return kept_rows(Sampled(samples, scores, prompts), keep, most)
+
+
 def scored(**changes):
     arrays = {name: np.zeros(8, bool) for name in ("failed", "left_out")}
     arrays |= {"judged": np.ones(8, bool), "correct": np.array(CORRECT), "total": np.array(TOTAL)}
@@ -35,27 +40,27 @@ def scored(**changes):
 
 
 def test_right_samples_are_kept_and_equal_ones_once():
-    assert kept_rows(sampled(), scored(), 2, "right", 4) == [0, 3, 5, 6]
-    assert kept_rows(sampled(), scored(), 2, "right", 1) == [0, 5]
-    assert kept_rows(sampled(), scored(), 1, "right", 4) == [0, 3]
+    assert kept(sampled(), scored(), 2, "right", 4) == [0, 3, 5, 6]
+    assert kept(sampled(), scored(), 2, "right", 1) == [0, 5]
+    assert kept(sampled(), scored(), 1, "right", 4) == [0, 3]
 
 
 def test_the_best_of_each_prompt_are_kept():
-    assert kept_rows(sampled(), scored(), 2, "best", 1) == [3, 5]
-    assert kept_rows(sampled(), scored(), 2, "best", 2) == [0, 3, 5, 6]
+    assert kept(sampled(), scored(), 2, "best", 1) == [3, 5]
+    assert kept(sampled(), scored(), 2, "best", 2) == [0, 3, 5, 6]
 
 
 def test_what_did_not_end_or_was_not_scored_is_never_kept():
     ended = np.ones(8, bool)
     ended[[0, 3]] = False
-    assert kept_rows(sampled(finished=ended), scored(), 2, "right", 4) == [1, 5, 6]
+    assert kept(sampled(finished=ended), scored(), 2, "right", 4) == [1, 5, 6]
     failed = np.zeros(8, bool)
     failed[5] = True
     for name in ("failed", "left_out"):
-        assert kept_rows(sampled(), scored(**{name: failed}), 2, "best", 1) == [3, 6]
+        assert kept(sampled(), scored(**{name: failed}), 2, "best", 1) == [3, 6]
     unjudged = scored(judged=~failed)
-    assert kept_rows(sampled(), unjudged, 2, "right", 1) == [0, 6]
-    assert kept_rows(sampled(), unjudged, 2, "best", 1) == [3, 5]
+    assert kept(sampled(), unjudged, 2, "right", 1) == [0, 6]
+    assert kept(sampled(), unjudged, 2, "best", 1) == [3, 5]
 
 
 @pytest.mark.slow
@@ -64,7 +69,8 @@ def test_a_stage_learns_what_it_kept_and_goes_on_with_it(pieces):
     family = Supervised(made.context, made.stage, None, 0)
     Supervised.check(made.context, made.stage)
     first = take_step(family, made.state, 1)[1].batches[0]
-    path = kept_file(made.context, made.stage)
+    path = family.source.rounds.path(0)
+    assert path == made.context.workdir / "samples" / "rft.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     problems = [row["problem"] for row in rows]
     assert max(map(problems.count, problems)) <= 2 and set(problems) <= set(range(24))

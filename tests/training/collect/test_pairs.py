@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,8 +15,9 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Rollouts, StopReason
 from rljax.training.collect import sampled_once
-from rljax.training.collect.pairs import _pairs_of, sample_pairs
 from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.sampled_once import Sampled
+from rljax.training.collect.sampled_pairs import labelled_of_samples, pair_rounds, pairs_of
 
 
 def read(path):
@@ -45,13 +47,13 @@ def test_pairs_do_not_depend_on_how_prompts_are_batched(
     monkeypatch.setattr(sampled_once, "PROMPTS_PER_BATCH", prompts_per_batch)
     made = pieces("dpo")
     params = placed(made, final_params("dpo", "warmup"))
-    path = sample_pairs(made.context, made.stage, params)
+    path = pair_rounds(made.context, made.stage, params).file(None, 1)
     assert path == made.context.workdir / "pairs" / "dpo.jsonl"
     assert read(path) == read(tiny_run("dpo").workdir / "pairs" / "dpo.jsonl")
     assert [p.name for p in path.parent.iterdir()] == ["dpo.jsonl"]
     # A complete file is taken as it is.
     path.write_text("kept")
-    assert sample_pairs(made.context, made.stage, params).read_text() == "kept"
+    assert pair_rounds(made.context, made.stage, params).file(None, 1).read_text() == "kept"
 
 
 class First:
@@ -65,20 +67,22 @@ class First:
 def test_process_0_looks_for_the_pairs_of_all(pieces):
     made = pieces("dpo")
     context = dataclasses.replace(made.context, processes=Processes(1, 2, First()))
-    assert sample_pairs(context, made.stage, None) == context.workdir / "pairs" / "dpo.jsonl"
+    path = pair_rounds(context, made.stage, made.params).file(None, 1)
+    assert path == context.workdir / "pairs" / "dpo.jsonl"
 
 
 def test_no_pair_is_an_error_and_leaves_no_file(pieces):
     made = pieces("dpo", "--config.dpo.data.pair_prompts=8")
-    with pytest.raises(ValueError, match="None of 8 prompts has both .*dpo.data.pair_prompts"):
-        sample_pairs(made.context, made.stage, made.params)  # untrained: never right
+    words = "'first_right_first_wrong' finds nothing in round 1: none of 8 prompts .*pair_prompts"
+    with pytest.raises(ValueError, match=words):
+        pair_rounds(made.context, made.stage, made.params).file(None, 1)  # never right
     assert not list((made.context.workdir / "pairs").glob("*"))
 
 
 def test_placeholders_let_an_untrained_policy_try_the_stage_out(pieces):
     words = ["pair_prompts=8", "placeholder_pairs=true"]
     made = pieces("dpo", *(f"--config.dpo.data.{word}" for word in words))
-    found = read(sample_pairs(made.context, made.stage, made.params))
+    found = read(pair_rounds(made.context, made.stage, made.params).file(None, 1))
     assert [(pair["chosen"], pair["rejected"]) for pair in found] == [("1", "0")] * 8
 
 
@@ -116,15 +120,40 @@ def test_which_samples_make_a_pair():
         "prompt_tokens": [112],
         "chosen": "\ufffd",
         "chosen_tokens": [0xFF, eos],
+        "score_chosen": 1.0,
         "rejected": "c",
         "rejected_tokens": [ord("c"), eos],
+        "score_rejected": 0.0,
         "problem": 5,
     }
+
+    def made(prompts, unfinished="left_out"):
+        context = SimpleNamespace(config=SimpleNamespace(seed=0))
+        data = dict(pair_rule="first_right_first_wrong", pair_margin=0.0, pairs_most=1)
+        data["unfinished"] = unfinished
+        stage = SimpleNamespace(data=data)
+        return list(pairs_of(context, stage, Sampled(samples, scores, prompts), 0))
+
+    def labelled(prompts, unfinished="left_out"):
+        data = dict(label_rule="right", label_threshold=0.0, unfinished=unfinished)
+        stage = SimpleNamespace(data=data)
+        rows = labelled_of_samples(stage, Sampled(samples, scores, prompts))
+        return [(row["problem"], row["completion"], row["label"], row["score"]) for row in rows]
+
     # Of the second prompt no wrong sample ended.
-    assert _pairs_of(samples, scores, 2) == [expected]
-    assert _pairs_of(samples, scores, 0) == []
+    assert made(2) == [expected]
+    assert made(0) == []
+    both = [(5, "\ufffd", True, 1.0), (5, "b", True, 1.0), (5, "c", False, 0.0)]
+    assert labelled(1) == both
+    other = [(6, "\ufffd", True, 1.0), (6, "b", True, 1.0), (6, "c", True, 1.0)]
+    assert labelled(2) == both + other
+    # What did not end is bad, whatever the verifier says of its beginning.
+    cut = made(2, "worst")[1]
+    assert (cut["problem"], cut["rejected"], cut["rejected_tokens"]) == (6, "a", [ord("a")])
+    assert labelled(2, "worst")[1] == (5, "a", False, 0.0) and len(labelled(2, "worst")) == 8
     failed[3] = True  # never scored: neither right nor wrong
-    assert _pairs_of(samples, scores, 2) == []
+    assert made(2) == []
+    assert labelled(1) == both[:2]
 
 
 def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):
@@ -145,5 +174,5 @@ def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(sampled_once, "sample_texts", stop)
     monkeypatch.setattr(Engine, "load", lambda engine, params: params)
     with made.scorer, pytest.raises(KeyboardInterrupt):
-        sample_pairs(made, stages[-1], None)
+        pair_rounds(made, stages[-1], {}).file(None, 1)
     assert sizes == [list(range(8))]

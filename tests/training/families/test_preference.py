@@ -13,7 +13,7 @@ from rljax.parallel.rules import put_rows
 from rljax.planning.batches import step_rows
 from rljax.registry import resolve_objective
 from rljax.reporting.files import read_rows
-from rljax.training.collect import pairs
+from rljax.training.collect import sampled_once
 from rljax.training.collect.experience import Policy
 from rljax.training.families.preference import Preference, known_fields_bound, pair_rows
 from rljax.training.loop import run
@@ -189,23 +189,32 @@ def test_without_reference_the_first_policy_samples_the_pairs(pieces, monkeypatc
     made = pieces("dpo", "--config.dpo.method=simpo")
     source, used = Preference(made.context, made.stage, None, 12).source, []
     policy = Policy(made.state.params, version=0)
-    monkeypatch.setattr(pairs, "sample_pairs", lambda *given: used.append(given[2]))
+
+    def sampled(context, path, make):
+        make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"prompt": "1+1="}')
+        return path
+
+    monkeypatch.setattr(source.rounds.rounds, "make", lambda *given: used.append(given))
+    monkeypatch.setattr(sampled_once, "written_once", sampled)
     with pytest.raises(ValueError, match="dpo.jsonl is gone, and the policy that sampled it"):
         source.collect(policy, source.first_state(), 2)
-    monkeypatch.setattr(pairs, "open_pairs", lambda *_: [{"prompt": "1+1="}])
     source.collect(policy, source.first_state(), 1)
     source.collect(policy, source.first_state(), 2)
-    (params,) = used
-    assert params is policy.params
-    assert pairs.pairs_file(made.context, made.stage).name == "dpo.jsonl"
+    ((params, number),) = used
+    assert params is policy.params and number == 0
+    assert source.rounds.rounds.path(0).name == "dpo.jsonl"
 
 
 def test_another_reference_does_not_sample_the_pairs(pieces):
     """Pairs come from what the stage starts from."""
     made = pieces("dpo")
-    assert Preference(made.context, made.stage, made.params, 12).source.reference is made.params
+    source = Preference(made.context, made.stage, made.params, 12).source
+    assert source.rounds.rounds.start is made.params
     other = pieces("dpo", "--config.dpo.models.reference.start_from=model")
-    assert Preference(other.context, other.stage, other.params, 12).source.reference is None
+    source = Preference(other.context, other.stage, other.params, 12).source
+    assert source.rounds.rounds.start is None
 
 
 def test_metrics_of_a_link_without_beta_are_in_units_of_the_score():

@@ -1,0 +1,8 @@
+"""How often one set of completions is preferred to another one, prompt by prompt.
+
+| file | what it holds |
+| --- | --- |
+| `completions.py` | two files of completions, brought together by their prompts |
+| `figures.py` | outcomes to a win rate with its interval, and one for completions of equal length |
+| `preferences.py` | who prefers: rewards of the files, a reward model, a judge |
+"""
