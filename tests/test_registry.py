@@ -329,6 +329,8 @@ EXPECTED = {
     "bco": {"link": "bco", "beta": 0.01},
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
+    "jepo_rloo": {"bound": "multi_sample", "verifier": "switch", "kl_weight": 1e-3},
+    "verifree": {"bound": "probability", "norm_scope": "none", "supervised_weight": 1.0} | NO_KL,
     "eggroll": {"fitness": "group_mean", "fitness_epsilon": 1e-5, "sigma": 1e-3, "rank": 1}
     | {"noise_reuse": 1, "freeze_vectors": True},
 }
@@ -337,6 +339,7 @@ EXPECTED = {
 USES_REFERENCE = {
     *("grpo", "reinforce_pp", "reinforce_pp_baseline", "dler", "da_dler", "tokenbuncher"),
     *("ppo", "ma_rlhf", "spo_chain", "spo_tree", "vineppo", "dpo", "jepo", "jepo_single"),
+    "jepo_rloo",
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),
     *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
     *("sft_kl", "asft"),
@@ -483,7 +486,7 @@ def test_a_method_s_own_values_are_marked_and_options_named(capsys):
     assert "[none, loss, reward]" in text  # of kl_placement
     assert "--config=configs/rlvr/baselines.py:dapo" in text
     assert "--config=configs/preference.py:dpo" in printed(capsys, "--method=dpo")
-    assert "config  " not in printed(capsys, "--method=jepo").partition("change")[0]
+    assert "config  " not in printed(capsys, "--method=sft").partition("change")[0]
 
 
 @pytest.mark.parametrize(

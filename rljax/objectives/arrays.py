@@ -33,6 +33,8 @@ ARRAYS: dict[str, Described] = {
         "NT", float, "step", "reward of each token; an outcome is on the last True slot"
     ),
     "greedy_scores": Described("N", float, "step", "score of the prompt's greedy completion"),
+    "answer_logprobs": Described("NT", float, "step", "of the reference answer behind a sample"),
+    "answer_mask": Described("NT", bool, "step", "True on the reference answer's tokens"),
     "demonstration": Described("N", bool, "step", "a demonstration, not sampled"),
     "advantages": Described("NT", float, "step", "how much better than expected"),
     "correction": Described("NT", float, "step", "factor of each token's surrogate"),

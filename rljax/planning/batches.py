@@ -89,6 +89,7 @@ def _thought_rows(context: Context, stage: Stage, *_: Any) -> Made:
         "reasoning_advantages": numbers,
         "format_advantages": numbers,
         "weights": numbers[:, 0],
+        **({"solved": flags[:, 0]} if stage.objective.choices["verifier"] != "none" else {}),
     }
 
 

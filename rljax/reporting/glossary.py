@@ -333,6 +333,16 @@ METRICS: dict[str, Metric] = {
     "answer_nll": Metric(
         "Answer NLL", "Minus log mean likelihood of the answer over a group's samples, in nats."
     ),
+    "answer_share": Metric(
+        "Answers scored", "Share of held-out problems that answer_nll is the mean of."
+    ),
+    "answer_reward": Metric(
+        "Answer reward", "Mean score of the samples by the likelihood of the reference answer."
+    ),
+    "solved_share": Metric(
+        "Solved prompts",
+        "Share of prompts with a right sample, which the verifier's reward teaches.",
+    ),
     "format_share": Metric("Format", "Share of samples that contain the answer phrase."),
     "valid_share": Metric("Valid prompts", "Share of prompts with at least one valid sample."),
     "reward_chosen": Metric(

@@ -15,6 +15,8 @@
 | `rewards.py` | rewards of text, and of models |
 | `model_scores.py` | what is made of a model's scores: normalised, clipped, less for length |
 | `greedy.py` | annotator: scores of greedy completions |
+| `reference_answers.py` | rows of sampled thoughts with the reference answer behind them |
+| `answer_likelihood.py` | annotator: how likely the policy finds the reference answer |
 | `tree_edges.py` | annotator: what the edges of a tree are worth |
 | `prefix_values.py`, `continuations.py` | annotator: values of states, by samples from there |
 | `demonstrations.py` | worked demonstrations: as completions, and packed into rows |
