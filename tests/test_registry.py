@@ -106,6 +106,9 @@ EXPECTED = {
     | {"advantage": "reinforce_plus_plus_baseline", "whiten_over": "tokens"}
     | {"whiten_epsilon": 1e-8, "kl_placement": "loss", "kl_estimator": "k2"},
     "rloo": NO_RATIO | NO_KL | {"advantage": "group_leave_one_out"},
+    "copg_on_policy": NO_RATIO
+    | {"advantage": "group_leave_one_out", "aggregation": "sequence_mean_token_sum"}
+    | {"kl_placement": "reward", "kl_estimator": "k1", "kl_weight": 0.06},
     "remax": NO_RATIO | NO_KL | {"advantage": "remax"},
     "grpo": CLIPPED
     | ZSCORE
@@ -324,6 +327,10 @@ EXPECTED = {
     "genarm": PLAIN
     | {"score": "log_likelihood", "link": "logistic_with_margin", "beta": 0.05}
     | {"target_margin": 0.0, "label_smoothing": 0.0},
+    # The link of the group's margins; beta is DPO's and IPO's, as the paper's was not seen.
+    "mdpo": PLAIN | {"link": "logistic", "beta": 0.1, "group_estimator": "plugin"},
+    "mipo": PLAIN | {"link": "squared", "beta": 0.1, "group_estimator": "unbiased"},
+    "copg": PLAIN | {"link": "contrastive", "beta": 0.06, "group_estimator": "none"},
     "kto": {"link": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
     "apo_zero_unpaired": {"link": "apo_zero_unpaired", "beta": 0.1},
     "bco": {"link": "bco", "beta": 0.01},
@@ -343,7 +350,8 @@ USES_REFERENCE = {
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),
     *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
     *("sft_kl", "asft"),
-    *("chi_po", "rpo", "mpo", "wpo", "kto", "apo_zero_unpaired", "bco"),
+    *("chi_po", "rpo", "mpo", "wpo", "kto", "apo_zero_unpaired", "bco", "mdpo", "mipo", "copg"),
+    "copg_on_policy",
 }
 
 

@@ -80,8 +80,26 @@ def write_feedback(seed: int, count: int) -> None:
         (FOLDER / f"{name}.jsonl").write_text(text)
 
 
+def write_groups(seed: int, count: int) -> None:
+    """Two groups of two answers: three in four of the chosen ones are right, one in four others."""
+    generator = random.Random(seed)
+    lines = []
+    while len(lines) < count:
+        letters = generator.sample("abcdefghij", 4)
+        right = "".join(sorted(letters))
+        chosen, rejected = (
+            [right if generator.random() < share else wrong(generator, right) for _ in range(2)]
+            for share in (0.75, 0.25)
+        )
+        if sorted(chosen) != sorted(rejected):
+            row = {"prompt": f"sort {''.join(letters)} ", "chosen": chosen, "rejected": rejected}
+            lines.append(json.dumps(row))
+    (FOLDER / "groups.jsonl").write_text("\n".join(lines) + "\n")
+
+
 if __name__ == "__main__":
     write("problems.jsonl", seed=0, count=2048)
     write("heldout.jsonl", seed=1, count=64)
     write_pairs("pairs.jsonl", seed=2, count=4096)
     write_feedback(seed=3, count=512)
+    write_groups(seed=4, count=512)

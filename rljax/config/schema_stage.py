@@ -45,7 +45,11 @@ BATCH: Section = {
         None, "prompts sampled in a step", value_type=int, minimum=1, maximum=MOST_ROWS
     ),
     "samples_per_prompt": Field(
-        None, "G, samples of each prompt", value_type=int, minimum=1, maximum=MOST_ROWS
+        None,
+        "G, samples of each prompt; of a file with several completions of a prompt: the most",
+        value_type=int,
+        minimum=1,
+        maximum=MOST_ROWS,
     ),
     "epochs_per_step": Field(
         None, "times a step's samples are used", value_type=int, minimum=1, maximum=10_000

@@ -424,6 +424,13 @@ METRICS: dict[str, Metric] = {
     "displaced_share": Metric(
         "Displaced", "Share of chosen sides that became less likely than under the reference."
     ),
+    "regularised_reward": Metric(
+        "Rating less the KL", "Mean rating minus beta times the log-ratio of a completion."
+    ),
+    "regularised_spread": Metric(
+        "Spread of that within a prompt",
+        "Standard deviation over the completions of a prompt; 0 at CoPG's optimum.",
+    ),
     "groups_without_signal": Metric(
         "Groups without signal", "Share of prompts all of whose samples got the same reward."
     ),
