@@ -14,6 +14,7 @@
 | `pairs.py` | pairs: explicit and implicit prompts, margins |
 | `values.py` | labels, scores and answers, read or refused |
 | `feedback.py` | what they say beside pairs: labelled and scored completions, labelled steps |
+| `sample_rules.py` | which samples of a prompt become a pair, or a labelled completion |
 | `truncation.py` | rows that are too long: one named rule, and what it costs |
 | `feedback_survey.py` | rows twice, contradictions, wrong columns, overlap of two sets |
 | `set_view.py` | a preference or supervised set at a glance |

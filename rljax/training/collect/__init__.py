@@ -26,6 +26,7 @@
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |
 | `sampled_once.py` | samples of a stage's start, drawn once and kept in a file |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |
+| `sampled_pairs.py` | pairs and labelled completions of own samples, in rounds |
 | `stage_rows.py` | rows of a stage's file: each read once, cut or left out by the stage's rule |
 | `reference_cache.py` | what the reference says of a file, kept in a folder |
 | `labelled.py` | labelled completions from a file |
