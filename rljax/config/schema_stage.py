@@ -150,9 +150,10 @@ STAGE_DATA: Section = {
     "packed": Field(None, "supervised: several demonstrations in a row", value_type=bool),
     "learn": Field(
         None,
-        "supervised: of a column messages the assistant's last message, or all of them",
+        "supervised: of a column messages the assistant's last message, or all of them; draws: "
+        "the outputs of a described distribution (data/draws.py)",
         value_type=str,
-        choices=("last", "all"),
+        choices=("last", "all", "draws"),
     ),
     "max_completion_tokens": Field(
         None,

@@ -12,6 +12,7 @@
 | `text_format.py` | how rows become tokens, and tokens text: beginnings, ends, templates |
 | `rows.py` | what the columns of a row say: a prompt, its answer, an example |
 | `pairs.py` | pairs: explicit and implicit prompts, margins |
+| `draws.py` | a described distribution and draws of it, as one example |
 | `values.py` | labels, scores and answers, read or refused |
 | `feedback.py` | what they say beside pairs: labelled and scored completions, labelled steps |
 | `sample_rules.py` | which samples of a prompt become a pair, or a labelled completion |

@@ -65,6 +65,7 @@ PASSING = {
     "reasoning-gym": 15,
     "reward-models": 8,
     "sft-variants": 6,
+    "spectrum": 3,
     "spo": 28,
     "steer": 16,
     "t-ppo": 3,
