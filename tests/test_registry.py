@@ -334,6 +334,9 @@ EXPECTED = {
     "kto": {"link": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
     "apo_zero_unpaired": {"link": "apo_zero_unpaired", "beta": 0.1},
     "bco": {"link": "bco", "beta": 0.01},
+    "step_kto": {"link": "step_kto", "beta": 0.1, "desirable_weight": 1.0}
+    | {"undesirable_weight": 1.0, "outcome_weight": 1.0, "step_weight": 1.0}
+    | {"step_reduction": "mean", "first_error_only": False, "step_baseline_from": "mismatched"},
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo_rloo": {"bound": "multi_sample", "verifier": "switch", "kl_weight": 1e-3},
@@ -351,7 +354,7 @@ USES_REFERENCE = {
     *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
     *("sft_kl", "asft"),
     *("chi_po", "rpo", "mpo", "wpo", "kto", "apo_zero_unpaired", "bco", "mdpo", "mipo", "copg"),
-    "copg_on_policy",
+    *("copg_on_policy", "step_kto"),
 }
 
 

@@ -97,9 +97,28 @@ def write_groups(seed: int, count: int) -> None:
     (FOLDER / "groups.jsonl").write_text("\n".join(lines) + "\n")
 
 
+def write_steps(seed: int, count: int) -> None:
+    """Sorting by putting the next letter behind the others, a line a step; some lines are wrong."""
+    generator = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        letters = generator.sample("abcdefghij", 4)
+        right = "".join(sorted(letters))
+        steps = [right[: size + 1] for size in range(4)]
+        for size in range(4):
+            if generator.random() < 0.2:
+                steps[size] = "".join(generator.sample("abcdefghij", size + 1))
+        labels = [step == right[: size + 1] for size, step in enumerate(steps)]
+        prompt = f"sort {''.join(letters)} "
+        row = {"prompt": prompt, "completions": steps, "labels": labels, "label": labels[-1]}
+        lines.append(json.dumps(row))
+    (FOLDER / "steps.jsonl").write_text("\n".join(lines) + "\n")
+
+
 if __name__ == "__main__":
     write("problems.jsonl", seed=0, count=2048)
     write("heldout.jsonl", seed=1, count=64)
     write_pairs("pairs.jsonl", seed=2, count=4096)
     write_feedback(seed=3, count=512)
     write_groups(seed=4, count=512)
+    write_steps(seed=5, count=512)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.training.families import Family, preference_rows
+from rljax.training.families import Family, labelled_rows, preference_rows
 from rljax.training.families.feedback import completions_per_row, no_targets
 from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics
@@ -119,8 +119,11 @@ def _labelled_rows(context: Context, stage: Stage, *_: Any) -> Made:
     tokens = np.zeros((count, stage.data["max_completion_tokens"]), np.int32)
     rows = completion_rows(prompts, prompts > 0, tokens, tokens > 0)
     numbers = np.zeros(count, np.float32)
-    batch = rows | {"labels": numbers > 0, "ref_sequence_logprobs": numbers, "weights": numbers}
-    known = ("kl_baseline", "reward_shift")
+    batch = rows | {"ref_sequence_logprobs": numbers, "weights": numbers}
+    if "ref_logprobs" in stage.objective.inputs:
+        batch["ref_logprobs"] = np.zeros(tokens.shape, np.float32)
+    batch |= labelled_rows.no_targets(stage, count)
+    known = ("kl_baseline", "step_baseline", "reward_shift")
     return rows, batch | {name: numbers for name in known if name in stage.objective.inputs}
 
 

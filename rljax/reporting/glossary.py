@@ -381,6 +381,14 @@ METRICS: dict[str, Metric] = {
     "kl_baseline": Metric(
         "KTO's baseline", "Mean log-ratio of completions behind other prompts, in nats; 0 at least."
     ),
+    "step_baseline": Metric(
+        "Step-KTO's baseline",
+        "Mean log-ratio of steps behind other prompts, in nats.",
+    ),
+    "reward_right_steps": Metric(
+        "Right steps", "Mean over steps that are labelled right, beta times the log-ratio.", True
+    ),
+    "reward_wrong_steps": Metric("Wrong steps", "The same of the other steps.", True),
     "reward_shift": Metric("BCO's shift", "Mean of all rewards of the stage so far."),
     "ranking_accuracy": Metric(
         "Ranking accuracy", "Share of pairs whose chosen side the policy finds more likely."
