@@ -97,6 +97,9 @@ EXPECTED = {
     | {"off_policy": "none", "support": "full"},
     "word_kd": {"divergence": "forward_kl", "off_policy": "demonstrations"}
     | {"on_policy_share": 0.0, "support": "full"},
+    # w = .667 and rho = .25, which the sheet calls unverified.
+    "salt": {"divergence": "forward_kl", "off_policy": "demonstrations", "on_policy_share": 0.0}
+    | {"likelihood_share": 1 / 3, "teacher_temperature": 0.25},
     "sequence_kd": {"divergence": "likelihood", "off_policy": "teacher", "on_policy_share": 0.0},
     "reinforce": NO_RATIO | NO_KL | {"advantage": "ema", "entropy_weight": 0.0},
     "reinforce_batch": NO_RATIO | NO_KL | {"advantage": "batch_mean"},

@@ -6,7 +6,7 @@ from rljax.objectives.divergences import DIVERGENCES, SUPPORTS
 from rljax.objectives.parts import Field
 from rljax.objectives.supervised import nll
 from rljax.registry.families.description import Family, Reads, Together
-from rljax.registry.families.limits import COUNT, SHARE, Limit
+from rljax.registry.families.limits import COUNT, POSITIVE, SHARE, Limit
 from rljax.registry.families.shared import (
     AGGREGATION_DOCS,
     AGGREGATION_LIMITS,
@@ -37,6 +37,9 @@ DISTILLATION = Family(
     defaults={"support": "full", "off_policy": "none", "aggregation": "token_mean"}
     | {"teacher_context": "same"},
     fields={
+        **{
+            f"divergence={name}": {"teacher_temperature": Field(1.0, float)} for name in DIVERGENCES
+        },
         "off_policy=demonstrations": _SHARE,
         "off_policy=teacher": _SHARE,
         "teacher_context=demonstration": _PATTERN,
@@ -54,6 +57,7 @@ DISTILLATION = Family(
         "teacher_context": "what the teacher reads besides the prompt: nothing, the problem's "
         "demonstration, its reference answer, or a right sample of the same step (others are not "
         "learned)",
+        "teacher_temperature": "of the teacher's distribution, where it is compared",
         "context_pattern": "the teacher's prompt, of {context} and {prompt}",
         "off_policy": "completions of the steps that learn from no sample of the policy: none, the "
         "problems' demonstrations, or samples of the teacher",
@@ -63,6 +67,7 @@ DISTILLATION = Family(
     limits={
         "on_policy_share": SHARE,
         "support_tokens": COUNT,
+        "teacher_temperature": POSITIVE,
         "context_pattern": _BOTH,
         **AGGREGATION_LIMITS,
     },
