@@ -80,8 +80,27 @@ def write_feedback(seed: int, count: int) -> None:
         (FOLDER / f"{name}.jsonl").write_text(text)
 
 
+def write_steps(name: str, seed: int, count: int) -> None:
+    """Letter after letter in order, a line for each; half of the answers go wrong in some step.
+
+    From there on every step counts as wrong.
+    """
+    generator = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        letters = generator.sample("abcdefghij", 4)
+        steps, error = sorted(letters), generator.choice((4, 4, 4, 4, 0, 1, 2, 3))
+        if error < 4:
+            steps[error] = generator.choice([x for x in "abcdefghij" if x != steps[error]])
+        labels = [step < error for step in range(4)]
+        row = {"prompt": f"sort {''.join(letters)} ", "completions": steps, "labels": labels}
+        lines.append(json.dumps(row))
+    (FOLDER / name).write_text("\n".join(lines) + "\n")
+
+
 if __name__ == "__main__":
     write("problems.jsonl", seed=0, count=2048)
     write("heldout.jsonl", seed=1, count=64)
     write_pairs("pairs.jsonl", seed=2, count=4096)
     write_feedback(seed=3, count=512)
+    write_steps("steps.jsonl", seed=4, count=1024)

@@ -68,6 +68,13 @@ class Objective:
         return next(own, record.together)
 
     @property
+    def heads(self) -> tuple[str, ...]:
+        """Heads of the networks that it trains."""
+        record = self.description
+        own = (record.option_heads.get(x) for x in options(self.choices))
+        return next((heads for heads in own if heads), record.heads)
+
+    @property
     def kl(self) -> Callable | None:
         """The KL estimator, or None without a KL term: a weight of 0 costs nothing."""
         weight = self.values.get("kl_weight", 0.0)

@@ -46,6 +46,10 @@ SAMPLED_ROUNDS = Reads(
     },
 )
 
+# What a language model that judges is asked behind a completion, and what it may say: good, bad.
+QUESTION = "\nIs this answer right?"
+VERDICTS = (" Yes", " No")
+
 # A KL to the stage's start in the loss. Estimator and weight differ from family to family.
 KL_DOCS = {
     "kl_placement": "where a KL to the stage's start enters: none, loss, reward",
