@@ -7,7 +7,8 @@
 
 FOLDER is a Hugging Face checkpoint with its tokenizer, PAIRS.jsonl has the columns `prompt`,
 `chosen` and `rejected` (text or messages), the other two hold problems that the model is judged by.
-Parameters are split over all devices.
+`mdpo` and `mipo` read lists of answers as `chosen` and `rejected`, `copg` the columns `prompt`,
+`completions` and `scores` (rljax/data/README.md). Parameters are split over all devices.
 
 A method's entry holds only what differs from here and from the method's row (launch/methods.py),
 from its paper or the scripts of its authors, or nothing, where neither was seen. No figures are
@@ -30,6 +31,15 @@ from ml_collections import ConfigDict
 def pairs(count: int) -> dict[str, int]:
     """The batch of an update; the config counts sequences, and a pair is two."""
     return dict(sequences_per_update=2 * count, sequences_per_micro_batch=min(2 * count, 16))
+
+
+def answers(prompts: int, each: int) -> dict[str, int]:
+    """The batch of an update, with room for so many answers to each prompt."""
+    return dict(
+        samples_per_prompt=each,
+        sequences_per_update=prompts * each,
+        sequences_per_micro_batch=each * max(16 // each, 1),
+    )
 
 
 # 64 pairs and 1e-6: DPO's own, and most others'. Completions of 512 tokens.
@@ -75,6 +85,12 @@ METHODS = {
     # Mistral.
     "orpo": dict(optimizer=dict(learning_rate=5e-6, warmup_updates=200)),
     "genarm": {},
+    # Room for groups of 5 and 5, and of 3 and 3: the paper's figures are of 3 and of 5, and its
+    # mIPO is better with 3. Rate and batch are DPO's, as the paper's were not seen.
+    "mdpo": dict(batch=answers(64, 10), data=dict(path="configs/examples/groups.jsonl")),
+    "mipo": dict(batch=answers(64, 6), data=dict(path="configs/examples/groups.jsonl")),
+    # Pairs in the paper: 128 of them in an update.
+    "copg": dict(batch=answers(128, 4), data=dict(path="configs/examples/scored.jsonl")),
 }
 
 

@@ -6,8 +6,9 @@
         --config.data.path=TRAIN.jsonl --config.data.heldout_path=HELDOUT.jsonl
 
 LABELLED.jsonl has the columns `prompt`, `completion` and `label` (true or false); a file of pairs
-(`prompt`, `chosen`, `rejected`) is read as one completion for each side. All else is as in
-preference.py.
+(`prompt`, `chosen`, `rejected`) is read as one completion for each side. For `step_kto` the columns
+are `prompt`, `completions` (the steps of one answer), `labels` (of each step) and, where it is
+known, `label` (of the whole answer). All else is as in preference.py.
 """
 
 import functools
@@ -27,6 +28,9 @@ METHODS = {
     "kto": dict(batch=completions(64)),
     "apo_zero_unpaired": dict(batch=completions(64), optimizer=dict(learning_rate=2e-7)),
     "bco": dict(optimizer=dict(learning_rate=5e-7)),
+    # The paper samples solutions, labels them and trains, three times; its rate and batch were not
+    # seen, so these are KTO's.
+    "step_kto": dict(batch=completions(64), data=dict(path="configs/examples/steps.jsonl")),
 }
 
 get_config = functools.partial(BASE["build"], METHODS)

@@ -106,6 +106,9 @@ EXPECTED = {
     | {"advantage": "reinforce_plus_plus_baseline", "whiten_over": "tokens"}
     | {"whiten_epsilon": 1e-8, "kl_placement": "loss", "kl_estimator": "k2"},
     "rloo": NO_RATIO | NO_KL | {"advantage": "group_leave_one_out"},
+    "copg_on_policy": NO_RATIO
+    | {"advantage": "group_leave_one_out", "aggregation": "sequence_mean_token_sum"}
+    | {"kl_placement": "reward", "kl_estimator": "k1", "kl_weight": 0.06},
     "remax": NO_RATIO | NO_KL | {"advantage": "remax"},
     "grpo": CLIPPED
     | ZSCORE
@@ -327,11 +330,20 @@ EXPECTED = {
     "genarm": PLAIN
     | {"score": "log_likelihood", "link": "logistic_with_margin", "beta": 0.05}
     | {"target_margin": 0.0, "label_smoothing": 0.0},
+    # The link of the group's margins; beta is DPO's and IPO's, as the paper's was not seen.
+    "mdpo": PLAIN | {"link": "logistic", "beta": 0.1, "group_estimator": "plugin"},
+    "mipo": PLAIN | {"link": "squared", "beta": 0.1, "group_estimator": "unbiased"},
+    "copg": PLAIN | {"link": "contrastive", "beta": 0.06, "group_estimator": "none"},
     "kto": {"link": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
     "apo_zero_unpaired": {"link": "apo_zero_unpaired", "beta": 0.1},
     "bco": {"link": "bco", "beta": 0.01},
+    "step_kto": {"link": "step_kto", "beta": 0.1, "desirable_weight": 1.0}
+    | {"undesirable_weight": 1.0, "outcome_weight": 1.0, "step_weight": 1.0}
+    | {"step_reduction": "mean", "first_error_only": False, "step_baseline_from": "mismatched"},
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
+    "jepo_rloo": {"bound": "multi_sample", "verifier": "switch", "kl_weight": 1e-3},
+    "verifree": {"bound": "probability", "norm_scope": "none", "supervised_weight": 1.0} | NO_KL,
     "eggroll": {"fitness": "group_mean", "fitness_epsilon": 1e-5, "sigma": 1e-3, "rank": 1}
     | {"noise_reuse": 1, "freeze_vectors": True},
 }
@@ -340,10 +352,12 @@ EXPECTED = {
 USES_REFERENCE = {
     *("grpo", "reinforce_pp", "reinforce_pp_baseline", "dler", "da_dler", "tokenbuncher"),
     *("ppo", "ma_rlhf", "spo_chain", "spo_tree", "vineppo", "dpo", "jepo", "jepo_single"),
+    "jepo_rloo",
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),
     *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
     *("sft_kl", "asft"),
-    *("chi_po", "rpo", "mpo", "wpo", "kto", "apo_zero_unpaired", "bco"),
+    *("chi_po", "rpo", "mpo", "wpo", "kto", "apo_zero_unpaired", "bco", "mdpo", "mipo", "copg"),
+    *("copg_on_policy", "step_kto"),
 }
 
 
@@ -486,7 +500,7 @@ def test_a_method_s_own_values_are_marked_and_options_named(capsys):
     assert "[none, loss, reward]" in text  # of kl_placement
     assert "--config=configs/rlvr/baselines.py:dapo" in text
     assert "--config=configs/preference.py:dpo" in printed(capsys, "--method=dpo")
-    assert "config  " not in printed(capsys, "--method=jepo").partition("change")[0]
+    assert "config  " not in printed(capsys, "--method=sft").partition("change")[0]
 
 
 @pytest.mark.parametrize(

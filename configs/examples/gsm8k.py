@@ -19,14 +19,15 @@ exported model: configs/README.md.
 """
 
 from ml_collections import ConfigDict
-from recipe_arguments import read_arguments
+
+from rljax.config.recipe_arguments import read_arguments
 
 OPTIONS = {"reward": "gsm8k_open_instruct", "lora": ""}
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` reads "model=FOLDER,train=FILE,heldout=FILE[,reward=NAME][,lora]"."""
-    given = read_arguments(arg, "gsm8k.py", ("model", "train", "heldout"), OPTIONS)
+    given = read_arguments(arg, "configs/examples/gsm8k.py", ("model", "train", "heldout"), OPTIONS)
     lora = bool(given["lora"])
     c = ConfigDict()
     c.name = "gsm8k-lora" if lora else "gsm8k"

@@ -80,22 +80,39 @@ def write_feedback(seed: int, count: int) -> None:
         (FOLDER / f"{name}.jsonl").write_text(text)
 
 
-def write_steps(name: str, seed: int, count: int) -> None:
-    """Letter after letter in order, a line for each; half of the answers go wrong in some step.
+def write_groups(seed: int, count: int) -> None:
+    """Two groups of two answers: three in four of the chosen ones are right, one in four others."""
+    generator = random.Random(seed)
+    lines = []
+    while len(lines) < count:
+        letters = generator.sample("abcdefghij", 4)
+        right = "".join(sorted(letters))
+        chosen, rejected = (
+            [right if generator.random() < share else wrong(generator, right) for _ in range(2)]
+            for share in (0.75, 0.25)
+        )
+        if sorted(chosen) != sorted(rejected):
+            row = {"prompt": f"sort {''.join(letters)} ", "chosen": chosen, "rejected": rejected}
+            lines.append(json.dumps(row))
+    (FOLDER / "groups.jsonl").write_text("\n".join(lines) + "\n")
 
-    From there on every step counts as wrong.
-    """
+
+def write_steps(seed: int, count: int) -> None:
+    """Sorting by putting the next letter behind the others, a line a step; some lines are wrong."""
     generator = random.Random(seed)
     lines = []
     for _ in range(count):
         letters = generator.sample("abcdefghij", 4)
-        steps, error = sorted(letters), generator.choice((4, 4, 4, 4, 0, 1, 2, 3))
-        if error < 4:
-            steps[error] = generator.choice([x for x in "abcdefghij" if x != steps[error]])
-        labels = [step < error for step in range(4)]
-        row = {"prompt": f"sort {''.join(letters)} ", "completions": steps, "labels": labels}
+        right = "".join(sorted(letters))
+        steps = [right[: size + 1] for size in range(4)]
+        for size in range(4):
+            if generator.random() < 0.2:
+                steps[size] = "".join(generator.sample("abcdefghij", size + 1))
+        labels = [step == right[: size + 1] for size, step in enumerate(steps)]
+        prompt = f"sort {''.join(letters)} "
+        row = {"prompt": prompt, "completions": steps, "labels": labels, "label": labels[-1]}
         lines.append(json.dumps(row))
-    (FOLDER / name).write_text("\n".join(lines) + "\n")
+    (FOLDER / "steps.jsonl").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
@@ -103,4 +120,5 @@ if __name__ == "__main__":
     write("heldout.jsonl", seed=1, count=64)
     write_pairs("pairs.jsonl", seed=2, count=4096)
     write_feedback(seed=3, count=512)
-    write_steps("steps.jsonl", seed=4, count=1024)
+    write_groups(seed=4, count=512)
+    write_steps(seed=5, count=512)

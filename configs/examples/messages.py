@@ -15,12 +15,15 @@ the model reads it: what is learned, and where it ends.
 """
 
 from ml_collections import ConfigDict
-from recipe_arguments import read_arguments
+
+from rljax.config.recipe_arguments import read_arguments
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` reads "model=FOLDER,train=FILE,heldout=FILE[,lora]"."""
-    given = read_arguments(arg, "messages.py", ("model", "train", "heldout"), {"lora": ""})
+    given = read_arguments(
+        arg, "configs/examples/messages.py", ("model", "train", "heldout"), {"lora": ""}
+    )
     lora = bool(given["lora"])
     c = ConfigDict()
     c.name = "messages-lora" if lora else "messages"

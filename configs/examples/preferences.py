@@ -13,12 +13,15 @@ adapters, in the same memory. The first loss is ln 2, since policy and reference
 """
 
 from ml_collections import ConfigDict
-from recipe_arguments import read_arguments
+
+from rljax.config.recipe_arguments import read_arguments
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` reads "model=FOLDER,train=FILE,heldout=FILE[,lora]"."""
-    given = read_arguments(arg, "preferences.py", ("model", "train", "heldout"), {"lora": ""})
+    given = read_arguments(
+        arg, "configs/examples/preferences.py", ("model", "train", "heldout"), {"lora": ""}
+    )
     lora = bool(given["lora"])
     c = ConfigDict()
     c.name = "preferences-lora" if lora else "preferences"

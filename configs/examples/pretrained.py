@@ -16,12 +16,15 @@ result back with
 """
 
 from ml_collections import ConfigDict
-from recipe_arguments import read_arguments
+
+from rljax.config.recipe_arguments import read_arguments
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` reads "model=FOLDER,train=FILE,heldout=FILE[,lora]"."""
-    given = read_arguments(arg, "pretrained.py", ("model", "train", "heldout"), {"lora": ""})
+    given = read_arguments(
+        arg, "configs/examples/pretrained.py", ("model", "train", "heldout"), {"lora": ""}
+    )
     lora = bool(given["lora"])
     c = ConfigDict()
     c.name = "pretrained-lora" if lora else "pretrained"

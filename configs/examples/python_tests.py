@@ -19,7 +19,8 @@ README.md says what they promise; `--config.scoring.rewards` takes the options o
 """
 
 from ml_collections import ConfigDict
-from recipe_arguments import read_arguments
+
+from rljax.config.recipe_arguments import read_arguments
 
 OPTIONS = {"sandbox": "auto", "partial": "", "lora": ""}
 
@@ -30,7 +31,9 @@ def get_config(arg: str = "") -> ConfigDict:
     Args:
         arg: "model=FOLDER,train=FILE,heldout=FILE[,sandbox=NAME][,partial][,lora]".
     """
-    given = read_arguments(arg, "python_tests.py", ("model", "train", "heldout"), OPTIONS)
+    given = read_arguments(
+        arg, "configs/examples/python_tests.py", ("model", "train", "heldout"), OPTIONS
+    )
     lora = bool(given["lora"])
     c = ConfigDict()
     c.name = "python-tests"

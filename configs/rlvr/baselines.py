@@ -88,6 +88,7 @@ METHODS = {
         batch=batch(32, 4, update=8),
         sampling=dict(max_new_tokens=1024),
     ),
+    "copg_on_policy": {},
 }
 
 get_config = functools.partial(BASE["build"], METHODS)

@@ -3,7 +3,7 @@
 fields.py    what a field is: type, range, items; the check of one value
 schema.py    every field of a run; schema_model.py those of its model, schema_stage.py of a stage
 load.py      --config=FILE[:ARG], `:smoke`
-arguments.py what a config file does with its ARG
+arguments.py what a config file does with its ARG; recipe_arguments.py  ARG as words, `name=value`
 overrides.py --config.a.b=value
 unknown.py   the error for a field that does not exist
 other_names.py  what other libraries call our fields
@@ -17,6 +17,8 @@ asynchronous.py  whether samples of a run may be of older weights
 policy_gradient.py  those of policy-gradient parts
 preference.py  those of preference parts
 distillation.py  those of a teacher
+sampled_rounds.py  those of stages whose policy writes its own rows
+reward_role.py  those of a reward model beside a policy
 stage.py     a resolved stage
 decoding.py  how the policy of a stage is judged
 mesh.py      whether batches and rows divide over a mesh

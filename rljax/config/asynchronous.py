@@ -126,6 +126,12 @@ def _check_source(stage: Stage) -> None:
             "states by further samples and scores of the trainer's policy "
             f"({where}.objective.advantage, {FIELD}.max_staleness)."
         )
+    if "answer_logprobs" in objective.inputs:
+        raise ValueError(
+            f"Stage {stage.name!r} cannot sample ahead: answer_reward="
+            f"{objective.choices['answer_reward']!r} is a score by the trainer's policy "
+            f"({where}.objective.answer_reward, {FIELD}.max_staleness)."
+        )
     if "reward" in stage.models:
         raise ValueError(
             f"Stage {stage.name!r} cannot sample ahead: its reward model runs on the trainer's "

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from rljax.config.resolve import bias_pairs
+from rljax.config.schema import EVALUATION
 from rljax.config.stage import Stage
 from rljax.sampling.distribution import TokenFilter
 
@@ -53,3 +54,25 @@ def decoding_of(evaluation: ConfigDict, stages: Sequence[Stage], index: int) -> 
         forbidden = tuple(evaluation.forbidden_tokens)
         token_filter = dataclasses.replace(token_filter, forbidden_tokens=forbidden)
     return Decoding(stops, token_filter)
+
+
+def check_evaluation(evaluation: ConfigDict) -> None:
+    """Raises ValueError for the form of answers that are not scored."""
+    for name in ("answer_phrase", "answer_end", "max_answer_tokens"):
+        value, default = evaluation[name], EVALUATION[name].default
+        if not evaluation.answer_samples and value != default:
+            raise ValueError(
+                f"{name}={value!r} is never read with answer_samples=0 (config.evaluation.{name}, "
+                "config.evaluation.answer_samples)."
+            )
+    if not evaluation.answer_phrase:
+        raise ValueError(
+            "answer_phrase='' ends no chain of thought: give a text that is not empty "
+            "(config.evaluation.answer_phrase)."
+        )
+
+
+def longest_evaluated(evaluation: ConfigDict) -> int:
+    """Tokens behind a prompt in the longest rows of the evaluation."""
+    answer = evaluation.max_answer_tokens if evaluation.answer_samples else 0
+    return evaluation.max_new_tokens + answer

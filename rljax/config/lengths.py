@@ -22,8 +22,9 @@ def check_positions(
     for stage in stages:
         record = stage.objective.description
         if not record.row_slots:
-            fields = " + ".join(f"config.{stage.name}.{name}" for name in record.completion_slots)
-            completions[fields] = sum(stage_slots(stage, name) for name in record.completion_slots)
+            for names in stage.objective.completion_slots:
+                fields = " + ".join(f"config.{stage.name}.{name}" for name in names)
+                completions[fields] = sum(stage_slots(stage, name) for name in names)
     for fields, tokens in completions.items():
         if tokens:
             model.check_positions(

@@ -32,15 +32,16 @@ def check_row_lengths(
         record = stage.objective.description
         if record.row_slots:
             slots = stage_slots(stage, record.row_slots)
-            fields = [f"config.{stage.name}.{record.row_slots}"]
-        else:
-            completion = sum(stage_slots(stage, field) for field in record.completion_slots)
+            check_row_length(mesh_shape, slots, f"config.{stage.name}.{record.row_slots}")
+            continue
+        for names in stage.objective.completion_slots:
+            completion = sum(stage_slots(stage, name) for name in names)
             shared = stage.batch.share_prompts
             completions = stage.sequences_together(shared=True) if shared else 1
             slots = max_prompt_tokens + completions * completion
             fields = ["config.data.max_prompt_tokens"]
-            fields += [f"config.{stage.name}.{field}" for field in record.completion_slots]
-        check_row_length(mesh_shape, slots, ", ".join(fields))
+            fields += [f"config.{stage.name}.{name}" for name in names]
+            check_row_length(mesh_shape, slots, ", ".join(fields))
 
 
 def stage_slots(stage: Stage, field: str) -> int:

@@ -21,6 +21,9 @@ WITH_WINDOWS = {
     "kl_controller": ("fixed", "measures the KL of whole samples"),
 }
 
+# What reads scores as soon as samples are drawn: the option that is left with answer_reward.
+WITH_ANSWERS = {"rollouts": "whole", "group_filter": "none", "demonstrations": "none"}
+
 # Surrogates that read no ratio.
 WITHOUT_RATIO = frozenset(name for name, part in SURROGATES.items() if name == "policy_gradient")
 
@@ -42,6 +45,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         _groups,
         _prefixes,
         _tree,
+        _answers,
     ):
         check(stage, where)
     if stage.objective.choices["rollouts"] == "windows":
@@ -205,6 +209,31 @@ def _prefixes(stage: Stage, where: str) -> None:
         raise ValueError(
             f"demonstrations={choices['demonstrations']!r} have no values of states for "
             f"advantage={advantage!r}: take 'none' ({where}.objective.demonstrations)."
+        )
+
+
+def _answers(stage: Stage, where: str) -> None:
+    """Scores by the likelihood of an answer come after the verifier's, and replace them all."""
+    choices = stage.objective.choices
+    if choices["answer_reward"] == "none":
+        return
+    for name, option in WITH_ANSWERS.items():
+        if choices[name] != option:
+            raise ValueError(
+                f"{name}={choices[name]!r} reads scores before answer_reward="
+                f"{choices['answer_reward']!r} replaces them: it must be {option!r} "
+                f"({where}.objective.{name}, {where}.objective.answer_reward)."
+            )
+    if "greedy_scores" in stage.objective.inputs:
+        raise ValueError(
+            f"advantage={choices['advantage']!r} compares with a greedy completion that the "
+            f"verifier scores, and answer_reward={choices['answer_reward']!r} scores the others: "
+            f"choose another ({where}.objective.advantage, {where}.objective.answer_reward)."
+        )
+    if "reward" in stage.models:
+        raise ValueError(
+            f"answer_reward={choices['answer_reward']!r} takes the place of the reward model: "
+            f"leave out one of them ({where}.models.reward, {where}.objective.answer_reward)."
         )
 
 

@@ -11,6 +11,10 @@ SAMPLED_SOURCES = ("sampled", "sampled_pairs", "sampled_labels")
 RULE_FIELDS = {"sampled": "keep", "sampled_pairs": "pair_rule", "sampled_labels": "label_rule"}
 
 
+# What a row of a file may say and a rule does not: groups of completions, ratings, labels of steps.
+OF_FILES = ("chosen_sides", "ratings", "step_ids")
+
+
 def reads_scores(stage: Stage) -> bool:
     """Whether the rule of a stage that samples its rows goes by scores, not by verdicts alone."""
     return stage.data[RULE_FIELDS[stage.data["source"]]] not in OF_VERDICTS
@@ -26,6 +30,11 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
     data = stage.data
     if data["source"] not in ("sampled_pairs", "sampled_labels"):
         return
+    if of_files := sorted(stage.objective.inputs & set(OF_FILES)):
+        raise ValueError(
+            f"Method {stage.objective.method.name!r} reads {of_files[0]!r}, which no rule finds "
+            f"among samples: give a file ({where}.data.source, {where}.data.path)."
+        )
     if data["max_completion_tokens"] < stage.max_new_tokens:
         raise ValueError(
             f"max_completion_tokens={data['max_completion_tokens']} is too small for samples of "
@@ -35,6 +44,12 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
         raise ValueError(
             f"rounds={data['rounds']} does not divide steps={stage.steps}: every round has equally "
             f"many ({where}.data.rounds, {where}.steps)."
+        )
+    if data["source"] == "sampled_labels" and "step_labels" in stage.objective.inputs:
+        raise ValueError(
+            f"source='sampled_labels' gives a label to each sample, and "
+            f"link={stage.objective.choices['link']!r} reads one for each of its steps: give a "
+            f"file ({where}.data.source, {where}.objective.link)."
         )
     if data["source"] == "sampled_labels":
         _check_unread(stage, where, "label_threshold", data["label_rule"] == "above_threshold")

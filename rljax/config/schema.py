@@ -308,6 +308,18 @@ EVALUATION: Section = {
     ),
     "max_new_tokens": Field(64, "T of evaluation samples", minimum=1, maximum=MOST_TOKENS),
     "temperature": Field(1.0, "of the k samples", minimum=0),
+    "answer_samples": Field(
+        0,
+        "chains of thought of each held-out problem behind which the reference answer is scored, "
+        "answer_nll (training/answer_evaluation.py); 0: not scored",
+        minimum=0,
+        maximum=MOST_ROWS,
+    ),
+    "answer_phrase": Field("<answer>", "answer_samples: ends the chain of thought"),
+    "answer_end": Field("</answer>", "answer_samples: text between the answer and eos"),
+    "max_answer_tokens": Field(
+        16, "answer_samples: tokens of a reference answer", minimum=1, maximum=MOST_TOKENS
+    ),
     **{
         name: dataclasses.replace(SAMPLING[name], doc=f"{SAMPLING[name].doc}; default: the stage's")
         for name in ("stop_strings", "logit_bias", "forbidden_tokens")

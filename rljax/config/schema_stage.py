@@ -46,7 +46,11 @@ BATCH: Section = {
         None, "prompts sampled in a step", value_type=int, minimum=1, maximum=MOST_ROWS
     ),
     "samples_per_prompt": Field(
-        None, "G, samples of each prompt", value_type=int, minimum=1, maximum=MOST_ROWS
+        None,
+        "G, samples of each prompt; of a file with several completions of a prompt: the most",
+        value_type=int,
+        minimum=1,
+        maximum=MOST_ROWS,
     ),
     "epochs_per_step": Field(
         None, "times a step's samples are used", value_type=int, minimum=1, maximum=10_000
@@ -147,9 +151,10 @@ STAGE_DATA: Section = {
     "packed": Field(None, "supervised: several demonstrations in a row", value_type=bool),
     "learn": Field(
         None,
-        "supervised: of a column messages the assistant's last message, or all of them",
+        "supervised: of a column messages the assistant's last message, or all of them; draws: "
+        "the outputs of a described distribution (data/draws.py)",
         value_type=str,
-        choices=("last", "all"),
+        choices=("last", "all", "draws"),
     ),
     "max_completion_tokens": Field(
         None,

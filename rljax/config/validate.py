@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from rljax.config.asynchronous import check_asynchronous
 from rljax.config.data import check_data
+from rljax.config.decoding import check_evaluation
 from rljax.config.fields import check_fields
 from rljax.config.graph import resolve_graph
 from rljax.config.resolve import resolve_stage
@@ -26,6 +27,7 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     check_stages(config.stages, config)
     check_fields(schema_for(tuple(config.stages)), config, "config")
     check_data(config.data)
+    check_evaluation(config.evaluation)
     if not config.name or "/" in config.name or config.name in (".", ".."):
         raise ValueError(f"name must be that of a folder, got {config.name!r} (config.name).")
     _check_chat(config.tokenizer)

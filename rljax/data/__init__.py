@@ -12,8 +12,11 @@
 | `text_format.py` | how rows become tokens, and tokens text: beginnings, ends, templates |
 | `rows.py` | what the columns of a row say: a prompt, its answer, an example |
 | `pairs.py` | pairs: explicit and implicit prompts, margins |
+| `draws.py` | a described distribution and draws of it, as one example |
 | `values.py` | labels, scores and answers, read or refused |
 | `feedback.py` | what they say beside pairs: labelled and scored completions, labelled steps |
+| `sample_rules.py` | which samples of a prompt become a pair, or a labelled completion |
+| `step_ends.py` | where the steps of sampled answers end, found on their tokens |
 | `truncation.py` | rows that are too long: one named rule, and what it costs |
 | `feedback_survey.py` | rows twice, contradictions, wrong columns, overlap of two sets |
 | `set_view.py` | a preference or supervised set at a glance |

@@ -1,6 +1,7 @@
-"""Rows of feedback beside pairs: a labelled completion, scored completions, labelled steps.
+"""Rows of feedback beside pairs: a labelled completion, groups, scored completions, labelled steps.
 
     labelled    prompt, completion, label                 KTO, binary reward models
+    groups      prompt, several chosen, several rejected  mDPO, mIPO
     scored      prompt, K completions, K scores           ranking, regression, off-policy gradients
     stepwise    prompt, the steps of an answer, a label for each      process rewards
 
@@ -16,8 +17,8 @@ from rljax.data.conversations import without_nulls
 from rljax.data.pairs import SIDES, explicit_prompt
 from rljax.data.rows import Record, answer_of, answered_prompt, column_of, prompt_of
 from rljax.data.sources import place_of
-from rljax.data.text_format import PROMPTS, TextFormat
-from rljax.data.values import label_of, number_of, said
+from rljax.data.text_format import PROMPTS, Prompt, TextFormat
+from rljax.data.values import UnusableRow, label_of, number_of, said
 from rljax.errors import typed
 
 # Keys of an object that holds a completion and its score.
@@ -52,6 +53,23 @@ class Labelled(NamedTuple):
     def answers(self) -> dict[str, list[int]]:
         """The one answer, by its column."""
         return {"completion": self.completion}
+
+
+class Groups(NamedTuple):
+    """Two groups of answers to a prompt, as ids with their ends; the first group is preferred."""
+
+    prompt: list[int]
+    chosen: list[list[int]]
+    rejected: list[list[int]]
+
+    def answers(self) -> dict[str, list[int]]:
+        """All answers, by their group and number."""
+        named = dict(zip(SIDES, (self.chosen, self.rejected), strict=True))
+        return {
+            f"{side} {number}": ids
+            for side, group in named.items()
+            for number, ids in enumerate(group)
+        }
 
 
 class Scored(NamedTuple):
@@ -177,14 +195,51 @@ def scored_of(
     values, scores = _completions_and_scores(record, at_least, where)
     column = next((name for name in SCORED_PROMPTS if record.get(name) is not None), "prompt")
     prompt = prompt_of(record, text_format, where=where, column=column, field=field)
-    completions = []
-    for number, value in enumerate(values):
-        place = f"{where}: completion {number}"
-        answer = said(answer_of(value, prompt, place), place)
-        completions.append(text_format.completion(prompt, answer, place))
-        if check_whole:
-            text_format.check_whole(prompt, answer, completions[-1], where)
+    places = f"{where}: completion"
+    completions = _answers(values, prompt, text_format, places, check_whole=check_whole)
     return Scored(prompt.tokens, completions, scores)
+
+
+def groups_of(
+    record: Record,
+    text_format: TextFormat,
+    *,
+    where: str,
+    field: str = PROMPTS,
+    check_whole: bool = False,
+) -> Groups:
+    """The two groups of a row: the columns prompt, chosen and rejected, the latter two lists.
+
+    Args:
+        record: of a source. The lists hold texts or messages of the assistant, an answer each; a
+            text alone is no list. Columns prompt_tokens, chosen_tokens and rejected_tokens, of
+            which the latter two hold a list for each answer, are taken as they are.
+        text_format: of the run.
+        where: file and row, for errors.
+        field: the config field of the file, for errors.
+        check_whole: compare the ids with those of the whole texts.
+
+    Raises:
+        ValueError: for a row that cannot be read, or a group without a member.
+        UnusableRow: for an empty answer, or two groups of the same answers.
+    """
+    ids = [record.get(f"{name}_tokens") for name in ("prompt", *SIDES)]
+    if all(isinstance(value, list) for value in ids):
+        prompt_ids, *groups = list(ids[0]), *([list(each) for each in side] for side in ids[1:])
+        return _different(Groups(prompt_ids, *groups), where)
+    sides = [_list_of(record, side, 1, where) for side in SIDES]
+    prompt = prompt_of(record, text_format, where=where, field=field)
+    groups = [
+        _answers(
+            [[value] if isinstance(value, Mapping) else value for value in values],
+            prompt,
+            text_format,
+            f"{where}: {side}",
+            check_whole=check_whole,
+        )
+        for side, values in zip(SIDES, sides, strict=True)
+    ]
+    return _different(Groups(prompt.tokens, *groups), where)
 
 
 def stepwise_of(
@@ -248,6 +303,33 @@ class Unpaired(Sequence[Record]):
     def place(self, index: int) -> str:
         """Where the pair stands, and which side of it is meant."""
         return f"{place_of(self._pairs, index // len(SIDES))}, {SIDES[index % len(SIDES)]}"
+
+
+def _answers(
+    values: Sequence[Any],
+    prompt: Prompt,
+    text_format: TextFormat,
+    where: str,
+    *,
+    check_whole: bool,
+) -> list[list[int]]:
+    """Several answers to a prompt, texts or messages, as ids with their ends."""
+    found = []
+    for number, value in enumerate(values):
+        place = f"{where} {number}"
+        answer = said(answer_of(value, prompt, place), place)
+        found.append(text_format.completion(prompt, answer, place))
+        if check_whole:
+            text_format.check_whole(prompt, answer, found[-1], place)
+    return found
+
+
+def _different(row: Groups, where: str) -> Groups:
+    if sorted(row.chosen) == sorted(row.rejected):
+        raise UnusableRow(
+            f"{where}: the groups chosen and rejected are the same; a row compares two groups."
+        )
+    return row
 
 
 def _completions_and_scores(

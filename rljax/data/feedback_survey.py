@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from rljax.data.feedback import Answered, Labelled, Scored, Stepwise
+from rljax.data.feedback import Answered, Groups, Labelled, Scored, Stepwise
 from rljax.data.pairs import Pair
 
-Row = Pair | Answered | Labelled | Scored | Stepwise
+Row = Pair | Answered | Labelled | Groups | Scored | Stepwise
 
 # A data set of fewer rows may well have one and the same answer everywhere.
 ENOUGH_ROWS = 10
@@ -153,6 +153,11 @@ def _meanings(row: Row) -> tuple[bytes, bytes | None]:
     if isinstance(row, Pair):
         chosen, rejected = row.sides
         return digest_of(row.prompt, chosen, rejected), digest_of(row.prompt, rejected, chosen)
+    if isinstance(row, Groups):
+        # Members have no order.
+        chosen, rejected = ([[len(group)], *sorted(group)] for group in (row.chosen, row.rejected))
+        opposite = digest_of(row.prompt, *rejected, *chosen)
+        return digest_of(row.prompt, *chosen, *rejected), opposite
     if isinstance(row, Answered):
         return digest_of(row.prompt, row.completion), None
     if isinstance(row, Labelled):

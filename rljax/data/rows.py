@@ -1,7 +1,7 @@
 """What the columns of a row say: a prompt, its answer, an example to learn."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rljax.data.conversations import (
@@ -12,6 +12,7 @@ from rljax.data.conversations import (
     read_messages,
     without_nulls,
 )
+from rljax.data.draws import draws_example
 from rljax.data.packing import Example
 from rljax.data.text_format import PROMPTS, Prompt, TextFormat
 from rljax.errors import typed
@@ -76,6 +77,7 @@ def example_of(
     field: str = PROMPTS,
     learn: str = "last",
     check_whole: bool = False,
+    seed: Sequence[int] = (0,),
 ) -> Example:
     """What is learned of a row: its completion, or the assistant's messages of a conversation.
 
@@ -84,13 +86,20 @@ def example_of(
         text_format: of the run.
         where: file and row, for errors.
         field: the config field of the file, for errors.
-        learn: "last", or "all" messages of the assistant.
+        learn: "last", or "all" messages of the assistant; "draws": see data/draws.py.
         check_whole: compare the ids with those of the whole text.
+        seed: of what is drawn for the row.
 
     Raises:
         ValueError: for a row that has neither, or that cannot be read.
     """
-    if learn == "all" and (whole := _whole_column(record)):
+    whole = _whole_column(record)
+    if learn == "draws":
+        if whole is None:
+            raise ValueError(f"{where}: learn='draws' reads the column 'messages' ({field}).")
+        messages = read_messages(record[whole], f"{where}: the column {whole!r}")
+        return draws_example(messages, text_format, seed=seed, where=where)
+    if learn == "all" and whole:
         messages = read_messages(record[whole], f"{where}: the column {whole!r}")
         return text_format.turns(messages, **_extras(record, where), where=where, field=field)
     prompt, answer = answered_prompt(record, text_format, where=where, field=field)

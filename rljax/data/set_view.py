@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rljax.data.conversations import WHOLE
-from rljax.data.feedback import answered_of, labelled_of, scored_of, stepwise_of
+from rljax.data.feedback import answered_of, groups_of, labelled_of, scored_of, stepwise_of
 from rljax.data.feedback_survey import FeedbackSurvey, Row, short_place
 from rljax.data.pairs import SIDES, Pair, pair_of
 from rljax.data.rows import Record
@@ -22,6 +22,7 @@ from rljax.data.truncation import TRUNCATIONS, Budgets, Losses, fitting_prompt
 # Kind of a set -> how a row of it is read.
 READERS: dict[str, Callable[..., Row]] = {
     "pairs": pair_of,
+    "groups": groups_of,
     "labelled steps": stepwise_of,
     "scored completions": scored_of,
     "labelled completions": labelled_of,
@@ -92,7 +93,7 @@ def kind_of_set(columns: Iterable[Column]) -> str | None:
     examples = {column.name: column.example for column in columns}
     whole = any(name in examples for name in WHOLE)
     if all(side in examples for side in SIDES):
-        return "pairs"
+        return "groups" if all(_of_answers(examples[side]) for side in SIDES) else "pairs"
     if "completions" in examples:
         values = examples["completions"]
         objects = isinstance(values, list) and all(isinstance(each, Mapping) for each in values)
@@ -102,6 +103,11 @@ def kind_of_set(columns: Iterable[Column]) -> str | None:
     if "completion" not in examples and not whole:
         return None
     return "labelled completions" if "label" in examples else "demonstrations"
+
+
+def _of_answers(value: Any) -> bool:
+    """Whether a side holds several answers, and not the messages of a single one."""
+    return isinstance(value, list) and bool(value) and not isinstance(value[0], Mapping)
 
 
 def view_of(

@@ -32,6 +32,7 @@ class Tokenizer:
         eos_id: ends a completion, where neither a chat template nor the model names another id.
         begin: ids that it puts before a text of itself, such as bos.
         control_tokens: texts that become one id each which is no text: pad, the marks of turns.
+        special_tokens: texts that become one id each because the config says so.
     """
 
     vocab_size: int
@@ -40,6 +41,7 @@ class Tokenizer:
     eos_id: int
     begin: tuple[int, ...] = ()
     control_tokens: tuple[str, ...] = ()
+    special_tokens: tuple[str, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text that stands at the beginning, without `begin`."""

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 class Described(NamedTuple):
     """What an array is."""
 
-    axes: str  # "NT", "N" or "" for a scalar; "BKT", "BK" or "B" of preferences
+    # "NT", "N" or "" for a scalar; "BKT", "BK" or "B" of preferences, "BM" of M comparisons
+    axes: str
     dtype: type
     level: str  # "step", "batch" or "loss"
     meaning: str
@@ -33,6 +34,8 @@ ARRAYS: dict[str, Described] = {
         "NT", float, "step", "reward of each token; an outcome is on the last True slot"
     ),
     "greedy_scores": Described("N", float, "step", "score of the prompt's greedy completion"),
+    "answer_logprobs": Described("NT", float, "step", "of the reference answer behind a sample"),
+    "answer_mask": Described("NT", bool, "step", "True on the reference answer's tokens"),
     "demonstration": Described("N", bool, "step", "a demonstration, not sampled"),
     "advantages": Described("NT", float, "step", "how much better than expected"),
     "correction": Described("NT", float, "step", "factor of each token's surrogate"),
@@ -68,13 +71,16 @@ ARRAYS: dict[str, Described] = {
     "log_ratio": Described("NT", float, "loss", "log of policy / denominator (ratios.py)"),
 }
 
-# Those of the preference family; the chosen completion is side 0.
+# Those of the preference family; the chosen completion of a pair is side 0.
 PREFERENCE_ARRAYS: dict[str, Described] = {
     "mask": Described("BKT", bool, "step", "True on the tokens of the completion"),
     "ref_logprobs": Described("BKT", float, "step", "under the frozen reference"),
     "ref_sequence_logprobs": Described("BK", float, "step", "sum over the completion's tokens"),
+    "present": Described("BK", bool, "step", "there is such a completion, and it is not empty"),
+    "chosen_sides": Described("BK", bool, "step", "the completion is preferred; of a pair side 0"),
+    "ratings": Described("BK", float, "step", "score of the data"),
     "usable": Described("B", bool, "step", "no side of the pair is empty"),
-    "mean_chosen_length": Described("B", float, "step", "tokens, mean over the batch's pairs"),
+    "mean_chosen_length": Described("B", float, "step", "tokens, mean over the batch's prompts"),
     "current_logprobs": Described("BKT", float, "batch", "under the policy before the update"),
     "current_log_collision": Described(
         "BKT", float, "batch", "log of that policy's sum of squared probabilities"
@@ -90,6 +96,10 @@ PREFERENCE_ARRAYS: dict[str, Described] = {
     "lengths": Described("BK", float, "loss", "tokens of the completion, at least 1"),
     "side_scores": Described("BK", float, "loss", "what the score makes of each side"),
     "margins": Described("B", float, "loss", "score of side 0 minus that of side 1, of two sides"),
+    "margin_weights": Described("BM", float, "loss", "of groups: weights of their `margins`, BM"),
+    "excess": Described(
+        "B", float, "loss", "of groups: what the square of a margin is too large by"
+    ),
     "margins_per_token": Described("B", float, "loss", "the same, each divided by its length"),
 }
 
@@ -108,8 +118,14 @@ DISTRIBUTION_ARRAYS: dict[str, Described] = {
 UNPAIRED_ARRAYS: dict[str, Described] = {
     "mask": Described("NT", bool, "step", "True on the tokens of the completion"),
     "labels": Described("N", bool, "step", "the completion is desired"),
+    "labelled": Described("N", bool, "step", "it is known whether it is"),
+    "step_ids": Described("NT", int, "step", "number of the token's step, -1 for none"),
+    "step_labels": Described("NT", bool, "step", "at slot h: step h is right"),
+    "step_counted": Described("NT", bool, "step", "at slot h: there is a step h that has a say"),
+    "ref_logprobs": Described("NT", float, "step", "under the frozen reference"),
     "ref_sequence_logprobs": Described("N", float, "step", "sum over the completion's tokens"),
     "kl_baseline": Described("N", float, "step", "estimate of the KL to the reference"),
+    "step_baseline": Described("N", float, "step", "the same of a step"),
     "reward_shift": Described("N", float, "step", "mean of all rewards so far"),
     "logprobs": Described("NT", float, "loss", "of the tokens under the policy"),
     "entropy": Described("NT", float, "loss", "of the policy"),

@@ -11,8 +11,11 @@ the tokens of c_i with an advantage made of l, and ordinary backpropagation thro
 Shapes are [B, G]: row n = b * G + g of a flattened [N, T] array is sample g of prompt b. A group
 must stay whole: micro-batches are cut between prompts, never inside one.
 
-Other bounds (ELBO with a learned posterior, upper bounds, mixtures) would be more entries of
-`BOUNDS`.
+`BOUNDS` also holds the likelihood itself, which is the expected reward of VeriFree. Other bounds
+(ELBO with a learned posterior, upper bounds, mixtures) would be more entries.
+
+Prompts that a verifier finds solved may be learned from it instead (app. B.3): their samples are
+kept as they were written, and compared by their rewards.
 """
 
 from collections.abc import Callable
@@ -114,9 +117,34 @@ def multi_sample(answer_logprobs: Array, valid: Array) -> tuple[Array, Array]:
     return log_mean_exp(answer_logprobs, valid), advantages
 
 
-BOUNDS = {"single_sample": single_sample, "multi_sample": multi_sample}
+def probability(answer_logprobs: Array, valid: Array) -> tuple[Array, Array]:
+    """The likelihood itself, E[exp l] = p(a* | x): the probability as a reward (VeriFree).
 
-NORM_SCOPES = ("batch", "group")
+    With leave-one-out baselines it is the mean of RLOO with exact match over what the policy could
+    have answered, so it never varies more (arXiv:2505.21493; arXiv:2503.19618, section 4.3). A long
+    answer has a likelihood that float32 cannot tell from 0, and then there is no signal.
+
+    Args:
+        answer_logprobs: [B, G] f32, l.
+        valid: [B, G] bool, samples that count.
+
+    Returns:
+        The mean of exp(l) over valid samples [B], differentiable, 0 if there are none; and the
+        advantages [B, G], constant: exp(l_i) minus the mean of the others, zero for invalid samples
+        and for groups with fewer than two valid ones.
+    """
+    chex.assert_equal_shape([answer_logprobs, valid])
+    # exp is kept from invalid entries, whose l may be anything.
+    return single_sample(jnp.exp(jnp.where(valid, answer_logprobs, -jnp.inf)), valid)
+
+
+BOUNDS = {
+    "single_sample": single_sample,
+    "multi_sample": multi_sample,
+    "probability": probability,
+}
+
+NORM_SCOPES = ("batch", "group", "none")
 
 
 def normalise_advantages(
@@ -131,12 +159,12 @@ def normalise_advantages(
 
     The paper does not say over which samples the deviation is taken. Here it is the population
     deviation over the valid samples of all groups that have at least two ("batch"), or over those
-    of the sample's own group ("group").
+    of the sample's own group ("group"). With "none" nothing is divided, and A itself is clipped.
 
     Args:
         advantages: [B, G] f32.
         valid: [B, G] bool, samples that count.
-        norm_scope: "batch" or "group".
+        norm_scope: "batch", "group" or "none".
         advantage_clip: bound on the result.
         advantage_epsilon: added to the deviation; signals far below it vanish.
 
@@ -159,8 +187,10 @@ def normalise_advantages(
         )
     chex.assert_equal_shape([advantages, valid])
     counted = valid & (valid.sum(axis=-1, keepdims=True) >= 2)
-    axis = None if norm_scope == "batch" else -1
+    axis = -1 if norm_scope == "group" else None
     values = jnp.where(counted, jax.lax.stop_gradient(advantages), 0.0)
+    if norm_scope == "none":
+        return jnp.clip(values, -advantage_clip, advantage_clip)
     count = jnp.maximum(counted.sum(axis=axis, keepdims=True), 1)
     mean = values.sum(axis=axis, keepdims=True) / count
     centred = jnp.where(counted, values - mean, 0.0)
@@ -200,6 +230,8 @@ def evidence_advantages(
     answer_logprobs: Array,
     format_ok: Array,
     present: Array,
+    rewards: Array | None = None,
+    solved: Array | None = None,
     *,
     bound: Callable,
     norm_scope: str = "batch",
@@ -209,12 +241,16 @@ def evidence_advantages(
 ) -> EvidenceAdvantages:
     """Both advantages of JEPO, computed once on the global batch (arXiv:2503.19618, app. B.2).
 
-    Samples with a bad format take no part in the bound and only receive the format advantage.
+    Samples with a bad format take no part in the bound and only receive the format advantage. The
+    samples of a solved prompt take no part in either: their advantage is the leave-one-out
+    difference of their rewards, normalised by itself over the solved prompts.
 
     Args:
         answer_logprobs: [B, G] f32, l, scored by the trained policy at temperature 1.
         format_ok: [B, G] bool, the sample contains the answer phrase.
         present: [B, G] bool, the sample exists and its prompt has a non-empty answer.
+        rewards: [B, G] f32, what a verifier says of the samples; with `solved`.
+        solved: [B] bool, prompts that are learned from the rewards; None: no prompt is.
         bound: a value of `BOUNDS`.
         norm_scope: see `normalise_advantages`.
         advantage_clip: see `normalise_advantages`.
@@ -227,13 +263,16 @@ def evidence_advantages(
     settings = dict(
         norm_scope=norm_scope, advantage_clip=advantage_clip, advantage_epsilon=advantage_epsilon
     )
-    valid = format_ok & present
+    verified = jnp.zeros_like(present) if solved is None else present & solved[:, None]
+    open_ones = present & ~verified
+    valid = format_ok & open_ones
     _, reasoning = bound(answer_logprobs, valid)
-    form = format_advantages(format_ok, present, format_penalty=format_penalty)
-    return EvidenceAdvantages(
-        normalise_advantages(reasoning, valid, **settings),
-        normalise_advantages(form, present, **settings),
-    )
+    reasoning = normalise_advantages(reasoning, valid, **settings)
+    if solved is not None:
+        _, compared = single_sample(rewards, verified)
+        reasoning = reasoning + normalise_advantages(compared, verified, **settings)
+    form = format_advantages(format_ok, open_ones, format_penalty=format_penalty)
+    return EvidenceAdvantages(reasoning, normalise_advantages(form, open_ones, **settings))
 
 
 def prompt_weights(present: Array) -> Array:
@@ -260,6 +299,7 @@ def evidence_loss(
     advantages: EvidenceAdvantages,
     format_ok: Array,
     present: Array,
+    solved: Array | None = None,
     *,
     bound: Callable,
     supervised_weight: float = 1.0,
@@ -287,6 +327,7 @@ def evidence_loss(
         advantages: from `evidence_advantages`.
         format_ok: [B, G] bool, the sample contains the answer phrase.
         present: [B, G] bool, the sample exists and its prompt has a non-empty answer.
+        solved: [B] bool, prompts without a bound: they are learned from advantages alone.
         bound: a value of `BOUNDS`.
         supervised_weight: the paper's beta_sup; 0 to 1e-2 for short answers, 1 for long ones.
         kl: a value of `KL_ESTIMATORS`, or None.
@@ -296,7 +337,8 @@ def evidence_loss(
         [B] loss, to be multiplied by `prompt_weights` and added up; 0 for a prompt without
         samples. Metrics: `bound`, `answer_nll` (minus log mean exp, the paper's proxy) and
         `answer_logprob` over prompts or samples that are valid, `format_share`, `valid_share`
-        (prompts with at least one valid sample) and, with an estimator, `kl` per token.
+        (prompts with at least one valid sample), with `solved` the `solved_share` of prompts, and
+        with an estimator `kl` per token.
 
     Raises:
         ValueError: if a KL term is asked for whose input is missing.
@@ -314,6 +356,8 @@ def evidence_loss(
     rows = present.reshape(-1, 1)
     reasoning_mask, mask = reasoning_mask & rows, mask & rows
     valid = format_ok & present
+    if solved is not None:
+        valid &= ~solved[:, None]
 
     def weigh(row_values: Array, token_mask: Array) -> Array:
         return jnp.where(token_mask, jax.lax.stop_gradient(row_values).reshape(-1, 1), 0.0)
@@ -335,4 +379,6 @@ def evidence_loss(
         "format_share": masked(format_ok, present),
         "valid_share": masked(some, present.any(axis=-1)),
     }
+    if solved is not None:
+        metrics["solved_share"] = masked(solved, present.any(axis=-1))
     return _mean(per_sample, present) - supervised_weight * value, metrics

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.objectives.advantages.groups import group_statistics
+from rljax.objectives.advantages.groups import group_max, group_statistics
 from rljax.objectives.credit.outcomes import bounded_scores
 from rljax.objectives.parts import check_field
 
@@ -79,6 +79,60 @@ def truncation(scores: Array, finished: Array) -> Array:
     """
     chex.assert_equal_shape([scores, finished])
     return jnp.where(finished, jax.lax.stop_gradient(scores), 0.0)
+
+
+def relative_length(
+    scores: Array, mask: Array, group_ids: Array, correct: Array, *, length_weight: float = 1.0
+) -> Array:
+    """Adds what the shorter right samples of a prompt are preferred by (Kimi k1.5, 2501.12599).
+
+        lambda = 1/2 - (L - min L) / (max L - min L), 0 where all lengths are equal
+        scores + length_weight * (lambda if right, else min(0, lambda))
+
+    The least and the largest length are those of all samples of the prompt, wrong ones included.
+    arXiv:2507.08267 counts characters; here lengths are counted in tokens.
+
+    Args:
+        scores: [N] f32.
+        mask: [N, T] bool; its True slots are the length L; a row without any is in no group.
+        group_ids: [N] i32, equal for the samples of one prompt.
+        correct: [N] bool.
+        length_weight: factor of lambda, in units of the score.
+
+    Returns:
+        [N] f32.
+
+    Raises:
+        ValueError: for a negative weight.
+    """
+    check_field("length_weight", length_weight, lambda x: x >= 0, ">= 0")
+    lengths = mask.sum(axis=-1).astype(jnp.float32)
+    bonus = length_bonus(lengths, mask.any(axis=-1), group_ids, correct)
+    return jax.lax.stop_gradient(scores) + length_weight * bonus
+
+
+def length_bonus(lengths: Array, present: Array, group_ids: Array, correct: Array) -> Array:
+    """The lambda of `relative_length`, of lengths in any unit.
+
+    Args:
+        lengths: [N] f32.
+        present: [N] bool, which rows count.
+        group_ids: [N] i32.
+        correct: [N] bool.
+
+    Returns:
+        [N] f32 in [-1/2, 1/2]; 0 for rows that do not count.
+    """
+    chex.assert_equal_shape([lengths, present, group_ids, correct])
+    segment = group_statistics(lengths, present, group_ids).segment
+    longest = group_max(jnp.where(present, lengths, -jnp.inf), segment)
+    shortest = -group_max(jnp.where(present, -lengths, -jnp.inf), segment)
+    differ = present & (longest > shortest)
+    spread = jnp.where(differ, longest - shortest, 1.0)
+    # 1/2 - (L - shortest) / spread; whole numbers until the division, so that nothing cancels.
+    halves = (longest - lengths) - (lengths - shortest)
+    share = jnp.where(differ, halves / (2 * spread), 0.0)
+    return jnp.where(correct, share, jnp.minimum(share, 0.0))
 
 
 def difficulty_truncation(
@@ -162,6 +216,7 @@ REWARD_SHAPINGS = {
     "none": none,
     "soft_overlong": soft_overlong,
     "truncation": truncation,
+    "relative_length": relative_length,
     "difficulty_truncation": difficulty_truncation,
     "negative_entropy": negative_entropy,
     "bounded_scores": bounded_scores,

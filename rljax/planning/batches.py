@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.data.pairs import SIDES
-from rljax.training.families import Family
+from rljax.training.families import Family, labelled_rows, preference_rows
 from rljax.training.families.feedback import completions_per_row, no_targets
 from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics
@@ -89,18 +88,21 @@ def _thought_rows(context: Context, stage: Stage, *_: Any) -> Made:
         "reasoning_advantages": numbers,
         "format_advantages": numbers,
         "weights": numbers[:, 0],
+        **({"solved": flags[:, 0]} if stage.objective.choices["verifier"] != "none" else {}),
     }
 
 
 def _pair_rows(context: Context, stage: Stage, *_: Any) -> Made:
-    """Rows of pairs, with what the reference says of them where there is one."""
-    pairs, sides = stage.batch.sequences_per_update // len(SIDES), len(SIDES)
+    """Rows of pairs, or of several completions, with what the reference says of them."""
+    sides = completions_per_row(stage)
+    pairs = stage.batch.sequences_per_update // sides
     prompts = _prompts(context, pairs)
     tokens = np.zeros((pairs, sides, stage.data["max_completion_tokens"]), np.int32)
     rows = rollout_rows(
         prompts, prompts > 0, tokens, tokens > 0, share_prompts=stage.batch.share_prompts
     )
     batch = lead_with_prompts(rows, sides) | {"weights": np.zeros(pairs, np.float32)}
+    batch |= preference_rows.no_targets(stage, pairs)
     if stage.needs_reference:
         batch["ref_sequence_logprobs"] = np.zeros((pairs, sides), np.float32)
     if "ref_logprobs" in stage.objective.inputs:
@@ -117,8 +119,11 @@ def _labelled_rows(context: Context, stage: Stage, *_: Any) -> Made:
     tokens = np.zeros((count, stage.data["max_completion_tokens"]), np.int32)
     rows = completion_rows(prompts, prompts > 0, tokens, tokens > 0)
     numbers = np.zeros(count, np.float32)
-    batch = rows | {"labels": numbers > 0, "ref_sequence_logprobs": numbers, "weights": numbers}
-    known = ("kl_baseline", "reward_shift")
+    batch = rows | {"ref_sequence_logprobs": numbers, "weights": numbers}
+    if "ref_logprobs" in stage.objective.inputs:
+        batch["ref_logprobs"] = np.zeros(tokens.shape, np.float32)
+    batch |= labelled_rows.no_targets(stage, count)
+    known = ("kl_baseline", "step_baseline", "reward_shift")
     return rows, batch | {name: numbers for name in known if name in stage.objective.inputs}
 
 

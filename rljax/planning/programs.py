@@ -170,6 +170,12 @@ def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
                 f"another reward, or name another stage (config.{stage.name}.models.{role}, "
                 "--stage)."
             )
+    if len(stage.objective.completion_slots) > 1:
+        raise ValueError(
+            f"Stage {stage.name} scores reference answers in rows of their own, which are not "
+            f"planned: plan it with answer_reward='none' (config.{stage.name}.objective."
+            "answer_reward)."
+        )
     return stage
 
 

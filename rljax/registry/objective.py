@@ -75,6 +75,13 @@ class Objective:
         return next((heads for heads in own if heads), record.heads)
 
     @property
+    def completion_slots(self) -> tuple[tuple[str, ...], ...]:
+        """Fields that add up to a completion's slots: in rows to learn from, in rows to score."""
+        record, chosen = self.description, options(self.choices)
+        more = [record.more_slots[x] for x in chosen if x in record.more_slots]
+        return (record.completion_slots, *(record.completion_slots + fields for fields in more))
+
+    @property
     def kl(self) -> Callable | None:
         """The KL estimator, or None without a KL term: a weight of 0 costs nothing."""
         weight = self.values.get("kl_weight", 0.0)

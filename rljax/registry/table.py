@@ -15,6 +15,7 @@ from rljax.registry.objective import Objective, field_doc, resolve_objective
 NEEDS = {
     "values": "critic",
     "greedy_scores": "greedy completion",
+    "answer_logprobs": "reference answers",
     "start_values": "samples from prefixes",
     "old_entropy": "token entropies",
     "proxy_logprobs": "a second scoring pass",

@@ -333,6 +333,16 @@ METRICS: dict[str, Metric] = {
     "answer_nll": Metric(
         "Answer NLL", "Minus log mean likelihood of the answer over a group's samples, in nats."
     ),
+    "answer_share": Metric(
+        "Answers scored", "Share of held-out problems that answer_nll is the mean of."
+    ),
+    "answer_reward": Metric(
+        "Answer reward", "Mean score of the samples by the likelihood of the reference answer."
+    ),
+    "solved_share": Metric(
+        "Solved prompts",
+        "Share of prompts with a right sample, which the verifier's reward teaches.",
+    ),
     "format_share": Metric("Format", "Share of samples that contain the answer phrase."),
     "valid_share": Metric("Valid prompts", "Share of prompts with at least one valid sample."),
     "reward_chosen": Metric(
@@ -381,6 +391,14 @@ METRICS: dict[str, Metric] = {
     "kl_baseline": Metric(
         "KTO's baseline", "Mean log-ratio of completions behind other prompts, in nats; 0 at least."
     ),
+    "step_baseline": Metric(
+        "Step-KTO's baseline",
+        "Mean log-ratio of steps behind other prompts, in nats.",
+    ),
+    "reward_right_steps": Metric(
+        "Right steps", "Mean over steps that are labelled right, beta times the log-ratio.", True
+    ),
+    "reward_wrong_steps": Metric("Wrong steps", "The same of the other steps.", True),
     "reward_shift": Metric("BCO's shift", "Mean of all rewards of the stage so far."),
     "ranking_accuracy": Metric(
         "Ranking accuracy", "Share of pairs whose chosen side the policy finds more likely."
@@ -423,6 +441,13 @@ METRICS: dict[str, Metric] = {
     },
     "displaced_share": Metric(
         "Displaced", "Share of chosen sides that became less likely than under the reference."
+    ),
+    "regularised_reward": Metric(
+        "Rating less the KL", "Mean rating minus beta times the log-ratio of a completion."
+    ),
+    "regularised_spread": Metric(
+        "Spread of that within a prompt",
+        "Standard deviation over the completions of a prompt; 0 at CoPG's optimum.",
     ),
     "groups_without_signal": Metric(
         "Groups without signal", "Share of prompts all of whose samples got the same reward."

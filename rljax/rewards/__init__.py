@@ -18,6 +18,7 @@
 | `math_strings.py`, `reasoning_tags.py` | rewards of papers on MATH and GSM8K |
 | `stacks/` | rewards as open-instruct, verl and rllm compute them |
 | `countdown.py`, `sudoku.py` | rewards of papers on Countdown and 4 x 4 Sudoku |
+| `lengths.py` | how long a completion is, and the box before its end of thinking |
 | `tool_calls.py` | a tool call against the gold call, graded |
 | `markdown.py` | the table of rewards for the guide |
 | `symbols.py` | the reward of the symbol tasks on the host |

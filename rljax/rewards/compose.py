@@ -69,11 +69,17 @@ class Composition:
         for member in self.members:
             function = functions.find_reward(member.name)
             _check_options(member, function)
-            self._calls.append((function, functions.wants_token_count(function)))
+            self._calls.append((function, functions.filled_in(function)))
+        if functions.RIGHT in self._calls[0][1]:
+            raise ValueError(
+                f"Reward {self.primary!r} reads whether a sample is right, which the rewards "
+                f"before it say: put one there ({FIELD})."
+            )
 
     @property
     def needs_token_counts(self) -> bool:
-        return any(wants for _, wants in self._calls)
+        """Whether a member reads how many tokens a sample has."""
+        return any(functions.COMPLETION_TOKENS in names for _, names in self._calls)
 
     def values(
         self, prompt: str, completion: str, reference: Any, completion_tokens: int | None
@@ -84,11 +90,16 @@ class Composition:
             ValueError: a reward returns no number, or one too large for float32 statistics; or
                 their weighted sum is too large.
         """
-        values = []
-        for member, (function, wants_count) in zip(self.members, self._calls, strict=True):
-            options = member.options
-            if wants_count:
-                options = {**options, functions.COMPLETION_TOKENS: completion_tokens}
+        values: list[Value] = []
+        for member, (function, names) in zip(self.members, self._calls, strict=True):
+            filled = {functions.COMPLETION_TOKENS: completion_tokens}
+            if functions.RIGHT in names:
+                right = self._said_right(values)
+                if right is None:  # no verdict yet, so that there is nothing to say
+                    values.append(None)
+                    continue
+                filled[functions.RIGHT] = right
+            options = member.options | {name: filled[name] for name in names}
             value = function(prompt, completion, reference, **options)
             values.append(None if value is None else _checked(value, member.label))
         total = self.total(values)
@@ -115,10 +126,14 @@ class Composition:
 
     def is_right(self, values: Sequence[Value]) -> bool:
         """Whether the first member that applies says so."""
-        for member, value in zip(self.members, values, strict=True):
+        return bool(self._said_right(values))
+
+    def _said_right(self, values: Sequence[Value]) -> bool | None:
+        """What the first of some members that applies says; None where none does."""
+        for member, value in zip(self.members, values, strict=False):
             if value is not None:
                 return reaches(value, member.right_at)
-        return False
+        return None
 
     def portable(self) -> list[dict[str, Any]]:
         """Returns the list for another process: plain values, absolute paths."""

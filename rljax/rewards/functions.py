@@ -1,8 +1,9 @@
 """Rewards: functions (prompt, completion, reference) -> float.
 
-Keyword-only arguments are a reward's options, set in its config entry. One name is special: a
+Keyword-only arguments are a reward's options, set in its config entry. Two names are special: a
 reward with a keyword `completion_tokens` is given the number of sampled tokens (lengths are counted
-in tokens, never in characters). A reward must be deterministic. A user's own reward is named
+in tokens, and not in characters), one with a keyword `right` is told whether the sample is right by
+the rewards that stand before it. A reward must be deterministic. A user's own reward is named
 "path/to/file.py:function" and follows the same rules.
 """
 
@@ -14,6 +15,7 @@ from rljax.errors import unknown_name
 from rljax.rewards.answers import ends_with_one_tag, last_tagged
 from rljax.rewards.code import reward as code
 from rljax.rewards.countdown import countdown, countdown_boxed
+from rljax.rewards.lengths import boxed_in_thinking, cosine_length, length
 from rljax.rewards.math_strings import math_string, math_tags_format
 from rljax.rewards.mathematics.reward import math
 from rljax.rewards.reasoning_tags import (
@@ -33,8 +35,10 @@ from rljax.tasks import reasoning_gym as gym
 
 Reward = Callable[..., float]
 
-# The one keyword that the scorer fills in; never an option.
+# The keywords that the scorer fills in; never options.
 COMPLETION_TOKENS = "completion_tokens"
+RIGHT = "right"
+FILLED_IN = (COMPLETION_TOKENS, RIGHT)
 
 
 def reasoning_gym(
@@ -88,47 +92,14 @@ def format_reward(prompt: str, completion: str, reference: Any, *, tag: str = "a
     return float(ends_with_one_tag(completion, tag))
 
 
-def length(
-    prompt: str,
-    completion: str,
-    reference: Any,
-    *,
-    completion_tokens: int,
-    max_tokens: int,
-    cache_tokens: int,
-) -> float:
-    """Soft over-long penalty of DAPO (Yu et al. 2025, arXiv:2503.14476, eq. 13), in tokens.
-
-        0                                       if n <= max_tokens - cache_tokens
-        (max_tokens - cache_tokens - n) / cache_tokens     up to max_tokens
-        -1                                      beyond
-
-    Args:
-        prompt: not read.
-        completion: not read.
-        reference: not read.
-        completion_tokens: n, sampled tokens including eos; filled in by the scorer.
-        max_tokens: length from which the penalty is full.
-        cache_tokens: width of the ramp before it.
-
-    Raises:
-        ValueError: unless 0 < cache_tokens <= max_tokens.
-    """
-    if not 0 < cache_tokens <= max_tokens:
-        raise ValueError(
-            f"The length reward needs 0 < cache_tokens <= max_tokens, got {cache_tokens=}, "
-            f"{max_tokens=} ({FIELD})."
-        )
-    over = completion_tokens - (max_tokens - cache_tokens)
-    return -min(max(over, 0) / cache_tokens, 1.0)
-
-
 REWARDS: dict[str, Reward] = {
     "reasoning_gym": reasoning_gym,
     "math": math,
     "exact_match": exact_match,
     "format": format_reward,
     "length": length,
+    "cosine_length": cosine_length,
+    "boxed_in_thinking": boxed_in_thinking,
     "symbols": symbols,
     "countdown": countdown,
     "countdown_boxed": countdown_boxed,
@@ -192,10 +163,10 @@ def option_defaults(function: Reward) -> dict[str, Any]:
     return {
         p.name: p.default
         for p in inspect.signature(function).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.name != COMPLETION_TOKENS
+        if p.kind is p.KEYWORD_ONLY and p.name not in FILLED_IN
     }
 
 
-def wants_token_count(function: Reward) -> bool:
-    """True if the scorer must pass `completion_tokens`."""
-    return COMPLETION_TOKENS in inspect.signature(function).parameters
+def filled_in(function: Reward) -> frozenset[str]:
+    """Which of `FILLED_IN` the scorer must pass."""
+    return frozenset(FILLED_IN) & inspect.signature(function).parameters.keys()

@@ -1,4 +1,4 @@
-"""Held-out evaluation: greedy accuracy, pass@1, pass@k and majority vote."""
+"""Held-out evaluation: greedy accuracy, pass@1, pass@k, majority vote, likelihood of answers."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,6 +12,7 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
+from rljax.training.answer_evaluation import AnswerEvaluator
 from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
 from rljax.training.run.context import Context
 
@@ -41,9 +42,12 @@ class Evaluator:
         self.sampled = (
             self._engine(self.samples, self.settings.temperature) if self.samples else None
         )
+        scored = self.settings.answer_samples
+        self.answers = AnswerEvaluator(context, decoding) if scored else None
 
     def __call__(self, params: Params) -> dict[str, float]:
-        """accuracy_greedy and completion_tokens; with k samples also pass@1, pass@k, majority@k.
+        """accuracy_greedy and completion_tokens; with k samples also pass@1, pass@k, majority@k;
+        with answer_samples the likelihood of the reference answers (answer_evaluation.py).
 
         All are over verdicts: a sample that no reward applies to is left out, and so is a problem
         with fewer verdicts than a draw of pass@k. `scoring_failures` and `left_out_samples` appear
@@ -59,6 +63,8 @@ class Evaluator:
         }
         if self.sampled is not None:
             metrics |= self._sampled_metrics(weights)
+        if self.answers is not None:
+            metrics |= self.answers(params, weights)
         counts = {"scoring_failures": self.failures, "left_out_samples": self.left_out}
         return metrics | {name: float(count) for name, count in counts.items() if count}
 

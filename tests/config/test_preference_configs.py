@@ -56,11 +56,48 @@ def test_another_method_is_refused():
         (dict(score="log_likelihood", link="aot"), "link='aot' sorts log-ratios itself"),
         (dict(link="odds_ratio"), "it must be 'mean_log_likelihood'"),
         (dict(link="aot", pair_weight="wpo"), "pair_weight='wpo' weighs pairs, and link='aot'"),
+        (
+            dict(link="logistic_per_token", group_estimator="plugin"),
+            "link='logistic_per_token' does not go with group_estimator='plugin'; it must be 'log",
+        ),
+        (
+            dict(group_estimator="unbiased"),
+            "link='logistic' does not go with group_estimator='unbiased'; it must be 'squared'",
+        ),
+        (
+            dict(link="squared", second_link="squared", group_estimator="unbiased"),
+            r"second_link='squared' does not go .*must be 'none' \(config.s.objective.second_link",
+        ),
+        (dict(link="contrastive", chosen_nll="token_mean"), "chosen_nll='token_mean' does not go"),
+        (dict(link="contrastive", group_estimator="plugin"), "does not go with"),
+        (dict(group_estimator="plugin", pair_weight="wpo"), "pair_weight='wpo' does not go"),
+        (
+            dict(group_estimator="plugin", score="length_desensitised"),
+            "score='length_desensitised' does not go with .*; it must be 'log_ratio'",
+        ),
     ],
 )
 def test_parts_that_do_not_go_together(objective, message):
     stage = dict(STAGE, objective=objective)
     config = complete(dict(stages=("s",), s=stage, data=dict(tasks=(dict(name="chain_sum"),))))
+    with pytest.raises(ValueError, match=message):
+        validate(config)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(data=dict(source="sampled_pairs")), "source='sampled_pairs' makes pairs, and group_"),
+        (dict(batch=dict(samples_per_prompt=1)), "samples_per_prompt=1 with group_estimator='plug"),
+        (
+            dict(batch=dict(samples_per_prompt=3)),
+            "sequences_per_micro_batch=32 must be a multiple of 3: the completions of a prompt are",
+        ),
+    ],
+)
+def test_rows_of_groups(changes, message):
+    section = dict(method="mdpo", data=dict(path="x.jsonl")) | changes
+    config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
     with pytest.raises(ValueError, match=message):
         validate(config)
 

@@ -1,4 +1,4 @@
-"""Every policy-gradient method has a config that says nothing it need not say."""
+"""Every method that samples and is scored has a config that says nothing it need not say."""
 
 import ast
 import pathlib
@@ -22,7 +22,7 @@ ENTRIES = {
     for file, module in FILES.items()
     for name, values in module["METHODS"].items()
 }
-WITH_CONFIGS = ("policy_gradient", "evolution")
+WITH_CONFIGS = ("policy_gradient", "evolution", "evidence")
 
 
 def test_every_method_has_one_config_in_the_file_of_its_kind():

@@ -9,12 +9,20 @@ from rljax.config.load import apply_overrides, complete, load_config
 from rljax.config.mesh import check_mesh, check_row_lengths
 from rljax.config.stage import BatchSizes
 from rljax.config.validate import resolved_dict, validate
+from rljax.user_modules import import_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted(ROOT.joinpath("configs").rglob("*.py"))
 CONFIGS = [path for path in FILES if "def get_config" in path.read_text()]
 # Those that need a model folder and data files.
-RECIPES = [path for path in CONFIGS if "recipe_arguments" in path.read_text()]
+RECIPES = [
+    path
+    for path in CONFIGS
+    if "recipe_arguments" in path.read_text() and path.parent.name == "examples"
+]
+# Those that take them, and make a small model otherwise.
+CHAINS = sorted(ROOT.joinpath("configs/recipes").glob("*.py"))
+CHAINS = [path for path in CHAINS if "get_config" in path.read_text()]
 
 STAGES = {
     "sft": {"method": "sft"},
@@ -272,6 +280,20 @@ def test_recipes_train_everything_or_adapters(path):
     given = f"{path}:model=model,train=t.jsonl,heldout=h.jsonl"
     assert load_config(given).model.lora.rank == 0
     assert load_config(f"{given},lora").model.lora.rank == 32
+
+
+@pytest.mark.parametrize("path", CHAINS, ids=lambda path: path.name)
+def test_chains_take_a_published_model(path):
+    module = import_file(str(path), field="--config", again=True)
+    files = ",".join(f"{name}={name}.parquet" for name in module.FILES)
+    config = load_config(f"{path}:{files}")
+    validate(config)
+    assert config.model.init_from.endswith("model.parquet")
+    assert config.data.kind == config[config.stages[0]].data.source == "parquet"
+    # With other files than a small model's nothing of the small model is left.
+    assert not config.model.layers and config.data.max_prompt_tokens >= 512
+    with pytest.raises(ValueError, match=f"not given; write --config=configs/recipes/{path.name}"):
+        load_config(f"{path}:{files.rpartition(',')[0]}")
 
 
 def test_recipes_read_parquet_by_the_name_of_a_file():

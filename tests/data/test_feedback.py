@@ -6,7 +6,8 @@ import math
 import pytest
 
 from rljax.data.chat import make_template
-from rljax.data.feedback import Unpaired, labelled_of, scored_of, stepwise_of
+from rljax.data.feedback import Unpaired, groups_of, labelled_of, scored_of, stepwise_of
+from rljax.data.feedback_survey import FeedbackSurvey
 from rljax.data.pairs import explicit_prompt, margin_of, pair_of
 from rljax.data.sources import open_source, place_of
 from rljax.data.text_format import TextFormat
@@ -130,6 +131,54 @@ def test_scored_rows_that_are_refused(plain, change, message):
     row = {"prompt": "2+2=", "completions": ["4", "5"], "scores": [1.0, 0.0]}
     with pytest.raises(ValueError, match=message):
         scored_of(row | change, plain, where=WHERE, at_least=2)
+
+
+GROUPS = {
+    "messages of the assistant": {"chosen": [FOUR, FOUR], "rejected": [FIVE]},
+    "conversations of one message": {"chosen": [[FOUR], [FOUR]], "rejected": [[FIVE]]},
+    "texts": {"chosen": ["4", "4"], "rejected": ["5"]},
+}
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_every_convention_is_the_same_groups(chatml, kind):
+    row = groups_of({"prompt": [USER]} | GROUPS[kind], chatml(), where=WHERE, check_whole=True)
+    assert row == (ids_of(OPENED), [ids_of("4<|end|>")] * 2, [ids_of("5<|end|>")])
+    assert list(row.answers()) == ["chosen 0", "chosen 1", "rejected 0"]
+
+
+def test_ids_of_groups_are_taken_as_they_are(plain):
+    ids = {"prompt_tokens": [7], "chosen_tokens": [[8], [9, 2]], "rejected_tokens": [[3]]}
+    assert groups_of(ids, plain, where=WHERE) == ([7], [[8], [9, 2]], [[3]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chosen": "4"}, r"'chosen' must be a list of at least 1, got '4' \(str\)"),
+        ({"rejected": []}, "line 2: the column 'rejected' must be a list of at least 1"),
+        ({"rejected": None}, "line 2 lacks the column 'rejected'"),
+        ({"chosen": ["4", " "]}, "line 2: chosen 1 is empty"),
+        ({"rejected": [[USER]]}, "line 2: rejected 0 must be a text or one message of the assist"),
+        ({"rejected": ["6", "4"]}, "line 2: the groups chosen and rejected are the same"),
+    ],
+)
+def test_groups_that_are_refused(plain, change, message):
+    row = {"prompt": "2+2=", "chosen": ["4", "6"], "rejected": ["5"]}
+    with pytest.raises(ValueError, match=message):
+        groups_of(row | change, plain, where=WHERE)
+
+
+def test_groups_that_repeat_or_contradict_are_found_in_any_order(plain):
+    survey = FeedbackSurvey()
+    for chosen, rejected in ((["4", "6"], ["5"]), (["6", "4"], ["5"]), (["5"], ["6", "4"])):
+        row = {"prompt": "2+2=", "chosen": chosen, "rejected": rejected}
+        survey.add(groups_of(row, plain, where=WHERE))
+    # One member moved to the other group says something else.
+    survey.add(
+        groups_of({"prompt": "2+2=", "chosen": ["4"], "rejected": ["6", "5"]}, plain, where=WHERE)
+    )
+    assert survey.duplicates == [(1, 0)] and survey.contradictions == [(2, 0)]
 
 
 STEPS = {"prompt": "2+3+4=", "completions": ["2+3=5", "5+4=9"], "labels": [True, False]}

@@ -27,6 +27,7 @@ def answers(seed=0):
 
 
 ALL = jnp.ones((B, G), bool)
+LOG_BOUNDS = ("single_sample", "multi_sample")  # of log-likelihoods
 # One compilation per shape instead of one per operation; one test compares with the plain ones.
 JITTED = {name: jax.jit(bound) for name, bound in BOUNDS.items()}
 normalise = jax.jit(
@@ -115,7 +116,7 @@ def test_multi_sample_advantages_are_bounded_below_and_signed_like_probabilities
     np.testing.assert_allclose(unbounded[0, 0], 500 - np.log(3), rtol=1e-6)
 
 
-@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("bound", LOG_BOUNDS)
 def test_a_constant_shifts_the_bound_only(bound):
     value, advantages = JITTED[bound](answers(), ALL)
     shifted, same = JITTED[bound](answers() - 64.0, ALL)
@@ -159,14 +160,15 @@ def test_groups_without_signal_have_zero_advantages_and_finite_gradients(bound, 
 
 def test_a_single_sample_is_trained_by_the_supervised_half_only():
     one = jnp.ones((2, 1), bool)
-    for bound in JITTED.values():
+    for name, bound in JITTED.items():
         value, advantages = bound(jnp.array([[-3.0], [-4.0]]), one)
-        np.testing.assert_array_equal(value, [-3.0, -4.0])
+        expected = [-3.0, -4.0] if name in LOG_BOUNDS else np.exp([-3.0, -4.0])
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
         np.testing.assert_array_equal(advantages, 0.0)
 
 
 def test_underflowing_answers_keep_their_order():
-    for bound in JITTED.values():
+    for bound in map(JITTED.get, LOG_BOUNDS):
         value, advantages = bound(jnp.array([[-900.0, -901.0, -2000.0]]), jnp.ones((1, 3), bool))
         assert np.isfinite(value).all() and np.isfinite(advantages).all()
         assert advantages[0, 0] > advantages[0, 1] > advantages[0, 2]
@@ -191,6 +193,15 @@ def test_groups_with_one_valid_sample_do_not_enter_the_deviation():
     advantages, valid = jnp.array([[1.0, -1.0], [100.0, 0.0]]), jnp.array([[1, 1], [1, 0]]) != 0
     got = normalise(advantages, valid, advantage_clip=5.0)
     np.testing.assert_allclose(got, [[1.0, -1.0], [0.0, 0.0]], rtol=1e-6)
+
+
+def test_raw_advantages_are_clipped_alone():
+    advantages, valid = (
+        jnp.array([[0.5, -3.0, 2.0], [0.4, 9.0, 9.0]]),
+        jnp.array([[1, 1, 1], [1, 0, 0]]),
+    )
+    got = normalise(advantages, valid != 0, norm_scope="none", advantage_clip=1.0)
+    np.testing.assert_allclose(got, [[0.5, -1.0, 1.0], [0.0, 0.0, 0.0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +281,62 @@ def test_gradients_of_the_loss_agree_with_finite_differences(bound):
             return loss_of(changed, bound, advantages, kl=KL_ESTIMATORS["k3"])[0].sum()
 
         check_grads(jax.jit(of), (inputs["logprobs"], inputs["answer_logprobs"]), 1, ["rev"])
+
+
+def test_probability_hand_values():
+    """Samples of probability 0.1, 0.2 and 0.6: the others' means are 0.4, 0.35 and 0.15."""
+    values = jnp.log(jnp.array([[0.1, 0.2, 0.6, 0.9]])).at[0, 3].set(jnp.nan)
+    valid = jnp.array([[True, True, True, False]])
+    value, advantages = JITTED["probability"](values, valid)
+    np.testing.assert_allclose(value, [0.3], rtol=1e-6)
+    np.testing.assert_allclose(advantages, [[-0.3, -0.15, 0.45, 0.0]], rtol=1e-5)
+    gradient = jax.grad(lambda v: BOUNDS["probability"](v, valid)[0].sum())(values)
+    np.testing.assert_allclose(gradient, [[0.1 / 3, 0.2 / 3, 0.2, 0.0]], rtol=1e-5)
+
+
+def test_probability_is_the_mean_of_leave_one_out_with_exact_match():
+    """Over all answers of two samples, p = 0.7 and 0.2: E[right_i - right_j] = p_i - p_j."""
+    p = np.array([0.7, 0.2])
+    expected = np.zeros(2)
+    for right in itertools.product([0, 1], repeat=2):
+        right = np.array(right)
+        chance = np.prod(np.where(right, p, 1 - p))
+        expected += chance * (right - right[::-1])
+    _, advantages = JITTED["probability"](jnp.log(jnp.array([p])), jnp.ones((1, 2), bool))
+    np.testing.assert_allclose(advantages[0], expected, rtol=1e-5)
+
+
+def test_solved_prompts_are_learned_from_the_verifier_alone():
+    inputs = batch()
+    solved = jnp.array([True, False, False])
+    rewards = jnp.array([[1.0, 0.0, 0.0, 1.0], [0.3, 0.0, 0.0, 0.0], [0.0] * 4])
+    names = ("answer_logprobs", "format_ok", "present")
+    got = evidence_advantages(
+        *(inputs[name] for name in names), rewards, solved, bound=BOUNDS["multi_sample"]
+    )
+    # Leave-one-out 2/3, -2/3, -2/3, 2/3, whose deviation is 2/3.
+    np.testing.assert_allclose(got.reasoning[0], [1, -1, -1, 1], rtol=1e-5)
+    np.testing.assert_array_equal(got.format[0], 0.0)
+    # The other prompts: as if the solved one were not there.
+    without = evidence_advantages(
+        inputs["answer_logprobs"],
+        inputs["format_ok"],
+        ALL.at[0].set(False),
+        bound=BOUNDS["multi_sample"],
+    )
+    np.testing.assert_allclose(got.reasoning[1:], without.reasoning[1:], rtol=1e-6)
+    np.testing.assert_allclose(got.format[1:], without.format[1:], rtol=1e-6)
+
+    def of(answer_logprobs):
+        changed = inputs | dict(answer_logprobs=answer_logprobs, solved=solved)
+        return loss_of(changed, advantages=got)[0].sum()
+
+    gradient = jax.grad(of)(inputs["answer_logprobs"])
+    np.testing.assert_array_equal(gradient[0], 0.0)
+    assert np.abs(gradient[1]).sum() > 0
+    _, metrics = loss_of(inputs | dict(solved=solved), advantages=got)
+    np.testing.assert_allclose(metrics["solved_share"].mean(), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(metrics["valid_share"].mean(), 1 / 3, rtol=1e-6)
 
 
 def test_absent_samples_and_padding_do_not_matter():
@@ -385,7 +452,8 @@ def test_the_baseline_keeps_the_mean_and_lowers_the_variance(bound):
     def moments(with_baseline):
         def gradient(draw):
             value, advantages = JITTED[bound](ANSWER[draw][None], valid)
-            raw = ANSWER[draw] if bound == "single_sample" else jnp.repeat(value, n)
+            own = {"single_sample": ANSWER[draw], "probability": jnp.exp(ANSWER[draw])}
+            raw = own.get(bound, jnp.repeat(value, n))
             return score(draw, advantages[0] if with_baseline else raw)
 
         mean = expectation(n, gradient)
@@ -394,3 +462,22 @@ def test_the_baseline_keeps_the_mean_and_lowers_the_variance(bound):
     (plain, plain_variance), (with_it, variance) = moments(False), moments(True)
     np.testing.assert_allclose(with_it, plain, atol=1e-6)
     assert variance < 0.7 * plain_variance
+
+
+def test_the_probability_is_estimated_without_bias_in_value_and_gradient():
+    n = 2
+    valid = jnp.ones((1, n), bool)
+
+    def marginal(logits, answer):
+        return jnp.exp(jax.nn.log_softmax(logits) + answer).sum()
+
+    def halves(draw):
+        value, advantages = JITTED["probability"](ANSWER[draw][None], valid)
+        answer = jax.grad(lambda a: JITTED["probability"](a[draw][None], valid)[0][0])(ANSWER)
+        return value[0], score(draw, advantages[0]) / n, answer
+
+    value, cot, answer = (expectation(n, lambda d, i=i: halves(d)[i]) for i in range(3))
+    np.testing.assert_allclose(value, marginal(COT, ANSWER), rtol=1e-6)
+    expected = jax.grad(marginal, (0, 1))(COT, ANSWER)
+    np.testing.assert_allclose(cot, expected[0], atol=1e-6)
+    np.testing.assert_allclose(answer, expected[1], atol=1e-6)

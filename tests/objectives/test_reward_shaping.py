@@ -135,3 +135,26 @@ def test_scores_are_constants(name):
     others = {key: ARRAYS[key] for key in names if key not in floats}
     gradients = jax.grad(lambda given: total(given | others))(floats)
     assert floats and all(not np.asarray(g).any() for g in gradients.values())
+
+
+def test_shorter_right_samples_are_preferred_within_a_prompt():
+    """Lengths 2, 5, 6, 7 and 8, 9, 10, 3; wrong ones gain nothing by being short."""
+    bonus = [
+        0.5,
+        min(0, 0.5 - 3 / 5),
+        0.5 - 4 / 5,
+        -0.5,
+        min(0, 0.5 - 5 / 7),
+        0.5 - 6 / 7,
+        -0.5,
+        0.5,
+    ]
+    np.testing.assert_allclose(shaped("relative_length"), ARRAYS["scores"] + bonus, rtol=1e-6)
+    half = shaped("relative_length", length_weight=0.5)
+    np.testing.assert_allclose(half, ARRAYS["scores"] + np.array(bonus) / 2, rtol=1e-6)
+
+
+def test_equal_lengths_and_empty_rows_change_no_score():
+    mask = np.ones((8, 10), bool)
+    mask[3] = False  # a slot without a sample is not the shortest one
+    np.testing.assert_array_equal(shaped("relative_length", {"mask": mask}), ARRAYS["scores"])

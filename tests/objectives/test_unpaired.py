@@ -53,13 +53,17 @@ def test_losses(name, more, fields, expected):
         UNPAIRED_LINKS[name](*given, *more, beta=0.0)
 
 
+# The one of steps reads tokens: test_unpaired_steps.py.
+WHOLE = [name for name in UNPAIRED_LINKS if name != "step_kto"]
+
+
 def test_every_link_has_its_formula_here():
-    assert {name for name, *_ in CASES} == set(UNPAIRED_LINKS)
+    assert {name for name, *_ in CASES} == set(WHOLE)
     named = {name for link in UNPAIRED_LINKS.values() for name in inputs_of(link)}
     assert named <= set(UNPAIRED_ARRAYS)
 
 
-@pytest.mark.parametrize("name", UNPAIRED_LINKS)
+@pytest.mark.parametrize("name", WHOLE)
 def test_extreme_log_ratios_stay_finite(name):
     count = len(inputs_of(UNPAIRED_LINKS[name])) - 3
     link = partial(UNPAIRED_LINKS[name], beta=1.0)

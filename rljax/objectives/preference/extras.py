@@ -1,6 +1,6 @@
 """What a preference loss has besides its links: a likelihood of the chosen side, weights of pairs.
 
-B pairs, K sides of each, T completion slots. Side 0 is the chosen one.
+B pairs, K sides of each, T completion slots. Side 0 of a pair is the chosen one.
 """
 
 import jax.numpy as jnp
@@ -8,7 +8,12 @@ from jax import Array
 
 
 def nll_token_mean(
-    mask: Array, logprobs: Array, mean_chosen_length: Array, *, nll_weight: float = 1.0
+    mask: Array,
+    logprobs: Array,
+    chosen_sides: Array,
+    mean_chosen_length: Array,
+    *,
+    nll_weight: float = 1.0,
 ) -> Array:
     """Negative log-likelihood of the chosen sides, a mean over all of their tokens in the batch.
 
@@ -21,30 +26,34 @@ def nll_token_mean(
     Args:
         mask: [B, K, T] bool.
         logprobs: [B, K, T] f32, differentiated.
-        mean_chosen_length: [B] f32, over the whole batch of an update, the same for every pair.
+        chosen_sides: [B, K] bool, side 0 of a pair, all members of a preferred group.
+        mean_chosen_length: [B] f32, tokens of the chosen sides of a prompt, mean over the whole
+            batch of an update, the same for every pair.
         nll_weight: factor of the term.
 
     Returns:
         [B] f32.
     """
-    total = jnp.where(mask[:, 0], logprobs[:, 0], 0.0).sum(axis=-1)
+    total = jnp.where(mask & chosen_sides[..., None], logprobs, 0.0).sum(axis=(-2, -1))
     return -nll_weight * total / mean_chosen_length
 
 
 def nll_sequence_mean(
-    sequence_logprobs: Array, lengths: Array, *, nll_weight: float = 1.0
+    sequence_logprobs: Array, lengths: Array, chosen_sides: Array, *, nll_weight: float = 1.0
 ) -> Array:
     """The same, a mean over the chosen sides of their token means (RPO, arXiv:2404.19733, eq. 1).
 
     Args:
         sequence_logprobs: [B, K] f32, summed over the completion's tokens, differentiated.
         lengths: [B, K] f32, tokens of the completion, at least 1.
+        chosen_sides: [B, K] bool, side 0 of a pair, all members of a preferred group.
         nll_weight: factor of the term, the paper's alpha.
 
     Returns:
-        [B] f32.
+        [B] f32; of a group the mean of its members.
     """
-    return -nll_weight * sequence_logprobs[:, 0] / lengths[:, 0]
+    means = jnp.where(chosen_sides, sequence_logprobs / lengths, 0.0).sum(axis=-1)
+    return -nll_weight * means / jnp.maximum(chosen_sides.sum(axis=-1), 1)
 
 
 CHOSEN_NLL = {

@@ -19,6 +19,7 @@ def preference_loss(
     link_weight: float = 1.0,
     second_link: Callable | None = None,
     second_weight: float = 1.0,
+    group_estimator: Callable | None = None,
     chosen_nll: Callable | None = None,
     metrics: Sequence[Callable] = (),
 ) -> tuple[Array, dict[str, SumCount]]:
@@ -31,13 +32,15 @@ def preference_loss(
         arrays: by name (`PREFERENCE_ARRAYS`): `mask` [B, K, T] bool and `logprobs` [B, K, T] f32,
             which is differentiated; and what the parts name besides, `ref_sequence_logprobs` say.
             `sequence_logprobs`, `lengths`, `side_scores` and, of two sides, `margins` and
-            `margins_per_token` are made here. `pair_weights` [B] f32 multiplies what the links say,
-            where it is there.
+            `margins_per_token` are made here, and `chosen_sides`, side 0, where nothing says it.
+            `pair_weights` [B] f32 multiplies what the links say, where it is there.
         score: a value of `SCORES`, config fields bound with `functools.partial`.
         link: a value of `LINKS`, the same.
         link_weight: factor of the link.
         second_link: another, which is added; None adds nothing.
         second_weight: factor of the second link.
+        group_estimator: a value of `GROUP_ESTIMATORS`, which makes the margins of two groups; None
+            for pairs.
         chosen_nll: a value of `CHOSEN_NLL`, fields bound, which is added; None adds nothing.
         metrics: values of `METRICS`, the same; of a single side nothing is logged.
 
@@ -48,9 +51,11 @@ def preference_loss(
         ValueError: for a part that names an array which is not there.
     """
     known = _known(arrays, score)
-    loss = link_weight * apply(link, known)
+    if group_estimator is not None:
+        known |= apply(group_estimator, known)
+    loss = link_weight * _linked(link, known)
     if second_link is not None:
-        loss = loss + second_weight * apply(second_link, known)
+        loss = loss + second_weight * _linked(second_link, known)
     loss = loss * known.get("pair_weights", 1.0)
     if chosen_nll is not None:
         loss = loss + apply(chosen_nll, known)
@@ -64,6 +69,14 @@ def preference_loss(
     return loss, {name: masked(values, everything) for name, values in logged.items()}
 
 
+def _linked(link: Callable, known: Mapping[str, Array]) -> Array:
+    """What a link says of each prompt: [B]; of several margins the weighted mean."""
+    values = apply(link, known)
+    if "margin_weights" in known:
+        values = (known["margin_weights"] * values).sum(axis=-1)
+    return values - known.get("excess", 0.0)
+
+
 def _known(arrays: Mapping[str, Array], score: Callable) -> dict[str, Array]:
     """The arrays that are given, and those that are made of them."""
     mask, logprobs = arrays["mask"], arrays["logprobs"]
@@ -73,6 +86,9 @@ def _known(arrays: Mapping[str, Array], score: Callable) -> dict[str, Array]:
     side_scores = apply(score, known)
     chex.assert_shape(side_scores, mask.shape[:2])
     known["side_scores"] = side_scores
+    if "ratings" not in known:
+        first = jnp.arange(mask.shape[1]) == 0
+        known.setdefault("chosen_sides", jnp.broadcast_to(first, mask.shape[:2]))
     if mask.shape[1] == 2:
         per_token = side_scores / lengths
         known["margins"] = side_scores[:, 0] - side_scores[:, 1]

@@ -90,6 +90,8 @@ class Family:
         togethers: the same where an option says so, by "choice=option".
         completion_slots: fields that add up to a completion's slots in a row, as "section.field";
             those of a prompt come before them.
+        more_slots: fields that an option adds to that, by "choice=option", in rows that are only
+            scored.
         row_slots: the field with the slots of a whole row, where rows are not prompts and
             completions.
 
@@ -123,6 +125,7 @@ class Family:
     together: Together = Together()
     togethers: Mapping[str, Together] = dataclasses.field(default_factory=dict)
     completion_slots: tuple[str, ...] = ("sampling.max_new_tokens",)
+    more_slots: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     row_slots: str = ""
 
     group_baselines: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)

@@ -1,11 +1,15 @@
 """Learning from reference answers: a bound on their likelihood behind sampled thoughts."""
 
 from rljax.objectives.evidence import BOUNDS, NORM_SCOPES, evidence_advantages, evidence_loss
-from rljax.objectives.parts import Field, fields_of
+from rljax.objectives.parts import fields_of
 from rljax.registry.families.description import Family, Reads, Together
-from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, Limit, one_of
+from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, one_of
 from rljax.registry.families.shared import (
     ADVANTAGE_EPSILON_DOC,
+    ANSWER_DATA,
+    ANSWER_FORM,
+    ANSWER_FORM_DOCS,
+    ANSWER_FORM_LIMITS,
     KL_DOCS,
     KL_LIMITS,
     LIKELIHOOD_DOCS,
@@ -17,28 +21,31 @@ from rljax.registry.families.shared import (
 
 EVIDENCE = Family(
     name="evidence",
-    data="prompts with a reference answer, no verifier",
+    data="prompts with a reference answer",
     online=True,
     choices={
         "bound": BOUNDS,
         "likelihood": LIKELIHOODS,
         "kl_placement": {"none": None, "loss": None},
+        "verifier": {"none": None, "switch": None},
     },
-    defaults={"likelihood": "autoregressive", "kl_placement": "none"},
+    defaults={"likelihood": "autoregressive", "kl_placement": "none", "verifier": "none"},
     fields={
         "": {
-            "answer_phrase": Field("<answer>", str),
-            "answer_end": Field("</answer>", str),
+            **ANSWER_FORM,
             **fields_of(evidence_advantages, leave_out=("bound",)),
             **fields_of(evidence_loss, leave_out=("bound", "kl", "kl_weight")),
         },
         "kl_placement=loss": kl_fields("k3_plus", 1e-3),
     },
     docs={
-        "bound": "lower bound on the answer's log-likelihood (objectives/evidence.py)",
-        "answer_phrase": "ends the chain of thought; the reference answer is appended after it",
-        "answer_end": "text between the reference answer and eos",
-        "norm_scope": "deviation of the advantages over the batch or over each group",
+        "bound": "lower bound on the answer's log-likelihood, or the likelihood itself "
+        "(objectives/evidence.py)",
+        "verifier": "none; switch: prompts with a right sample are learned from config.scoring's "
+        "rewards, by leave-one-out, in place of the bound",
+        **ANSWER_FORM_DOCS,
+        "norm_scope": "deviation of the advantages over the batch or over each group; none: they "
+        "are not divided",
         "advantage_epsilon": ADVANTAGE_EPSILON_DOC,
         "advantage_clip": "bound on the normalised advantages",
         "format_penalty": "lost by a sample without the answer phrase",
@@ -47,7 +54,7 @@ EVIDENCE = Family(
         **LIKELIHOOD_DOCS,
     },
     limits={
-        "answer_phrase": Limit(bool, "a text that is not empty"),
+        **ANSWER_FORM_LIMITS,
         "norm_scope": one_of(NORM_SCOPES),
         "advantage_epsilon": NOT_NEGATIVE,
         "advantage_clip": POSITIVE,
@@ -59,8 +66,8 @@ EVIDENCE = Family(
         stage={"reference_kl": False},
         batch=ROLLOUT_BATCH,
         sampling={"max_new_tokens": 64},
-        data={"max_answer_tokens": 16},
-    ),
+    )
+    | ANSWER_DATA,
     together=Together(in_batch=None, in_row=None, reason="a group stays whole"),
     completion_slots=("sampling.max_new_tokens", "data.max_answer_tokens"),
     group_baselines={"bound": frozenset(BOUNDS)},

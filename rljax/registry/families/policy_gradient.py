@@ -3,6 +3,7 @@
 from rljax.objectives.advantages import ADVANTAGES, BASELINE_UPDATES, NEEDS_GROUPS
 from rljax.objectives.advantages.signed import SIGNS
 from rljax.objectives.aggregation import AGGREGATIONS
+from rljax.objectives.answer_rewards import ANSWER_REWARDS
 from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
@@ -22,6 +23,10 @@ from rljax.registry.families.shared import (
     ADVANTAGE_EPSILON_DOC,
     AGGREGATION_DOCS,
     AGGREGATION_LIMITS,
+    ANSWER_DATA,
+    ANSWER_FORM,
+    ANSWER_FORM_DOCS,
+    ANSWER_FORM_LIMITS,
     KL_DOCS,
     KL_LIMITS,
     LIKELIHOOD_DOCS,
@@ -35,6 +40,7 @@ from rljax.registry.families.shared import (
 _CHOICES = {
     "rollouts": {"whole": None, "windows": None, "tree": None},
     "sampling_temperature": TEMPERATURES,
+    "answer_reward": {"none": None, **ANSWER_REWARDS},
     "reward_shaping": REWARD_SHAPINGS,
     "group_filter": GROUP_FILTERS,
     "segmentation": SEGMENTATIONS,
@@ -58,6 +64,7 @@ _CHOICES = {
 _DEFAULTS = {
     "rollouts": "whole",
     "sampling_temperature": "constant",
+    "answer_reward": "none",
     "reward_shaping": "none",
     "teacher": "none",
     "value_target": "none",
@@ -104,6 +111,12 @@ _FIELDS = {
         "segment_tokens": Field(30, int),
         **fields_of(edge_advantages),
     },
+    **{
+        # What a probability of 0 would be worth; log-probabilities have no lowest value.
+        f"answer_reward={option}": ANSWER_FORM
+        | {"missing_phrase_reward": Field(-100.0 if option == "log_probability" else 0.0, float)}
+        for option in ANSWER_REWARDS
+    },
     "surrogate=lp_reg": {"proxy_threshold": Field(0.02, float)},
     "kl_placement=loss": kl_fields("k3_plus", 0.0) | {"kl_importance_weighted": Field(False, bool)},
     "kl_placement=reward": kl_fields("k1", 0.0),
@@ -117,6 +130,10 @@ _DOCS = {
     "edge_style": "rloo: V(child) - V(node); grpo: divided by the deviation of the children",
     "edge_epsilon": "added to the deviation of edge_style=grpo",
     "sampling_temperature": "constant, or by_entropy: of each token (objectives/temperatures.py)",
+    "answer_reward": "none: config.scoring's rewards; else the likelihood of the reference answer "
+    "behind the sample (objectives/answer_rewards.py)",
+    **ANSWER_FORM_DOCS,
+    "missing_phrase_reward": "with answer_reward: of a sample without the answer phrase",
     "reward_shaping": "what is done to scores first (objectives/reward_shaping.py)",
     "group_filter": "groups trained on; others are sampled again (objectives/selections.py)",
     "filter_rounds": "with group_filter: times that prompts are sampled in a step, at most",
@@ -168,6 +185,7 @@ _LIMITS = {
     "edge_style": one_of(EDGE_STYLES),
     "edge_epsilon": NOT_NEGATIVE,
     "filter_rounds": COUNT,
+    **ANSWER_FORM_LIMITS,
     "advantage_epsilon": NOT_NEGATIVE,
     "ema_decay": SHARE,
     "value_samples": COUNT,
@@ -208,9 +226,11 @@ POLICY_GRADIENT = Family(
     ),
     adds={
         **{f"value_target={name}": Reads(critic=_CRITIC) for name in VALUE_TARGETS},
+        **{f"answer_reward={name}": ANSWER_DATA for name in ANSWER_REWARDS},
         # The samples of a prompt are not written together.
         "rollouts=windows": Reads(batch={"share_prompts": False}),
     },
+    more_slots={f"answer_reward={name}": ("data.max_answer_tokens",) for name in ANSWER_REWARDS},
     together=Together(in_batch=1, in_row=None),
     group_baselines={"advantage": NEEDS_GROUPS},
     scored=True,

@@ -1,7 +1,15 @@
-"""Learning from pairs: a chosen and a rejected completion of each prompt."""
+"""Learning from preferences: pairs, two groups, or rated completions of each prompt."""
 
 from rljax.objectives.parts import Field
-from rljax.objectives.preference import CHOSEN_NLL, LINKS, MATCHED, PAIR_WEIGHTS, SCORES
+from rljax.objectives.preference import (
+    CHOSEN_NLL,
+    GROUP_ESTIMATORS,
+    LINKS,
+    MATCHED,
+    PAIR_WEIGHTS,
+    RATED_LINKS,
+    SCORES,
+)
 from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, SHARE, Limit
 from rljax.registry.families.shared import (
@@ -16,14 +24,21 @@ _SAMPLED_PAIRS = SAMPLED_ROUNDS | Reads(
     data={"pair_rule": "first_right_first_wrong", "pair_margin": 0.0, "pairs_most": 4}
 )
 
+# Choices whose rows are no pairs: up to `samples_per_prompt` completions of a prompt.
+_SEVERAL = (
+    *(f"group_estimator={name}" for name, part in GROUP_ESTIMATORS.items() if part is not None),
+    *(f"link={name}" for name in RATED_LINKS),
+)
+
 PREFERENCE = Family(
     name="preference",
-    data="pairs (prompt, chosen, rejected)",
+    data="pairs, groups or ratings of completions",
     online=False,
     choices={
         "score": SCORES,
-        "link": LINKS,
+        "link": {**LINKS, **RATED_LINKS},
         "second_link": {"none": None, **LINKS},
+        "group_estimator": GROUP_ESTIMATORS,
         "chosen_nll": CHOSEN_NLL,
         "pair_weight": PAIR_WEIGHTS,
         "likelihood": LIKELIHOODS,
@@ -31,6 +46,7 @@ PREFERENCE = Family(
     defaults={
         "score": "log_ratio",
         "second_link": "none",
+        "group_estimator": "none",
         "chosen_nll": "none",
         "pair_weight": "none",
         "likelihood": "autoregressive",
@@ -44,6 +60,7 @@ PREFERENCE = Family(
         "score": "what is known of a side to its score (objectives/preference/scores.py)",
         "link": "scores of the sides, or their margin, to loss (objectives/preference/)",
         "second_link": "another link of the same scores, which is added (the same)",
+        "group_estimator": "how two groups are compared; none: pairs (group_estimators.py)",
         "chosen_nll": "likelihood of the chosen side, which is added (preference/extras.py)",
         "pair_weight": "constant factor of the links of a pair (objectives/preference/extras.py)",
         "link_weight": "factor of the link",
@@ -76,8 +93,13 @@ PREFERENCE = Family(
             "max_completion_tokens": 64,
         },
     ),
+    adds={option: Reads(batch={"samples_per_prompt": 4}) for option in _SEVERAL},
     sources={"jsonl": REFERENCED_FILE, "parquet": REFERENCED_FILE, "sampled_pairs": _SAMPLED_PAIRS},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
+    togethers={
+        option: Together(None, None, "the completions of a prompt are compared")
+        for option in _SEVERAL
+    },
     completion_slots=("data.max_completion_tokens",),
     checks=("sampled_rounds", "preference", "reference_is_there"),
 )

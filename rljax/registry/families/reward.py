@@ -12,7 +12,7 @@ _PERCENTILE = Limit(lambda x: 0 <= x < 1, "in [0, 1)")
 
 REWARD = Family(
     name="reward",
-    data="pairs, labels or ratings of completions, labelled steps",
+    data="pairs, labels, ratings or steps",
     online=False,
     choices={"reward_loss": REWARD_LOSSES, "representation": REPRESENTATIONS},
     defaults={"representation": "none"},

@@ -50,6 +50,15 @@ SAMPLED_ROUNDS = Reads(
 QUESTION = "\nIs this answer right?"
 VERDICTS = (" Yes", " No")
 
+# Reference answers behind sampled thoughts (training/collect/reference_answers.py).
+ANSWER_FORM = {"answer_phrase": Field("<answer>", str), "answer_end": Field("</answer>", str)}
+ANSWER_FORM_DOCS = {
+    "answer_phrase": "ends the chain of thought; the reference answer is appended after it",
+    "answer_end": "text between the reference answer and eos",
+}
+ANSWER_FORM_LIMITS = {"answer_phrase": Limit(bool, "a text that is not empty")}
+ANSWER_DATA = Reads(data={"max_answer_tokens": 16})
+
 # A KL to the stage's start in the loss. Estimator and weight differ from family to family.
 KL_DOCS = {
     "kl_placement": "where a KL to the stage's start enters: none, loss, reward",

@@ -1,8 +1,9 @@
-"""Learning from completions that are desired or not, without pairs."""
+"""Learning from completions that are desired or not, without pairs; from their steps, too."""
 
-from rljax.objectives.unpaired import UNPAIRED_LINKS
+from rljax.objectives.parts import Field
+from rljax.objectives.unpaired import STEP_REDUCTIONS, UNPAIRED_LINKS
 from rljax.registry.families.description import Family, Reads
-from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE
+from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, one_of
 from rljax.registry.families.shared import (
     LIKELIHOOD_DOCS,
     LIKELIHOODS,
@@ -13,17 +14,36 @@ from rljax.registry.families.shared import (
 # A stage that samples its own completions, and labels them by a rule.
 _SAMPLED_LABELS = SAMPLED_ROUNDS | Reads(data={"label_rule": "right", "label_threshold": 0.0})
 
+# Where the reference point of steps comes from; training has the functions.
+STEP_BASELINES = ("mismatched", "by_length", "zero")
+
 UNPAIRED = Family(
     name="unpaired",
     data="labelled completions (prompt, completion, label)",
     online=False,
     choices={"link": UNPAIRED_LINKS, "likelihood": LIKELIHOODS},
     defaults={"likelihood": "autoregressive"},
-    docs={"link": "log-ratio and label to loss (objectives/unpaired.py)", **LIKELIHOOD_DOCS},
+    fields={
+        "link=step_kto": {
+            "first_error_only": Field(False, bool),
+            "step_baseline_from": Field("mismatched", str),
+        }
+    },
+    docs={
+        "link": "log-ratio and label to loss (objectives/unpaired/)",
+        "first_error_only": "steps behind the first wrong one have no say: their prefix is wrong",
+        "step_baseline_from": "reference point of steps: mismatched (their mean log-ratio behind "
+        "other prompts), by_length (the completions' one, by the share of a step's length) or zero",
+        **LIKELIHOOD_DOCS,
+    },
     limits={
         "beta": POSITIVE,
         "desirable_weight": NOT_NEGATIVE,
         "undesirable_weight": NOT_NEGATIVE,
+        "outcome_weight": NOT_NEGATIVE,
+        "step_weight": NOT_NEGATIVE,
+        "step_reduction": one_of(STEP_REDUCTIONS),
+        "step_baseline_from": one_of(STEP_BASELINES),
     },
     reads=Reads(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},

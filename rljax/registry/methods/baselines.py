@@ -257,4 +257,15 @@ ROWS = (
         **K1_IN_REWARD,
         **CLIPPED,
     ),
+    _row(
+        "copg_on_policy",
+        "arXiv:2406.19185",
+        "RLOO with the KL inside the reward: what CoPG is on the policy's own samples",
+        advantage="group_leave_one_out",
+        aggregation="sequence_mean_token_sum",
+        # The paper's best beta.
+        kl_weight=0.06,
+        **K1_IN_REWARD,
+        **ON_POLICY,
+    ),
 )

@@ -214,4 +214,25 @@ ROWS = (
         "a reward model whose reward is its log-probability, so that it can guide the sampler",
         dict(score="log_likelihood", link="logistic_with_margin", beta=0.05, target_margin=0.0),
     ),
+    Method(
+        "mdpo",
+        "preference",
+        "arXiv:2410.12138",
+        "DPO on two groups of completions: the margin is that of their mean log-ratios",
+        dict(link="logistic", beta=0.1, group_estimator="plugin"),
+    ),
+    Method(
+        "mipo",
+        "preference",
+        "arXiv:2410.12138",
+        "IPO on two groups, less the variance of their means: right on average for samples",
+        dict(link="squared", beta=0.1, group_estimator="unbiased"),
+    ),
+    Method(
+        "copg",
+        "preference",
+        "arXiv:2406.19185",
+        "differences of log-ratios match those of scores: off-policy gradients of any reward",
+        dict(link="contrastive", beta=0.06),
+    ),
 )

@@ -24,4 +24,11 @@ ROWS = (
         "a binary classifier of desired completions around the mean reward so far",
         dict(link="bco", beta=0.01),
     ),
+    Method(
+        "step_kto",
+        "unpaired",
+        "arXiv:2501.10799",
+        "KTO of the whole answer by its outcome, and of each of its steps by the step's label",
+        dict(link="step_kto", beta=0.1),
+    ),
 )

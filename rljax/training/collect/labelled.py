@@ -13,7 +13,7 @@ from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.pairs import RoundRows
 from rljax.training.collect.prompts import ShuffledPrompts, State
 from rljax.training.collect.sampled_pairs import label_rounds
-from rljax.training.collect.stage_rows import checked_rows, keeps_all
+from rljax.training.collect.stage_rows import Read, checked_rows, keeps_all
 from rljax.training.run.context import Context, Record
 
 
@@ -66,18 +66,25 @@ class LabelledSource:
         return Experience(taken.records), state
 
 
-def open_labelled(stage: Stage) -> Sequence[Record]:
-    """The rows of a stage's file (data/feedback.py); a file of pairs is one of its sides."""
+def open_labelled(stage: Stage, read: Read = labelled_of) -> Sequence[Record]:
+    """The rows of a stage's file (data/feedback.py); a file of pairs is one of its sides.
+
+    Args:
+        stage: of the unpaired family.
+        read: the reader of its rows; pairs have labels of sides, and none of steps.
+    """
     field = f"config.{stage.name}.data.path"
     records = open_source(stage.data["source"], path=stage.data["path"], path_field=field)
+    if read is not labelled_of:
+        return records
     first = records[0]
     pairs = first.get("label") is None and all(first.get(side) is not None for side in SIDES)
     return Unpaired(records) if pairs else records
 
 
-def kept_rows(context: Context, stage: Stage) -> Sequence[Record]:
+def kept_rows(context: Context, stage: Stage, read: Read = labelled_of) -> Sequence[Record]:
     """The rows of a stage's file that it has room for, of those that were checked at the start."""
-    records = open_labelled(stage)
+    records = open_labelled(stage, read)
     if keeps_all(stage):
         return records
-    return checked_rows(context, stage, records, labelled_of)
+    return checked_rows(context, stage, records, read)

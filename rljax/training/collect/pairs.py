@@ -13,7 +13,7 @@ from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import ShuffledPrompts, State
 from rljax.training.collect.sampled_once import Rounds
 from rljax.training.collect.sampled_pairs import pair_rounds
-from rljax.training.collect.stage_rows import checked_rows, keeps_all
+from rljax.training.collect.stage_rows import Read, checked_rows, keeps_all
 from rljax.training.run.context import Context, Record
 
 
@@ -30,6 +30,7 @@ class PairSource:
         start: Params | None = None,
         records: Sequence[Record] | None = None,
         per_row: int = len(SIDES),
+        read: Read = pair_of,
     ) -> None:
         """Opens no file yet.
 
@@ -39,8 +40,9 @@ class PairSource:
             start: all parameters that the stage starts from, where they are kept.
             records: the pairs; by default those that the stage names.
             per_row: completions of each row, where these are no pairs.
+            read: how a row is read, the same.
         """
-        self.context, self.stage = context, stage
+        self.context, self.stage, self.read = context, stage, read
         self.per_step = stage.batch.sequences_per_update // per_row
         self.pairs = None if records is None else self._shuffled(records)
         self.rounds = None
@@ -60,7 +62,7 @@ class PairSource:
         if self.rounds is not None:
             return self.rounds.collect(policy, state, step, self.per_step)
         if self.pairs is None:
-            self.pairs = self._shuffled(pairs_of_file(self.context, self.stage))
+            self.pairs = self._shuffled(pairs_of_file(self.context, self.stage, self.read))
         taken, state = self.pairs.take(state, step, self.per_step)
         return Experience(taken.records), state
 
@@ -103,16 +105,20 @@ def open_pairs(stage: Stage, kind: str, path: str | Path, field: str = "path") -
     return open_source(kind, path=path, path_field=f"config.{stage.name}.data.{field}")
 
 
-def pairs_of_file(context: Context, stage: Stage) -> Sequence[Record]:
-    """The pairs of the stage's file that it has room for."""
+def pairs_of_file(context: Context, stage: Stage, read: Read = pair_of) -> Sequence[Record]:
+    """The pairs of the stage's file, or what else `read` makes of it, that it has room for."""
     opened = open_pairs(stage, stage.data["source"], stage.data["path"])
-    return kept_pairs(context, stage, opened)
+    return kept_pairs(context, stage, opened, read=read)
 
 
 def kept_pairs(
-    context: Context, stage: Stage, records: Sequence[Record], field: str = "path"
+    context: Context,
+    stage: Stage,
+    records: Sequence[Record],
+    field: str = "path",
+    read: Read = pair_of,
 ) -> Sequence[Record]:
     """The pairs that a stage has room for, of those that were checked at the start."""
     if keeps_all(stage):
         return records
-    return checked_rows(context, stage, records, pair_of, field=field)
+    return checked_rows(context, stage, records, read, field=field)

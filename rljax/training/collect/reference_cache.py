@@ -145,6 +145,7 @@ def layout_facts(context: Context, stage: Stage) -> dict[str, Any]:
         "max_prompt_tokens": budgets.prompt,
         "max_completion_tokens": budgets.answer,
         "share_prompts": stage.batch.share_prompts,
+        "completions_per_row": stage.sequences_together(shared=False),
         "likelihood": stage.objective.choices["likelihood"],
         "arrays": sorted(name for name in stage.objective.inputs if name.startswith("ref_")),
     }

@@ -12,6 +12,7 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.answer_likelihood import AnswerLikelihood
 from rljax.training.collect.demonstrations import demonstrations
 from rljax.training.collect.experience import ExperienceSource
 from rljax.training.collect.greedy import GreedyScores
@@ -100,6 +101,8 @@ def _annotators(
 ) -> list[Annotator]:
     """What adds the arrays that the objective reads and no score or policy gives."""
     objective, found = stage.objective, []
+    if "answer_logprobs" in objective.inputs:
+        found.append(AnswerLikelihood(context, stage))
     if "greedy_scores" in objective.inputs:
         greedy = stage.token_filter.at_temperature(0.0)
         one = stage_engine(context, stage, samples=1, token_filter=greedy)

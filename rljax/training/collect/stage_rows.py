@@ -6,6 +6,7 @@ one if it says nothing to learn (`data.unusable`); those that cannot be read are
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from rljax.config.stage import Stage
@@ -125,6 +126,31 @@ def answer_rows(
         mask.reshape(shape),
         share_prompts=share_prompts,
     )
+
+
+def ragged_rows(
+    context: Context,
+    stage: Stage,
+    prompts: Sequence[list[int]],
+    answers: Sequence[Sequence[list[int]]],
+    count: int,
+) -> tuple[Rows, np.ndarray]:
+    """`answer_rows` of prompts with up to K answers each, in the layout of the stage.
+
+    Args:
+        context: of the run.
+        stage: that learns from them.
+        prompts: ids, B of them.
+        answers: ids, at most K for each prompt.
+        count: K.
+
+    Returns:
+        The rows; and [B, K] bool, False where a prompt has fewer answers or one is empty.
+    """
+    filled = [[*each, *[[]] * (count - len(each))] for each in answers]
+    share = stage.batch.share_prompts
+    rows = answer_rows(context, stage, prompts, filled, share_prompts=share)
+    return rows, rows["mask"].any(axis=-1).reshape(len(prompts), count)
 
 
 def checked_rows(

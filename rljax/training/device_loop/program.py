@@ -142,7 +142,7 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"rollouts={rollouts!r} needs the host loop; the device loop samples whole completions "
             f"(config.{stage.name}.objective.rollouts)."
         )
-    on_host = {"start_values"} & stage.objective.inputs
+    on_host = {"start_values", "answer_logprobs"} & stage.objective.inputs
     if on_host:
         raise ValueError(
             f"method={stage.objective.method.name!r} reads {sorted(on_host)[0]!r}, which only the "

@@ -21,7 +21,7 @@ from rljax.data.feedback import (
 from rljax.data.pairs import MARGIN, SCORES, Pair, margin_of, pair_of
 from rljax.objectives.arrays import DTYPES, REWARD_ARRAYS
 from rljax.objectives.reward_models import RANKINGS
-from rljax.training.collect.stage_rows import answer_rows
+from rljax.training.collect.stage_rows import ragged_rows
 from rljax.training.families.goal_term import UNIFORMS, draws_goals, goal_draws
 from rljax.training.pair_evaluation.scores import (
     judged_labels,
@@ -67,13 +67,13 @@ def feedback_of(stage: Stage) -> Feedback:
     if "ratings" in inputs:
         ranks = stage.objective.choices["reward_loss"] in RANKINGS
         read = functools.partial(
-            _read_scored,
+            read_scored,
             at_least=2 if ranks else 1,
             most=completions_per_row(stage),
             stage=stage.name,
         )
         usable = _compared if ranks else _any_present
-        return Feedback(read, lambda row: row.completions, _ratings, usable, _judge_ratings)
+        return Feedback(read, lambda row: row.completions, ratings_of, usable, _judge_ratings)
     rated = "rated_margins" in inputs
     read, targets = (_read_rated, _margins) if rated else (pair_of, _nothing)
     return Feedback(read, lambda row: row.sides, targets, _all_present, _judge_pairs)
@@ -97,11 +97,8 @@ def feedback_rows(context: Context, stage: Stage, found: Sequence[Any]) -> tuple
         [B, K] bool, False where a row has fewer completions or one is empty.
     """
     kind, count = feedback_of(stage), completions_per_row(stage)
-    given = [list(kind.completions(row)) for row in found]
-    filled = [[*each, *[[]] * (count - len(each))] for each in given]
-    prompts, share = [row.prompt for row in found], stage.batch.share_prompts
-    rows = answer_rows(context, stage, prompts, filled, share_prompts=share)
-    present = rows["mask"].any(axis=-1).reshape(len(found), count)
+    answers, prompts = [kind.completions(row) for row in found], [row.prompt for row in found]
+    rows, present = ragged_rows(context, stage, prompts, answers, count)
     return rows, kind.targets(found, count) | {"present": present}
 
 
@@ -148,15 +145,21 @@ def _read_rated(record: Any, text_format: Any, *, where: str, **words: Any) -> P
     return pair_of(record, text_format, where=where, **words)
 
 
-def _read_scored(
+def read_scored(
     record: Any, text_format: Any, *, where: str, most: int, stage: str, **words: Any
 ) -> Scored:
+    """Scored completions that a row of a batch has room for.
+
+    Args:
+        record, text_format, where, words: as for `scored_of`.
+        most: completions that there is room for.
+        stage: its name, for errors.
+
+    Raises:
+        ValueError: as `scored_of`, and for more completions.
+    """
     row = scored_of(record, text_format, where=where, **words)
-    if len(row.completions) > most:
-        raise ValueError(
-            f"{where} has {len(row.completions)} completions, and a row of the stage has room for "
-            f"{most} (config.{stage}.batch.samples_per_prompt)."
-        )
+    check_room(len(row.completions), most, stage, where)
     return row
 
 
@@ -165,6 +168,15 @@ def _read_asked(record: Any, text_format: Any, *, question: str, **words: Any) -
     row = labelled_of(record, text_format, **words)
     asked = text_format.tokenizer.encode_inside(question)
     return row._replace(completion=[*row.completion, *asked])
+
+
+def check_room(count: int, most: int, stage: str, where: str) -> None:
+    """Raises ValueError for more completions than a row of a batch has room for."""
+    if count > most:
+        raise ValueError(
+            f"{where} has {count} completions, and a row of the stage has room for {most} "
+            f"(config.{stage}.batch.samples_per_prompt)."
+        )
 
 
 def _one(row: Labelled | Stepwise) -> list[list[int]]:
@@ -194,7 +206,8 @@ def _steps(found: Sequence[Stepwise], count: int, slots: int) -> Rows:
     return {"step_ends": ends, "step_labels": labels, "mean_steps": steps}
 
 
-def _ratings(found: Sequence[Scored], count: int) -> Rows:
+def ratings_of(found: Sequence[Scored], count: int) -> Rows:
+    """The scores of rows as the array `ratings` [B, K] f32, 0 where there is no completion."""
     ratings = np.zeros((len(found), count), np.float32)
     for row, into in zip(found, ratings, strict=True):
         into[: len(row.scores)] = row.scores

@@ -1,6 +1,8 @@
 """Preference stages: pairs (prompt, chosen, rejected), of a file or of the policy's own samples.
 
-A frozen reference policy is there where the objective's parts name its log-probabilities.
+So are rows of several completions: two groups, or completions with a rating each
+(preference_rows.py). A frozen reference policy is there where the objective's parts name its
+log-probabilities.
 """
 
 import dataclasses
@@ -15,12 +17,17 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.data.data_files import kind_of_files
 from rljax.data.feedback_survey import FeedbackSurvey, overlap_remark
-from rljax.data.pairs import SIDES, pair_of
+from rljax.data.pairs import pair_of
 from rljax.models.network import Params
 from rljax.objectives.arrays import PREFERENCE_ARRAYS
 from rljax.objectives.metrics import masked
 from rljax.objectives.parts import apply, fields_of
-from rljax.objectives.preference import METRICS, preference_loss
+from rljax.objectives.preference import (
+    GROUP_METRICS,
+    METRICS,
+    RATED_METRICS,
+    preference_loss,
+)
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
@@ -38,6 +45,8 @@ from rljax.training.collect.stage_rows import (
     say_all,
 )
 from rljax.training.families import Family, StepBatches
+from rljax.training.families.feedback import completions_per_row
+from rljax.training.families.preference_rows import preference_rows, said_of, side_rows
 from rljax.training.pair_evaluation.heldout import PairEvaluation, preferred_shares
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record
@@ -52,21 +61,22 @@ from rljax.training.update.train_step import Batch, Metrics
 
 
 class Preference(Family):
-    """DPO and its relatives. The leading axis of a batch is the pair; side 0 of it is chosen.
+    """DPO and its relatives. The leading axis of a batch is the prompt, the next its completions.
 
-    What the loss reads of a batch is there by name (`PREFERENCE_ARRAYS`), with the axes [B, 2, T]
-    or [B, 2].
+    Of a pair side 0 is chosen. What the loss reads of a batch is there by name
+    (`PREFERENCE_ARRAYS`), with the axes [B, K, T] or [B, K].
     """
 
     def __init__(
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
+        self.kind, self.count = side_rows(stage), completions_per_row(stage)
         # What the stage starts from samples the pairs; a reference of its own is another model.
         start = None if "reference" in stage.models else reference
         cached = bool(stage.data.get("reference_cache"))
-        records = pairs_of_file(context, stage) if cached else None
-        self.source = PairSource(context, stage, start, records)
+        records = pairs_of_file(context, stage, self.kind.read) if cached else None
+        self.source = PairSource(context, stage, start, records, self.count, self.kind.read)
         self.likelihood = likelihood_of(stage)
         self.score = context.jit_score(
             TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
@@ -79,26 +89,26 @@ class Preference(Family):
                 context,
                 kept_pairs(context, stage, heldout, HELDOUT),
                 # What the score splits into micro-batches.
-                stage.batch.sequences_per_update // len(SIDES),
+                stage.batch.sequences_per_update // self.count,
                 functools.partial(pair_rows, context, stage),
                 self.score,
             )
         self.cache = None
         if cached:
-            size = stage.batch.sequences_per_update // len(SIDES)
+            size = stage.batch.sequences_per_update // self.count
             self.cache = reference_cache(
-                context, stage, reference, records, pair_of, self._said, size
+                context, stage, reference, records, self.kind.read, self._said, size
             )
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Reads every pair of the files once."""
-        surveys = FeedbackSurvey(), FeedbackSurvey()
+        """Reads every row of the files once; held-out ones are pairs."""
+        surveys, read = (FeedbackSurvey(), FeedbackSurvey()), side_rows(stage).read
         if stage.data["source"] != "sampled_pairs":
             opened = open_pairs(stage, stage.data["source"], stage.data["path"])
-            kept = checked_rows(context, stage, opened, pair_of, surveys[0])
+            kept = checked_rows(context, stage, opened, read, surveys[0])
             if stage.data["reference_cache"]:
-                check_named_cache(context, stage, kept, pair_of)
+                check_named_cache(context, stage, kept, read)
         if heldout := heldout_pairs(stage):
             preferred_shares(heldout)
             checked_rows(context, stage, heldout, pair_of, surveys[1], HELDOUT)
@@ -112,8 +122,7 @@ class Preference(Family):
         for name, array in token_arrays(statistics).items():
             arrays[name] = array.reshape(mask.shape)
         loss, metrics = self.loss(arrays)
-        chosen = mask & (jnp.arange(mask.shape[1]) == 0)[:, None]
-        metrics["token_accuracy"] = masked(arrays["greedy"], chosen)
+        metrics["token_accuracy"] = masked(arrays["greedy"], mask & wanted_sides(batch)[..., None])
         metrics["entropy"] = masked(arrays["entropy"], mask)
         balance, balance_metrics = balance_loss(
             network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
@@ -157,15 +166,16 @@ class Preference(Family):
     def batches(
         self, state: TrainState, experience: Experience, step: int
     ) -> tuple[TrainState, StepBatches]:
-        """The pairs of one update; where the objective needs it, with what the reference says."""
-        rows = pair_rows(self.context, self.stage, experience.records)
+        """The rows of one update; where the objective needs it, with what the reference says."""
+        rows, targets = self._rows(experience.records)
         tokens = int(rows["mask"].sum())
-        batch = lead_with_prompts(rows, len(SIDES))
+        batch = lead_with_prompts(rows, self.count) | said_of(self.stage, targets)
         batch |= self.cache.of(experience.records) if self.cache else self.reference_arrays(rows)
         # A pair with an empty side says nothing about the other: it is not counted.
-        usable = rows["mask"].any(axis=-1).reshape(-1, len(SIDES)).all(axis=1)
+        usable = self.kind.usable(targets)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
-        chosen = rows["mask"].reshape(len(usable), len(SIDES), -1)[usable, 0].sum()
+        chosen = self.kind.chosen(targets) & usable[:, None]
+        chosen = rows["mask"].reshape(*chosen.shape, -1)[chosen].sum()
         length = np.full(len(usable), max(chosen, 1) / max(usable.sum(), 1), np.float32)
         known = {"usable": usable, "mean_chosen_length": length}
         batch |= {name: known[name] for name in known if name in self.stage.objective.inputs}
@@ -201,7 +211,11 @@ class Preference(Family):
 
     def _said(self, records: Sequence[Record]) -> Rows:
         """What the reference says of the records of an update."""
-        return self.reference_arrays(pair_rows(self.context, self.stage, records))
+        return self.reference_arrays(self._rows(records)[0])
+
+    def _rows(self, records: Sequence[Record]) -> tuple[Rows, Rows]:
+        """Rows of a file as rows of a batch, and what is said of them."""
+        return preference_rows(self.context, self.stage, self.kind, records)
 
     def reference_arrays(self, rows: Rows) -> Rows:
         """What the frozen reference says of the sides, on the host; {} without one."""
@@ -210,9 +224,9 @@ class Preference(Family):
         placed = put_rows(model_rows(rows), self.context.mesh)
         logprobs = to_host(self.score(self.reference, placed))
         sums = np.where(rows["mask"], logprobs, 0.0).sum(axis=-1)
-        arrays = {"ref_sequence_logprobs": sums.reshape(-1, len(SIDES))}
+        arrays = {"ref_sequence_logprobs": sums.reshape(-1, self.count)}
         if "ref_logprobs" in self.stage.objective.inputs:
-            arrays["ref_logprobs"] = logprobs.reshape(-1, len(SIDES), logprobs.shape[-1])
+            arrays["ref_logprobs"] = logprobs.reshape(-1, self.count, logprobs.shape[-1])
         return arrays
 
 
@@ -227,9 +241,9 @@ def heldout_pairs(stage: Stage) -> Sequence[Record]:
 
 def loss_of(objective: Objective) -> Callable:
     """`preference_loss` of the parts that an objective chose, with what is logged."""
-    second, nll = (
+    second, nll, groups = (
         None if objective.choices[choice] == "none" else objective.part(choice)
-        for choice in ("second_link", "chosen_nll")
+        for choice in ("second_link", "chosen_nll", "group_estimator")
     )
     return functools.partial(
         preference_loss,
@@ -238,9 +252,29 @@ def loss_of(objective: Objective) -> Callable:
         link_weight=objective.values["link_weight"],
         second_link=second,
         second_weight=objective.values.get("second_weight", 1.0),
+        group_estimator=groups,
         chosen_nll=nll,
-        metrics=[known_fields_bound(metric, objective) for metric in METRICS],
+        metrics=[known_fields_bound(metric, objective) for metric in metrics_of(objective)],
     )
+
+
+def metrics_of(objective: Objective) -> Sequence[Callable]:
+    """What is logged of the rows that an objective reads."""
+    if objective.choices["group_estimator"] != "none":
+        return GROUP_METRICS
+    return RATED_METRICS if "ratings" in objective.inputs else METRICS
+
+
+def wanted_sides(batch: Batch) -> Array:
+    """The completions whose tokens should become likelier: [B, K] bool; all, where none is chosen.
+
+    Args:
+        batch: of an update.
+    """
+    mask = batch["mask"]
+    if "chosen_sides" in batch:
+        return batch["chosen_sides"]
+    return jnp.broadcast_to(("ratings" in batch) | (jnp.arange(mask.shape[1]) == 0), mask.shape[:2])
 
 
 def whole_batch(objective: Objective, arrays: dict[str, Array]) -> dict[str, Array]:

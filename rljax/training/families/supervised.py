@@ -209,6 +209,7 @@ def kept_demonstrations(
             field=field,
             learn=stage.data["learn"],
             check_whole=checks_whole(context.config, index),
+            seed=(context.config.seed, index),
         )
 
     return first, *checked_examples(context, stage, first, read)

@@ -1,8 +1,9 @@
 """Stages of labelled completions: KTO and its relatives.
 
 What the loss of a completion knows of others is found here, over the whole batch and before the
-update: KTO's estimate of the KL, from each prompt with the completion of the row before, and BCO's
-mean of all rewards so far, which is carried from step to step. TRL makes KTO's mismatched pairs
+update: KTO's estimate of the KL, from each prompt with the completion of the row before, that of a
+step, from the steps of these, and BCO's mean of all rewards so far, which is carried from step to
+step. TRL makes KTO's mismatched pairs
 from what one device holds; here they are of the whole batch.
 """
 
@@ -15,11 +16,11 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.data.feedback import Labelled, labelled_of
+from rljax.data.feedback import Labelled, Stepwise
 from rljax.models.network import Params
 from rljax.objectives.arrays import UNPAIRED_ARRAYS
 from rljax.objectives.metrics import masked
-from rljax.objectives.unpaired import kl_estimate, running_mean, unpaired_loss
+from rljax.objectives.unpaired import kl_estimate, running_mean, step_sums, unpaired_loss
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows, replicated
 from rljax.sampling.distribution import TokenFilter
@@ -31,8 +32,9 @@ from rljax.training.collect.labelled import (
     samples_labels,
 )
 from rljax.training.collect.reference_cache import check_named_cache, reference_cache
-from rljax.training.collect.stage_rows import answer_rows, checked_rows, rows_of_step
+from rljax.training.collect.stage_rows import checked_rows, rows_of_step
 from rljax.training.families import Family, StepBatches
+from rljax.training.families.labelled_rows import completions_of, rows_of
 from rljax.training.run.context import Context, Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
@@ -54,8 +56,8 @@ class Unpaired(Family):
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
-        self.objective = stage.objective
-        records = () if samples_labels(stage) else kept_rows(context, stage)
+        self.objective, self.kind = stage.objective, rows_of(stage)
+        records = () if samples_labels(stage) else kept_rows(context, stage, self.kind.read)
         # What the stage starts from samples first; a reference of its own is another model.
         start = None if "reference" in stage.models else reference
         self.source = LabelledSource(context, stage, start, records)
@@ -70,7 +72,7 @@ class Unpaired(Family):
         if stage.data.get("reference_cache"):
             size = stage.batch.sequences_per_update
             self.cache = reference_cache(
-                context, stage, reference, records, labelled_of, self._said, size
+                context, stage, reference, records, self.kind.read, self._said, size
             )
 
     @staticmethod
@@ -78,9 +80,10 @@ class Unpaired(Family):
         """Reads every completion of the file once."""
         if samples_labels(stage):
             return
-        kept = checked_rows(context, stage, open_labelled(stage), labelled_of)
+        read = rows_of(stage).read
+        kept = checked_rows(context, stage, open_labelled(stage, read), read)
         if stage.data["reference_cache"]:
-            check_named_cache(context, stage, kept, labelled_of)
+            check_named_cache(context, stage, kept, read)
 
     @staticmethod
     def carried(context: Context, stage: Stage) -> Carried:
@@ -93,7 +96,7 @@ class Unpaired(Family):
         )
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
-        """Mean over the completions of the whole batch (objectives/unpaired.py)."""
+        """Mean over the completions of the whole batch (objectives/unpaired/)."""
         network = self.context.network
         statistics = self.likelihood(network, params, model_rows(batch), TokenFilter())
         arrays = {name: array for name, array in batch.items() if name in UNPAIRED_ARRAYS}
@@ -112,11 +115,10 @@ class Unpaired(Family):
         self, state: TrainState, experience: Experience, step: int
     ) -> tuple[TrainState, StepBatches]:
         """The completions of one update, with what the reference says of them."""
-        read = rows_of_step(self.context, self.stage, experience.records, labelled_of)
-        rows = labelled_rows(self.context, self.stage, read)
-        batch, mask = dict(rows), rows["mask"]
-        batch["labels"] = np.array([each.label for each in read])
-        batch |= self.cache.of(experience.records) if self.cache else self._reference_sums(rows)
+        read = rows_of_step(self.context, self.stage, experience.records, self.kind.read)
+        rows = completions_of(self.context, self.stage, read)
+        batch, mask = rows | self.kind.targets(self.stage, read), rows["mask"]
+        batch |= self.cache.of(experience.records) if self.cache else self._reference_arrays(rows)
         present = mask.any(axis=-1)
         batch["weights"] = (present / max(present.sum(), 1)).astype(np.float32)
         state, numbers = self._of_batch(state, batch, read)
@@ -126,7 +128,7 @@ class Unpaired(Family):
         return state, StepBatches([batch], logged, {}, int(mask.sum()))
 
     def _of_batch(
-        self, state: TrainState, batch: Rows, read: list[Labelled]
+        self, state: TrainState, batch: Rows, read: list[Labelled] | list[Stepwise]
     ) -> tuple[TrainState, dict[str, float]]:
         """What the link reads of the whole batch, and the state with its new running mean."""
         inputs, params = self.objective.inputs, self.context.full(state.params)
@@ -134,9 +136,13 @@ class Unpaired(Family):
         if "kl_baseline" in inputs:
             before = [read[index - 1].completion for index in range(len(read))]
             others = [each._replace(completion=ids) for each, ids in zip(read, before, strict=True)]
-            rows = labelled_rows(self.context, self.stage, others)
-            ratios = self.sums(params, rows) - self.sums(self.reference, rows)
-            numbers["kl_baseline"] = float(kl_estimate(ratios, rows["mask"].any(axis=-1)))
+            rows = completions_of(self.context, self.stage, others)
+            ratios = self.logprobs(params, rows) - self.logprobs(self.reference, rows)
+            present = rows["mask"].any(axis=-1)
+            numbers["kl_baseline"] = float(kl_estimate(ratios.sum(axis=-1), present))
+            if "step_baseline" in inputs:
+                mismatched = numbers["kl_baseline"]
+                numbers["step_baseline"] = self._step_baseline(batch, ratios, mismatched)
         if "reward_shift" in inputs:
             ratios = self.sums(params, batch) - batch["ref_sequence_logprobs"]
             rewards = self.objective.values["beta"] * ratios
@@ -156,27 +162,53 @@ class Unpaired(Family):
         if self.context.network.config.experts:
             return None
         mask = batch["mask"]
-        each = batch["ref_sequence_logprobs"] / np.maximum(mask.sum(axis=-1), 1)
         arrays = {name: array for name, array in batch.items() if name in UNPAIRED_ARRAYS}
-        arrays["logprobs"] = np.where(mask, each[:, None], 0.0).astype(np.float32)
+        each = batch["ref_sequence_logprobs"] / np.maximum(mask.sum(axis=-1), 1)
+        spread = np.where(mask, each[:, None], 0.0).astype(np.float32)
+        arrays["logprobs"] = arrays.get("ref_logprobs", spread)
         loss, _ = self.loss(arrays)
         return float(np.sum(batch["weights"] * np.asarray(loss)))
 
     def _said(self, records: Sequence[Record]) -> Rows:
         """What the reference says of the records of an update."""
-        read = rows_of_step(self.context, self.stage, records, labelled_of)
-        return self._reference_sums(labelled_rows(self.context, self.stage, read))
+        read = rows_of_step(self.context, self.stage, records, self.kind.read)
+        return self._reference_arrays(completions_of(self.context, self.stage, read))
 
-    def _reference_sums(self, rows: Rows) -> Rows:
-        return {"ref_sequence_logprobs": self.sums(self.reference, rows)}
+    def _reference_arrays(self, rows: Rows) -> Rows:
+        logprobs = self.logprobs(self.reference, rows)
+        arrays = {"ref_sequence_logprobs": logprobs.sum(axis=-1)}
+        if "ref_logprobs" in self.objective.inputs:
+            arrays["ref_logprobs"] = logprobs
+        return arrays
+
+    def _step_baseline(self, batch: Rows, mismatched: np.ndarray, kl_baseline: float) -> float:
+        """The reference point of steps, by `step_baseline_from`.
+
+        Args:
+            batch: of the update.
+            mismatched: [N, T] f32, log-ratios of the completion of the row before, behind the
+                prompt of each row.
+            kl_baseline: the reference point of completions.
+        """
+        step_ids, there = batch["step_ids"], batch["step_ids"] >= 0
+        count = (step_ids.max(axis=-1) + 1)[:, None]
+        steps = np.arange(step_ids.shape[1]) < count
+        match self.objective.values["step_baseline_from"]:
+            case "mismatched":
+                of_others = step_sums(mismatched, np.roll(step_ids, 1, axis=0))
+                return float(kl_estimate(of_others, np.roll(steps, 1, axis=0)))
+            case "by_length":
+                step = there.sum() / max(steps.sum(), 1)
+                whole = batch["mask"].sum() / max(batch["mask"].any(axis=-1).sum(), 1)
+                return float(kl_baseline * step / max(whole, 1))
+            case _:
+                return 0.0
 
     def sums(self, params: Params, rows: Rows) -> np.ndarray:
         """Log-probabilities [N] f32 of whole completions, on the host."""
+        return self.logprobs(params, rows).sum(axis=-1)
+
+    def logprobs(self, params: Params, rows: Rows) -> np.ndarray:
+        """Log-probabilities [N, T] f32 of the tokens of completions, on the host; 0 elsewhere."""
         logprobs = to_host(self.score(params, put_rows(model_rows(rows), self.context.mesh)))
-        return np.where(rows["mask"], logprobs, 0.0).sum(axis=-1).astype(np.float32)
-
-
-def labelled_rows(context: Context, stage: Stage, read: list[Labelled]) -> Rows:
-    """Completions behind their prompts, one row each."""
-    prompts, answers = [each.prompt for each in read], [[each.completion] for each in read]
-    return answer_rows(context, stage, prompts, answers, share_prompts=False)
+        return np.where(rows["mask"], logprobs, 0.0).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from rljax.config.decoding import longest_evaluated
 from rljax.config.graph import resolve_networks
 from rljax.config.lengths import check_positions
 from rljax.config.mesh import check_mesh, check_row_lengths
@@ -329,7 +330,7 @@ def build_network(
         token_bias(stage.token_filter, model.vocab_size)  # its checks
     check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)
     check_row_lengths(stages, mesh.shape, config.data.max_prompt_tokens)
-    longest = (config.data.max_prompt_tokens, config.evaluation.max_new_tokens)
+    longest = (config.data.max_prompt_tokens, longest_evaluated(config.evaluation))
     check_positions(stages, model, *longest)
     network = Network.create(model)
     check_rank(network)

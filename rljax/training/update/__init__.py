@@ -9,6 +9,7 @@
 | `logprobs.py` | log-probabilities and entropy of completions, the trainer's side |
 | `likelihood.py` | which estimator of them a stage uses: `LIKELIHOODS` |
 | `sequence_scores.py` | what a value or reward head says of whole completions |
+| `verdicts.py` | a language model's verdict on a text, by its next token |
 | `token_statistics.py` | the same of chosen tokens, without holding the logits |
 | `token_divergence.py` | how far another model is from the policy, over the vocabulary |
 | `vocabulary_chunks.py` | logits of some slots at a time, forward and backward |

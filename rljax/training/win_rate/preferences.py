@@ -14,7 +14,7 @@ from rljax.data.text_format import Prompt
 from rljax.models.frozen_base import parameter_shardings
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
-from rljax.training.loaded import Model
+from rljax.training.run.loaded import Model
 from rljax.training.update.rows import Rows, completion_rows, take_rows
 from rljax.training.update.sequence_scores import make_head_scores
 from rljax.training.update.verdicts import make_verdicts, verdict_ids

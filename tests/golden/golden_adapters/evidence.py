@@ -19,7 +19,8 @@ from rljax.objectives.evidence import (
 @functools.partial(jax.jit, static_argnames=("clip", "eps"))
 def _bounds_and_advantages(values, valid, *, clip, eps):
     outputs = {}
-    for name, bound in BOUNDS.items():
+    for name in ("single_sample", "multi_sample"):
+        bound = BOUNDS[name]
         value, advantages = bound(values, valid)
         short = name.removesuffix("_sample")
         outputs[f"adv_{short}"] = advantages

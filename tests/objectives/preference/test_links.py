@@ -227,10 +227,11 @@ def test_long_tails_count_less():
 def test_likelihoods_of_the_chosen_side():
     mask = jnp.arange(3) < jnp.array([[1, 3], [3, 2]])[..., None]
     logprobs = jnp.where(mask, jnp.arange(-1.0, -13.0, -1.0).reshape(2, 2, 3), jnp.nan)
-    each = CHOSEN_NLL["token_mean"](mask, logprobs, jnp.full(2, 2.0), nll_weight=0.5)
+    first = jnp.array([[True, False]] * 2)
+    each = CHOSEN_NLL["token_mean"](mask, logprobs, first, jnp.full(2, 2.0), nll_weight=0.5)
     np.testing.assert_allclose(each.mean(), 0.5 * (1 + 7 + 8 + 9) / 4)
     sums = jnp.array([[-1.0, 0.0], [-24.0, 0.0]])
-    each = CHOSEN_NLL["sequence_mean"](sums, jnp.array([[1.0, 3], [3, 2]]), nll_weight=0.5)
+    each = CHOSEN_NLL["sequence_mean"](sums, jnp.array([[1.0, 3], [3, 2]]), first, nll_weight=0.5)
     np.testing.assert_allclose(each, [0.5, 0.5 * 8])
 
 

@@ -38,6 +38,10 @@ def pair_losses(method, fields, logprobs, reference, first=FIRST, second=SECOND)
         "ref_sequence_logprobs": reference[sides],
         "mean_chosen_length": jnp.ones(len(sides)),
         "usable": jnp.ones(len(sides), bool),
+        # Of groups of one, and of completions with the rewards as their ratings.
+        "present": jnp.ones(sides.shape, bool),
+        "chosen_sides": jnp.broadcast_to(jnp.arange(2) == 0, sides.shape),
+        "ratings": jnp.asarray(REWARDS)[sides],
         "current_sequence_logprobs": logprobs[sides],
         "current_logprobs": logprobs[sides][..., None],
         "current_log_collision": jnp.zeros((*sides.shape, 1)),
@@ -94,6 +98,9 @@ TOP = REWARDS.max() / BETA
 # method, changed fields, share of flipped labels, closed form
 OPTIMA = [
     ("dpo", {}, 0.0, DPO),
+    ("mdpo", {}, 0.0, DPO),  # of groups of one
+    ("mipo", {}, 0.0, tilted(P @ REF / BETA)),
+    ("copg", {}, 0.0, DPO),  # rewards / beta, whoever wrote the completions and how often
     ("dpo_norm", {}, 0.0, DPO),  # of one token each
     ("ld_dpo", {}, 0.0, DPO),
     ("robust_dpo", {}, 0.1, DPO),
@@ -196,6 +203,9 @@ AT_REFERENCE = {
     "exo": -np.log(2) - 0.5 * np.log(1e-3 * (1 - 1e-3)),
     "discopop": 0.5 * (np.log(2) + 1),
     "rpo": np.log(2) + np.log(2),
+    "mdpo": np.log(2),
+    "mipo": 1 / (4 * BETA**2),
+    "copg": (REWARDS[0] - REWARDS[1]) ** 2 / (2 * BETA),
     "mpo": 0.8 * np.log(2) + 0.2 * 2 * np.log(2) + np.log(2),
 }
 

@@ -6,8 +6,9 @@ import pytest
 
 from rljax.parallel.rules import put_rows
 from rljax.sampling.request import Rollouts, StopReason
+from rljax.training.collect.reference_answers import length_to_phrase, single_token
 from rljax.training.collect.rollouts import Samples
-from rljax.training.families.evidence import Evidence, length_to_phrase, single_token
+from rljax.training.families.evidence import Evidence
 from tests.training.steps import take_step
 
 EOS, OPEN, CLOSE = 258, 259, 260  # <answer> and </answer> are one token each
@@ -47,7 +48,7 @@ def test_rows_by_hand(evidence):
         [ord("x"), ord("y"), EOS],  # never wrote the phrase
         [],  # wrote nothing
     ]
-    rows, format_ok, present = family._rows(samples_of(made, completions))
+    rows, format_ok, present = family._answered(samples_of(made, completions), None)
     answer = [ord("3"), CLOSE, EOS]
     assert format_ok.tolist() == [[True, True, False, False]]
     assert present.all()
@@ -69,7 +70,7 @@ def test_rows_by_hand(evidence):
 def test_the_answer_is_scored_after_each_samples_own_thought(evidence):
     made, family = evidence
     completions = [[ord("x"), OPEN], [OPEN], [ord("y"), OPEN], [ord("x"), OPEN]]
-    rows, _, _ = family._rows(samples_of(made, completions))
+    rows, _, _ = family._answered(samples_of(made, completions), None)
     placed = put_rows(
         {k: rows[k] for k in ("tokens", "positions", "segment_ids", "mask")}, made.context.mesh
     )
@@ -112,6 +113,63 @@ def test_samples_of_a_bad_format_take_no_part_in_the_bound(evidence):
     assert not batch["answer_mask"][bad].any()
     assert (batch["reasoning_advantages"][bad] == 0).all()
     assert (experience.detail.answer_logprobs.reshape(8, 4)[bad] == 0).all()
+
+
+def test_a_solved_prompt_keeps_what_its_samples_wrote(evidence):
+    made, family = evidence
+    completions = [[ord("x"), OPEN, ord("3"), CLOSE, EOS], [ord("y"), EOS]]
+    samples = samples_of(made, completions)
+    rows, format_ok, present = family._answered(samples, np.array([True]))
+    assert format_ok.tolist() == [[True, False]] and present.all()
+    assert not rows["answer_mask"].any()
+    for n, written in enumerate(completions):
+        assert rows["tokens"][n, 6 : 6 + len(written)].tolist() == written
+        assert rows["thought_mask"][n].sum() == len(written)
+
+
+def test_prompts_with_a_right_sample_are_learned_from_the_verifier(pieces):
+    """Samples go on after the phrase; the rows of a solved prompt are compared by their scores."""
+    words = ("batch.share_prompts=False", "method=jepo_rloo")
+    made = pieces("jepo", *(f"--config.jepo.{word}" for word in words))
+    family = Evidence(made.context, made.stage, made.params, 12)
+    experience, _ = family.source.collect(
+        family.policy(made.state, 1), family.source.first_state(), 1
+    )
+    scores = experience.scores
+    assert scores is not None
+    # One-digit sums by a policy of a few steps: make prompt 0 solved in its second sample alone.
+    right = np.zeros(len(scores.total), bool)
+    right[1] = True
+    judged = np.ones(len(right), bool)
+    scores = scores._replace(
+        total=right.astype(np.float32), correct=right, judged=judged, left_out=~judged
+    )
+    _, made_batches = family.batches(made.state, experience._replace(scores=scores), 1)
+    (batch,) = made_batches.batches
+    assert batch["solved"].tolist() == [True] + [False] * 7
+    written = experience.samples.flat("mask").reshape(8, 4, -1).sum(axis=-1)
+    np.testing.assert_array_equal(batch["thought_mask"][0].sum(axis=-1), written[0])
+    assert not batch["answer_mask"][0].any()
+    # Leave-one-out of 0 1 0 0 is -1/3 1 -1/3 -1/3, and its deviation 1/sqrt(3).
+    np.testing.assert_allclose(
+        batch["reasoning_advantages"][0], [-(3**-0.5), 1, -(3**-0.5), -(3**-0.5)], rtol=1e-4
+    )
+    loss = jax.jit(jax.value_and_grad(family.loss_fn, has_aux=True))
+    (_, metrics), grads = loss(made.params, put_rows(batch, made.context.mesh))
+    assert float(metrics["solved_share"].mean()) == pytest.approx(1 / 8)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_a_sample_without_a_score_is_an_error_where_a_verifier_decides(pieces):
+    made = pieces("jepo", "--config.jepo.method=jepo_rloo")
+    family = Evidence(made.context, made.stage, made.params, 12)
+    experience, _ = family.source.collect(
+        family.policy(made.state, 1), family.source.first_state(), 1
+    )
+    left_out = np.ones(len(experience.scores.total), bool)
+    unscored = experience._replace(scores=experience.scores._replace(left_out=left_out))
+    with pytest.raises(ValueError, match=r"32 of 32 samples have no reward.*'jepo_rloo'"):
+        family.batches(made.state, unscored, 1)
 
 
 def test_the_phrase_ends_the_sample_where_it_is_one_token(evidence):

@@ -21,6 +21,8 @@ from rljax.training.update.token_statistics import TokenStatistics
 from rljax.training.update.train_step import loss_and_gradient
 
 ROWS = [name for name, row in METHODS.items() if row.family == "preference"]
+# Of groups of completions and of rated ones a row has room for three; the third is often empty.
+SEVERAL = ("mdpo", "mipo", "copg")
 VOCABULARY, PAIRS, SLOTS = 7, 16, 5
 
 
@@ -46,17 +48,30 @@ def family_of(method, micro_batches=1, **fields):
 
 
 @functools.cache
-def rows_of(padding=0):
-    """Pairs of 1 to 5 tokens a side with what a reference says; one pair has an empty side."""
+def rows_of(padding=0, method="dpo"):
+    """Pairs of 1 to 5 tokens a side with what a reference says; one pair has an empty side.
+
+    Of `SEVERAL` methods a row has three sides, of which a third is empty in half of the rows.
+    """
     rng = np.random.default_rng(0)
-    lengths = rng.integers(1, SLOTS + 1, (PAIRS, 2))
-    lengths[3, 1] = 0
-    tokens = rng.integers(0, VOCABULARY, (PAIRS, 2, SLOTS)).astype(np.int32)
+    sides = 3 if method in SEVERAL else 2
+    lengths = rng.integers(1, SLOTS + 1, (PAIRS, sides))
+    lengths[::2, 2:] = 0
+    lengths[3, 1:] = 0
+    tokens = rng.integers(0, VOCABULARY, (PAIRS, sides, SLOTS)).astype(np.int32)
     tokens = np.pad(tokens, ((0, 0), (0, 0), (0, padding)))
     mask = np.arange(SLOTS + padding) < lengths[..., None]
-    ref = np.pad(rng.normal(-2, 0.5, (PAIRS, 2, SLOTS)), ((0, 0), (0, 0), (0, padding)))
-    usable = mask.any(axis=-1).all(axis=-1)
-    return {
+    ref = np.pad(rng.normal(-2, 0.5, (PAIRS, sides, SLOTS)), ((0, 0), (0, 0), (0, padding)))
+    present = mask.any(axis=-1)
+    usable = present[:, :2].all(axis=-1)
+    more = {
+        "present": present,
+        "chosen_sides": present & (np.arange(sides) == 0),
+        "ratings": rng.normal(size=present.shape).astype(np.float32),
+    }
+    kept = {"copg": ("present", "ratings"), "mdpo": ("present", "chosen_sides")}
+    kept["mipo"] = kept["mdpo"]
+    return {name: more[name] for name in kept.get(method, ())} | {
         "tokens": tokens,
         "positions": np.zeros_like(tokens),
         "segment_ids": np.ones_like(tokens),
@@ -88,7 +103,7 @@ def value_and_gradient(method, batch, micro_batches=1, **fields):
 @pytest.fixture(scope="module")
 def whole():
     """whole(method): the numbers of the undivided batch on one device."""
-    return functools.cache(lambda method: value_and_gradient(method, rows_of()))
+    return functools.cache(lambda method: value_and_gradient(method, rows_of(0, method)))
 
 
 def assert_same(found, expected):
@@ -103,19 +118,20 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("method", ROWS)
 def test_neither_micro_batches_nor_padding_nor_devices_change_a_number(method, whole):
     assert np.isfinite(whole(method)[0]) and np.abs(whole(method)[1]).max() > 0
-    assert_same(value_and_gradient(method, rows_of(), micro_batches=4), whole(method))
-    padded = rows_of(padding=3)
+    rows = rows_of(0, method)
+    assert_same(value_and_gradient(method, rows, micro_batches=4), whole(method))
+    padded = rows_of(3, method)
     assert_same(value_and_gradient(method, padded), whole(method))
     mesh = make_mesh({"data": 8})
     with jax.set_mesh(mesh):
-        found = value_and_gradient(method, put_rows(rows_of(), mesh), micro_batches=2)
+        found = value_and_gradient(method, put_rows(rows, mesh), micro_batches=2)
     assert_same(found, whole(method))
 
 
 @pytest.mark.parametrize("method", ROWS)
 def test_a_pair_with_an_empty_side_trains_nothing(method, whole):
     """Nor do its numbers reach other pairs: what it holds may be anything."""
-    changed = {name: array.copy() for name, array in rows_of().items()}
+    changed = {name: array.copy() for name, array in rows_of(0, method).items()}
     changed["tokens"][3] = (changed["tokens"][3] + 1) % VOCABULARY
     changed["ref_logprobs"][3] -= 50.0
     changed["ref_sequence_logprobs"][3] -= 50.0
@@ -161,9 +177,9 @@ def test_every_field_of_a_part_reaches_it():
     changed |= dict(nll_weight=2.0, tail_weight=0.1, target_margin=0.3, largest_reward=0.01)
     changed |= dict(blend_temperature=0.5, alpha=0.5)
     for method in ROWS:
-        before = value_and_gradient(method, rows_of())[0]
+        before = value_and_gradient(method, rows_of(0, method))[0]
         objective = resolve_objective(method, {})
         names = {name for part in objective.functions.values() for name in fields_of(part)}
         for name in names:
-            after = value_and_gradient(method, rows_of(), **{name: changed[name]})[0]
+            after = value_and_gradient(method, rows_of(0, method), **{name: changed[name]})[0]
             assert after != before, (method, name)

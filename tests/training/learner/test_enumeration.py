@@ -455,6 +455,7 @@ NOT_ENUMERATED = {
     "spo_tree": "samples branch",
     "vineppo": "samples from prefixes",
     "luffy": "demonstrations are rewarded as samples",
+    "copg_on_policy": "its scores hold the log-ratio to the start; its own test",
     "opd": "its advantage is a teacher's log-ratio",
 }
 

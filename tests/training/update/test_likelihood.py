@@ -13,7 +13,7 @@ from rljax.registry import FAMILIES
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key, row_keys
 from rljax.training.families import preference
-from rljax.training.families.preference import pair_rows
+from rljax.training.families.preference_rows import preference_rows
 from rljax.training.families.table import family_class
 from rljax.training.learner.scoring import make_scores
 from rljax.training.update.likelihood import (
@@ -168,12 +168,12 @@ def test_a_preference_stage_learns_from_an_estimate(pieces, masked, monkeypatch,
     family = family_class(made.stage)(context, stage_of(made, "masked"), made.params, 12)
 
     def keyed_rows(*given, update=1):
-        rows = pair_rows(*given)
+        rows, targets = preference_rows(*given)
         stream = purpose_key(0, Purpose.LIKELIHOOD)
         keys = row_keys(stream, update, jnp.arange(len(rows["mask"]) // 2), 2)
-        return rows | {LIKELIHOOD_KEYS: np.asarray(jax.random.key_data(keys))}
+        return rows | {LIKELIHOOD_KEYS: np.asarray(jax.random.key_data(keys))}, targets
 
-    monkeypatch.setattr(preference, "pair_rows", keyed_rows)
+    monkeypatch.setattr(preference, "preference_rows", keyed_rows)
     (batch,) = take_step(family, made.state, 1)[1].batches
     if not shared:
         batch[LIKELIHOOD_KEYS] = batch[LIKELIHOOD_KEYS][::-1].copy()

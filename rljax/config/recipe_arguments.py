@@ -1,4 +1,4 @@
-"""The arguments of the recipes in this folder: `FILE.py:model=FOLDER,train=FILE,...,lora`."""
+"""The arguments of a recipe, a config that reads words: `FILE.py:model=FOLDER,train=FILE,lora`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ def read_arguments(
 
     Args:
         arg: "name=value,...,flag", what stands behind the colon of --config.
-        recipe: the name of the config's file, for errors.
+        recipe: the config's file, for errors.
         needed: names that must have a value.
         options: name -> default of those that may be left out. The default of a flag, a word
             without a value, is "".
@@ -22,7 +22,7 @@ def read_arguments(
         ValueError: for one that is missing or not known, one without a value, a flag with one.
     """
     options = dict(options or {})
-    usage = f"--config=configs/examples/{recipe}:" + ",".join(f"{name}=..." for name in needed)
+    usage = f"--config={recipe}:" + ",".join(f"{name}=..." for name in needed)
     usage += "".join(f"[,{name}{'=...' if value else ''}]" for name, value in options.items())
     given: dict[str, str] = {}
     for word in filter(None, arg.split(",")):

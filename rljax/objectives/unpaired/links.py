@@ -1,22 +1,13 @@
-"""Losses on single completions that are desired or not: no pairs are needed.
+"""Losses on whole completions that are desired or not.
 
-    loss[n] = link(log policy(y) - log reference(y), label),   averaged over all completions
-
-N completions, T slots of each. Parts read arrays by name (`UNPAIRED_ARRAYS`). What a loss knows of
-other completions, a baseline or a shift of the rewards, is a constant of the update that is found
-over the whole batch, so neither devices nor micro-batches change it.
+N completions, each with its log-ratio to the reference.
 """
 
-from collections.abc import Callable, Mapping
-
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.objectives.metrics import SumCount, masked
-from rljax.objectives.parts import apply, check_field
-from rljax.objectives.sequences import sequence_logprobs as summed
+from rljax.objectives.parts import check_field
 
 
 def kto(
@@ -54,8 +45,41 @@ def kto(
     Raises:
         ValueError: if `beta` is not positive.
     """
+    return prospect_loss(
+        _log_ratio(sequence_logprobs, ref_sequence_logprobs),
+        kl_baseline,
+        labels,
+        beta=beta,
+        desirable_weight=desirable_weight,
+        undesirable_weight=undesirable_weight,
+    )
+
+
+def prospect_loss(
+    log_ratios: Array,
+    baseline: Array,
+    labels: Array,
+    *,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+) -> Array:
+    """What `kto` makes of log-ratios, of whole completions or of parts of them.
+
+    Args:
+        log_ratios: [...] f32, differentiated.
+        baseline: of a shape that broadcasts, the reference point.
+        labels: [...] bool, what is desired.
+        beta, desirable_weight, undesirable_weight: as for `kto`.
+
+    Returns:
+        [...] f32, 0 to the larger weight.
+
+    Raises:
+        ValueError: if `beta` is not positive.
+    """
     check_field("beta", beta, lambda x: x > 0, "> 0")
-    above = beta * (_log_ratio(sequence_logprobs, ref_sequence_logprobs) - kl_baseline)
+    above = beta * (log_ratios - baseline)
     return jnp.where(
         labels,
         desirable_weight * jax.nn.sigmoid(-above),
@@ -119,74 +143,6 @@ def bco(
     reward = beta * _log_ratio(sequence_logprobs, ref_sequence_logprobs)
     logits = reward - reward_shift
     return -jax.nn.log_sigmoid(jnp.where(labels, logits, -logits))
-
-
-UNPAIRED_LINKS = {"kto": kto, "apo_zero_unpaired": apo_zero_unpaired, "bco": bco}
-
-
-def kl_estimate(mismatched_log_ratios: Array, present: Array) -> Array:
-    """KTO's baseline: the mean log-ratio of completions under prompts of other completions.
-
-        z = max(0, mean log policy(y' | x) / reference(y' | x))
-
-    Args:
-        mismatched_log_ratios: [N] f32, sums over the tokens of y'.
-        present: [N] bool, y' has a token; others are not counted.
-
-    Returns:
-        [] f32, at least 0; 0 where nothing is counted.
-    """
-    return jnp.maximum(masked(mismatched_log_ratios, present).mean(), 0.0)
-
-
-def running_mean(
-    total: Array, count: Array, rewards: Array, present: Array
-) -> tuple[Array, Array, Array]:
-    """BCO's shift: the mean of all rewards so far, of those given now too.
-
-    Args:
-        total: [] f32, sum of the rewards before.
-        count: [] f32, their number.
-        rewards: [N] f32 of this update.
-        present: [N] bool, the completion has a token; others are not counted.
-
-    Returns:
-        The new sum and number, and their quotient; 0 where nothing was counted.
-    """
-    now = masked(rewards, present)
-    total, count = total + now.total, count + now.count
-    return total, count, SumCount(total, count).mean()
-
-
-def unpaired_loss(
-    arrays: Mapping[str, Array], *, link: Callable, beta: float = 1.0
-) -> tuple[Array, dict[str, SumCount]]:
-    """Loss of each completion; the step averages over the completions of the global batch.
-
-    Args:
-        arrays: by name (`UNPAIRED_ARRAYS`): `mask` [N, T] bool, `logprobs` [N, T] f32, which is
-            differentiated, `ref_sequence_logprobs`, `labels`, and what the link names besides.
-        link: a value of `UNPAIRED_LINKS`, config fields bound with `functools.partial`.
-        beta: scale of the rewards in the metrics.
-
-    Returns:
-        [N] loss and metrics over completions that have a token.
-
-    Raises:
-        ValueError: for a part that names an array which is not there.
-    """
-    mask, labels = arrays["mask"], arrays["labels"]
-    chex.assert_rank(mask, 2)
-    known = {**arrays, "sequence_logprobs": summed(arrays["logprobs"], mask)}
-    loss = apply(link, known)
-    chex.assert_shape(loss, labels.shape)
-    present, sums = mask.any(axis=-1), known["sequence_logprobs"]
-    rewards = beta * (sums - known["ref_sequence_logprobs"])
-    metrics = {}
-    for name, kept in (("desired", present & labels), ("undesired", present & ~labels)):
-        metrics[f"reward_{name}"] = masked(rewards, kept)
-        metrics[f"logprob_{name}"] = masked(sums, kept)
-    return loss, metrics
 
 
 def _log_ratio(sequence_logprobs: Array, ref_sequence_logprobs: Array) -> Array:

@@ -1,0 +1,174 @@
+"""Rounds of Llama 3 (arXiv:2407.21783, section 4): reward model, rejection sampling, SFT, DPO.
+
+`rm` learns pairs. In each round the policy answers every prompt several times, and learns the
+answer with the highest score (`sftN`); then it answers again, and DPO learns the best against the
+worst, with 0.2 of the negative log-likelihood of the chosen one (`dpoN`).
+
+    python launch/train.py --config=configs/recipes/llama3.py
+
+is the recipe on sorting four letters with two rounds, in about three minutes of CPU time. A policy
+that knows nothing has no good answer, so a stage before learns some demonstrations (`start`).
+Expect, on held-out problems and with seed 0: FIGURES.
+
+On a published model, with the paper's rates and lengths, and its number of answers a prompt:
+
+    python launch/train.py \
+        --config=configs/recipes/llama3.py:model=FOLDER,pairs=PAIRS,train=TRAIN,heldout=HELDOUT
+
+FOLDER is an instruction-tuned model, PAIRS holds chosen and rejected conversations, TRAIN the
+prompts that are answered and HELDOUT questions with answers, in GSM8K's columns; all as JSONL, or
+as Parquet if their names end so. Where the paper trains each round's SFT from the pretrained model,
+on all that was kept so far and on data that people wrote, a round here goes on from the one before,
+on what it kept. `rounds=N` makes N rounds; the paper has six.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rljax.config.recipe_arguments import read_arguments
+
+FILES = ("model", "pairs", "train", "heldout")
+EXAMPLES = "configs/examples"
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; `arg` reads "[model=FOLDER,pairs=FILE,train=FILE,heldout=FILE][,rounds=N]".
+
+    Raises:
+        ValueError: for another argument, some of the files without the others, or no round.
+    """
+    needed = FILES if "model=" in arg else ()
+    given = read_arguments(arg, "configs/recipes/llama3.py", needed, {"rounds": "2"})
+    if not given["rounds"].isdigit() or int(given["rounds"]) < 1:
+        raise ValueError(f"rounds={given['rounds']}: a number of at least 1 (llama3.py:rounds=N).")
+    sections = published(given) if needed else tiny()
+    first = "start" if "start" in sections else "model"
+    c = ConfigDict()
+    c.name = "llama3"
+    for name in ("model", "mesh", "data", "scoring", "evaluation"):
+        c[name] = sections[name]
+    stages = ["start", "rm"] if first == "start" else ["rm"]
+    for name in stages:
+        c[name] = sections[name]
+    c.rm.method, c.rm.network = "bradley_terry", dict(head="reward")
+    for number in range(1, int(given["rounds"]) + 1):
+        for kind, method in (("sft", "sft"), ("dpo", "rpo")):
+            name = f"{kind}{number}"
+            c[name] = dict(method=method, models=dict(reward=dict(start_from="rm")))
+            c[name].update(sections[kind])
+            stages.append(name)
+    c.sft1.start_from = first  # not from the reward model, the stage before
+    c.stages = tuple(stages)
+    return c
+
+
+def tiny() -> dict[str, Any]:
+    """Sections of the run from scratch."""
+    return dict(
+        model=dict(layers=2, width=64, heads=4, kv_heads=2),
+        mesh=dict(data=-1),
+        data=dict(
+            kind="jsonl",
+            path=f"{EXAMPLES}/problems.jsonl",
+            heldout_path=f"{EXAMPLES}/heldout.jsonl",
+            max_prompt_tokens=10,
+            heldout_size=64,
+        ),
+        scoring=dict(rewards=(dict(name="exact_match"),)),
+        evaluation=dict(max_new_tokens=6, samples_per_prompt=4, prompts_per_batch=64),
+        start=dict(
+            method="sft",
+            steps=20,
+            data=dict(source="jsonl", path=f"{EXAMPLES}/problems.jsonl", row_tokens=64),
+            batch=dict(sequences_per_update=32),
+            optimizer=dict(learning_rate=2e-3, warmup_updates=10),
+        ),
+        rm=dict(
+            steps=400,
+            data=dict(path=f"{EXAMPLES}/pairs.jsonl", max_completion_tokens=6),
+            objective=dict(center_weight=0.01),
+            batch=dict(sequences_per_update=128),
+            optimizer=dict(learning_rate=2e-3, schedule="linear", warmup_updates=10),
+        ),
+        sft=dict(
+            steps=20,
+            data=dict(
+                source="sampled", keep="best", keep_most=1, sampled_prompts=1024, row_tokens=64
+            ),
+            sampling=dict(max_new_tokens=6),
+            batch=dict(sequences_per_update=32, samples_per_prompt=10),
+            optimizer=dict(learning_rate=1e-3, warmup_updates=5),
+        ),
+        dpo=dict(
+            steps=40,
+            objective=dict(beta=0.1, nll_weight=0.2),
+            data=dict(
+                source="sampled_pairs",
+                pair_rule="best_worst",
+                pair_prompts=512,
+                max_completion_tokens=6,
+            ),
+            sampling=dict(max_new_tokens=6),
+            batch=dict(sequences_per_update=64, samples_per_prompt=10),
+            optimizer=dict(learning_rate=3e-4, warmup_updates=5),
+        ),
+    )
+
+
+def published(given: dict[str, str]) -> dict[str, Any]:
+    """Sections of the run on a published model: the paper's rates; batches are ours."""
+
+    def kind(name: str) -> str:
+        return "parquet" if given[name].endswith(".parquet") else "jsonl"
+
+    sampling = dict(max_new_tokens=2048)
+    return dict(
+        model=dict(init_from=given["model"], dtype="bfloat16", remat="full"),
+        mesh=dict(data=1, fsdp=-1),
+        data=dict(
+            kind=kind("train"),
+            path=given["train"],
+            heldout_path=given["heldout"],
+            prompt_column="question",
+            reference_column="answer",
+            chat=True,
+            max_prompt_tokens=2048,
+        ),
+        scoring=dict(rewards=(dict(name="gsm8k_open_instruct"),), workers=4),
+        evaluation=dict(every_steps=500, samples_per_prompt=0, max_new_tokens=2048),
+        rm=dict(
+            steps=1_000,
+            data=dict(source=kind("pairs"), path=given["pairs"], max_completion_tokens=2048),
+            batch=dict(sequences_per_update=512, sequences_per_micro_batch=16),
+            optimizer=dict(learning_rate=3e-6, schedule="linear"),
+        ),
+        # 10 to 30 answers of each prompt, the best one is learned; 1e-5 for some 9,000 updates.
+        sft=dict(
+            steps=9_000,
+            data=dict(
+                source="sampled", keep="best", keep_most=1, sampled_prompts=50_000, row_tokens=4096
+            ),
+            sampling=sampling,
+            batch=dict(
+                sequences_per_update=128, sequences_per_micro_batch=16, samples_per_prompt=10
+            ),
+            optimizer=dict(learning_rate=1e-5),
+        ),
+        # 1e-5, beta 0.1 and 0.2 of the likelihood of the chosen answer.
+        dpo=dict(
+            steps=1_000,
+            objective=dict(beta=0.1, nll_weight=0.2),
+            data=dict(
+                source="sampled_pairs",
+                pair_rule="best_worst",
+                pair_prompts=50_000,
+                max_completion_tokens=2048,
+            ),
+            sampling=sampling,
+            batch=dict(
+                sequences_per_update=256, sequences_per_micro_batch=16, samples_per_prompt=10
+            ),
+            optimizer=dict(learning_rate=1e-5),
+        ),
+    )

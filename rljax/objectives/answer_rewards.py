@@ -1,0 +1,64 @@
+"""The likelihood of a reference answer as the reward of a sample, for any policy gradient.
+
+A chain of thought is worth what it does for the answer: the policy scores the reference answer
+behind it, and that number takes the place of a verifier's. Only the chain of thought is rewarded
+for it; how likely the policy makes the answer is not itself maximised, as evidence objectives do
+(evidence.py).
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.objectives.sequences import sequence_logprobs
+
+
+def log_probability(answer_logprobs: Array, answer_mask: Array) -> Array:
+    """log pi(a* | x, c), the sum over the answer's tokens (arXiv:2503.19618, single-sample bound).
+
+    Args:
+        answer_logprobs: [N, T] f32, of the reference answer's tokens, teacher-forced.
+        answer_mask: [N, T] bool, True on them, the end token included.
+
+    Returns:
+        [N] f32, at most 0.
+    """
+    return sequence_logprobs(answer_logprobs, answer_mask)
+
+
+def probability(answer_logprobs: Array, answer_mask: Array) -> Array:
+    """pi(a* | x, c), the product over the answer's tokens (VeriFree, arXiv:2505.21493).
+
+    It is the expected reward of exact match; that of a long answer is 0 in float32.
+
+    Args:
+        answer_logprobs: [N, T] f32, of the reference answer's tokens, teacher-forced.
+        answer_mask: [N, T] bool, True on them, the end token included.
+
+    Returns:
+        [N] f32 in [0, 1].
+    """
+    return jnp.exp(sequence_logprobs(answer_logprobs, answer_mask))
+
+
+def mean_token_probability(answer_logprobs: Array, answer_mask: Array) -> Array:
+    """The mean probability of the answer's tokens (RLPR, arXiv:2506.18254).
+
+    RLPR also takes off the same number without a chain of thought and drops prompts whose rewards
+    hardly differ; neither is done here.
+
+    Args:
+        answer_logprobs: [N, T] f32, of the reference answer's tokens, teacher-forced.
+        answer_mask: [N, T] bool, True on them, the end token included.
+
+    Returns:
+        [N] f32 in [0, 1]; 0 where no token is.
+    """
+    total = jnp.where(answer_mask, jnp.exp(answer_logprobs), 0.0).sum(axis=-1)
+    return total / jnp.maximum(answer_mask.sum(axis=-1), 1)
+
+
+ANSWER_REWARDS = {
+    "log_probability": log_probability,
+    "probability": probability,
+    "mean_token_probability": mean_token_probability,
+}

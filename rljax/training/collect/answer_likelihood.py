@@ -1,0 +1,73 @@
+"""Scores of samples by the likelihood that the policy gives to the reference answer behind them."""
+
+import time
+
+import numpy as np
+
+from rljax.config.stage import Stage
+from rljax.objectives.parts import apply
+from rljax.parallel.host import to_host
+from rljax.parallel.rules import put_rows
+from rljax.sampling.distribution import TokenFilter
+from rljax.training.collect.experience import Annotations
+from rljax.training.collect.reference_answers import answered_rows, form_of
+from rljax.training.collect.sampled import Drawn
+from rljax.training.run.context import Context
+from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.logprobs import model_rows
+from rljax.training.update.rows import per_sample
+
+
+class AnswerLikelihood:
+    """Annotates samples with `scores` in place of the verifier's (objectives/answer_rewards.py).
+
+    The answer is scored by the trainer's policy at temperature 1, behind the sample cut after the
+    answer phrase. What the verifier says stays in the metrics. A sample without the phrase has the
+    score of the field `missing_phrase_reward`.
+    """
+
+    def __init__(self, context: Context, stage: Stage) -> None:
+        """Builds the scoring pass; nothing is compiled yet."""
+        self.context, self.stage = context, stage
+        self.reward = stage.objective.part("answer_reward")
+        batch = stage.batch
+        self.score = context.jit_score(
+            TokenFilter(),
+            micro_batches=batch.sequences_per_step // batch.sequences_per_micro_batch,
+            likelihood=likelihood_of(stage),
+        )
+
+    def __call__(self, drawn: Drawn) -> Annotations:
+        """`scores` [N] f32.
+
+        Raises:
+            ValueError: for a prompt whose reference answer is empty.
+        """
+        started = time.perf_counter()
+        answered = answered_rows(
+            self.context,
+            form_of(self.stage),
+            drawn.samples,
+            slots=self.stage.max_new_tokens + self.stage.data["max_answer_tokens"],
+            share_prompts=self.stage.batch.share_prompts,
+        )
+        if not answered.present.all():
+            empty = int(np.argmin(answered.present.all(axis=-1)))
+            raise ValueError(
+                f"Problem {drawn.samples.records[empty]['id']} has an empty reference answer, and "
+                f"answer_reward={self.stage.objective.choices['answer_reward']!r} rewards nothing "
+                f"else (config.{self.stage.name}.objective.answer_reward)."
+            )
+        placed = put_rows(model_rows(answered.rows), self.context.mesh)
+        mask = per_sample(answered.rows["answer_mask"])
+        logprobs = per_sample(to_host(self.score(drawn.policy.params, placed)))
+        arrays = {"answer_logprobs": np.where(mask, logprobs, 0.0), "answer_mask": mask}
+        format_ok = answered.format_ok.reshape(-1)
+        missing = self.stage.objective.values["missing_phrase_reward"]
+        scores = np.where(format_ok, np.asarray(apply(self.reward, arrays)), missing)
+        metrics = {"answer_reward": float(scores.mean()), "format_share": float(format_ok.mean())}
+        if format_ok.any():
+            totals = arrays["answer_logprobs"].sum(axis=-1)
+            metrics["answer_logprob"] = float(totals[format_ok].mean())
+        seconds = {"scoring": time.perf_counter() - started}
+        return Annotations({"scores": scores.astype(np.float32)}, metrics, seconds)

@@ -1,0 +1,99 @@
+"""The likelihood of the reference answer takes the place of a verifier's score."""
+
+import numpy as np
+import pytest
+
+from rljax.config.load import complete
+from rljax.config.validate import validate
+from rljax.objectives.answer_rewards import ANSWER_REWARDS
+from rljax.parallel.rules import put_rows
+from rljax.training.collect.answer_likelihood import AnswerLikelihood
+from rljax.training.collect.reference_answers import answered_rows, form_of
+from rljax.training.families.policy_gradient import PolicyGradient
+from rljax.training.update.logprobs import model_rows
+from rljax.training.update.rows import per_sample
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("log_probability", np.log(0.5 * 0.25)),
+        ("probability", 0.125),
+        ("mean_token_probability", 0.375),
+    ],
+)
+def test_rewards_by_hand(name, expected):
+    logprobs = np.log(np.array([[0.9, 0.5, 0.25, 0.1]], np.float32))
+    mask = np.array([[False, True, True, False]])
+    np.testing.assert_allclose(ANSWER_REWARDS[name](logprobs, mask), [expected], rtol=1e-6)
+
+
+@pytest.fixture
+def drawn(pieces):
+    """drawn(option) -> made pieces, the family, and the experience of its first step."""
+
+    def draw(option: str, *words: str):
+        made = pieces(
+            "grpo",
+            *("--config.grpo.method=rloo", "--config.grpo.batch.sequences_per_update=32"),
+            f"--config.grpo.objective.answer_reward={option}",
+            "--config.grpo.data.max_answer_tokens=4",
+            # So that a fresh policy writes the phrase now and then.
+            "--config.grpo.sampling.logit_bias=((259, 4.0),)",
+            *(f"--config.grpo.{word}" for word in words),
+        )
+        family = PolicyGradient(made.context, made.stage, None, 12)
+        experience, _ = family.source.collect(
+            family.policy(made.state, 1), family.source.first_state(), 1
+        )
+        return made, family, experience
+
+    return draw
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_samples_are_compared_by_the_answer_behind_their_thought(drawn, shared):
+    made, family, experience = drawn("log_probability", f"batch.share_prompts={shared}")
+    scores, stage = experience.arrays["scores"], made.stage
+    answered = answered_rows(
+        made.context, form_of(stage), experience.samples, slots=10, share_prompts=False
+    )
+    there = answered.format_ok.reshape(-1)
+    assert there.any() and not there.all()
+    np.testing.assert_array_equal(scores[~there], -100.0)
+    assert (scores[there] < 0).all()
+    one = AnswerLikelihood(made.context, stage)
+    if not shared:
+        rows = model_rows(answered.rows)
+        logprobs = per_sample(np.asarray(one.score(made.params, put_rows(rows, made.context.mesh))))
+        totals = np.where(answered.rows["answer_mask"], logprobs, 0.0).sum(axis=-1)
+        np.testing.assert_allclose(scores[there], totals[there], rtol=1e-5)
+    assert experience.metrics["answer_reward"] == pytest.approx(scores.mean(), rel=1e-5)
+    assert "accuracy" in experience.metrics  # the verifier still measures
+    _, batches = family.batches(made.state, experience, 1)
+    (batch,) = batches.batches
+    groups = scores.reshape(-1, 4)
+    expected = groups - (groups.sum(-1, keepdims=True) - groups) / 3
+    np.testing.assert_allclose(  # the same at every token
+        per_sample(batch["advantages"])[:, 0], expected.reshape(-1), rtol=1e-4, atol=1e-4
+    )
+
+
+def settings(**objective):
+    objective = {"answer_reward": "probability", **objective}
+    stage = dict(method=objective.pop("method", "rloo"), objective=objective)
+    return complete({"stages": ("s",), "s": stage, "data": {"tasks": ({"name": "chain_sum"},)}})
+
+
+@pytest.mark.parametrize(
+    "objective, message",
+    [
+        (dict(group_filter="mixed"), r"group_filter='mixed' reads scores before answer_reward"),
+        (dict(method="remax"), r"compares with a greedy completion that the verifier scores"),
+        (dict(answer_phrase=""), r"answer_phrase"),
+        (dict(answer_reward="none", answer_phrase="So:"), r"answer_phrase='So:' is never read"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(objective, message):
+    with pytest.raises(ValueError, match=message):
+        validate(settings(**objective))
