@@ -21,9 +21,9 @@ from ml_collections import ConfigDict
 
 PROBLEMS, HELDOUT = "configs/examples/problems.jsonl", "configs/examples/heldout.jsonl"
 
-METHODS = ("gkd", "reverse_kd", "word_kd", "sequence_kd", "opsd", "sdft")
+METHODS = ("gkd", "reverse_kd", "word_kd", "sequence_kd", "opsd", "sdft", "sdpo")
 # Their teacher is the student's own start and reads more than the student does.
-SELF = ("opsd", "sdft")
+SELF = ("opsd", "sdft", "sdpo")
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -62,4 +62,10 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     if method in SELF:
         c.student.data = dict(max_context_tokens=6)
+    if method == "sdpo":
+        # Eight samples of a prompt, so that a right one is often among the others (the authors'
+        # 32 x 8); and a pattern that a model of letters has room for.
+        c.student.batch = dict(prompts_per_step=16, samples_per_prompt=8)
+        c.student.data = dict(max_context_tokens=8)
+        c.student.objective = dict(context_pattern="{context} {prompt}")
     return c

@@ -66,6 +66,8 @@ def check_distillation(stage: Stage, where: str) -> None:
             f"writes: divergence={divergence!r}, off_policy={off_policy!r} "
             f"({where}.objective.teacher_context)."
         )
+    if told == "sample":
+        _check_sample_context(stage, where)
     if off_policy == "demonstrations" and stage.batch.samples_per_prompt > 1:
         raise ValueError(
             f"samples_per_prompt={stage.batch.samples_per_prompt}: a prompt has one demonstration, "
@@ -73,3 +75,30 @@ def check_distillation(stage: Stage, where: str) -> None:
             f"({where}.batch.samples_per_prompt)."
         )
     needs_teacher(stage, where)
+
+
+def _check_sample_context(stage: Stage, where: str) -> None:
+    """A right sample is found among several of the policy's own, and has to fit."""
+    choices, field = stage.objective.choices, f"{where}.objective.teacher_context"
+    if choices["off_policy"] != "none":
+        raise ValueError(
+            "teacher_context='sample' tells the teacher a sample of the step, and off_policy="
+            f"{choices['off_policy']!r} has steps without any ({where}.objective.off_policy, "
+            f"{field})."
+        )
+    if stage.batch.samples_per_prompt < 2:
+        raise ValueError(
+            f"samples_per_prompt={stage.batch.samples_per_prompt}: teacher_context='sample' needs "
+            f"another sample of the prompt ({where}.batch.samples_per_prompt, {field})."
+        )
+    if stage.batch.share_prompts:
+        raise ValueError(
+            "share_prompts=True: with teacher_context='sample' every sample has a prompt of its "
+            f"own ({where}.batch.share_prompts, {field})."
+        )
+    if stage.data["max_context_tokens"] <= stage.max_new_tokens:
+        raise ValueError(
+            f"max_context_tokens={stage.data['max_context_tokens']} has no room for a sample of "
+            f"max_new_tokens={stage.max_new_tokens} and the words around it "
+            f"({where}.data.max_context_tokens, {field})."
+        )

@@ -11,11 +11,14 @@ SHOWN = 16
 
 
 def table(names: list[str], rows: list[list[str]]) -> str:
-    """A table; a bar inside a cell is none of the table's. Without a newline at its end."""
+    """A table, without a newline at its end."""
     lines = [names, ["---"] * len(names), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines
-    )
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A text as a cell: neither a bar nor a line's end in it ends the cell."""
+    return text.replace("|", r"\|").replace("\n", r"\n")
 
 
 def paper_link(text: str) -> str:

@@ -323,6 +323,10 @@ METRICS: dict[str, Metric] = {
         "Divergence from the teacher", "Over the compared tokens, nats per token; trained on."
     ),
     "on_policy": Metric("On-policy", "1 where a step learned from samples of the policy."),
+    "told_share": Metric(
+        "Told",
+        "Share of samples whose teacher was told another, right one; others are not learned.",
+    ),
     "kl": Metric("KL term", "The KL estimate that the loss penalises, per token."),
     "balance_loss": Metric(
         "Balance loss", "Load-balancing loss of the experts before its weight; 1 at even load."

@@ -30,7 +30,7 @@ DISTILLATION = Family(
     choices={
         "divergence": {**DIVERGENCES, "likelihood": None},
         "support": SUPPORTS,
-        "teacher_context": {"same": None, "demonstration": None, "reference": None},
+        "teacher_context": dict.fromkeys(("same", "demonstration", "reference", "sample")),
         "off_policy": {"none": None, "demonstrations": None, "teacher": None},
         "aggregation": AGGREGATIONS,
     },
@@ -41,6 +41,7 @@ DISTILLATION = Family(
         "off_policy=teacher": _SHARE,
         "teacher_context=demonstration": _PATTERN,
         "teacher_context=reference": _PATTERN,
+        "teacher_context=sample": _PATTERN,
     },
     functions={
         **{f"divergence={name}": {"token_loss": teacher_loss} for name in DIVERGENCES},
@@ -51,7 +52,8 @@ DISTILLATION = Family(
         "likelihood: of the completions themselves, which the teacher wrote",
         "support": "tokens that are compared (objectives/divergences.py)",
         "teacher_context": "what the teacher reads besides the prompt: nothing, the problem's "
-        "demonstration, or its reference answer",
+        "demonstration, its reference answer, or a right sample of the same step (others are not "
+        "learned)",
         "context_pattern": "the teacher's prompt, of {context} and {prompt}",
         "off_policy": "completions of the steps that learn from no sample of the policy: none, the "
         "problems' demonstrations, or samples of the teacher",
@@ -70,6 +72,8 @@ DISTILLATION = Family(
         "off_policy=demonstrations": Reads(batch={"samples_per_prompt": 1}),
         "teacher_context=demonstration": _ROOM,
         "teacher_context=reference": _ROOM,
+        # Every sample has a prompt of its own.
+        "teacher_context=sample": _ROOM | Reads(batch={"share_prompts": False}),
     },
     together=Together(in_batch=1, in_row=None),
     checks=("distillation",),

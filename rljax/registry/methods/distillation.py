@@ -30,6 +30,22 @@ ROWS = (
         dict(divergence="jensen_shannon", other_share=0.5, teacher_context="reference"),
     ),
     Method(
+        "sdpo",
+        "distillation",
+        "arXiv:2601.20802",
+        "self-distillation: the teacher also reads another sample, one that the verifier finds "
+        "right",
+        dict(
+            divergence="jensen_shannon",
+            other_share=0.5,
+            support="policy_top_k",
+            support_tokens=100,
+            teacher_context="sample",
+            context_pattern="{prompt}\n\nCorrect solution:\n\n{context}\n\n"
+            "Correctly solve the original question.",
+        ),
+    ),
+    Method(
         "sdft",
         "distillation",
         "arXiv:2601.19897",

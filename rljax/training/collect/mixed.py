@@ -11,6 +11,7 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.experience import Demonstrations, Experience, ExperienceSource, Policy
 from rljax.training.collect.prompts import PromptSource, State
+from rljax.training.collect.rewards import TextReward
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts, sampler_weights
 from rljax.training.collect.sources import shuffled_problems, stage_engine
 from rljax.training.run.context import Context, Record
@@ -118,7 +119,14 @@ def distillation_source(context: Context, stage: Stage, first_step: int) -> Mixe
         engine = stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
         key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
         rollouts = WholeRollouts(context, engine, key=key, first_step=first_step)
-        return SampledExperience(prompts, rollouts, prompts_per_step=stage.batch.prompts_per_step)
+        # A teacher that is told a right sample needs to know which samples are right.
+        verified = stage.objective.choices["teacher_context"] == "sample"
+        return SampledExperience(
+            prompts,
+            rollouts,
+            prompts_per_step=stage.batch.prompts_per_step,
+            reward=TextReward(context) if verified else None,
+        )
 
     other: ExperienceSource | None = None
     if stage.objective.choices["off_policy"] == "demonstrations":

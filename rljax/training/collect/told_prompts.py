@@ -1,4 +1,4 @@
-"""Prompts that tell a teacher more than the policy reads: a solution, a reference answer."""
+"""Prompts that tell a teacher more than the policy reads: a solution, an answer, another sample."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ from rljax.data.rows import prompt_of
 from rljax.data.sources import place_of
 from rljax.rewards.references import gold_text
 from rljax.training.collect.demonstrations import demonstration_texts
+from rljax.training.collect.rollouts import Samples
 from rljax.training.run.context import Context, Record
 from rljax.training.run.problems import prompt_column
 
@@ -46,6 +47,46 @@ def told_prompts(
         )
         prompts.append(prompt.tokens)
     return pad_prompts(prompts, context.tokenizer.pad_id, max_prompt_tokens=budget)
+
+
+def told_samples(
+    context: Context, stage: Stage, samples: Samples, right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The prompt of each sample with the first right sample of the same prompt besides itself.
+
+    As in SDPO (arXiv:2601.20802).
+
+    Args:
+        context: of the stage.
+        stage: of distillation with teacher_context="sample".
+        samples: N = B * G.
+        right: [N] bool.
+
+    Returns:
+        tokens [N, P'] i32 and mask [N, P'] bool, P' as in `told_prompts`; and [N] bool, which
+        samples are told one. Others have the prompt as it is: those without another right sample,
+        and those whose prompt would be too long with it.
+    """
+    budget = context.config.data.max_prompt_tokens + stage.data["max_context_tokens"]
+    column, group = prompt_column(context.config), samples.samples_per_prompt
+    prompts, told_one = [], np.zeros(len(right), bool)
+    for n in range(len(right)):
+        b = n // group
+        record = samples.records[b]
+        others = [m for m in range(b * group, (b + 1) * group) if right[m] and m != n]
+        tokens = samples.prompts[b][samples.prompt_mask[b]].tolist()
+        if others:
+            where = place_of(context.train_problems, record["id"])
+            pattern = stage.objective.values["context_pattern"]
+            value = told(record[column], samples.texts[others[0]], pattern, where)
+            longer = prompt_of(
+                {**record, column: value}, context.text_format, where=where, column=column
+            ).tokens
+            told_one[n] = len(longer) <= budget
+            tokens = longer if told_one[n] else tokens
+        prompts.append(tokens)
+    pad_id = context.tokenizer.pad_id
+    return *pad_prompts(prompts, pad_id, max_prompt_tokens=budget), told_one
 
 
 def told(prompt: object, context: str, pattern: str, where: str) -> object:

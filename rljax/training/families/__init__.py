@@ -10,6 +10,7 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | `policy_gradient.py` | samples with scores |
 | `preference.py` | pairs of a chosen and a rejected completion |
 | `preference_rows.py` | what the rows of a preference stage are: pairs, groups, rated completions |
+| `labelled_rows.py` | what the rows of an unpaired stage are: labelled completions, or steps |
 | `unpaired.py` | completions that are desired or not |
 | `evidence.py` | reference answers |
 | `evolution.py` | scores of a population, without a gradient |

@@ -1,5 +1,6 @@
 """Distillation stages: completions are learned as a frozen teacher would continue them."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -18,14 +19,14 @@ from rljax.training.collect.mixed import distillation_source, given_completions
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples, padded_prompts
 from rljax.training.collect.sources import stage_engine
-from rljax.training.collect.told_prompts import told_prompts
+from rljax.training.collect.told_prompts import told_prompts, told_samples
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.run.problems import checked_count
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.beside import split_beside
 from rljax.training.update.logprobs import completion_statistics
-from rljax.training.update.rows import Rows, per_sample, rollout_rows
+from rljax.training.update.rows import Rows, completion_rows, per_sample, rollout_rows
 from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import TrainState
 from rljax.training.update.token_divergence import (
@@ -40,6 +41,9 @@ from rljax.training.update.train_step import Batch, Metrics
 # What the teacher reads, where that is more than the policy does, has names in a batch that begin
 # with this.
 TOLD = "told_"
+
+# Share of the samples with another right sample, which the teacher was told.
+TOLD_SHARE = "told_share"
 
 
 class Detail(NamedTuple):
@@ -71,9 +75,10 @@ class Distillation(Family):
         if stage.objective.choices["off_policy"] == "demonstrations":
             count, problems = checked_count(context.train_problems), context.train_problems
             given_completions(context, stage, [{**problems[n], "id": n} for n in range(count)])
-        if stage.objective.choices["teacher_context"] != "same":
+        if stage.objective.choices["teacher_context"] in ("demonstration", "reference"):
             count, problems = checked_count(context.train_problems), context.train_problems
             told_prompts(context, stage, [{**problems[n], "id": n} for n in range(count)])
+        if stage.objective.choices["teacher_context"] != "same":
             context.network.config.check_positions(
                 context.config.data.max_prompt_tokens
                 + stage.data["max_context_tokens"]
@@ -120,17 +125,19 @@ class Distillation(Family):
         self, state: TrainState, experience: Experience, step: int
     ) -> tuple[TrainState, StepBatches]:
         """The completions of a step, in one update."""
-        rows = self.rows(experience)
+        rows, more = self.rows(experience)
         weights = np.asarray(self.weigh(per_sample(rows["mask"])), np.float32)
         batch = rows | {"weights": weights.reshape(rows["mask"].shape)}
-        metrics = experience.metrics | {
-            END_SHARE: end_learned_share(rows, self.context.text_format.ends)
-        }
+        metrics = (
+            experience.metrics
+            | more
+            | {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
+        )
         tokens, detail = int(rows["mask"].sum()), Detail(experience.samples)
         return state, StepBatches([batch], metrics, experience.seconds, tokens, detail)
 
-    def rows(self, experience: Experience) -> Rows:
-        """Samples or demonstrations behind their prompts, in the layout of the stage."""
+    def rows(self, experience: Experience) -> tuple[Rows, dict[str, float]]:
+        """Samples or demonstrations behind their prompts, in the layout of the stage; metrics."""
         samples, shown = experience.samples, experience.demonstrations
         if samples is not None:
             prompts = samples.prompts, samples.prompt_mask
@@ -138,13 +145,20 @@ class Distillation(Family):
         else:
             prompts = padded_prompts(self.context, experience.records)[1:]
             completions = shown.tokens[:, None], shown.mask[:, None]
-        shared = self.stage.batch.share_prompts
-        rows = rollout_rows(*prompts, *completions, share_prompts=shared)
-        if self.stage.objective.choices["teacher_context"] == "same":
-            return rows
+        layout = functools.partial(rollout_rows, share_prompts=self.stage.batch.share_prompts)
+        teacher_context = self.stage.objective.choices["teacher_context"]
+        if teacher_context == "same":
+            return layout(*prompts, *completions), {}
+        if teacher_context == "sample":
+            right = experience.scores.correct & samples.flat("finished")
+            *told, told_one = told_samples(self.context, self.stage, samples, right)
+            # What the teacher was told nothing about is not learned.
+            tokens, mask = map(np.asarray, completions)
+            mask = mask & told_one.reshape(mask.shape[:2])[..., None]
+            theirs = completion_rows(*told, per_sample(tokens), per_sample(mask))
+            return layout(*prompts, tokens, mask) | _told(theirs), {TOLD_SHARE: told_one.mean()}
         told = told_prompts(self.context, self.stage, experience.records)
-        theirs = rollout_rows(*told, *completions, share_prompts=shared)
-        return rows | {TOLD + name: theirs[name] for name in theirs if name != "mask"}
+        return layout(*prompts, *completions) | _told(layout(*told, *completions)), {}
 
     def record(self, step: int, batches: StepBatches) -> dict[str, Any] | None:
         """The step's samples with what their sampler said of each token."""
@@ -153,3 +167,8 @@ class Distillation(Family):
             return None
         per_token = {"logprobs": samples.flat("logprobs")}
         return rollout_record(self.context, self.stage.name, step, samples, None, per_token)
+
+
+def _told(rows: Rows) -> Rows:
+    """The rows that the teacher reads, by their names in a batch; the mask is the policy's."""
+    return {TOLD + name: array for name, array in rows.items() if name != "mask"}

@@ -11,6 +11,7 @@ import pytest
 from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.parallel.rules import put_rows
+from rljax.sampling.request import Rollouts
 from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.mixed import NO_VERSION, Mixture
 from rljax.training.collect.told_prompts import told, told_prompts
@@ -106,7 +107,9 @@ def test_a_teacher_s_samples_are_learned_by_their_likelihood(student):
     assert theirs == pytest.approx(-reported.mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["gkd", "reverse_kd", "word_kd", "sequence_kd", "opsd", "sdft"])
+@pytest.mark.parametrize(
+    "method", ["gkd", "reverse_kd", "word_kd", "sequence_kd", "opsd", "sdft", "sdpo"]
+)
 def test_the_config_of_the_repository_is_whole_and_shortened(method):
     for argument in (method, f"{method},smoke"):
         _, stage = validate(load_config(f"configs/distillation.py:{argument}"))
@@ -132,6 +135,45 @@ def test_a_teacher_that_is_told_more_teaches_the_policy_that_it_is(student):
     value, _, slope = loss_of(made, family, batch)
     assert value == pytest.approx(float(each[batch["mask"]].mean()), rel=1e-3)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) > 1e-4
+
+
+@pytest.mark.slow
+def test_a_teacher_is_told_another_sample_that_is_right(student, monkeypatch):
+    words = ("method=sdpo", "data.max_context_tokens=30", "objective.support=teacher_top_k")
+    words += ("batch.samples_per_prompt=4", "objective.context_pattern={context} {prompt}")
+    made, family = student(*words, "objective.support_tokens=300", itself=True)
+    Distillation.check(family.context, made.stage)
+    experience, _ = family.source.collect(
+        family.policy(made.state, 1), family.source.first_state(), 1
+    )
+    # Of the first prompt samples 1 and 3 are right, of the second sample 0 alone, of others none.
+    right = np.zeros(len(experience.scores.correct), bool)
+    right[[1, 3, 4]] = True
+    monkeypatch.setattr(Rollouts, "finished", np.ones((len(right) // 4, 4), bool))
+    samples = experience.samples
+    experience = experience._replace(scores=experience.scores._replace(correct=right))
+    batches = family.batches(made.state, experience, 1)[1]
+    (batch,) = batches.batches
+    told_of = {0: 1, 1: 3, 2: 1, 3: 1, 5: 4, 6: 4, 7: 4}
+    assert batches.metrics["told_share"] == pytest.approx(len(told_of) / len(right))
+    assert set(np.flatnonzero(batch["mask"].any(axis=1))) == set(told_of)
+    for n, other in told_of.items():
+        shown = batch["told_tokens"][n][batch["told_segment_ids"][n] > 0].tolist()
+        own = samples.flat("tokens")[n][samples.flat("mask")[n]].tolist()
+        said = f"{samples.texts[other]} {samples.prompt_texts[n // 4]}"
+        assert shown == [*made.context.tokenizer.encode(said), *own]
+    network, params = made.context.network, made.params
+    p, q = next_tokens(network, params, batch), next_tokens(network, params, batch, "told_")
+    m = (p + q) / 2
+    each = ((p * jnp.log(p / m) + q * jnp.log(q / m)) / 2).sum(axis=-1)
+    value, _, slope = loss_of(made, family, batch)
+    assert value == pytest.approx(float(each[batch["mask"]].mean()), rel=1e-3)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) > 1e-6
+
+    none = experience._replace(scores=experience.scores._replace(correct=np.zeros_like(right)))
+    (batch,) = family.batches(made.state, none, 1)[1].batches
+    value, _, slope = loss_of(made, family, batch)
+    assert value == 0 and all(not jnp.abs(leaf).max() for leaf in jax.tree.leaves(slope))
 
 
 def test_demonstrations_in_messages_are_those_of_their_texts(pieces, tmp_path):
@@ -196,6 +238,15 @@ def test_steps_are_divided_by_the_seed_and_the_step_alone():
             "is what a teacher reads that compares",
         ),
         (["method=sdft", "objective.context_pattern={prompt}"], "a text with {context}"),
+        (["method=sdpo", "batch.samples_per_prompt=1"], "=1: .* another sample of the prompt"),
+        (
+            ["method=sdpo", "batch.samples_per_prompt=2", "batch.share_prompts=True"],
+            "share_prompts=True: .* a prompt of its own",
+        ),
+        (
+            ["method=sdpo", "batch.samples_per_prompt=2", "data.max_context_tokens=2"],
+            "max_context_tokens=2 has no room for a sample of max_new_tokens",
+        ),
         (["objective.other_share=1.0"], "forward_kl and reverse_kl"),
     ],
 )
