@@ -6,9 +6,11 @@
 
 FOLDER is a Hugging Face checkpoint with its tokenizer. The columns of the file follow from the
 method: prompt, chosen, rejected; with a margin for rated_margin; prompt, completion, label for
-binary_reward; prompt, completions, scores for the others (rljax/data/README.md). The last tenth of
+binary_reward and generative_reward; prompt, completions (the steps of an answer), labels for
+process_reward; prompt, completions, scores for the others (rljax/data/README.md). The last tenth of
 the rows is held out, or `reward.data.heldout_path`. `launch/export.py` makes a folder of the result
-that transformers loads, and any stage takes it as its reward (`models.reward.start_from`).
+that transformers loads, and any stage takes it as its reward (`models.reward.start_from`). A
+process reward is read with `models.reward.steps`, a generative one with `models.reward.question`.
 
 A method's entry holds only what differs from here and from the method's row (launch/methods.py).
 Rates and batches are Tulu 3's (arXiv:2411.15124): one epoch, as reward models overfit in a second.
@@ -39,6 +41,8 @@ METHODS = {
     "rated_margin": dict(data=dict(path=f"{EXAMPLES}/rated_pairs.jsonl")),
     "goal_conditioned": dict(data=dict(path=f"{EXAMPLES}/pairs.jsonl")),
     "binary_reward": dict(data=dict(path=f"{EXAMPLES}/labelled.jsonl")),
+    "process_reward": dict(data=dict(path=f"{EXAMPLES}/steps.jsonl")),
+    "generative_reward": dict(data=dict(path=f"{EXAMPLES}/labelled.jsonl"), network={}),
     "reward_regression": {},
     "all_pairs": {},
     "plackett_luce": {},
@@ -56,7 +60,8 @@ def get_config(arg: str = "") -> ConfigDict:
         raise ValueError(
             f"Unknown method {method!r} (--config=FILE:METHOD); here: {', '.join(METHODS)}."
         )
-    stage = {**STAGE, "data": {**STAGE["data"], **METHODS[method].get("data", {})}}
+    stage = {**STAGE, **METHODS[method]}
+    stage["data"] = {**STAGE["data"], **METHODS[method].get("data", {})}
     c = ConfigDict()
     c.name = f"reward-{method}"
     c.stages = ("reward",)

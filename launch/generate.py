@@ -40,7 +40,7 @@ from rljax.sampling.completion import Completion
 from rljax.sampling.distribution import EntropyTemperature
 from rljax.sampling.generate import Generator
 from rljax.sampling.options import SamplingOptions
-from rljax.training.loaded import Model, load_published, load_run
+from rljax.training.run.loaded import Model, load_published, load_run
 
 # Flags that are arguments of `Generator`.
 GENERATOR_FLAGS = ("weights", "cache", "slots", "batch_prompts", "max_prompt_tokens")

@@ -65,7 +65,7 @@ def load(folder: Path, options: argparse.Namespace, flag: str) -> tuple[Any, Any
     """A model and the mesh that it is on, one replica of it on each device."""
     from rljax.models.pretrained import is_pretrained
     from rljax.parallel.mesh import make_mesh
-    from rljax.training.loaded import load_published, load_run
+    from rljax.training.run.loaded import load_published, load_run
 
     mesh = make_mesh({"data": -1})
     if is_pretrained(folder):

@@ -291,6 +291,9 @@ EXPECTED = {
     | {"goal_weight": 0.5, "goal_samples": 16, "goal_average": False}
     | {"source_percentile": 0.0, "goal_percentile": 0.0},
     "binary_reward": {"reward_loss": "binary", "representation": "none", "positive_weight": 1.0},
+    "process_reward": {"reward_loss": "step_binary", "representation": "none"}
+    | {"last_step_only": False},
+    "generative_reward": {"reward_loss": "verdict", "representation": "none"},
     "reward_regression": {"reward_loss": "regression", "representation": "none"},
     "all_pairs": {"reward_loss": "all_pairs", "representation": "none"},
     "plackett_luce": {"reward_loss": "plackett_luce", "representation": "none"},

@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rljax.config.reward_role import check_reward_fields
 from rljax.config.runs import find_step
 from rljax.config.sampled_rounds import SAMPLED_SOURCES, reads_scores
 from rljax.config.stage import Stage
@@ -19,6 +20,7 @@ from rljax.errors import unknown_name
 from rljax.models.config import ModelConfig
 from rljax.models.pretrained import is_pretrained
 from rljax.registry import FAMILIES
+from rljax.registry.families.shared import VERDICTS
 
 # What `start_from` calls the parameters that config.model describes; no stage has this name.
 MODEL = "model"
@@ -32,6 +34,13 @@ ROLE_FIELDS: dict[str, dict[str, Any]] = {
         "reference_path": "",
         "clip": 0.0,
         "length_penalty": 0.0,
+        "members": (),
+        "ensemble": "mean",
+        "ensemble_weight": 1.0,
+        "steps": "",
+        "step_separator": "\n",
+        "question": "",
+        "verdicts": VERDICTS,
     }
 }
 
@@ -88,14 +97,25 @@ def _resolved(stages: Sequence[Stage], index: int) -> Stage:
     for role, fields in stage.models.items():
         where = f"config.{stage.name}.models.{role}"
         _check_read(stage, role, fields["start_from"], where)
-        start = fields["start_from"]
-        if not _is_stage(start, stages, index, f"{where}.start_from"):
-            start = _folder(start, [e.name for e in stages[:index]], f"{where}.start_from")
+        models[role] = {
+            **fields,
+            "start_from": _start(fields["start_from"], stages, index, f"{where}.start_from"),
+        }
         if role == "reward":
             _check_reference_path(fields, where)
             _check_whitened(stage, fields, where)
-        models[role] = {**fields, "start_from": start}
+            check_reward_fields(fields, where)
+            models[role]["members"] = tuple(
+                _start(member, stages, index, f"{where}.members") for member in fields["members"]
+            )
     return dataclasses.replace(stage, models=models)
+
+
+def _start(start: str, stages: Sequence[Stage], index: int, where: str) -> str:
+    """The name of a stage, or the absolute path of a folder."""
+    if _is_stage(start, stages, index, where):
+        return start
+    return _folder(start, [earlier.name for earlier in stages[:index]], where)
 
 
 def _check_reference_path(fields: Mapping[str, Any], where: str) -> None:
@@ -232,11 +252,11 @@ def resolve_networks(model: ModelConfig, stages: Sequence[Stage]) -> tuple[Stage
 
 def _check_trained(stage: Stage, start: str, head: str, causal: bool) -> None:
     family, method = FAMILIES[stage.objective.family], stage.objective.method.name
-    if head not in family.heads:
+    if head not in stage.objective.heads:
         raise ValueError(
             f"Stage {stage.name!r}: method {method!r} trains a network with the head "
-            f"{' or '.join(map(repr, family.heads))}, and this one has {head!r}, starting from "
-            f"{start!r} (config.{stage.name}.network.head, config.{stage.name}.start_from)."
+            f"{' or '.join(map(repr, stage.objective.heads))}, and this one has {head!r}, starting "
+            f"from {start!r} (config.{stage.name}.network.head, config.{stage.name}.start_from)."
         )
     if causal not in family.causal:
         raise ValueError(

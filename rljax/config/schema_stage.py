@@ -6,6 +6,7 @@ the chosen method reads it (config/resolve.py).
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
 from rljax.data.sample_rules import LABEL_RULES, PAIR_RULES, UNFINISHED
+from rljax.data.step_ends import STEP_REDUCTIONS
 from rljax.data.truncation import TRUNCATIONS
 from rljax.data.values import UNUSABLE
 from rljax.models.config import CHOICES, LIMITS
@@ -224,6 +225,21 @@ STAGE_DATA: Section = {
         value_type=int,
         minimum=1,
     ),
+    "step_separator": Field(
+        None, "process rewards: what stands between two steps of an answer", value_type=str
+    ),
+    "question": Field(
+        None,
+        "generative rewards: what follows a completion, before the verdict; part of "
+        "max_completion_tokens",
+        value_type=str,
+    ),
+    "verdicts": Field(
+        None,
+        "generative rewards: two texts of one token each, for a good completion and a bad one",
+        value_type=tuple,
+        items=Field("", "a text"),
+    ),
     "unfinished": Field(
         None,
         "sampled_pairs, sampled_labels: what becomes of samples that did not end",
@@ -354,6 +370,46 @@ MODELS: Section = {
             "its normalised scores are kept within +- this; 0 (default): never",
             value_type=float,
             minimum=0,
+        ),
+        "members": Field(
+            None,
+            "more models that score, each a start; with start_from they are an ensemble",
+            value_type=tuple,
+            items=Field("", "a start", path=True),
+        ),
+        "ensemble": Field(
+            None,
+            "of the models' scores: mean (default), min, or mean_minus_deviation",
+            value_type=str,
+            choices=("mean", "min", "mean_minus_deviation"),
+        ),
+        "ensemble_weight": Field(
+            None,
+            "ensemble=mean_minus_deviation: factor of the standard deviation (default 1)",
+            value_type=float,
+            minimum=0,
+        ),
+        "steps": Field(
+            None,
+            "a process reward: what is made of the probabilities at the ends of a sample's steps; "
+            "'' (default): the score at its last token",
+            value_type=str,
+            choices=("", *STEP_REDUCTIONS),
+        ),
+        "step_separator": Field(
+            None, "with steps: stands between two of them (default a newline)", value_type=str
+        ),
+        "question": Field(
+            None,
+            "a generative reward: what a language model is asked behind a sample; '' (default): "
+            "a reward head scores",
+            value_type=str,
+        ),
+        "verdicts": Field(
+            None,
+            "with question: two texts of one token each, good and bad (default ' Yes', ' No')",
+            value_type=tuple,
+            items=Field("", "a text"),
         ),
         "length_penalty": Field(
             None,

@@ -16,6 +16,7 @@
 | `values.py` | labels, scores and answers, read or refused |
 | `feedback.py` | what they say beside pairs: labelled and scored completions, labelled steps |
 | `sample_rules.py` | which samples of a prompt become a pair, or a labelled completion |
+| `step_ends.py` | where the steps of sampled answers end, found on their tokens |
 | `truncation.py` | rows that are too long: one named rule, and what it costs |
 | `feedback_survey.py` | rows twice, contradictions, wrong columns, overlap of two sets |
 | `set_view.py` | a preference or supervised set at a glance |

@@ -68,6 +68,13 @@ class Objective:
         return next(own, record.together)
 
     @property
+    def heads(self) -> tuple[str, ...]:
+        """Heads of the networks that it trains."""
+        record = self.description
+        own = (record.option_heads.get(x) for x in options(self.choices))
+        return next((heads for heads in own if heads), record.heads)
+
+    @property
     def completion_slots(self) -> tuple[tuple[str, ...], ...]:
         """Fields that add up to a completion's slots: in rows to learn from, in rows to score."""
         record, chosen = self.description, options(self.choices)

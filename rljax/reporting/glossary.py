@@ -360,6 +360,16 @@ METRICS: dict[str, Metric] = {
         "Similarity to bad endings", "Mean sigmoid of the cosine of states, chosen to rejected."
     ),
     "score_mean": Metric("Score", "Mean score of a reward model's completions."),
+    "verdict_share": Metric(
+        "Share of verdicts", "Probability that a generative reward says one of its two verdicts."
+    ),
+    "first_error_accuracy": Metric(
+        "First error", "Share of held-out answers whose first wrong step a process reward finds."
+    ),
+    "outcome_auroc": Metric(
+        "Area under the curve, answers",
+        "Chance that the lowest score of a right answer's steps is above that of a wrong one's.",
+    ),
     "round": Metric("Round", "How often the stage's policy has sampled rows to learn from."),
     "sampled_rows": Metric(
         "Rows of the round", "Pairs or labelled completions that the rule made of its samples."

@@ -6,6 +6,7 @@
 | `learner/` | policy gradients from scored samples to an update, for both loops |
 | `run/` | what a run is and where its files are: context, stages, models by role, checkpoints |
 | `collect/` | experience: prompts, samples, scores, pairs, demonstrations |
+| `win_rate/` | how often one set of completions is preferred to another one |
 | `families/` | one file for each family of methods: its batches and its loss |
 | `ahead/` | a sampler that runs ahead of the trainer: threads, queue, transfer, event log |
 | `device_loop/` | whole runs as one compiled program |
@@ -13,8 +14,6 @@
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
 | `pair_evaluation/` | held-out pairs: accuracy, calibration, ranking accuracy |
 | `judged.py` | evaluation alone, of a checkpoint or a published model |
-| `loaded.py` | a model with its tokenizer outside of any run |
-| `win_rate/` | how often one set of completions is preferred to another one |
 | `preflight.py` | a run as far as its first compilation |
 | `guard.py` | parameters and optimizer are finite before they are saved |
 | `signals.py` | SIGTERM and Ctrl-C end a step, not a run; the grace time |

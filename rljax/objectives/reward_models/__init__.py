@@ -4,6 +4,8 @@
 | --- | --- | --- |
 | `pairs.py` | which of two completions is better, by how much | `bradley_terry`, `rated_margin` |
 | `labelled.py` | whether a completion is good | `binary` |
+| `steps.py` | whether each step of an answer is right | `step_binary` |
+| `verdicts.py` | whether a completion is good, of a language model that says so | `verdict` |
 | `scored.py` | a score of each of K completions | `regression`, `all_pairs`, `plackett_luce` |
 
 `goal_conditioned.py` holds a term on the states of a pair, which is added (`REPRESENTATIONS`).
@@ -16,6 +18,8 @@ from rljax.objectives.reward_models.goal_conditioned import REPRESENTATIONS, goa
 from rljax.objectives.reward_models.labelled import binary
 from rljax.objectives.reward_models.pairs import bradley_terry, rated_margin
 from rljax.objectives.reward_models.scored import all_pairs, plackett_luce, regression
+from rljax.objectives.reward_models.steps import step_binary
+from rljax.objectives.reward_models.verdicts import verdict
 
 REWARD_LOSSES = {
     "bradley_terry": bradley_terry,
@@ -24,6 +28,8 @@ REWARD_LOSSES = {
     "regression": regression,
     "all_pairs": all_pairs,
     "plackett_luce": plackett_luce,
+    "step_binary": step_binary,
+    "verdict": verdict,
 }
 
 # Losses of pairs.
@@ -43,4 +49,6 @@ __all__ = [
     "plackett_luce",
     "rated_margin",
     "regression",
+    "step_binary",
+    "verdict",
 ]

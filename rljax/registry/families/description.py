@@ -99,6 +99,7 @@ class Family:
             two at least.
         scored: whether rewards score its samples, those of models among them.
         heads: heads of the networks that it trains (models/config.py).
+        option_heads: the same where an option says so, by "choice=option".
         causal: attention masks of these networks.
         device_loop: whether training/device_loop/ can run it.
         ahead: whether its samples may be of older weights (training/ahead/).
@@ -130,6 +131,7 @@ class Family:
     group_baselines: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     scored: bool = False
     heads: tuple[str, ...] = ("language_model",)
+    option_heads: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     causal: tuple[bool, ...] = (True,)
     device_loop: bool = False
     ahead: bool = False

@@ -4,7 +4,7 @@ from rljax.objectives.parts import Field
 from rljax.objectives.reward_models import REPRESENTATIONS, REWARD_LOSSES, goal_similarities
 from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.limits import COUNT, NOT_NEGATIVE, POSITIVE, Limit
-from rljax.registry.families.shared import FEEDBACK_FILE
+from rljax.registry.families.shared import FEEDBACK_FILE, QUESTION, VERDICTS
 
 # Losses of rows with K completions; a row of a file may have fewer.
 _SCORED = ("regression", "all_pairs", "plackett_luce")
@@ -12,7 +12,7 @@ _PERCENTILE = Limit(lambda x: 0 <= x < 1, "in [0, 1)")
 
 REWARD = Family(
     name="reward",
-    data="pairs, labels or ratings of completions; a reward head",
+    data="pairs, labels, ratings or steps",
     online=False,
     choices={"reward_loss": REWARD_LOSSES, "representation": REPRESENTATIONS},
     defaults={"representation": "none"},
@@ -46,10 +46,14 @@ REWARD = Family(
         },
     ),
     sources={"jsonl": FEEDBACK_FILE, "parquet": FEEDBACK_FILE},
-    adds={f"reward_loss={loss}": Reads(batch={"samples_per_prompt": 4}) for loss in _SCORED},
+    adds={
+        **{f"reward_loss={loss}": Reads(batch={"samples_per_prompt": 4}) for loss in _SCORED},
+        "reward_loss=step_binary": Reads(data={"step_separator": "\n"}),
+        "reward_loss=verdict": Reads(data={"question": QUESTION, "verdicts": VERDICTS}),
+    },
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
     togethers={
-        "reward_loss=binary": Together(),
+        **{f"reward_loss={loss}": Together() for loss in ("binary", "step_binary", "verdict")},
         **{
             f"reward_loss={loss}": Together(None, None, "the completions of a row are compared")
             for loss in _SCORED
@@ -57,5 +61,6 @@ REWARD = Family(
     },
     completion_slots=("data.max_completion_tokens",),
     heads=("reward",),
+    option_heads={"reward_loss=verdict": ("language_model",)},
     checks=("goals_are_of_pairs",),
 )

@@ -32,6 +32,20 @@ ROWS = (
         dict(reward_loss="binary"),
     ),
     Method(
+        "process_reward",
+        "reward",
+        "arXiv:2305.20050",
+        "the probability that each step of an answer is right, at the end of the step",
+        dict(reward_loss="step_binary"),
+    ),
+    Method(
+        "generative_reward",
+        "reward",
+        "arXiv:2408.15240",
+        "a language model says by its next token whether a completion is good",
+        dict(reward_loss="verdict"),
+    ),
+    Method(
         "reward_regression",
         "reward",
         "arXiv:2311.09528",

@@ -13,7 +13,8 @@
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
 | `rewards.py` | rewards of text, and of models |
-| `model_scores.py` | what is made of a model's scores: normalised, clipped, less for length |
+| `model_scorer.py` | what one model says of rows: at their ends, of their steps, by a verdict |
+| `model_scores.py` | what is made of models' scores: normalised, one of several, clipped |
 | `greedy.py` | annotator: scores of greedy completions |
 | `reference_answers.py` | rows of sampled thoughts with the reference answer behind them |
 | `answer_likelihood.py` | annotator: how likely the policy finds the reference answer |
@@ -24,7 +25,7 @@
 | `tool_marks.py` | tokens of demonstrations that decide a tool call |
 | `told_prompts.py` | prompts that tell a teacher more than the policy reads |
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |
-| `sampled_once.py` | samples of a stage's start, drawn once and kept in a file |
+| `sampled_once.py` | samples of a stage's policy, drawn once in a round and kept in a file |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |
 | `sampled_pairs.py` | pairs and labelled completions of own samples, in rounds |
 | `stage_rows.py` | rows of a stage's file: each read once, cut or left out by the stage's rule |

@@ -3,29 +3,26 @@
 import dataclasses
 from typing import Protocol
 
-import jax
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.data.batches import equal_batches
 from rljax.data.data_files import kind_of_files
 from rljax.data.encode import check_length, pad_completions, pad_prompts
 from rljax.data.rows import answered_prompt
 from rljax.data.sources import open_source, place_of
-from rljax.parallel.host import to_host
-from rljax.parallel.rules import batch_sharding, put_rows
 from rljax.rewards.pool import Scores
 from rljax.rewards.right_watch import RightWatch
+from rljax.training.collect.model_scorer import ModelScorer
 from rljax.training.collect.model_scores import ScoreParts, reference_statistics
 from rljax.training.collect.rollouts import Samples, score_texts
 from rljax.training.run.context import Context
+from rljax.training.run.models import reward_roles
 from rljax.training.run.phases import phase
 from rljax.training.run.problems import BUDGET
-from rljax.training.update.rows import Rows, completion_rows, rollout_rows, take_rows
-from rljax.training.update.sequence_scores import make_head_scores
+from rljax.training.update.rows import Rows, completion_rows, rollout_rows
 
-# The label of a model's scores among the parts of a reward.
-PART = "reward_model"
+# Labels of models' scores among the parts of a reward.
+PART, DISAGREEMENT = "reward_model", "reward_disagreement"
 
 
 class Reward(Protocol):
@@ -51,9 +48,9 @@ class TextReward:
 
 
 class ModelReward:
-    """A reward model that reads the tokens of prompt and completion.
+    """A reward model, or several, that read the tokens of prompt and completion.
 
-        total = weight * parts(score of the last token) + text_weight * total of the texts
+        total = weight * parts(scores of the models) + text_weight * total of the texts
 
     The parts are those of collect/model_scores.py: normalisation, clipping, a penalty of length.
     The verifiers are always asked: without a weight they tell how often samples are right, and add
@@ -62,45 +59,58 @@ class ModelReward:
     """
 
     def __init__(self, context: Context, stage: Stage) -> None:
-        model, fields = context.models["reward"], stage.models["reward"]
-        self.text, self.mesh, self.params = TextReward(context), context.mesh, model.params
+        fields, where = stage.models["reward"], f"config.{stage.name}.models.reward"
+        self.text = TextReward(context)
         self.weight, self.text_weight = fields["weight"], fields["text_weight"]
-        # Of one pass; it divides over the devices that split rows.
-        self.rows_per_pass = stage.batch.sequences_per_micro_batch
-        self._score = jax.jit(
-            make_head_scores(model.network),
-            in_shardings=(model.shardings(context.mesh), batch_sharding(context.mesh)),
-            out_shardings=batch_sharding(context.mesh),
-        )
+        self.members = [
+            # Rows of one pass divide over the devices that split rows.
+            ModelScorer(
+                context.models[role],
+                fields,
+                context.tokenizer,
+                context.mesh,
+                stage.batch.sequences_per_micro_batch,
+                where,
+            )
+            for role in reward_roles(stage)
+        ]
         self.parts = self._parts(context, stage)
 
     def _parts(self, context: Context, stage: Stage) -> ScoreParts:
         """The named parts, with the statistics of the reference completions where they are read."""
         fields = stage.models["reward"]
-        names = ("normalise", "clip", "length_penalty")
+        names = ("normalise", "ensemble", "ensemble_weight", "clip", "length_penalty")
         parts = ScoreParts(**{name: fields[name] for name in names})
         rows = reference_rows(context, stage)
         if rows is None:
             return parts
-        mean, deviation = reference_statistics(self._scored(rows), _reference_field(stage))
-        return dataclasses.replace(parts, mean=mean, deviation=deviation)
+        found = [reference_statistics(one(rows), _reference_field(stage)) for one in self.members]
+        means, deviations = zip(*found, strict=True)
+        return dataclasses.replace(parts, means=means, deviations=deviations)
 
     def score(self, samples: Samples) -> Scores:
-        """The composed reward; `parts` are those of the texts, then "reward_model"."""
+        """The composed reward; `parts` are those of the texts, then "reward_model".
+
+        Of several models that is the mean of their scores, and "reward_disagreement" the standard
+        deviation of what their scores are once normalised.
+        """
         texts = self.text.score(samples)
         own = self.scores(samples)
         said = np.where(texts.left_out, 0.0, texts.total)
         shaped = self.parts(own, samples.flat("mask").sum(axis=1))
+        parts = {PART: own.mean(axis=0).astype(np.float32)}
+        if len(own) > 1:
+            parts[DISAGREEMENT] = self.parts.normalised(own).std(axis=0).astype(np.float32)
         total = self.weight * shaped + self.text_weight * said
         return texts._replace(
             total=total.astype(np.float32),
-            parts={**texts.parts, PART: own.astype(np.float32)},
+            parts={**texts.parts, **parts},
             left_out=np.zeros_like(texts.left_out),
         )
 
     @phase("scoring")
     def scores(self, samples: Samples) -> np.ndarray:
-        """[N] f32, the model's scores."""
+        """[M, N] f32, the scores of each model."""
         rows = rollout_rows(
             samples.prompts,
             samples.prompt_mask,
@@ -108,16 +118,7 @@ class ModelReward:
             np.asarray(samples.rollouts.mask),
             share_prompts=False,
         )
-        return self._scored(rows)
-
-    def _scored(self, rows: Rows) -> np.ndarray:
-        """[N] f32, the scores of separate rows."""
-        count, size = len(rows["mask"]), self.rows_per_pass
-        passes = [self._pass(rows, np.array(index)) for index in equal_batches(count, size)]
-        return np.concatenate([np.zeros(0, np.float32), *to_host(passes)])[:count]
-
-    def _pass(self, rows: Rows, index: np.ndarray) -> jax.Array:
-        return self._score(self.params, put_rows(take_rows(rows, index), self.mesh))
+        return np.stack([one(rows) for one in self.members])
 
 
 def reference_rows(context: Context, stage: Stage) -> Rows | None:

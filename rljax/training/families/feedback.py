@@ -10,13 +10,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rljax.config.stage import Stage
-from rljax.data.feedback import Labelled, Scored, labelled_of, scored_of
+from rljax.data.feedback import (
+    Labelled,
+    Scored,
+    Stepwise,
+    labelled_of,
+    scored_of,
+    stepwise_of,
+)
 from rljax.data.pairs import MARGIN, SCORES, Pair, margin_of, pair_of
 from rljax.objectives.arrays import DTYPES, REWARD_ARRAYS
 from rljax.objectives.reward_models import RANKINGS
 from rljax.training.collect.stage_rows import ragged_rows
 from rljax.training.families.goal_term import UNIFORMS, draws_goals, goal_draws
-from rljax.training.pair_evaluation.scores import judged_labels, judged_pairs, judged_ratings
+from rljax.training.pair_evaluation.scores import (
+    judged_labels,
+    judged_pairs,
+    judged_ratings,
+    judged_steps,
+)
 from rljax.training.run.context import Context
 from rljax.training.update.rows import Rows
 
@@ -29,7 +41,8 @@ class Feedback(NamedTuple):
         completions: the completions of a row.
         targets: what rows say of K completions each, by the names of `REWARD_ARRAYS`.
         usable: of these targets, [B] bool: the rows that teach something.
-        judge: (scores [B, K], lengths [B, K], targets) to the metrics of held-out rows.
+        judge: (scores [B, K], or of steps [B, K, T]; lengths [B, K], targets) to the metrics of
+            held-out rows.
     """
 
     read: Callable[..., Any]
@@ -42,6 +55,13 @@ class Feedback(NamedTuple):
 def feedback_of(stage: Stage) -> Feedback:
     """The rows that a stage's loss learns from."""
     inputs = stage.objective.inputs
+    if "step_labels" in inputs:
+        read = functools.partial(stepwise_of, separator=stage.data["step_separator"])
+        targets = functools.partial(_steps, slots=stage.data["max_completion_tokens"])
+        return Feedback(read, _one, targets, _any_present, _judge_steps)
+    if "good_logprobs" in inputs:
+        read = functools.partial(_read_asked, question=stage.data["question"])
+        return Feedback(read, _one, _labels, _any_present, _judge_labels)
     if "labels" in inputs:
         return Feedback(labelled_of, _one, _labels, _any_present, _judge_labels)
     if "ratings" in inputs:
@@ -90,6 +110,7 @@ def no_targets(stage: Stage, prompts: int) -> Rows:
         prompts: B.
     """
     sizes = {"B": prompts, "K": completions_per_row(stage)}
+    sizes["T"] = stage.data["max_completion_tokens"]
     draws = {UNIFORMS: goal_draws(stage, prompts, (0, 0))} if draws_goals(stage) else {}
     return draws | {
         name: np.zeros([sizes[axis] for axis in about.axes], np.dtype(DTYPES[about.dtype]))
@@ -142,6 +163,13 @@ def read_scored(
     return row
 
 
+def _read_asked(record: Any, text_format: Any, *, question: str, **words: Any) -> Labelled:
+    """A labelled completion with the question behind it, as the model is asked."""
+    row = labelled_of(record, text_format, **words)
+    asked = text_format.tokenizer.encode_inside(question)
+    return row._replace(completion=[*row.completion, *asked])
+
+
 def check_room(count: int, most: int, stage: str, where: str) -> None:
     """Raises ValueError for more completions than a row of a batch has room for."""
     if count > most:
@@ -151,7 +179,7 @@ def check_room(count: int, most: int, stage: str, where: str) -> None:
         )
 
 
-def _one(row: Labelled) -> list[list[int]]:
+def _one(row: Labelled | Stepwise) -> list[list[int]]:
     return [row.completion]
 
 
@@ -165,6 +193,17 @@ def _margins(found: Sequence[Pair], count: int) -> Rows:
 
 def _labels(found: Sequence[Labelled], count: int) -> Rows:
     return {"labels": np.asarray([[row.label] for row in found], bool)}
+
+
+def _steps(found: Sequence[Stepwise], count: int, slots: int) -> Rows:
+    """Ends and labels of the steps, at their tokens."""
+    ends = np.zeros((len(found), count, slots), bool)
+    labels = np.zeros_like(ends)
+    for row, into, said in zip(found, ends, labels, strict=True):
+        places = np.array(row.ends) - 1
+        into[0, places], said[0, places] = True, row.labels
+    steps = np.full(len(found), ends.sum() / len(found), np.float32)
+    return {"step_ends": ends, "step_labels": labels, "mean_steps": steps}
 
 
 def ratings_of(found: Sequence[Scored], count: int) -> Rows:
@@ -183,6 +222,10 @@ def _judge_pairs(scores: np.ndarray, lengths: np.ndarray, targets: Rows) -> dict
 def _judge_labels(scores: np.ndarray, lengths: np.ndarray, targets: Rows) -> dict[str, float]:
     kept = targets["present"][:, 0]
     return judged_labels(scores[kept, 0], targets["labels"][kept, 0])
+
+
+def _judge_steps(scores: np.ndarray, lengths: np.ndarray, targets: Rows) -> dict[str, float]:
+    return judged_steps(scores[:, 0], targets["step_labels"][:, 0], targets["step_ends"][:, 0])
 
 
 def _judge_ratings(scores: np.ndarray, lengths: np.ndarray, targets: Rows) -> dict[str, float]:

@@ -10,7 +10,7 @@ from rljax.config.stage import Stage
 from rljax.data.batches import equal_batches
 from rljax.data.feedback_survey import FeedbackSurvey, overlap_remark
 from rljax.data.sources import Part
-from rljax.models.network import Params
+from rljax.models.network import Network, Params
 from rljax.objectives.arrays import REWARD_ARRAYS
 from rljax.objectives.parts import apply
 from rljax.parallel.host import to_host
@@ -39,10 +39,13 @@ from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs
 from rljax.training.update.sequence_scores import (
     completion_states,
     make_head_scores,
+    make_token_scores,
     scores_at_end,
+    scores_of_tokens,
 )
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics
+from rljax.training.update.verdicts import make_verdict_scores, verdict_ids, verdicts_at_end
 
 # One row in so many, the last ones, is held out where the stage has no file of held-out rows.
 HELDOUT_ONE_IN = 10
@@ -65,11 +68,20 @@ class RewardModel(Family):
         self.source = PairSource(context, stage, records=trained, per_row=self.count)
         self.loss = stage.objective.part("reward_loss")
         self.goals = GoalTerm(stage) if draws_goals(stage) else None
-        self.score = context.jit_with_params(make_head_scores, batch_sharding(context.mesh))
+        self.verdicts = stage_verdicts(context, stage)
+        self.of_steps = "step_scores" in stage.objective.inputs
+        self.score = context.jit_with_params(self._make_score, batch_sharding(context.mesh))
+
+    def _make_score(self, network: Network) -> Callable[[Params, Batch], Array]:
+        """The scores of held-out rows: of completions [N], or of each of their tokens [N, T]."""
+        if self.verdicts is not None:
+            return make_verdict_scores(network, self.verdicts)
+        return make_token_scores(network) if self.of_steps else make_head_scores(network)
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """Reads every row once."""
+        stage_verdicts(context, stage)
         kept_rows(context, stage)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
@@ -78,9 +90,7 @@ class RewardModel(Family):
         states, routing = completion_states(network, params, model_inputs(batch))
         states = states.reshape(*mask.shape[:2], *states.shape[-2:])
         arrays = {name: batch[name] for name in REWARD_ARRAYS if name in batch}
-        arrays["side_scores"] = scores_at_end(network, params, states, mask)
-        if self.count == 2:
-            arrays["chosen_scores"], arrays["rejected_scores"] = arrays["side_scores"].T
+        arrays |= self._said(params, states, mask)
         loss, metrics = apply(self.loss, arrays)
         if self.goals is not None:
             more, logged = self.goals.loss(states, batch, arrays)
@@ -89,6 +99,29 @@ class RewardModel(Family):
             network.config, routing, micro_batches=self.stage.batch.micro_batches
         )
         return jnp.sum(batch["weights"] * loss) + balance, metrics | balance_metrics
+
+    def _said(self, params: Params, states: Array, mask: Array) -> dict[str, Array]:
+        """What the model says of completions, by the names of `REWARD_ARRAYS`.
+
+        Args:
+            params: all parameters.
+            states: [B, K, T + 1, D] f32.
+            mask: [B, K, T] bool.
+        """
+        network = self.context.network
+        if self.verdicts is not None:
+            said = verdicts_at_end(network, params, states, mask, self.verdicts)
+            return {"good_logprobs": said[..., 0], "bad_logprobs": said[..., 1]}
+        if self.of_steps:
+            return {"step_scores": scores_of_tokens(network, params, states)}
+        scores = scores_at_end(network, params, states, mask)
+        if self.count != 2:
+            return {"side_scores": scores}
+        return {
+            "side_scores": scores,
+            "chosen_scores": scores[:, 0],
+            "rejected_scores": scores[:, 1],
+        }
 
     def prepare(self, params: Params, batch: Batch) -> Batch:
         """Means over the whole batch, where the loss is a function of them."""
@@ -129,7 +162,8 @@ class RewardModel(Family):
         for index in equal_batches(count, per_pass):
             rows, targets = self._rows([{**self.heldout[i], "id": i} for i in index])
             placed = put_rows(model_rows(rows), self.context.mesh)
-            scores = to_host(self.score(params, placed)).reshape(-1, self.count)
+            scores = to_host(self.score(params, placed))
+            scores = scores.reshape(-1, self.count, *scores.shape[-1:] * self.of_steps)
             lengths = rows["mask"].sum(axis=-1).reshape(-1, self.count)
             found.append(targets | {"scores": scores, "lengths": lengths})
         whole = {name: np.concatenate([part[name] for part in found])[:count] for name in found[0]}
@@ -139,6 +173,18 @@ class RewardModel(Family):
         """Rows of a file as rows of a batch, and what is said of them."""
         found = rows_of_step(self.context, self.stage, records, self.feedback.read)
         return feedback_rows(self.context, self.stage, found)
+
+
+def stage_verdicts(context: Context, stage: Stage) -> tuple[int, int] | None:
+    """The tokens of a stage's verdicts; None where a head scores.
+
+    Raises:
+        ValueError: for a verdict that is no single token.
+    """
+    if "verdicts" not in stage.data:
+        return None
+    where = f"config.{stage.name}.data.verdicts"
+    return verdict_ids(context.tokenizer, stage.data["verdicts"], where)
 
 
 def kept_rows(context: Context, stage: Stage) -> tuple[Sequence[Record], Sequence[Record]]:

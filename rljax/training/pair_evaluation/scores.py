@@ -112,6 +112,36 @@ def judged_labels(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
+def judged_steps(scores: np.ndarray, labels: np.ndarray, ends: np.ndarray) -> dict[str, float]:
+    """What is logged of held-out answers with a label for each step.
+
+    Of single steps as of labelled completions. `first_error_accuracy` is the share of answers of
+    which the first step with a score that is not positive is the first wrong one, or there is
+    neither (ProcessBench, arXiv:2412.06559). `outcome_auroc` compares whole answers: is the lowest
+    score of an answer whose steps are all right above that of another one.
+
+    Args:
+        scores: [B, T] f32, read where a step ends.
+        labels: [B, T] bool, the same.
+        ends: [B, T] bool, at least one in a row.
+    """
+    positive = scores > 0
+    errors, found = (np.where(ends, ~array, False) for array in (labels, positive))
+    same = np.where(
+        errors.any(axis=1) & found.any(axis=1),
+        errors.argmax(axis=1) == found.argmax(axis=1),
+        errors.any(axis=1) == found.any(axis=1),
+    )
+    right = ~errors.any(axis=1)
+    lowest = np.where(ends, scores, np.inf).min(axis=1)
+    whole = area_under_curve(lowest, right)
+    return {
+        **judged_labels(scores[ends], labels[ends]),
+        "first_error_accuracy": float(same.mean()),
+        **{f"outcome_{name}": value for name, value in whole.items()},
+    }
+
+
 def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """`auroc`: the chance that a good completion scores above a bad one, a tie counting half.
 

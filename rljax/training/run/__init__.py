@@ -11,6 +11,7 @@
 | `start.py` | parameters that are drawn, of another run, or of a published checkpoint |
 | `models.py` | the models of a stage by role: network, origin, trained or frozen |
 | `tokenizers.py` | whether models that read the policy's tokens have its tokenizer |
+| `loaded.py` | a model with its tokenizer and templates, outside of any run |
 | `inspection.py` | what a model folder or a checkpoint would be loaded as |
 | `stages.py` | the stages as a graph: how far each is, what it starts from, what it reads |
 | `digests.py` | SHA-256 of files; whether a checkpoint is what was written |

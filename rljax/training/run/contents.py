@@ -113,6 +113,9 @@ def _files(context: Context) -> Iterator[tuple[str, str, dict[str, Path]]]:
             if Path(model["start_from"]).is_absolute():  # not the name of a stage
                 start = model["start_from"]
                 yield f"{where}.models.{role}.start_from", start, _model(start)
+            for number, start in enumerate(model.get("members", ())):
+                if Path(start).is_absolute():
+                    yield f"{where}.models.{role}.members.{number}", start, _model(start)
     for index, reward in enumerate(config.scoring.rewards):
         if reward["name"] not in REWARDS:
             path = reward_file(reward["name"])

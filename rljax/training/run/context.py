@@ -50,7 +50,7 @@ from rljax.training.run.models import Model, check_models, stage_networks
 from rljax.training.run.problems import GENERATED, Record, checked_problems, prompt_column
 from rljax.training.run.start import Source, check_start
 from rljax.training.run.text_format import make_text_format, settle_tokenizer, tokenizer_folder
-from rljax.training.run.tokenizers import check_tokenizers
+from rljax.training.run.tokenizers import check_tokenizers, check_verdicts
 from rljax.training.update.likelihood import check_likelihoods
 from rljax.training.update.logprobs import Statistics, make_score
 
@@ -246,6 +246,7 @@ def build_context(
     text_format = make_text_format(config)
     if weights:  # before sizes are compared, whose error says that the tokenizers agree
         check_tokenizers(stages, text_format.tokenizer)
+    check_verdicts(stages, text_format.tokenizer)
     network, stages = build_network(
         config, stages, mesh, text_format.tokenizer.vocab_size, weights=weights
     )

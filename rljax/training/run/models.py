@@ -105,11 +105,24 @@ def models_of(network: Network, stages: Sequence[Stage], index: int) -> dict[str
     if stage.needs_reference:
         origin = origins.get("reference", table["policy"].origin)
         table["reference"] = Model("reference", policy, origin, trained=False)
-    for role in OTHERS:
-        if (origin := origins.get(role)) is not None:
+    others = {role: origins[role] for role in OTHERS if role in origins}
+    for role, member in zip(reward_roles(stage)[1:], reward_members(stage), strict=True):
+        others[role] = member
+    for role, origin in others.items():
+        if origin is not None:
             found = networks.get(origin) or Network.create(model_of_role(origin, policy.config))
             table[role] = Model(role, found, origin, trained=False)
     return table
+
+
+def reward_members(stage: Stage) -> tuple[str, ...]:
+    """Where the reward models of a stage come from besides the first one."""
+    return tuple(stage.models.get("reward", {}).get("members", ()))
+
+
+def reward_roles(stage: Stage) -> list[str]:
+    """The roles of a stage's reward models: reward, reward_2, reward_3, ..."""
+    return ["reward", *(f"reward_{n + 2}" for n in range(len(reward_members(stage))))]
 
 
 def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mesh) -> None:
@@ -121,8 +134,11 @@ def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mes
         for role, model in table.items():
             where = f"config.{stage.name}.models.{role}.start_from"
             outside = model.origin not in ("", *networks)
-            if role == "reward":
-                _check_reward(model, policy, where)
+            if role in reward_roles(stage):
+                field = "start_from" if role == "reward" else "members"
+                where = f"config.{stage.name}.models.reward.{field}"
+                asked = bool(stage.models["reward"]["question"])
+                _check_reward(model, policy, where, asked)
             if role == "teacher":
                 _check_teacher(model, policy, where)
                 _check_teaches(stage, model, table["policy"].origin, where)
@@ -191,12 +207,18 @@ def _check_reference(given: ModelConfig, policy: ModelConfig, where: str) -> Non
         )
 
 
-def _check_reward(model: Model, policy: ModelConfig, where: str) -> None:
+def _check_reward(model: Model, policy: ModelConfig, where: str, asked: bool) -> None:
     config = model.network.config
-    if config.head not in ("reward", "value") or config.head_outputs != 1:
+    if asked and config.head != "language_model":
+        raise ValueError(
+            f"{where}={model.origin!r} has the head {config.head!r}; a model that is asked a "
+            f"question is a language model ({where}, {where.rpartition('.')[0]}.question)."
+        )
+    if not asked and config.head not in ("reward", "value") or config.head_outputs != 1:
         raise ValueError(
             f"{where}={model.origin!r} has the head {config.head!r} with {config.head_outputs} "
-            f"outputs; a model that scores samples needs 'reward' with one ({where})."
+            f"outputs; a model that scores samples needs 'reward' with one, or a question "
+            f"({where}, {where.rpartition('.')[0]}.question)."
         )
     _check_vocabulary(model, policy, where)
 

@@ -6,7 +6,8 @@ from rljax.config.runs import find_step, run_config
 from rljax.config.stage import Stage
 from rljax.data.tokenizers import Tokenizer, holds_tokenizer, load_tokenizer
 from rljax.models.pretrained import is_pretrained
-from rljax.training.run.models import OTHERS
+from rljax.training.run.models import OTHERS, reward_members
+from rljax.training.update.verdicts import verdict_ids
 
 
 def check_tokenizers(stages: Sequence[Stage], tokenizer: Tokenizer) -> None:
@@ -23,18 +24,31 @@ def check_tokenizers(stages: Sequence[Stage], tokenizer: Tokenizer) -> None:
     """
     inside = {"model", *(stage.name for stage in stages)}
     for stage in stages:
-        for role in OTHERS:
-            origin = stage.models.get(role, {}).get("start_from", "model")
+        named = [
+            (f"{role}.start_from", stage.models.get(role, {}).get("start_from", "model"))
+            for role in OTHERS
+        ]
+        named += [("reward.members", member) for member in reward_members(stage)]
+        for field, origin in named:
             theirs = None if origin in inside else _tokenizer_of(origin)
             if theirs is None:
                 continue
-            where = f"config.{stage.name}.models.{role}.start_from"
+            where = f"config.{stage.name}.models.{field}"
             difference = first_difference(tokenizer, theirs)
             if difference is not None:
                 raise ValueError(
                     f"{where}={origin!r} has another tokenizer than the policy: {difference}; it "
                     f"reads the policy's tokens and needs the same one ({where})."
                 )
+
+
+def check_verdicts(stages: Sequence[Stage], tokenizer: Tokenizer) -> None:
+    """Raises ValueError for a verdict of a generative reward that is no single token."""
+    for stage in stages:
+        fields = stage.models.get("reward", {})
+        if fields.get("question"):
+            where = f"config.{stage.name}.models.reward.verdicts"
+            verdict_ids(tokenizer, fields["verdicts"], where)
 
 
 def first_difference(ours: Tokenizer, theirs: Tokenizer) -> str | None:

@@ -86,6 +86,26 @@ def last_states(states: Array, mask: Array) -> Array:
     return jnp.take_along_axis(states, last, axis=-2)[..., 0, :]
 
 
+def make_token_scores(network: Network) -> Callable[[Params, Batch], Array]:
+    """Builds scores(params, rows) -> the head's score at each token of the completions, [N, T]."""
+
+    def scores(params: Params, rows: Batch) -> Array:
+        states, _ = completion_states(network, params, rows)
+        return jax.lax.stop_gradient(scores_of_tokens(network, params, states))
+
+    return scores
+
+
+def scores_of_tokens(network: Network, params: Params, states: Array) -> Array:
+    """The head's score at each token of the completions: [N, T] or [B, G, T] f32.
+
+    Args:
+        network, params: as for `completion_scores`.
+        states: of `completion_states`.
+    """
+    return network.bind(params).scores(states[..., 1:, :])[..., 0]
+
+
 def make_head_scores(network: Network) -> Callable[[Params, Batch], Array]:
     """Builds scores(params, rows) -> the scores of `completion_scores`, without a gradient."""
 

@@ -1,11 +1,12 @@
 """What a language model says of a text by its next token: one of two verdicts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.data.tokenizers import Tokenizer
 from rljax.models.moe import Routing
 from rljax.models.network import Network, Params
 from rljax.training.update.sequence_scores import completion_states, last_states
@@ -32,8 +33,48 @@ def verdict_logprobs(
         and the routing of the whole rows, where there are experts.
     """
     states, routing = completion_states(network, params, rows)
-    logits = network.bind(params).logits(last_states(states, rows["mask"]))
-    return jax.nn.log_softmax(logits)[..., jnp.array(verdicts)], routing
+    return verdicts_at_end(network, params, states, rows["mask"], verdicts), routing
+
+
+def verdicts_at_end(
+    network: Network, params: Params, states: Array, mask: Array, verdicts: tuple[int, int]
+) -> Array:
+    """The same of the states of `completion_states`, [N, 2] or [B, G, 2] f32."""
+    logits = network.bind(params).logits(last_states(states, mask))
+    return jax.nn.log_softmax(logits)[..., jnp.array(verdicts)]
+
+
+def verdict_ids(tokenizer: Tokenizer, verdicts: Sequence[str], field: str) -> tuple[int, int]:
+    """The ids of two verdicts.
+
+    Args:
+        tokenizer: of the model.
+        verdicts: texts.
+        field: the config field or flag that says them, for errors.
+
+    Raises:
+        ValueError: unless they are two texts, each a token of its own.
+    """
+    ids = [tokenizer.encode_inside(text) for text in verdicts]
+    if len(ids) != VERDICTS or any(len(each) != 1 for each in ids) or ids[0] == ids[1]:
+        raise ValueError(
+            f"The verdicts {tuple(verdicts)} have the ids {ids}; they must be two different tokens "
+            f"({field})."
+        )
+    return ids[0][0], ids[1][0]
+
+
+def make_verdict_scores(
+    network: Network, verdicts: tuple[int, int]
+) -> Callable[[Params, Batch], Array]:
+    """Builds scores(params, rows) -> log p(good) - log p(bad), without a gradient."""
+    says = make_verdicts(network, verdicts)
+
+    def scores(params: Params, rows: Batch) -> Array:
+        said = says(params, rows)
+        return said[..., 0] - said[..., 1]
+
+    return scores
 
 
 def make_verdicts(network: Network, verdicts: tuple[int, int]) -> Callable[[Params, Batch], Array]:

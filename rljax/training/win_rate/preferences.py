@@ -14,10 +14,10 @@ from rljax.data.text_format import Prompt
 from rljax.models.frozen_base import parameter_shardings
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
-from rljax.training.loaded import Model
+from rljax.training.run.loaded import Model
 from rljax.training.update.rows import Rows, completion_rows, take_rows
 from rljax.training.update.sequence_scores import make_head_scores
-from rljax.training.update.verdicts import VERDICTS, make_verdicts
+from rljax.training.update.verdicts import make_verdicts, verdict_ids
 from rljax.training.win_rate.completions import EVALUATED, Compared
 
 # Rows of one pass of a model.
@@ -125,7 +125,7 @@ def judged_outcomes(
             f"The model has the head {model.network.config.head!r}; a judge is a language model "
             "(--judge)."
         )
-    tokens = verdict_tokens(model, answers)
+    tokens = verdict_ids(model.text_format.tokenizer, answers, "--answers")
     asked = []
     for record, place, row in zip(compared.records, compared.places, compared.sides, strict=True):
         prompt = _prompt(record, model, place).text
@@ -143,20 +143,6 @@ def judged_outcomes(
     outcomes = (first[..., 0] + 1 - first[..., 1]) / 2
     agreed = float((first[..., 0] + first[..., 1] == 1).mean())
     return outcomes, {"position_agreement": agreed, "first_place_share": float(first.mean())}
-
-
-def verdict_tokens(model: Model, answers: Sequence[str]) -> tuple[int, int]:
-    """The ids of two answers.
-
-    Raises:
-        ValueError: unless they are two tokens.
-    """
-    ids = [model.text_format.tokenizer.encode_inside(answer) for answer in answers]
-    if len(ids) != VERDICTS or any(len(each) != 1 for each in ids) or ids[0] == ids[1]:
-        raise ValueError(
-            f"The verdicts {tuple(answers)} are {ids}; two different tokens (--answers)."
-        )
-    return ids[0][0], ids[1][0]
 
 
 def _prompt(record: Mapping[str, Any], model: Model, place: str) -> Prompt:

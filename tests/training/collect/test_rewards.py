@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from rljax.models.heads import sequence_rewards
+from rljax.models.heads import sequence_rewards, token_values
 from rljax.training.collect.rewards import ModelReward, TextReward, make_reward
 from rljax.training.collect.rollouts import Samples
 from rljax.training.families.policy_gradient import PolicyGradient
-from rljax.training.run.models import Model
+from rljax.training.run.models import Model, models_of
 from rljax.training.update.rows import completion_rows
 
 
@@ -98,8 +98,8 @@ def test_named_parts_of_a_models_reward(pieces, tmp_path):
         tokens = np.array([ids], np.int32)
         inputs = (tokens, np.arange(len(ids))[None], np.ones_like(tokens))
         expected.append(float(sequence_rewards(network, params, *inputs)[0, 0]))
-    assert reward.parts.mean == pytest.approx(np.mean(expected), abs=1e-5)
-    assert reward.parts.deviation == pytest.approx(np.std(expected), rel=1e-3)
+    assert reward.parts.means == pytest.approx((np.mean(expected),), abs=1e-5)
+    assert reward.parts.deviations == pytest.approx((np.std(expected),), rel=1e-3)
     texts = ["<answer>0</answer>", "", "<answer>1</answer>", "1", "2", "<answer>2</answer>"]
     scores = reward.score(samples_of(made.context.tokenizer, made.context.train_problems, texts))
     raw = scores.parts["reward_model"]
@@ -127,3 +127,108 @@ def test_reference_completions_are_read_before_the_run_starts(pieces, tmp_path, 
     if "prompt" in row:
         fields = "(config.data.max_prompt_tokens; config.ppo.models.reward.reference_path)"
         assert fields in str(caught.value)
+
+
+TEXTS = ["<answer>0</answer>", "", "<answer>1</answer>", "1", "2", "<answer>2</answer>"]
+
+
+def rows_of(samples):
+    return completion_rows(
+        np.repeat(samples.prompts, 2, axis=0),
+        np.repeat(samples.prompt_mask, 2, axis=0),
+        samples.flat("tokens"),
+        samples.flat("mask"),
+    )
+
+
+def drawn(context, role, network, key):
+    params = network.init(jax.random.key(key), context.mesh)
+    return Model(role, network, "rm", trained=False, params=params)
+
+
+def test_several_models_are_an_ensemble(pieces):
+    words = ("members=('rm',)", "ensemble=mean_minus_deviation", "ensemble_weight=2.0")
+    made = pieces("rlhf", *(f"--config.ppo.models.reward.{word}" for word in words))
+    network = made.context.networks["rm"]
+    roles = ("reward", "reward_2")
+    assert {"reward", "reward_2"} <= set(models_of(made.context.network, made.context.stages, 2))
+    models = {r: drawn(made.context, r, network, 5 + n) for n, r in enumerate(roles)}
+    context = dataclasses.replace(made.context, models=models)
+    samples = samples_of(context.tokenizer, context.train_problems, TEXTS)
+    scores = make_reward(context, made.stage).score(samples)
+    rows = rows_of(samples)
+    inputs = [rows[name] for name in ("tokens", "positions", "segment_ids")]
+    own = np.stack([sequence_rewards(network, m.params, *inputs)[:, 0] for m in models.values()])
+    assert np.abs(own[0] - own[1]).min() > 1e-3
+    np.testing.assert_allclose(scores.parts["reward_model"], own.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(scores.parts["reward_disagreement"], own.std(axis=0), atol=1e-5)
+    expected = own.mean(axis=0) - 2 * own.std(axis=0)
+    np.testing.assert_allclose(scores.total, expected, atol=1e-5)
+
+
+def test_steps_are_scored_where_they_end(pieces):
+    made = pieces(
+        "rlhf",
+        "--config.ppo.models.reward.steps=min",
+        "--config.ppo.models.reward.step_separator=>",  # a token of its own, or the end of a tag
+    )
+    network = made.context.networks["rm"]
+    model = drawn(made.context, "reward", network, 5)
+    context = dataclasses.replace(made.context, models={"reward": model})
+    texts = ["1>2", "1>>2>", ">", "", "ab", "<answer>1"]
+    samples = samples_of(context.tokenizer, context.train_problems, texts)
+    found = make_reward(context, made.stage).score(samples).parts["reward_model"]
+    rows = rows_of(samples)
+    inputs = (rows[name] for name in ("tokens", "positions", "segment_ids"))
+    values = np.asarray(token_values(network, model.params, *inputs))[..., 0]
+    chances = 1 / (1 + np.exp(-values[:, -rows["mask"].shape[1] :]))
+    # Slots in which steps end; a text without any is one step, at its end.
+    ends = [[1, 2], [2, 4], [1], [0], [1], [0, 1]]
+    expected = [row[places].min() for row, places in zip(chances, ends, strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_language_model_says_by_its_next_token_whether_a_sample_is_right(pieces):
+    words = ("start_from=warmup", "question=ok", "verdicts=('1','0')")
+    made = pieces("rlhf", *(f"--config.ppo.models.reward.{word}" for word in words))
+    network = made.context.network
+    model = drawn(made.context, "reward", network, 7)
+    context = dataclasses.replace(made.context, models={"reward": model})
+    samples = samples_of(context.tokenizer, context.train_problems, TEXTS)
+    found = make_reward(context, made.stage).score(samples).parts["reward_model"]
+    bound, expected = network.bind(model.params), []
+    for n in range(6):
+        kept = samples.flat("tokens")[n][samples.flat("mask")[n]].tolist()
+        ids = [*samples.prompts[n // 2].tolist(), *kept, *b"ok"]
+        tokens = np.array([ids], np.int32)
+        hidden = bound(tokens, np.arange(len(ids))[None], np.ones_like(tokens)).hidden
+        logits = np.asarray(bound.logits(hidden[0, -1]))
+        expected.append(logits[ord("1")] - logits[ord("0")])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.ptp(found) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("steps=min", "question=ok"), "steps='min' reads a reward head, and question='ok' a lang"),
+        (("ensemble=min",), r"ensemble='min' is never read with members=\(\)"),
+        (("ensemble_weight=2.0",), "ensemble_weight=2.0 is never read with ensemble='mean'"),
+        (("step_separator=x",), "step_separator='x' is never read with steps=''"),
+        (("verdicts=('1','0')",), "is never read with question=''"),
+        (("members=('ppo',)",), "members='ppo' is the stage itself"),
+        (
+            ("question=ok", "verdicts=('1','0')"),
+            "'rm' has the head 'reward'; a model that is asked a question is a lan",
+        ),
+        (("start_from=warmup",), "'warmup' has the head 'language_model' .* or a question"),
+        (("members=('warmup',)",), r"models.reward.members='warmup' has the head 'language_model'"),
+        (
+            ("start_from=warmup", "question=ok", "verdicts=('yes','0')"),
+            r"verdicts \('yes', '0'\) have the ids .*config.ppo.models.reward.verdicts",
+        ),
+    ],
+)
+def test_fields_of_a_reward_model_that_do_not_fit_are_refused(pieces, words, message):
+    with pytest.raises(ValueError, match=message):
+        pieces("rlhf", *(f"--config.ppo.models.reward.{word}" for word in words))

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rljax.models.heads import token_values
 from rljax.objectives.reward_models import goal_similarities
 from rljax.parallel.rules import put_rows
+from rljax.planning.batches import step_rows
 from rljax.training.families.reward import RewardModel
 from rljax.training.update.rows import model_inputs
 from rljax.training.update.sequence_scores import (
@@ -20,6 +22,23 @@ from rljax.training.update.sequence_scores import (
 from tests.training.steps import take_step
 
 METHODS = ("rated_margin", "binary_reward", "reward_regression", "all_pairs", "plackett_luce")
+SINGLE = ("process_reward", "generative_reward")  # rows of one completion, read otherwise
+WORDS = {
+    "process_reward": ("data.max_completion_tokens=8",),
+    "generative_reward": (
+        "network.head=language_model",
+        "data.question=?",
+        "data.verdicts=('1','0')",
+    ),
+}
+STEPS = [
+    {
+        "prompt": f"{a}+1=",
+        "completions": [str(a), "x", "yz"][: 1 + a % 3],
+        "labels": [True, bool(a % 2), False][: 1 + a % 3],
+    }
+    for a in range(1, 41)
+]
 ROWS = [
     {
         "prompt": f"{a}+1=",
@@ -44,7 +63,11 @@ def built(pieces, tmp_path):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         words = (f"method={method}", f"data.path={path}", "data.max_completion_tokens=6", *words)
         words = ("batch.sequences_per_update=8", "batch.sequences_per_micro_batch=8", *words)
-        made = pieces("rlhf", *(f"--config.rm.{word}" for word in dict.fromkeys(words)))
+        given = [f"--config.rm.{word}" for word in dict.fromkeys(words)]
+        if "network.head=language_model" in words:  # the stage that it scores asks the same
+            asked = ("question=?", "verdicts=('1','0')")
+            given += [f"--config.ppo.models.reward.{word}" for word in asked]
+        made = pieces("rlhf", *given)
         stage = next(stage for stage in made.context.stages if stage.name == "rm")
         context = made.context.of("rm")
         RewardModel.check(context, stage)
@@ -81,9 +104,10 @@ def test_the_loss_is_the_mean_over_the_rows_of_the_file(built, method, shared):
     assert 0 <= found["reward_accuracy"] <= 1 and np.isfinite(found["calibration_error"])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS + SINGLE)
 def test_micro_batches_add_up_to_the_whole(built, method):
-    family, params, state = built(method)
+    rows = STEPS if method == "process_reward" else ROWS
+    family, params, state = built(method, *WORDS.get(method, ()), rows=rows)
     (batch,) = take_step(family, state, 1)[1].batches
 
     def gradient(part):
@@ -179,3 +203,69 @@ def test_rows_that_do_not_fit_the_loss_are_refused(built, method, row, message):
     with pytest.raises(ValueError) as caught:
         built(method, rows=[*ROWS[:9], {**ROWS[9], **row}, *ROWS[10:]])
     assert "line 10" in str(caught.value) and message in str(caught.value)
+
+
+def test_the_loss_of_steps_is_of_the_tokens_where_they_end(built):
+    family, params, state = built("process_reward", *WORDS["process_reward"], rows=STEPS)
+    (batch,) = take_step(family, state, 1)[1].batches
+    placed = put_rows(batch, family.context.mesh)
+    loss, metrics = jax.jit(family.loss_fn)(params, placed)
+    network, tokenizer = family.context.network, family.context.tokenizer
+    each, right = [], []
+    experience, _ = family.source.collect(family.policy(state, 1), family.source.first_state(), 1)
+    for record in experience.records:
+        ids, ends = tokenizer.encode(record["prompt"]), []
+        for number, step in enumerate(record["completions"]):
+            last = number == len(record["completions"]) - 1
+            ids = [*ids, *tokenizer.encode(step if last else step + "\n")]
+            ends.append(len(ids) - 1)
+        tokens = np.array([[*ids, tokenizer.eos_id]], np.int32)
+        inputs = (tokens, np.arange(tokens.shape[1])[None], np.ones_like(tokens))
+        scores = np.asarray(token_values(network, params, *inputs))[0, ends, 0]
+        signs = np.where(record["labels"], 1.0, -1.0)
+        each += np.log1p(np.exp(-signs * scores)).tolist()
+        right += (signs * scores > 0).tolist()
+    assert float(loss) == pytest.approx(np.mean(each), rel=1e-5) and len(each) > len(batch["mask"])
+    assert float(metrics["reward_accuracy"].mean()) == pytest.approx(np.mean(right))
+    found = family.evaluate(state, None)
+    assert {"reward_accuracy", "first_error_accuracy", "calibration_error"} <= set(found)
+
+
+def test_the_loss_of_a_verdict_is_of_the_token_behind_the_question(built):
+    family, params, state = built("generative_reward", *WORDS["generative_reward"])
+    (batch,) = take_step(family, state, 1)[1].batches
+    placed = put_rows(batch, family.context.mesh)
+    loss, _ = jax.jit(family.loss_fn)(params, placed)
+    bound, tokenizer = family.context.network.bind(params), family.context.tokenizer
+    each = []
+    experience, _ = family.source.collect(family.policy(state, 1), family.source.first_state(), 1)
+    for record in experience.records:
+        ids = tokenizer.encode(record["prompt"] + record["completion"])
+        tokens = np.array([[*ids, tokenizer.eos_id, *tokenizer.encode("?")]], np.int32)
+        inputs = (tokens, np.arange(tokens.shape[1])[None], np.ones_like(tokens))
+        says = jax.nn.log_softmax(bound.logits(bound(*inputs).hidden[0, -1]))
+        each.append(-float(says[ord("1" if record["label"] else "0")]))
+    assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)
+    assert 0 <= family.evaluate(state, None)["reward_accuracy"] <= 1
+
+
+def test_a_verdict_is_one_token_and_a_generative_reward_a_language_model(built, tiny_config):
+    with pytest.raises(ValueError, match=r"verdicts \('yes', '0'\) .* two different tokens"):
+        built("generative_reward", WORDS["generative_reward"][0], "data.verdicts=('yes','0')")
+    with pytest.raises(ValueError, match="'generative_reward' trains a network with the head 'lan"):
+        built("generative_reward", "data.verdicts=('1','0')")
+    with pytest.raises(ValueError, match="'process_reward' trains a network with the head 'rewa"):
+        built("process_reward", WORDS["generative_reward"][0], rows=STEPS)
+
+
+@pytest.mark.parametrize("method", SINGLE)
+def test_a_plan_has_the_shapes_of_the_family(built, method):
+    rows = STEPS if method == "process_reward" else ROWS
+    family, params, state = built(method, *WORDS[method], rows=rows)
+    (batch,) = take_step(family, state, 1)[1].batches
+    _, planned = step_rows(family.context, family.stage, family, None, None)
+    shapes = [
+        {name: (np.shape(array), np.asarray(array).dtype) for name, array in each.items()}
+        for each in (planned, batch)
+    ]
+    assert shapes[0] == shapes[1]

@@ -13,6 +13,7 @@ from rljax.training.pair_evaluation.scores import (
     calibration_error,
     comparisons_of_all,
     judged_pairs,
+    judged_steps,
 )
 
 
@@ -86,3 +87,15 @@ def test_completions_of_different_prompts_are_compared_in_bounded_work():
     # Scores that say nothing are right half of the time.
     noise = rng.normal(size=10_000)
     assert np.mean(noise[better] > noise[worse]) == pytest.approx(0.5, abs=0.02)
+
+
+def test_what_is_said_of_steps():
+    """Four answers: found the first error, missed it, saw one too early, right without one."""
+    ends = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0], [0, 1, 1]], bool)
+    labels = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 1]], bool)
+    scores = np.array([[1.0, -1, 2], [1, 9, 1], [-1, -2, 9], [9, 1, 3.0]])
+    found = judged_steps(scores, labels, ends)
+    assert found["reward_accuracy"] == pytest.approx(6 / 9)
+    assert found["first_error_accuracy"] == pytest.approx(2 / 4)
+    # The lowest scores are -1, 1, -2 of wrong answers and 1 of the right one.
+    assert found["outcome_auroc"] == pytest.approx(2.5 / 3)

@@ -8,7 +8,7 @@ import pytest
 
 from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import ByteTokenizer
-from rljax.training.loaded import Model
+from rljax.training.run.loaded import Model
 from rljax.training.update.rows import completion_rows, group_rows
 from rljax.training.update.verdicts import verdict_logprobs
 from rljax.training.win_rate.completions import read_completions
