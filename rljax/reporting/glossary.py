@@ -5,18 +5,8 @@ A metric that is not listed here is drawn all the same, under its own name, afte
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Metric(NamedTuple):
-    """How one logged metric is shown."""
-
-    label: str  # title of its chart
-    meaning: str  # one sentence for the reader
-    main: bool = False  # drawn in the stage's first grid; the others are folded away
-    family: str = ""  # metrics of one family share a chart when a single run is drawn
-    updates: bool = False  # says how the updates go; folded away together
-
+from rljax.reporting.answer_metrics import OF_ANSWERS
+from rljax.reporting.metric import Metric
 
 ACCURACIES = "Held-out accuracy"
 CLIPPED = "Clip fraction"
@@ -330,19 +320,7 @@ METRICS: dict[str, Metric] = {
     "max_violation": Metric(
         "Expert overload", "By what share the fullest expert is above the mean load; of all layers."
     ),
-    "answer_nll": Metric(
-        "Answer NLL", "Minus log mean likelihood of the answer over a group's samples, in nats."
-    ),
-    "accepted_share": Metric("Accepted proposals", "Share of chains that took their fresh sample."),
-    "chains_right": Metric("Right chains", "Share of the step's chains whose state is right."),
-    "chain_age": Metric("Age of chains", "Visits since a right chain's state was sampled, mean."),
-    "updates_without_right": Metric("Steps without an update", "1 where no sample was right."),
-    "sequence_logprob": Metric("Right samples", "Log-probability of a whole completion, nats."),
-    "answer_share": Metric("Answers scored", "Share of held-out problems in answer_nll."),
-    "answer_reward": Metric("Answer reward", "Mean likelihood score of the samples."),
-    "solved_share": Metric("Solved prompts", "Share of prompts with a right sample."),
-    "format_share": Metric("Format", "Share of samples that contain the answer phrase."),
-    "valid_share": Metric("Valid prompts", "Share of prompts with at least one valid sample."),
+    **OF_ANSWERS,
     "reward_chosen": Metric(
         "Chosen score", "Mean, beta times its log-ratio to the reference, or its score."
     ),

@@ -1,8 +1,8 @@
 """Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
 
 `:grpo`, `:dpo`, `:dpo_file`, `:kto`, `:jepo`, `:trice`, `:gkd`, `:rft` and `:asft` warm up on
-demonstrations first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages, and so is `:online`,
-which like `:online_kto` learns in two rounds from what it sampled itself.
+demonstrations first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages, and so
+is `:online`, which like `:online_kto` learns in two rounds from what it sampled itself.
 The files lie next to the workdir, in the folder that `write_data` filled.
 """
 

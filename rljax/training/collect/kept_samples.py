@@ -1,9 +1,9 @@
 """Demonstrations that the policy wrote itself: the samples that a verifier finds good.
 
 RFT (arXiv:2308.01825) keeps the right ones, each once; RAFT (arXiv:2304.06767) and Llama 3
-(arXiv:2407.21783) keep the best of each prompt, by a reward model where the stage names one. STaR (arXiv:2203.14465)
-also keeps right samples of hinted prompts where no other is right, and every round starts from the
-first model, with the last one as the teacher that samples.
+(arXiv:2407.21783) keep the best of each prompt, by a reward model where the stage names one. STaR
+(arXiv:2203.14465) also keeps right samples of hinted prompts where no other is right, and every
+round starts from the first model, with the last one as the teacher that samples.
 """
 
 from collections.abc import Callable, Iterable
