@@ -350,6 +350,9 @@ EXPECTED = {
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo_rloo": {"bound": "multi_sample", "verifier": "switch", "kl_weight": 1e-3},
     "verifree": {"bound": "probability", "norm_scope": "none", "supervised_weight": 1.0} | NO_KL,
+    "trice": {"posterior": "chain", "control_variate": "leave_one_out", "guide": "hinted"},
+    "trice_basic": {"posterior": "chain", "control_variate": "none", "guide": "hinted"},
+    "posterior_fresh": {"posterior": "fresh", "control_variate": "none", "guide": "none"},
     "eggroll": {"fitness": "group_mean", "fitness_epsilon": 1e-5, "sigma": 1e-3, "rank": 1}
     | {"noise_reuse": 1, "freeze_vectors": True},
 }

@@ -34,6 +34,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `unpaired/` | losses on single completions, desired or not, and their steps | `UNPAIRED_LINKS` |
 | `reward_models/` | losses of reward models: pairs, labels, ratings | `REWARD_LOSSES` |
 | `evidence.py` | lower bounds on log p(answer | prompt) as a reward | `BOUNDS` |
+| `posterior.py` | chains of right samples, and what each weighs | `CONTROL_VARIATES` |
 | `answer_rewards.py` | the likelihood of a reference answer as a reward | `ANSWER_REWARDS` |
 | `values.py` | targets of a value function and its losses | |
 | `balance.py` | even load of experts: an auxiliary loss, or a bias that is moved | |

@@ -49,7 +49,7 @@ def _sample_rows(
     flags, numbers = np.zeros(shape[:2], bool), np.zeros(shape[:2], np.float32)
     tokens, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
     group = Group(tokens, mask, np.zeros(shape, np.float32), flags, numbers, flags)
-    if sizes.demonstrations_per_prompt:
+    if sizes.rows_beside:
         group = group._replace(demonstration=flags)
     rows = rollout_rows(prompts, prompts > 0, tokens, mask, share_prompts=sizes.share_prompts)
     reference = params if stage.needs_reference else None

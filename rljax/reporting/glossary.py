@@ -5,18 +5,8 @@ A metric that is not listed here is drawn all the same, under its own name, afte
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Metric(NamedTuple):
-    """How one logged metric is shown."""
-
-    label: str  # title of its chart
-    meaning: str  # one sentence for the reader
-    main: bool = False  # drawn in the stage's first grid; the others are folded away
-    family: str = ""  # metrics of one family share a chart when a single run is drawn
-    updates: bool = False  # says how the updates go; folded away together
-
+from rljax.reporting.answer_metrics import OF_ANSWERS
+from rljax.reporting.metric import Metric
 
 ACCURACIES = "Held-out accuracy"
 CLIPPED = "Clip fraction"
@@ -334,21 +324,7 @@ METRICS: dict[str, Metric] = {
     "max_violation": Metric(
         "Expert overload", "By what share the fullest expert is above the mean load; of all layers."
     ),
-    "answer_nll": Metric(
-        "Answer NLL", "Minus log mean likelihood of the answer over a group's samples, in nats."
-    ),
-    "answer_share": Metric(
-        "Answers scored", "Share of held-out problems that answer_nll is the mean of."
-    ),
-    "answer_reward": Metric(
-        "Answer reward", "Mean score of the samples by the likelihood of the reference answer."
-    ),
-    "solved_share": Metric(
-        "Solved prompts",
-        "Share of prompts with a right sample, which the verifier's reward teaches.",
-    ),
-    "format_share": Metric("Format", "Share of samples that contain the answer phrase."),
-    "valid_share": Metric("Valid prompts", "Share of prompts with at least one valid sample."),
+    **OF_ANSWERS,
     "reward_chosen": Metric(
         "Chosen score", "Mean, beta times its log-ratio to the reference, or its score."
     ),

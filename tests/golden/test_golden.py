@@ -73,6 +73,7 @@ PASSING = {
     "tokenbuncher": 8,
     "tulu3-dpo": 4,
     "two-stage-math": 2,
+    "trice": 8,
     "unpacking-dpo-ppo": 3,
     "vapo": 4,
     "vas": 4,

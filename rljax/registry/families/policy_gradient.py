@@ -231,6 +231,7 @@ POLICY_GRADIENT = Family(
         "rollouts=windows": Reads(batch={"share_prompts": False}),
     },
     more_slots={f"answer_reward={name}": ("data.max_answer_tokens",) for name in ANSWER_REWARDS},
+    rows_beside={"demonstrations=switch": 1, "demonstrations=in_group": 1},
     together=Together(in_batch=1, in_row=None),
     group_baselines={"advantage": NEEDS_GROUPS},
     scored=True,

@@ -59,6 +59,13 @@ ANSWER_FORM_DOCS = {
 ANSWER_FORM_LIMITS = {"answer_phrase": Limit(bool, "a text that is not empty")}
 ANSWER_DATA = Reads(data={"max_answer_tokens": 16})
 
+# A prompt that tells more than the policy reads (training/collect/told_prompts.py).
+CONTEXT_ROOM = Reads(data={"max_context_tokens": 512})
+CONTEXT_PATTERN_LIMIT = Limit(
+    lambda x: x.count("{prompt}") == 1 and "{context}" in x,
+    "a text with {context} and one {prompt}",
+)
+
 # A KL to the stage's start in the loss. Estimator and weight differ from family to family.
 KL_DOCS = {
     "kl_placement": "where a KL to the stage's start enters: none, loss, reward",

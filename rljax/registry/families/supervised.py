@@ -7,6 +7,7 @@ from rljax.registry.families.description import Family, Reads
 from rljax.registry.families.shared import (
     AGGREGATION_DOCS,
     AGGREGATION_LIMITS,
+    CONTEXT_ROOM,
     LIKELIHOOD_DOCS,
     LIKELIHOODS,
     ROWS_FILE,
@@ -20,8 +21,9 @@ _OF_FILES = ROWS_FILE | Reads(data={"learn": "last"})
 _SAMPLED = Reads(
     batch={"samples_per_prompt": 8},
     sampling=SAMPLING,
-    data={"sampled_prompts": 256, "keep": "right", "keep_most": 4},
+    data={"sampled_prompts": 256, "keep": "right", "keep_most": 4, "hint_pattern": ""},
 )
+_SAMPLED |= CONTEXT_ROOM
 
 SUPERVISED = Family(
     name="supervised",
@@ -64,5 +66,5 @@ SUPERVISED = Family(
     },
     completion_slots=(),
     row_slots="data.row_tokens",
-    checks=("tools_of_files",),
+    checks=("tools_of_files", "hints"),
 )

@@ -12,6 +12,7 @@
 | `unpaired.py` | learning from labelled completions |
 | `reward.py` | reward models |
 | `evidence.py` | learning from reference answers |
+| `posterior.py` | learning from right samples as the posterior weighs them |
 | `evolution.py` | learning from rewards without a gradient |
 | `shared.py` | parts that many rows share; no rows |
 """
@@ -24,6 +25,7 @@ from rljax.registry.methods import (
     evidence,
     evolution,
     off_policy,
+    posterior,
     preference,
     reward,
     supervised,
@@ -44,6 +46,7 @@ METHODS: dict[str, Method] = {
         unpaired,
         reward,
         evidence,
+        posterior,
         evolution,
     )
     for method in file.ROWS

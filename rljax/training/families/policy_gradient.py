@@ -78,7 +78,7 @@ class PolicyGradient(Family):
             check_answers(context, form_of(stage), context.train_problems)
         problems, prompts = len(context.train_problems), stage.batch.prompts_per_step
         call_offsets(problems, prompts, most_rounds(stage))
-        if stage.batch.demonstrations_per_prompt:
+        if stage.batch.rows_beside:
             count = checked_count(context.train_problems)
             problems = context.train_problems
             records = [{**problems[index], "id": index} for index in range(count)]

@@ -18,6 +18,7 @@ from rljax.remarks import say_once
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience
+from rljax.training.collect.hinted import check_hints
 from rljax.training.collect.kept_samples import KeptSamples
 from rljax.training.collect.sources import stage_engine
 from rljax.training.collect.stage_rows import checked_examples
@@ -175,6 +176,8 @@ def check_sampled(context: Context, stage: Stage) -> None:
             f"holds {stage.data['row_tokens']} (config.{stage.name}.data.row_tokens)."
         )
     stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+    if pattern := stage.data["hint_pattern"]:
+        check_hints(context, stage, pattern, f"config.{stage.name}.data.hint_pattern")
 
 
 def read_demonstrations(

@@ -229,7 +229,7 @@ def test_a_context_stands_in_the_text_or_in_the_last_message():
     assert told("a {b}", "{c}", pattern, "row") == "Known: {c}. a {b} ({c})"
     talk = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
     assert told(talk, "c", pattern, "row") == [talk[0], {**talk[1], "content": "Known: c. q (c)"}]
-    with pytest.raises(ValueError, match="row: teacher_context stands in the last message"):
+    with pytest.raises(ValueError, match="row: the context stands in the last message"):
         told([{"role": "user", "content": [{"type": "text"}]}], "c", pattern, "row")
 
 
