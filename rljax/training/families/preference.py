@@ -17,7 +17,7 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.data.data_files import kind_of_files
 from rljax.data.feedback_survey import FeedbackSurvey, overlap_remark
-from rljax.data.pairs import pair_of
+from rljax.data.pairs import SIDES, pair_of
 from rljax.models.network import Params
 from rljax.objectives.arrays import PREFERENCE_ARRAYS
 from rljax.objectives.metrics import masked
