@@ -149,6 +149,14 @@ STAGE_DATA: Section = {
         maximum=MOST_TOKENS,
     ),
     "packed": Field(None, "supervised: several demonstrations in a row", value_type=bool),
+    "canvas_tokens": Field(
+        None,
+        "supervised, likelihood=elbo: answers are filled up with their end token to so many "
+        "tokens, all of which are learned; 0: not",
+        value_type=int,
+        minimum=0,
+        maximum=MOST_TOKENS,
+    ),
     "learn": Field(
         None,
         "supervised: of a column messages the assistant's last message, or all of them; draws: "

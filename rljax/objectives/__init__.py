@@ -21,6 +21,8 @@ standard library. A training step calls these functions on log-probabilities tha
 | `selections.py` | which sampled tokens and groups are trained on | `SELECTIONS`, `GROUP_FILTERS` |
 | `kl.py` | estimators of KL(policy || reference) | `KL_ESTIMATORS` |
 | `kl_controllers.py` | the weight of a KL, fixed or adaptive | `KL_CONTROLLERS` |
+| `masking.py` | which tokens a draw of masked diffusion hides, and their weights | `MASKINGS` |
+| `bounds.py` | bounds on the likelihood of a completion, from such draws | |
 | `switching.py` | a demonstration in place of a prompt's samples | |
 | `temperatures.py` | the sampler's temperature, token by token | `TEMPERATURES` |
 | `whitening.py` | mean 0 and variance 1 over tokens or rows | |

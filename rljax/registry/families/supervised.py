@@ -9,6 +9,8 @@ from rljax.registry.families.shared import (
     AGGREGATION_LIMITS,
     CONTEXT_ROOM,
     LIKELIHOOD_DOCS,
+    LIKELIHOOD_FIELDS,
+    LIKELIHOOD_LIMITS,
     LIKELIHOODS,
     ROWS_FILE,
     SAMPLING,
@@ -43,6 +45,7 @@ SUPERVISED = Family(
         "aggregation": "token_mean",
         "likelihood": "autoregressive",
     },
+    fields=LIKELIHOOD_FIELDS,
     functions={f"anchor={name}": {"anchor_loss": anchor_loss} for name in DIVERGENCES},
     docs={
         "token_loss": "loss of a demonstrated token (objectives/supervised.py)",
@@ -53,11 +56,14 @@ SUPERVISED = Family(
         **AGGREGATION_DOCS,
         **LIKELIHOOD_DOCS,
     },
-    limits=AGGREGATION_LIMITS,
+    limits={**AGGREGATION_LIMITS, **LIKELIHOOD_LIMITS},
     reads=Reads(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
         data={"source": "problems", "path": "", "limit": 0, "row_tokens": 256, "packed": True},
     ),
+    # A canvas is filled to its end, one demonstration in a row.
+    adds={"likelihood=elbo": Reads(data={"packed": False, "canvas_tokens": 0})},
+    causal=(True, False),
     sources={
         "problems": Reads(data={"worked_share": None}),
         "jsonl": _OF_FILES,

@@ -7,6 +7,7 @@
 | `baselines.py` | policy gradients without a critic: what a sample is compared with |
 | `token_level.py` | the same: how each token counts |
 | `critic.py` | credit within a completion |
+| `diffusion.py` | policy gradients of masked diffusion models |
 | `off_policy.py` | samples that the policy did not draw itself |
 | `preference.py` | learning from pairs |
 | `unpaired.py` | learning from labelled completions |
@@ -21,6 +22,7 @@ from rljax.registry.method import Method
 from rljax.registry.methods import (
     baselines,
     critic,
+    diffusion,
     distillation,
     evidence,
     evolution,
@@ -41,6 +43,7 @@ METHODS: dict[str, Method] = {
         baselines,
         token_level,
         critic,
+        diffusion,
         off_policy,
         preference,
         unpaired,
