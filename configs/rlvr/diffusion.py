@@ -74,7 +74,8 @@ TOKENS_PER_STEP = {"coupled_grpo": 1}
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The config of a method."""
+    """The config of a method, spg by default."""
+    arg = arg or "spg"
     c = BASE["build"](METHODS, arg)
     c.model.causal = False
     steps = c.rl["sampling"]["max_new_tokens"] // TOKENS_PER_STEP.get(arg, 2)

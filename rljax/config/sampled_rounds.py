@@ -11,10 +11,6 @@ SAMPLED_SOURCES = ("sampled", "sampled_pairs", "sampled_labels")
 RULE_FIELDS = {"sampled": "keep", "sampled_pairs": "pair_rule", "sampled_labels": "label_rule"}
 
 
-# What a row of a file may say and a rule does not: groups of completions, ratings, labels of steps.
-OF_FILES = ("chosen_sides", "ratings", "step_ids")
-
-
 def reads_scores(stage: Stage) -> bool:
     """Whether the rule of a stage that samples its rows goes by scores, not by verdicts alone."""
     return stage.data[RULE_FIELDS[stage.data["source"]]] not in OF_VERDICTS
@@ -30,9 +26,9 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
     data = stage.data
     if data["source"] not in ("sampled_pairs", "sampled_labels"):
         return
-    if of_files := sorted(stage.objective.inputs & set(OF_FILES)):
+    if "step_ids" in stage.objective.inputs:
         raise ValueError(
-            f"Method {stage.objective.method.name!r} reads {of_files[0]!r}, which no rule finds "
+            f"Method {stage.objective.method.name!r} reads labels of steps, which no rule finds "
             f"among samples: give a file ({where}.data.source, {where}.data.path)."
         )
     if data["max_completion_tokens"] < stage.max_new_tokens:
