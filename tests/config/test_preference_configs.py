@@ -107,3 +107,10 @@ def test_a_baseline_of_mismatched_prompts_needs_two_of_them():
     config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
     with pytest.raises(ValueError, match="sequences_per_update=1 with link='kto'.*at least 2"):
         validate(config)
+
+
+def test_labelled_steps_are_those_of_a_file():
+    section = dict(method="step_kto", data=dict(source="sampled_labels"))
+    config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
+    with pytest.raises(ValueError, match="link='step_kto' reads rows of a file with labelled step"):
+        validate(config)
