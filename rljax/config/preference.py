@@ -23,6 +23,8 @@ def check_preference(stage: Stage, where: str) -> None:
         _check_groups(stage, where)
     if choices["link"] in RATED_LINKS:
         _check_rated(stage, where)
+    if stage.moves_reference:
+        _check_moving_reference(stage, where)
     score = choices["score"]
     for field in ("link", "second_link"):
         link = choices[field]
@@ -51,6 +53,32 @@ def check_preference(stage: Stage, where: str) -> None:
                 f"compares sides of different pairs; it must be 'none' "
                 f"({where}.objective.pair_weight, {where}.objective.{field})."
             )
+
+
+def _check_moving_reference(stage: Stage, where: str) -> None:
+    """A reference that follows the policy: there is one, nothing else says what it is."""
+    field = f"{where}.objective.reference_update"
+    if not stage.needs_reference:
+        raise ValueError(
+            f"reference_update='moving' moves nothing: method {stage.objective.method.name!r} has "
+            f"no reference ({field})."
+        )
+    if folder := stage.data.get("reference_cache"):
+        raise ValueError(
+            f"reference_cache={folder!r} keeps what a reference says that never changes, and "
+            f"reference_update='moving' changes it ({where}.data.reference_cache, {field})."
+        )
+    if "reference" in stage.models:
+        raise ValueError(
+            f"reference_update='moving' begins with what the stage starts from; another model "
+            f"cannot be its reference ({where}.models.reference.start_from, {field})."
+        )
+    every = stage.objective.values["reference_update_steps"]
+    if every >= stage.steps:
+        raise ValueError(
+            f"reference_update_steps={every} in a stage of {stage.steps} steps: the reference "
+            f"would never move ({where}.objective.reference_update_steps, {where}.steps)."
+        )
 
 
 def _check_groups(stage: Stage, where: str) -> None:

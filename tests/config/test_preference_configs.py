@@ -36,7 +36,7 @@ def test_it_loads_and_validates_whole_and_shortened(file, name):
 def test_no_line_says_what_holds_anyway(file, name):
     for section, found in MODULES[file]["METHODS"][name].items():
         assert found != SHARED[section]
-        if section != "batch":
+        if section not in ("batch", "steps"):
             assert not found.items() & SHARED[section].items()
 
 
@@ -80,6 +80,41 @@ def test_another_method_is_refused():
 def test_parts_that_do_not_go_together(objective, message):
     stage = dict(STAGE, objective=objective)
     config = complete(dict(stages=("s",), s=stage, data=dict(tasks=(dict(name="chain_sum"),))))
+    with pytest.raises(ValueError, match=message):
+        validate(config)
+
+
+MOVING = dict(reference_update="moving", reference_update_steps=2)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            dict(method="simpo"),
+            "reference_update='moving' moves nothing: method 'simpo' has no ref",
+        ),
+        (
+            dict(data=dict(path="x.jsonl", reference_cache="cache")),
+            r"reference_cache='cache' keeps .*config.s.data.reference_cache, config.s.objective",
+        ),
+        (
+            dict(models=dict(reference=dict(start_from="model"))),
+            "reference_update='moving' begins with what the stage starts from; another model",
+        ),
+        (
+            dict(steps=2),
+            "reference_update_steps=2 in a stage of 2 steps: the reference would never",
+        ),
+        (
+            dict(objective=MOVING | dict(reference_mixup=0.0)),
+            r"reference_mixup must be in \(0, 1\], got 0.0",
+        ),
+    ],
+)
+def test_references_that_cannot_move(changes, message):
+    section = dict(STAGE, objective=MOVING, steps=5) | changes
+    config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
     with pytest.raises(ValueError, match=message):
         validate(config)
 
