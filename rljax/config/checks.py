@@ -136,16 +136,6 @@ def marker_is_written(stage: Stage, where: str) -> None:
         )
 
 
-def steps_of_files(stage: Stage, where: str) -> None:
-    """Raises ValueError for labelled steps where no file has them."""
-    link, source = stage.objective.choices["link"], stage.data["source"]
-    if "step_ids" in stage.objective.inputs and source not in FILE_SOURCES:
-        raise ValueError(
-            f"link={link!r} reads rows of a file with labelled steps, and source={source!r}; take "
-            f"{' or '.join(map(repr, FILE_SOURCES))} ({where}.objective.link, {where}.data.source)."
-        )
-
-
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
     "tools_of_files": tools_of_files,
@@ -159,5 +149,4 @@ CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "reference_is_there": reference_is_there,
     "mismatched_prompts": mismatched_prompts,
     "hints": hints,
-    "steps_of_files": steps_of_files,
 }

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from rljax.config.data import FILE_SOURCES
 from rljax.config.stage import Stage
 from rljax.objectives.parts import inputs_of
 from rljax.objectives.preference import DIVERGENCES, MARGIN_LINKS, QUANTILE_LINKS, RATED_LINKS
@@ -107,11 +106,6 @@ def _check_several(stage: Stage, chosen: str, where: str) -> None:
     if stage.objective.choices["score"] == "length_desensitised":
         allowed["score"] = ("log_ratio",)
     _refuse_others(stage.objective.choices, allowed, chosen, where)
-    if stage.data["source"] not in FILE_SOURCES:
-        raise ValueError(
-            f"source={stage.data['source']!r} makes pairs, and {chosen} reads several completions "
-            f"of a prompt; take {' or '.join(map(repr, FILE_SOURCES))} ({where}.data.source)."
-        )
     if stage.batch.samples_per_prompt < 2:
         raise ValueError(
             f"samples_per_prompt={stage.batch.samples_per_prompt} with {chosen}: at least 2 "

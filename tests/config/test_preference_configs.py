@@ -122,7 +122,10 @@ def test_references_that_cannot_move(changes, message):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (dict(data=dict(source="sampled_pairs")), "source='sampled_pairs' makes pairs, and group_"),
+        (
+            dict(data=dict(source="sampled_pairs")),
+            "reads 'chosen_sides', which no rule finds among samp",
+        ),
         (dict(batch=dict(samples_per_prompt=1)), "samples_per_prompt=1 with group_estimator='plug"),
         (
             dict(batch=dict(samples_per_prompt=3)),
@@ -147,5 +150,5 @@ def test_a_baseline_of_mismatched_prompts_needs_two_of_them():
 def test_labelled_steps_are_those_of_a_file():
     section = dict(method="step_kto", data=dict(source="sampled_labels"))
     config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
-    with pytest.raises(ValueError, match="link='step_kto' reads rows of a file with labelled step"):
+    with pytest.raises(ValueError, match="'step_kto' reads 'step_ids', which no rule finds"):
         validate(config)

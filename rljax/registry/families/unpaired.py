@@ -55,5 +55,5 @@ UNPAIRED = Family(
         "sampled_labels": _SAMPLED_LABELS,
     },
     completion_slots=("data.max_completion_tokens",),
-    checks=("sampled_rounds", "mismatched_prompts", "steps_of_files", "reference_is_there"),
+    checks=("sampled_rounds", "mismatched_prompts", "reference_is_there"),
 )
