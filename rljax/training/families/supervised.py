@@ -13,6 +13,7 @@ from rljax.data.canvas import filled
 from rljax.data.packing import Example, PackedEpochs, pack_rows
 from rljax.data.rows import example_of, joined
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
+from rljax.data.step_examples import STEP_RULES, example_of_steps
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import anchor_loss
@@ -212,16 +213,15 @@ def kept_demonstrations(
     records = open_source(stage.data["source"], path=stage.data["path"] or None, path_field=field)
     first = Part(records, range(min(len(records), stage.data["limit"] or len(records))))
 
+    learn = stage.data["learn"]
+
     def read(record: Record, where: str, index: int) -> Example:
-        return example_of(
-            record,
-            context.text_format,
-            where=where,
-            field=field,
-            learn=stage.data["learn"],
-            check_whole=checks_whole(context.config, index),
-            seed=(context.config.seed, index),
-        )
+        words = {"where": where, "field": field, "check_whole": checks_whole(context.config, index)}
+        if learn in STEP_RULES:
+            marker = stage.data["unsure_marker"]
+            return example_of_steps(record, context.text_format, rule=learn, marker=marker, **words)
+        seed = (context.config.seed, index)
+        return example_of(record, context.text_format, learn=learn, seed=seed, **words)
 
     return first, *checked_examples(context, stage, first, read)
 
