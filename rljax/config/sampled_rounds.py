@@ -10,9 +10,9 @@ SAMPLED_SOURCES = ("sampled", "sampled_pairs", "sampled_labels")
 # Source -> the field that names its rule.
 RULE_FIELDS = {"sampled": "keep", "sampled_pairs": "pair_rule", "sampled_labels": "label_rule"}
 
-
-# What a row of a file may say and a rule does not: groups of completions, ratings, labels of steps.
-OF_FILES = ("chosen_sides", "ratings", "step_ids")
+# What a row of a file may say and a rule does not: ratings, labels of steps. Groups of completions
+# are refused by the checks of preference parts.
+OF_FILES = ("ratings", "step_ids")
 
 
 def reads_scores(stage: Stage) -> bool:
@@ -44,12 +44,6 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
         raise ValueError(
             f"rounds={data['rounds']} does not divide steps={stage.steps}: every round has equally "
             f"many ({where}.data.rounds, {where}.steps)."
-        )
-    if data["source"] == "sampled_labels" and "step_labels" in stage.objective.inputs:
-        raise ValueError(
-            f"source='sampled_labels' gives a label to each sample, and "
-            f"link={stage.objective.choices['link']!r} reads one for each of its steps: give a "
-            f"file ({where}.data.source, {where}.objective.link)."
         )
     if data["source"] == "sampled_labels":
         _check_unread(stage, where, "label_threshold", data["label_rule"] == "above_threshold")
