@@ -31,7 +31,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `divergences.py` | how far two next-token distributions are apart | `DIVERGENCES`, `SUPPORTS` |
 | `distillation.py` | a teacher: as the loss of a token, as its advantage | `TEACHERS` |
 | `preference/` | losses on preferences: a score of each side, links, extras | `SCORES`, `LINKS` |
-| `unpaired/` | losses on single completions that are desired or not, and on their steps | `UNPAIRED_LINKS` |
+| `unpaired/` | losses on completions, desired or not, and on their steps | `UNPAIRED_LINKS` |
 | `reward_models/` | losses of reward models: pairs, labels, ratings | `REWARD_LOSSES` |
 | `evidence.py` | lower bounds on log p(answer | prompt) as a reward | `BOUNDS` |
 | `answer_rewards.py` | the likelihood of a reference answer as a reward | `ANSWER_REWARDS` |
