@@ -76,6 +76,9 @@ METHODS = {
     "f_dpo": {},
     "chi_po": {},
     "rpo": {},
+    # LLaDA-8B (arXiv:2505.19223): 350k pairs once, of up to 4096 tokens with their prompts. Give a
+    # checkpoint that sees both ways; without one set model.causal=False.
+    "vrpo": dict(optimizer=dict(learning_rate=5e-7, schedule="cosine", warmup_updates=15, b2=0.95)),
     "mpo": dict(optimizer=dict(learning_rate=5e-6)),
     "wpo": {},
     "cpo": dict(optimizer=dict(learning_rate=1e-4)),

@@ -4,7 +4,13 @@ A tiny model sees some demonstrations of sorting four letters (`sft`). It then s
 to each of 1024 problems, keeps at most four different right ones, and learns these from the first
 model again (`round1`); the better model does the same once more (`round2`). That is RFT
 (arXiv:2308.01825); with `--config.round1.data.keep=best --config.round1.data.keep_most=1` the best
-answer of each problem is learned instead (RAFT, arXiv:2304.06767).
+answer of each problem is learned instead (RAFT, arXiv:2304.06767). STaR (arXiv:2203.14465) has one
+sample of each problem, a hint where it is wrong, and rounds that all start from the first model,
+with samples of the last one:
+
+    --config.round1.batch.samples_per_prompt=1
+    --config.round1.data.hint_pattern='{context};{prompt}' (both for round2 too)
+    --config.round2.start_from=sft --config.round2.models.teacher.start_from=round1
 
     python launch/train.py --config=configs/rejection_sampling.py
 

@@ -69,6 +69,9 @@ SPO = SEGMENTS | {
     "whiten_advantages": True,
     "whiten_epsilon": 1e-8,
 }
+ELBO = {"likelihood": "elbo", "open_canvas": True}
+ONE_STEP = ELBO | {"masking": "full", "mask_draws": 1, "context_mask_rate": 0.15}
+WIDE_CLIP = {"ratio": "token", "surrogate": "clipped", "clip_low": 0.5, "clip_high": 0.5}
 DFT = {"token_loss": "probability_weighted", "probability_power": 1.0} | TOKENS
 BEHAVIOR = {"ratio": "token", "denominator": "behavior", "correction": "none"} | NO_KL
 # A link on log-ratios of whole completions, and nothing else.
@@ -79,6 +82,9 @@ PLAIN = {"score": "log_ratio", "link_weight": 1.0, "second_link": "none"} | {
 
 EXPECTED = {
     "sft": {"aggregation": "token_mean", "token_loss": "nll", "anchor": "none"},
+    "llada_sft": {"aggregation": "sequence_mean_token_mean", "token_loss": "nll"}
+    | {"likelihood": "elbo", "masking": "bernoulli", "mask_draws": 1, "mask_share_low": 1e-3}
+    | {"mask_share_high": 1.0, "open_canvas": False},
     "dft": DFT | {"anchor": "none"},
     "tl_sft": TOKENS | {"token_weight": "key_tokens", "key_weight_limit": 9.0},
     # 0.05 is the paper's; the code has 0.1.
@@ -97,6 +103,9 @@ EXPECTED = {
     | {"off_policy": "none", "support": "full"},
     "word_kd": {"divergence": "forward_kl", "off_policy": "demonstrations"}
     | {"on_policy_share": 0.0, "support": "full"},
+    # w = .667 and rho = .25, which the sheet calls unverified.
+    "salt": {"divergence": "forward_kl", "off_policy": "demonstrations", "on_policy_share": 0.0}
+    | {"likelihood_share": 1 / 3, "teacher_temperature": 0.25},
     "sequence_kd": {"divergence": "likelihood", "off_policy": "teacher", "on_policy_share": 0.0},
     "reinforce": NO_RATIO | NO_KL | {"advantage": "ema", "entropy_weight": 0.0},
     "reinforce_batch": NO_RATIO | NO_KL | {"advantage": "batch_mean"},
@@ -263,6 +272,41 @@ EXPECTED = {
     "prime_rl_ipo": BEHAVIOR
     | {"surrogate": "probability_gap_both", "probability_bound": 0.1, "mismatch_weight": 1e-3},
     "m2po": {"selection": "second_moment", "denominator": "old"},
+    "spg": NO_KL
+    | TOKENS
+    | ELBO
+    | {"advantage": "group_mean", "ratio": "none", "surrogate": "sandwich", "masking": "block"}
+    | {"mask_draws": 2, "context_mask_rate": 0.15, "upper_power": 1.5, "upper_weight": 0.5}
+    | {"negative_bound": "mixture", "entropy_weight": 0.0},
+    "bgpo": NO_KL
+    | ELBO
+    | {"advantage": "group_zscore", "ratio": "none", "surrogate": "boundary"}
+    | {"aggregation": "sequence_mean_token_mean", "masking": "bernoulli", "mask_draws": 16}
+    | {"boundary_terms": "both", "bound_per_token": False},
+    "diffu_grpo": ONE_STEP
+    | TOKENS
+    | WIDE_CLIP
+    | {"advantage": "group_mean", "kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 0.04},
+    "wd1": ONE_STEP
+    | NO_RATIO
+    | NO_KL
+    | {"advantage": "group_softmax", "softmax_scale": 1.0}
+    | {"aggregation": "sequence_mean_token_sum"},
+    "unigrpo": ZSCORE
+    | ELBO
+    | {"ratio": "token", "surrogate": "clipped", "masking": "schedule", "plain_logprobs": True}
+    | {"aggregation": "sequence_mean_token_mean", "kl_placement": "loss", "kl_estimator": "k3"},
+    "coupled_grpo": TOKENS
+    | ELBO
+    | WIDE_CLIP
+    | {"advantage": "group_leave_one_out", "masking": "coupled", "mask_draws": 1}
+    | {"mask_share_low": 0.2, "mask_share_high": 0.8}
+    | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 0.01},
+    "espo": ELBO
+    | {"advantage": "group_mean", "ratio": "sequence", "surrogate": "clipped"}
+    | {"clip_low": 0.2, "clip_high": 0.2, "aggregation": "sequence_mean_token_mean"}
+    | {"masking": "complementary", "mask_draws": 2}
+    | {"kl_placement": "loss", "kl_estimator": "k2_sequence", "kl_weight": 1e-2},
     "hpt": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"aggregation": "sequence_mean_token_scale", "entropy_weight": 1e-3}
@@ -316,6 +360,9 @@ EXPECTED = {
     "f_dpo": PLAIN | {"score": "jensen_shannon", "link": "logistic"},
     "chi_po": PLAIN | {"score": "chi_squared", "link": "logistic_clipped"},
     "rpo": PLAIN | {"link": "logistic", "chosen_nll": "sequence_mean", "nll_weight": 1.0},
+    "vrpo": PLAIN
+    | {"link": "logistic", "beta": 0.2, "chosen_nll": "sequence_mean", "nll_weight": 0.05}
+    | {"likelihood": "elbo", "masking": "bernoulli", "mask_draws": 8},
     "mpo": PLAIN
     | {"link": "logistic", "link_weight": 0.8, "second_link": "binary", "second_weight": 0.2}
     | {"chosen_nll": "token_mean", "nll_weight": 1.0},
@@ -349,6 +396,9 @@ EXPECTED = {
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo_rloo": {"bound": "multi_sample", "verifier": "switch", "kl_weight": 1e-3},
     "verifree": {"bound": "probability", "norm_scope": "none", "supervised_weight": 1.0} | NO_KL,
+    "trice": {"posterior": "chain", "control_variate": "leave_one_out", "guide": "hinted"},
+    "trice_basic": {"posterior": "chain", "control_variate": "none", "guide": "hinted"},
+    "posterior_fresh": {"posterior": "fresh", "control_variate": "none", "guide": "none"},
     "eggroll": {"fitness": "group_mean", "fitness_epsilon": 1e-5, "sigma": 1e-3, "rank": 1}
     | {"noise_reuse": 1, "freeze_vectors": True},
 }
@@ -360,7 +410,7 @@ USES_REFERENCE = {
     "jepo_rloo",
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),
     *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
-    *("sft_kl", "asft"),
+    *("sft_kl", "asft", "diffu_grpo", "unigrpo", "coupled_grpo", "espo", "vrpo"),
     *("chi_po", "rpo", "mpo", "wpo", "kto", "apo_zero_unpaired", "bco", "mdpo", "mipo", "copg"),
     *("copg_on_policy", "step_kto"),
 }

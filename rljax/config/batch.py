@@ -20,7 +20,7 @@ def batch_sizes(values: Mapping[str, Any], objective: Objective, where: str) -> 
     Raises:
         ValueError: for sizes that do not divide, and for sequences that would be torn apart.
     """
-    shown = int(objective.choices.get("demonstrations", "none") != "none")
+    shown = objective.rows_beside
     prompts = values.get("prompts_per_step", 0)
     samples = values.get("samples_per_prompt", 0)
     group = samples + shown
@@ -30,7 +30,7 @@ def batch_sizes(values: Mapping[str, Any], objective: Objective, where: str) -> 
     if prompts and per_step % update:
         raise ValueError(
             f"sequences_per_update={update} does not divide the step's {prompts} prompts x "
-            f"{samples} samples{' and a demonstration' if shown else ''} = {per_step} sequences "
+            f"{samples} samples{f' and {shown} more' if shown else ''} = {per_step} sequences "
             f"({where}.sequences_per_update)."
         )
     if update % micro:

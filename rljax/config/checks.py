@@ -9,11 +9,13 @@ from rljax.config.batch import check_counters
 from rljax.config.data import FILE_SOURCES, check_source
 from rljax.config.distillation import check_distillation, check_teacher
 from rljax.config.policy_gradient import check_policy_gradient
+from rljax.config.posterior import check_posterior
 from rljax.config.preference import check_preference
 from rljax.config.sampled_rounds import SAMPLED_SOURCES, check_sampled_rounds
 from rljax.config.stage import Stage
 from rljax.objectives.kl import warn_if_useless
 from rljax.objectives.reward_models import PAIRED
+from rljax.registry.families.shared import CONTEXT_PATTERN_LIMIT
 
 # Logits of 1e4 divided by this still have three digits behind the point in float32.
 LOWEST_TEMPERATURE = 1e-3
@@ -102,6 +104,23 @@ def tools_of_files(stage: Stage, where: str) -> None:
         )
 
 
+def hints(stage: Stage, where: str) -> None:
+    """Raises ValueError for hints that cannot be written, or that no prompt would ever get."""
+    pattern, keep = stage.data.get("hint_pattern"), stage.data.get("keep")
+    if not pattern:
+        return
+    if not CONTEXT_PATTERN_LIMIT.fits(pattern):
+        raise ValueError(
+            f"hint_pattern={pattern!r} must be {CONTEXT_PATTERN_LIMIT.words} "
+            f"({where}.data.hint_pattern)."
+        )
+    if keep != "right":
+        raise ValueError(
+            f"hint_pattern={pattern!r} is for prompts without a right sample, and keep={keep!r} "
+            f"keeps wrong ones: it must be 'right' ({where}.data.hint_pattern, {where}.data.keep)."
+        )
+
+
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
     "tools_of_files": tools_of_files,
@@ -109,7 +128,9 @@ CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "policy_gradient": check_policy_gradient,
     "sampled_rounds": check_sampled_rounds,
     "goals_are_of_pairs": goals_are_of_pairs,
+    "posterior": check_posterior,
     "preference": check_preference,
     "reference_is_there": reference_is_there,
     "mismatched_prompts": mismatched_prompts,
+    "hints": hints,
 }

@@ -49,6 +49,12 @@ def check_distillation(stage: Stage, where: str) -> None:
             "samples likelier, whatever they are: set 0 and an off_policy source "
             f"({where}.objective.on_policy_share, {where}.objective.off_policy)."
         )
+    if values.get("likelihood_share", 0.0) > 0 and share > 0:
+        raise ValueError(
+            f"likelihood_share={values['likelihood_share']} with on_policy_share={share} would "
+            "make the policy's own samples likelier, whatever they are: set 0 of one "
+            f"({where}.objective.likelihood_share, {where}.objective.on_policy_share)."
+        )
     if divergence == "likelihood" and off_policy == "demonstrations":
         raise ValueError(
             "divergence='likelihood' with off_policy='demonstrations' asks no teacher: that is "

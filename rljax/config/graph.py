@@ -196,7 +196,7 @@ def _reads_reward(stage: Stage) -> bool:
 
 
 def _reads_teacher(stage: Stage) -> bool:
-    return stage.objective.needs_teacher
+    return stage.objective.needs_teacher or stage.data.get("source") == "sampled"
 
 
 def _reads_judge(stage: Stage) -> bool:
@@ -208,7 +208,11 @@ READERS: Mapping[str, tuple[Callable[[Stage], bool], str]] = {
     "reference": (_reads_reference, "it has no preference loss, no KL term and no reference_kl"),
     "value": (has_own_critic, "it trains no critic with a trunk of its own"),
     "reward": (_reads_reward, "it does not score whole samples of its policy, and these alone"),
-    "teacher": (_reads_teacher, "none of its parts compares with a teacher or samples from one"),
+    "teacher": (
+        _reads_teacher,
+        "none of its parts compares with a teacher or samples from one, and data.source is not "
+        "'sampled'",
+    ),
     "judge": (_reads_judge, "none of its parts reads judge_scores"),
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.runs import find_step, recorded_network, run_config
-from rljax.config.schema_model import SHAPE
+from rljax.config.schema_model import CONVERSION, SHAPE
 from rljax.models.config import LoRAConfig, ModelConfig, RopeScaling
 from rljax.models.presets import preset
 from rljax.models.pretrained import is_pretrained, read_config
@@ -34,12 +34,16 @@ def resolve_model(section: ConfigDict, tokenizer_size: int) -> ModelConfig:
     given["rope_scaling"] = _rope_scaling(given["rope_scaling"])
     if given["rope_scaling"] is None:
         del given["rope_scaling"]
+    if section.convert:
+        found = _converted(found, section, given, tokenizer_size)
     if found is not None:
         shape = _of_checkpoint(found, section, given)
     elif section.preset:
         shape = {**preset(section.preset), **given}
     else:
         shape = _small(given, tokenizer_size)
+    if found is None and not shape.get("causal", True):
+        shape.setdefault("mask_token", tokenizer_size)
     if shape["vocab_size"] < tokenizer_size:
         raise ValueError(
             f"The tokenizer has {tokenizer_size} tokens, the model {shape['vocab_size']}: added "
@@ -61,16 +65,57 @@ def _of_checkpoint(
     """The shape of the checkpoint's network, which nothing in the config may contradict."""
     shape = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     del shape["lora"]
+    if not found.causal and found.mask_token < 0 and "mask_token" in given:
+        shape["mask_token"] = given["mask_token"]  # a config.json that does not say
     named = preset(section.preset) if section.preset else {}
     for field, value in {**named, **given}.items():
         if shape[field] != value:
             place = f"config.model.{field}" if field in given else "config.model.preset"
+            convert = field == "causal" and not value
+            remedy = f"set config.model.convert={CONVERSION!r}" if convert else "leave it out"
             raise ValueError(
                 f"{field}={value!r} contradicts the checkpoint {section.init_from}, whose "
-                f"config.json says {shape[field]!r}: leave it out ({place}, "
-                "config.model.init_from)."
+                f"config.json says {shape[field]!r}: {remedy} ({place}, config.model.init_from)."
             )
     return shape
+
+
+def _converted(
+    found: ModelConfig | None,
+    section: ConfigDict,
+    given: Mapping[str, Any],
+    tokenizer_size: int,
+) -> ModelConfig:
+    """The network of a causal checkpoint that is to become one of masked diffusion.
+
+    Its weights stay as they are (arXiv:2410.17891): slot i - 1 goes on predicting token i, and the
+    mask token takes a row of the embedding that no token of the text has.
+
+    Raises:
+        ValueError: without a causal checkpoint of a language model that sees the whole row, or
+            without a free row.
+    """
+    where, begun = "config.model.convert", section.init_from or "(none)"
+    if found is None or not found.causal or found.head != "language_model":
+        is_not = "there is none" if found is None else f"{found.causal=}, {found.head=}"
+        raise ValueError(
+            f"convert={section.convert!r} needs the checkpoint of a causal language model, got "
+            f"{begun}: {is_not.replace('found.', '')} ({where}, config.model.init_from)."
+        )
+    if found.sliding_window:
+        raise ValueError(
+            f"convert={section.convert!r}: {begun} has layers with sliding_window="
+            f"{found.sliding_window}, which would not see the tokens to be filled ({where})."
+        )
+    mask_token = given.get("mask_token", tokenizer_size)
+    if mask_token >= found.vocab_size:
+        raise ValueError(
+            f"mask_token={mask_token} has no row among the {found.vocab_size} of {begun}: save it "
+            "with one row more (`resize_token_embeddings` of transformers adds them), or name an "
+            f"id that no text has (config.model.mask_token, {where})."
+        )
+    shift = given.get("shift_logits", True)
+    return dataclasses.replace(found, causal=False, mask_token=mask_token, shift_logits=shift)
 
 
 def _checkpoint(folder: str) -> ModelConfig | None:
@@ -97,7 +142,8 @@ def model_of_role(folder: str, policy: ModelConfig) -> ModelConfig:
 
 
 def _small(given: Mapping[str, Any], tokenizer_size: int) -> dict[str, Any]:
-    shape = {"vocab_size": tokenizer_size, **SMALL, **given}
+    masks = not given.get("causal", True) and "mask_token" not in given
+    shape = {"vocab_size": tokenizer_size + masks, **SMALL, **given}
     if "head_dim" not in shape:
         if shape["width"] % shape["heads"]:
             raise ValueError(

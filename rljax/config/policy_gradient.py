@@ -8,7 +8,6 @@ from rljax.config.stage import Stage
 from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
 from rljax.objectives.parts import fields_of, inputs_of
-from rljax.objectives.surrogates import SURROGATES
 from rljax.registry.families.policy_gradient import POLICY_GRADIENT
 
 # Fields of samples from prefixes.
@@ -24,8 +23,8 @@ WITH_WINDOWS = {
 # What reads scores as soon as samples are drawn: the option that is left with answer_reward.
 WITH_ANSWERS = {"rollouts": "whole", "group_filter": "none", "demonstrations": "none"}
 
-# Surrogates that read no ratio.
-WITHOUT_RATIO = frozenset(name for name, part in SURROGATES.items() if name == "policy_gradient")
+# Surrogates that read no ratio, or make one of their own.
+WITHOUT_RATIO = frozenset({"policy_gradient", "sandwich", "boundary"})
 
 
 def check_policy_gradient(stage: Stage, where: str) -> None:
@@ -36,6 +35,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         where: its path in the config.
     """
     for check in (
+        _bounds,
         _ratio,
         _temperature,
         _critic,
@@ -63,7 +63,8 @@ def _ratio(stage: Stage, where: str) -> None:
             f"ratio and {surrogate if surrogate not in WITHOUT_RATIO else 'clipped'!r} has nothing "
             f"to work on without one ({where}.objective.ratio, {where}.objective.surrogate)."
         )
-    if ratio == "none" and stage.batch.updates_per_step > 1:
+    exact = choices["likelihood"] == "autoregressive"  # else there is no exact ratio to take
+    if ratio == "none" and exact and stage.batch.updates_per_step > 1:
         raise ValueError(
             f"{stage.batch.updates_per_step} updates per step make the later ones off-policy, and "
             f"ratio='none' does not correct for it: set sequences_per_update="
@@ -74,6 +75,18 @@ def _ratio(stage: Stage, where: str) -> None:
         raise ValueError(
             "ratio='segment' without segments is a ratio of whole sequences: choose a segmentation "
             f"({where}.objective.segmentation, {where}.objective.ratio)."
+        )
+
+
+def _bounds(stage: Stage, where: str) -> None:
+    """Surrogates on draws of masks need a likelihood that draws."""
+    choices = stage.objective.choices
+    reads = "draw_logprobs" in inputs_of(stage.objective.functions["surrogate"])
+    if reads and choices["likelihood"] == "autoregressive":
+        raise ValueError(
+            f"surrogate={choices['surrogate']!r} compares draws of masks, and "
+            f"likelihood={choices['likelihood']!r} draws none: take 'elbo' "
+            f"({where}.objective.likelihood)."
         )
 
 

@@ -10,10 +10,6 @@ SAMPLED_SOURCES = ("sampled", "sampled_pairs", "sampled_labels")
 # Source -> the field that names its rule.
 RULE_FIELDS = {"sampled": "keep", "sampled_pairs": "pair_rule", "sampled_labels": "label_rule"}
 
-# What a row of a file may say and a rule does not: ratings, labels of steps. Groups of completions
-# are refused by the checks of preference parts.
-OF_FILES = ("ratings", "step_ids")
-
 
 def reads_scores(stage: Stage) -> bool:
     """Whether the rule of a stage that samples its rows goes by scores, not by verdicts alone."""
@@ -30,9 +26,9 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
     data = stage.data
     if data["source"] not in ("sampled_pairs", "sampled_labels"):
         return
-    if of_files := sorted(stage.objective.inputs & set(OF_FILES)):
+    if "step_ids" in stage.objective.inputs:
         raise ValueError(
-            f"Method {stage.objective.method.name!r} reads {of_files[0]!r}, which no rule finds "
+            f"Method {stage.objective.method.name!r} reads labels of steps, which no rule finds "
             f"among samples: give a file ({where}.data.source, {where}.data.path)."
         )
     if data["max_completion_tokens"] < stage.max_new_tokens:

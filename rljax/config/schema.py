@@ -61,9 +61,6 @@ MESH: Section = {
 
 # Of networks with causal=False, whose samples are made by masked diffusion.
 DIFFUSION: Section = {
-    "mask_token": Field(
-        None, "id of a position that is still to be filled; needed", value_type=int, minimum=0
-    ),
     "block_tokens": Field(
         None,
         "positions of a block, which is filled before the next (default: all)",
@@ -88,9 +85,6 @@ DIFFUSION: Section = {
     ),
     "cfg_scale": Field(
         None, "of classifier-free guidance (default 0: off)", value_type=float, minimum=0
-    ),
-    "shift_logits": Field(
-        None, "position i is predicted by output i - 1 (default False)", value_type=bool
     ),
     "forbid_mask_token": Field(
         None, "the mask token cannot be drawn (default True)", value_type=bool

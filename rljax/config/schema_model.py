@@ -56,6 +56,9 @@ LORA: Section = {
     "base": Field(None, "the frozen matrices", value_type=str, choices=("full", "int8", "nf4")),
 }
 
+# What config.model.convert may make of a causal checkpoint.
+CONVERSION = "masked_diffusion"
+
 # The shape of the network. None: what the preset or the checkpoint says, else the small default.
 SHAPE = limited(
     {
@@ -72,6 +75,15 @@ SHAPE = limited(
         "tied_embeddings": Field(None, "output matrix = embedding matrix", value_type=bool),
         "embedding_scale": Field(None, "multiplies embedded tokens", value_type=float),
         "causal": Field(None, "False: tokens see both ways", value_type=bool),
+        "mask_token": Field(
+            None,
+            "causal=False: id of a position to be filled (default: the first id after the "
+            "tokenizer's)",
+            value_type=int,
+        ),
+        "shift_logits": Field(
+            None, "causal=False: slot i - 1 predicts token i, as Dream does", value_type=bool
+        ),
         "rope_base": Field(None, "base of the rotary positions", value_type=float),
         "rope_scaling": ROPE_SCALING,
         "local_rope_base": Field(None, "of layers with a window; 0: the same", value_type=float),
@@ -104,6 +116,12 @@ MODEL = limited(
             "weights to start from: a Hugging Face folder (its config.json then is the shape), or "
             "CHECKPOINTS/STAGE[/STEP] of another run",
             path=True,
+        ),
+        "convert": Field(
+            "",
+            "masked_diffusion: the causal checkpoint of init_from becomes a network that sees both "
+            "ways, with mask_token and, by default, shift_logits",
+            choices=("", CONVERSION),
         ),
         **SHAPE,
         "max_positions": Field(None, "tokens of a row at most; 0: any", value_type=int),

@@ -149,6 +149,14 @@ STAGE_DATA: Section = {
         maximum=MOST_TOKENS,
     ),
     "packed": Field(None, "supervised: several demonstrations in a row", value_type=bool),
+    "canvas_tokens": Field(
+        None,
+        "supervised, likelihood=elbo: answers are filled up with their end token to so many "
+        "tokens, all of which are learned; 0: not",
+        value_type=int,
+        minimum=0,
+        maximum=MOST_TOKENS,
+    ),
     "learn": Field(
         None,
         "supervised: of a column messages the assistant's last message, or all of them; draws: "
@@ -193,7 +201,8 @@ STAGE_DATA: Section = {
     ),
     "max_context_tokens": Field(
         None,
-        "distillation: tokens of a teacher's prompt beyond data.max_prompt_tokens",
+        "tokens of a prompt that tells more, to a teacher or a guide, beyond "
+        "data.max_prompt_tokens",
         value_type=int,
         minimum=1,
         maximum=MOST_TOKENS,
@@ -210,6 +219,12 @@ STAGE_DATA: Section = {
     ),
     "keep_most": Field(
         None, "sampled: samples of a prompt that are kept, at most", value_type=int, minimum=1
+    ),
+    "hint_pattern": Field(
+        None,
+        "sampled: a prompt none of whose samples is kept is sampled again behind this text, of "
+        "{context}, its reference answer, and {prompt}, and learned without it (STaR); '': never",
+        value_type=str,
     ),
     "pair_prompts": Field(
         None,

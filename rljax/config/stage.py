@@ -23,12 +23,12 @@ class BatchSizes:
     sequences_per_update: int
     sequences_per_micro_batch: int
     share_prompts: bool = False  # rows are whole groups (training/update/rows.py)
-    demonstrations_per_prompt: int = 0  # rows beside the samples of a prompt
+    rows_beside: int = 0  # rows beside the samples of a prompt
 
     @property
     def rows_per_prompt(self) -> int:
         """Sequences of one prompt: samples and demonstrations."""
-        return self.samples_per_prompt + self.demonstrations_per_prompt
+        return self.samples_per_prompt + self.rows_beside
 
     @property
     def sequences_per_step(self) -> int:

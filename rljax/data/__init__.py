@@ -25,5 +25,6 @@
 | `survey.py` | what a data file holds: columns, conventions, lengths |
 | `batches.py` | indices in batches of one size |
 | `encode.py` | ids to padded rows: prompts to the left, completions to the right |
+| `canvas.py` | a demonstration filled up to the canvas of a diffusion model |
 | `packing.py` | several examples in one row, by a plan that any step can look up |
 """

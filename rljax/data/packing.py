@@ -1,6 +1,6 @@
 """Several examples to a row, with a plan that is addressable by step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +35,7 @@ class Packed(NamedTuple):
 
 
 def pack_rows(
-    examples: Sequence[Example],
+    examples: Sequence[Example] | Mapping[int, Example],
     plan: Sequence[Sequence[int]],
     *,
     row_tokens: int,
@@ -50,7 +50,7 @@ def pack_rows(
         loss_mask   . . X . X X . .
 
     Args:
-        examples: all of them.
+        examples: all of them, or those of the plan by number.
         plan: per row, the indices of its examples in order (of `PackedEpochs`).
         row_tokens: S.
         pad_id: fills the rest of a row.

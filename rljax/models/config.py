@@ -26,6 +26,7 @@ CHOICES = {
 # beyond them a config is a slip or a damaged file, and would fill the memory first.
 LIMITS: dict[str, tuple[float, float]] = {
     "vocab_size": (1, 2**24),
+    "mask_token": (-1, 2**24),
     "layers": (1, 1024),
     "width": (1, 2**20),
     "heads": (1, 2**14),
@@ -191,6 +192,8 @@ class ModelConfig:
     tied_embeddings: bool = True
     embedding_scale: float = 1.0  # multiplies the embedded tokens (Gemma: sqrt(width))
     causal: bool = True  # False: every token sees the whole segment (masked diffusion)
+    mask_token: int = -1  # of masked diffusion: id of a position to be filled; -1: none
+    shift_logits: bool = False  # of masked diffusion: slot i - 1 predicts token i (Dream), not i
 
     max_positions: int = 0  # tokens of a row that the model is made for; 0: not known
     rope_base: float = 10_000.0
@@ -247,12 +250,27 @@ class ModelConfig:
                     f"Unknown {field} {getattr(self, field)!r}; known: {known} "
                     f"(config.model.{field})."
                 )
+        self._check_mask_token()
         if self.experts:
             self._check_experts()
         if self.global_every and not self.sliding_window:
             raise ValueError(
                 f"global_every={self.global_every} without a sliding_window: there are no local "
                 "layers (config.model.global_every, config.model.sliding_window)."
+            )
+
+    def _check_mask_token(self) -> None:
+        if self.causal and (self.mask_token >= 0 or self.shift_logits):
+            raise ValueError(
+                f"mask_token={self.mask_token} and shift_logits={self.shift_logits} are of masked "
+                "diffusion, causal=False; this network is causal (config.model.mask_token, "
+                "config.model.shift_logits, config.model.causal)."
+            )
+        if self.mask_token >= self.vocab_size:
+            raise ValueError(
+                f"mask_token must be below vocab_size={self.vocab_size}, got {self.mask_token}: it "
+                "needs a row of the embedding that no token of the text has "
+                "(config.model.mask_token, config.model.vocab_size)."
             )
 
     def _check_experts(self) -> None:

@@ -199,8 +199,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         tied_embeddings=False,
         rope_base=500_000.0,
         norm_epsilon=1e-5,
+        mask_token=126_336,
     ),
-    "dream_7b": _qwen2_5(28, 3584, 28, 4, 18_944) | {"causal": False},
+    "dream_7b": _qwen2_5(28, 3584, 28, 4, 18_944)
+    | {"causal": False, "mask_token": 151_666, "shift_logits": True},
 }
 
 

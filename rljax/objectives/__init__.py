@@ -21,6 +21,8 @@ standard library. A training step calls these functions on log-probabilities tha
 | `selections.py` | which sampled tokens and groups are trained on | `SELECTIONS`, `GROUP_FILTERS` |
 | `kl.py` | estimators of KL(policy || reference) | `KL_ESTIMATORS` |
 | `kl_controllers.py` | the weight of a KL, fixed or adaptive | `KL_CONTROLLERS` |
+| `masking.py` | which tokens a draw of masked diffusion hides, and their weights | `MASKINGS` |
+| `bounds.py` | bounds on the likelihood of a completion, from such draws | |
 | `switching.py` | a demonstration in place of a prompt's samples | |
 | `temperatures.py` | the sampler's temperature, token by token | `TEMPERATURES` |
 | `whitening.py` | mean 0 and variance 1 over tokens or rows | |
@@ -31,9 +33,10 @@ standard library. A training step calls these functions on log-probabilities tha
 | `divergences.py` | how far two next-token distributions are apart | `DIVERGENCES`, `SUPPORTS` |
 | `distillation.py` | a teacher: as the loss of a token, as its advantage | `TEACHERS` |
 | `preference/` | losses on preferences: a score of each side, links, extras | `SCORES`, `LINKS` |
-| `unpaired/` | losses on completions, desired or not, and on their steps | `UNPAIRED_LINKS` |
+| `unpaired/` | losses on single completions, desired or not, and their steps | `UNPAIRED_LINKS` |
 | `reward_models/` | losses of reward models: pairs, labels, ratings | `REWARD_LOSSES` |
 | `evidence.py` | lower bounds on log p(answer | prompt) as a reward | `BOUNDS` |
+| `posterior.py` | chains of right samples, and what each weighs | `CONTROL_VARIATES` |
 | `answer_rewards.py` | the likelihood of a reference answer as a reward | `ANSWER_REWARDS` |
 | `values.py` | targets of a value function and its losses | |
 | `balance.py` | even load of experts: an auxiliary loss, or a bias that is moved | |

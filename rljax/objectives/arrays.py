@@ -1,6 +1,7 @@
 """The arrays that parts read by name, and where they come from, a table for each family.
 
-N = B * G rows, one for each completion; T completion slots; K sides of each of B pairs. "step"
+N = B * G rows, one for each completion; T completion slots; M passes of a likelihood that draws
+masks; K sides of each of B pairs. "step"
 arrays are constants of the step that sampled or read them, "batch" arrays those of one optimizer
 update, "loss" arrays exist inside the loss only and are differentiated.
 """
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 class Described(NamedTuple):
     """What an array is."""
 
-    # "NT", "N" or "" for a scalar; "BKT", "BK" or "B" of preferences, "BM" of M comparisons
+    # "NT", "NTM", "N" or "" for a scalar; "BKT", "BK" or "B" of preferences, "BM" of M comparisons
     axes: str
     dtype: type
     level: str  # "step", "batch" or "loss"
@@ -41,6 +42,7 @@ ARRAYS: dict[str, Described] = {
     "correction": Described("NT", float, "step", "factor of each token's surrogate"),
     "returns": Described("NT", float, "step", "targets of the critic"),
     "old_logprobs": Described("NT", float, "step", "under the policy that the step started from"),
+    "old_draw_logprobs": Described("NTM", float, "step", "under that policy, of the same draws"),
     "old_entropy": Described("NT", float, "step", "of that policy, nats"),
     "old_collision": Described("NT", float, "step", "its sum of squared probabilities"),
     "behavior_logprobs": Described("NT", float, "step", "as the sampler reported them"),
@@ -66,6 +68,9 @@ ARRAYS: dict[str, Described] = {
     "score_weights": Described("NT", float, "batch", "signed weights of right and wrong samples"),
     "kl_pressure": Described("NT", float, "batch", "weight of the hinge on the KL"),
     "logprobs": Described("NT", float, "loss", "of the tokens under the policy"),
+    "draw_logprobs": Described("NTM", float, "loss", "of the tokens, given what a draw shows"),
+    "draw_weights": Described("NTM", float, "loss", "of hidden tokens, 0 of others (masking.py)"),
+    "token_share": Described("NT", float, "loss", "weight of a token, where few are scored"),
     "entropy": Described("NT", float, "loss", "of the policy"),
     "new_values": Described("NT", float, "loss", "of the critic that learns"),
     "log_ratio": Described("NT", float, "loss", "log of policy / denominator (ratios.py)"),
@@ -170,5 +175,5 @@ DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}
 def abstract(name: str, rows: int = 4, slots: int = 3) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array; unknown names are [N, T] f32, as all inputs of a batch are."""
     axes, dtype, *_ = ARRAYS.get(name, Described("NT", float, "batch", ""))
-    sizes = {"N": rows, "T": slots}
+    sizes = {"N": rows, "T": slots, "M": 2}
     return jax.ShapeDtypeStruct(tuple(sizes[axis] for axis in axes), DTYPES[dtype])

@@ -19,19 +19,36 @@ from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
 
 
-def teacher_loss(teacher_divergence: Array, mask: Array) -> tuple[Array, dict[str, SumCount]]:
+def teacher_loss(
+    teacher_divergence: Array, logprobs: Array, mask: Array, *, likelihood_share: float = 0.0
+) -> tuple[Array, dict[str, SumCount]]:
     """The divergence from the teacher as the loss of a token (GKD, arXiv:2306.13649).
+
+        (1 - w) divergence - w log p
 
     Args:
         teacher_divergence: [N, T] f32, differentiated.
+        logprobs: [N, T] f32, of the tokens under the policy, differentiated.
         mask: [N, T] bool.
+        likelihood_share: w, the share of the likelihood of the completions themselves (SALT,
+            arXiv:2410.18779); 0 reads none.
 
     Returns:
-        [N, T] loss, zero outside the mask, and the metric `teacher_divergence`, nats per token.
+        [N, T] loss, zero outside the mask, and the metrics `teacher_divergence` and, with a share,
+        `nll`, nats per token.
+
+    Raises:
+        ValueError: for a share outside of [0, 1).
     """
-    chex.assert_equal_shape([teacher_divergence, mask])
-    loss = jnp.where(mask, teacher_divergence, 0.0)
-    return loss, {"teacher_divergence": masked(loss, mask)}
+    chex.assert_equal_shape([teacher_divergence, logprobs, mask])
+    check_field("likelihood_share", likelihood_share, lambda x: 0 <= x < 1, "in [0, 1)")
+    divergence = jnp.where(mask, teacher_divergence, 0.0)
+    metrics = {"teacher_divergence": masked(divergence, mask)}
+    if likelihood_share == 0:
+        return divergence, metrics
+    surprise = jnp.where(mask, -logprobs, 0.0)
+    loss = (1 - likelihood_share) * divergence + likelihood_share * surprise
+    return loss, metrics | {"nll": masked(surprise, mask)}
 
 
 def log_ratio(

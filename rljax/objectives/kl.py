@@ -6,6 +6,7 @@
 | --- | --- | --- | --- |
 | `k1` | x | KL(policy || ref) | 0: useless as a loss |
 | `k2` | x^2 / 2 | (biased) | grad KL(policy || ref), of states |
+| `k2_sequence` | (sum of x)^2 / 2 / length | (biased) | of the row's own log-ratio |
 | `k3` | exp(-x) + x - 1 | KL(policy || ref) | grad KL(ref || policy), of states |
 | `k1_plus` | value of k1 | KL(policy || ref) | gradient of k2 |
 | `k3_plus` | value of k3 | KL(policy || ref) | gradient of k2 |
@@ -53,6 +54,16 @@ def k2(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
     return 0.5 * _difference(logprobs, ref_logprobs, mask) ** 2
 
 
+def k2_sequence(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
+    """(sum of x over the row)^2 / 2 / length, the same on every token of the row. [N, T] f32.
+
+    For estimates of whole rows, whose tokens' shares mean little (ESPO, arXiv:2512.03759).
+    """
+    total = _difference(logprobs, ref_logprobs, mask).sum(axis=-1, keepdims=True)
+    length = jnp.maximum(mask.sum(axis=-1, keepdims=True), 1)
+    return jnp.where(mask, 0.5 * total**2 / length, 0.0)
+
+
 def k3(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
     """exp(-x) + x - 1: unbiased value, gradient of KL(ref || policy) of states. [N, T] f32."""
     exponent = jnp.clip(
@@ -76,11 +87,18 @@ def k3_plus(logprobs: Array, ref_logprobs: Array, mask: Array) -> Array:
     return _straight_through(k3(logprobs, ref_logprobs, mask), k2(logprobs, ref_logprobs, mask))
 
 
-KL_ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3, "k1_plus": k1_plus, "k3_plus": k3_plus}
+KL_ESTIMATORS = {
+    "k1": k1,
+    "k2": k2,
+    "k2_sequence": k2_sequence,
+    "k3": k3,
+    "k1_plus": k1_plus,
+    "k3_plus": k3_plus,
+}
 
 # Estimators that are right in their gradient, not in their value. When they are re-weighted to
 # another sampling policy, the weight must be a constant; the others need its gradient as well.
-RIGHT_IN_GRADIENT: frozenset[Callable] = frozenset({k2, k1_plus, k3_plus})
+RIGHT_IN_GRADIENT: frozenset[Callable] = frozenset({k2, k2_sequence, k1_plus, k3_plus})
 
 
 def warn_if_useless(estimator: str) -> None:

@@ -13,6 +13,8 @@ from rljax.training.families.feedback import completions_per_row, no_targets
 from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics
 from rljax.training.run.context import Context
+from rljax.training.update.likelihood import draws, likelihood_rows
+from rljax.training.update.logprobs import LIKELIHOOD_EPOCH
 from rljax.training.update.rows import (
     Rows,
     completion_rows,
@@ -49,9 +51,10 @@ def _sample_rows(
     flags, numbers = np.zeros(shape[:2], bool), np.zeros(shape[:2], np.float32)
     tokens, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
     group = Group(tokens, mask, np.zeros(shape, np.float32), flags, numbers, flags)
-    if sizes.demonstrations_per_prompt:
+    if sizes.rows_beside:
         group = group._replace(demonstration=flags)
     rows = rollout_rows(prompts, prompts > 0, tokens, mask, share_prompts=sizes.share_prompts)
+    rows |= _keys(stage, rows)
     reference = params if stage.needs_reference else None
 
     def learned(params: Any, carried: Any, reference: Any, rows: Rows, group: Group) -> Rows:
@@ -61,7 +64,8 @@ def _sample_rows(
         running = {name: carried[name] for name in running_statistics(stage)}
         compared = family.learner.compare(arrays, running, 0, family.noise_key, 0)
         whole = family.learner.whole_batch(rows, compared.trained)
-        return whole | {"row": jnp.zeros(rows["mask"].shape[:-1], jnp.int32)}
+        numbers = {"row": jnp.zeros(rows["mask"].shape[:-1], jnp.int32)}
+        return whole | numbers | ({LIKELIHOOD_EPOCH: numbers["row"]} if draws(stage) else {})
 
     batch = jax.eval_shape(learned, params, state.carried, reference, rows, group)
     part = sizes.sequences_per_step // sizes.sequences_per_update
@@ -101,6 +105,7 @@ def _pair_rows(context: Context, stage: Stage, *_: Any) -> Made:
     rows = rollout_rows(
         prompts, prompts > 0, tokens, tokens > 0, share_prompts=stage.batch.share_prompts
     )
+    rows |= _keys(stage, rows)
     batch = lead_with_prompts(rows, sides) | {"weights": np.zeros(pairs, np.float32)}
     batch |= preference_rows.no_targets(stage, pairs)
     if stage.needs_reference:
@@ -144,7 +149,16 @@ def _packed_rows(context: Context, stage: Stage, *_: Any) -> Made:
     shape = (stage.batch.sequences_per_update, stage.data["row_tokens"])
     numbers, mask = np.zeros(shape, np.int32), np.zeros((shape[0], shape[1] - 1), bool)
     rows = {"tokens": numbers, "positions": numbers, "segment_ids": numbers, "mask": mask}
+    rows |= _keys(stage, rows)
     return rows, rows | {"weights": np.zeros(mask.shape, np.float32)}
+
+
+def _keys(stage: Stage, rows: Rows) -> Rows:
+    """The keys of rows whose likelihood draws masks."""
+    if not draws(stage):
+        return {}
+    ids = np.zeros(len(rows["mask"]), np.int32)
+    return likelihood_rows(0, 0, ids, ids)
 
 
 def _prompts(context: Context, count: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from rljax.registry.methods import METHODS
 from rljax.registry.table import Kind, kinds
 
 # Methods of a family that the first page names.
-SHOWN = 16
+SHOWN = 12
 
 
 def table(names: list[str], rows: list[list[str]]) -> str:

@@ -75,6 +75,12 @@ class Objective:
         return next((heads for heads in own if heads), record.heads)
 
     @property
+    def rows_beside(self) -> int:
+        """Rows of a prompt besides its samples."""
+        beside = self.description.rows_beside
+        return sum(beside.get(chosen, 0) for chosen in options(self.choices))
+
+    @property
     def completion_slots(self) -> tuple[tuple[str, ...], ...]:
         """Fields that add up to a completion's slots: in rows to learn from, in rows to score."""
         record, chosen = self.description, options(self.choices)

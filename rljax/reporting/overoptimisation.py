@@ -14,6 +14,9 @@ import numpy as np
 
 from rljax.reporting.run_data import Curve, Stage
 
+# Distances that lie closer together determine no curve.
+SPAN = 3.0
+
 # Of one token: unbiased and never negative. Times the tokens of a completion it is of a whole one.
 KL, LENGTH = "kl_to_start_k3", "completion_tokens"
 
@@ -86,16 +89,17 @@ def _curve(stage: Stage, name: str, where: str) -> Curve:
 
 
 def fitted(distance: np.ndarray, rewards: np.ndarray) -> Fit | None:
-    """The least-squares fit of R(d); None for fewer points than it has numbers.
+    """The least-squares fit of R(d); None where the points say too little of a curve.
 
     Args:
-        distance: [n] f64; points at 0 are left out.
+        distance: [n] f64; points at 0 are left out. At least one more than the fit has numbers,
+            over a factor of `SPAN`.
         rewards: [n] f64.
     """
     away = distance > 0
-    if len(np.unique(distance[away])) < len(Fit._fields):
-        return None
     d = distance[away]
+    if len(d) <= len(Fit._fields) or d.max() < SPAN * d.min():
+        return None
     columns = np.stack([np.ones(len(d)), d, -d * np.log(d)], axis=1)
     return Fit(*map(float, np.linalg.lstsq(columns, rewards[away], rcond=None)[0]))
 

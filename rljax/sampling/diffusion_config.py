@@ -16,6 +16,7 @@ _WHERE = {
     "temperature": "config.<stage>.sampling.temperature",
     "stop_tokens": "DiffusionConfig.stop_tokens",
     "pad_token": "DiffusionConfig.pad_token",
+    "mask_token": "config.model.mask_token",
 }
 
 

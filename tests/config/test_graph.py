@@ -168,7 +168,7 @@ def test_refused(changes, messages):
             dict(tied_embeddings=False),
             ["Stage 'ppo' starts from 'rm'", "no output matrix", "config.ppo.network.head"],
         ),
-        ({}, dict(causal=False), ["Stage 'sft'", "causal=True", "config.model.causal"]),
+        ({}, dict(causal=False), ["Stage 'rm'", "causal=True", "config.model.causal"]),
     ],
 )
 def test_networks_that_no_family_trains(changes, shape, messages):

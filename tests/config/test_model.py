@@ -135,6 +135,60 @@ def test_a_run_tells_the_shape_of_its_network(tmp_path):
         resolve_model(model_section(init_from=str(stage), layers=3), 64)
 
 
+def test_a_causal_checkpoint_becomes_one_that_sees_both_ways(folder):
+    """Slot i - 1 goes on predicting token i; the mask token takes the first row without a text."""
+    model = resolve_model(model_section(init_from=folder, convert="masked_diffusion"), 64)
+    assert (model.causal, model.mask_token, model.shift_logits) == (False, 64, True)
+    chosen = model_section(
+        init_from=folder, convert="masked_diffusion", mask_token=70, shift_logits=False
+    )
+    model = resolve_model(chosen, 64)
+    assert (model.mask_token, model.shift_logits, model.layers) == (70, False, 2)
+
+
+@pytest.mark.parametrize(
+    "model, size, message",
+    [
+        (dict(causal=False), 64, r"causal=False contradicts .*convert='masked_diffusion'"),
+        (dict(convert="masked_diffusion"), 320, "mask_token=320 has no row among the 320"),
+        (dict(convert="masked_diffusion", init_from=""), 64, r"got \(none\): there is none"),
+        (dict(mask_token=5), 64, "mask_token=5 contradicts"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused(folder, model, size, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_model(model_section(**{"init_from": folder, **model}), size)
+
+
+def test_sliding_windows_are_not_converted(tmp_path):
+    windows = dict(use_sliding_window=True, sliding_window=8, max_window_layers=0)
+    config = LLAMA | windows | dict(model_type="qwen2", architectures=["Qwen2ForCausalLM"])
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    section = model_section(init_from=str(tmp_path), convert="masked_diffusion")
+    with pytest.raises(ValueError, match="sliding_window=8, which would not see"):
+        resolve_model(section, 64)
+
+
+@pytest.mark.parametrize("size, vocabulary", [(259, None), (259, 300)])
+def test_a_network_from_scratch_has_a_mask_token_that_no_text_has(size, vocabulary):
+    model = resolve_model(model_section(causal=False, vocab_size=vocabulary), size)
+    assert (model.mask_token, model.vocab_size) == (size, vocabulary or size + 1)
+    assert resolve_model(model_section(), size).mask_token == -1
+
+
+def test_a_mask_token_of_a_causal_network_is_refused():
+    with pytest.raises(ValueError, match="mask_token=3 and shift_logits=False are of masked"):
+        resolve_model(model_section(mask_token=3), 259)
+
+
+def test_published_diffusion_models_name_their_mask_token():
+    model = resolve_model(model_section(preset="llada_8b"), 126_349)
+    assert (model.mask_token, model.shift_logits, model.causal) == (126_336, False, False)
+    model = resolve_model(model_section(preset="dream_7b"), 151_936)
+    assert (model.mask_token, model.shift_logits) == (151_666, True)
+
+
 def test_fields_that_contradict_the_checkpoint_are_refused(folder):
     with pytest.raises(ValueError, match=r"layers=3 contradicts.*says 2.*config.model.layers"):
         resolve_model(model_section(init_from=folder, layers=3), 64)

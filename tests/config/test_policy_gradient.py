@@ -101,6 +101,6 @@ def test_demonstrations_are_rows_of_the_batch():
     (hpt,) = validate(stage("hpt", batch={"prompts_per_step": 4, "samples_per_prompt": 3}))
     assert hpt.batch.rows_per_prompt == 4 and hpt.batch.sequences_per_step == 16
     assert hpt.sequences_together(shared=True) == 4
-    with pytest.raises(ValueError, match="3 samples and a demonstration = 16 sequences"):
+    with pytest.raises(ValueError, match="3 samples and 1 more = 16 sequences"):
         batch = {"prompts_per_step": 4, "samples_per_prompt": 3, "sequences_per_update": 6}
         validate(stage("hpt", batch=batch))

@@ -22,7 +22,7 @@ ENTRIES = {
     for file, module in FILES.items()
     for name, values in module["METHODS"].items()
 }
-WITH_CONFIGS = ("policy_gradient", "evolution", "evidence")
+WITH_CONFIGS = ("policy_gradient", "evolution", "evidence", "posterior")
 
 
 def test_every_method_has_one_config_in_the_file_of_its_kind():

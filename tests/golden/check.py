@@ -35,6 +35,9 @@ TOLERANCES = {
     "policy-gradient-tunix": 1e-5,
     "sft-variants": 1e-5,
     "steer": 1e-5,
+    "dllm-rl-baselines": 1e-5,
+    "mdlm": 1e-5,
+    "spg": 1e-5,
     "ma-rlhf": 1e-6,  # its weights by position are float32
 }
 FLOAT32_CASE = 1e-5
@@ -98,8 +101,25 @@ def relative_error(ours, theirs) -> float:
     return float(errors.max(initial=0.0))
 
 
-def check_case(slug: str, case: dict) -> Result:
-    """Runs one case through its adapter and compares every field of its outputs."""
+def largest_difference(ours, theirs) -> float:
+    """Largest |difference| of two fields; infinity for another shape."""
+    if isinstance(theirs, dict):
+        if not isinstance(ours, dict) or set(ours) != set(theirs):
+            return math.inf
+        return max(largest_difference(ours[key], theirs[key]) for key in theirs)
+    ours, theirs = _as_numbers(np.asarray(ours)), _as_numbers(theirs)
+    return float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else math.inf
+
+
+def check_case(slug: str, case: dict, absolute: float | None = None) -> Result:
+    """Runs one case through its adapter and compares every field of its outputs.
+
+    Args:
+        slug: of the file.
+        case: of it.
+        absolute: largest difference of frequencies of random draws; None: of numbers, which are
+            compared by their relative error.
+    """
     name = case.get("name", "(no name)")
     if slug not in ADAPTERS:
         return Result(name, "missing", math.nan, "no adapter")
@@ -110,15 +130,17 @@ def check_case(slug: str, case: dict) -> Result:
         return Result(name, "missing", math.nan, f"not built: {reason}")
     except Exception as problem:  # A broken function must not hide the cases after it.
         return Result(name, "failed", math.inf, f"{type(problem).__name__}: {problem}")
+    compare = relative_error if absolute is None else largest_difference
     errors = {
-        field: relative_error(outputs[field], expected) if field in outputs else math.inf
+        field: compare(outputs[field], expected) if field in outputs else math.inf
         for field, expected in case["outputs"].items()
     }
     worst = max(errors, key=errors.get, default=None)
-    error, limit = errors.get(worst, 0.0), tolerance(slug, case)
+    error, limit = errors.get(worst, 0.0), absolute or tolerance(slug, case)
     if error <= limit:
         return Result(name, "passed", error, "")
-    return Result(name, "failed", error, f"{worst}: relative error {error:.2e} > {limit:.0e}")
+    kind = "relative error" if absolute is None else "difference"
+    return Result(name, "failed", error, f"{worst}: {kind} {error:.2e} > {limit:.0e}")
 
 
 def check_file(path: Path) -> tuple[str, list[Result]]:
@@ -134,7 +156,8 @@ def check_file(path: Path) -> tuple[str, list[Result]]:
         raise ValueError(
             f"{path.name} is no golden file; expected JSON with 'system' and 'cases' ({problem!r})."
         ) from problem
-    return slug, [check_case(slug, case) for case in cases]
+    absolute = content.get("tolerance_abs")
+    return slug, [check_case(slug, case, absolute) for case in cases]
 
 
 def _line(slug: str, results: list[Result], width: int) -> str:

@@ -32,12 +32,14 @@ PASSING = {
     "async_pipelinerl": 6,
     "async_prime_rl": 9,
     "best-of-n": 2,
+    "bgpo": 8,
     "bnpo": 9,
     "canon": 66,
     "cov-entropy": 5,
     "d3s": 9,
     "disco": 22,
     "dler": 2,
+    "dllm-rl-baselines": 6,
     "dllm-tasks": 6,
     "dpo-family": 45,
     "dynamic-logits-fusion": 2,
@@ -51,7 +53,7 @@ PASSING = {
     "lora": 2,
     "lp-reg": 16,
     "ma-rlhf": 12,
-    "mdlm": 8,
+    "mdlm": 13,
     "moe-aux-free": 2,
     "ngrpo": 12,
     "path-not-taken": 3,
@@ -66,6 +68,9 @@ PASSING = {
     "reward-models": 8,
     "sft-variants": 6,
     "spectrum": 3,
+    "spg": 8,
+    "spg-bounds": 4,
+    "spg-mask-stats": 2,
     "spo": 28,
     "steer": 16,
     "t-ppo": 3,
@@ -73,6 +78,7 @@ PASSING = {
     "tokenbuncher": 8,
     "tulu3-dpo": 4,
     "two-stage-math": 2,
+    "trice": 8,
     "unpacking-dpo-ppo": 3,
     "vapo": 4,
     "vas": 4,
@@ -113,7 +119,7 @@ def cases_of(slug, *, missing=False):
 
 SFT = "sft-variants"
 # A slug of which some cases are not built.
-PART = "mdlm"
+PART = "ma-rlhf"
 
 
 def one_case():

@@ -277,6 +277,7 @@ CONFIGS = {
         include_qkv_bias=False,
         input_emb_norm=False,
         layer_norm_type="rms",
+        mask_token_id=126_336,
         max_sequence_length=4096,
         mlp_hidden_size=12_288,
         multi_query_attention=None,
@@ -295,6 +296,7 @@ CONFIGS = {
     | dict(
         architectures=["DreamModel"],
         model_type="Dream",
+        mask_token_id=151_666,
         hidden_size=3584,
         intermediate_size=18_944,
         num_attention_heads=28,

@@ -65,7 +65,7 @@ def test_values_that_are_not_allowed_are_refused(fields):
 
 def test_a_divergence_counts_on_the_tokens_of_the_mask():
     divergence, mask = jnp.array([[1.0, jnp.nan, 2.0]]), jnp.array([[True, False, True]])
-    loss, metrics = teacher_loss(divergence, mask)
+    loss, metrics = teacher_loss(divergence, jnp.zeros_like(divergence), mask)
     np.testing.assert_array_equal(loss, [[1.0, 0.0, 2.0]])
     assert float(metrics["teacher_divergence"].mean()) == 1.5
 

@@ -41,4 +41,5 @@ def test_the_fit_finds_the_law_that_the_points_follow():
     assert found == pytest.approx(law, rel=1e-9)
     # Its peak is where the slope is 0: log d = a / b - 1.
     assert law(distance).argmax() == np.abs(np.log(distance) - (1.2 / 0.4 - 1)).argmin()
-    assert fitted(np.array([0.0, 1.0, 1.0, 2.0]), np.zeros(4)) is None
+    assert fitted(np.array([0.0, 1.0, 2.0, 4.0]), np.zeros(4)) is None
+    assert fitted(np.linspace(1.0, 2.9, 20), np.zeros(20)) is None

@@ -147,9 +147,10 @@ def test_a_stage_that_samples_nothing_is_judged_as_the_next_one(pieces, monkeypa
 def test_a_network_that_sees_both_ways_is_evaluated_by_masked_diffusion(pieces):
     """Its engine fills 6 masked positions in 2 blocks; 7 stands for an open one."""
     made = pieces("reinforce")
-    network = Network.create(dataclasses.replace(made.context.network.config, causal=False))
+    both_ways = dict(causal=False, mask_token=7)
+    network = Network.create(dataclasses.replace(made.context.network.config, **both_ways))
     context = dataclasses.replace(made.context, network=network)
-    for name, value in dict(mask_token=7, block_tokens=3, steps=4).items():
+    for name, value in dict(block_tokens=3, steps=4).items():
         context.config.sampler.diffusion[name] = value
     evaluate = Evaluator(context)
     assert (evaluate.greedy.config.steps, evaluate.greedy.config.temperature) == (4, 0.0)

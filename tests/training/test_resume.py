@@ -162,6 +162,8 @@ OTHER_KILLS = [
     ("jepo", "rollout", 3),
     ("jepo", "update", 15),
     ("jepo", "writing", 8),
+    ("trice", "rollout", 4),
+    ("trice", "commit", 9),
 ]
 
 

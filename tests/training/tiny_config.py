@@ -1,8 +1,8 @@
 """Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
 
-`:grpo`, `:dpo`, `:dpo_file`, `:kto`, `:jepo`, `:gkd`, `:rft` and `:asft` warm up on demonstrations
-first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages, and so is `:online`,
-which like `:online_kto` learns in two rounds from what it sampled itself.
+`:grpo`, `:dpo`, `:dpo_file`, `:kto`, `:jepo`, `:trice`, `:gkd`, `:rft` and `:asft` warm up on
+demonstrations first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages, and so
+is `:online`, which like `:online_kto` learns in two rounds from what it sampled itself.
 The files lie next to the workdir, in the folder that `write_data` filled.
 """
 
@@ -174,6 +174,9 @@ def get_config(arg: str = "grpo") -> ConfigDict:
         )
     elif arg == "asft":
         c.asft = dict(warmup, method="asft", steps=3)
+    elif arg == "trice":
+        batch = dict(prompts_per_step=8, samples_per_prompt=1)
+        c.trice = dict(rollouts, method="trice", batch=batch, data=dict(max_context_tokens=8))
     elif arg == "jepo":
         c.jepo = dict(rollouts, method="jepo", data=dict(max_answer_tokens=4))
     else:

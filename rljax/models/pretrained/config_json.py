@@ -100,6 +100,7 @@ def _read_keys(values: dict[str, Any], family: Family) -> dict[str, Any]:
         "experts": values.get("num_local_experts"),
         "attention_softcap": 0.0,
         "logit_softcap": 0.0,
+        "mask_token": -1,
     }
     fields = {field: values.get(key) for field, key in family.keys.items()}
     limits = LIMITS | {"attention_scale": (1e-6, 1e6)}  # here as 1 / scale^2
@@ -152,6 +153,8 @@ def config_values(config: ModelConfig, family: Family) -> dict[str, Any]:
     if "attention_scale" in family.keys:
         scale = config.attention_scale
         values["query_pre_attn_scalar"] = round(scale**-2) if scale else config.head_dim
+    if values.get("mask_token_id") == -1:
+        del values["mask_token_id"]
     values |= {"vocab_size": config.vocab_size, "model_type": family.model_type}
     values |= write_rope(config)
     if config.max_positions:

@@ -47,6 +47,7 @@ LLADA_KEYS = {
     "activation": "activation_type",
     "tied_embeddings": "weight_tying",
     "norm_epsilon": "rms_norm_eps",
+    "mask_token": "mask_token_id",
 }
 
 # Options of config.json that are supported only at these values.
@@ -283,8 +284,8 @@ FAMILIES = {
         ),
         Family(
             model_type="Dream",  # arXiv:2508.15487; slot t predicts token t + 1, as its Qwen2 did
-            fields={"attention_bias": True, "causal": False},
-            keys=KEYS,
+            fields={"attention_bias": True, "causal": False, "shift_logits": True},
+            keys=KEYS | {"mask_token": "mask_token_id"},
             assumed=QWEN2_ASSUMED,
             only=ALWAYS_BIASED | {"is_causal": (False, None)},
             windows=QWEN_WINDOWS,

@@ -27,6 +27,7 @@ Parts that need a critic or segments of a row are in `objectives/credit/`.
 | `pass_at_k.py` | the best sample of a group only |
 | `rewards_to_go.py` | rewards to come: REINFORCE++, ReMax |
 | `signed.py` | right samples, wrong ones, or both with weights of their own |
+| `softmax.py` | a weight among the good samples minus one among the bad ones (wd1) |
 | `token_zscore.py` | a z-score over tokens instead of rows (HAPO) |
 | `whitened.py` | the group's mean, whitened over the batch |
 """
@@ -52,6 +53,7 @@ from rljax.objectives.advantages.optimal_token import optimal_token_baseline
 from rljax.objectives.advantages.pass_at_k import pass_at_k
 from rljax.objectives.advantages.rewards_to_go import reinforce_plus_plus, remax
 from rljax.objectives.advantages.signed import keep_sign, signed_outcome
+from rljax.objectives.advantages.softmax import group_softmax
 from rljax.objectives.advantages.token_zscore import group_token_zscore
 from rljax.objectives.advantages.whitened import reinforce_plus_plus_baseline
 from rljax.objectives.credit.gae import gae, gae_length_adaptive
@@ -76,6 +78,7 @@ _GROUPED = {
     "group_mean_batch_deviation": group_mean_batch_deviation,
     "group_length_weighted": group_length_weighted,
     "group_mean_sampled": group_mean_sampled,
+    "group_softmax": group_softmax,
     "group_token_zscore": group_token_zscore,
     "group_zscore_virtual": group_zscore_virtual,
     "gpg": gpg,

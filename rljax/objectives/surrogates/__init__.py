@@ -20,6 +20,7 @@ highest covariance, say) is an array that it names; the function of that name in
 | `covariance.py` | a KL on the tokens that lower the entropy (KL-Cov) |
 | `rare_tokens.py` | rare tokens pulled back to the old policy (Lp-Reg) |
 | `hapo.py` | clip range and advantage of each token by its entropy |
+| `likelihood_bounds.py` | bounds of a whole sample's likelihood (SPG, BGPO) |
 | `disco.py` | right samples above wrong ones, under a KL constraint |
 | `demonstrations.py` | the likelihood of rows that nobody sampled |
 """
@@ -33,6 +34,7 @@ from rljax.objectives.surrogates.divergence import dppo_kl, dppo_tv
 from rljax.objectives.surrogates.geometric_mean import geometric_mean
 from rljax.objectives.surrogates.hapo import adaptive_clip, hapo, redistributed
 from rljax.objectives.surrogates.likelihood import policy_gradient, unclipped
+from rljax.objectives.surrogates.likelihood_bounds import boundary, sandwich
 from rljax.objectives.surrogates.probability_gap import (
     probability_gap,
     probability_gap_both,
@@ -59,6 +61,8 @@ SURROGATES = {
     "lp_reg": lp_reg,
     "hapo": hapo,
     "disco": disco,
+    "sandwich": sandwich,
+    "boundary": boundary,
     "probability_gap": probability_gap,
     "probability_gap_both": probability_gap_both,
     "reference_distillation": reference_distillation,

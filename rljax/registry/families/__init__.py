@@ -20,6 +20,7 @@ of its objective is a keyword of a part, or a line in `fields` and `docs`.
 | `preference.py` | learning from pairs |
 | `unpaired.py` | learning from labelled completions |
 | `evidence.py` | learning from reference answers |
+| `posterior.py` | learning from samples of the posterior |
 | `evolution.py` | learning from a verifier, by perturbed parameters |
 | `reward.py` | learning what is good, from pairs |
 """
@@ -29,6 +30,7 @@ from rljax.registry.families.distillation import DISTILLATION
 from rljax.registry.families.evidence import EVIDENCE
 from rljax.registry.families.evolution import EVOLUTION
 from rljax.registry.families.policy_gradient import POLICY_GRADIENT
+from rljax.registry.families.posterior import POSTERIOR
 from rljax.registry.families.preference import PREFERENCE
 from rljax.registry.families.reward import REWARD
 from rljax.registry.families.supervised import SUPERVISED
@@ -44,6 +46,7 @@ FAMILIES: dict[str, Family] = {
         UNPAIRED,
         REWARD,
         EVIDENCE,
+        POSTERIOR,
         EVOLUTION,
     )
 }

@@ -86,6 +86,7 @@ class Family:
         sources: what a stage can read its data from (`data.source`), and fields that each brings;
             without any, the stage's data are the prompts of `config.data`.
 
+        rows_beside: rows of a prompt besides its samples that an option brings, by "choice=option".
         together: which sequences of a batch stay together.
         togethers: the same where an option says so, by "choice=option".
         completion_slots: fields that add up to a completion's slots in a row, as "section.field";
@@ -122,6 +123,7 @@ class Family:
     adds: Mapping[str, Reads] = dataclasses.field(default_factory=dict)
     sources: Mapping[str, Reads] = dataclasses.field(default_factory=dict)
 
+    rows_beside: Mapping[str, int] = dataclasses.field(default_factory=dict)
     together: Together = Together()
     togethers: Mapping[str, Together] = dataclasses.field(default_factory=dict)
     completion_slots: tuple[str, ...] = ("sampling.max_new_tokens",)

@@ -6,22 +6,18 @@ from rljax.objectives.divergences import DIVERGENCES, SUPPORTS
 from rljax.objectives.parts import Field
 from rljax.objectives.supervised import nll
 from rljax.registry.families.description import Family, Reads, Together
-from rljax.registry.families.limits import COUNT, SHARE, Limit
+from rljax.registry.families.limits import COUNT, POSITIVE, SHARE
 from rljax.registry.families.shared import (
     AGGREGATION_DOCS,
     AGGREGATION_LIMITS,
+    CONTEXT_PATTERN_LIMIT,
+    CONTEXT_ROOM,
     ROLLOUT_BATCH,
     SAMPLING,
 )
 
 _PATTERN = {"context_pattern": Field("{context} {prompt}", str)}
 _SHARE = {"on_policy_share": Field(0.5, float)}
-
-_ROOM = Reads(data={"max_context_tokens": 512})
-_BOTH = Limit(
-    lambda x: x.count("{prompt}") == 1 and "{context}" in x,
-    "a text with {context} and one {prompt}",
-)
 
 DISTILLATION = Family(
     name="distillation",
@@ -37,6 +33,9 @@ DISTILLATION = Family(
     defaults={"support": "full", "off_policy": "none", "aggregation": "token_mean"}
     | {"teacher_context": "same"},
     fields={
+        **{
+            f"divergence={name}": {"teacher_temperature": Field(1.0, float)} for name in DIVERGENCES
+        },
         "off_policy=demonstrations": _SHARE,
         "off_policy=teacher": _SHARE,
         "teacher_context=demonstration": _PATTERN,
@@ -54,6 +53,7 @@ DISTILLATION = Family(
         "teacher_context": "what the teacher reads besides the prompt: nothing, the problem's "
         "demonstration, its reference answer, or a right sample of the same step (others are not "
         "learned)",
+        "teacher_temperature": "of the teacher's distribution, where it is compared",
         "context_pattern": "the teacher's prompt, of {context} and {prompt}",
         "off_policy": "completions of the steps that learn from no sample of the policy: none, the "
         "problems' demonstrations, or samples of the teacher",
@@ -63,17 +63,18 @@ DISTILLATION = Family(
     limits={
         "on_policy_share": SHARE,
         "support_tokens": COUNT,
-        "context_pattern": _BOTH,
+        "teacher_temperature": POSITIVE,
+        "context_pattern": CONTEXT_PATTERN_LIMIT,
         **AGGREGATION_LIMITS,
     },
     reads=Reads(batch=ROLLOUT_BATCH, sampling=SAMPLING),
     # A prompt has one demonstration.
     adds={
         "off_policy=demonstrations": Reads(batch={"samples_per_prompt": 1}),
-        "teacher_context=demonstration": _ROOM,
-        "teacher_context=reference": _ROOM,
+        "teacher_context=demonstration": CONTEXT_ROOM,
+        "teacher_context=reference": CONTEXT_ROOM,
         # Every sample has a prompt of its own.
-        "teacher_context=sample": _ROOM | Reads(batch={"share_prompts": False}),
+        "teacher_context=sample": CONTEXT_ROOM | Reads(batch={"share_prompts": False}),
     },
     together=Together(in_batch=1, in_row=None),
     checks=("distillation",),

@@ -30,6 +30,8 @@ from rljax.registry.families.shared import (
     KL_DOCS,
     KL_LIMITS,
     LIKELIHOOD_DOCS,
+    LIKELIHOOD_FIELDS,
+    LIKELIHOOD_LIMITS,
     LIKELIHOODS,
     ROLLOUT_BATCH,
     SAMPLING,
@@ -88,6 +90,7 @@ _FIELDS = {
         "advantage_sign": Field("both", str),
         "likelihood_weight": Field(0.0, float),
     },
+    **LIKELIHOOD_FIELDS,
     **{
         f"group_filter={option}": {"filter_rounds": Field(10, int)}
         for option in GROUP_FILTERS
@@ -197,6 +200,7 @@ _LIMITS = {
     "likelihood_weight": NOT_NEGATIVE,
     **AGGREGATION_LIMITS,
     **KL_LIMITS,
+    **LIKELIHOOD_LIMITS,
     "kl_unit": one_of(KL_UNITS),
     "advantage_sign": one_of(SIGNS),
     "supervised_weight": NOT_NEGATIVE,
@@ -231,9 +235,11 @@ POLICY_GRADIENT = Family(
         "rollouts=windows": Reads(batch={"share_prompts": False}),
     },
     more_slots={f"answer_reward={name}": ("data.max_answer_tokens",) for name in ANSWER_REWARDS},
+    rows_beside={"demonstrations=switch": 1, "demonstrations=in_group": 1},
     together=Together(in_batch=1, in_row=None),
     group_baselines={"advantage": NEEDS_GROUPS},
     scored=True,
+    causal=(True, False),
     device_loop=True,
     ahead=True,
     checks=("policy_gradient", "teacher"),

@@ -14,6 +14,8 @@ from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, SHARE, Limit
 from rljax.registry.families.shared import (
     LIKELIHOOD_DOCS,
+    LIKELIHOOD_FIELDS,
+    LIKELIHOOD_LIMITS,
     LIKELIHOODS,
     REFERENCED_FILE,
     SAMPLED_ROUNDS,
@@ -53,6 +55,7 @@ PREFERENCE = Family(
     },
     fields={
         "": {"link_weight": Field(1.0, float)},
+        **LIKELIHOOD_FIELDS,
         **{f"second_link={link}": {"second_weight": Field(1.0, float)} for link in LINKS},
     },
     batch_inputs=MATCHED,
@@ -70,6 +73,7 @@ PREFERENCE = Family(
         "label_smoothing": "assumed share of flipped labels, in [0, 0.5)",
     },
     limits={
+        **LIKELIHOOD_LIMITS,
         "beta": POSITIVE,
         "label_smoothing": Limit(lambda x: 0 <= x < 0.5, "in [0, 0.5)"),
         "link_weight": POSITIVE,
@@ -101,5 +105,6 @@ PREFERENCE = Family(
         for option in _SEVERAL
     },
     completion_slots=("data.max_completion_tokens",),
+    causal=(True, False),
     checks=("sampled_rounds", "preference", "reference_is_there"),
 )

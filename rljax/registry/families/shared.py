@@ -1,8 +1,16 @@
 """What several families have in common."""
 
+from rljax.objectives.masking import MASKINGS
 from rljax.objectives.parts import Field
 from rljax.registry.families.description import Reads
-from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, Limit
+from rljax.registry.families.limits import (
+    COUNT,
+    COUNT_OR_0,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Limit,
+    one_of,
+)
 
 # What a stage samples from.
 SAMPLING = {
@@ -59,17 +67,62 @@ ANSWER_FORM_DOCS = {
 ANSWER_FORM_LIMITS = {"answer_phrase": Limit(bool, "a text that is not empty")}
 ANSWER_DATA = Reads(data={"max_answer_tokens": 16})
 
+# A prompt that tells more than the policy reads (training/collect/told_prompts.py).
+CONTEXT_ROOM = Reads(data={"max_context_tokens": 512})
+CONTEXT_PATTERN_LIMIT = Limit(
+    lambda x: x.count("{prompt}") == 1 and "{context}" in x,
+    "a text with {context} and one {prompt}",
+)
+
 # A KL to the stage's start in the loss. Estimator and weight differ from family to family.
 KL_DOCS = {
     "kl_placement": "where a KL to the stage's start enters: none, loss, reward",
-    "kl_estimator": "k1, k2, k3, k1_plus, k3_plus (objectives/kl.py)",
+    "kl_estimator": "k1, k2, k2_sequence, k3, k1_plus, k3_plus (objectives/kl.py)",
     "kl_weight": "factor of the KL term; 0 needs no reference policy",
 }
 KL_LIMITS = {"kl_weight": NOT_NEGATIVE}
 
 # Estimators of log-probabilities; training has the functions (training/update/likelihood.py).
-LIKELIHOODS = {"autoregressive": None}
-LIKELIHOOD_DOCS = {"likelihood": "estimator of log-probabilities (training/update/likelihood.py)"}
+LIKELIHOODS = {"autoregressive": None, "elbo": None}
+LIKELIHOOD_FIELDS = {
+    "likelihood=elbo": {
+        "masking": Field("bernoulli", str),
+        "mask_draws": Field(1, int),
+        "mask_share_low": Field(1e-3, float),
+        "mask_share_high": Field(1.0, float),
+        "mask_block": Field(0, int),
+        "mask_steps": Field(128, int),
+        "context_mask_rate": Field(0.0, float),
+        "open_canvas": Field(False, bool),
+        "plain_logprobs": Field(False, bool),
+        "keep_passes": Field(False, bool),
+    }
+}
+LIKELIHOOD_DOCS = {
+    "likelihood": "autoregressive: exact; elbo: the bound of masked diffusion, of networks that "
+    "see both ways (training/update/likelihood.py)",
+    "masking": "which tokens a draw hides: bernoulli, log_linear, uniform_count, full, block, "
+    "whole_block, schedule, coupled, complementary (objectives/masking.py)",
+    "mask_draws": "M, draws of each completion",
+    "mask_share_low": "smallest share of tokens that a draw hides: of those that draw a share",
+    "mask_share_high": "largest share",
+    "mask_block": "block, whole_block: tokens of a block; 0: all",
+    "mask_steps": "schedule: levels of noise",
+    "context_mask_rate": "probability that a token of the prompt or of an earlier block is hidden",
+    "open_canvas": "slots behind a completion are seen as mask tokens, as the sampler saw them",
+    "plain_logprobs": "a token's log-probability is that of the draws that hide it, not its share "
+    "of the bound",
+    "keep_passes": "keep the activations of all draws: faster, and memory grows with mask_draws",
+}
+LIKELIHOOD_LIMITS = {
+    "masking": one_of(MASKINGS),
+    "mask_draws": COUNT,
+    "mask_share_low": Limit(lambda x: 0 < x <= 1, "in (0, 1]"),
+    "mask_share_high": Limit(lambda x: 0 < x <= 1, "in (0, 1]"),
+    "mask_block": COUNT_OR_0,
+    "mask_steps": COUNT,
+    "context_mask_rate": Limit(lambda x: 0 <= x < 1, "in [0, 1)"),
+}
 
 AGGREGATION_DOCS = {
     "aggregation": "per-token losses to one number (objectives/aggregation.py)",

@@ -7,7 +7,10 @@ from rljax.registry.families.description import Family, Reads
 from rljax.registry.families.shared import (
     AGGREGATION_DOCS,
     AGGREGATION_LIMITS,
+    CONTEXT_ROOM,
     LIKELIHOOD_DOCS,
+    LIKELIHOOD_FIELDS,
+    LIKELIHOOD_LIMITS,
     LIKELIHOODS,
     ROWS_FILE,
     SAMPLING,
@@ -20,8 +23,9 @@ _OF_FILES = ROWS_FILE | Reads(data={"learn": "last"})
 _SAMPLED = Reads(
     batch={"samples_per_prompt": 8},
     sampling=SAMPLING,
-    data={"sampled_prompts": 256, "keep": "right", "keep_most": 4},
+    data={"sampled_prompts": 256, "keep": "right", "keep_most": 4, "hint_pattern": ""},
 )
+_SAMPLED |= CONTEXT_ROOM
 
 SUPERVISED = Family(
     name="supervised",
@@ -41,6 +45,7 @@ SUPERVISED = Family(
         "aggregation": "token_mean",
         "likelihood": "autoregressive",
     },
+    fields=LIKELIHOOD_FIELDS,
     functions={f"anchor={name}": {"anchor_loss": anchor_loss} for name in DIVERGENCES},
     docs={
         "token_loss": "loss of a demonstrated token (objectives/supervised.py)",
@@ -51,11 +56,14 @@ SUPERVISED = Family(
         **AGGREGATION_DOCS,
         **LIKELIHOOD_DOCS,
     },
-    limits=AGGREGATION_LIMITS,
+    limits={**AGGREGATION_LIMITS, **LIKELIHOOD_LIMITS},
     reads=Reads(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
         data={"source": "problems", "path": "", "limit": 0, "row_tokens": 256, "packed": True},
     ),
+    # A canvas is filled to its end, one demonstration in a row.
+    adds={"likelihood=elbo": Reads(data={"packed": False, "canvas_tokens": 0})},
+    causal=(True, False),
     sources={
         "problems": Reads(data={"worked_share": None}),
         "jsonl": _OF_FILES,
@@ -64,5 +72,5 @@ SUPERVISED = Family(
     },
     completion_slots=(),
     row_slots="data.row_tokens",
-    checks=("tools_of_files",),
+    checks=("tools_of_files", "hints"),
 )

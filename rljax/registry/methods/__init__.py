@@ -7,11 +7,13 @@
 | `baselines.py` | policy gradients without a critic: what a sample is compared with |
 | `token_level.py` | the same: how each token counts |
 | `critic.py` | credit within a completion |
+| `diffusion.py` | policy gradients of masked diffusion models |
 | `off_policy.py` | samples that the policy did not draw itself |
 | `preference.py` | learning from pairs |
 | `unpaired.py` | learning from labelled completions |
 | `reward.py` | reward models |
 | `evidence.py` | learning from reference answers |
+| `posterior.py` | learning from right samples as the posterior weighs them |
 | `evolution.py` | learning from rewards without a gradient |
 | `shared.py` | parts that many rows share; no rows |
 """
@@ -20,10 +22,12 @@ from rljax.registry.method import Method
 from rljax.registry.methods import (
     baselines,
     critic,
+    diffusion,
     distillation,
     evidence,
     evolution,
     off_policy,
+    posterior,
     preference,
     reward,
     supervised,
@@ -39,11 +43,13 @@ METHODS: dict[str, Method] = {
         baselines,
         token_level,
         critic,
+        diffusion,
         off_policy,
         preference,
         unpaired,
         reward,
         evidence,
+        posterior,
         evolution,
     )
     for method in file.ROWS

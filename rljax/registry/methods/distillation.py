@@ -60,6 +60,19 @@ ROWS = (
         dict(divergence="forward_kl", off_policy="demonstrations", on_policy_share=0.0),
     ),
     Method(
+        "salt",
+        "distillation",
+        "arXiv:2410.18779",
+        "likelihood of demonstrations and forward KL from a small teacher, for the first steps",
+        dict(
+            divergence="forward_kl",
+            off_policy="demonstrations",
+            on_policy_share=0.0,
+            likelihood_share=1 / 3,
+            teacher_temperature=0.25,
+        ),
+    ),
+    Method(
         "sequence_kd",
         "distillation",
         "arXiv:1606.07947",

@@ -145,6 +145,21 @@ ROWS = (
         dict(link="logistic", beta=0.1, chosen_nll="sequence_mean", nll_weight=1.0),
     ),
     Method(
+        "vrpo",
+        "preference",
+        "arXiv:2505.19223",
+        "DPO of masked diffusion models: bounds from eight draws, the same ones for the reference",
+        dict(
+            link="logistic",
+            beta=0.2,
+            chosen_nll="sequence_mean",
+            nll_weight=0.05,
+            likelihood="elbo",
+            masking="bernoulli",
+            mask_draws=8,
+        ),
+    ),
+    Method(
         "mpo",
         "preference",
         "arXiv:2411.10442",

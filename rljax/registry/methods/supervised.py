@@ -12,6 +12,19 @@ ROWS = (
         dict(token_loss="probability_weighted", probability_power=1.0),
     ),
     Method(
+        "llada_sft",
+        "supervised",
+        "arXiv:2502.09992",
+        "masked diffusion: hidden tokens of the answer weigh 1 / noise level, mean over answers",
+        dict(
+            likelihood="elbo",
+            masking="bernoulli",
+            mask_draws=1,
+            mask_share_low=1e-3,
+            aggregation="sequence_mean_token_mean",
+        ),
+    ),
+    Method(
         "tl_sft",
         "supervised",
         "arXiv:2412.15495",

@@ -23,7 +23,9 @@
 | `demonstrations.py` | worked demonstrations: as completions, and packed into rows |
 | `mixed.py` | samples of the policy in some steps, of a teacher or demonstrations in others |
 | `tool_marks.py` | tokens of demonstrations that decide a tool call |
-| `told_prompts.py` | prompts that tell a teacher more than the policy reads |
+| `chains.py` | a chain of completions for each problem, beside a fresh sample |
+| `hinted.py` | samples of prompts that show the answer |
+| `told_prompts.py` | prompts that tell more than the policy reads |
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |
 | `sampled_once.py` | samples of a stage's policy, drawn once in a round and kept in a file |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |

@@ -1,7 +1,9 @@
 """Demonstrations that the policy wrote itself: the samples that a verifier finds good.
 
 RFT (arXiv:2308.01825) keeps the right ones, each once; RAFT (arXiv:2304.06767) and Llama 3
-(arXiv:2407.21783) keep the best of each prompt, by a reward model where the stage names one.
+(arXiv:2407.21783) keep the best of each prompt, by a reward model where the stage names one. STaR
+(arXiv:2203.14465) also keeps right samples of hinted prompts where no other is right, and every
+round starts from the first model, with the last one as the teacher that samples.
 """
 
 from collections.abc import Callable, Iterable
@@ -73,16 +75,17 @@ def kept_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
     """The one round of a stage with source="sampled": WORKDIR/samples/STAGE.jsonl.
 
     Columns are prompt, completion, problem and score; and the ids of both texts, which are what is
-    learned: text that is tokenised anew may become other tokens.
+    learned: text that is tokenised anew may become other tokens. A teacher samples where the stage
+    names one.
     """
+    if "teacher" in stage.models:
+        teacher = context.models["teacher"]
+        context, start = context.with_network(teacher.network), teacher.params
 
     def make(params: Params, number: int) -> list[dict[str, Any]]:
         count = min(stage.data["sampled_prompts"], len(context.train_problems))
-        rows = [
-            _row(each, n)
-            for each in sample_once(context, stage, params, count, number)
-            for n in kept_rows(each, stage.data["keep"], stage.data["keep_most"])
-        ]
+        drawn = sample_once(context, stage, params, count, number, stage.data["hint_pattern"])
+        rows = [row for each in drawn for row in _kept(each, stage)]
         if not rows:
             raise ValueError(
                 f"keep={stage.data['keep']!r} keeps none of {stage.batch.samples_per_prompt} "
@@ -93,6 +96,18 @@ def kept_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
         return rows
 
     return Rounds(context, stage, start, "samples", make)
+
+
+def _kept(drawn: Sampled, stage: Stage) -> list[dict[str, Any]]:
+    """Rows of what is kept of some prompts; of those without any, what is kept of the hinted."""
+    keep, most, group = stage.data["keep"], stage.data["keep_most"], stage.batch.samples_per_prompt
+    kept = kept_rows(drawn, keep, most)
+    rows = [_row(drawn, n) for n in kept]
+    if drawn.hinted is None:
+        return rows
+    solved = {n // group for n in kept}
+    shown = [n for n in kept_rows(drawn.hinted, keep, most) if n // group not in solved]
+    return rows + [{**_row(drawn.hinted, n), "hinted": True} for n in shown]
 
 
 def read_kept(path: Path) -> list[Example]:

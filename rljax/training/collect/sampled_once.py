@@ -20,6 +20,7 @@ from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.experience import Policy
+from rljax.training.collect.hinted import hinted_samples
 from rljax.training.collect.rewards import make_reward
 from rljax.training.collect.rollouts import Samples, sample_texts
 from rljax.training.run.context import Context
@@ -34,6 +35,7 @@ class Sampled(NamedTuple):
     samples: Samples
     scores: Scores
     prompts: int  # the first so many; others fill the batch up
+    hinted: "Sampled | None" = None  # of the same prompts, which showed the answer
 
 
 class OfPrompt(NamedTuple):
@@ -44,7 +46,12 @@ class OfPrompt(NamedTuple):
 
 
 def sample_once(
-    context: Context, stage: Stage, params: Params, count: int, number: int = 0
+    context: Context,
+    stage: Stage,
+    params: Params,
+    count: int,
+    number: int = 0,
+    hint_pattern: str = "",
 ) -> Iterator[Sampled]:
     """Samples and scores some training problems, a batch after the other.
 
@@ -55,6 +62,7 @@ def sample_once(
         count: problems of a round, at most all of them.
         number: of the round, from 0; each takes the problems after those of the one before, from
             the first again behind the last, and noise of its own.
+        hint_pattern: where there is one, prompts are sampled a second time behind it.
     """
     shards = rows_divisor(context.mesh)
     batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
@@ -70,7 +78,13 @@ def sample_once(
         places = [place_in_round(context, number, count, index) for index in indices]
         records = [{**context.train_problems[place], "id": place} for place in places]
         samples = sample_texts(context, engine, weights, records, key=key, step=number)
-        yield Sampled(samples, reward.score(samples), min(batch, count - indices[0]))
+        real, hinted = min(batch, count - indices[0]), None
+        if hint_pattern:
+            shown = hinted_samples(
+                context, stage, engine, weights, samples, hint_pattern, key=key, step=number
+            )
+            hinted = Sampled(shown, reward.score(shown), real)
+        yield Sampled(samples, reward.score(samples), real, hinted)
 
 
 def place_in_round(context: Context, number: int, count: int, index: int) -> int:

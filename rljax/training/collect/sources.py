@@ -60,7 +60,7 @@ def policy_gradient_source(
         prompts_per_step=stage.batch.prompts_per_step,
         reward=reward,
         annotators=_annotators(context, stage, learner, reward, first_step),
-        demonstrate=demonstrate if stage.batch.demonstrations_per_prompt else None,
+        demonstrate=demonstrate if stage.batch.rows_beside else None,
         keep=GroupFilter(stage) if filtered else None,
         most_rounds=most_rounds(stage),
     )

@@ -1,4 +1,4 @@
-"""Prompts that tell a teacher more than the policy reads: a solution, an answer, another sample."""
+"""Prompts that tell more than the policy reads: a solution, the answer, another sample."""
 
 from collections.abc import Sequence
 
@@ -31,18 +31,34 @@ def told_prompts(
     Raises:
         ValueError: for a problem that has nothing to tell, or one that is too long.
     """
+    texts = _contexts(context, stage, records)
+    return prompts_with(context, stage, records, texts, stage.objective.values["context_pattern"])
+
+
+def hinted_prompts(
+    context: Context, stage: Stage, records: Sequence[Record], pattern: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The prompts of problems with their reference answers; else as `told_prompts`."""
+    answers = [gold_text(reference) for reference in context.references(records)]
+    return prompts_with(context, stage, records, answers, pattern)
+
+
+def prompts_with(
+    context: Context, stage: Stage, records: Sequence[Record], texts: Sequence[str], pattern: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts with a text each, by a pattern; tokens [B, P'] i32 and mask, as `told_prompts`."""
     budget = context.config.data.max_prompt_tokens + stage.data["max_context_tokens"]
     column, prompts = prompt_column(context.config), []
-    for record, more in zip(records, _contexts(context, stage, records), strict=True):
+    for record, more in zip(records, texts, strict=True):
         where = place_of(context.train_problems, record["id"])
-        value = told(record[column], more, stage.objective.values["context_pattern"], where)
+        value = told(record[column], more, pattern, where)
         prompt = prompt_of(
             {**record, column: value}, context.text_format, where=where, column=column
         )
         check_length(
             prompt.tokens,
             budget,
-            f"The teacher's prompt of {where}",
+            f"The prompt with its context of {where}",
             f"config.data.max_prompt_tokens + config.{stage.name}.data.max_context_tokens",
         )
         prompts.append(prompt.tokens)
@@ -102,8 +118,8 @@ def told(prompt: object, context: str, pattern: str, where: str) -> object:
     *earlier, last = prompt
     if not isinstance(last.get("content"), str):
         raise ValueError(
-            f"{where}: teacher_context stands in the last message, which must be a text, got "
-            f"{last!r} (config.<stage>.objective.teacher_context)."
+            f"{where}: the context stands in the last message, which must be a text, got "
+            f"{last!r} (config.<stage>.objective.context_pattern)."
         )
     return [*earlier, {**last, "content": told(last["content"], context, pattern, where)}]
 

@@ -142,6 +142,12 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"rollouts={rollouts!r} needs the host loop; the device loop samples whole completions "
             f"(config.{stage.name}.objective.rollouts)."
         )
+    likelihood = stage.objective.choices["likelihood"]
+    if likelihood != "autoregressive":
+        raise ValueError(
+            f"likelihood={likelihood!r} needs the host loop: the device loop samples token by "
+            f"token (config.{stage.name}.objective.likelihood)."
+        )
     on_host = {"start_values", "answer_logprobs"} & stage.objective.inputs
     if on_host:
         raise ValueError(

@@ -117,7 +117,7 @@ def train_step(
 def _rows(program: DeviceProgram, stage: Stage, sampled: Sampled) -> tuple[Batch, dict[str, Array]]:
     """The rows that the model runs on, and the arrays of the step."""
     data, group = program.train.take(sampled.index), sampled.group
-    if stage.batch.demonstrations_per_prompt:
+    if stage.batch.rows_beside:
         tokens, mask = data.solutions, data.solution_mask
         scores, _ = program.judge(data.facts, tokens[:, None], mask[:, None])
         group = with_demonstrations(group, tokens, mask, scores[:, 0])

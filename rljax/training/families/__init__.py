@@ -13,6 +13,7 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | `labelled_rows.py` | what the rows of an unpaired stage are: labelled completions, or steps |
 | `unpaired.py` | completions that are desired or not |
 | `evidence.py` | reference answers |
+| `posterior.py` | right samples, weighed per prompt; chains of them |
 | `evolution.py` | scores of a population, without a gradient |
 | `reward.py` | reward models, from pairs, labels or ratings |
 | `goal_term.py` | the goal-conditioned term of reward models |

@@ -63,7 +63,11 @@ class Distillation(Family):
         self.compares = not OF_TEACHER.isdisjoint(objective.inputs)
         if self.compares:
             self.in_loss = ("teacher",)
-            self.compare = make_compare(objective.part("divergence"), objective.part("support"))
+            self.compare = make_compare(
+                objective.part("divergence"),
+                objective.part("support"),
+                objective.values["teacher_temperature"],
+            )
         self.token_loss = objective.bind(objective.functions["token_loss"])
         self.weigh = jax.jit(objective.part("aggregation"))
         self.source = distillation_source(context, stage, first_step)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +36,8 @@ from rljax.training.learner.needs import running_statistics
 from rljax.training.learner.scoring import make_scores
 from rljax.training.run.context import Context
 from rljax.training.run.problems import checked_count
-from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.likelihood import draws, likelihood_of, likelihood_rows
+from rljax.training.update.logprobs import LIKELIHOOD_EPOCH
 from rljax.training.update.metrics import step_numbers
 from rljax.training.update.rows import Rows, per_sample, take_rows
 from rljax.training.update.state import Carried, TrainState
@@ -51,6 +52,7 @@ class Detail(NamedTuple):
     inputs: Rows  # what the model runs on, in the layout of the stage
     rows: Rows  # of the completions, [N, T]
     log_ratio: np.ndarray  # [N, T], that each token's last update started from
+    drawn: list[Rows]  # of each epoch, where masks are drawn: see `PolicyGradient._drawn`
 
 
 class PolicyGradient(Family):
@@ -78,7 +80,7 @@ class PolicyGradient(Family):
             check_answers(context, form_of(stage), context.train_problems)
         problems, prompts = len(context.train_problems), stage.batch.prompts_per_step
         call_offsets(problems, prompts, most_rounds(stage))
-        if stage.batch.demonstrations_per_prompt:
+        if stage.batch.rows_beside:
             count = checked_count(context.train_problems)
             problems = context.train_problems
             records = [{**problems[index], "id": index} for index in range(count)]
@@ -116,6 +118,8 @@ class PolicyGradient(Family):
         samples, scores = experience.samples, experience.scores
         group = step_group(samples, scores, experience.demonstrations)
         inputs = step_rows(samples, group, self.stage)
+        if draws(self.stage):
+            inputs |= self._keys(samples, self.first_step + step)
         known = arrays_of(experience, version=self.version(step))
         arrays = step_arrays(group) | known | self._annotations(state, inputs, known)
         compared = self.learner.compare(
@@ -126,15 +130,40 @@ class PolicyGradient(Family):
             self.first_step,
         )
         trained, running, metrics = to_host(tuple(compared))
+        drawn = self._drawn(state, inputs) if draws(self.stage) else []
         state = state.replace(carried=state.carried | _placed(running, state.carried))
         numbers = {name: float(value) for name, value in step_numbers(metrics).items()}
         return state, StepBatches(
-            batches=self.updates(inputs, trained, step),
+            batches=self.updates(inputs, trained, step, drawn),
             metrics=numbers | experience.metrics,
             seconds=experience.seconds,
             tokens=int(trained["mask"].sum()) * self.stage.batch.epochs_per_step,
-            detail=Detail(samples, scores, inputs, trained, np.zeros(trained["mask"].shape)),
+            detail=Detail(samples, scores, inputs, trained, np.zeros(trained["mask"].shape), drawn),
         )
+
+    def _keys(self, samples: Samples, step: int) -> Rows:
+        """The keys of the samples' masks; `step` is counted over the whole run."""
+        count = samples.samples_per_prompt
+        ids = np.array(samples.repeated([record["id"] for record in samples.records]))
+        numbers = np.tile(np.arange(count), len(samples.records))
+        return likelihood_rows(self.context.config.seed, step, ids, numbers)
+
+    def _drawn(self, state: TrainState, inputs: Rows) -> list[Rows]:
+        """What each epoch of a step has of its own where masks are drawn: one mapping for each.
+
+        Its number, which draws its masks; and what the policy before the step and the reference
+        say under these masks.
+        """
+        count = len(inputs["mask"])
+        unknown = {"behavior_logprobs": np.full(inputs["mask"].shape, np.nan, np.float32)}
+        epochs = []
+        for epoch in range(self.stage.batch.epochs_per_step):
+            number = {LIKELIHOOD_EPOCH: np.full(count, epoch, np.int32)}
+            said = self._annotations(state, inputs | number, {})
+            names = self.learner.loss.reads & said.keys()
+            # What the sampler reports of a token is no number of the bound.
+            epochs.append(number | unknown | {name: said[name] for name in names})
+        return epochs
 
     def _annotations(self, state: TrainState, inputs: Rows, known: Rows) -> Rows:
         """What the policy, its reference and its critic say of the samples, [N, T] each."""
@@ -147,25 +176,37 @@ class PolicyGradient(Family):
             found["teacher_logprobs"] = per_sample(self.teacher(placed))
         return to_host(found)
 
-    def updates(self, inputs: Rows, trained: Rows, step: int) -> list[Rows]:
-        """The batches of the step's updates, in the layout of `inputs`."""
+    def updates(
+        self, inputs: Rows, trained: Rows, step: int, drawn: Sequence[Rows] = ()
+    ) -> list[Rows]:
+        """The batches of the step's updates, in the layout of `inputs`; `drawn` as `_drawn`."""
         whole = self.learner.whole_batch(inputs, trained)
         whole = {name: np.asarray(array) for name, array in whole.items()}
         row = np.arange(len(trained["mask"]), dtype=np.int32)  # of the step, in any batch
         whole["row"] = row.reshape(inputs["mask"].shape[:-1])
         seed = self.context.config.seed, self.first_step + step
         order = step_order(self.stage.batch, seed=seed)
-        return [whole] if len(order) == 1 else [take_rows(whole, part) for part in order]
+        epochs = self.stage.batch.epochs_per_step
+        of_epoch = [whole | own for own in drawn] or epochs * [whole]
+        if len(order) == 1:
+            return [of_epoch[0]]
+        each = len(order) // epochs
+        return [take_rows(of_epoch[number // each], part) for number, part in enumerate(order)]
 
     def before_update(self, state: TrainState, batch: Rows, batches: StepBatches) -> None:
         """Keeps the ratios of an update's tokens: the policy before it / before the step."""
-        if self.stage.batch.updates_per_step == 1:  # every ratio is 1
-            return
         detail: Detail = batches.detail
-        placed = put_rows(detail.inputs, self.context.mesh)
+        inputs, start = detail.inputs, detail.rows
+        if detail.drawn:
+            start = detail.drawn[int(batch[LIKELIHOOD_EPOCH][0])]
+            inputs = inputs | {LIKELIHOOD_EPOCH: start[LIKELIHOOD_EPOCH]}
+        # In the only update every ratio is 1; without a ratio there is none.
+        if self.stage.batch.updates_per_step == 1 or "old_logprobs" not in start:
+            return
+        placed = put_rows(inputs, self.context.mesh)
         scored = self.learner.logprobs(self.context.full(state.params), placed)
         logprobs = per_sample(to_host(scored))
-        log_ratio = np.where(detail.rows["mask"], logprobs - detail.rows["old_logprobs"], 0.0)
+        log_ratio = np.where(detail.rows["mask"], logprobs - start["old_logprobs"], 0.0)
         updated = batch["row"].reshape(-1)
         detail.log_ratio[updated] = log_ratio[updated]
 

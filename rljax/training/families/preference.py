@@ -17,7 +17,7 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.data.data_files import kind_of_files
 from rljax.data.feedback_survey import FeedbackSurvey, overlap_remark
-from rljax.data.pairs import pair_of
+from rljax.data.pairs import SIDES, pair_of
 from rljax.models.network import Params
 from rljax.objectives.arrays import PREFERENCE_ARRAYS
 from rljax.objectives.metrics import masked
@@ -51,7 +51,7 @@ from rljax.training.pair_evaluation.heldout import PairEvaluation, preferred_sha
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
-from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.likelihood import draws, likelihood_of, likelihood_rows
 from rljax.training.update.logprobs import make_statistics, model_rows
 from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs
 from rljax.training.update.sequences import END_SHARE, end_learned_share
@@ -72,6 +72,7 @@ class Preference(Family):
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
         self.kind, self.count = side_rows(stage), completions_per_row(stage)
+        self.first_step = first_step  # masks are drawn by run, not by stage
         # What the stage starts from samples the pairs; a reference of its own is another model.
         start = None if "reference" in stage.models else reference
         cached = bool(stage.data.get("reference_cache"))
@@ -120,7 +121,8 @@ class Preference(Family):
         statistics = self.likelihood(network, params, model_inputs(batch), TokenFilter())
         arrays = {name: array for name, array in batch.items() if name in PREFERENCE_ARRAYS}
         for name, array in token_arrays(statistics).items():
-            arrays[name] = array.reshape(mask.shape)
+            if name in PREFERENCE_ARRAYS:
+                arrays[name] = array.reshape(mask.shape)
         loss, metrics = self.loss(arrays)
         metrics["token_accuracy"] = masked(arrays["greedy"], mask & wanted_sides(batch)[..., None])
         metrics["entropy"] = masked(arrays["entropy"], mask)
@@ -168,6 +170,8 @@ class Preference(Family):
     ) -> tuple[TrainState, StepBatches]:
         """The rows of one update; where the objective needs it, with what the reference says."""
         rows, targets = self._rows(experience.records)
+        number = self.first_step + step
+        rows |= side_keys(self.context, self.stage, experience.records, self.count, number)
         tokens = int(rows["mask"].sum())
         batch = lead_with_prompts(rows, self.count) | said_of(self.stage, targets)
         batch |= self.cache.of(experience.records) if self.cache else self.reference_arrays(rows)
@@ -297,7 +301,30 @@ def known_fields_bound(metric: Callable, objective: Objective) -> Callable:
 
 
 def pair_rows(context: Context, stage: Stage, records: Sequence[Record]) -> Rows:
-    """Pairs as rows: chosen and rejected of a pair in one row, or in two next to each other."""
+    """Held-out pairs as rows: chosen and rejected in one row, or in two next to each other.
+
+    Where the likelihood draws masks, they are the same in every evaluation.
+    """
     pairs = rows_of_step(context, stage, records, pair_of)
     prompts, sides = [pair.prompt for pair in pairs], [pair.sides for pair in pairs]
-    return answer_rows(context, stage, prompts, sides, share_prompts=stage.batch.share_prompts)
+    rows = answer_rows(context, stage, prompts, sides, share_prompts=stage.batch.share_prompts)
+    return rows | side_keys(context, stage, records, len(SIDES), step=0)
+
+
+def side_keys(
+    context: Context, stage: Stage, records: Sequence[Record], count: int, step: int
+) -> Rows:
+    """The keys of the masks of `count` completions of each record; {} where none are drawn.
+
+    Args:
+        context: of the run.
+        stage: of its pairs.
+        records: with their ids.
+        count: K.
+        step: counted over the whole run.
+    """
+    if not draws(stage):
+        return {}
+    ids = np.repeat([record["id"] for record in records], count)
+    numbers = np.tile(np.arange(count), len(records))
+    return likelihood_rows(context.config.seed, step, ids, numbers)

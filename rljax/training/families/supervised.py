@@ -1,6 +1,7 @@
 """Supervised stages: packed rows of demonstrations."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
+from rljax.data.canvas import filled
 from rljax.data.packing import Example, PackedEpochs, pack_rows
 from rljax.data.rows import example_of, joined
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
@@ -18,6 +20,7 @@ from rljax.remarks import say_once
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience
+from rljax.training.collect.hinted import check_hints
 from rljax.training.collect.kept_samples import KeptSamples
 from rljax.training.collect.sources import stage_engine
 from rljax.training.collect.stage_rows import checked_examples
@@ -27,7 +30,7 @@ from rljax.training.run.context import Context
 from rljax.training.run.problems import Record, checked_count, checks_whole
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.beside import split_beside
-from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.likelihood import draws, likelihood_of, likelihood_rows
 from rljax.training.update.rows import Rows
 from rljax.training.update.sequences import END_SHARE, end_learned_share
 from rljax.training.update.state import TrainState
@@ -52,6 +55,7 @@ class Supervised(Family):
         self.tokenizer = context.tokenizer
         self.batch = stage.batch
         self.row_tokens = stage.data["row_tokens"]
+        self.first_step = first_step  # masks are drawn by run, not by stage
         self.likelihood = likelihood_of(stage)
         self.token_loss = stage.objective.part("token_loss")
         self.anchored = stage.objective.choices["anchor"] != "none"
@@ -103,7 +107,7 @@ class Supervised(Family):
             examples = read_demonstrations(context, stage, at_most=at_most)
         else:
             examples, _ = marked_demonstrations(context, stage)
-        lengths = [len(example.tokens) for example in examples]
+        lengths = [len(on_canvas(context, stage, example).tokens) for example in examples]
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if lengths[longest] > stage.data["row_tokens"]:
             raise ValueError(
@@ -159,7 +163,12 @@ class Supervised(Family):
             experience.records,
             row_tokens=self.row_tokens,
             pad_id=self.tokenizer.pad_id,
+            prepared=functools.partial(on_canvas, self.context, self.stage),
         )
+        if draws(self.stage):
+            ids = np.array([index for (index,) in experience.records])
+            seed, number = self.context.config.seed, self.first_step + step
+            rows |= likelihood_rows(seed, number, ids, np.zeros_like(ids))
         rows["weights"] = self.weights(rows, experience.records)
         metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
         return state, StepBatches([rows], metrics, {}, int(rows["mask"].sum()))
@@ -175,6 +184,8 @@ def check_sampled(context: Context, stage: Stage) -> None:
             f"holds {stage.data['row_tokens']} (config.{stage.name}.data.row_tokens)."
         )
     stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+    if pattern := stage.data["hint_pattern"]:
+        check_hints(context, stage, pattern, f"config.{stage.name}.data.hint_pattern")
 
 
 def read_demonstrations(
@@ -286,15 +297,28 @@ def _worked_example(
     return joined(prompt, context.text_format.completion(prompt, record["demonstration"], where))
 
 
+def on_canvas(context: Context, stage: Stage, example: Example) -> Example:
+    """A demonstration as a stage learns it: on a whole canvas, if it has one (data/canvas.py)."""
+    where = f"config.{stage.name}.data.canvas_tokens"
+    tokens = stage.data.get("canvas_tokens", 0)
+    return filled(example, tokens, context.text_format.ends, where)
+
+
 def packed_batch(
-    examples: Sequence[Example], plan: Sequence[Sequence[int]], *, row_tokens: int, pad_id: int
+    examples: Sequence[Example],
+    plan: Sequence[Sequence[int]],
+    *,
+    row_tokens: int,
+    pad_id: int,
+    prepared: Callable[[Example], Example] = lambda example: example,
 ) -> Rows:
     """Packed rows in the trainer's layout: tokens [R, S], and a mask [R, S - 1] of targets.
 
     The first token of a row is never predicted, hence S - 1; the first token of any other example
     is part of a prompt and masked out.
     """
-    packed = pack_rows(examples, plan, row_tokens=row_tokens, pad_id=pad_id)
+    chosen = {index: prepared(examples[index]) for members in plan for index in members}
+    packed = pack_rows(chosen, plan, row_tokens=row_tokens, pad_id=pad_id)
     return {
         "tokens": packed.tokens,
         "positions": packed.positions,

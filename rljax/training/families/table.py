@@ -6,6 +6,7 @@ from rljax.training.families.distillation import Distillation
 from rljax.training.families.evidence import Evidence
 from rljax.training.families.evolution import Evolution
 from rljax.training.families.policy_gradient import PolicyGradient
+from rljax.training.families.posterior import Posterior
 from rljax.training.families.preference import Preference
 from rljax.training.families.reward import RewardModel
 from rljax.training.families.supervised import Supervised
@@ -18,6 +19,7 @@ FAMILY_CLASSES: dict[str, type[Family]] = {
     "preference": Preference,
     "unpaired": Unpaired,
     "evidence": Evidence,
+    "posterior": Posterior,
     "evolution": Evolution,
     "reward": RewardModel,
 }

@@ -16,6 +16,7 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.models.network import Network, Params
 from rljax.objectives.values import critic_loss
+from rljax.training.learner.arrays import per_token
 from rljax.training.learner.batches import trained_arrays
 from rljax.training.learner.compare import Compared, compare_samples
 from rljax.training.learner.critic import Critic
@@ -26,7 +27,6 @@ from rljax.training.learner.update import Update, make_policy_update
 from rljax.training.update.likelihood import likelihood_of
 from rljax.training.update.logprobs import make_score
 from rljax.training.update.optimizers import Optimizer, build_critic_optimizer, build_optimizer
-from rljax.training.update.rows import per_sample
 
 Arrays = Mapping[str, Any]  # by name (objectives/arrays.py): [N] and [N, T]
 
@@ -130,7 +130,7 @@ class Learner:
             arrays["ref_logprobs"] = self.logprobs(reference, rows)
         if self.critic is not None:
             arrays["values"] = self.values(carried["critic"].params, params, rows)
-        return {name: per_sample(array) for name, array in arrays.items()}
+        return {name: per_token(array, rows["mask"].shape) for name, array in arrays.items()}
 
     def whole_batch(self, rows: Arrays, trained: Arrays) -> dict[str, Array]:
         """The rows of a step in their layout, with the arrays that its updates read.
@@ -142,7 +142,7 @@ class Learner:
         shape = rows["mask"].shape
         arrays = {**trained_arrays(self.loss, trained), "mask": trained["mask"]}
         return {**rows} | {
-            name: array.reshape(shape if array.ndim == 2 else shape[:-1])
+            name: array.reshape(*(shape if array.ndim > 1 else shape[:-1]), *array.shape[2:])
             for name, array in arrays.items()
         }
 

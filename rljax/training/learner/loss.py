@@ -13,7 +13,7 @@ from rljax.objectives.parts import apply, inputs_of
 from rljax.objectives.policy_gradient import is_zero, policy_gradient_loss
 from rljax.objectives.supervised import nll
 from rljax.objectives.surrogates.demonstrations import shaped_likelihood
-from rljax.training.learner.arrays import flat
+from rljax.training.learner.arrays import flat, per_token
 from rljax.training.learner.compare import sampled_mask
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import likelihood_of
@@ -115,9 +115,14 @@ class PolicyLoss:
         statistics = self._likelihood(self.network, params, batch, self.stage.token_filter)
         # To the objective samples are [N, T] in either layout of the rows.
         arrays = flat(batch)
-        arrays |= {name: per_sample(x) for name, x in token_arrays(statistics).items()}
-        arrays.setdefault("old_logprobs", jax.lax.stop_gradient(arrays["logprobs"]))
+        shape = batch["mask"].shape
+        arrays |= {name: per_token(x, shape) for name, x in token_arrays(statistics).items()}
+        for name in ("logprobs", "draw_logprobs"):
+            if name in arrays:
+                arrays.setdefault(f"old_{name}", jax.lax.stop_gradient(arrays[name]))
         weights, mask = arrays.pop("weights"), arrays["mask"]
+        if "token_share" in arrays:
+            weights = weights * arrays["token_share"]
         diagnosed = self._diagnostics(arrays)
         if self.objective.choices["denominator"] == "behavior":
             # A sampler that reports no number says nothing: its token counts as a ratio of 1.

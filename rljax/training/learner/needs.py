@@ -52,7 +52,10 @@ def stores_old(stage: Stage) -> bool:
     controlled = objective.choices["kl_controller"] != "fixed"
     placed = controlled or objective.choices["kl_placement"] == "reward"
     in_reward = placed and objective.kl is not None
-    return stage.batch.updates_per_step > 1 or in_reward or not read.isdisjoint(early)
+    # Without a ratio, as estimates from masks allow, later updates do not look back.
+    looks_back = objective.choices["ratio"] != "none" or "old_draw_logprobs" in objective.inputs
+    moved = stage.batch.updates_per_step > 1 and looks_back
+    return moved or in_reward or not read.isdisjoint(early)
 
 
 def needs_scores(stage: Stage) -> bool:

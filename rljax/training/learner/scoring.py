@@ -22,8 +22,8 @@ Scores = dict[str, Array]
 def make_scores(network: Network, stage: Stage) -> Callable[[Params, Batch], Scores]:
     """Builds scores(params, rows) -> the arrays of the old policy, with the axes of the mask.
 
-    `old_logprobs` and `old_entropy`; `proxy_logprobs` and `old_collision` where a part names them,
-    from a second pass each.
+    `old_logprobs` and `old_entropy`; `old_draw_logprobs` where a part names it; `proxy_logprobs`
+    and `old_collision` likewise, from a second pass each.
     """
     batch, inputs = stage.batch, stage.objective.inputs
     parts = batch.sequences_per_step // batch.sequences_per_micro_batch
@@ -40,6 +40,8 @@ def make_scores(network: Network, stage: Stage) -> Callable[[Params, Batch], Sco
     def scores(params: Params, rows: Batch) -> Scores:
         found = statistics(stage.token_filter)(params, rows)
         made = {"old_logprobs": found["logprobs"], "old_entropy": found["entropy"]}
+        if "old_draw_logprobs" in inputs:
+            made["old_draw_logprobs"] = found["draw_logprobs"]
         if "old_collision" in inputs:
             # With s = sum exp(x): log sum p^2 = log s(2 x) - 2 log s(x), and the taken token's
             # log-probability at half the temperature is 2 x - log s(2 x).

@@ -39,6 +39,7 @@ from rljax.sampling.distribution import TokenFilter, token_bias
 from rljax.sampling.engine import Engine
 from rljax.sampling.vocabulary import samplable_ids, text_only
 from rljax.training.run.engines import (
+    check_mask_token,
     check_sampler,
     sampling_config,
     stop_automaton,
@@ -250,6 +251,7 @@ def build_context(
     network, stages = build_network(
         config, stages, mesh, text_format.tokenizer.vocab_size, weights=weights
     )
+    check_mask_token(network.config, text_format.tokenizer)
     train, heldout = checked_problems(config, text_format)
     samplable = _samplable(network, text_format)
     stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)

@@ -69,13 +69,19 @@ def sampling_config(
         )
     _check_filter(token_filter, stop_strings)
     given = {name: value for name, value in settings.diffusion.items() if value is not None}
-    if "mask_token" not in given:
+    if model.mask_token < 0:
         raise ValueError(
             "A network with causal=False is decoded by filling masked positions: set the id of its "
-            "mask token (config.sampler.diffusion.mask_token)."
+            "mask token (config.model.mask_token)."
         )
     whole = {"block_tokens": max_new_tokens, "steps": max_new_tokens}
-    return DiffusionConfig(**sizes, temperature=token_filter.temperature, **(whole | given))
+    return DiffusionConfig(
+        **sizes,
+        mask_token=model.mask_token,
+        shift_logits=model.shift_logits,
+        temperature=token_filter.temperature,
+        **(whole | given),
+    )
 
 
 def with_text_only(stage: Stage, model: ModelConfig, samplable: np.ndarray) -> Stage:
@@ -114,6 +120,24 @@ def stop_automaton(
     for text in strings:
         check_round_trip(text, tokenizer, "config.<stage>.sampling.stop_strings")
     return stop_string_automaton(strings, tokenizer.token_bytes(), vocab_size=vocab_size)
+
+
+def check_mask_token(model: ModelConfig, tokenizer: Tokenizer) -> None:
+    """Raises ValueError for a mask token that texts may hold.
+
+    Args:
+        model: of the network.
+        tokenizer: of the run.
+    """
+    token, known = model.mask_token, tokenizer.known()
+    if token < 0 or token >= len(known) or not known[token]:
+        return
+    if tokenizer.token_text(token) not in tokenizer.control_tokens:
+        raise ValueError(
+            f"mask_token={token} is the token {tokenizer.token_text(token)!r} of the tokenizer, "
+            "which texts may hold: it must be a control token, or an id that the tokenizer does "
+            "not have (config.model.mask_token)."
+        )
 
 
 def check_sampler(model: ModelConfig, settings: ConfigDict) -> None:

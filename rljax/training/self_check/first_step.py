@@ -68,6 +68,8 @@ class FirstStep:
         Raises:
             ValueError: naming the sequence that fails.
         """
+        if not batches.batches:
+            return  # the step learns nothing
         family, batch = self.family, batches.batches[0]
         if not {"tokens", "segment_ids", "mask"} <= batch.keys():
             return  # a population has no rows

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
@@ -19,7 +21,9 @@ from rljax.models.config import ModelConfig
 from rljax.models.network import Network, Params
 from rljax.objectives.parts import fields_of
 from rljax.sampling.distribution import TokenFilter
+from rljax.sampling.keys import Purpose, purpose_key, row_keys
 from rljax.training.update.logprobs import LIKELIHOOD_KEYS, Statistics, completion_statistics
+from rljax.training.update.masked_likelihood import elbo
 from rljax.training.update.token_statistics import TokenStatistics
 from rljax.training.update.train_step import Batch
 
@@ -41,7 +45,7 @@ class Estimator(Protocol):
         key: Array | None = None,
         top_k: int = 0,
     ) -> TokenStatistics:
-        """Statistics of the completions.
+        """Statistics of the completions; `epochs`, where it is named, are those of a step.
 
         Args:
             network: the model's structure, of a kind that the entry serves.
@@ -64,7 +68,7 @@ class Estimator(Protocol):
                 whatever weighs draws and masks (1 / t, say) is inside; a token that no draw
                 masked has 0.
             `entropy`, `greedy`: of the distributions that the tokens were predicted from, in mean
-                over the draws that did.
+                over the draws, weighted as `logprobs` are.
             `more`: further arrays by name, which parts then read: an upper bound, say, for samples
                 whose likelihood is lowered.
             `routing`: of all passes together.
@@ -101,7 +105,27 @@ class Likelihood:
     draws: bool = False
 
 
-LIKELIHOODS = {"autoregressive": Likelihood(autoregressive, causal=True)}
+LIKELIHOODS = {
+    "autoregressive": Likelihood(autoregressive, causal=True),
+    "elbo": Likelihood(elbo, causal=False, draws=True),
+}
+
+# Choices -> their options that go with estimates of whole completions.
+_WITH_DRAWS = {
+    "rollouts": ("whole",),
+    "selection": ("none", "finished"),
+    "demonstrations": ("none",),
+    "correction": ("none",),
+    "rejection": ("none",),
+    "token_loss": ("nll",),
+    "anchor": ("none",),
+}
+
+# What only single passes of a causal network say of tokens.
+_OF_PASSES = frozenset(
+    {"behavior_logprobs", "old_collision", "proxy_logprobs", "values", "start_values"}
+    | {"ref_divergence", "teacher_logprobs", "current_log_collision", "answer_logprobs"}
+)
 
 
 def likelihood_of(stage: Stage) -> Statistics:
@@ -113,7 +137,8 @@ def likelihood_of(stage: Stage) -> Statistics:
     name = stage.objective.choices["likelihood"]
     entry = LIKELIHOODS[name]
     fields = fields_of(entry.estimate, leave_out=("key", "top_k"))
-    values = {field: stage.objective.values[field] for field in fields}
+    known = {"epochs": stage.batch.epochs_per_step} | dict(stage.objective.values)
+    values = {field: known[field] for field in fields}
     if not entry.draws:
         return functools.partial(entry.estimate, **values)
 
@@ -137,6 +162,26 @@ def likelihood_of(stage: Stage) -> Statistics:
     return estimate
 
 
+def likelihood_rows(seed: int, step: int, ids: np.ndarray, samples: np.ndarray) -> dict:
+    """The keys of completions, for their rows: no two steps of a run share masks.
+
+    Args:
+        seed: of the run.
+        step: counted over the whole run.
+        ids: [N] i32, the stable id of each completion's prompt, pair or demonstration.
+        samples: [N] i32, its number among the completions of the same id.
+    """
+    key = purpose_key(seed, Purpose.LIKELIHOOD)
+    keys = row_keys(key, step, jnp.asarray(ids, jnp.int32), jnp.asarray(samples)[:, None])
+    return {LIKELIHOOD_KEYS: np.asarray(jax.random.key_data(keys))}
+
+
+def draws(stage: Stage) -> bool:
+    """Whether the estimator of a stage draws masks, and its rows need keys."""
+    name = stage.objective.choices.get("likelihood")
+    return name is not None and LIKELIHOODS[name].draws
+
+
 def check_likelihoods(stages: Iterable[Stage], model: ModelConfig) -> None:
     """Raises ValueError for a stage whose estimator cannot serve the network, or does not exist."""
     kinds = {True: "a causal network, causal=True", False: "one that sees both ways, causal=False"}
@@ -153,5 +198,63 @@ def check_likelihoods(stages: Iterable[Stage], model: ModelConfig) -> None:
             raise ValueError(
                 f"likelihood={name!r} serves {kinds[wanted]}; this network is "
                 f"{kinds[model.causal]}, which is served by {', '.join(able) or 'none so far'} "
-                f"({where}, config.model.causal, config.model.init_from)."
+                f"({where}, config.model.causal, config.model.init_from). A causal checkpoint is "
+                "made one that sees both ways by config.model.convert."
             )
+        if LIKELIHOODS[name].draws:
+            _check_drawn(stage, model, where)
+
+
+def _check_drawn(stage: Stage, model: ModelConfig, where: str) -> None:
+    """Refuses what an estimate from masks cannot serve."""
+    choices = stage.objective.choices
+    for choice, allowed in _WITH_DRAWS.items():
+        if choices.get(choice, allowed[0]) not in allowed:
+            raise ValueError(
+                f"{choice}={choices[choice]!r} does not go with likelihood="
+                f"{choices['likelihood']!r}, which scores whole completions: it must be "
+                f"{' or '.join(map(repr, allowed))} (config.{stage.name}.objective.{choice})."
+            )
+    read = sorted(_OF_PASSES & stage.objective.inputs)
+    if choices.get("denominator") == "behavior":
+        read.append("behavior_logprobs")
+    if read:
+        raise ValueError(
+            f"method {stage.objective.method.name!r} reads {read[0]!r}, which "
+            f"likelihood={choices['likelihood']!r} does not give ({where})."
+        )
+    if model.experts:
+        raise ValueError(
+            f"likelihood={choices['likelihood']!r} is for dense networks, and this one has "
+            f"experts={model.experts} ({where}, config.model.experts)."
+        )
+    if model.mask_token < 0:
+        raise ValueError(
+            f"likelihood={choices['likelihood']!r} hides tokens behind a mask token, and the model "
+            f"names none: set its id (config.model.mask_token, {where})."
+        )
+    if stage.data.get("packed"):
+        raise ValueError(
+            f"likelihood={choices['likelihood']!r} reads one demonstration in a row: packed must "
+            f"be False (config.{stage.name}.data.packed, {where})."
+        )
+    if stage.data.get("reference_cache"):
+        raise ValueError(
+            f"reference_cache={stage.data['reference_cache']!r} keeps what the reference says "
+            f"once, and likelihood={choices['likelihood']!r} draws anew in a step: leave it out "
+            f"(config.{stage.name}.data.reference_cache, {where})."
+        )
+    values = stage.objective.values
+    low, high = values.get("mask_share_low", 0.0), values.get("mask_share_high", 1.0)
+    if low > high:
+        raise ValueError(
+            f"mask_share_low={low} is above mask_share_high={high} "
+            f"(config.{stage.name}.objective.mask_share_low)."
+        )
+    block, canvas = values.get("mask_block", 0), stage.max_new_tokens
+    if stage.online and block > canvas:
+        raise ValueError(
+            f"mask_block={block} is longer than the canvas of max_new_tokens={canvas} tokens "
+            f"(config.{stage.name}.objective.mask_block, "
+            f"config.{stage.name}.sampling.max_new_tokens)."
+        )

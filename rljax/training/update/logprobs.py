@@ -19,6 +19,9 @@ from rljax.training.update.train_step import Batch, split_micro_batches
 # [N, 2] or [B, G, 2]: `row_keys` of the purpose LIKELIHOOD (sampling/keys.py). New keys in every
 # update are new masks.
 LIKELIHOOD_KEYS = "likelihood_keys"
+# Rows that are in several updates of a step hold the number of the update, i32 [N], from 0: masks
+# are drawn anew in each of them.
+LIKELIHOOD_EPOCH = "likelihood_epoch"
 
 
 class Statistics(Protocol):
@@ -121,13 +124,15 @@ def make_statistics(
 ) -> Callable[[Params, Batch], dict[str, Array]]:
     """Builds statistics(params, rows) -> {"logprobs", "entropy"}, axes of the mask, no gradient.
 
+    What else the estimator says of tokens (`TokenStatistics.more`) is there by name.
+
     Rows are scored in `micro_batches` parts, one after the other, to bound the memory. With `top_k`
     also "top_logprobs", [..., k] of the likeliest tokens. `likelihood` is the stage's estimator.
     """
 
     def part(params: Params, rows: Batch) -> dict[str, Array]:
         found = likelihood(network, params, rows, token_filter, top_k=top_k)
-        scored = {"logprobs": found.logprobs, "entropy": found.entropy}
+        scored = {"logprobs": found.logprobs, "entropy": found.entropy, **(found.more or {})}
         if top_k:
             scored["top_logprobs"] = found.top_logprobs
         return jax.lax.stop_gradient(scored)
@@ -178,7 +183,8 @@ def make_score(
 
 def model_rows(rows: Batch) -> Batch:
     """What `score` reads of a batch."""
-    names = ("tokens", "positions", "segment_ids", "mask", "temperature", LIKELIHOOD_KEYS)
+    names = ("tokens", "positions", "segment_ids", "mask", "temperature")
+    names += (LIKELIHOOD_KEYS, LIKELIHOOD_EPOCH)
     return {name: rows[name] for name in names if name in rows}
 
 

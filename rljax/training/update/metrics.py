@@ -34,7 +34,12 @@ def step_numbers(metrics: Mapping[str, Metric]) -> dict[str, Number]:
 
 
 def mean_metrics(updates: Sequence[Mapping[str, Metric]]) -> dict[str, float]:
-    """Adds sums over the updates of a step, in float64, and makes numbers of them once."""
+    """Adds sums over the updates of a step, in float64, and makes numbers of them once.
+
+    A step without an update has none.
+    """
+    if not updates:
+        return {}
     total = jax.tree.map(_add, *updates)
     return {name: float(number) for name, number in step_numbers(total).items()}
 

@@ -37,10 +37,20 @@ Compare = Callable[[Array, Array], Array]
 DIVERGENCE, OTHER_LOGPROBS = "other_divergence", "other_logprobs"
 
 
-def make_compare(term: Callable[[Array, Array], Array], support: Callable = full) -> Compare:
-    """The divergence with these terms on the classes of a support (objectives/divergences.py)."""
+def make_compare(
+    term: Callable[[Array, Array], Array], support: Callable = full, temperature: float = 1.0
+) -> Compare:
+    """The divergence with these terms on the classes of a support (objectives/divergences.py).
+
+    Args:
+        term: of `DIVERGENCES`, fields bound.
+        support: of `SUPPORTS`, fields bound.
+        temperature: of the other model's distribution.
+    """
 
     def compare(policy_log: Array, other_log: Array) -> Array:
+        if temperature != 1:
+            other_log = jax.nn.log_softmax(other_log / temperature, axis=-1)
         return divergence(support(policy_log, other_log, between), term)
 
     return compare

@@ -206,6 +206,7 @@ AT_REFERENCE = {
     "mdpo": np.log(2),
     "mipo": 1 / (4 * BETA**2),
     "copg": (REWARDS[0] - REWARDS[1]) ** 2 / (2 * BETA),
+    "vrpo": np.log(2) + 0.05 * np.log(2),
     "mpo": 0.8 * np.log(2) + 0.2 * 2 * np.log(2) + np.log(2),
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 from rljax.config.load import load_config
 from rljax.config.validate import validate
-from rljax.training.collect.kept_samples import kept_rows
+from rljax.training.collect.kept_samples import _kept, kept_rows
 from rljax.training.collect.sampled_once import Sampled
 from rljax.training.families.supervised import Supervised
 from tests.training.steps import take_step
@@ -111,3 +111,61 @@ def test_the_config_of_the_repository_is_whole_and_shortened():
     for argument in ("", ":smoke"):
         stages = validate(load_config(f"configs/rejection_sampling.py{argument}"))
         assert [stage.data["source"] for stage in stages][1:] == ["sampled", "sampled"]
+
+
+def hinted_config(*words):
+    config = load_config(
+        "configs/rejection_sampling.py", [f"--config.round1.{word}" for word in words]
+    )
+    return validate(config)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("data.hint_pattern={prompt}",), r"must be a text with \{context\} and one \{prompt\}"),
+        (("data.hint_pattern={context}{prompt}", "data.keep=best"), r"keep='best' keeps wrong"),
+    ],
+)
+def test_hints_that_cannot_work_are_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        hinted_config(*words)
+
+
+def test_hinted_samples_stand_in_for_prompts_without_a_right_one():
+    """Prompt 0 is solved by itself, prompt 1 by two of its hinted samples."""
+    records = [{"id": 5}, {"id": 6}]
+    prompts = np.array([[0, 1], [2, 3]])
+    shared = dict(records=records, prompts=prompts, prompt_mask=prompts > 0)
+    texts = dict(prompt_texts=["p", "q"], texts=list("abcdefgh"))
+    plain = SimpleNamespace(**vars(sampled()), **shared, **texts)
+    wrong = np.array(CORRECT) & (np.arange(8) < 4)
+    hinted = SimpleNamespace(**vars(sampled()), **shared, **(texts | {"texts": list("ABCDEFGH")}))
+    stage = SimpleNamespace(
+        data={"keep": "right", "keep_most": 4}, batch=SimpleNamespace(samples_per_prompt=4)
+    )
+    drawn = Sampled(plain, scored(correct=wrong), 2, Sampled(hinted, scored(), 2))
+    rows = _kept(drawn, stage)
+    assert [(row["completion"], row["problem"], "hinted" in row) for row in rows] == [
+        ("a", 5, False),
+        ("d", 5, False),
+        ("F", 6, True),
+        ("G", 6, True),
+    ]
+    # Learned behind the plain prompt.
+    assert rows[-1]["prompt"] == "q" and rows[-1]["prompt_tokens"] == [2, 3]
+
+
+@pytest.mark.slow
+def test_a_round_of_star_starts_from_the_first_model_with_samples_of_the_last(pieces):
+    made = pieces(
+        "rft",
+        "--config.rft.sampling.forbidden_tokens=()",
+        "--config.rft.start_from=model",
+        "--config.rft.models.teacher.start_from=warmup",
+        "--config.rft.data.keep=right",
+        "--config.rft.data.hint_pattern={context};{prompt}",
+        "--config.rft.data.max_context_tokens=8",
+    )
+    Supervised.check(made.context, made.stage)
+    assert made.stage.models["teacher"]["start_from"] == "warmup"

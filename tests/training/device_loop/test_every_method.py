@@ -17,8 +17,11 @@ from rljax.training.learner.batches import step_order
 
 # What the device loop refuses by name: trees, windows, and another model (a teacher).
 ON_HOST = ("spo_chain", "spo_tree", "vineppo", "t_ppo", "opd")
+# Rows of masked diffusion, whose likelihood draws masks, are refused too.
 NAMES = [
-    name for name, row in METHODS.items() if row.family == "policy_gradient" and name not in ON_HOST
+    name
+    for name, row in METHODS.items()
+    if row.family == "policy_gradient" and name not in ON_HOST and "likelihood" not in row.parts
 ]
 
 

@@ -78,6 +78,24 @@ def test_demonstrations_are_compared_over_the_whole_vocabulary(student):
 
 
 @pytest.mark.slow
+def test_a_sharper_teacher_beside_the_likelihood(student):
+    made, family = student("method=salt")
+    (batch,) = take_step(family, made.state, 1)[1].batches
+    network, teacher = made.context.network, family.beside()["teacher"]
+    p, q = next_tokens(network, made.params, batch), next_tokens(network, teacher, batch)
+    q = q**4 / (q**4).sum(axis=-1, keepdims=True)
+    divergence = (q * (jnp.log(q) - jnp.log(p))).sum(axis=-1)
+    targets = batch["tokens"][:, -batch["mask"].shape[1] :]
+    surprise = -jnp.log(jnp.take_along_axis(p, targets[..., None], axis=-1)[..., 0])
+    each = (2 * divergence + surprise) / 3
+    value, metrics, _ = loss_of(made, family, batch)
+    assert value == pytest.approx(float(each[batch["mask"]].mean()), rel=1e-4)
+    assert float(metrics["nll"].mean()) == pytest.approx(
+        float(surprise[batch["mask"]].mean()), rel=1e-4
+    )
+
+
+@pytest.mark.slow
 def test_a_policy_that_is_its_teacher_has_nothing_to_learn(student):
     made, family = student("objective.on_policy_share=1.0", itself=True)
     batches = take_step(family, made.state, 1)[1]
@@ -108,7 +126,7 @@ def test_a_teacher_s_samples_are_learned_by_their_likelihood(student):
 
 
 @pytest.mark.parametrize(
-    "method", ["gkd", "reverse_kd", "word_kd", "sequence_kd", "opsd", "sdft", "sdpo"]
+    "method", ["gkd", "reverse_kd", "word_kd", "salt", "sequence_kd", "opsd", "sdft", "sdpo"]
 )
 def test_the_config_of_the_repository_is_whole_and_shortened(method):
     for argument in (method, f"{method},smoke"):
@@ -211,7 +229,7 @@ def test_a_context_stands_in_the_text_or_in_the_last_message():
     assert told("a {b}", "{c}", pattern, "row") == "Known: {c}. a {b} ({c})"
     talk = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
     assert told(talk, "c", pattern, "row") == [talk[0], {**talk[1], "content": "Known: c. q (c)"}]
-    with pytest.raises(ValueError, match="row: teacher_context stands in the last message"):
+    with pytest.raises(ValueError, match="row: the context stands in the last message"):
         told([{"role": "user", "content": [{"type": "text"}]}], "c", pattern, "row")
 
 
@@ -238,6 +256,8 @@ def test_steps_are_divided_by_the_seed_and_the_step_alone():
             "is what a teacher reads that compares",
         ),
         (["method=sdft", "objective.context_pattern={prompt}"], "a text with {context}"),
+        (["objective.likelihood_share=0.5"], "likelihood_share=0.5 with on_policy_share=0.5 would"),
+        (["objective.teacher_temperature=0.0"], "teacher_temperature"),
         (["method=sdpo", "batch.samples_per_prompt=1"], "=1: .* another sample of the prompt"),
         (
             ["method=sdpo", "batch.samples_per_prompt=2", "batch.share_prompts=True"],

@@ -457,6 +457,13 @@ NOT_ENUMERATED = {
     "luffy": "demonstrations are rewarded as samples",
     "copg_on_policy": "its scores hold the log-ratio to the start; its own test",
     "opd": "its advantage is a teacher's log-ratio",
+    "spg": "masked diffusion has bounds of its likelihood, no likelihood",
+    "bgpo": "the same",
+    "diffu_grpo": "the same",
+    "wd1": "the same",
+    "unigrpo": "the same",
+    "coupled_grpo": "the same",
+    "espo": "the same",
 }
 
 

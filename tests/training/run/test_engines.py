@@ -18,10 +18,14 @@ def settings(**sampler):
 
 @pytest.fixture
 def made(tiny_network):
-    """made(causal, token_filter, stop_strings, **config.sampler)"""
+    """made(causal, token_filter, stop_strings, model, **config.sampler)
 
-    def make(causal, token_filter=PLAIN, stop_strings=(), **sampler):
-        model = tiny_network(causal=causal).config
+    The mask token of a network that sees both ways is 9, unless `model` says otherwise.
+    """
+
+    def make(causal, token_filter=PLAIN, stop_strings=(), model=None, **sampler):
+        shape = {} if causal else {"mask_token": 9} | (model or {})
+        model = tiny_network(causal=causal, **shape).config
         return sampling_config(
             model,
             settings(**sampler),
@@ -43,26 +47,27 @@ def test_causal_networks_are_decoded_token_by_token(made):
 
 def test_networks_that_see_both_ways_fill_masked_positions(made):
     sizes = dict(SIZES, mask_token=9)
-    found = made(False, TokenFilter(temperature=0.5), diffusion={"mask_token": 9})
+    found = made(False, TokenFilter(temperature=0.5))
     assert found == DiffusionConfig(**sizes, block_tokens=8, steps=8, temperature=0.5)
     fields = dict(block_tokens=4, steps=2, stop_confidence="zero", cfg_scale=1.5)
-    fields |= dict(shift_logits=True, forbid_mask_token=False)
-    found = made(False, diffusion={"mask_token": 9, **fields})
-    assert found == DiffusionConfig(**sizes, temperature=1.0, **fields)
+    fields |= dict(forbid_mask_token=False)
+    found = made(False, model={"shift_logits": True}, diffusion=fields)
+    expected = DiffusionConfig(**sizes, temperature=1.0, shift_logits=True, **fields)
+    assert found == expected
 
 
 @pytest.mark.parametrize(
     "causal, sampler, message",
     [
         (True, {"diffusion": {"steps": 4}}, r"config.sampler.diffusion.steps=4 is never read: a"),
-        (True, {"diffusion": {"shift_logits": False}}, "shift_logits=False is never .*causal=True"),
+        (True, {"diffusion": {"cfg_scale": 0.0}}, "cfg_scale=0.0 is never .*causal=True"),
         (False, {"slots": 4}, r"config.sampler.slots=4 is never read: .*by masked diffusion"),
         (False, {"shrink": ()}, r"config.sampler.shrink=\(\) is never read"),
         (False, {"cache": "int8"}, "config.sampler.cache='int8' is never read"),
-        (False, {}, r"mask token \(config.sampler.diffusion.mask_token\)"),
+        (False, {"model": {"mask_token": -1}}, r"mask token \(config.model.mask_token\)"),
         (
             False,
-            {"diffusion": {"mask_token": 9, "block_tokens": 3}},
+            {"diffusion": {"block_tokens": 3}},
             r"block_tokens must be a divisor of max_new_tokens=8; got 3 \(config.sampler.diffusion",
         ),
     ],
@@ -84,11 +89,10 @@ def test_settings_that_are_never_read_or_cannot_be_are_refused(made, causal, sam
     ],
 )
 def test_filters_that_diffusion_never_reads_are_refused(made, filtered, name):
-    diffusion = {"mask_token": 9}
     with pytest.raises(ValueError, match=rf"config.<stage>.sampling.{name} is never read: .*False"):
-        made(False, TokenFilter(**filtered), diffusion=diffusion)
+        made(False, TokenFilter(**filtered))
     with pytest.raises(ValueError, match=r"stop_strings=\('end',\) is never read"):
-        made(False, stop_strings=("end",), diffusion=diffusion)
+        made(False, stop_strings=("end",))
 
 
 def test_what_both_read_is_free(tiny_network):

@@ -196,10 +196,13 @@ def test_an_estimator_that_draws_needs_keys(pieces, tiny_network, one_device, ma
 def test_networks_that_an_estimator_cannot_serve_are_refused(pieces, tiny_network, masked):
     made = pieces("grpo")
     plain, other = made.stage, stage_of(made, "masked")
-    causal, both = (tiny_network(causal=kind).config for kind in (True, False))
+    causal = tiny_network().config
+    both = tiny_network(causal=False, mask_token=MASK_TOKEN).config
     check_likelihoods([plain], causal)
     check_likelihoods([other], both)
-    message = r"likelihood='autoregressive' serves a causal .*by 'masked' \(config.grpo.objective"
+    message = (
+        r"likelihood='autoregressive' serves a causal .*by 'elbo', 'masked' \(config.grpo.objective"
+    )
     with pytest.raises(ValueError, match=message):
         check_likelihoods([plain], both)
     with pytest.raises(ValueError, match="likelihood='masked' serves one that sees both ways"):
@@ -209,9 +212,7 @@ def test_networks_that_an_estimator_cannot_serve_are_refused(pieces, tiny_networ
 
 
 def test_a_run_of_a_bidirectional_network_is_refused(pieces):
-    message = (
-        r"Stage 'warmup': method 'sft' trains .*causal=True.*causal=False \(config.model.causal"
-    )
+    message = r"likelihood='autoregressive' serves .*served by 'elbo' \(config.warmup.objective"
     with pytest.raises(ValueError, match=message):
         pieces("grpo", "--config.model.causal=False")
 

@@ -1,0 +1,112 @@
+"""Policy gradients of masked diffusion models, on bounds of a sample's likelihood."""
+
+from rljax.registry.method import Method
+from rljax.registry.methods.shared import CLIPPED, K3_IN_LOSS
+
+# What the sampler saw of a canvas when it filled it: masks behind the end too.
+_ELBO = dict(likelihood="elbo", open_canvas=True)
+# One pass with the whole completion hidden, as if each token were the first to be filled.
+_ONE_STEP = dict(masking="full", context_mask_rate=0.15, **_ELBO)
+
+
+def _row(name: str, paper: str, summary: str, **parts: object) -> Method:
+    return Method(name, "policy_gradient", paper, summary, parts)
+
+
+ROWS = (
+    _row(
+        "spg",
+        "arXiv:2510.09541",
+        "SPG: a lower bound of good samples up, a mixture with an upper bound of bad ones down",
+        advantage="group_mean",
+        ratio="none",
+        surrogate="sandwich",
+        negative_bound="mixture",
+        upper_power=1.5,
+        upper_weight=0.5,
+        masking="block",
+        mask_draws=2,
+        context_mask_rate=0.15,
+        **_ELBO,
+    ),
+    _row(
+        "bgpo",
+        "arXiv:2510.11683",
+        "BGPO: a lower bound of the likelihood-ratio objective that is a sum over draws of masks",
+        advantage="group_zscore",
+        ratio="none",
+        surrogate="boundary",
+        boundary_terms="both",
+        aggregation="sequence_mean_token_mean",
+        masking="bernoulli",
+        mask_draws=16,
+        **_ELBO,
+    ),
+    _row(
+        "diffu_grpo",
+        "arXiv:2504.12216",
+        "d1: clipped token ratios of one pass with the whole completion hidden, KL in the loss",
+        advantage="group_mean",
+        clip_low=0.5,
+        clip_high=0.5,
+        kl_weight=0.04,
+        **CLIPPED,
+        **K3_IN_LOSS,
+        **_ONE_STEP,
+    ),
+    _row(
+        "wd1",
+        "arXiv:2507.08838",
+        "likelihood weighted by a softmax over the group for good samples, and against bad ones",
+        advantage="group_softmax",
+        ratio="none",
+        surrogate="policy_gradient",
+        aggregation="sequence_mean_token_sum",
+        softmax_scale=1.0,
+        **_ONE_STEP,
+    ),
+    _row(
+        "unigrpo",
+        "arXiv:2505.15809",
+        "GRPO on the hidden tokens alone, whose share grows from update to update of a step",
+        advantage="group_zscore",
+        aggregation="sequence_mean_token_mean",
+        kl_weight=0.04,
+        masking="schedule",
+        mask_steps=128,
+        plain_logprobs=True,
+        **CLIPPED,
+        **K3_IN_LOSS,
+        **_ELBO,
+    ),
+    _row(
+        "coupled_grpo",
+        "arXiv:2506.20639",
+        "clipped token ratios of a full mask, a random one and its complement (DiffuCoder)",
+        advantage="group_leave_one_out",
+        clip_low=0.5,
+        clip_high=0.5,
+        kl_weight=0.01,
+        masking="coupled",
+        mask_share_low=0.2,
+        mask_share_high=0.8,
+        **CLIPPED,
+        **K3_IN_LOSS,
+        **_ELBO,
+    ),
+    _row(
+        "espo",
+        "arXiv:2512.03759",
+        "GSPO with the bound as log-likelihood: one clipped ratio for each sample, squared KL",
+        advantage="group_mean",
+        ratio="sequence",
+        surrogate="clipped",
+        aggregation="sequence_mean_token_mean",
+        kl_placement="loss",
+        kl_estimator="k2_sequence",
+        kl_weight=1e-2,
+        masking="complementary",
+        mask_draws=2,
+        **_ELBO,
+    ),
+)

@@ -1,0 +1,213 @@
+"""The likelihood of masked diffusion models: a bound of a completion's log-probability, from draws.
+
+A row of a batch becomes a canvas: its prompt, its completion, and perhaps what is open behind it. A
+draw hides tokens of it (objectives/masking.py), one pass of the network says the log-probability of
+each hidden one, and the passes of a row are put together (objectives/bounds.py).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.models.network import Network, Params
+from rljax.objectives.bounds import weighted_mean
+from rljax.objectives.masking import MASKINGS, Draw, MaskSettings, Row, hidden_context
+from rljax.sampling.distribution import TokenFilter
+from rljax.training.update.logprobs import LIKELIHOOD_EPOCH
+from rljax.training.update.token_statistics import TokenStatistics, token_statistics
+from rljax.training.update.train_step import Batch
+
+
+class Canvas(NamedTuple):
+    """N rows of S slots, the last T of which can be learned."""
+
+    tokens: Array  # [N, S] i32
+    positions: Array  # [N, S] i32
+    segment_ids: Array  # [N, S] i32, 0: not seen
+    learned: Array  # [N, S] bool
+    context: Array  # [N, S] bool, the prompt
+    open: Array  # [N, S] bool, behind the completion, where the sampler saw mask tokens
+
+
+class Pass(NamedTuple):
+    """What one pass says of the T last slots."""
+
+    logprobs: Array  # [N, T] f32
+    entropy: Array  # [N, T] f32
+    greedy: Array  # [N, T] bool
+    weights: Array  # [N, T] f32, 0 where a token is not hidden
+
+
+def canvas_of(rows: Batch, *, open_canvas: bool) -> Canvas:
+    """The canvas of separate rows, each with one completion (update/rows.py).
+
+    Args:
+        rows: tokens, segment_ids [N, S] i32 and mask [N, T] bool of the last T slots.
+        open_canvas: the slots behind a completion are seen, as the sampler saw them before they
+            were filled; else they are padding.
+
+    Raises:
+        ValueError: for rows that hold several completions of a prompt.
+    """
+    mask, tokens = rows["mask"], rows["tokens"]
+    if mask.ndim != 2:
+        raise ValueError(
+            f"Masked diffusion reads one completion in a row, and the mask has shape {mask.shape}: "
+            "completions of a shared prompt would see each other (config.<stage>.batch."
+            "share_prompts)."
+        )
+    learned = jnp.pad(mask, ((0, 0), (tokens.shape[1] - mask.shape[1], 0)))
+    context = (rows["segment_ids"] > 0) & ~learned
+    behind = jnp.zeros_like(learned)
+    if open_canvas:
+        counted = jnp.cumsum(learned, axis=1)
+        behind = (counted == counted[:, -1:]) & (counted > 0) & ~learned & ~context
+    seen = (learned | context | behind).astype(jnp.int32)
+    positions = jnp.maximum(jnp.cumsum(seen, axis=1) - 1, 0)
+    return Canvas(tokens, positions, seen, learned, context, behind)
+
+
+def elbo(
+    network: Network,
+    params: Params,
+    rows: Batch,
+    token_filter: TokenFilter,
+    *,
+    key: Array | None = None,
+    top_k: int = 0,
+    epochs: int = 1,
+    masking: str = "bernoulli",
+    mask_draws: int = 1,
+    mask_share_low: float = 1e-3,
+    mask_share_high: float = 1.0,
+    mask_block: int = 0,
+    mask_steps: int = 128,
+    context_mask_rate: float = 0.0,
+    open_canvas: bool = False,
+    plain_logprobs: bool = False,
+    keep_passes: bool = False,
+) -> TokenStatistics:
+    """Evidence lower bound of masked diffusion, token by token (arXiv:2502.09992, eq. 5).
+
+    Passes run one after the other. Unless `keep_passes`, the backward pass runs each of them again
+    instead of keeping its activations, so that memory does not grow with the number of draws.
+
+    Args:
+        network: one that sees both ways, with a mask token.
+        params: its parameters, differentiated.
+        rows: separate rows, one completion each; may hold `LIKELIHOOD_EPOCH`.
+        token_filter: of the sampler; not read: bounds are of the model itself, at temperature 1.
+        key: [N] keys.
+        top_k: must be 0: there is no next-token distribution.
+        epochs: updates of a step that a row is in.
+        masking: a key of `MASKINGS`.
+        mask_draws: M.
+        mask_share_low, mask_share_high, mask_block, mask_steps, context_mask_rate: of
+            `MaskSettings`.
+        open_canvas: see `canvas_of`.
+        plain_logprobs: `logprobs` are those of the tokens, in mean over the draws that hide them
+            and 0 where none does, not shares of the bound; `token_share` says how much each counts.
+        keep_passes: keep the activations of all passes.
+
+    Returns:
+        `TokenStatistics` with `entropy` and `greedy` weighted as the log-probabilities are; and in
+        `more` `draw_logprobs` and `draw_weights`, [N, T, number of passes], and with
+        `plain_logprobs` `token_share` [N, T], in mean 1 over the completion.
+
+    Raises:
+        ValueError: without a mask token, for rows of another layout, or a `top_k`.
+    """
+    del token_filter
+    config = network.config
+    if config.mask_token < 0 or top_k:
+        raise ValueError(
+            f"likelihood='elbo' hides tokens behind mask_token={config.mask_token} and says "
+            f"nothing of the top_k={top_k} next tokens: it needs a mask token and top_k=0 "
+            "(config.model.mask_token)."
+        )
+    canvas = canvas_of(rows, open_canvas=open_canvas)
+    length = rows["mask"].shape[1]
+    settings = MaskSettings(
+        draws=mask_draws,
+        epochs=epochs,
+        share_low=mask_share_low,
+        share_high=mask_share_high,
+        block=mask_block,
+        context_rate=context_mask_rate,
+        steps=mask_steps,
+        length=length,
+    )
+    epoch = rows.get(LIKELIHOOD_EPOCH, jnp.zeros(len(canvas.tokens), jnp.int32))
+    run = functools.partial(_pass, network, canvas, settings, masking, length, key, epoch)
+    passes = _in_turn(run, params, mask_draws * MASKINGS[masking].passes, keep=keep_passes)
+    return _statistics(passes, rows["mask"], plain=plain_logprobs)
+
+
+def _pass(
+    network: Network,
+    canvas: Canvas,
+    settings: MaskSettings,
+    masking: str,
+    length: int,
+    key: Array,
+    epoch: Array,
+    params: Params,
+    number: Array,
+) -> Pass:
+    """Hides tokens of every row and asks the network for them."""
+    config = network.config
+
+    def hide(key: Array, epoch: Array, learned: Array, context: Array, behind: Array) -> tuple:
+        row = Row(learned, context, canvas=learned.sum() + behind.sum())
+        draw = Draw(key, epoch, number)
+        masked = MASKINGS[masking].draw(row, draw, settings)
+        weights = jnp.where(masked.hidden, masked.weights, 0.0).astype(jnp.float32)
+        return masked.hidden | hidden_context(row, draw, settings) | behind, weights
+
+    shown_as_mask, weights = jax.vmap(hide)(key, epoch, canvas.learned, canvas.context, canvas.open)
+    model = network.bind(params)
+    shown = jnp.where(shown_as_mask, config.mask_token, canvas.tokens)
+    hidden = model(shown, canvas.positions, canvas.segment_ids).hidden
+    first = hidden.shape[1] - length - config.shift_logits
+    found = token_statistics(
+        jax.lax.slice_in_dim(hidden, first, first + length, axis=1),
+        model.vocabulary(),
+        canvas.tokens[:, -length:],
+        TokenFilter(forbidden_tokens=(config.mask_token,)),  # never right (SUBS)
+        vocab_size=config.vocab_size,
+        logit_softcap=config.logit_softcap,
+    )
+    return Pass(found.logprobs, found.entropy, found.greedy, weights[:, -length:])
+
+
+def _in_turn(
+    run: Callable[[Params, Array], Pass], params: Params, count: int, *, keep: bool
+) -> Pass:
+    """The passes one after the other, stacked at the end of the axes: [N, T, count]."""
+    one = run if keep else jax.checkpoint(run)
+    if count == 1:
+        return jax.tree.map(lambda x: x[..., None], one(params, jnp.int32(0)))
+    found = jax.lax.map(lambda number: one(params, number), jnp.arange(count, dtype=jnp.int32))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), found)
+
+
+def _statistics(passes: Pass, mask: Array, *, plain: bool) -> TokenStatistics:
+    weights = jax.lax.stop_gradient(passes.weights)
+    more = {"draw_logprobs": passes.logprobs, "draw_weights": weights}
+    logprobs = weighted_mean(passes.logprobs, weights)
+    if plain:
+        hidden = weights > 0
+        count = hidden.sum(axis=-1)
+        logprobs = jnp.where(hidden, passes.logprobs, 0.0).sum(axis=-1) / jnp.maximum(count, 1)
+        tokens, all_hidden = mask.sum(axis=1), jnp.where(mask, count, 0).sum(axis=1)
+        more["token_share"] = count * (tokens / jnp.maximum(all_hidden, 1))[:, None]
+    return TokenStatistics(
+        logprobs,
+        weighted_mean(passes.entropy, weights),
+        weighted_mean(passes.greedy, weights),
+        more=more,
+    )

@@ -1,0 +1,186 @@
+"""Families on a network that sees both ways: rows with keys, masks of each update, refusals."""
+
+import jax
+import numpy as np
+import pytest
+
+from rljax.config.load import load_config
+from rljax.config.validate import validate
+from rljax.parallel.rules import put_rows
+from rljax.training.families.table import family_class
+from rljax.training.run.context import build_context
+from rljax.training.update.logprobs import LIKELIHOOD_EPOCH, LIKELIHOOD_KEYS
+from tests.training.steps import take_step
+
+BOTH_WAYS = (
+    *("--config.model.causal=False", "--config.warmup.method=llada_sft"),
+    "--config.warmup.data.canvas_tokens=6",
+)
+STEPS = "--config.sampler.diffusion.steps=2"
+
+
+def values_of(family, made, batch):
+    """Loss and gradient of one update's batch."""
+    placed = put_rows(batch, made.context.mesh)
+    placed = family.prepare(made.params, placed)
+    (loss, metrics), gradient = jax.jit(jax.value_and_grad(family.loss_fn, has_aux=True))(
+        made.params, placed
+    )
+    return float(loss), metrics, max(float(np.abs(x).max()) for x in jax.tree.leaves(gradient))
+
+
+def family_of(made, stage=None, first_step=12):
+    stage = stage or made.context.stages[-1]  # with the layout of its rows
+    return family_class(stage)(made.context, stage, made.params, first_step)
+
+
+def test_a_new_network_has_a_row_for_its_mask_token(pieces):
+    made = pieces("grpo", *BOTH_WAYS, "--config.grpo.method=spg", STEPS)
+    size, model = made.context.tokenizer.vocab_size, made.context.network.config
+    assert (model.mask_token, model.vocab_size) == (size, size + 1)
+
+
+@pytest.mark.contract
+def test_demonstrations_fill_a_canvas_and_draw_masks_by_their_number(pieces):
+    made = pieces("grpo", *BOTH_WAYS, "--config.grpo.method=spg", STEPS)
+    stage = validate(made.context.config)[0]
+    family = family_of(made, stage, first_step=0)
+    batch = take_step(family, made.state, 1)[1].batches[0]
+    assert (batch["mask"].sum(axis=1) == 6).all() and batch[LIKELIHOOD_KEYS].shape == (16, 2)
+    ends = batch["tokens"][:, 1:][batch["mask"]].reshape(16, 6)
+    assert (ends[:, -1] == made.context.tokenizer.eos_id).all()
+    loss, metrics, gradient = values_of(family, made, batch)
+    # Its weights are 1 / p on a share p of the tokens: the log of 263 tokens is 5.6.
+    assert 1 < loss < 20 and gradient > 0 and metrics["nll"].mean() > 0
+    keys = {
+        step: take_step(family, made.state, step)[1].batches[0][LIKELIHOOD_KEYS]
+        for step in (1, 2, 5)
+    }
+    flat = [tuple(key) for found in keys.values() for key in found]
+    assert len(set(flat)) == len(flat)  # no two of 48 rows share masks
+
+
+# On the policy: updates that look back to the step's start, and others.
+METHODS = ("spg", "bgpo", "diffu_grpo", "wd1", "unigrpo", "coupled_grpo", "espo")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, marks=[] if m in ("spg", "unigrpo") else pytest.mark.slow) for m in METHODS],
+)
+def test_every_epoch_of_a_step_has_its_masks_and_what_is_known_under_them(pieces, method):
+    words = [f"--config.grpo.method={method}", "--config.grpo.batch.epochs_per_step=2", STEPS]
+    if method == "bgpo":
+        words.append("--config.grpo.objective.mask_draws=2")
+    made = pieces("grpo", *BOTH_WAYS, *words)
+    family = family_of(made)
+    _, found = take_step(family, made.state, 1)
+    assert len(found.batches) == 4  # 32 samples, 16 an update, twice
+    epochs = [set(batch[LIKELIHOOD_EPOCH].tolist()) for batch in found.batches]
+    assert epochs == [{0}, {0}, {1}, {1}]
+    assert np.isnan(found.batches[0]["behavior_logprobs"]).all()
+    old = "old_draw_logprobs" if method == "bgpo" else "old_logprobs"
+    assert (old in found.batches[0]) == (method not in ("spg", "wd1"))
+    for batch in (found.batches[0], found.batches[2]):
+        loss, metrics, _ = values_of(family, made, batch)
+        assert np.isfinite(loss)
+        if method not in ("spg", "wd1", "bgpo"):  # policy and old policy see the same masks
+            assert abs(metrics["ratio_mean"].mean() - 1) < 1e-4
+            assert metrics["kl"].mean() < 1e-8
+        if method == "bgpo":
+            assert abs(metrics["bound_log_ratio"].mean()) < 1e-3
+    if method not in ("spg", "wd1", "diffu_grpo"):  # whose prompts alone differ
+        first, second = found.batches[0], found.batches[2]
+        order = [np.argsort(batch["row"]) for batch in (first, second)]
+        both = set(first["row"].tolist()) & set(second["row"].tolist())
+        a, b = (
+            batch[old][o][np.isin(batch["row"][o], list(both))]
+            for batch, o in zip((first, second), order, strict=True)
+        )
+        assert (a != b).any()
+
+
+def test_a_pair_s_sides_draw_alike_for_policy_and_reference(pieces):
+    """At the reference every bound is its own: ln 2, and the likelihood of the chosen side."""
+    words = ("--config.dpo_file.method=vrpo", "--config.dpo_file.objective.mask_draws=2", STEPS)
+    made = pieces("dpo_file", *BOTH_WAYS, *words)
+    family = family_of(made)
+    batch = take_step(family, made.state, 1)[1].batches[0]
+    assert batch[LIKELIHOOD_KEYS].shape == (8, 2, 2)
+    assert len({tuple(key) for key in batch[LIKELIHOOD_KEYS].reshape(-1, 2)}) == 16
+    loss, metrics, gradient = values_of(family, made, batch)
+    # Every answer has four tokens: <answer>, a digit, </answer> and the end.
+    nll = -float(metrics["logprob_chosen"].mean()) / 4
+    assert nll > 0 and gradient > 0
+    np.testing.assert_allclose(loss, np.log(2) + 0.05 * nll, rtol=1e-5)
+
+
+REFUSED = {
+    "M = 0": (["grpo.objective.mask_draws=0"], "mask_draws must be a whole number >= 1"),
+    "a block longer than the canvas": (
+        ["grpo.objective.mask_block=7"],
+        "mask_block=7 is longer than the canvas of max_new_tokens=6",
+    ),
+    "a canvas that is no multiple of the block": (
+        ["sampler.diffusion.block_tokens=4"],
+        "block_tokens must be a divisor of max_new_tokens=6",
+    ),
+    "several demonstrations in a row": (
+        ["warmup.data.packed=True"],
+        "reads one demonstration in a row: packed must be False",
+    ),
+    "a mask token that texts hold": (
+        ["model.mask_token=65"],
+        "mask_token=65 is the token 'A' of the tokenizer, which texts may hold",
+    ),
+    "a mask token without a row": (
+        ["model.mask_token=400"],
+        "mask_token must be below vocab_size=261, got 400",
+    ),
+    "an exact likelihood": (
+        ["grpo.objective.likelihood=autoregressive", "grpo.method=dr_grpo"],
+        "likelihood='autoregressive' serves a causal network",
+    ),
+    "corrections of the sampler": (
+        ["grpo.objective.correction=truncated"],
+        "correction='truncated' does not go with likelihood='elbo'",
+    ),
+    "shares that are none": (
+        ["grpo.objective.mask_share_low=0.9", "grpo.objective.mask_share_high=0.5"],
+        "mask_share_low=0.9 is above mask_share_high=0.5",
+    ),
+    "a causal network": (
+        ["model.causal=True", "warmup.method=sft", "warmup.data.canvas_tokens=None"],
+        "likelihood='elbo' serves one that sees both ways.*config.model.convert",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_before_anything_compiles(pieces, case):
+    words, message = REFUSED[case]
+    given = [*BOTH_WAYS, "--config.grpo.method=spg", *(f"--config.{word}" for word in words)]
+    with pytest.raises(ValueError, match=message):
+        made = pieces("grpo", *given)
+        family_of(made)
+
+
+def test_surrogates_on_draws_need_a_likelihood_that_draws(tiny_config):
+    words = ("grpo.method=spg", "grpo.objective.likelihood=autoregressive")
+    config = tiny_config("grpo", *(f"--config.{word}" for word in words))
+    with pytest.raises(ValueError, match="surrogate='sandwich' compares draws of masks"):
+        validate(config)
+
+
+def test_published_settings_build_a_run(tmp_path, monkeypatch, one_device_runs):
+    """SPG's config on its small network, up to its first batch's shapes."""
+    from pathlib import Path
+
+    monkeypatch.chdir(Path(__file__).parents[3])
+    config = load_config(
+        "configs/rlvr/diffusion.py:spg",
+        ("--config.scoring.workers=0", "--config.data.max_prompt_tokens=512"),
+    )
+    context = build_context(config, validate(config), tmp_path)
+    with context.scorer:
+        assert context.network.config.mask_token == context.tokenizer.vocab_size
