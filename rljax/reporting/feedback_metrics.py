@@ -30,16 +30,6 @@ OF_FEEDBACK = {
         "First error", "Share of held-out answers whose first wrong step a process reward finds."
     ),
     "outcome_auroc": Metric(
-        "AUROC of answers",
-        "Chance that the lowest score of a right answer's steps is above that of a wrong one's.",
-    ),
-    "verdict_share": Metric(
-        "Share of verdicts", "Probability that a generative reward says one of its two verdicts."
-    ),
-    "first_error_accuracy": Metric(
-        "First error", "Share of held-out answers whose first wrong step a process reward finds."
-    ),
-    "outcome_auroc": Metric(
         "Area under the curve, answers",
         "Chance that the lowest score of a right answer's steps is above that of a wrong one's.",
     ),
