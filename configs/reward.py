@@ -40,6 +40,8 @@ METHODS = {
     "bradley_terry": dict(data=dict(path=f"{EXAMPLES}/pairs.jsonl")),
     "rated_margin": dict(data=dict(path=f"{EXAMPLES}/rated_pairs.jsonl")),
     "goal_conditioned": dict(data=dict(path=f"{EXAMPLES}/pairs.jsonl")),
+    # The weight was swept in the paper, over orders of magnitude; batches are to be large.
+    "causal_reward": dict(data=dict(path=f"{EXAMPLES}/pairs.jsonl")),
     "binary_reward": dict(data=dict(path=f"{EXAMPLES}/labelled.jsonl")),
     "process_reward": dict(data=dict(path=f"{EXAMPLES}/steps.jsonl")),
     "generative_reward": dict(data=dict(path=f"{EXAMPLES}/labelled.jsonl"), network={}),

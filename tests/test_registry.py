@@ -331,6 +331,8 @@ EXPECTED = {
     "goal_conditioned": {"reward_loss": "bradley_terry", "representation": "goal_conditioned"}
     | {"goal_weight": 0.5, "goal_samples": 16, "goal_average": False}
     | {"source_percentile": 0.0, "goal_percentile": 0.0},
+    "causal_reward": {"reward_loss": "bradley_terry", "representation": "length_invariance"}
+    | {"invariance_weight": 1.0, "invariance_bins": 4, "conditional": True},
     "binary_reward": {"reward_loss": "binary", "representation": "none", "positive_weight": 1.0},
     "process_reward": {"reward_loss": "step_binary", "representation": "none"}
     | {"last_step_only": False},

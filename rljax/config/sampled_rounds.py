@@ -41,12 +41,6 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
             f"rounds={data['rounds']} does not divide steps={stage.steps}: every round has equally "
             f"many ({where}.data.rounds, {where}.steps)."
         )
-    if data["source"] == "sampled_labels" and "step_labels" in stage.objective.inputs:
-        raise ValueError(
-            f"source='sampled_labels' gives a label to each sample, and "
-            f"link={stage.objective.choices['link']!r} reads one for each of its steps: give a "
-            f"file ({where}.data.source, {where}.objective.link)."
-        )
     if data["source"] == "sampled_labels":
         _check_unread(stage, where, "label_threshold", data["label_rule"] == "above_threshold")
         return

@@ -19,5 +19,6 @@ Nothing here knows models, devices or JAX: the loop hands over plain numbers and
 | `example_view.py` | the first examples, token by token |
 | `sections.py`, `svg.py`, `style.py`, `script.py` | its HTML, charts, style sheet, JavaScript |
 | `data_page.py` | data sets: lengths, rows twice, what cutting costs, rows in colours |
+| `overoptimisation.py` | a gold reward against the proxy that was trained on, as the KL grows |
 | `weight_drift.py` | where training has moved the weights |
 """

@@ -20,6 +20,9 @@ OF_FEEDBACK = {
         "Similarity to bad endings", "Mean sigmoid of the cosine of states, chosen to rejected."
     ),
     "score_mean": Metric("Score", "Mean score of a reward model's completions."),
+    "length_discrepancy": Metric(
+        "Discrepancy of lengths", "How far a reward model's states differ between bins of lengths."
+    ),
     "verdict_share": Metric(
         "Share of verdicts", "Probability that a generative reward says one of its two verdicts."
     ),

@@ -8,13 +8,15 @@
 | `verdicts.py` | whether a completion is good, of a language model that says so | `verdict` |
 | `scored.py` | a score of each of K completions | `regression`, `all_pairs`, `plackett_luce` |
 
-`goal_conditioned.py` holds a term on the states of a pair, which is added (`REPRESENTATIONS`).
+`goal_conditioned.py` and `invariance.py` hold terms on the states of a pair, which are added
+(`REPRESENTATIONS`).
 
 A loss reads arrays by name (`REWARD_ARRAYS` in objectives/arrays.py), and these say which rows it
 learns from (training/families/feedback.py). It returns the loss of each prompt, [B], and metrics.
 """
 
-from rljax.objectives.reward_models.goal_conditioned import REPRESENTATIONS, goal_similarities
+from rljax.objectives.reward_models.goal_conditioned import goal_conditioned, goal_similarities
+from rljax.objectives.reward_models.invariance import length_discrepancy, length_invariance
 from rljax.objectives.reward_models.labelled import binary
 from rljax.objectives.reward_models.pairs import bradley_terry, rated_margin
 from rljax.objectives.reward_models.scored import all_pairs, plackett_luce, regression
@@ -32,6 +34,12 @@ REWARD_LOSSES = {
     "verdict": verdict,
 }
 
+REPRESENTATIONS = {
+    "none": None,
+    "goal_conditioned": goal_conditioned,
+    "length_invariance": length_invariance,
+}
+
 # Losses of pairs.
 PAIRED = ("bradley_terry", "rated_margin")
 # Losses for which only the order of the ratings counts.
@@ -46,6 +54,7 @@ __all__ = [
     "binary",
     "bradley_terry",
     "goal_similarities",
+    "length_discrepancy",
     "plackett_luce",
     "rated_margin",
     "regression",

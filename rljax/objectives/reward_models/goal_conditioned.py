@@ -131,6 +131,3 @@ def _unit(states: Array) -> Array:
     # The maximum comes first: the root has no gradient at 0.
     squares = jnp.maximum(jnp.sum(states**2, axis=-1, keepdims=True), SMALLEST_NORM**2)
     return states / jnp.sqrt(squares)
-
-
-REPRESENTATIONS = {"none": None, "goal_conditioned": goal_conditioned}

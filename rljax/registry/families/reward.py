@@ -1,7 +1,12 @@
 """Learning what is good from feedback: a network with a reward head scores completions."""
 
 from rljax.objectives.parts import Field
-from rljax.objectives.reward_models import REPRESENTATIONS, REWARD_LOSSES, goal_similarities
+from rljax.objectives.reward_models import (
+    REPRESENTATIONS,
+    REWARD_LOSSES,
+    goal_similarities,
+    length_discrepancy,
+)
 from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.limits import COUNT, NOT_NEGATIVE, POSITIVE, Limit
 from rljax.registry.families.shared import FEEDBACK_FILE, QUESTION, VERDICTS
@@ -12,12 +17,15 @@ _PERCENTILE = Limit(lambda x: 0 <= x < 1, "in [0, 1)")
 
 REWARD = Family(
     name="reward",
-    data="pairs, labels, ratings or steps",
+    data="feedback",
     online=False,
     choices={"reward_loss": REWARD_LOSSES, "representation": REPRESENTATIONS},
     defaults={"representation": "none"},
     fields={"representation=goal_conditioned": {"goal_samples": Field(16, int)}},
-    functions={"representation=goal_conditioned": {"goal_similarities": goal_similarities}},
+    functions={
+        "representation=goal_conditioned": {"goal_similarities": goal_similarities},
+        "representation=length_invariance": {"length_discrepancy": length_discrepancy},
+    },
     docs={
         "reward_loss": "scores of a prompt's completions to loss (objectives/reward_models/)",
         "representation": "what is asked of a pair's states besides (objectives/reward_models/)",
@@ -27,6 +35,8 @@ REWARD = Family(
         "positive_weight": POSITIVE,
         "margin_scale": NOT_NEGATIVE,
         "goal_weight": NOT_NEGATIVE,
+        "invariance_weight": NOT_NEGATIVE,
+        "invariance_bins": Limit(lambda x: x >= 2, "a whole number >= 2"),
         "goal_samples": COUNT,
         "source_percentile": _PERCENTILE,
         "goal_percentile": _PERCENTILE,

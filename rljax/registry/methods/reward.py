@@ -25,6 +25,13 @@ ROWS = (
         dict(reward_loss="bradley_terry", representation="goal_conditioned"),
     ),
     Method(
+        "causal_reward",
+        "reward",
+        "arXiv:2501.09620",
+        "Bradley-Terry whose representations are distributed alike whatever the length",
+        dict(reward_loss="bradley_terry", representation="length_invariance"),
+    ),
+    Method(
         "binary_reward",
         "reward",
         "arXiv:2505.14946",

@@ -18,6 +18,7 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | `evolution.py` | scores of a population, without a gradient |
 | `reward.py` | reward models, from pairs, labels or ratings |
 | `goal_term.py` | the goal-conditioned term of reward models |
+| `invariance_term.py` | the length-invariance term of reward models |
 | `feedback.py` | the rows that reward models learn from |
 | `table.py` | which class a stage's family is |
 | `first_step.py` | the start of LoRA-SB, from a family's first batch |

@@ -46,14 +46,14 @@ class GoalTerm:
 
         Args:
             states: [B, 2, T + 1, D] f32, differentiated.
-            batch: prepared, with the means of `batch_means`.
+            batch: prepared, with the means of `of_batch`.
             arrays: by name (`REWARD_ARRAYS`).
         """
         positive, negative = self._similarities(states, batch)
         found = {"goal_positive": positive, "goal_negative": negative}
         return apply(self.part, arrays | found)
 
-    def batch_means(
+    def of_batch(
         self, states_of: Callable[[Batch], Array], batch: Batch, micro_batches: int
     ) -> Batch:
         """Mean similarities over the usable pairs of the whole batch, once for each pair.

@@ -31,6 +31,7 @@ from rljax.training.families.feedback import (
     feedback_rows,
 )
 from rljax.training.families.goal_term import UNIFORMS, GoalTerm, draws_goals, goal_draws
+from rljax.training.families.invariance_term import InvarianceTerm
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
@@ -46,6 +47,9 @@ from rljax.training.update.sequence_scores import (
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics
 from rljax.training.update.verdicts import make_verdict_scores, verdict_ids, verdicts_at_end
+
+# What an option of `representation` adds to the loss of pairs.
+TERMS = {"none": None, "goal_conditioned": GoalTerm, "length_invariance": InvarianceTerm}
 
 # One row in so many, the last ones, is held out where the stage has no file of held-out rows.
 HELDOUT_ONE_IN = 10
@@ -67,7 +71,8 @@ class RewardModel(Family):
         trained, self.heldout = kept_rows(context, stage)
         self.source = PairSource(context, stage, records=trained, per_row=self.count)
         self.loss = stage.objective.part("reward_loss")
-        self.goals = GoalTerm(stage) if draws_goals(stage) else None
+        term = TERMS[stage.objective.choices["representation"]]
+        self.term = None if term is None else term(stage)
         self.verdicts = stage_verdicts(context, stage)
         self.of_steps = "step_scores" in stage.objective.inputs
         self.score = context.jit_with_params(self._make_score, batch_sharding(context.mesh))
@@ -92,8 +97,8 @@ class RewardModel(Family):
         arrays = {name: batch[name] for name in REWARD_ARRAYS if name in batch}
         arrays |= self._said(params, states, mask)
         loss, metrics = apply(self.loss, arrays)
-        if self.goals is not None:
-            more, logged = self.goals.loss(states, batch, arrays)
+        if self.term is not None:
+            more, logged = self.term.loss(states, batch, arrays)
             loss, metrics = loss + more, metrics | logged
         balance, balance_metrics = balance_loss(
             network.config, routing, micro_batches=self.stage.batch.micro_batches
@@ -124,8 +129,8 @@ class RewardModel(Family):
         }
 
     def prepare(self, params: Params, batch: Batch) -> Batch:
-        """Means over the whole batch, where the loss is a function of them."""
-        if self.goals is None:
+        """What a term knows of the whole batch, where it is a function of that."""
+        if self.term is None:
             return batch
         network, parts = self.context.network, self.stage.batch.micro_batches
 
@@ -133,7 +138,7 @@ class RewardModel(Family):
             states, _ = completion_states(network, params, model_inputs(part))
             return states.reshape(*part["mask"].shape[:2], *states.shape[-2:])
 
-        return batch | self.goals.batch_means(states_of, batch, parts)
+        return batch | self.term.of_batch(states_of, batch, parts)
 
     def batches(
         self, state: TrainState, experience: Experience, step: int
@@ -144,7 +149,7 @@ class RewardModel(Family):
         batch = lead_with_prompts(rows, self.count) | {
             name: array for name, array in targets.items() if name in self.stage.objective.inputs
         }
-        if self.goals is not None:
+        if draws_goals(self.stage):
             seed = (self.context.config.seed, step)
             batch[UNIFORMS] = goal_draws(self.stage, len(targets["present"]), seed)
         usable = self.feedback.usable(targets)

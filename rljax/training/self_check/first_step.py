@@ -78,7 +78,9 @@ class FirstStep:
             self._show(first_example(sequences(batch), text_format))
         # A policy that is sure of its ends gives them no part in what it is not sure of.
         whole = family.stage.objective.choices.get("selection") not in OF_TOKENS
-        if self.on["ends"] and whole:
+        # A question stands behind the end of what a generative reward judges.
+        asked = "question" in family.stage.data
+        if self.on["ends"] and whole and not asked:
             # Samples that did not end are among those that the policy learns not to write.
             cut = family.stage.online or family.stage.data.get("unfinished") == "worst"
             check_ends(sequences(batch), text_format, every=not cut)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rljax.models.heads import token_values
-from rljax.objectives.reward_models import goal_similarities
+from rljax.objectives.reward_models import goal_similarities, length_discrepancy
 from rljax.parallel.rules import put_rows
 from rljax.planning.batches import step_rows
 from rljax.training.families.reward import RewardModel
@@ -17,6 +17,7 @@ from rljax.training.update.rows import model_inputs
 from rljax.training.update.sequence_scores import (
     completion_scores,
     completion_states,
+    last_states,
     scores_at_end,
 )
 from tests.training.steps import take_step
@@ -152,6 +153,45 @@ def test_the_goal_term_is_a_function_of_the_whole_batch(built):
     np.testing.assert_array_equal(batch["goal_uniforms"], again)
     with pytest.raises(ValueError, match="representation='goal_conditioned' compares .* of pairs"):
         built("all_pairs", "objective.representation=goal_conditioned")
+
+
+def test_the_length_term_is_a_function_of_the_whole_batch(built):
+    """Halves of a batch add up to it, value and gradient; prepared in parts, or in one."""
+    words = ("objective.invariance_bins=2", "objective.invariance_weight=3.0")
+    family, params, state = built(
+        "causal_reward",
+        *words,
+        "batch.sequences_per_update=16",
+        "batch.sequences_per_micro_batch=8",
+    )
+    (batch,) = take_step(family, state, 1)[1].batches
+    network, mask = family.context.network, batch["mask"]
+
+    def prepared(params, batch):
+        return family.prepare(params, put_rows(batch, family.context.mesh))
+
+    def direct(params):
+        states, _ = completion_states(network, params, model_inputs(batch))
+        states = states.reshape(*mask.shape[:2], *states.shape[-2:])
+        scores = scores_at_end(network, params, states, mask)
+        pairs = -jax.nn.log_sigmoid(scores[:, 0] - scores[:, 1]).mean()
+        lengths, there = mask.sum(axis=-1), np.ones(len(mask), bool)
+        term = length_discrepancy(
+            last_states(states, mask), lengths, there, invariance_bins=2, invariance_weight=3.0
+        )
+        return pairs + term, term
+
+    ready = jax.jit(prepared)(params, batch)
+    halves = [{name: array[half::2] for name, array in ready.items()} for half in (0, 1)]
+    value_and_grad = jax.jit(jax.value_and_grad(lambda p, part: family.loss_fn(p, part)[0]))
+    parts = [value_and_grad(params, half) for half in halves]
+    (value, term), gradient = jax.value_and_grad(direct, has_aux=True)(params)
+    assert abs(float(term)) > 1e-3
+    assert float(parts[0][0] + parts[1][0]) == pytest.approx(float(value), rel=1e-4)
+    summed = jax.tree.map(lambda a, b: a + b, parts[0][1], parts[1][1])
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(summed), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert float(np.abs(summed["embedding"]).max()) > 1e-3  # the trunk learns
 
 
 def test_what_a_row_says_stays_beside_its_completions(built):
