@@ -209,6 +209,10 @@ def _verified(name: str, samples: int, baseline: str, estimate: Callable, aim: C
 
 def entries() -> list[Entry]:
     """All entries of latent chain of thought."""
+    return [*_unbiased(), *_as_trained(), *_posterior(), *_upper()]
+
+
+def _unbiased() -> list[Entry]:
     found = []
     for baseline in ("none", "leave_one_out"):
         for n in (2, 4):
@@ -226,6 +230,11 @@ def entries() -> list[Entry]:
         for n in (2, 4):
             estimate = functools.partial(rloo_estimate, baseline=baseline)
             found.append(_verified("exact_match", n, baseline, estimate, likelihood))
+    return found
+
+
+def _as_trained() -> list[Entry]:
+    found = []
     four = functools.partial(expected_bound, samples=4)
     for name, settings in (("jepo_raw", {}), ("jepo", {"normalised": True})):
         found.append(
@@ -239,6 +248,11 @@ def entries() -> list[Entry]:
                 claims_gradient=False,
             )
         )
+    return found
+
+
+def _posterior() -> list[Entry]:
+    found = []
     for n in (2, 4):
         aim = functools.partial(truncated_log_likelihood, samples=n)
         found.append(_verified("posterior_fresh", n, "none", fresh_estimate, aim, has_value=False))
@@ -257,6 +271,11 @@ def entries() -> list[Entry]:
                 alike=False,
             )
         )
+    return found
+
+
+def _upper() -> list[Entry]:
+    found = []
     for n in (1, 4):
         found.append(
             Entry(
