@@ -68,6 +68,7 @@ def shorten(config: ConfigDict) -> None:
             section.data.pair_prompts = min(section.data.pair_prompts or 32, 32)
         if section.data.source == "sampled":
             section.data.keep = "best"  # a policy that knows nothing is never right
+            section.data.hint_pattern = None
             section.data.sampled_prompts = min(section.data.sampled_prompts or 32, 32)
         if "heldout_limit" in _read_of_data(section):
             section.data.heldout_limit = min(section.data.heldout_limit or 8, 8)
