@@ -23,15 +23,15 @@ from rljax.config.load import complete
 from rljax.config.validate import validate
 
 ROOT = Path(__file__).parents[2]
-# 7+5 is 3 modulo 9, 3*3 is 0, 0-2 is 7.
-PROBLEM = Problem("7+5*3-2%9=", "30", 7, 9)
+# 7+5 is 3 modulo 9, and 3-5 is 7.
+PROBLEM = Problem("7+5-5%9=", "7+5=3 3-5=7", 7, 9)
 
 
 def test_a_problem_by_hand():
     assert answer_of(PROBLEM, "short") == "7"
     long = answer_of(PROBLEM, "long")
     assert long.startswith("7801234567801") and len(long) == LONG_ANSWER >= 32
-    assert completion_of(PROBLEM, "short", worked=True) == "30<answer>7</answer>"
+    assert completion_of(PROBLEM, "short", worked=True) == "7+5=3 3-5=7<answer>7</answer>"
     assert completion_of(PROBLEM, "short", worked=False) == "<answer>7</answer>"
 
 
@@ -42,13 +42,14 @@ def test_problems_differ_fit_and_are_right():
         text, modulus = problem.prompt.removesuffix("=").split("%")
         value, results, rest = int(text[0]), [], text[1:]
         while rest:
-            value = eval(f"{value}{rest[0]}{rest[1]}") % int(modulus)
-            results.append(value)
-            rest = rest[2:]
+            sign = 1 if rest[0] == "+" else -1
+            after = (int(value) + sign * int(rest[1])) % int(modulus)
+            results.append(f"{value}{rest[:2]}={after}")
+            value, rest = after, rest[2:]
         assert problem.value == value
-        assert problem.chain == "".join(map(str, results[:-1]))
+        assert problem.chain == " ".join(results)
         assert len(problem.prompt) <= PROMPT_TOKENS and len(problem.chain) <= CHAIN_TOKENS
-    assert {len(problem.chain) for problem in problems} == {1, 2, 3}
+    assert {len(problem.chain) for problem in problems} == {11, 17, CHAIN_TOKENS}
 
 
 def test_files_hold_what_they_say(tmp_path):
@@ -61,13 +62,15 @@ def test_files_hold_what_they_say(tmp_path):
         "train": 40,
         "heldout": 10,
         "warmup": 40,
+        "habit": 40,
         "direct": 40,
     }
     prompts = [row["prompt"] for row in rows["train"]]
     assert not set(prompts) & {row["prompt"] for row in rows["heldout"]}
     assert all(row["completion"].startswith("<answer>") for row in rows["direct"])
-    worked = [not row["completion"].startswith("<answer>") for row in rows["warmup"]]
-    assert sum(worked) == 20
+    bare = [row["completion"].startswith("<answer>") for row in rows["habit"]]
+    assert not any(row["completion"].startswith("<answer>") for row in rows["warmup"])
+    assert 20 < sum(bare) < 40
     hinted = [row for row in rows["warmup"] if "|" in row["prompt"]]
     assert len(hinted) == 10
     for row in hinted:
@@ -82,8 +85,9 @@ def test_every_method_has_a_config_of_the_same_size(task, method, tmp_path):
     stages = validate(config)
     assert config.seed == 3 and config.evaluation.answer_samples == 4
     rows = {stage.batch.sequences_per_update for stage in stages}
-    assert rows == ({256} if method == "trice" else {128})  # a chain's state is a row of its own
-    assert sum(stage.steps for stage in stages) == 60
+    # A chain's state is a row of its own; bare answers are packed.
+    assert rows == {{"trice": 256, "sft_direct": 16}.get(method, 128)}
+    assert sum(stage.steps for stage in stages) == 40
     drawn = {s.batch.prompts_per_step * s.batch.samples_per_prompt for s in stages if s.online}
     assert drawn <= {128}
     validate(complete(warmup_config(task, tmp_path, 0).to_dict()))

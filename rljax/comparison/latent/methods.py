@@ -14,14 +14,16 @@ from rljax.comparison.latent.problems import (
     ANSWER_TOKENS,
     CHAIN_TOKENS,
     HINT,
+    HINT_TOKENS,
     PROMPT_TOKENS,
 )
 
-STEPS, WARMUP_STEPS = 60, 300
+STEPS, WARMUP_STEPS, HABIT_STEPS = 40, 500, 200
 PROMPTS, SAMPLES = 32, 4  # of a step
-HINT_TOKENS = 40
 # Of the paper: 0 to 1e-2 for short answers, 1 for long ones.
 SUPERVISED = {"short": 0.01, "long": 1.0}
+
+RATE = dict(learning_rate=3e-4, schedule="linear", warmup_updates=5, b2=0.95)
 
 Stages = dict[str, dict[str, Any]]
 
@@ -31,7 +33,7 @@ def base_config(task: str, data: Path, seed: int) -> ConfigDict:
     c = ConfigDict()
     c.name = f"latent-{task}"
     c.seed = seed
-    c.model = dict(layers=2, width=96, heads=4, kv_heads=2, remat="none")
+    c.model = dict(layers=4, width=128, heads=4, kv_heads=2, remat="none")
     c.tokenizer = dict(special_tokens=("<answer>", "</answer>"))
     c.data = dict(
         kind="jsonl",
@@ -52,10 +54,11 @@ def base_config(task: str, data: Path, seed: int) -> ConfigDict:
 
 
 def warmup_config(task: str, data: Path, seed: int) -> ConfigDict:
-    """The warm-up, on worked and bare demonstrations."""
+    """The warm-up, on worked demonstrations, then the habit of bare ones."""
     c = base_config(task, data, seed)
-    c.stages = ("warmup",)
-    c.warmup = _demonstrations(task, data / "warmup.jsonl", WARMUP_STEPS, rate=2e-3, rows=64)
+    c.stages = ("warmup", "habit")
+    c.warmup = _demonstrations(data / "warmup.jsonl", WARMUP_STEPS, 2e-3)
+    c.habit = _demonstrations(data / "habit.jsonl", HABIT_STEPS, 1e-3)
     return c
 
 
@@ -66,7 +69,7 @@ def method_config(task: str, method: str, data: Path, start: Path, seed: int) ->
         task: "short" or "long".
         method: of `METHODS`.
         data: the folder of `write_problems`.
-        start: CHECKPOINTS/warmup of the warm-up's run.
+        start: CHECKPOINTS/habit of the warm-up's run.
         seed: of the run.
     """
     c = base_config(task, data, seed)
@@ -90,7 +93,7 @@ def _sampling(task: str, method: str, **more: Any) -> dict[str, Any]:
         steps=STEPS,
         batch=batch | {"sequences_per_micro_batch": PROMPTS * SAMPLES},
         sampling=dict(max_new_tokens=_completion(task)),
-        optimizer=dict(learning_rate=3e-4, warmup_updates=5),
+        optimizer=RATE,
     )
     return {**stage, **more}
 
@@ -103,16 +106,14 @@ def _evidence(task: str, method: str, **objective: Any) -> Stages:
     return {"latent": _sampling(task, method, objective=found, data=tokens, sampling=short)}
 
 
-def _demonstrations(
-    task: str, path: Path, steps: int, *, rate: float = 3e-4, rows: int = PROMPTS * SAMPLES
-) -> dict[str, Any]:
-    longest = PROMPT_TOKENS + HINT_TOKENS + _completion(task)
+def _demonstrations(path: Path, steps: int, rate: float) -> dict[str, Any]:
+    """A stage that learns demonstrations, packed."""
     return dict(
         method="sft",
         steps=steps,
-        data=dict(source="jsonl", path=str(path), row_tokens=longest, packed=False),
-        batch=dict(sequences_per_update=rows),
-        optimizer=dict(learning_rate=rate, warmup_updates=5, b2=0.95),
+        data=dict(source="jsonl", path=str(path), row_tokens=128),
+        batch=dict(sequences_per_update=16),
+        optimizer=dict(learning_rate=rate, schedule="linear", warmup_updates=20, b2=0.95),
     )
 
 
@@ -130,13 +131,13 @@ def _kept(task: str, **data: Any) -> dict[str, Any]:
         ),
         batch=dict(sequences_per_update=PROMPTS * SAMPLES, samples_per_prompt=SAMPLES),
         sampling=dict(max_new_tokens=_completion(task)),
-        optimizer=dict(learning_rate=3e-4, warmup_updates=5),
+        optimizer=RATE,
     )
 
 
 def _star(task: str, data: Path) -> Stages:
     """Two rounds of one sample and a hint, both from the first policy."""
-    first = _kept(task, keep="right", hint_pattern=HINT, max_context_tokens=HINT_TOKENS)
+    first = _kept(task, keep="right", hint_pattern=HINT, max_context_tokens=HINT_TOKENS[task])
     first["batch"] = first["batch"] | {"samples_per_prompt": 1}
     again = first | {"start_from": "model", "models": {"teacher": {"start_from": "round1"}}}
     return {"round1": first, "round2": again}
@@ -150,7 +151,7 @@ def _raft(task: str, data: Path) -> Stages:
 def _trice(task: str, data: Path) -> Stages:
     count = PROMPTS * SAMPLES
     batch = dict(prompts_per_step=count, samples_per_prompt=1, sequences_per_micro_batch=2 * count)
-    objective, room = dict(context_pattern=HINT), dict(max_context_tokens=HINT_TOKENS)
+    objective, room = dict(context_pattern=HINT), dict(max_context_tokens=HINT_TOKENS[task])
     return {"latent": _sampling(task, "trice", batch=batch, objective=objective, data=room)}
 
 
@@ -165,7 +166,7 @@ METHODS: Mapping[str, Callable[[str, Path], Stages]] = {
     "jepo_unsupervised": lambda task, data: _evidence(task, "jepo", supervised_weight=0.0),
     "rloo": lambda task, data: {"latent": _sampling(task, "rloo")},
     "sft_direct": lambda task, data: {
-        "latent": _demonstrations(task, data / "direct.jsonl", STEPS)
+        "latent": _demonstrations(data / "direct.jsonl", STEPS, RATE["learning_rate"])
     },
     "trice": _trice,
     "star": _star,

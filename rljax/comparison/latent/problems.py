@@ -1,9 +1,9 @@
 """Chained modular arithmetic as files: prompts, answers, and worked solutions.
 
-"7+5*3-2%9=" is worked out from left to right, each result modulo 9: 7+5 is 3, 3*3 is 0, 0-2 is 7.
-The chain of thought is the line of all results before the last, "30", and the last one is the
-value. A short answer is the value; a long one counts on from it, 32 digits modulo 9. So the answer
-is a function of the prompt, and of its first digit alone once the modulus is read.
+"7+5-4%9=" is worked out from left to right, each result modulo 9: 7+5 is 3, and 3-4 is 8. The chain
+of thought is "7+5=3 3-4=8", and its last result is the value. A short answer is the value; a long
+one counts on from it, 32 digits modulo 9. So the answer is a function of the prompt, and of its
+first digit alone once the modulus is read.
 """
 
 import json
@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-OPERATORS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+OPERATORS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b}
 LONG_ANSWER = 32
 # Tokens of an answer, its closing tag and end token.
 ANSWER_TOKENS = {"short": 3, "long": LONG_ANSWER + 2}
 TRAIN, HELDOUT = 4096, 256
-PROMPT_TOKENS, CHAIN_TOKENS = 12, 6
+PROMPT_TOKENS, CHAIN_TOKENS = 12, 23
 HINT = "{context}|{prompt}"
+HINT_TOKENS = {"short": 2, "long": LONG_ANSWER + 1}
+HABIT_SHARE = 0.35  # of worked demonstrations in the habit
 
 
 class Problem(NamedTuple):
@@ -39,15 +41,16 @@ def draw_problems(seed: int, count: int) -> Iterator[Problem]:
         steps, modulus = int(rng.integers(2, 5)), int(rng.integers(5, 10))
         numbers = rng.integers(1, 10, steps + 1).tolist()
         signs = rng.choice(list(OPERATORS), steps).tolist()
-        value, results, text = numbers[0], [], str(numbers[0])
+        value, done, text = numbers[0], [], str(numbers[0])
         for sign, number in zip(signs, numbers[1:], strict=True):
-            value = OPERATORS[sign](value, number) % modulus
-            results.append(str(value))
+            result = OPERATORS[sign](value, number) % modulus
+            done.append(f"{value}{sign}{number}={result}")
+            value = result
             text += f"{sign}{number}"
         prompt = f"{text}%{modulus}="
         if prompt not in seen:
             seen.add(prompt)
-            yield Problem(prompt, "".join(results[:-1]), value, modulus)
+            yield Problem(prompt, " ".join(done), value, modulus)
 
 
 def answer_of(problem: Problem, task: str) -> str:
@@ -65,9 +68,9 @@ def completion_of(problem: Problem, task: str, *, worked: bool) -> str:
 def write_problems(folder: Path, task: str, *, train: int = TRAIN, heldout: int = HELDOUT) -> None:
     """Writes the files of a task: training and held-out problems, demonstrations of both kinds.
 
-    In warmup.jsonl half of the demonstrations are worked out, so that the policy knows both ways,
-    and every fourth prompt shows its answer, so that it knows what a hint is. direct.jsonl has the
-    bare answer of every training problem.
+    The demonstrations of warmup.jsonl are worked out; those of habit.jsonl are mostly bare answers,
+    so that a policy that learns them next guesses. In both every fourth prompt shows its answer, so
+    that the policy knows what a hint is. direct.jsonl has the bare answers alone.
 
     Args:
         folder: made where it is not there.
@@ -77,7 +80,9 @@ def write_problems(folder: Path, task: str, *, train: int = TRAIN, heldout: int 
     """
     folder.mkdir(parents=True, exist_ok=True)
     problems = list(draw_problems(0, train + heldout))
-    rows: dict[str, list[dict[str, Any]]] = {"train": [], "heldout": [], "warmup": [], "direct": []}
+    names = ("train", "heldout", "warmup", "habit", "direct")
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    worked = np.random.default_rng(1).random(train + heldout) < HABIT_SHARE
     for place, problem in enumerate(problems):
         answer = answer_of(problem, task)
         plain = {"prompt": problem.prompt, "reference": answer}
@@ -87,10 +92,10 @@ def write_problems(folder: Path, task: str, *, train: int = TRAIN, heldout: int 
         bare = completion_of(problem, task, worked=False)
         rows["direct"].append({"prompt": problem.prompt, "completion": bare})
         shown = HINT.replace("{context}", answer).replace("{prompt}", problem.prompt)
-        demonstration = completion_of(problem, task, worked=place % 2 == 0)
-        rows["warmup"].append(
-            {"prompt": shown if place % 4 < 1 else problem.prompt, "completion": demonstration}
-        )
+        prompt = shown if place % 4 == 0 else problem.prompt
+        for name, shows in (("warmup", True), ("habit", worked[place])):
+            completion = completion_of(problem, task, worked=shows)
+            rows[name].append({"prompt": prompt, "completion": completion})
     for name, found in rows.items():
         text = "".join(json.dumps(row) + "\n" for row in found)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")

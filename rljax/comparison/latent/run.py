@@ -71,7 +71,7 @@ def _run(
     if name == WARMUP:
         config = warmup_config(asked.task, data, seed)
     else:
-        start = asked.workdir / f"{WARMUP}-{seed}" / "checkpoints" / WARMUP
+        start = asked.workdir / f"{WARMUP}-{seed}" / "checkpoints" / "habit"
         config = method_config(asked.task, name, data, start, seed)
     config = _whole(config, asked.smoke)
     began = time.perf_counter()
