@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
         ("quickstart", 0.40, 0.85),
         ("quickstart_dpo", 0.40, 0.80),
         ("quickstart_jepo", 0.40, 0.80),
+        ("quickstart_diffusion", 0.40, 0.25),
     ],
 )
 def test_quickstart_reaches_its_figure(tmp_path, config, at_most_before, at_least_after):
