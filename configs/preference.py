@@ -88,6 +88,8 @@ METHODS = {
     # Mistral.
     "orpo": dict(optimizer=dict(learning_rate=5e-6, warmup_updates=200)),
     "genarm": {},
+    # Two moves of the reference; the paper has one epoch.
+    "tr_dpo": dict(steps=1500, optimizer=dict(clip_norm=2.0, warmup_updates=100)),
     # Room for groups of 5 and 5, and of 3 and 3: the paper's figures are of 3 and of 5, and its
     # mIPO is better with 3. Rate and batch are DPO's, as the paper's were not seen.
     "mdpo": dict(batch=answers(64, 10), data=dict(path="configs/examples/groups.jsonl")),

@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     )
     c.rl = dict(
         method="diffu_grpo",
-        steps=100,
+        steps=200,
         # A prompt of seven symbols has none to spare.
         objective=dict(context_mask_rate=0.0),
         batch=dict(prompts_per_step=16, samples_per_prompt=8),

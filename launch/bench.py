@@ -1,6 +1,6 @@
 """Times training.
 
-    python launch/bench.py sample|step|update|evolution|ahead|dpo [--prompts=8] [--json=FILE] [...]
+    python launch/bench.py sample|step|update|evolution|ahead|dpo|diffusion [--json=FILE] [...]
 
 sample  the sampler alone, from token ids to token ids, beside the bounds that the rates of matrix
         products and of memory set, and beside other programs
@@ -14,6 +14,8 @@ ahead   whole runs on a task of letters whose verifier waits as long as everythi
         turn, and with the sampler ahead by --staleness; step times and both learning curves
 dpo     a whole step of DPO on --prompts pairs of a file: reading, the reference's pass, the update;
         beside other programs
+diffusion  canvases that a masked diffusion model fills, and the memory of its gradient for several
+        numbers of draws of masks
 
 Lengths of --peer's commands stand in braces: {prompts} {samples} {prompt_tokens} {new_tokens}. What
 such a program prints last as "N tok/s" is compared.
@@ -31,7 +33,7 @@ from rljax.commands.parser import Parser, number, path, whole
 from rljax.commands.paths import check_file
 from rljax.commands.run import run
 
-BENCHMARKS = ("sample", "step", "update", "evolution", "ahead", "dpo")
+BENCHMARKS = ("sample", "step", "update", "evolution", "ahead", "dpo", "diffusion")
 
 # Flags that are fields of `Settings`, where they are given; and those that only `sample` reads.
 SETTINGS = ("prompts", "samples", "prompt_tokens", "new_tokens", "steps", "preset")
@@ -114,6 +116,7 @@ def bench(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from rljax.benchmarks.ahead import time_ahead
+    from rljax.benchmarks.diffusion import time_diffusion
     from rljax.benchmarks.evolution import time_evolution
     from rljax.benchmarks.pairs import time_pairs
     from rljax.benchmarks.sampling import Tails, time_sampling
@@ -134,7 +137,8 @@ def bench(options: argparse.Namespace) -> None:
     elif options.benchmark == "ahead":
         report = time_ahead(settings, staleness=options.staleness or 1)
     else:
-        functions = {"step": time_step, "update": time_updates, "evolution": time_evolution}
+        functions = {"step": time_step, "update": time_updates}
+        functions |= {"evolution": time_evolution, "diffusion": time_diffusion}
         report = functions[options.benchmark](settings)
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

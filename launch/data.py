@@ -11,10 +11,10 @@ The first one shows columns, prompts, and gold answers as the reward "math" read
 says which columns, rewards and tokenizer are meant; with a tokenizer the lengths of prompts in
 tokens are shown as well.
 
-Of pairs, demonstrations, labelled or scored completions and labelled steps (data/README.md) it
-shows lengths, margins, labels, rows that repeat or contradict others, what truncation costs, and
-rows in colours; of several files also what they have in common with the first. --html draws the
-same as a page. Without a tokenizer lengths are bytes.
+Of pairs, groups, demonstrations, labelled or scored completions and labelled steps
+(data/README.md) it shows lengths, margins, labels, rows that repeat or contradict others, what
+truncation costs, and rows in colours; of several files also what they have in common with the
+first. --html draws the same as a page. Without a tokenizer lengths are bytes.
 
 Each of FILES is a file, a folder of files or a quoted pattern, as a config's path is: JSONL, or
 Parquet where the names end so. The exit status is 1 if a file, a row or a gold

@@ -3,6 +3,7 @@
 | room or file | what it holds |
 | --- | --- |
 | `objectives/` | the mathematics: arrays in, arrays out |
+| `laboratory/` | bounds and gradient estimators on problems whose truth is enumerated |
 | `models/` | networks: one trunk, its heads and adapters, published checkpoints |
 | `parallel/` | the device mesh and the table of sharding rules |
 | `processes/` | the processes of one run: who they are, whether they fit, how they end together |

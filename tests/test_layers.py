@@ -19,6 +19,7 @@ ROOMS = {
     "parallel": set(),
     "processes": {"commands"},
     "pods": {"processes", "commands"},
+    "laboratory": {"objectives"},
     "sampling": {"models", "parallel"},
     "tasks": set(),
     "verifiers": {"tasks"},

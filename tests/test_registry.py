@@ -382,6 +382,10 @@ EXPECTED = {
     "genarm": PLAIN
     | {"score": "log_likelihood", "link": "logistic_with_margin", "beta": 0.05}
     | {"target_margin": 0.0, "label_smoothing": 0.0},
+    # The soft update with the figures of the paper.
+    "tr_dpo": PLAIN
+    | {"link": "logistic", "beta": 0.05, "reference_update": "moving"}
+    | {"reference_update_steps": 512, "reference_mixup": 0.6},
     # The link of the group's margins; beta is DPO's and IPO's, as the paper's was not seen.
     "mdpo": PLAIN | {"link": "logistic", "beta": 0.1, "group_estimator": "plugin"},
     "mipo": PLAIN | {"link": "squared", "beta": 0.1, "group_estimator": "unbiased"},
@@ -412,7 +416,7 @@ USES_REFERENCE = {
     *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
     *("sft_kl", "asft", "diffu_grpo", "unigrpo", "coupled_grpo", "espo", "vrpo"),
     *("chi_po", "rpo", "mpo", "wpo", "kto", "apo_zero_unpaired", "bco", "mdpo", "mipo", "copg"),
-    *("copg_on_policy", "step_kto"),
+    *("copg_on_policy", "step_kto", "tr_dpo"),
 }
 
 

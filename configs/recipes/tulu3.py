@@ -4,8 +4,9 @@
 
 is the recipe on sorting four letters, in about two minutes of CPU time. PPO starts from the policy
 of `dpo`; its critic starts from a reward model, which scores nothing. With `tulu3.py:grpo` the last
-stage is GRPO without a critic, as in Tulu 3.1. Expect, on held-out problems and with seed 0:
-FIGURES.
+stage is GRPO without a critic, as in Tulu 3.1. Expect, on held-out problems and with seed 0, pass@1
+0.102 after `sft`, 0.176 after `dpo` and 0.777 after `ppo` (0.789 after `grpo`); greedy accuracy
+0.609, 0.734 and 0.953 (0.953).
 
 On a published model, with the paper's rates, batches and lengths for 8B:
 

@@ -9,6 +9,7 @@ ahead.py     whole runs with the sampler in turn and ahead, where the verifier w
 copy_reward.py  the reward of its task
 timing.py    a whole GRPO step, or its update alone
 pairs.py     a whole step of DPO on pairs of a file, beside other programs
+diffusion.py canvases of a masked diffusion model, and its gradient's memory by draws of masks
 side_by_side.py  seeds side by side in one compiled program
 table.py     the results as text
 

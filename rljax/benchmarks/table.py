@@ -26,6 +26,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         "dpo": _step_rows,
         "update": _update_rows,
         "evolution": _evolution_rows,
+        "diffusion": _diffusion_rows,
     }
     rows = kinds[report["benchmark"]](report)
     table = Table()
@@ -41,7 +42,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             console.print(f"{name}: {rate:.0f} tok/s; ours is {ratio:.2f} times as fast")
     if report["benchmark"] == "sample":
         _print_sampling(report, console)
-    if report["benchmark"] in ("sample", "evolution"):
+    if report["benchmark"] in ("sample", "evolution", "diffusion"):
         return
     nominal = machine["nominal_flops_per_second"]
     if nominal:
@@ -130,6 +131,22 @@ def _evolution_rows(report: dict[str, Any]) -> list[dict[str, str]]:
                 }
             )
     return rows
+
+
+def _diffusion_rows(report: dict[str, Any]) -> list[dict[str, str]]:
+    """Rates of sampling, then the memory of a gradient by the number of draws."""
+    found = {
+        f"sampling, {count} a step": ("tok/s", f"{rate:.0f}", "")
+        for count, rate in report["tokens_per_second"].items()
+    }
+    again, kept = (report["memory_gib"][name] for name in ("run again", "kept"))
+    for draws in again:
+        found[f"gradient, {draws} draws"] = ("GiB", f"{again[draws]:.3f}", f"{kept[draws]:.3f}")
+    names = ("unit", "passes run again", "passes kept")
+    return [
+        {"masked diffusion": name} | dict(zip(names, values, strict=True))
+        for name, values in found.items()
+    ]
 
 
 def _giga(value: float | None) -> str:

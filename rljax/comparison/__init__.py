@@ -21,6 +21,7 @@ draws; methods that share seeds share initial parameters and prompts, and are co
 | `summary.py` | what finished comparisons have found |
 | `table.py` | tables as Markdown |
 | `page.py`, `write.py` | the page, and all files of a comparison |
+| `latent/` | the table of latent chain of thought: runs, table, claims |
 | `sweeps/` | many runs of one config that differ in a few fields |
 | `curves.py`, `forest.py`, `picture.py`, `palette.py` | pictures |
 """

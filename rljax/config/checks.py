@@ -13,6 +13,7 @@ from rljax.config.posterior import check_posterior
 from rljax.config.preference import check_preference
 from rljax.config.sampled_rounds import SAMPLED_SOURCES, check_sampled_rounds
 from rljax.config.stage import Stage
+from rljax.data.step_examples import REWRITTEN, UNSURE
 from rljax.objectives.kl import warn_if_useless
 from rljax.objectives.reward_models import PAIRED
 from rljax.registry.families.shared import CONTEXT_PATTERN_LIMIT
@@ -121,9 +122,24 @@ def hints(stage: Stage, where: str) -> None:
         )
 
 
+def marker_is_written(stage: Stage, where: str) -> None:
+    """Raises ValueError for a marker that no demonstration holds, or that says nothing."""
+    marker, learn = stage.data.get("unsure_marker", UNSURE), stage.data.get("learn")
+    if marker != UNSURE and learn not in REWRITTEN:
+        raise ValueError(
+            f"unsure_marker={marker!r} is never read with learn={learn!r}; those that write it: "
+            f"{', '.join(map(repr, REWRITTEN))} ({where}.data.unsure_marker, {where}.data.learn)."
+        )
+    if not marker.strip():
+        raise ValueError(
+            f"unsure_marker={marker!r} is empty; an answer says it ({where}.data.unsure_marker)."
+        )
+
+
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
     "tools_of_files": tools_of_files,
+    "marker_is_written": marker_is_written,
     "teacher": check_teacher,
     "policy_gradient": check_policy_gradient,
     "sampled_rounds": check_sampled_rounds,

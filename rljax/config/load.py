@@ -68,9 +68,13 @@ def shorten(config: ConfigDict) -> None:
             section.data.pair_prompts = min(section.data.pair_prompts or 32, 32)
         if section.data.source == "sampled":
             section.data.keep = "best"  # a policy that knows nothing is never right
+            section.data.hint_pattern = None
             section.data.sampled_prompts = min(section.data.sampled_prompts or 32, 32)
         if "heldout_limit" in _read_of_data(section):
             section.data.heldout_limit = min(section.data.heldout_limit or 8, 8)
+        row = METHODS.get(section.method)
+        if row is not None and _chosen(section, row, "reference_update") not in (None, "none"):
+            section.objective.reference_update_steps = 1
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)
         if section.critic.warmup_updates is not None:
             section.critic.warmup_updates = min(section.critic.warmup_updates, 1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from rljax.config.data import FILE_SOURCES
 from rljax.config.stage import Stage
 from rljax.objectives.parts import inputs_of
 from rljax.objectives.preference import DIVERGENCES, MARGIN_LINKS, QUANTILE_LINKS, RATED_LINKS
@@ -23,6 +22,8 @@ def check_preference(stage: Stage, where: str) -> None:
         _check_groups(stage, where)
     if choices["link"] in RATED_LINKS:
         _check_rated(stage, where)
+    if stage.moves_reference:
+        _check_moving_reference(stage, where)
     score = choices["score"]
     for field in ("link", "second_link"):
         link = choices[field]
@@ -53,6 +54,32 @@ def check_preference(stage: Stage, where: str) -> None:
             )
 
 
+def _check_moving_reference(stage: Stage, where: str) -> None:
+    """A reference that follows the policy: there is one, nothing else says what it is."""
+    field = f"{where}.objective.reference_update"
+    if not stage.needs_reference:
+        raise ValueError(
+            f"reference_update='moving' moves nothing: method {stage.objective.method.name!r} has "
+            f"no reference ({field})."
+        )
+    if folder := stage.data.get("reference_cache"):
+        raise ValueError(
+            f"reference_cache={folder!r} keeps what a reference says that never changes, and "
+            f"reference_update='moving' changes it ({where}.data.reference_cache, {field})."
+        )
+    if "reference" in stage.models:
+        raise ValueError(
+            f"reference_update='moving' begins with what the stage starts from; another model "
+            f"cannot be its reference ({where}.models.reference.start_from, {field})."
+        )
+    every = stage.objective.values["reference_update_steps"]
+    if every >= stage.steps:
+        raise ValueError(
+            f"reference_update_steps={every} in a stage of {stage.steps} steps: the reference "
+            f"would never move ({where}.objective.reference_update_steps, {where}.steps)."
+        )
+
+
 def _check_groups(stage: Stage, where: str) -> None:
     """Two groups of completions: links of their margins, members that are there or not."""
     choices, estimator = stage.objective.choices, stage.objective.choices["group_estimator"]
@@ -79,11 +106,6 @@ def _check_several(stage: Stage, chosen: str, where: str) -> None:
     if stage.objective.choices["score"] == "length_desensitised":
         allowed["score"] = ("log_ratio",)
     _refuse_others(stage.objective.choices, allowed, chosen, where)
-    if stage.data["source"] not in FILE_SOURCES:
-        raise ValueError(
-            f"source={stage.data['source']!r} makes pairs, and {chosen} reads several completions "
-            f"of a prompt; take {' or '.join(map(repr, FILE_SOURCES))} ({where}.data.source)."
-        )
     if stage.batch.samples_per_prompt < 2:
         raise ValueError(
             f"samples_per_prompt={stage.batch.samples_per_prompt} with {chosen}: at least 2 "

@@ -7,6 +7,7 @@ the chosen method reads it (config/resolve.py).
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
 from rljax.data.sample_rules import LABEL_RULES, PAIR_RULES, UNFINISHED
 from rljax.data.step_ends import STEP_REDUCTIONS
+from rljax.data.step_examples import STEP_RULES
 from rljax.data.truncation import TRUNCATIONS
 from rljax.data.values import UNUSABLE
 from rljax.models.config import CHOICES, LIMITS
@@ -160,9 +161,16 @@ STAGE_DATA: Section = {
     "learn": Field(
         None,
         "supervised: of a column messages the assistant's last message, or all of them; draws: "
-        "the outputs of a described distribution (data/draws.py)",
+        "the outputs of a described distribution (data/draws.py); of an answer in labelled steps "
+        "the right ones, what comes before an error, or the answer without errors "
+        "(data/step_examples.py)",
         value_type=str,
-        choices=("last", "all", "draws"),
+        choices=("last", "all", "draws", *STEP_RULES),
+    ),
+    "unsure_marker": Field(
+        None,
+        "supervised: what an answer of labelled steps says in place of an error",
+        value_type=str,
     ),
     "max_completion_tokens": Field(
         None,

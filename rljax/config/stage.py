@@ -77,8 +77,18 @@ class Stage:
 
     @property
     def needs_reference(self) -> bool:
-        """Whether a frozen copy of the stage's first parameters is kept."""
+        """Whether a reference policy enters: by default the stage's first parameters."""
         return self.objective.needs_reference or self.reference_kl
+
+    @property
+    def moves_reference(self) -> bool:
+        """Whether the reference follows the policy: it is part of the state then."""
+        return self.objective.choices.get("reference_update", "none") != "none"
+
+    @property
+    def freezes_reference(self) -> bool:
+        """Whether the reference is a model of its own that never changes."""
+        return self.needs_reference and not self.moves_reference
 
     def _filter_fields(self) -> dict[str, Any]:
         """The filter as the config says it; which ids have no text follows from the tokenizer."""

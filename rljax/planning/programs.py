@@ -211,7 +211,7 @@ def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[
         "parameters": chip_bytes(state.params) + chip_bytes(frozen),
         "optimizer": chip_bytes(state.optimizer_state),
         "carried": chip_bytes(state.carried),
-        "reference": chip_bytes(params) if stage.needs_reference else 0,
+        "reference": chip_bytes(params) if stage.freezes_reference else 0,
     }
     rows, batch = step_rows(context, stage, family, state, params)
     programs = {}
@@ -222,7 +222,9 @@ def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[
     if stage.needs_reference and "reference" not in family.in_loss:
         score = family.learner.logprobs if _is_compared(family) else family.score
         programs["reference"] = Program(
-            lambda: _lowered(score, params, scored), 1, held=("reference",)
+            lambda: _lowered(score, params, scored),
+            1,
+            held=("reference" if stage.freezes_reference else "carried",),
         )
     described = _described(context, batch)
     programs["update"] = Program(

@@ -66,7 +66,7 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "parameter_bytes": jnp.dtype(model.param_dtype).itemsize,
         "activation_bytes": jnp.dtype(model.dtype).itemsize,
         "optimizer_bytes": _optimizer_bytes(context, stage),
-        "reference": stage.needs_reference,
+        "reference": stage.freezes_reference,
         "critic": "critic" in family_class(stage).carried(context, stage).shardings,
         "layers": model.layers,
         "width": model.width,

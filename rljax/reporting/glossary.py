@@ -6,6 +6,7 @@ A metric that is not listed here is drawn all the same, under its own name, afte
 from __future__ import annotations
 
 from rljax.reporting.answer_metrics import OF_ANSWERS
+from rljax.reporting.bound_metrics import OF_BOUNDS
 from rljax.reporting.feedback_metrics import BY_LENGTH, BY_MARGIN, IDEALISED, OF_FEEDBACK
 from rljax.reporting.metric import Metric
 
@@ -323,6 +324,7 @@ METRICS: dict[str, Metric] = {
     "max_violation": Metric(
         "Expert overload", "By what share the fullest expert is above the mean load; of all layers."
     ),
+    **OF_BOUNDS,
     **OF_ANSWERS,
     **OF_FEEDBACK,
     "groups_without_signal": Metric(

@@ -36,7 +36,7 @@ def test_it_loads_and_validates_whole_and_shortened(file, name):
 def test_no_line_says_what_holds_anyway(file, name):
     for section, found in MODULES[file]["METHODS"][name].items():
         assert found != SHARED[section]
-        if section != "batch":
+        if section not in ("batch", "steps"):
             assert not found.items() & SHARED[section].items()
 
 
@@ -84,10 +84,48 @@ def test_parts_that_do_not_go_together(objective, message):
         validate(config)
 
 
+MOVING = dict(reference_update="moving", reference_update_steps=2)
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (dict(data=dict(source="sampled_pairs")), "source='sampled_pairs' makes pairs, and group_"),
+        (
+            dict(method="simpo"),
+            "reference_update='moving' moves nothing: method 'simpo' has no ref",
+        ),
+        (
+            dict(data=dict(path="x.jsonl", reference_cache="cache")),
+            r"reference_cache='cache' keeps .*config.s.data.reference_cache, config.s.objective",
+        ),
+        (
+            dict(models=dict(reference=dict(start_from="model"))),
+            "reference_update='moving' begins with what the stage starts from; another model",
+        ),
+        (
+            dict(steps=2),
+            "reference_update_steps=2 in a stage of 2 steps: the reference would never",
+        ),
+        (
+            dict(objective=MOVING | dict(reference_mixup=0.0)),
+            r"reference_mixup must be in \(0, 1\], got 0.0",
+        ),
+    ],
+)
+def test_references_that_cannot_move(changes, message):
+    section = dict(STAGE, objective=MOVING, steps=5) | changes
+    config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
+    with pytest.raises(ValueError, match=message):
+        validate(config)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            dict(data=dict(source="sampled_pairs")),
+            "reads 'chosen_sides', which no rule finds among samp",
+        ),
         (dict(batch=dict(samples_per_prompt=1)), "samples_per_prompt=1 with group_estimator='plug"),
         (
             dict(batch=dict(samples_per_prompt=3)),
@@ -106,4 +144,11 @@ def test_a_baseline_of_mismatched_prompts_needs_two_of_them():
     section = dict(method="kto", data=dict(path="x.jsonl"), batch=dict(sequences_per_update=1))
     config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
     with pytest.raises(ValueError, match="sequences_per_update=1 with link='kto'.*at least 2"):
+        validate(config)
+
+
+def test_labelled_steps_are_those_of_a_file():
+    section = dict(method="step_kto", data=dict(source="sampled_labels"))
+    config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
+    with pytest.raises(ValueError, match="'step_kto' reads 'step_ids', which no rule finds"):
         validate(config)

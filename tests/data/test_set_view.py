@@ -5,11 +5,13 @@ from rljax.data.set_view import (
     Lengths,
     binned,
     cost_table,
+    kind_of_set,
     length_curves,
     lengths_table,
     rules_table,
     to_show,
 )
+from rljax.data.survey import columns_of
 from rljax.data.truncation import Budgets
 
 ROWS = [
@@ -68,3 +70,18 @@ def test_rows_to_look_at():
         2: ["the longest one", "repeats another one"],
         1: ["contradicts another one", "the least margin"],
     }
+
+
+def test_kinds_of_sets_follow_from_their_columns():
+    """Two lists of answers are groups; two lists of messages are the conversations of a pair."""
+    message = {"role": "assistant", "content": "4"}
+    sides = {
+        "groups": (["4", "5"], ["6"]),
+        "pairs": ([message], [message]),
+    }
+    for kind, (chosen, rejected) in sides.items():
+        row = {"prompt": "2+2=", "chosen": chosen, "rejected": rejected}
+        assert kind_of_set(columns_of([row])) == kind
+    assert kind_of_set(columns_of([{"prompt": "x", "chosen": "a", "rejected": "b"}])) == "pairs"
+    of_messages = {"prompt": [message], "chosen": [[message]] * 2, "rejected": [[message]]}
+    assert kind_of_set(columns_of([of_messages])) == "groups"

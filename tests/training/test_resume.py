@@ -154,6 +154,8 @@ OTHER_KILLS = [
     ("dpo", "pair_file", 1),
     ("dpo", "update", 14),
     ("dpo", "stage", 2),
+    ("tr_dpo", "update", 15),  # the step that moves the reference
+    ("tr_dpo", "commit", 12),
     ("online", "pair_samples", 2),  # in the second round
     ("online", "pair_file", 2),
     ("online", "update", 19),  # and behind it

@@ -1,8 +1,8 @@
 """Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
 
-`:grpo`, `:dpo`, `:dpo_file`, `:kto`, `:jepo`, `:trice`, `:gkd`, `:rft` and `:asft` warm up on
-demonstrations first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages, and so
-is `:online`, which like `:online_kto` learns in two rounds from what it sampled itself.
+`:grpo`, `:dpo`, `:dpo_file`, `:tr_dpo`, `:kto`, `:jepo`, `:trice`, `:gkd`, `:rft` and `:asft` warm
+up on demonstrations first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages,
+and so is `:online`, which like `:online_kto` learns in two rounds from what it sampled itself.
 The files lie next to the workdir, in the folder that `write_data` filled.
 """
 
@@ -132,6 +132,15 @@ def get_config(arg: str = "grpo") -> ConfigDict:
             steps=5,
             data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
             batch=dict(sequences_per_update=16),
+        )
+    elif arg == "tr_dpo":
+        c.tr_dpo = dict(
+            method="tr_dpo",
+            steps=5,
+            objective=dict(reference_update_steps=2),
+            data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
+            batch=dict(sequences_per_update=16),
+            optimizer=dict(learning_rate=1e-2),
         )
     elif arg == "kto":
         c.kto = dict(

@@ -11,7 +11,7 @@ from rljax.objectives.preference import (
     SCORES,
 )
 from rljax.registry.families.description import Family, Reads, Together
-from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, SHARE, Limit
+from rljax.registry.families.limits import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Limit
 from rljax.registry.families.shared import (
     LIKELIHOOD_DOCS,
     LIKELIHOOD_FIELDS,
@@ -43,6 +43,8 @@ PREFERENCE = Family(
         "group_estimator": GROUP_ESTIMATORS,
         "chosen_nll": CHOSEN_NLL,
         "pair_weight": PAIR_WEIGHTS,
+        # Training has the function (training/update/moving_reference.py).
+        "reference_update": {"none": None, "moving": None},
         "likelihood": LIKELIHOODS,
     },
     defaults={
@@ -51,11 +53,16 @@ PREFERENCE = Family(
         "group_estimator": "none",
         "chosen_nll": "none",
         "pair_weight": "none",
+        "reference_update": "none",
         "likelihood": "autoregressive",
     },
     fields={
         "": {"link_weight": Field(1.0, float)},
         **LIKELIHOOD_FIELDS,
+        "reference_update=moving": {
+            "reference_update_steps": Field(512, int),
+            "reference_mixup": Field(0.6, float),
+        },
         **{f"second_link={link}": {"second_weight": Field(1.0, float)} for link in LINKS},
     },
     batch_inputs=MATCHED,
@@ -66,6 +73,10 @@ PREFERENCE = Family(
         "group_estimator": "how two groups are compared; none: pairs (group_estimators.py)",
         "chosen_nll": "likelihood of the chosen side, which is added (preference/extras.py)",
         "pair_weight": "constant factor of the links of a pair (objectives/preference/extras.py)",
+        "reference_update": "moving: the reference follows the policy (TR-DPO); it is saved with "
+        "the state (training/update/moving_reference.py)",
+        "reference_update_steps": "updates between two moves of the reference",
+        "reference_mixup": "share of the policy in a move; 1: the reference becomes the policy",
         "link_weight": "factor of the link",
         "second_weight": "factor of the second link",
         **LIKELIHOOD_DOCS,
@@ -77,6 +88,8 @@ PREFERENCE = Family(
         "beta": POSITIVE,
         "label_smoothing": Limit(lambda x: 0 <= x < 0.5, "in [0, 0.5)"),
         "link_weight": POSITIVE,
+        "reference_update_steps": COUNT,
+        "reference_mixup": Limit(lambda x: 0 < x <= 1, "in (0, 1]"),
         "second_weight": NOT_NEGATIVE,
         "nll_weight": NOT_NEGATIVE,
         "tail_weight": SHARE,

@@ -1,5 +1,6 @@
 """Learning from demonstrations: their likelihood, token by token, near the reference or not."""
 
+from rljax.data.step_examples import UNSURE
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.divergences import DIVERGENCES
 from rljax.objectives.supervised import TOKEN_LOSSES, TOKEN_WEIGHTS, anchor_loss
@@ -16,8 +17,8 @@ from rljax.registry.families.shared import (
     SAMPLING,
 )
 
-# A conversation of a file may have several answers.
-_OF_FILES = ROWS_FILE | Reads(data={"learn": "last"})
+# A conversation of a file may have several answers, an answer may have labelled steps.
+_OF_FILES = ROWS_FILE | Reads(data={"learn": "last", "unsure_marker": UNSURE})
 
 # Samples of the policy that the stage starts from, drawn and verified once, before it begins.
 _SAMPLED = Reads(
@@ -72,5 +73,5 @@ SUPERVISED = Family(
     },
     completion_slots=(),
     row_slots="data.row_tokens",
-    checks=("tools_of_files", "hints"),
+    checks=("tools_of_files", "hints", "marker_is_written"),
 )

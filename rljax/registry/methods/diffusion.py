@@ -1,4 +1,12 @@
-"""Policy gradients of masked diffusion models, on bounds of a sample's likelihood."""
+"""Policy gradients of masked diffusion models, on bounds of a sample's likelihood.
+
+Where these rows differ from the authors' code, in all of them: noise levels are drawn for each
+sample and each update, by its own key, not once for a batch; aggregations are over the whole
+update, not over one group at a time; what counts of a sample ends with its end token, where ESPO
+counts the end tokens behind it too. Paper and code leave open what BGPO, UniGRPO and coupled-GRPO
+show behind the end: here mask tokens, as the sampler saw them. The clip range and the weight of the
+KL of unigrpo are GRPO's, as its own were not seen.
+"""
 
 from rljax.registry.method import Method
 from rljax.registry.methods.shared import CLIPPED, K3_IN_LOSS

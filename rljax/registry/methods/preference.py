@@ -230,6 +230,19 @@ ROWS = (
         dict(score="log_likelihood", link="logistic_with_margin", beta=0.05, target_margin=0.0),
     ),
     Method(
+        "tr_dpo",
+        "preference",
+        "arXiv:2404.09656",
+        "DPO whose reference follows the policy",
+        dict(
+            link="logistic",
+            beta=0.05,
+            reference_update="moving",
+            reference_update_steps=512,
+            reference_mixup=0.6,
+        ),
+    ),
+    Method(
         "mdpo",
         "preference",
         "arXiv:2410.12138",

@@ -121,7 +121,8 @@ class PolicyGradient(Family):
         if draws(self.stage):
             inputs |= self._keys(samples, self.first_step + step)
         known = arrays_of(experience, version=self.version(step))
-        arrays = step_arrays(group) | known | self._annotations(state, inputs, known)
+        said = self._annotations(state, inputs, known)
+        arrays = step_arrays(group) | known | said
         compared = self.learner.compare(
             arrays,
             running_of(self.stage, state.carried),
@@ -130,7 +131,7 @@ class PolicyGradient(Family):
             self.first_step,
         )
         trained, running, metrics = to_host(tuple(compared))
-        drawn = self._drawn(state, inputs) if draws(self.stage) else []
+        drawn = self._drawn(state, inputs, said) if draws(self.stage) else []
         state = state.replace(carried=state.carried | _placed(running, state.carried))
         numbers = {name: float(value) for name, value in step_numbers(metrics).items()}
         return state, StepBatches(
@@ -148,18 +149,18 @@ class PolicyGradient(Family):
         numbers = np.tile(np.arange(count), len(samples.records))
         return likelihood_rows(self.context.config.seed, step, ids, numbers)
 
-    def _drawn(self, state: TrainState, inputs: Rows) -> list[Rows]:
+    def _drawn(self, state: TrainState, inputs: Rows, first: Rows) -> list[Rows]:
         """What each epoch of a step has of its own where masks are drawn: one mapping for each.
 
         Its number, which draws its masks; and what the policy before the step and the reference
-        say under these masks.
+        say under these masks, in the first epoch `first`.
         """
         count = len(inputs["mask"])
         unknown = {"behavior_logprobs": np.full(inputs["mask"].shape, np.nan, np.float32)}
         epochs = []
         for epoch in range(self.stage.batch.epochs_per_step):
             number = {LIKELIHOOD_EPOCH: np.full(count, epoch, np.int32)}
-            said = self._annotations(state, inputs | number, {})
+            said = self._annotations(state, inputs | number, {}) if epoch else first
             names = self.learner.loss.reads & said.keys()
             # What the sampler reports of a token is no number of the bound.
             epochs.append(number | unknown | {name: said[name] for name in names})

@@ -53,9 +53,17 @@ from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import draws, likelihood_of, likelihood_rows
 from rljax.training.update.logprobs import make_statistics, model_rows
+from rljax.training.update.moving_reference import (
+    REFERENCE,
+    carried_reference,
+    check_moves,
+    jit_move,
+    moved,
+    moves_before,
+)
 from rljax.training.update.rows import Rows, lead_with_prompts, model_inputs
 from rljax.training.update.sequences import END_SHARE, end_learned_share
-from rljax.training.update.state import TrainState
+from rljax.training.update.state import Carried, TrainState
 from rljax.training.update.token_statistics import token_arrays
 from rljax.training.update.train_step import Batch, Metrics
 
@@ -83,6 +91,8 @@ class Preference(Family):
             TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
         )
         self.loss = loss_of(stage.objective)
+        if stage.moves_reference:
+            self.move = jit_move(context.network, context.mesh)
         heldout = heldout_pairs(stage)
         self.heldout = None
         if heldout:
@@ -93,6 +103,7 @@ class Preference(Family):
                 stage.batch.sequences_per_update // self.count,
                 functools.partial(pair_rows, context, stage),
                 self.score,
+                moving_reference=stage.moves_reference,
             )
         self.cache = None
         if cached:
@@ -102,8 +113,16 @@ class Preference(Family):
             )
 
     @staticmethod
+    def carried(context: Context, stage: Stage) -> Carried:
+        """The reference, where it follows the policy."""
+        if not stage.moves_reference:
+            return Carried()
+        return carried_reference(context.network, context.mesh)
+
+    @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """Reads every row of the files once; held-out ones are pairs."""
+        check_moves(context.network, stage)
         surveys, read = (FeedbackSurvey(), FeedbackSurvey()), side_rows(stage).read
         if stage.data["source"] != "sampled_pairs":
             opened = open_pairs(stage, stage.data["source"], stage.data["path"])
@@ -172,9 +191,15 @@ class Preference(Family):
         rows, targets = self._rows(experience.records)
         number = self.first_step + step
         rows |= side_keys(self.context, self.stage, experience.records, self.count, number)
+        if self.stage.moves_reference and moves_before(self.stage, step):
+            share = self.stage.objective.values["reference_mixup"]
+            state = moved(state, self.move, share)
         tokens = int(rows["mask"].sum())
         batch = lead_with_prompts(rows, self.count) | said_of(self.stage, targets)
-        batch |= self.cache.of(experience.records) if self.cache else self.reference_arrays(rows)
+        if self.cache:
+            batch |= self.cache.of(experience.records)
+        else:
+            batch |= self.reference_arrays(rows, self._reference(state))
         # A pair with an empty side says nothing about the other: it is not counted.
         usable = self.kind.usable(targets)
         batch["weights"] = (usable / max(usable.sum(), 1)).astype(np.float32)
@@ -194,7 +219,8 @@ class Preference(Family):
         if self.heldout is None:
             return metrics
         beta = self.stage.objective.values.get("beta")
-        return metrics | self.heldout(self.context.full(state.params), self.reference, beta)
+        reference = self._reference(state)
+        return metrics | self.heldout(self.context.full(state.params), reference, beta)
 
     def first_loss(self, batch: Rows) -> float | None:
         """The loss with the reference's own log-probabilities: ln 2 for DPO, say."""
@@ -215,18 +241,24 @@ class Preference(Family):
 
     def _said(self, records: Sequence[Record]) -> Rows:
         """What the reference says of the records of an update."""
-        return self.reference_arrays(self._rows(records)[0])
+        return self.reference_arrays(self._rows(records)[0], self.reference)
+
+    def _reference(self, state: TrainState) -> Params | None:
+        """All parameters of the reference; None where the objective has none."""
+        if not self.stage.moves_reference:
+            return self.reference
+        return self.context.full(state.carried[REFERENCE])
 
     def _rows(self, records: Sequence[Record]) -> tuple[Rows, Rows]:
         """Rows of a file as rows of a batch, and what is said of them."""
         return preference_rows(self.context, self.stage, self.kind, records)
 
-    def reference_arrays(self, rows: Rows) -> Rows:
-        """What the frozen reference says of the sides, on the host; {} without one."""
-        if self.reference is None:
+    def reference_arrays(self, rows: Rows, reference: Params | None) -> Rows:
+        """What the reference says of the sides, on the host; {} without one."""
+        if reference is None:
             return {}
         placed = put_rows(model_rows(rows), self.context.mesh)
-        logprobs = to_host(self.score(self.reference, placed))
+        logprobs = to_host(self.score(reference, placed))
         sums = np.where(rows["mask"], logprobs, 0.0).sum(axis=-1)
         arrays = {"ref_sequence_logprobs": sums.reshape(-1, self.count)}
         if "ref_logprobs" in self.stage.objective.inputs:

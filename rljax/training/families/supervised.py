@@ -13,11 +13,13 @@ from rljax.data.canvas import filled
 from rljax.data.packing import Example, PackedEpochs, pack_rows
 from rljax.data.rows import example_of, joined
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
+from rljax.data.step_examples import STEP_RULES, example_of_steps
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import anchor_loss
 from rljax.remarks import say_once
 from rljax.sampling.distribution import TokenFilter
+from rljax.training.bound_evaluation import BoundEvaluator
 from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.hinted import check_hints
@@ -78,10 +80,29 @@ class Supervised(Family):
                 self.packed(examples), self.batch.sequences_per_update, examples
             )
 
+        self.bound = None
+        if draws(stage) and (shown := heldout_demonstrations(context, stage)):
+            self.bound = BoundEvaluator(context, stage, shown, self.rows_of)
+
     @property
     def examples(self) -> Sequence[Example]:
         """All demonstrations; with samples of the policy, once they are drawn."""
         return self.source.examples
+
+    def rows_of(self, examples: Sequence[Example]) -> Rows:
+        """A row for each of these examples."""
+        plan = [[number] for number in range(len(examples))]
+        size, pad_id = self.row_tokens, self.tokenizer.pad_id
+        return packed_batch(examples, plan, row_tokens=size, pad_id=pad_id)
+
+    def evaluate(
+        self, state: TrainState, heldout: Callable[[Params], dict[str, float]] | None
+    ) -> dict[str, float]:
+        """Held-out problems, and the bound of their demonstrations where there are some."""
+        metrics = super().evaluate(state, heldout)
+        if self.bound is None:
+            return metrics
+        return metrics | self.bound(self.context.full(state.params))
 
     def packed(self, examples: Sequence[Example]) -> PackedEpochs:
         """The rows of examples, epoch by epoch."""
@@ -212,16 +233,15 @@ def kept_demonstrations(
     records = open_source(stage.data["source"], path=stage.data["path"] or None, path_field=field)
     first = Part(records, range(min(len(records), stage.data["limit"] or len(records))))
 
+    learn = stage.data["learn"]
+
     def read(record: Record, where: str, index: int) -> Example:
-        return example_of(
-            record,
-            context.text_format,
-            where=where,
-            field=field,
-            learn=stage.data["learn"],
-            check_whole=checks_whole(context.config, index),
-            seed=(context.config.seed, index),
-        )
+        words = {"where": where, "field": field, "check_whole": checks_whole(context.config, index)}
+        if learn in STEP_RULES:
+            marker = stage.data["unsure_marker"]
+            return example_of_steps(record, context.text_format, rule=learn, marker=marker, **words)
+        seed = (context.config.seed, index)
+        return example_of(record, context.text_format, learn=learn, seed=seed, **words)
 
     return first, *checked_examples(context, stage, first, read)
 
@@ -281,6 +301,16 @@ def problems_of(context: Context, stage: Stage) -> Sequence[Record]:
             f"demonstrations are given (config.{stage.name}.data.worked_share, config.data.kind)."
         )
     return ProblemSource(problems.problems.with_worked_share(share))
+
+
+def heldout_demonstrations(context: Context, stage: Stage) -> list[Example]:
+    """The demonstrations of the held-out problems, on their canvas; [] where these have none."""
+    problems = context.heldout_problems
+    count = min(len(problems), context.config.data.heldout_size)
+    if not count or "demonstration" not in problems[0]:
+        return []
+    examples = (_worked_example(context, stage, problems, index) for index in range(count))
+    return [on_canvas(context, stage, example) for example in examples]
 
 
 def _worked_example(

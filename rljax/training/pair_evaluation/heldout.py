@@ -36,6 +36,8 @@ class PairEvaluation:
         pairs_per_pass: int,
         rows_of: Callable[[list[Record]], Rows],
         score: Callable[[Params, Rows], np.ndarray],
+        *,
+        moving_reference: bool = False,
     ) -> None:
         """Reads the pairs.
 
@@ -45,11 +47,13 @@ class PairEvaluation:
             pairs_per_pass: pairs of one forward pass.
             rows_of: pairs to rows, two completions to each.
             score: (params, rows) to the log-probabilities of the completions' tokens.
+            moving_reference: the reference changes, and is asked every time.
         """
         self.context, self.records, self.pairs = context, records, pairs_per_pass
         self.rows_of, self.score = rows_of, score
         self.shares = preferred_shares(records)
         self.reference: tuple[np.ndarray, np.ndarray] | None = None
+        self.moving_reference = moving_reference
 
     def __call__(
         self, params: Params, reference: Params | None, beta: float | None
@@ -62,7 +66,7 @@ class PairEvaluation:
             beta: of the objective, where it has one.
         """
         sums, lengths = self.logprobs(params)
-        if reference is not None and self.reference is None:
+        if reference is not None and (self.moving_reference or self.reference is None):
             self.reference = self.logprobs(reference)
         before = None if self.reference is None else self.reference[0]
         return ranking_metrics(sums, lengths, self.shares, before, beta)

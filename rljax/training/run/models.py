@@ -102,7 +102,7 @@ def models_of(network: Network, stages: Sequence[Stage], index: int) -> dict[str
     origins = {role: fields["start_from"] for role, fields in stage.models.items()}
     if has_own_critic(stage):
         table["value"] = Model("value", value_network(policy), origins.get("value", ""), True)
-    if stage.needs_reference:
+    if stage.freezes_reference:
         origin = origins.get("reference", table["policy"].origin)
         table["reference"] = Model("reference", policy, origin, trained=False)
     others = {role: origins[role] for role in OTHERS if role in origins}

@@ -189,7 +189,8 @@ def test_log_ratios_of_losses_of_sides(method, expected):
 
 AT_REFERENCE = {
     **dict.fromkeys(
-        "dpo cdpo robust_dpo dpo_norm ld_dpo aot aot_unpaired f_dpo chi_po".split(), np.log(2)
+        "dpo tr_dpo cdpo robust_dpo dpo_norm ld_dpo aot aot_unpaired f_dpo chi_po".split(),
+        np.log(2),
     ),
     "wpo": 0.25 * 0.5 * np.log(2),  # the weight is exp of both log-probabilities
     "hinge": 1.0,

@@ -7,9 +7,12 @@ import pytest
 from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.parallel.rules import put_rows
+from rljax.sampling.distribution import TokenFilter
 from rljax.training.families.table import family_class
 from rljax.training.run.context import build_context
+from rljax.training.update.likelihood import likelihood_rows
 from rljax.training.update.logprobs import LIKELIHOOD_EPOCH, LIKELIHOOD_KEYS
+from rljax.training.update.masked_likelihood import elbo
 from tests.training.steps import take_step
 
 BOTH_WAYS = (
@@ -184,3 +187,34 @@ def test_published_settings_build_a_run(tmp_path, monkeypatch, one_device_runs):
     context = build_context(config, validate(config), tmp_path)
     with context.scorer:
         assert context.network.config.mask_token == context.tokenizer.vocab_size
+
+
+SMALL = ("--config.model.layers=1", "--config.model.width=16", "--config.model.heads=2") + (
+    "--config.model.kv_heads=1",
+    "--config.evaluation.prompts_per_batch=4",
+)
+
+
+def test_held_out_demonstrations_have_a_bound(tmp_path, one_device_runs):
+    """The same at every call, on the masks that the estimator draws in step 0."""
+    config = load_config(
+        "configs/quickstart_diffusion.py",
+        ("--config.data.train_size=64", "--config.data.heldout_size=6", *SMALL),
+    )
+    stages = validate(config)
+    context = build_context(config, stages, tmp_path)
+    with context.scorer, jax.set_mesh(context.mesh):
+        family = family_class(stages[0])(context, context.stages[0], None, 0)
+        params = context.network.init(jax.random.key(0), context.mesh)
+        assert len(family.bound.examples) == 6
+        assert {sum(example.learned) for example in family.bound.examples} == {8}
+        found = family.bound(params)["heldout_bound"]
+        assert found == family.bound(params)["heldout_bound"]
+        # The same by one call of the estimator: 16 draws, the masks of step 0.
+        rows = family.rows_of(family.bound.examples)
+        rows |= likelihood_rows(config.seed, 0, np.arange(6), np.zeros(6, int))
+        key = jax.random.wrap_key_data(rows[LIKELIHOOD_KEYS])
+        fields = dict(masking="uniform_count", mask_draws=16)
+        shares = elbo(context.network, params, rows, TokenFilter(), key=key, **fields).logprobs
+        mean = float(np.asarray(shares)[rows["mask"]].mean())
+        np.testing.assert_allclose(found, mean, rtol=1e-5)

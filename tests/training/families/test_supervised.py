@@ -202,3 +202,24 @@ def test_tokens_that_decide_a_tool_call_weigh_more(family, tmp_path, capsys):
         family(*words)
     with pytest.raises(ValueError, match="reads rows of a file with tools, and source='problems'"):
         family(*words[:1], "--config.warmup.data.source=problems", "--config.warmup.data.path=")
+
+
+def test_wrong_steps_of_an_answer_are_read_and_not_learned(family, tmp_path):
+    """The gradient with respect to a token's loss is its weight: exactly 0 on a wrong attempt."""
+    path = tmp_path / "steps.jsonl"
+    rows = [
+        {"prompt": f"{a}+1=", "completions": ["no", str(a + 1)], "labels": [False, True]}
+        for a in range(2, 8)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = (f"data.path={path}", "data.learn=right_steps", "batch.sequences_per_update=2")
+    made, supervised = family(*(f"--config.warmup.{word}" for word in words))
+    batch = take_step(supervised, made.state, 1)[1].batches[0]
+    targets, decode = batch["tokens"][:, 1:], made.context.tokenizer.decode
+    learned = "".join(decode(ids[kept]) for ids, kept in zip(targets, batch["mask"], strict=True))
+    assert learned and set(learned) <= set("345678")
+    assert "no\n" in decode(targets[0]) and not batch["weights"][~batch["mask"]].any()
+    with pytest.raises(ValueError, match="unsure_marker='stop' is never read with learn='last'"):
+        family("--config.warmup.data.unsure_marker=stop")
+    with pytest.raises(ValueError, match="unsure_marker=' ' is empty"):
+        family("--config.warmup.data.unsure_marker= ", "--config.warmup.data.learn=until_error")

@@ -38,7 +38,14 @@ def test_options_of_the_registry_are_those_of_the_table(family):
 
 
 def test_families_that_score_have_the_choice():
-    assert SCORED == ["supervised", "policy_gradient", "preference", "unpaired", "evidence"]
+    assert SCORED == [
+        "supervised",
+        "policy_gradient",
+        "preference",
+        "unpaired",
+        "evidence",
+        "posterior",
+    ]
 
 
 @pytest.mark.parametrize("variant", ["grpo", "jepo", "dpo_file"])

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rljax.parallel.mesh import make_mesh
+from rljax.parallel.rules import put_rows, replicated
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.update.likelihood import likelihood_rows
 from rljax.training.update.logprobs import LIKELIHOOD_EPOCH, LIKELIHOOD_KEYS, in_parts
@@ -109,7 +111,7 @@ LENGTHS = [6, 5, 4, 3, 2, 1, 6, 0]
 FIELDS = dict(mask_draws=2, mask_block=2, open_canvas=True, context_mask_rate=0.3)
 
 
-@pytest.mark.parametrize("masking", ["bernoulli", "block"])
+@pytest.mark.parametrize("masking", ["bernoulli", pytest.param("block", marks=pytest.mark.slow)])
 def test_nothing_around_a_row_changes_it(model, masking):
     """Neither its place, nor other rows, nor parts, nor padding; another step has other masks."""
     _, params, estimate = model
@@ -214,3 +216,42 @@ def test_what_cannot_be_estimated_is_refused(model, tiny_network):
     with pytest.raises(ValueError, match="one completion in a row.*share_prompts"):
         rows = rows_of([3])
         estimate(rows | {"mask": rows["mask"][:, None]})
+
+
+def test_devices_change_nothing(model):
+    """Rows spread over eight devices draw the masks that they draw on one."""
+    network, params, estimate = model
+    run = functools.partial(estimate, **FIELDS, masking="bernoulli")
+    alone = jax.jit(run)(rows_of(LENGTHS))
+    mesh = make_mesh({"data": 8})
+    with jax.set_mesh(mesh):
+        placed = put_rows(rows_of(LENGTHS), mesh)
+        copied = jax.device_put(jax.device_get(params), replicated(mesh))
+        spread = jax.jit(lambda rows, params: run(rows, params=params))(placed, copied)
+    np.testing.assert_array_equal(spread.more["draw_weights"], alone.more["draw_weights"])
+    np.testing.assert_allclose(spread.logprobs, alone.logprobs, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_shared_masks_and_more_draws_make_differences_of_bounds_sure(model):
+    """VRPO (arXiv:2505.19223): the score of policy and reference, over 256 draws of masks.
+
+    The policy is the reference and a little noise, as between updates.
+    """
+    network, params, estimate = model
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(5), len(leaves))
+    noise = [0.02 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+    moved = jax.tree.unflatten(tree, [x + e for x, e in zip(leaves, noise, strict=True)])
+    many = take_rows(rows_of([6]), np.zeros(256, int))
+
+    def bound(params, draws, step):
+        rows = many | likelihood_rows(0, step, np.arange(256), np.zeros(256, int))
+        shares = jax.jit(functools.partial(estimate, mask_draws=draws))(rows, params=params)
+        return np.asarray(shares.logprobs).sum(axis=1)
+
+    def variance(draws, step=1):
+        return (bound(moved, draws, 1) - bound(params, draws, step)).var()
+
+    assert variance(8) < 0.5 * variance(1)
+    assert variance(4) < 0.1 * variance(4, step=2)  # the reference with masks of its own

@@ -1,0 +1,82 @@
+"""A reference that follows the policy (TR-DPO, arXiv:2404.09656): part of the state of a stage.
+
+    every k updates:   reference <- share * policy + (1 - share) * reference
+
+A share of 1 is a hard update: the reference becomes what the policy is. It is saved with the state,
+so that a run that is killed goes on with the same reference.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh
+
+from rljax.config.stage import Stage
+from rljax.models.lora import split_frozen
+from rljax.models.network import Network, Params
+from rljax.training.update.state import Carried, TrainState
+
+REFERENCE = "reference"
+
+
+Move = Callable[[Params, Params, float], Params]
+
+
+def carried_reference(network: Network, mesh: Mesh) -> Carried:
+    """The state's reference: what the stage starts from, those of its parameters that train."""
+    return Carried(
+        lambda params: {REFERENCE: jax.tree.map(jnp.copy, params)},
+        {REFERENCE: _shardings(network, mesh)},
+    )
+
+
+def jit_move(network: Network, mesh: Mesh) -> Move:
+    """Jits (reference, policy, share) -> the reference moved; the old one's memory is used again.
+
+    The share of the policy lies in (0, 1]; the mixture is computed in float32.
+    """
+
+    def leaf(share: Array, before: Array, now: Array) -> Array:
+        mean = share * now.astype(jnp.float32) + (1 - share) * before.astype(jnp.float32)
+        return mean.astype(before.dtype)
+
+    def move(reference: Params, policy: Params, share: Array) -> Params:
+        return jax.tree.map(functools.partial(leaf, share), reference, policy)
+
+    return jax.jit(move, donate_argnums=0, out_shardings=_shardings(network, mesh))
+
+
+def moved(state: TrainState, move: Move, share: float) -> TrainState:
+    """The state with its reference moved.
+
+    Args:
+        state: with the reference.
+        move: of `jit_move`.
+        share: of the policy.
+    """
+    reference = move(state.carried[REFERENCE], state.params, share)
+    return state.replace(carried=state.carried | {REFERENCE: reference})
+
+
+def check_moves(network: Network, stage: Stage) -> None:
+    """Raises ValueError for a soft update of adapters: factors do not mix as their products do."""
+    share = stage.objective.values.get("reference_mixup", 1.0)
+    if share < 1 and network.config.lora is not None:
+        raise ValueError(
+            f"reference_mixup={share} mixes the factors of adapters, which is no mixture of what "
+            "they add to the model; with config.model.lora it must be 1 "
+            f"(config.{stage.name}.objective.reference_mixup)."
+        )
+
+
+def moves_before(stage: Stage, step: int) -> bool:
+    """Whether the reference moves before a step (from 1) of a stage of one update a step."""
+    every = stage.objective.values["reference_update_steps"]
+    return step > 1 and (step - 1) % every == 0
+
+
+def _shardings(network: Network, mesh: Mesh) -> Params:
+    return split_frozen(network.shardings(mesh))[0]

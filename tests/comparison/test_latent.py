@@ -1,0 +1,149 @@
+"""The table of latent chain of thought: its problems, its configs, its verdicts, a run."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from rljax.comparison.latent.methods import METHODS, method_config, warmup_config
+from rljax.comparison.latent.problems import (
+    ANSWER_TOKENS,
+    CHAIN_TOKENS,
+    LONG_ANSWER,
+    PROMPT_TOKENS,
+    Problem,
+    answer_of,
+    completion_of,
+    draw_problems,
+    write_problems,
+)
+from rljax.comparison.latent.table import CLAIMS, MEASURES, Claim, as_markdown, verdict
+from rljax.config.load import complete
+from rljax.config.validate import validate
+
+ROOT = Path(__file__).parents[2]
+# 7+5 is 3 modulo 9, 3*3 is 0, 0-2 is 7.
+PROBLEM = Problem("7+5*3-2%9=", "30", 7, 9)
+
+
+def test_a_problem_by_hand():
+    assert answer_of(PROBLEM, "short") == "7"
+    long = answer_of(PROBLEM, "long")
+    assert long.startswith("7801234567801") and len(long) == LONG_ANSWER >= 32
+    assert completion_of(PROBLEM, "short", worked=True) == "30<answer>7</answer>"
+    assert completion_of(PROBLEM, "short", worked=False) == "<answer>7</answer>"
+
+
+def test_problems_differ_fit_and_are_right():
+    problems = list(draw_problems(0, 500))
+    assert len({problem.prompt for problem in problems}) == 500
+    for problem in problems:
+        text, modulus = problem.prompt.removesuffix("=").split("%")
+        value, results, rest = int(text[0]), [], text[1:]
+        while rest:
+            value = eval(f"{value}{rest[0]}{rest[1]}") % int(modulus)
+            results.append(value)
+            rest = rest[2:]
+        assert problem.value == value
+        assert problem.chain == "".join(map(str, results[:-1]))
+        assert len(problem.prompt) <= PROMPT_TOKENS and len(problem.chain) <= CHAIN_TOKENS
+    assert {len(problem.chain) for problem in problems} == {1, 2, 3}
+
+
+def test_files_hold_what_they_say(tmp_path):
+    write_problems(tmp_path, "short", train=40, heldout=10)
+    rows = {
+        path.stem: [json.loads(line) for line in path.read_text().splitlines()]
+        for path in tmp_path.glob("*.jsonl")
+    }
+    assert {name: len(found) for name, found in rows.items()} == {
+        "train": 40,
+        "heldout": 10,
+        "warmup": 40,
+        "direct": 40,
+    }
+    prompts = [row["prompt"] for row in rows["train"]]
+    assert not set(prompts) & {row["prompt"] for row in rows["heldout"]}
+    assert all(row["completion"].startswith("<answer>") for row in rows["direct"])
+    worked = [not row["completion"].startswith("<answer>") for row in rows["warmup"]]
+    assert sum(worked) == 20
+    hinted = [row for row in rows["warmup"] if "|" in row["prompt"]]
+    assert len(hinted) == 10
+    for row in hinted:
+        answer, prompt = row["prompt"].split("|")
+        assert f"<answer>{answer}</answer>" in row["completion"] and prompt in prompts
+
+
+@pytest.mark.parametrize("task", ANSWER_TOKENS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_config_of_the_same_size(task, method, tmp_path):
+    config = complete(method_config(task, method, tmp_path, tmp_path, 3).to_dict())
+    stages = validate(config)
+    assert config.seed == 3 and config.evaluation.answer_samples == 4
+    rows = {stage.batch.sequences_per_update for stage in stages}
+    assert rows == ({256} if method == "trice" else {128})  # a chain's state is a row of its own
+    assert sum(stage.steps for stage in stages) == 60
+    drawn = {s.batch.prompts_per_step * s.batch.samples_per_prompt for s in stages if s.online}
+    assert drawn <= {128}
+    validate(complete(warmup_config(task, tmp_path, 0).to_dict()))
+
+
+def found(**values):
+    return {name: {measure: numbers for measure in MEASURES} for name, numbers in values.items()}
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, relation, expected",
+    [
+        ([2, 3], [1, 2], ">", "yes"),
+        ([2, 3], [1, 2], "<", "no"),
+        ([2, 3], [1, 4], ">", "not distinguishable"),
+        ([2, 3], [2, 1], ">", "not distinguishable"),
+    ],
+)
+def test_verdicts(ours, theirs, relation, expected):
+    claim = Claim("short", "a", "answer_nll", relation, "b", "somewhere")
+    assert verdict(claim, found(a=ours, b=theirs)) == expected
+
+
+def test_the_table_names_the_claims_of_what_was_run():
+    text = as_markdown("long", found(warmup=[1, 1], jepo=[0.5, 0.25], sft_direct=[0.75, 0.5]))
+    assert "| jepo | 0.375 (0.25 to 0.5) |" in text
+    assert "| jepo < sft_direct, answer_nll | arXiv:2503.19618, Numina-proof | yes |" in text
+    assert "probability" not in text
+    for claim in CLAIMS:
+        assert {claim.better, claim.other} <= {"warmup", *METHODS}
+        assert claim.task in ANSWER_TOKENS and claim.measure in MEASURES
+
+
+@pytest.fixture
+def command():
+    spec = importlib.util.spec_from_file_location("latent", ROOT / "launch/latent.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--task=shrot"], "Unknown task 'shrot'"),
+        (["--task=long", "--methods=jepoo"], "Unknown method 'jepoo'"),
+    ],
+)
+def test_what_it_refuses(words, message, command, tmp_path, capsys):
+    assert command([*words, f"--workdir={tmp_path / 'new'}"]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_smoke_run_writes_the_table_and_goes_on(command, tmp_path, capsys):
+    words = ["--task=short", "--methods=jepo", "--seeds=1", "--smoke", f"--workdir={tmp_path}"]
+    assert command(words) == 0
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert set(table) == {"warmup", "jepo"} and set(table["jepo"]) == set(MEASURES)
+    assert "| jepo |" in (tmp_path / "table.md").read_text()
+    capsys.readouterr()
+    assert command(words) == 0  # nothing runs again
+    assert "jepo, seed 0:" not in capsys.readouterr().out
