@@ -18,10 +18,11 @@ from rljax.data.sample_rules import Candidates
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
+from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.hinted import hinted_samples
-from rljax.training.collect.rewards import make_reward
+from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples, sample_texts
 from rljax.training.run.context import Context
 
@@ -45,6 +46,29 @@ class OfPrompt(NamedTuple):
     candidates: Candidates
 
 
+class RoundSampler(NamedTuple):
+    """What samples and scores a stage's problems; rounds with the same one compile nothing anew."""
+
+    engine: Engine
+    reward: Reward
+
+
+def round_sampler(context: Context, stage: Stage) -> RoundSampler:
+    """The sampler and the reward of a stage.
+
+    Args:
+        context: of the stage, with the parameters of its models.
+        stage: whose sampling settings and reward are taken.
+    """
+    engine = context.make_engine(
+        samples_per_prompt=stage.batch.samples_per_prompt,
+        max_new_tokens=stage.max_new_tokens,
+        token_filter=stage.token_filter,
+        stop_strings=stage.stop_strings,
+    )
+    return RoundSampler(engine, make_reward(context, stage))
+
+
 def sample_once(
     context: Context,
     stage: Stage,
@@ -52,6 +76,7 @@ def sample_once(
     count: int,
     number: int = 0,
     hint_pattern: str = "",
+    sampler: RoundSampler | None = None,
 ) -> Iterator[Sampled]:
     """Samples and scores some training problems, a batch after the other.
 
@@ -63,16 +88,12 @@ def sample_once(
         number: of the round, from 0; each takes the problems after those of the one before, from
             the first again behind the last, and noise of its own.
         hint_pattern: where there is one, prompts are sampled a second time behind it.
+        sampler: of the stage, where other rounds have it too.
     """
     shards = rows_divisor(context.mesh)
     batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
-    engine = context.make_engine(
-        samples_per_prompt=stage.batch.samples_per_prompt,
-        max_new_tokens=stage.max_new_tokens,
-        token_filter=stage.token_filter,
-        stop_strings=stage.stop_strings,
-    )
-    reward, weights = make_reward(context, stage), engine.load(params)
+    engine, reward = sampler or round_sampler(context, stage)
+    weights = engine.load(params)
     key = purpose_key(context.config.seed, Purpose.PAIRS)
     for indices in equal_batches(count, batch):
         places = [place_in_round(context, number, count, index) for index in indices]

@@ -6,6 +6,7 @@ its score. The ids of all texts are kept and learned: text that is tokenised ane
 tokens. What is made so can be read as a file of any stage.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from rljax.training.collect.sampled_once import (
     by_prompt,
     place_in_round,
     prompt_columns,
+    round_sampler,
     sample_once,
 )
 from rljax.training.run.context import Context
@@ -35,8 +37,12 @@ Row = dict[str, Any]
 def pair_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
     """The rounds of a stage with source="sampled_pairs"; see `Rounds`."""
 
+    sampler = functools.cache(lambda: round_sampler(context, stage))
+
     def make(params: Params, number: int) -> list[Row]:
-        found = _sampled(context, stage, params, number)
+        found = sample_once(
+            context, stage, params, _prompts(context, stage), number, sampler=sampler()
+        )
         rows = [row for each in found for row in pairs_of(context, stage, each, number)]
         return rows or _placeholders(context, stage, number) or _raise_for_none(stage, number)
 
@@ -46,8 +52,12 @@ def pair_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
 def label_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
     """The rounds of a stage with source="sampled_labels"; see `Rounds`."""
 
+    sampler = functools.cache(lambda: round_sampler(context, stage))
+
     def make(params: Params, number: int) -> list[Row]:
-        found = _sampled(context, stage, params, number)
+        found = sample_once(
+            context, stage, params, _prompts(context, stage), number, sampler=sampler()
+        )
         rows = [row for each in found for row in labelled_of_samples(stage, each)]
         return rows or _placeholders(context, stage, number) or _raise_for_none(stage, number)
 
@@ -88,10 +98,6 @@ def labelled_of_samples(stage: Stage, found: Sampled) -> Iterator[Row]:
                 answer = answer_columns(found.samples, n, "completion")
                 score = {"score": float(found.scores.total[n]), "label": label}
                 yield prompt_columns(found.samples, n) | answer | score
-
-
-def _sampled(context: Context, stage: Stage, params: Params, number: int) -> Iterator[Sampled]:
-    return sample_once(context, stage, params, _prompts(context, stage), number)
 
 
 def _prompts(context: Context, stage: Stage) -> int:
