@@ -10,7 +10,6 @@
 | `families/` | one file for each family of methods: its batches and its loss |
 | `ahead/` | a sampler that runs ahead of the trainer: threads, queue, transfer, event log |
 | `device_loop/` | whole runs as one compiled program |
-| `bound_evaluation.py` | bound of held-out demonstrations under a diffusion model |
 | `answer_evaluation.py` | held-out likelihood of reference answers behind sampled thoughts |
 | `evaluation.py` | held-out accuracy, pass@k, majority@k |
 | `pair_evaluation/` | held-out pairs: accuracy, calibration, ranking accuracy |

@@ -6,6 +6,7 @@ from rljax.data.chat import make_template
 from rljax.data.step_examples import REWRITTEN, UNSURE, example_of_steps, rewritten
 from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import ByteTokenizer, HFTokenizer
+from rljax.registry import FAMILIES
 from tests.folders import CHATML, ids_of, write_tokenizer
 
 WHERE = "steps.jsonl, line 3"
@@ -55,6 +56,7 @@ def test_answers_say_what_is_right(labels, until, without):
 
 
 def test_the_marker_is_the_config_s():
+    assert FAMILIES["supervised"].sources["jsonl"].data["unsure_marker"] == UNSURE
     row = ATTEMPT | {"labels": [True, False, True, True]}
     example = example_of_steps(row, PLAIN, where=WHERE, rule="until_error", marker="I stop")
     assert learned(example) == [*b"10\nI stop", END]

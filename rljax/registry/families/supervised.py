@@ -1,6 +1,5 @@
 """Learning from demonstrations: their likelihood, token by token, near the reference or not."""
 
-from rljax.data.step_examples import UNSURE
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.divergences import DIVERGENCES
 from rljax.objectives.supervised import TOKEN_LOSSES, TOKEN_WEIGHTS, anchor_loss
@@ -17,8 +16,9 @@ from rljax.registry.families.shared import (
     SAMPLING,
 )
 
-# A conversation of a file may have several answers, an answer may have labelled steps.
-_OF_FILES = ROWS_FILE | Reads(data={"learn": "last", "unsure_marker": UNSURE})
+# A conversation of a file may have several answers, an answer may have labelled steps: the marker
+# is the default of data/step_examples.py.
+_OF_FILES = ROWS_FILE | Reads(data={"learn": "last", "unsure_marker": "Unsure from Here"})
 
 # Samples of the policy that the stage starts from, drawn and verified once, before it begins.
 _SAMPLED = Reads(

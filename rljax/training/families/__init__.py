@@ -6,6 +6,7 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | file | what it holds |
 | --- | --- |
 | `supervised.py` | demonstrations |
+| `bound_evaluation.py` | bound of held-out demonstrations under a diffusion model |
 | `distillation.py` | completions, and a teacher |
 | `policy_gradient.py` | samples with scores |
 | `preference.py` | pairs of a chosen and a rejected completion |

@@ -19,7 +19,6 @@ from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import anchor_loss
 from rljax.remarks import say_once
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.bound_evaluation import BoundEvaluator
 from rljax.training.collect.demonstrations import PackedDemonstrations
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.hinted import check_hints
@@ -28,6 +27,7 @@ from rljax.training.collect.sources import stage_engine
 from rljax.training.collect.stage_rows import checked_examples
 from rljax.training.collect.tool_marks import Marks, marks_of, packed_marks
 from rljax.training.families import Family, StepBatches
+from rljax.training.families.bound_evaluation import BoundEvaluator
 from rljax.training.run.context import Context
 from rljax.training.run.problems import Record, checked_count, checks_whole
 from rljax.training.update.balancing import balance_loss
