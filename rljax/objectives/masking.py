@@ -302,17 +302,22 @@ class Masking(NamedTuple):
 
     draw: Callable[[Row, Draw, MaskSettings], Masked]
     passes: int = 1  # of the network for each draw
+    reads: tuple[str, ...] = ()  # of `MASKING_FIELDS`
 
+
+_SHARES = ("mask_share_low", "mask_share_high")
+# Config fields that some options read and others do not.
+MASKING_FIELDS = (*_SHARES, "mask_block", "mask_steps")
 
 MASKINGS = {
-    "bernoulli": Masking(bernoulli),
-    "log_linear": Masking(log_linear),
+    "bernoulli": Masking(bernoulli, reads=_SHARES),
+    "log_linear": Masking(log_linear, reads=_SHARES),
     "uniform_count": Masking(uniform_count),
     "full": Masking(full),
-    "block": Masking(block),
-    "whole_block": Masking(whole_block),
-    "schedule": Masking(schedule),
-    "coupled": Masking(coupled, passes=3),
+    "block": Masking(block, reads=(*_SHARES, "mask_block")),
+    "whole_block": Masking(whole_block, reads=("mask_block",)),
+    "schedule": Masking(schedule, reads=("mask_steps",)),
+    "coupled": Masking(coupled, passes=3, reads=_SHARES),
     "complementary": Masking(complementary, passes=2),
 }
 

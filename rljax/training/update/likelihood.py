@@ -19,6 +19,7 @@ from rljax.config.stage import Stage
 from rljax.errors import unknown_name
 from rljax.models.config import ModelConfig
 from rljax.models.network import Network, Params
+from rljax.objectives.masking import MASKING_FIELDS, MASKINGS
 from rljax.objectives.parts import fields_of
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key, row_keys
@@ -208,6 +209,7 @@ def check_likelihoods(stages: Iterable[Stage], model: ModelConfig) -> None:
 def _check_drawn(stage: Stage, model: ModelConfig, where: str) -> None:
     """Refuses what an estimate from masks cannot serve."""
     choices = stage.objective.choices
+    _check_masking(stage)
     for choice, allowed in _WITH_DRAWS.items():
         if choices.get(choice, allowed[0]) not in allowed:
             raise ValueError(
@@ -257,4 +259,25 @@ def _check_drawn(stage: Stage, model: ModelConfig, where: str) -> None:
             f"mask_block={block} is longer than the canvas of max_new_tokens={canvas} tokens "
             f"(config.{stage.name}.objective.mask_block, "
             f"config.{stage.name}.sampling.max_new_tokens)."
+        )
+
+
+def _check_masking(stage: Stage) -> None:
+    """Refuses fields that the masking of a stage never reads, and what only one family reads."""
+    values, where = stage.objective.values, f"config.{stage.name}.objective"
+    masking, own = values["masking"], stage.objective.method.parts
+    fields = fields_of(elbo)
+    for name in MASKING_FIELDS:
+        changed = values[name] not in (fields[name].default, own.get(name))
+        if changed and name not in MASKINGS[masking].reads:
+            readers = [repr(option) for option, entry in MASKINGS.items() if name in entry.reads]
+            raise ValueError(
+                f"{name}={values[name]!r} is never read with masking={masking!r}, but with "
+                f"{', '.join(readers)}: leave it out ({where}.{name}, {where}.masking)."
+            )
+    if values["plain_logprobs"] and stage.objective.family != "policy_gradient":
+        raise ValueError(
+            "plain_logprobs=True gives log-probabilities of hidden tokens alone, and the "
+            f"{stage.objective.family} family adds up a bound: it must be False "
+            f"({where}.plain_logprobs)."
         )

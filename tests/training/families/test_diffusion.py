@@ -152,6 +152,18 @@ REFUSED = {
         ["grpo.objective.mask_share_low=0.9", "grpo.objective.mask_share_high=0.5"],
         "mask_share_low=0.9 is above mask_share_high=0.5",
     ),
+    "a field that its masking never reads": (
+        ["grpo.objective.mask_steps=4"],
+        "mask_steps=4 is never read with masking='block', but with 'schedule'",
+    ),
+    "shares where a count is drawn": (
+        ["warmup.objective.masking=uniform_count", "warmup.objective.mask_share_high=0.5"],
+        "mask_share_high=0.5 is never read with masking='uniform_count', but with 'bernoulli', ",
+    ),
+    "a bound of hidden tokens alone": (
+        ["warmup.objective.plain_logprobs=True"],
+        "the supervised family adds up a bound: it must be False",
+    ),
     "a causal network": (
         ["model.causal=True", "warmup.method=sft", "warmup.data.canvas_tokens=None"],
         "likelihood='elbo' serves one that sees both ways.*config.model.convert",
