@@ -141,6 +141,14 @@ def test_what_it_refuses(words, message, command, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--task=long", "--smoke"], ["--task=short"]])
+def test_a_workdir_has_the_runs_of_one_task_and_size(words, command, tmp_path, capsys):
+    (tmp_path / "asked.json").write_text('{"task": "short", "smoke": true}')
+    assert command([*words, "--methods=jepo", "--seeds=1", f"--workdir={tmp_path}"]) == 1
+    assert "holds runs of task='short', smoke=True" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.slow
 def test_a_smoke_run_writes_the_table_and_goes_on(command, tmp_path, capsys):
     words = ["--task=short", "--methods=jepo", "--seeds=1", "--smoke", f"--workdir={tmp_path}"]
@@ -151,3 +159,4 @@ def test_a_smoke_run_writes_the_table_and_goes_on(command, tmp_path, capsys):
     capsys.readouterr()
     assert command(words) == 0  # nothing runs again
     assert "jepo, seed 0:" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "asked.json").read_text()) == {"task": "short", "smoke": True}

@@ -38,7 +38,8 @@ def run_table(asked: Asked, told: Callable[[str], None]) -> str:
         The table.
 
     Raises:
-        ValueError: for an unknown task or method, before anything runs.
+        ValueError: for an unknown task or method, or a workdir with runs of another task or size,
+            before anything runs.
     """
     if asked.task not in ANSWER_TOKENS:
         raise unknown_name("task", asked.task, ANSWER_TOKENS, "--task")
@@ -48,6 +49,7 @@ def run_table(asked: Asked, told: Callable[[str], None]) -> str:
     data = asked.workdir / "data"
     make_folder(asked.workdir)
     with locked(asked.workdir):
+        _check_same(asked)
         write_problems(data, asked.task)
         found = {name: {measure: [] for measure in MEASURES} for name in (WARMUP, *asked.methods)}
         for seed in range(asked.seeds):
@@ -60,6 +62,19 @@ def run_table(asked: Asked, told: Callable[[str], None]) -> str:
         (asked.workdir / "table.md").write_text(table)
         (asked.workdir / "table.json").write_text(json.dumps(found, indent=1) + "\n")
     return table
+
+
+def _check_same(asked: Asked) -> None:
+    """Writes down what the runs of the workdir share; refuses others, which would be mixed up."""
+    path, shared = asked.workdir / "asked.json", {"task": asked.task, "smoke": asked.smoke}
+    before = json.loads(path.read_text()) if path.exists() else shared
+    if before != shared:
+        raise ValueError(
+            f"{asked.workdir} holds runs of task={before['task']!r}, smoke={before['smoke']}, and "
+            f"task={asked.task!r}, smoke={asked.smoke} was asked for: give another folder "
+            "(--workdir, --task, --smoke)."
+        )
+    path.write_text(json.dumps(shared) + "\n")
 
 
 def _run(
