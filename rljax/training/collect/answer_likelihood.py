@@ -10,7 +10,12 @@ from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Annotations
-from rljax.training.collect.reference_answers import answered_rows, form_of
+from rljax.training.collect.reference_answers import (
+    answered_rows,
+    empty_answer,
+    form_of,
+    named_reward,
+)
 from rljax.training.collect.sampled import Drawn
 from rljax.training.run.context import Context
 from rljax.training.update.likelihood import likelihood_of
@@ -53,11 +58,7 @@ class AnswerLikelihood:
         )
         if not answered.present.all():
             empty = int(np.argmin(answered.present.all(axis=-1)))
-            raise ValueError(
-                f"Problem {drawn.samples.records[empty]['id']} has an empty reference answer, and "
-                f"answer_reward={self.stage.objective.choices['answer_reward']!r} rewards nothing "
-                f"else (config.{self.stage.name}.objective.answer_reward)."
-            )
+            raise empty_answer(drawn.samples.records[empty]["id"], named_reward(self.stage))
         placed = put_rows(model_rows(answered.rows), self.context.mesh)
         mask = per_sample(answered.rows["answer_mask"])
         logprobs = per_sample(to_host(self.score(drawn.policy.params, placed)))

@@ -47,10 +47,38 @@ def form_of(stage: Stage) -> AnswerForm:
     )
 
 
-def check_answers(context: Context, form: AnswerForm, problems: Sequence[Record]) -> None:
-    """Raises ValueError where the first reference answers are too long."""
+def check_answers(
+    context: Context, form: AnswerForm, problems: Sequence[Record], *, needed_by: str = ""
+) -> None:
+    """Reads the first reference answers; those of a file all.
+
+    Args:
+        context: of the run.
+        form: of the answers.
+        problems: of the run, or held-out ones.
+        needed_by: the setting that needs an answer to every problem, for errors; "": problems
+            with an empty one are left out.
+
+    Raises:
+        ValueError: for an answer that is too long, or empty where it is needed.
+    """
     for index in range(checked_count(problems)):
-        answer_ids(context, form, {**problems[index], "id": index})
+        ids = answer_ids(context, form, {**problems[index], "id": index})
+        if needed_by and not ids:
+            raise empty_answer(index, needed_by)
+
+
+def empty_answer(record_id: int, needed_by: str) -> ValueError:
+    """The error for a problem without a reference answer, where one is needed."""
+    return ValueError(
+        f"Problem {record_id} has an empty reference answer, and {needed_by} rewards nothing else."
+    )
+
+
+def named_reward(stage: Stage) -> str:
+    """What a stage scores answers with, and the field that says it, for errors."""
+    reward = stage.objective.choices["answer_reward"]
+    return f"answer_reward={reward!r} (config.{stage.name}.objective.answer_reward)"
 
 
 def answered_rows(

@@ -22,7 +22,7 @@ from rljax.sampling.keys import Purpose, call_offsets, purpose_key
 from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.grouped import arrays_of, step_group, step_rows
-from rljax.training.collect.reference_answers import check_answers, form_of
+from rljax.training.collect.reference_answers import check_answers, form_of, named_reward
 from rljax.training.collect.rewards import reference_rows
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
@@ -77,7 +77,8 @@ class PolicyGradient(Family):
         stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
         reference_rows(context, stage)
         if "answer_logprobs" in stage.objective.inputs:
-            check_answers(context, form_of(stage), context.train_problems)
+            form, reward = form_of(stage), named_reward(stage)
+            check_answers(context, form, context.train_problems, needed_by=reward)
         problems, prompts = len(context.train_problems), stage.batch.prompts_per_step
         call_offsets(problems, prompts, most_rounds(stage))
         if stage.batch.rows_beside:

@@ -1,5 +1,7 @@
 """The likelihood of the reference answer takes the place of a verifier's score."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,23 @@ def test_samples_are_compared_by_the_answer_behind_their_thought(drawn, shared):
     np.testing.assert_allclose(  # the same at every token
         per_sample(batch["advantages"])[:, 0], expected.reshape(-1), rtol=1e-4, atol=1e-4
     )
+
+
+def test_an_empty_reference_answer_is_refused_before_anything_runs(pieces, tmp_path):
+    path = tmp_path / "problems.jsonl"
+    lines = [{"prompt": "1+1=", "reference": "2"}, {"prompt": "1+2=", "reference": ""}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = pieces(
+        "grpo",
+        *("--config.grpo.method=rloo", "--config.grpo.batch.sequences_per_update=32"),
+        *("--config.grpo.objective.answer_reward=probability", f"--config.data.path={path}"),
+        *("--config.grpo.data.max_answer_tokens=4", "--config.stages=('grpo',)"),
+    )
+    message = (
+        "Problem 1 has an empty reference answer, and answer_reward='probability' .config.grpo"
+    )
+    with pytest.raises(ValueError, match=message):
+        PolicyGradient.check(made.context, made.stage)
 
 
 def settings(**objective):
