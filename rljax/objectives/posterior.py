@@ -88,6 +88,24 @@ def chain_weights(memory_right: Array, share: Array) -> Array:
     return jnp.stack([each, -share * each], axis=-1)
 
 
+def net_weights(weights: Array, accepted: Array) -> Array:
+    """The same gradient, with both weights of an accepted proposal on the state that it became.
+
+    Where nearly all proposals are accepted the two cancel: left to float32 their sum would be
+    noise, which an optimizer that divides by its size turns into whole steps.
+
+    Args:
+        weights: [M, 2] f32, of `chain_weights`.
+        accepted: [M] bool, proposals that are the new state.
+
+    Returns:
+        [M, 2] f32; exactly zero where a share of 1 was taken off.
+    """
+    state, proposal = weights[:, 0], weights[:, 1]
+    both = jnp.where(accepted, state + proposal, state)
+    return jnp.stack([both, jnp.where(accepted, 0.0, proposal)], axis=-1)
+
+
 def right_share(right: Array) -> Array:
     """Weights of G fresh samples of each prompt: the posterior, self-normalised.
 

@@ -11,7 +11,9 @@ OF_ANSWERS = {
     "accepted_share": Metric("Accepted proposals", "Share of chains that took their fresh sample."),
     "chains_right": Metric("Right chains", "Share of the step's chains whose state is right."),
     "chain_age": Metric("Age of chains", "Visits since a right chain's state was sampled, mean."),
-    "updates_without_right": Metric("Steps without an update", "1 where no sample was right."),
+    "updates_without_right": Metric(
+        "Steps without an update", "1 where no sample was right, or all weights cancel."
+    ),
     "sequence_logprob": Metric("Right samples", "Log-probability of a whole completion, nats."),
     "answer_share": Metric("Answers scored", "Share of held-out problems in answer_nll."),
     "answer_reward": Metric("Answer reward", "Mean likelihood score of the samples."),

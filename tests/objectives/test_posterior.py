@@ -11,6 +11,7 @@ from rljax.objectives.posterior import (
     CONTROL_VARIATES,
     accepted_proposals,
     chain_weights,
+    net_weights,
     posterior_loss,
     right_share,
 )
@@ -44,6 +45,8 @@ def test_a_step_by_hand():
     assert after.tolist() == [True, True, True, False]
     expected = [[1 / 3, -1 / 6], [1 / 3, -1 / 3], [1 / 3, -1 / 6], [0, 0]]
     np.testing.assert_allclose(weights_of(memory, proposal), expected, rtol=1e-6)
+    net = [[1 / 6, 0], [1 / 3, -1 / 3], [1 / 6, 0], [0, 0]]
+    np.testing.assert_allclose(net_weights(jnp.array(expected), accepted), net, rtol=1e-6)
     np.testing.assert_allclose(
         weights_of(memory, proposal, "none"), [[1 / 3, 0]] * 3 + [[0, 0]], rtol=1e-6
     )
@@ -51,7 +54,7 @@ def test_a_step_by_hand():
 
 def test_once_every_proposal_is_right_nothing_is_left_to_learn():
     weights = weights_of([1, 1, 1], [1, 1, 1])
-    np.testing.assert_allclose(weights.sum(axis=1), 0.0, atol=1e-7)
+    np.testing.assert_array_equal(net_weights(jnp.array(weights), jnp.ones(3, bool)), 0.0)
     np.testing.assert_allclose(gradient(jnp.array([0, 0, 1, 1]), weights[:2].reshape(-1)), 0.0)
 
 

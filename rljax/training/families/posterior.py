@@ -1,7 +1,8 @@
 """Posterior stages (TRICE, arXiv:2312.02179): right samples are learned, weighed per prompt.
 
 A step without any right sample makes no update at all: a gradient of zero would still move a
-policy whose optimizer has momentum or weight decay.
+policy whose optimizer has momentum or weight decay. Nor does one whose weights all cancel, as where
+every proposal is accepted and leave-one-out takes all of them off.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
-from rljax.objectives.posterior import chain_weights, posterior_loss
+from rljax.objectives.posterior import chain_weights, net_weights, posterior_loss
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.chains import ChainExperience, is_right
@@ -95,7 +96,7 @@ class Posterior(Family):
     def batches(
         self, state: TrainState, experience: Experience, step: int
     ) -> tuple[TrainState, StepBatches]:
-        """One update of the step's rows; none where nothing is right."""
+        """One update of the step's rows; none where nothing is learned."""
         samples, arrays = experience.samples, experience.arrays
         tokens, mask = samples.rollouts.tokens, samples.rollouts.mask
         if self.chained:
@@ -110,13 +111,13 @@ class Posterior(Family):
             share_prompts=self.stage.batch.share_prompts,
         )
         batch = lead_with_prompts(rows, self.stage.batch.rows_per_prompt) | {"weights": weights}
-        learned = bool((weights > 0).any())
+        learned = bool(weights.any())
         return state, StepBatches(
             [batch] if learned else [],
             experience.metrics | {"updates_without_right": float(not learned)},
             experience.seconds,
             int(np.asarray(mask)[weights != 0].sum()),
-            Detail(experience, weights[:, self.stage.batch.rows_beside :]),
+            Detail(experience, self._of_samples(weights, experience)),
         )
 
     def _weights(self, experience: Experience) -> np.ndarray:
@@ -125,20 +126,24 @@ class Posterior(Family):
         if self.chained:
             right = experience.arrays["memory_right"], experience.arrays["proposal_right"]
             share = part("control_variate")(*right)
-            return np.asarray(chain_weights(right[0], share), np.float32)
+            weights = net_weights(chain_weights(right[0], share), right[1])
+            return np.asarray(weights, np.float32)
         right = is_right(experience.samples, experience.scores)
         shape = (len(experience.records), -1)
         return np.asarray(part("posterior")(jax.numpy.asarray(right.reshape(shape))), np.float32)
+
+    def _of_samples(self, weights: np.ndarray, experience: Experience) -> np.ndarray:
+        """[M, G] f32, of the fresh samples; an accepted one is learned as its chain's state."""
+        if not self.chained:
+            return weights
+        accepted = experience.arrays["proposal_right"]
+        return np.where(accepted, weights[:, 0], weights[:, 1])[:, None]
 
     def record(self, step: int, batches: StepBatches) -> dict[str, Any]:
         """The step's fresh samples; the advantage shown is the weight that each has."""
         detail: Detail = batches.detail
         samples: Samples = detail.experience.samples
         weights = detail.weights.reshape(-1, 1)
-        if self.chained:  # what was accepted is learned as the chain's new state
-            accepted = detail.experience.arrays["proposal_right"][:, None]
-            total = max(int(detail.experience.arrays["memory_right"].sum()), 1)
-            weights = weights + accepted / total
         return rollout_record(
             self.context,
             self.stage.name,

@@ -82,7 +82,25 @@ def test_chains_go_on_where_their_problem_is_visited_again(trice, monkeypatch):
     _, batches = family.batches(made.state, found[1], 2)
     (batch,) = batches.batches
     share = np.array([2, 1, 1, 0, 2, 0, 2, 0]) / 4 / 5
-    np.testing.assert_allclose(batch["weights"][:, 1], -share, atol=1e-7)
+    accepted = np.isin(ids, [1, 2])  # both of their weights are the new state's
+    np.testing.assert_allclose(batch["weights"][:, 1], np.where(accepted, 0, -share), atol=1e-7)
+    state = chains.right[:8] / 5 - np.where(accepted, share, 0)
+    np.testing.assert_allclose(batch["weights"][:, 0], state, atol=1e-7)
+
+
+def test_a_step_whose_weights_cancel_makes_no_update(trice, monkeypatch):
+    """Every proposal is accepted, so leave-one-out takes all of each off."""
+    monkeypatch.setattr(
+        "rljax.training.collect.chains.is_right", lambda samples, scores: scores.correct
+    )
+    made, family = trice(*WITHOUT_GUIDE)
+    judged(family, lambda call, samples: np.ones(8))
+    experience, _ = family.source.collect(
+        family.policy(made.state, 1), family.source.first_state(), 1
+    )
+    assert experience.arrays["memory_right"].all()
+    _, batches = family.batches(made.state, experience, 1)
+    assert list(batches.batches) == [] and batches.metrics["updates_without_right"] == 1.0
 
 
 def test_a_step_without_a_right_chain_makes_no_update(trice):
