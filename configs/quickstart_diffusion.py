@@ -9,7 +9,9 @@ seed 0, and from 0.233 to 0.277 with seed 1:
 
     python launch/train.py --config=configs/quickstart_diffusion.py
 
-Another method of rljax/registry/methods/diffusion.py is a word: --config.rl.method=spg.
+Another method of rljax/registry/methods/diffusion.py is a word: --config.rl.method=bgpo. What hides
+tokens by blocks needs those of the sampler: --config.rl.method=spg and
+--config.rl.objective.mask_block=4.
 """
 
 from ml_collections import ConfigDict
