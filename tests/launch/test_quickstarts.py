@@ -31,6 +31,7 @@ def test_quickstart_reaches_its_figure(tmp_path, config, at_most_before, at_leas
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["heldout_accuracy_before"] <= at_most_before
     assert summary["heldout_accuracy_after"] >= at_least_after
+    assert summary["heldout_accuracy_after"] > summary["heldout_accuracy_before"]
     page = (tmp_path / "report.html").read_text()
     assert "Rollouts" in page or config == "quickstart_dpo"
 
