@@ -18,7 +18,7 @@ from rljax.data.pairs import SIDES, explicit_prompt
 from rljax.data.rows import Record, answer_of, answered_prompt, column_of, prompt_of
 from rljax.data.sources import place_of
 from rljax.data.text_format import PROMPTS, Prompt, TextFormat
-from rljax.data.values import UnusableRow, label_of, number_of, said
+from rljax.data.values import UnusableRow, label_of, number_of, said, token_ids
 from rljax.errors import typed
 
 # Keys of an object that holds a completion and its score.
@@ -158,7 +158,7 @@ def labelled_of(
     label = label_of(column_of(record, "label", where), f"{where}: the column 'label'")
     names = ("prompt_tokens", "completion_tokens")
     if all(isinstance(record.get(name), list) for name in names):
-        return Labelled(*(list(record[name]) for name in names), label)
+        return Labelled(*(token_ids(record[name], f"{where}: {name}") for name in names), label)
     read = answered_of(record, text_format, where=where, field=field, check_whole=check_whole)
     return Labelled(*read, label)
 
@@ -190,8 +190,9 @@ def scored_of(
     """
     ids = record.get("prompt_tokens"), record.get("completions_tokens")
     if all(isinstance(value, list) for value in ids):
-        scores = _scores(record, len(ids[1]), where)
-        return Scored(list(ids[0]), [list(each) for each in ids[1]], scores)
+        prompt_ids = token_ids(ids[0], f"{where}: prompt_tokens")
+        completions = _ids_of_answers(record, "completions_tokens", at_least, where)
+        return Scored(prompt_ids, completions, _scores(record, len(completions), where))
     values, scores = _completions_and_scores(record, at_least, where)
     column = next((name for name in SCORED_PROMPTS if record.get(name) is not None), "prompt")
     prompt = prompt_of(record, text_format, where=where, column=column, field=field)
@@ -223,9 +224,9 @@ def groups_of(
         ValueError: for a row that cannot be read, or a group without a member.
         UnusableRow: for an empty answer, or two groups of the same answers.
     """
-    ids = [record.get(f"{name}_tokens") for name in ("prompt", *SIDES)]
-    if all(isinstance(value, list) for value in ids):
-        prompt_ids, *groups = list(ids[0]), *([list(each) for each in side] for side in ids[1:])
+    if all(isinstance(record.get(f"{name}_tokens"), list) for name in ("prompt", *SIDES)):
+        prompt_ids = token_ids(record["prompt_tokens"], f"{where}: prompt_tokens")
+        groups = [_ids_of_answers(record, f"{side}_tokens", 1, where) for side in SIDES]
         return _different(Groups(prompt_ids, *groups), where)
     sides = [_list_of(record, side, 1, where) for side in SIDES]
     prompt = prompt_of(record, text_format, where=where, field=field)
@@ -322,6 +323,12 @@ def _answers(
         if check_whole:
             text_format.check_whole(prompt, answer, found[-1], place)
     return found
+
+
+def _ids_of_answers(record: Record, name: str, at_least: int, where: str) -> list[list[int]]:
+    """Several answers that a row gives as ids."""
+    values = _list_of(record, name, at_least, where)
+    return [token_ids(each, f"{where}: {name}, answer {n}") for n, each in enumerate(values)]
 
 
 def _different(row: Groups, where: str) -> Groups:

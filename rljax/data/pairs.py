@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rljax.data.conversations import common_prefix, is_conversation, read_messages
 from rljax.data.rows import Record, answer_of, column_of, prompt_of
 from rljax.data.text_format import PROMPTS, TextFormat
-from rljax.data.values import UnusableRow, number_of, said
+from rljax.data.values import UnusableRow, number_of, said, token_ids
 
 # Columns of a pair, in the order of the sides; the first one is preferred.
 SIDES = ("chosen", "rejected")
@@ -61,7 +61,8 @@ def pair_of(
     """
     margin = _margin_if_readable(record, where)
     if all(isinstance(record.get(f"{name}_tokens"), list) for name in ("prompt", *SIDES)):
-        prompt, *sides = (list(record[f"{name}_tokens"]) for name in ("prompt", *SIDES))
+        names = [f"{name}_tokens" for name in ("prompt", *SIDES)]
+        prompt, *sides = (token_ids(record[name], f"{where}: {name}") for name in names)
         return Pair(prompt, _unequal(*sides, where), margin)
     if text_format.chat and record.get("prompt") is None and is_text_pair(record):
         raise ValueError(

@@ -46,6 +46,24 @@ def number_of(value: Any, what: str) -> float:
     return float(value)
 
 
+def token_ids(value: Any, what: str) -> list[int]:
+    """A text that a row gives as ids.
+
+    Args:
+        value: of the row.
+        what: file, row and column, for the error.
+
+    Raises:
+        ValueError: for anything but a list of whole numbers of at least 0.
+    """
+    if not isinstance(value, list):
+        raise ValueError(f"{what} must be a list of token ids, got {typed(value)}.")
+    wrong = [one for one in value if type(one) is not int or one < 0]
+    if wrong:
+        raise ValueError(f"{what} must hold token ids, whole numbers >= 0, got {typed(wrong[0])}.")
+    return list(value)
+
+
 def said(answer: Any, what: str) -> Any:
     """An answer, a text or a message, that says something.
 

@@ -169,6 +169,25 @@ def test_groups_that_are_refused(plain, change, message):
         groups_of(row | change, plain, where=WHERE)
 
 
+@pytest.mark.parametrize(
+    ("read", "change", "message"),
+    [
+        (groups_of, {"chosen_tokens": [4]}, r"line 2: chosen_tokens, answer 0 must be a list of"),
+        (groups_of, {"chosen_tokens": []}, "line 2: the column 'chosen_tokens' must be a list of"),
+        (groups_of, {"rejected_tokens": [[3], ["x"]]}, "rejected_tokens, answer 1 must hold token"),
+        (groups_of, {"prompt_tokens": [-1]}, r"prompt_tokens must hold token ids.* got -1 \(int\)"),
+        (scored_of, {"completions_tokens": [5]}, "completions_tokens, answer 0 must be a list of"),
+        (labelled_of, {"completion_tokens": [True]}, r"completion_tokens must hold .* got True"),
+        (pair_of, {"chosen_tokens": ["4"]}, r"chosen_tokens must hold .* got '4' \(str\)"),
+    ],
+)
+def test_ids_that_are_refused(plain, read, change, message):
+    row = {"prompt_tokens": [7], "chosen_tokens": [[8]], "rejected_tokens": [[9]]}
+    row |= {"completions_tokens": [[8]], "scores": [1.0], "completion_tokens": [8], "label": True}
+    with pytest.raises(ValueError, match=message):
+        read(row | change, plain, where=WHERE)
+
+
 def test_groups_that_repeat_or_contradict_are_found_in_any_order(plain):
     survey = FeedbackSurvey()
     for chosen, rejected in ((["4", "6"], ["5"]), (["6", "4"], ["5"]), (["5"], ["6", "4"])):

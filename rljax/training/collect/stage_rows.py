@@ -187,6 +187,7 @@ def checked_rows(
             row = read(
                 records[index], context.text_format, where=where, field=place, check_whole=whole
             )
+            _check_ids(context, row, where)
             fits = fitted(context, stage, row, where)
         except ValueError as error:
             if not _is_dropped(stage, error):
@@ -259,6 +260,23 @@ def checked_examples(
     return [*fitting], [*fitting.values()]
 
 
+def _check_ids(context: Context, row: Row, where: str) -> None:
+    """Raises ValueError for an answer without a token, and for ids beyond the tokenizer's.
+
+    Rows may give ids instead of texts. An id that the model has no embedding for would be read as
+    another one.
+    """
+    size = context.tokenizer.vocab_size
+    for name, ids in {"prompt": row.prompt, **row.answers()}.items():
+        if not ids and name != "prompt":
+            raise UnusableRow(f"{where}: {name} has no token; an answer has one.")
+        if max(ids, default=0) >= size:
+            raise ValueError(
+                f"{where}: {name} holds the token id {max(ids)}, and the tokenizer's are below "
+                f"{size} (config.tokenizer.path)."
+            )
+
+
 def _is_dropped(stage: Stage, error: ValueError) -> bool:
     """Whether the row of an error is left out; what a stage samples itself is never unusable."""
     return isinstance(error, UnusableRow) and stage.data.get("unusable") == "drop"
@@ -300,12 +318,14 @@ def _raise_all(problems: Sequence[tuple[str, ValueError]], rule: str = "") -> No
 
     Args:
         problems: (place, error) of each row.
-        rule: the config field that leaves out a row that says nothing to learn.
+        rule: the config field that leaves out a row that says nothing to learn; "" where there is
+            none.
     """
     if not problems:
         return
     (_, first), *rest = problems
-    hint = f" {rule}='drop' leaves such a row out." if isinstance(first, UnusableRow) else ""
+    droppable = rule and isinstance(first, UnusableRow)
+    hint = f" {rule}='drop' leaves such a row out." if droppable else ""
     if not rest:
         raise ValueError(f"{first}{hint}") if hint else first
     named = ", ".join(short_place(where) for where, _ in rest[:NAMED_ROWS])

@@ -8,9 +8,10 @@ import pytest
 from rljax import remarks
 from rljax.data.pairs import pair_of
 from rljax.data.sources import open_source, place_of
+from rljax.data.values import UnusableRow
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.pairs import PairSource
-from rljax.training.collect.stage_rows import checked_rows, rows_of_step
+from rljax.training.collect.stage_rows import checked_examples, checked_rows, rows_of_step
 from rljax.training.families.preference import pair_rows
 from rljax.training.families.reward import kept_rows
 
@@ -101,6 +102,30 @@ def test_rows_that_say_nothing_are_refused_or_left_out(stage_of, capsys):
     made, records = stage_of("drop", [ROWS[0], {"prompt": "1+1=", "chosen": "2"}])
     with pytest.raises(ValueError, match="line 2 lacks the column 'rejected'"):
         checked_rows(made.context, stage, records, pair_of)
+
+
+def test_ids_that_the_model_cannot_read_are_refused(stage_of):
+    """Bytes, three ids and the two tags of the tiny config: the embedding has nothing beyond."""
+    row = {"prompt_tokens": [49, 61], "chosen_tokens": [50, 260], "rejected_tokens": [51, 258]}
+    made, records = stage_of("refuse", [row, {**row, "chosen_tokens": [50, 261]}])
+    with pytest.raises(ValueError, match="line 2: chosen holds the token id 261, .* below 261"):
+        checked_rows(made.context, made.stage, records, pair_of)
+    made, records = stage_of("refuse", [row, {**row, "rejected_tokens": []}])
+    with pytest.raises(
+        ValueError, match="line 2: rejected has no token; .*unusable='drop' leaves such a row out"
+    ):
+        checked_rows(made.context, made.stage, records, pair_of)
+
+
+def test_a_stage_that_cannot_leave_a_row_out_promises_nothing(stage_of):
+    made, records = stage_of("drop")
+
+    def read(record, where, index):
+        raise UnusableRow(f"{where}: no step is right.")
+
+    with pytest.raises(ValueError, match="line 1: no step is right") as error:
+        checked_examples(made.context, made.stage, records, read)
+    assert "='drop'" not in str(error.value)
 
 
 @pytest.mark.parametrize("rule", ["refuse", "drop"])
