@@ -19,6 +19,7 @@ expects of completions of equal length, with a bootstrap interval. The figures a
 """
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -57,8 +58,10 @@ def check_flags(options: argparse.Namespace) -> None:
         raise ValueError("only a judge is asked a question (--question, --answers, --judge)")
     if options.judge is not None and options.tie_margin:
         raise ValueError("a judge gives no scores that could be near (--tie-margin, --judge)")
-    if options.tie_margin < 0:
-        raise ValueError(f"must be >= 0, got {options.tie_margin} (--tie-margin)")
+    if options.by is not None and (options.tokenizer or options.dtype != "float32"):
+        raise ValueError("no model is read with --by=reward (--tokenizer, --dtype, --by)")
+    if not 0 <= options.tie_margin < math.inf:
+        raise ValueError(f"must be a number >= 0, got {options.tie_margin} (--tie-margin)")
 
 
 def load(folder: Path, options: argparse.Namespace, flag: str) -> tuple[Any, Any]:

@@ -32,7 +32,13 @@ def test_it_prints_figures_of_two_files(tmp_path, capsys):
 def test_flags_that_nobody_reads_are_refused(tmp_path, capsys):
     first = written(tmp_path / "first.jsonl", [1.0])
     command = load("winrate")
-    for flag, said in (("--answers=X,Y", "only a judge is asked"), ("--tie-margin=-1", ">= 0")):
+    for flag, said in (
+        ("--answers=X,Y", "only a judge is asked"),
+        ("--tie-margin=-1", ">= 0"),
+        ("--tie-margin=nan", ">= 0, got nan"),
+        ("--tokenizer=byte", "no model is read"),
+        ("--dtype=bfloat16", "no model is read"),
+    ):
         assert command.main([first, first, "--by=reward", flag]) == 1
         assert said in capsys.readouterr().err
     assert command.main([first, first, "--judge=nowhere", "--tie-margin=1"]) == 1

@@ -192,6 +192,11 @@ def _in_passes(
         completions, pad_id, max_new_tokens=max(1, *map(len, completions))
     )
     padded = pad_prompts(prompts, pad_id, max_prompt_tokens=max(map(len, prompts)))
+    model.network.config.check_positions(
+        max(len(prompt) + len(own) for prompt, own in zip(prompts, completions, strict=True)),
+        "What the model reads of a line",
+        "leave such a line out (FIRST, SECOND)",
+    )
     rows = completion_rows(*padded, tokens, mask)
     size = rows_divisor(mesh) * max(1, ROWS_PER_PASS // rows_divisor(mesh))
     sharding = batch_sharding(mesh)

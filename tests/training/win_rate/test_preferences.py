@@ -85,8 +85,8 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
 def model(tiny_network, one_device):
     """model("reward"): a tiny model of bytes."""
 
-    def make(head):
-        network = tiny_network(head=head, vocab_size=ByteTokenizer().vocab_size)
+    def make(head, **more):
+        network = tiny_network(head=head, vocab_size=ByteTokenizer().vocab_size, **more)
         params = network.init(jax.random.key(3), one_device)
         params = jax.tree.map(lambda x: 3 * x, params)  # so that it is not sure of nothing
         return Model(network, params, TextFormat(ByteTokenizer()))
@@ -109,6 +109,8 @@ def test_a_reward_model_scores_each_completion_by_itself(compared, model, one_de
     assert found[2, 0, 0] == pytest.approx(found[2, 1, 1], abs=1e-5)
     with pytest.raises(ValueError, match="head 'language_model' .*--reward-model"):
         scores_of_model(compared, model("language_model"), one_device)
+    with pytest.raises(ValueError, match="the model is made for 8 positions .*FIRST, SECOND"):
+        scores_of_model(compared, model("reward", max_positions=8), one_device)
 
 
 SHORT = "{prompt}|{first}|{second}|"
