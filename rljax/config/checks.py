@@ -94,6 +94,13 @@ def goals_are_of_pairs(stage: Stage, where: str) -> None:
         )
 
 
+def reward_texts_are_there(stage: Stage, where: str) -> None:
+    """Raises ValueError for an empty text without which no later stage could read the model."""
+    for name, why in (("step_separator", "separates nothing"), ("question", "asks nothing")):
+        if stage.data.get(name) == "":
+            raise ValueError(f"{name}='' {why} ({where}.data.{name}).")
+
+
 def tools_of_files(stage: Stage, where: str) -> None:
     """Raises ValueError for weights of tool calls where no file says which tools there are."""
     weight, source = stage.objective.choices["token_weight"], stage.data["source"]
@@ -144,6 +151,7 @@ CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "policy_gradient": check_policy_gradient,
     "sampled_rounds": check_sampled_rounds,
     "goals_are_of_pairs": goals_are_of_pairs,
+    "reward_texts_are_there": reward_texts_are_there,
     "posterior": check_posterior,
     "preference": check_preference,
     "reference_is_there": reference_is_there,

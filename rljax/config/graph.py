@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rljax.config.reward_role import check_reward_fields
+from rljax.config.reward_role import check_read_as_trained, check_reward_fields
 from rljax.config.runs import find_step
 from rljax.config.sampled_rounds import SAMPLED_SOURCES, reads_scores
 from rljax.config.stage import Stage
@@ -108,6 +108,9 @@ def _resolved(stages: Sequence[Stage], index: int) -> Stage:
             models[role]["members"] = tuple(
                 _start(member, stages, index, f"{where}.members") for member in fields["members"]
             )
+            starts = models[role]["start_from"], *models[role]["members"]
+            for trained in (earlier for earlier in stages[:index] if earlier.name in starts):
+                check_read_as_trained(fields, trained, where)
     return dataclasses.replace(stage, models=models)
 
 

@@ -150,6 +150,49 @@ def test_refused(changes, messages):
         assert message in str(caught.value)
 
 
+PROCESS = dict(
+    method="process_reward",
+    network=dict(head="reward"),
+    data=dict(path="steps.jsonl", step_separator="\n\n"),
+)
+ASKED = dict(method="generative_reward", data=dict(path="labels.jsonl", question="Good?"))
+
+
+@pytest.mark.parametrize(
+    "rm, name", [(PROCESS, "step_separator"), (ASKED, "question")], ids=["process", "generative"]
+)
+def test_a_reward_model_that_nobody_could_read_is_refused(rm, name):
+    rm = dict(rm, start_from="sft", data={**rm["data"], name: ""})
+    with pytest.raises(ValueError, match=f"{name}='' .*nothing \\(config.rm.data.{name}"):
+        validate(config_of(rm=rm))
+
+
+@pytest.mark.parametrize(
+    "rm, fields, message",
+    [
+        (PROCESS, {}, r"'rm' learns scores of steps, .*config.ppo.models.reward.steps, config.rm"),
+        (PROCESS, dict(steps="min"), r"step_separator='\\n' is not what 'rm' was trained with"),
+        (ASKED, dict(question="Right?"), r"question='Right\?' is not .*'Good\?' \(config.ppo"),
+        (
+            ASKED,
+            dict(question="Good?", verdicts=("y", "n")),
+            r"verdicts=\('y', 'n'\) is not .*config.rm.data.verdicts",
+        ),
+        (PROCESS, dict(steps="min", step_separator="\n\n"), None),
+        (ASKED, dict(question="Good?"), None),
+    ],
+)
+@pytest.mark.parametrize("role", ["start_from", "members"])
+def test_a_reward_model_is_read_as_it_was_trained(rm, fields, message, role):
+    first = dict(start_from="sft", members=("rm",)) if role == "members" else dict(start_from="rm")
+    changes = dict(rm=dict(rm, start_from="sft"), ppo__models=dict(reward=fields | first))
+    if message is None:
+        assert validate(config_of(**changes))
+        return
+    with pytest.raises(ValueError, match=message):
+        validate(config_of(**changes))
+
+
 @pytest.mark.parametrize(
     "changes, shape, messages",
     [

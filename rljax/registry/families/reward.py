@@ -72,5 +72,5 @@ REWARD = Family(
     completion_slots=("data.max_completion_tokens",),
     heads=("reward",),
     option_heads={"reward_loss=verdict": ("language_model",)},
-    checks=("goals_are_of_pairs",),
+    checks=("goals_are_of_pairs", "reward_texts_are_there"),
 )
