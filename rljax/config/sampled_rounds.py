@@ -26,10 +26,10 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
     data = stage.data
     if data["source"] not in ("sampled_pairs", "sampled_labels"):
         return
-    if "step_ids" in stage.objective.inputs:
+    if (of_files := _of_files(stage)) is not None:
         raise ValueError(
-            f"Method {stage.objective.method.name!r} reads labels of steps, which no rule finds "
-            f"among samples: give a file ({where}.data.source, {where}.data.path)."
+            f"Method {stage.objective.method.name!r} reads {of_files}, which no rule finds among "
+            f"samples: give a file ({where}.data.source, {where}.data.path)."
         )
     if data["max_completion_tokens"] < stage.max_new_tokens:
         raise ValueError(
@@ -51,6 +51,14 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
             f"samples_per_prompt={stage.batch.samples_per_prompt} makes no pair; at least 2 are "
             f"needed ({where}.batch.samples_per_prompt)."
         )
+
+
+def _of_files(stage: Stage) -> str | None:
+    """What the rows of a file say, and no rule of samples does, where the objective reads it."""
+    if stage.objective.choices.get("group_estimator", "none") != "none":
+        return "groups of completions"
+    said = {"ratings": "ratings of completions", "step_ids": "labels of steps"}
+    return next((said[name] for name in said if name in stage.objective.inputs), None)
 
 
 def _check_unread(stage: Stage, where: str, name: str, read: bool) -> None:

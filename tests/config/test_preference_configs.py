@@ -124,7 +124,7 @@ def test_references_that_cannot_move(changes, message):
     [
         (
             dict(data=dict(source="sampled_pairs")),
-            "reads 'chosen_sides', which no rule finds among samp",
+            "'mdpo' reads groups of completions, which no rule finds among samples",
         ),
         (dict(batch=dict(samples_per_prompt=1)), "samples_per_prompt=1 with group_estimator='plug"),
         (
@@ -150,5 +150,5 @@ def test_a_baseline_of_mismatched_prompts_needs_two_of_them():
 def test_labelled_steps_are_those_of_a_file():
     section = dict(method="step_kto", data=dict(source="sampled_labels"))
     config = complete(dict(stages=("s",), s=section, data=dict(tasks=(dict(name="chain_sum"),))))
-    with pytest.raises(ValueError, match="'step_kto' reads 'step_ids', which no rule finds"):
+    with pytest.raises(ValueError, match="'step_kto' reads labels of steps, which no rule"):
         validate(config)

@@ -213,5 +213,5 @@ def test_the_kind_of_a_set_follows_from_its_columns(show, tmp_path, row, kind):
 
 def test_there_is_no_page_of_problems_alone(show, tmp_path):
     status, _, errors = show(jsonl(tmp_path / "rows.jsonl", *ROWS), f"--html={tmp_path / 'x.html'}")
-    assert status != 0 and "No file holds pairs, labelled steps, scored completions" in errors
+    assert status != 0 and "No file holds pairs, groups, labelled steps, scored" in errors
     assert not (tmp_path / "x.html").exists()

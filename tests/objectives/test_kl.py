@@ -106,6 +106,7 @@ def test_no_difference_no_kl(name):
 def test_right_in_gradient_names_the_right_ones():
     assert {n for n, f in KL_ESTIMATORS.items() if f in RIGHT_IN_GRADIENT} == {
         "k2",
+        "k2_sequence",
         "k1_plus",
         "k3_plus",
     }

@@ -31,7 +31,7 @@ TOLERANCE = 1e-4  # of test_parity.py
         ("qwen3_moe", dict(normalise_router=True)),
         ("qwen3_moe_normalised", dict(experts_per_token=1)),
         ("llada", dict(causal=True)),
-        ("dream", dict(causal=True)),
+        ("dream", dict(causal=True, shift_logits=False)),
         ("olmo2", dict(norm_epsilon=1e-6)),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
