@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import jax
 import pytest
 
 from rljax.comparison.latent.methods import METHODS, method_config, warmup_config
@@ -21,6 +22,8 @@ from rljax.comparison.latent.problems import (
 from rljax.comparison.latent.table import CLAIMS, MEASURES, Claim, as_markdown, verdict
 from rljax.config.load import complete
 from rljax.config.validate import validate
+from rljax.parallel.mesh import make_mesh
+from rljax.training.run import context
 
 ROOT = Path(__file__).parents[2]
 # 7+5 is 3 modulo 9, and 3-5 is 7.
@@ -150,7 +153,11 @@ def test_a_workdir_has_the_runs_of_one_task_and_size(words, command, tmp_path, c
 
 
 @pytest.mark.slow
-def test_a_smoke_run_writes_the_table_and_goes_on(command, tmp_path, capsys):
+def test_a_smoke_run_writes_the_table_and_goes_on(command, tmp_path, capsys, monkeypatch):
+    def one_device(sizes, devices=None):
+        return make_mesh(sizes, devices=(devices or jax.devices())[:1])
+
+    monkeypatch.setattr(context, "make_mesh", one_device)
     words = ["--task=short", "--methods=jepo", "--seeds=1", "--smoke", f"--workdir={tmp_path}"]
     assert command(words) == 0
     table = json.loads((tmp_path / "table.json").read_text())

@@ -89,7 +89,8 @@ def test_every_epoch_of_a_step_has_its_masks_and_what_is_known_under_them(pieces
         assert np.isfinite(loss)
         if method not in ("spg", "wd1", "bgpo"):  # policy and old policy see the same masks
             assert abs(metrics["ratio_mean"].mean() - 1) < 1e-4
-            assert metrics["kl"].mean() < 1e-8
+            # exp(d) - 1 - d in float32: a few units of the last place of 1.
+            assert abs(metrics["kl"].mean()) < 8 * np.finfo(np.float32).eps
         if method == "bgpo":
             assert abs(metrics["bound_log_ratio"].mean()) < 1e-3
     if method not in ("spg", "wd1", "diffu_grpo"):  # whose prompts alone differ
