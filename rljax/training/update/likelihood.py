@@ -265,6 +265,8 @@ def _check_drawn(stage: Stage, model: ModelConfig, where: str) -> None:
 def _check_masking(stage: Stage) -> None:
     """Refuses fields that the masking of a stage never reads, and what only one family reads."""
     values, where = stage.objective.values, f"config.{stage.name}.objective"
+    if "masking" not in values:  # another estimator
+        return
     masking, own = values["masking"], stage.objective.method.parts
     fields = fields_of(elbo)
     for name in MASKING_FIELDS:
@@ -275,7 +277,7 @@ def _check_masking(stage: Stage) -> None:
                 f"{name}={values[name]!r} is never read with masking={masking!r}, but with "
                 f"{', '.join(readers)}: leave it out ({where}.{name}, {where}.masking)."
             )
-    if values["plain_logprobs"] and stage.objective.family != "policy_gradient":
+    if values["plain_logprobs"] and "ratio" not in stage.objective.choices:
         raise ValueError(
             "plain_logprobs=True gives log-probabilities of hidden tokens alone, and the "
             f"{stage.objective.family} family adds up a bound: it must be False "

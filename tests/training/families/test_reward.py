@@ -66,8 +66,10 @@ def built(pieces, tmp_path):
         words = ("batch.sequences_per_update=8", "batch.sequences_per_micro_batch=8", *words)
         given = [f"--config.rm.{word}" for word in dict.fromkeys(words)]
         if "network.head=language_model" in words:  # the stage that it scores asks the same
-            asked = ("question=?", "verdicts=('1','0')")
-            given += [f"--config.ppo.models.reward.{word}" for word in asked]
+            asked = [word for word in words if word.startswith(("data.question", "data.verdicts"))]
+            given += [f"--config.ppo.models.reward.{word[len('data.') :]}" for word in asked]
+        if method == "process_reward":
+            given.append("--config.ppo.models.reward.steps=last")
         made = pieces("rlhf", *given)
         stage = next(stage for stage in made.context.stages if stage.name == "rm")
         context = made.context.of("rm")
@@ -291,7 +293,7 @@ def test_the_loss_of_a_verdict_is_of_the_token_behind_the_question(built):
 
 def test_a_verdict_is_one_token_and_a_generative_reward_a_language_model(built, tiny_config):
     with pytest.raises(ValueError, match=r"verdicts \('yes', '0'\) .* two different tokens"):
-        built("generative_reward", WORDS["generative_reward"][0], "data.verdicts=('yes','0')")
+        built("generative_reward", *WORDS["generative_reward"][:2], "data.verdicts=('yes','0')")
     with pytest.raises(ValueError, match="'generative_reward' trains a network with the head 'lan"):
         built("generative_reward", "data.verdicts=('1','0')")
     with pytest.raises(ValueError, match="'process_reward' trains a network with the head 'rewa"):
