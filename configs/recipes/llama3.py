@@ -29,11 +29,11 @@ on what it kept. `rounds=N` makes N rounds; the paper has six.
 from typing import Any
 
 from ml_collections import ConfigDict
+from sections import letters, pairs, questions, small_pairs, some_demonstrations
 
 from rljax.config.recipe_arguments import read_arguments
 
 FILES = ("model", "pairs", "train", "heldout")
-EXAMPLES = "configs/examples"
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -50,11 +50,10 @@ def get_config(arg: str = "") -> ConfigDict:
     first = "start" if "start" in sections else "model"
     c = ConfigDict()
     c.name = "llama3"
-    for name in ("model", "mesh", "data", "scoring", "evaluation"):
-        c[name] = sections[name]
     stages = ["start", "rm"] if first == "start" else ["rm"]
-    for name in stages:
-        c[name] = sections[name]
+    for name in ("model", "mesh", "data", "scoring", "evaluation", *stages):
+        if name in sections:
+            c[name] = sections[name]
     c.rm.method, c.rm.network = "bradley_terry", dict(head="reward")
     for number in range(1, int(given["rounds"]) + 1):
         for kind, method in (("sft", "sft"), ("dpo", "rpo")):
@@ -70,27 +69,11 @@ def get_config(arg: str = "") -> ConfigDict:
 def tiny() -> dict[str, Any]:
     """Sections of the run from scratch."""
     return dict(
-        model=dict(layers=2, width=64, heads=4, kv_heads=2),
-        mesh=dict(data=-1),
-        data=dict(
-            kind="jsonl",
-            path=f"{EXAMPLES}/problems.jsonl",
-            heldout_path=f"{EXAMPLES}/heldout.jsonl",
-            max_prompt_tokens=10,
-            heldout_size=64,
-        ),
-        scoring=dict(rewards=(dict(name="exact_match"),)),
-        evaluation=dict(max_new_tokens=6, samples_per_prompt=4, prompts_per_batch=64),
-        start=dict(
-            method="sft",
-            steps=20,
-            data=dict(source="jsonl", path=f"{EXAMPLES}/problems.jsonl", row_tokens=64),
-            batch=dict(sequences_per_update=32),
-            optimizer=dict(learning_rate=2e-3, warmup_updates=10),
-        ),
+        **letters(),
+        start=dict(method="sft", **some_demonstrations()),
         rm=dict(
             steps=400,
-            data=dict(path=f"{EXAMPLES}/pairs.jsonl", max_completion_tokens=6),
+            data=small_pairs(),
             objective=dict(center_weight=0.01),
             batch=dict(sequences_per_update=128),
             optimizer=dict(learning_rate=2e-3, schedule="linear", warmup_updates=10),
@@ -123,27 +106,12 @@ def tiny() -> dict[str, Any]:
 def published(given: dict[str, str]) -> dict[str, Any]:
     """Sections of the run on a published model: the paper's rates; batches are ours."""
 
-    def kind(name: str) -> str:
-        return "parquet" if given[name].endswith(".parquet") else "jsonl"
-
     sampling = dict(max_new_tokens=2048)
     return dict(
-        model=dict(init_from=given["model"], dtype="bfloat16", remat="full"),
-        mesh=dict(data=1, fsdp=-1),
-        data=dict(
-            kind=kind("train"),
-            path=given["train"],
-            heldout_path=given["heldout"],
-            prompt_column="question",
-            reference_column="answer",
-            chat=True,
-            max_prompt_tokens=2048,
-        ),
-        scoring=dict(rewards=(dict(name="gsm8k_open_instruct"),), workers=4),
-        evaluation=dict(every_steps=500, samples_per_prompt=0, max_new_tokens=2048),
+        **questions(given, tokens=2048, every=500),
         rm=dict(
             steps=1_000,
-            data=dict(source=kind("pairs"), path=given["pairs"], max_completion_tokens=2048),
+            data=pairs(given["pairs"]),
             batch=dict(sequences_per_update=512, sequences_per_micro_batch=16),
             optimizer=dict(learning_rate=3e-6, schedule="linear"),
         ),

@@ -22,11 +22,12 @@ IFEval; a reward of your own judges what has no gold answer (rljax/data/README.m
 from typing import Any
 
 from ml_collections import ConfigDict
+from sections import conversations, letters, pairs, questions, small_pairs, some_demonstrations
 
 from rljax.config.recipe_arguments import read_arguments
 
+RUN = ("model", "mesh", "data", "scoring", "evaluation")
 FILES = ("model", "sft", "pairs", "train", "heldout")
-EXAMPLES = "configs/examples"
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -42,8 +43,9 @@ def get_config(arg: str = "") -> ConfigDict:
     c = ConfigDict()
     c.name = "tulu3.1" if last == "grpo" else "tulu3"
     c.stages = ("sft", "dpo", last) if last == "grpo" else ("sft", "dpo", "rm", "ppo")
-    for name in ("model", "mesh", "data", "scoring", "evaluation", *c.stages):
-        c[name] = sections[name]
+    for name in (*RUN, *c.stages):
+        if name in sections:
+            c[name] = sections[name]
     c.sft.method, c.dpo.method = "sft", "dpo_norm"  # means of log-probabilities, and beta = 5
     if last == "grpo":
         c.grpo.method = "grpo"
@@ -60,39 +62,23 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def tiny() -> dict[str, Any]:
     """Sections of the run from scratch."""
-    pairs = dict(path=f"{EXAMPLES}/pairs.jsonl", max_completion_tokens=6)
     rl = dict(
         steps=120,
         sampling=dict(max_new_tokens=6),
         optimizer=dict(learning_rate=3e-4, schedule="linear"),
     )
     return dict(
-        model=dict(layers=2, width=64, heads=4, kv_heads=2),
-        mesh=dict(data=-1),
-        data=dict(
-            kind="jsonl",
-            path=f"{EXAMPLES}/problems.jsonl",
-            heldout_path=f"{EXAMPLES}/heldout.jsonl",
-            max_prompt_tokens=10,
-            heldout_size=64,
-        ),
-        scoring=dict(rewards=(dict(name="exact_match", weight=10.0),)),
-        evaluation=dict(max_new_tokens=6, samples_per_prompt=4, prompts_per_batch=64),
-        sft=dict(
-            steps=20,
-            data=dict(source="jsonl", path=f"{EXAMPLES}/problems.jsonl", row_tokens=64),
-            batch=dict(sequences_per_update=32),
-            optimizer=dict(learning_rate=2e-3, warmup_updates=10),
-        ),
+        **letters(weight=10.0),
+        sft=some_demonstrations(),
         dpo=dict(
             steps=60,
-            data=pairs,
+            data=small_pairs(),
             batch=dict(sequences_per_update=128),
             optimizer=dict(learning_rate=3e-4, schedule="linear", warmup_updates=6),
         ),
         rm=dict(
             steps=200,
-            data=pairs,
+            data=small_pairs(),
             batch=dict(sequences_per_update=128),
             optimizer=dict(learning_rate=2e-3, schedule="linear", warmup_updates=10),
         ),
@@ -107,43 +93,26 @@ def tiny() -> dict[str, Any]:
 def published(given: dict[str, str]) -> dict[str, Any]:
     """Sections of the run on a published model: the paper's for 8B, and 3.1's for GRPO."""
 
-    def rows(name: str) -> dict[str, str]:
-        kind = "parquet" if given[name].endswith(".parquet") else "jsonl"
-        return dict(source=kind, path=given[name])
-
-    pairs = dict(**rows("pairs"), max_completion_tokens=2048)
     rl = dict(sampling=dict(max_new_tokens=2048))
     return dict(
-        model=dict(init_from=given["model"], dtype="bfloat16", remat="full"),
-        mesh=dict(data=1, fsdp=-1),
-        data=dict(
-            kind=rows("train")["source"],
-            path=given["train"],
-            heldout_path=given["heldout"],
-            prompt_column="question",
-            reference_column="answer",
-            chat=True,
-            max_prompt_tokens=2048,
-        ),
-        scoring=dict(rewards=(dict(name="gsm8k_open_instruct", weight=10.0),), workers=4),
-        evaluation=dict(every_steps=200, samples_per_prompt=0, max_new_tokens=2048),
+        **questions(given, tokens=2048, every=200, weight=10.0),
         # Two epochs of 939,344 conversations, 128 an update; 2e-6 at 70B.
         sft=dict(
             steps=14_677,
-            data=dict(**rows("sft"), learn="all", row_tokens=4096, packed=False),
+            data=conversations(given["sft"]),
             batch=dict(sequences_per_update=128, sequences_per_micro_batch=16),
             optimizer=dict(learning_rate=5e-6, schedule="linear", warmup_updates=440),
         ),
         # One epoch of 272,898 pairs, 128 an update; 2e-7 at 70B.
         dpo=dict(
             steps=2_132,
-            data=pairs,
+            data=pairs(given["pairs"]),
             batch=dict(sequences_per_update=256, sequences_per_micro_batch=16),
             optimizer=dict(learning_rate=5e-7, schedule="linear", warmup_updates=213),
         ),
         rm=dict(
             steps=1_066,
-            data=pairs,
+            data=pairs(given["pairs"]),
             batch=dict(sequences_per_update=512, sequences_per_micro_batch=16),
             optimizer=dict(learning_rate=3e-6, schedule="linear"),
         ),

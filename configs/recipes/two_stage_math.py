@@ -23,6 +23,7 @@ answers, in the columns `problem` and `answer`; all as JSONL, or as Parquet if t
 from typing import Any
 
 from ml_collections import ConfigDict
+from sections import kind_of
 
 from rljax.config.recipe_arguments import read_arguments
 
@@ -91,14 +92,11 @@ def tiny() -> dict[str, Any]:
 def published(given: dict[str, str]) -> dict[str, Any]:
     """Sections of the run on a published model: the paper's for 14B."""
 
-    def kind(name: str) -> str:
-        return "parquet" if given[name].endswith(".parquet") else "jsonl"
-
     return dict(
         model=dict(init_from=given["model"], dtype="bfloat16", remat="full"),
         mesh=dict(data=1, fsdp=-1),
         data=dict(
-            kind=kind("train"),
+            kind=kind_of(given["train"]),
             path=given["train"],
             heldout_path=given["heldout"],
             prompt_column="problem",
@@ -112,7 +110,12 @@ def published(given: dict[str, str]) -> dict[str, Any]:
         # About ten epochs of 7,900 long solutions: 20 were planned, and step 350 was taken.
         sft=dict(
             steps=350,
-            data=dict(source=kind("sft"), path=given["sft"], row_tokens=24_576),
+            data=dict(
+                source=kind_of(given["sft"]),
+                path=given["sft"],
+                truncation="drop",
+                row_tokens=24_576,
+            ),
             batch=dict(sequences_per_update=64, sequences_per_micro_batch=8),
             optimizer=dict(learning_rate=1e-5, schedule="cosine"),
         ),

@@ -25,11 +25,11 @@ if their names end so.
 from typing import Any
 
 from ml_collections import ConfigDict
+from sections import conversations, letters, pairs, questions, small_pairs, some_demonstrations
 
 from rljax.config.recipe_arguments import read_arguments
 
 FILES = ("model", "sft", "pairs", "train", "heldout")
-EXAMPLES = "configs/examples"
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -55,27 +55,12 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def tiny() -> dict[str, Any]:
     """Sections of the run from scratch."""
-    pairs = dict(path=f"{EXAMPLES}/pairs.jsonl", max_completion_tokens=6)
     return dict(
-        model=dict(layers=2, width=64, heads=4, kv_heads=2),
-        data=dict(
-            kind="jsonl",
-            path=f"{EXAMPLES}/problems.jsonl",
-            heldout_path=f"{EXAMPLES}/heldout.jsonl",
-            max_prompt_tokens=10,
-            heldout_size=64,
-        ),
-        scoring=dict(rewards=(dict(name="exact_match"),)),
-        evaluation=dict(max_new_tokens=6, samples_per_prompt=4, prompts_per_batch=64),
-        sft=dict(
-            steps=20,
-            data=dict(source="jsonl", path=f"{EXAMPLES}/problems.jsonl", row_tokens=64),
-            batch=dict(sequences_per_update=32),
-            optimizer=dict(learning_rate=2e-3, warmup_updates=10),
-        ),
+        **letters(),
+        sft=some_demonstrations(),
         rm=dict(
             steps=400,
-            data=pairs,
+            data=small_pairs(),
             objective=dict(center_weight=0.01),
             batch=dict(sequences_per_update=128),
             optimizer=dict(learning_rate=2e-3, schedule="linear", warmup_updates=10),
@@ -90,7 +75,7 @@ def tiny() -> dict[str, Any]:
         ),
         dpo=dict(
             steps=200,
-            data=pairs,
+            data=small_pairs(),
             batch=dict(sequences_per_update=128),
             optimizer=dict(learning_rate=3e-4, schedule="linear", warmup_updates=20),
         ),
@@ -100,36 +85,19 @@ def tiny() -> dict[str, Any]:
 def published(given: dict[str, str]) -> dict[str, Any]:
     """Sections of the run on a published model: the paper's for 13B."""
 
-    def rows(name: str) -> dict[str, str]:
-        kind = "parquet" if given[name].endswith(".parquet") else "jsonl"
-        return dict(source=kind, path=given[name])
-
-    pairs = dict(**rows("pairs"), max_completion_tokens=2048)
     return dict(
-        model=dict(init_from=given["model"], dtype="bfloat16", remat="full"),
-        mesh=dict(data=1, fsdp=-1),
-        data=dict(
-            kind=rows("train")["source"],
-            path=given["train"],
-            heldout_path=given["heldout"],
-            prompt_column="question",
-            reference_column="answer",
-            chat=True,
-            max_prompt_tokens=1024,
-        ),
-        scoring=dict(rewards=(dict(name="gsm8k_open_instruct"),), workers=4),
-        evaluation=dict(every_steps=50, samples_per_prompt=0, max_new_tokens=1024),
+        **questions(given, tokens=1024, every=50),
         # Two epochs of 326,154 conversations, 128 an update (Tulu 2, arXiv:2311.10702).
         sft=dict(
             steps=5_096,
-            data=dict(**rows("sft"), learn="all", row_tokens=4096, packed=False),
+            data=conversations(given["sft"]),
             batch=dict(sequences_per_update=128, sequences_per_micro_batch=16),
             optimizer=dict(learning_rate=2e-5, schedule="linear", warmup_updates=153),
         ),
         # One epoch, 512 pairs an update.
         rm=dict(
             steps=119,
-            data=pairs,
+            data=pairs(given["pairs"]),
             batch=dict(sequences_per_update=1024, sequences_per_micro_batch=16),
             optimizer=dict(learning_rate=1e-5, schedule="linear", warmup_updates=4),
         ),
@@ -151,7 +119,7 @@ def published(given: dict[str, str]) -> dict[str, Any]:
         # Three epochs, 32 pairs an update.
         dpo=dict(
             steps=5_710,
-            data=pairs,
+            data=pairs(given["pairs"]),
             batch=dict(sequences_per_update=64, sequences_per_micro_batch=16),
             optimizer=dict(learning_rate=5e-7, schedule="linear", warmup_updates=571),
         ),

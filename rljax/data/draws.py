@@ -125,7 +125,7 @@ def draws_example(
     ordered = [*description, *(message for draw in draws for message in draw)]
     marked = text_format.control_tokens.marked(ordered, where)
     *segments, last = draw_segments(marked, markup_of(text_format, where))
-    made = Example(list(text_format.tokenizer.begin), [False] * len(text_format.tokenizer.begin))
+    made = Example([*text_format.begin], [False] * len(text_format.begin))
     # Behind the last end no sampler ever comes.
     for segment in segments if not last.learned else [*segments, last]:
         ids = text_format.control_tokens.encode(segment.text, inside=bool(made.tokens))

@@ -94,6 +94,13 @@ class TextFormat:
         self.chat_end_text, self.chat_end = self._end_of_turn()
         self.ends = tuple(dict.fromkeys((tokenizer.eos_id, *stop_tokens, self.chat_end)))
 
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """Ids that begin a text: the tokenizer's own, or as config.tokenizer.add_bos says."""
+        if self.add_bos is None:
+            return tuple(self.tokenizer.begin)
+        return (self.tokenizer.bos_id,) if self.add_bos else ()
+
     def _end_of_turn(self) -> tuple[str, int]:
         """The control token with which the template closes the assistant's turn, or else eos."""
         written = "" if self.template is None else self.template.end_text
@@ -135,8 +142,7 @@ class TextFormat:
                     f"only conversations have them (config.data.chat, {field})."
                 )
             text = self.control_tokens.marked(checked_text(value, f"{where}: the prompt"), where)
-            before = self.tokenizer.begin if self.add_bos is None else ()
-            return self._prompt(text, before, self.tokenizer.eos_id, where, field)
+            return self._prompt(text, self.begin, self.tokenizer.eos_id, where, field)
         if self.template is None:
             raise ValueError(f"{where}: {_no_template(self.tokenizer)} ({field}).")
         given = self.template_options | dict(options or {}) | ({"tools": tools} if tools else {})

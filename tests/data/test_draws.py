@@ -108,3 +108,14 @@ def test_an_output_that_continues_a_text_is_no_segment_of_its_own():
         ("side 1<|im_end|>", True),
         ("\n", False),
     ]
+
+
+@pytest.mark.parametrize("add_bos", [None, True, False])
+def test_a_row_begins_as_texts_do(add_bos):
+    tokenizer = ByteTokenizer(special_tokens=TURNS)
+    text_format = TextFormat(tokenizer, add_bos=add_bos)
+    prompt = text_format.prompt("a", where="row 0")
+    example = made(text_format, COIN, 0)
+    begins = example.tokens[:1] == [tokenizer.bos_id]
+    assert begins == (prompt.tokens[:1] == [tokenizer.bos_id]) == bool(add_bos)
+    assert not any(example.learned[: int(begins)])

@@ -195,7 +195,7 @@ class Preference(Family):
             share = self.stage.objective.values["reference_mixup"]
             state = moved(state, self.move, share)
         tokens = int(rows["mask"].sum())
-        batch = lead_with_prompts(rows, self.count) | said_of(self.stage, targets)
+        batch = lead_with_prompts(rows, self.count) | said_of(targets)
         if self.cache:
             batch |= self.cache.of(experience.records)
         else:

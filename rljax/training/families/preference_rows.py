@@ -81,11 +81,15 @@ def no_targets(stage: Stage, prompts: int) -> Rows:
         prompts: B.
     """
     present = np.ones((prompts, completions_per_row(stage)), bool)
-    return said_of(stage, side_rows(stage).targets((), present))
+    return said_of(side_rows(stage).targets((), present))
 
 
-def said_of(stage: Stage, targets: Rows) -> Rows:
-    """Those of `SideRows.targets` that the loss reads; of pairs it is known that both are there."""
+def said_of(targets: Rows) -> Rows:
+    """The targets that the loss reads: all of them where a row is no pair, none of a pair's.
+
+    Args:
+        targets: of `SideRows.targets`; a pair's says only that both sides are there.
+    """
     several = {"chosen_sides", "ratings"} & targets.keys()
     return targets if several else {}
 

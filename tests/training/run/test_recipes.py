@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from rljax import remarks
 from rljax.config.load import load_config
 from rljax.data.rows import reference_of
 from rljax.models.config import ModelConfig
@@ -153,3 +154,49 @@ def test_grpo_on_programs(files, tmp_path, one_device_runs):
         for row in read_rows(tmp_path / "metrics.jsonl")
         if "scoring_failures" in row
     )
+
+
+# Chain -> fields that make a run of seconds of its published form: lengths of each stage.
+CHAINS = {
+    "tulu3.py": (
+        "sft.data.row_tokens=512",
+        *(f"{name}.data.max_completion_tokens=160" for name in ("dpo", "rm")),
+        "ppo.sampling.max_new_tokens=4",
+    ),
+    "unpacking.py": (
+        "sft.data.row_tokens=512",
+        *(f"{name}.data.max_completion_tokens=160" for name in ("dpo", "rm")),
+        "ppo.sampling.max_new_tokens=4",
+    ),
+    "llama3.py": (
+        "rm.data.max_completion_tokens=160",
+        "sft1.data.row_tokens=256",
+        "dpo1.data.max_completion_tokens=160",
+        *(f"{name}.sampling.max_new_tokens=4" for name in ("sft1", "dpo1")),
+        "dpo1.data.placeholder_pairs=True",
+        "dpo1.data.unfinished=worst",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_chain_of_a_published_model(chain, files, tmp_path, one_device_runs, capsys):
+    """Its files as hubs hold them: with a pair whose sides are equal, and one that is too long."""
+    pairs = tmp_path / "pairs.jsonl"
+    asked = {"role": "user", "content": "How many?"}
+    same, long = ({"role": "assistant", "content": text} for text in ("7", "7" * 400))
+    bad = [{"chosen": [asked, same], "rejected": [asked, side]} for side in (same, long)]
+    lines = "".join(json.dumps(row) + "\n" for row in bad)
+    pairs.write_text(lines + (files / "pairs.jsonl").read_text())
+    given = {"sft": files / "messages.jsonl", "pairs": pairs, "train": files / "train.jsonl"}
+    given |= {"model": files / "model", "heldout": files / "heldout.jsonl"}
+    path = ROOT / "configs/recipes" / chain
+    names = import_file(str(path), field="--config", again=True).FILES
+    words = [f"{name}={given[name]}" for name in names] + ["rounds=1"] * (chain == "llama3.py")
+    remarks.say_once.cache_clear()
+    config = load_config(f"{path}:{','.join(words)},smoke", overrides(*CHAINS[chain]))
+    summary = loop.run(config, tmp_path / "run")
+    assert set(summary["stages"]) == set(config.stages)
+    said = capsys.readouterr().err
+    assert "1 of" in said and "left out" in said
