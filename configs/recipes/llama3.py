@@ -28,8 +28,8 @@ on what it kept. `rounds=N` makes N rounds; the paper has six.
 
 from typing import Any
 
+from chain_sections import letters, pairs, questions, small_pairs, some_demonstrations
 from ml_collections import ConfigDict
-from sections import letters, pairs, questions, small_pairs, some_demonstrations
 
 from rljax.config.recipe_arguments import read_arguments
 

@@ -21,8 +21,15 @@ IFEval; a reward of your own judges what has no gold answer (rljax/data/README.m
 
 from typing import Any
 
+from chain_sections import (
+    conversations,
+    letters,
+    pairs,
+    questions,
+    small_pairs,
+    some_demonstrations,
+)
 from ml_collections import ConfigDict
-from sections import conversations, letters, pairs, questions, small_pairs, some_demonstrations
 
 from rljax.config.recipe_arguments import read_arguments
 

@@ -22,8 +22,8 @@ answers, in the columns `problem` and `answer`; all as JSONL, or as Parquet if t
 
 from typing import Any
 
+from chain_sections import kind_of
 from ml_collections import ConfigDict
-from sections import kind_of
 
 from rljax.config.recipe_arguments import read_arguments
 

@@ -24,8 +24,15 @@ if their names end so.
 
 from typing import Any
 
+from chain_sections import (
+    conversations,
+    letters,
+    pairs,
+    questions,
+    small_pairs,
+    some_demonstrations,
+)
 from ml_collections import ConfigDict
-from sections import conversations, letters, pairs, questions, small_pairs, some_demonstrations
 
 from rljax.config.recipe_arguments import read_arguments
 
