@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
+from rljax.config.curriculum import OF_PROMPTS
 from rljax.config.schema import ASYNCHRONOUS
 from rljax.config.stage import Stage
 from rljax.registry import FAMILIES, METHODS
@@ -126,6 +127,12 @@ def _check_source(stage: Stage) -> None:
             "states by further samples and scores of the trainer's policy "
             f"({where}.objective.advantage, {FIELD}.max_staleness)."
         )
+    if objective.choices.get("value_target") == OF_PROMPTS:
+        raise ValueError(
+            f"Stage {stage.name!r} cannot sample ahead: curriculum="
+            f"{objective.choices['curriculum']!r} reads the trainer's critic "
+            f"({where}.objective.curriculum, {FIELD}.max_staleness)."
+        )
     if "answer_logprobs" in objective.inputs:
         raise ValueError(
             f"Stage {stage.name!r} cannot sample ahead: answer_reward="
@@ -142,7 +149,12 @@ def _check_source(stage: Stage) -> None:
 def _check_pieces(stage: Stage, given: ConfigDict) -> None:
     """Samples that pause are whole completions, and nothing is decided before they are complete."""
     where, choices = f"config.{stage.name}.objective", stage.objective.choices
-    needed = {"rollouts": "whole", "group_filter": "none", "sampling_temperature": "constant"}
+    needed = {
+        "curriculum": "shuffled",
+        "rollouts": "whole",
+        "group_filter": "none",
+        "sampling_temperature": "constant",
+    }
     for name, option in needed.items():
         if choices[name] != option:
             raise ValueError(

@@ -4,6 +4,7 @@ import math
 
 import jax
 
+from rljax.config.curriculum import OF_PROMPTS
 from rljax.config.stage import Stage
 from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
@@ -122,7 +123,13 @@ def _critic(stage: Stage, where: str) -> None:
             f"advantage={advantage!r} reads the values of a critic, and there is none: choose what "
             f"it learns, value_target='lambda_returns' say ({where}.objective.value_target)."
         )
-    if target != "none" and not reads:
+    if target == OF_PROMPTS and reads:
+        raise ValueError(
+            f"advantage={advantage!r} reads values of every token, and value_target={target!r} "
+            f"teaches those of prompts alone ({where}.objective.advantage, "
+            f"{where}.objective.value_target)."
+        )
+    if target not in ("none", OF_PROMPTS) and not reads:
         raise ValueError(
             f"value_target={target!r} trains a critic that advantage={advantage!r} never reads "
             f"({where}.objective.advantage, {where}.objective.value_target)."
@@ -352,7 +359,9 @@ def _parts_of_windows(stage: Stage, where: str) -> None:
 
 def _fields(stage: Stage, where: str) -> None:
     """Every part sees its fields once, on arrays without numbers: it checks them itself."""
-    for part in stage.objective.functions.values():
+    for choice, part in stage.objective.functions.items():
+        if choice == "curriculum":  # no function of arrays: config/curriculum.py
+            continue
         bound = stage.objective.bind(part)
         arrays = [abstract(name, slots=stage.max_new_tokens) for name in inputs_of(part)]
         try:

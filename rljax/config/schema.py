@@ -245,6 +245,12 @@ DATA: Section = {
         "reference",
         "jsonl, parquet: what the reward compares with; several, with commas: a mapping of them",
     ),
+    "difficulty_column": Field(
+        "", "a number of each problem that curricula may read; of symbol tasks 'level'"
+    ),
+    "source_column": Field(
+        "", "a label of each problem that curricula may read: 'task' of reasoning-gym, 'level', ..."
+    ),
     "max_prompt_tokens": Field(64, "P, tokens of a prompt at most", minimum=1, maximum=MOST_TOKENS),
     "overlong": Field(
         "refuse",

@@ -8,6 +8,7 @@ from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
 from rljax.objectives.credit.tree import EDGE_STYLES, edge_advantages
+from rljax.objectives.curricula import CURRICULA
 from rljax.objectives.distillation import TEACHERS
 from rljax.objectives.kl_controllers import KL_CONTROLLERS, KL_UNITS
 from rljax.objectives.parts import Field, fields_of
@@ -40,6 +41,7 @@ from rljax.registry.families.shared import (
 )
 
 _CHOICES = {
+    "curriculum": {"shuffled": None, **CURRICULA},
     "rollouts": {"whole": None, "windows": None, "tree": None},
     "sampling_temperature": TEMPERATURES,
     "answer_reward": {"none": None, **ANSWER_REWARDS},
@@ -64,6 +66,7 @@ _CHOICES = {
 }
 
 _DEFAULTS = {
+    "curriculum": "shuffled",
     "rollouts": "whole",
     "sampling_temperature": "constant",
     "answer_reward": "none",
@@ -126,6 +129,7 @@ _FIELDS = {
 }
 
 _DOCS = {
+    "curriculum": "which problems a step samples (objectives/curricula/)",
     "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
     "window_tokens": "new tokens of a response in one step, at most; it goes on in the next one",
     "branching": "samples of each node, level by level; their product is samples_per_prompt",
@@ -242,5 +246,5 @@ POLICY_GRADIENT = Family(
     causal=(True, False),
     device_loop=True,
     ahead=True,
-    checks=("policy_gradient", "teacher"),
+    checks=("policy_gradient", "curriculum", "teacher"),
 )

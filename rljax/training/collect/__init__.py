@@ -6,6 +6,8 @@
 | --- | --- |
 | `experience.py` | the types: policy with its version, experience, sources of it |
 | `prompts.py` | prompt sources: which problems come next, with a state that is saved |
+| `curriculum.py` | a prompt source that follows a curriculum |
+| `prompt_values.py` | what a critic expects of prompts that are not sampled yet |
 | `rollouts.py` | samples of prompts, as text, with scores |
 | `sampled.py` | sampled experience: prompts, rollouts, rewards, annotators put together |
 | `rounds.py` | sampling until enough groups have a signal |

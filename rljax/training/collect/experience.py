@@ -28,6 +28,7 @@ class Policy(NamedTuple):
     params: Params  # all parameters, in the trainer's layout
     version: int  # updates of the stage that they have seen
     temperature_slopes: Array | None = None  # [4] f32 (`sloped_temperature`)
+    critic: Params | None = None  # of the critic, where prompts are chosen by what it expects
     weights: Params | None = None  # the sampler's copy, where it was made before (training/ahead/)
 
 

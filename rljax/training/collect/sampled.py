@@ -1,5 +1,6 @@
 """Experience that is sampled anew in every step: prompts, completions, scores, annotations."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -93,6 +94,7 @@ class SampledExperience:
         demonstrate: Callable[[Sequence[Record]], Demonstrations] | None = None,
         keep: Callable[[Samples, Scores], np.ndarray] | None = None,
         most_rounds: int = 1,
+        prompt_values: Callable[[Policy, np.ndarray], np.ndarray] | None = None,
     ) -> None:
         """Puts the parts together; nothing runs.
 
@@ -105,10 +107,12 @@ class SampledExperience:
             demonstrate: problems to their worked solutions; None where none are read.
             keep: which groups are good enough to learn from; others are sampled again.
             most_rounds: with `keep`: so many times in a step, at most.
+            prompt_values: what the critic of a policy expects of problems, where it values prompts.
         """
         self.prompts, self.rollouts, self.count = prompts, rollouts, prompts_per_step
         self.reward, self.annotators, self.demonstrate = reward, annotators, demonstrate
         self.keep, self.most_rounds = keep, most_rounds
+        self.prompt_values = prompt_values
 
     def first_state(self) -> State:
         """The first state of the prompt source."""
@@ -163,8 +167,10 @@ class SampledExperience:
         )
 
     def _rounds(self, policy: Policy, weights: Params, state: State, step: int) -> Iterator[Round]:
+        values = self.prompt_values
+        predict = None if values is None else functools.partial(values, policy)
         for call in range(self.most_rounds):
-            prompts, state = self.prompts.take(state, step, self.count)
+            prompts, state = self.prompts.take(state, step, self.count, predict)
             samples = self.rollouts.sample(weights, policy, prompts, step=step, call=call)
             scores, seconds = self._scored(samples)
             state = self.prompts.observe(state, samples, scores)
@@ -178,6 +184,8 @@ class SampledExperience:
 
     def _metrics(self, found: Rounds) -> dict[str, float]:
         metrics = rollout_metrics(found.samples, found.scores)
+        if found.prompts:  # not where samples are judged apart from the source that drew them
+            metrics |= self.prompts.metrics(found.prompts)
         if found.scores is not None:
             metrics["scoring_failures"] = float(found.failed)
         if self.keep is not None:

@@ -13,11 +13,13 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.answer_likelihood import AnswerLikelihood
+from rljax.training.collect.curriculum import prompt_source
 from rljax.training.collect.demonstrations import demonstrations
 from rljax.training.collect.experience import ExperienceSource
 from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.grouped import step_group
 from rljax.training.collect.prefix_values import PrefixValues
+from rljax.training.collect.prompt_values import prompt_values
 from rljax.training.collect.prompts import ShuffledPrompts
 from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples
@@ -55,7 +57,7 @@ def policy_gradient_source(
     demonstrate = functools.partial(demonstrations, context, stage)
     filtered = stage.objective.choices["group_filter"] != "none"
     return SampledExperience(
-        shuffled_problems(context),
+        prompt_source(context, stage, first_step),
         rollouts,
         prompts_per_step=stage.batch.prompts_per_step,
         reward=reward,
@@ -63,6 +65,7 @@ def policy_gradient_source(
         demonstrate=demonstrate if stage.batch.rows_beside else None,
         keep=GroupFilter(stage) if filtered else None,
         most_rounds=most_rounds(stage),
+        prompt_values=prompt_values(context, stage, learner),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from rljax.config.curriculum import OF_PROMPTS
 from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.objectives.parts import apply, fields_of
@@ -19,8 +20,9 @@ from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows, replicated
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, call_offsets, purpose_key
+from rljax.training.collect.curriculum import check_problems
 from rljax.training.collect.demonstrations import encode_demonstrations
-from rljax.training.collect.experience import Experience
+from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.grouped import arrays_of, step_group, step_rows
 from rljax.training.collect.reference_answers import check_answers, form_of, named_reward
 from rljax.training.collect.rewards import reference_rows
@@ -76,6 +78,7 @@ class PolicyGradient(Family):
         """Builds the sampler; reads demonstrations and reference completions, if there are any."""
         stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
         reference_rows(context, stage)
+        check_problems(context, stage)
         if "answer_logprobs" in stage.objective.inputs:
             form, reward = form_of(stage), named_reward(stage)
             check_answers(context, form, context.train_problems, needed_by=reward)
@@ -95,6 +98,13 @@ class PolicyGradient(Family):
         if learner.critic is not None:
             shardings["critic"] = learner.critic.shardings(context.mesh)
         return Carried(learner.first_carried, shardings)
+
+    def policy(self, state: TrainState, step: int) -> Policy:
+        """With its critic where problems are chosen by what that expects."""
+        policy = super().policy(state, step)
+        if self.objective.choices["value_target"] != OF_PROMPTS:
+            return policy
+        return policy._replace(critic=state.carried["critic"].params)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch."""

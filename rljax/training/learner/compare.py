@@ -130,6 +130,20 @@ def _shaped(objective: Objective, arrays: Arrays) -> Arrays:
     return {"scores": jnp.where(complete, scores, 0.0), "finished": complete}
 
 
+def score_advantages(objective: Objective, arrays: Mapping[str, Array]) -> Array:
+    """The advantages [N, T] of samples that have scores and nothing else yet.
+
+    Args:
+        objective: whose parts read no more than that (config/curriculum.py).
+        arrays: of the samples, as `compare_samples` reads them.
+    """
+    known = dict(arrays) | _shaped(objective, arrays)
+    known["token_rewards"] = place_outcomes(known["scores"], known["mask"])
+    known["segment_ids"] = apply(objective.part("segmentation"), known)
+    advantages = _advantages(objective, known)
+    return keep_sign(advantages, objective.values["advantage_sign"])
+
+
 def _advantages(objective: Objective, arrays: Arrays) -> Array:
     """Advantages of all tokens; with `trained_tokens` 0 elsewhere, and whitened over these."""
     part = objective.part("advantage")
