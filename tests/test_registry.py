@@ -136,6 +136,20 @@ EXPECTED = {
     | {"group_filter": "mixed", "filter_rounds": 10, "reward_shaping": "soft_overlong"}
     | {"overlong_length": None, "overlong_buffer": None, "overlong_penalty": 0.5}
     | {"entropy_weight": 0.0},
+    "pcl": NO_RATIO
+    | NO_KL
+    | {"curriculum": "pcl", "pool_factor": 4, "target_value": 0.5, "value_clip": None}
+    | {"value_target": "prompt_mean", "advantage": "group_mean"}
+    | {"aggregation": "sequence_mean_token_mean", "entropy_weight": 0.0},
+    "vade": {"curriculum": "vade", "chosen_decay": 0.2, "other_decay": 0.999}
+    | {"information": "variance_room", "advantage": "group_zscore"},
+    "dump": {"curriculum": "dump", "window_samples": 300, "choice_temperature": 0.1}
+    | {"exploration_weight": 1.0, "kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
+    "greso": NO_KL
+    | {"curriculum": "greso", "group_filter": "mixed", "easy_reward": 0.98, "hard_reward": 0.11}
+    | {"retry_probability": 0.01, "retry_start": 0.5, "retry_step": 0.01},
+    "balanced_filter": {"group_filter": "accuracy_inside", "accuracy_low": 0.2}
+    | {"accuracy_high": 0.8, "advantage": "group_zscore"},
     "lite_ppo": CLIPPED | TOKENS | NO_KL | {"advantage": "group_mean_batch_deviation"},
     "gpg": NO_RATIO | TOKENS | NO_KL | {"advantage": "gpg", "f_norm": 1.0},
     "opo": NO_RATIO | NO_KL | {"advantage": "group_length_weighted", "entropy_weight": 0.0},
@@ -409,7 +423,7 @@ EXPECTED = {
 
 # Methods with a KL to the stage's start, or a reward relative to it.
 USES_REFERENCE = {
-    *("grpo", "reinforce_pp", "reinforce_pp_baseline", "dler", "da_dler", "tokenbuncher"),
+    *("grpo", "dump", "reinforce_pp", "reinforce_pp_baseline", "dler", "da_dler", "tokenbuncher"),
     *("ppo", "ma_rlhf", "spo_chain", "spo_tree", "vineppo", "dpo", "jepo", "jepo_single"),
     "jepo_rloo",
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),

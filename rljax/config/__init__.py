@@ -13,6 +13,7 @@ resolve.py   a stage with every value filled in; fields that nothing reads
 right_score.py  fields that say what a right sample scores: by default what the rewards say
 batch.py     batch arithmetic
 checks.py    combinations that cannot work
+curriculum.py    which problems a stage samples, and what that needs
 asynchronous.py  whether samples of a run may be of older weights
 policy_gradient.py  those of policy-gradient parts
 preference.py  those of preference parts

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 State = dict[str, Any]  # arrays by name
@@ -16,14 +15,14 @@ class Problems(NamedTuple):
 
     Attributes:
         count: M.
-        difficulty: [M] f32, by a column of the data; None where no column is named.
-        sources: [M] i32, number of the source of each problem; None where no column is named.
+        difficulty: [M] f32 on the host, by a column of the data; None where nobody reads it.
+        sources: [M] i32 on the host, number of the source of each problem; None likewise.
         source_names: S labels.
     """
 
     count: int
-    difficulty: np.ndarray | None = None
-    sources: np.ndarray | None = None
+    difficulty: Any = None
+    sources: Any = None
     source_names: tuple[str, ...] = ()
 
 
@@ -75,7 +74,7 @@ class Curriculum(NamedTuple):
         observe: (state, problems, outcomes) -> the state after.
         metrics: (state, problems) -> numbers by name.
         reads: of "difficulty", "sources", "prompt_values", "advantages": what has to be there.
-        repeats: whether one call may hand out a problem twice; else it asks for B <= M.
+        repeats: whether one call may ask for more problems than there are.
     """
 
     first: Callable[[Problems, Array], State]
@@ -122,15 +121,15 @@ def draw_of_sources(key: Array, probabilities: Array, problems: Problems, count:
     Returns:
         [count] i32.
     """
-    by_source, starts, sizes = _members(problems)
+    by_source, starts, sizes = (jnp.asarray(each) for each in _members(problems))
     of_source, of_place = jax.random.split(key)
     chosen = jax.random.categorical(of_source, jnp.log(probabilities), shape=(count,))
-    place = jax.random.randint(of_place, (count,), 0, jnp.asarray(sizes)[chosen])
-    return jnp.asarray(by_source)[jnp.asarray(starts)[chosen] + place]
+    place = jax.random.randint(of_place, (count,), 0, sizes[chosen])
+    return by_source[starts[chosen] + place].astype(jnp.int32)
 
 
-def _members(problems: Problems) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Problems by source [M] i32; where each source starts, and its size, [S] i32."""
-    by_source = np.argsort(problems.sources, kind="stable").astype(np.int32)
-    sizes = np.bincount(problems.sources, minlength=len(problems.source_names)).astype(np.int32)
-    return by_source, np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32), sizes
+def _members(problems: Problems) -> tuple[Any, list[int], list[int]]:
+    """Problems by source [M]; where each source starts, and its size, [S]."""
+    sizes = [int((problems.sources == s).sum()) for s in range(len(problems.source_names))]
+    starts = [sum(sizes[:s]) for s in range(len(sizes))]
+    return problems.sources.argsort(kind="stable"), starts, sizes

@@ -1,7 +1,8 @@
 """Orders that are known before the first sample: easy to hard, a band, a mixture of sources."""
 
+from typing import Any
+
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from rljax.objectives.curricula.curriculum import (
@@ -59,18 +60,21 @@ def band(*, difficulty_low: float = 0.0, difficulty_high: float = 1.0) -> Curric
         difficulty_low: smallest value that is kept.
         difficulty_high: largest value that is kept.
     """
-    check_field("difficulty_high", difficulty_high, lambda x: x >= difficulty_low, ">= low")
+    check_field(
+        "difficulty_high", difficulty_high, lambda x: x >= difficulty_low, ">= difficulty_low"
+    )
+
+    def within(problems: Problems) -> Any:
+        values = problems.difficulty
+        return (values >= difficulty_low) & (values <= difficulty_high)
 
     def take(state: State, problems: Problems, turn: Turn) -> tuple[Array, State]:
-        inside = np.flatnonzero(
-            (problems.difficulty >= difficulty_low) & (problems.difficulty <= difficulty_high)
-        )
+        inside = within(problems).nonzero()[0]
         places = epoch_places(turn.stream, state["taken"], turn.count, len(inside))
         return jnp.asarray(inside, jnp.int32)[places], {"taken": state["taken"] + turn.count}
 
     def first(problems: Problems, stream: Array) -> State:
-        inside = (problems.difficulty >= difficulty_low) & (problems.difficulty <= difficulty_high)
-        if not inside.any():
+        if not within(problems).any():
             low, high = float(problems.difficulty.min()), float(problems.difficulty.max())
             raise ValueError(
                 f"No problem has a difficulty from {difficulty_low} to {difficulty_high}: they go "
@@ -99,8 +103,7 @@ def mixture(*, source_weights: tuple = ()) -> Curriculum:
         return {}
 
     def take(state: State, problems: Problems, turn: Turn) -> tuple[Array, State]:
-        weights = np.asarray(source_weights or np.ones(len(problems.source_names)), np.float32)
-        probabilities = jnp.asarray(weights / weights.sum())
-        return draw_of_sources(turn.key, probabilities, problems, turn.count), state
+        weights = jnp.asarray(source_weights or [1.0] * len(problems.source_names), jnp.float32)
+        return draw_of_sources(turn.key, weights / weights.sum(), problems, turn.count), state
 
     return Curriculum(first, take, unchanged, reads=frozenset({"sources"}))

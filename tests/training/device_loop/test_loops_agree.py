@@ -22,7 +22,8 @@ DIGITS = range(ZERO_ID, ZERO_ID + 5)
 OTHERS = tuple(token for token in range(VOCAB_SIZE) if token not in (EOS_ID, *DIGITS))
 
 # Methods that need something of their own: running statistics, several updates, a critic, filters,
-# a greedy completion, noise, a reference, curricula. Samples and held-out completions of grpo end at a string.
+# a greedy completion, noise, a reference, curricula. Samples and held-out completions of grpo end
+# at a string.
 METHODS = {
     "grpo": {"sequences_per_update": 16},
     "dapo": {"sequences_per_update": 8},
