@@ -49,6 +49,13 @@ DISCO = {"advantage": "none", "surrogate": "disco", "hinge_estimator": "k1"} | {
     "hinge_margin": 1e-4,
     "entropy_weight": 0.0,
 }
+ADA = (
+    CLIP_HIGHER
+    | TOKENS
+    | NO_KL
+    | {"allocation": "successive", "allocation_rounds": 4, "round_samples": 8}
+    | {"advantage": "pool_mean", "divide_by_pool_deviation": False, "entropy_weight": 0.0}
+)
 # PPO of MA-RLHF, whose numbers are complete.
 PPO = (
     CLIPPED
@@ -148,6 +155,8 @@ EXPECTED = {
     "greso": NO_KL
     | {"curriculum": "greso", "group_filter": "mixed", "easy_reward": 0.98, "hard_reward": 0.11}
     | {"retry_probability": 0.01, "retry_start": 0.5, "retry_step": 0.01},
+    "reinforce_ada": ADA | {"allocation_exit": "balanced"},
+    "reinforce_ada_positive": ADA | {"allocation_exit": "positive"},
     "balanced_filter": {"group_filter": "accuracy_inside", "accuracy_low": 0.2}
     | {"accuracy_high": 0.8, "advantage": "group_zscore"},
     "lite_ppo": CLIPPED | TOKENS | NO_KL | {"advantage": "group_mean_batch_deviation"},

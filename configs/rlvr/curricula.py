@@ -12,6 +12,8 @@ BASE = runpy.run_path(str(Path(__file__).with_name("base.py")))
 
 batch = BASE["batch"]
 
+ADA = dict(steps=600, batch=batch(512, 4, update=128), sampling=dict(max_new_tokens=2048))
+
 METHODS = {
     # Qwen3 and Llama-3.2 on MATH (arXiv:2510.01135): 8192 samples a step, one update; contexts of
     # 4096. The optimizer of the value model was not seen: verl's default of a critic.
@@ -29,6 +31,10 @@ METHODS = {
     "greso": dict(batch=batch(256, 8), sampling=dict(max_new_tokens=2560)),
     # Qwen2.5-3B and 7B (arXiv:2504.03380); sizes were not seen.
     "balanced_filter": dict(),
+    # Qwen2.5-Math-1.5B and 7B on OpenR1-Math (arXiv:2510.04996): 512 prompts, 4 updates a step, at
+    # most 4 rounds of 8 samples. Its entropy bonus of 1e-4 is 0 in the script.
+    "reinforce_ada": ADA,
+    "reinforce_ada_positive": ADA,
 }
 
 get_config = functools.partial(BASE["build"], METHODS)

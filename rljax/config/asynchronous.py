@@ -151,6 +151,7 @@ def _check_pieces(stage: Stage, given: ConfigDict) -> None:
     where, choices = f"config.{stage.name}.objective", stage.objective.choices
     needed = {
         "curriculum": "shuffled",
+        "allocation": "fixed",
         "rollouts": "whole",
         "group_filter": "none",
         "sampling_temperature": "constant",

@@ -4,7 +4,7 @@ import math
 
 import jax
 
-from rljax.config.curriculum import OF_PROMPTS
+from rljax.config.curriculum import OF_PROMPTS, PLANS
 from rljax.config.stage import Stage
 from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
@@ -360,7 +360,7 @@ def _parts_of_windows(stage: Stage, where: str) -> None:
 def _fields(stage: Stage, where: str) -> None:
     """Every part sees its fields once, on arrays without numbers: it checks them itself."""
     for choice, part in stage.objective.functions.items():
-        if choice == "curriculum":  # no function of arrays: config/curriculum.py
+        if choice in PLANS:  # no functions of arrays: config/curriculum.py
             continue
         bound = stage.objective.bind(part)
         arrays = [abstract(name, slots=stage.max_new_tokens) for name in inputs_of(part)]

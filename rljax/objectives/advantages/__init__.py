@@ -25,6 +25,7 @@ Parts that need a critic or segments of a row are in `objectives/credit/`.
 | `ngrpo.py` | a z-score with virtual right samples |
 | `optimal_token.py` | the baseline of each slot that leaves the least variance |
 | `pass_at_k.py` | the best sample of a group only |
+| `pooled.py` | all that was drawn of a prompt, kept or not (Reinforce-Ada) |
 | `rewards_to_go.py` | rewards to come: REINFORCE++, ReMax |
 | `signed.py` | right samples, wrong ones, or both with weights of their own |
 | `softmax.py` | a weight among the good samples minus one among the bad ones (wd1) |
@@ -51,6 +52,7 @@ from rljax.objectives.advantages.length_weighted import group_length_weighted
 from rljax.objectives.advantages.ngrpo import group_zscore_virtual
 from rljax.objectives.advantages.optimal_token import optimal_token_baseline
 from rljax.objectives.advantages.pass_at_k import pass_at_k
+from rljax.objectives.advantages.pooled import pool_mean
 from rljax.objectives.advantages.rewards_to_go import reinforce_plus_plus, remax
 from rljax.objectives.advantages.signed import keep_sign, signed_outcome
 from rljax.objectives.advantages.softmax import group_softmax
@@ -68,6 +70,7 @@ _UNGROUPED = {
     "signed_outcome": signed_outcome,
     "reinforce_plus_plus": reinforce_plus_plus,
     "remax": remax,
+    "pool_mean": pool_mean,
 }
 
 # Whole samples against the prompt's other samples.

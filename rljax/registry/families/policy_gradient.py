@@ -3,6 +3,7 @@
 from rljax.objectives.advantages import ADVANTAGES, BASELINE_UPDATES, NEEDS_GROUPS
 from rljax.objectives.advantages.signed import SIGNS
 from rljax.objectives.aggregation import AGGREGATIONS
+from rljax.objectives.allocation import ALLOCATIONS
 from rljax.objectives.answer_rewards import ANSWER_REWARDS
 from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
@@ -42,6 +43,7 @@ from rljax.registry.families.shared import (
 
 _CHOICES = {
     "curriculum": {"shuffled": None, **CURRICULA},
+    "allocation": {"fixed": None, **ALLOCATIONS},
     "rollouts": {"whole": None, "windows": None, "tree": None},
     "sampling_temperature": TEMPERATURES,
     "answer_reward": {"none": None, **ANSWER_REWARDS},
@@ -67,6 +69,7 @@ _CHOICES = {
 
 _DEFAULTS = {
     "curriculum": "shuffled",
+    "allocation": "fixed",
     "rollouts": "whole",
     "sampling_temperature": "constant",
     "answer_reward": "none",
@@ -130,6 +133,7 @@ _FIELDS = {
 
 _DOCS = {
     "curriculum": "which problems a step samples (objectives/curricula/)",
+    "allocation": "how many samples a prompt gets (objectives/allocation.py)",
     "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
     "window_tokens": "new tokens of a response in one step, at most; it goes on in the next one",
     "branching": "samples of each node, level by level; their product is samples_per_prompt",

@@ -1,12 +1,20 @@
-"""Policy gradients that choose their problems, or drop those that teach nothing."""
+"""Policy gradients that choose their problems, or how often these are sampled."""
 
 from rljax.registry.method import Method
-from rljax.registry.methods.shared import GRPO, K3_IN_LOSS, ON_POLICY
+from rljax.registry.methods.shared import CLIPPED, GRPO, K3_IN_LOSS, ON_POLICY
 
 
 def _row(name: str, paper: str, summary: str, **parts: object) -> Method:
     return Method(name, "policy_gradient", paper, summary, parts)
 
+
+_ADA = dict(
+    allocation="successive",
+    advantage="pool_mean",
+    aggregation="token_mean",
+    clip_high=0.28,
+    **CLIPPED,
+)
 
 ROWS = (
     _row(
@@ -51,5 +59,18 @@ ROWS = (
         "GRPO on groups whose share of right samples lies inside of bounds, refilled",
         group_filter="accuracy_inside",
         **GRPO,
+    ),
+    _row(
+        "reinforce_ada",
+        "arXiv:2510.04996",
+        "rounds of samples until a prompt has half a group of each kind; against its whole pool",
+        **_ADA,
+    ),
+    _row(
+        "reinforce_ada_positive",
+        "arXiv:2510.04996",
+        "rounds of samples until a prompt has a right one; against its whole pool",
+        allocation_exit="positive",
+        **_ADA,
     ),
 )

@@ -11,6 +11,7 @@
 | `rollouts.py` | samples of prompts, as text, with scores |
 | `sampled.py` | sampled experience: prompts, rollouts, rewards, annotators put together |
 | `rounds.py` | sampling until enough groups have a signal |
+| `successive.py` | samples in rounds, of prompts that have not said enough |
 | `windowed.py`, `windows.py` | sampled experience whose responses take several steps |
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |

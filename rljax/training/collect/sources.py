@@ -24,7 +24,14 @@ from rljax.training.collect.prompts import ShuffledPrompts
 from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.rounds import most_rounds
-from rljax.training.collect.sampled import Annotator, SampledExperience, Sampler, WholeRollouts
+from rljax.training.collect.sampled import (
+    Annotator,
+    SampledExperience,
+    Sampler,
+    WholeRollouts,
+    timed_scores,
+)
+from rljax.training.collect.successive import Successive
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
 from rljax.training.collect.windowed import WindowedExperience
@@ -66,7 +73,16 @@ def policy_gradient_source(
         keep=GroupFilter(stage) if filtered else None,
         most_rounds=most_rounds(stage),
         prompt_values=prompt_values(context, stage, learner),
+        allocation=_allocation(context, stage, rollouts, reward),
     )
+
+
+def _allocation(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> Successive | None:
+    if stage.objective.choices["allocation"] == "fixed":
+        return None
+    return Successive(context, stage, rollouts, functools.partial(timed_scores, reward))
 
 
 def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollouts:
@@ -77,7 +93,8 @@ def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollo
 def _sampler(context: Context, stage: Stage) -> Sampler:
     """Whole completions by one engine, or trees by an engine for each level."""
     if stage.objective.choices["rollouts"] == "whole":
-        return stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+        drawn = stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
+        return stage_engine(context, stage, samples=drawn)
     tree = tree_shape(stage)
     engines = [
         stage_engine(context, stage, samples=level.branches, max_new_tokens=level.room)

@@ -145,6 +145,12 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"rollouts={rollouts!r} needs the host loop; the device loop samples whole completions "
             f"(config.{stage.name}.objective.rollouts)."
         )
+    allocation = stage.objective.choices["allocation"]
+    if allocation != "fixed":
+        raise ValueError(
+            f"allocation={allocation!r} needs the host loop: its rounds have fewer and fewer "
+            f"prompts (config.{stage.name}.objective.allocation)."
+        )
     likelihood = stage.objective.choices["likelihood"]
     if likelihood != "autoregressive":
         raise ValueError(
