@@ -162,6 +162,11 @@ EXPECTED = {
     "lite_ppo": CLIPPED | TOKENS | NO_KL | {"advantage": "group_mean_batch_deviation"},
     "gpg": NO_RATIO | TOKENS | NO_KL | {"advantage": "gpg", "f_norm": 1.0},
     "opo": NO_RATIO | NO_KL | {"advantage": "group_length_weighted", "entropy_weight": 0.0},
+    "maxrl": CLIPPED
+    | NO_KL
+    | TOKENS
+    | {"advantage": "group_mean_ratio", "punish_failed_groups": False}
+    | {"advantage_epsilon": 1e-6, "entropy_weight": 0.0},
     "pass_at_k": {"advantage": "pass_at_k", "divide_by_deviation": True},
     "psr": CLIPPED | TOKENS | {"positive_weight": 1.0, "negative_weight": 0.0},
     "nsr": CLIPPED | TOKENS | {"positive_weight": 0.0, "negative_weight": 1.0},

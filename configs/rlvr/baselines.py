@@ -60,6 +60,8 @@ METHODS = {
     ),
     "gpg": {},
     "opo": {},
+    # Qwen3-1.7B and 4B (its script): one epoch; other sizes are set outside of what was read.
+    "maxrl": dict(optimizer=dict(clip_norm=0.3)),
     "pass_at_k": dict(batch=TWO_UPDATES),
     "psr": MATH,
     "nsr": MATH,

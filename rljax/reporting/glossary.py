@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rljax.reporting.answer_metrics import OF_ANSWERS
 from rljax.reporting.bound_metrics import OF_BOUNDS
+from rljax.reporting.curriculum_metrics import OF_CURRICULA
 from rljax.reporting.feedback_metrics import BY_LENGTH, BY_MARGIN, IDEALISED, OF_FEEDBACK
 from rljax.reporting.metric import Metric
 
@@ -324,6 +325,7 @@ METRICS: dict[str, Metric] = {
     "max_violation": Metric(
         "Expert overload", "By what share the fullest expert is above the mean load; of all layers."
     ),
+    **OF_CURRICULA,
     **OF_BOUNDS,
     **OF_ANSWERS,
     **OF_FEEDBACK,

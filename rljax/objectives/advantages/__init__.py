@@ -22,6 +22,7 @@ Parts that need a critic or segments of a row are in `objectives/credit/`.
 | `demonstrations.py` | groups that hold demonstrations besides samples |
 | `gpg.py` | the group's mean, scaled up for groups without signal |
 | `length_weighted.py` | the group's mean weighted by length (OPO) |
+| `likelihood_scaled.py` | the group's mean over itself (MaxRL) |
 | `ngrpo.py` | a z-score with virtual right samples |
 | `optimal_token.py` | the baseline of each slot that leaves the least variance |
 | `pass_at_k.py` | the best sample of a group only |
@@ -49,6 +50,7 @@ from rljax.objectives.advantages.canon import canon_entropy, canon_length, canon
 from rljax.objectives.advantages.demonstrations import group_mean_sampled
 from rljax.objectives.advantages.gpg import gpg
 from rljax.objectives.advantages.length_weighted import group_length_weighted
+from rljax.objectives.advantages.likelihood_scaled import group_mean_ratio
 from rljax.objectives.advantages.ngrpo import group_zscore_virtual
 from rljax.objectives.advantages.optimal_token import optimal_token_baseline
 from rljax.objectives.advantages.pass_at_k import pass_at_k
@@ -80,6 +82,7 @@ _GROUPED = {
     "group_zscore": group_zscore,
     "group_mean_batch_deviation": group_mean_batch_deviation,
     "group_length_weighted": group_length_weighted,
+    "group_mean_ratio": group_mean_ratio,
     "group_mean_sampled": group_mean_sampled,
     "group_softmax": group_softmax,
     "group_token_zscore": group_token_zscore,

@@ -129,6 +129,13 @@ ROWS = (
         **ON_POLICY,
     ),
     _row(
+        "maxrl",
+        "arXiv:2602.02710",
+        "group mean over itself: rare successes count as in maximum likelihood",
+        advantage="group_mean_ratio",
+        **CLIPPED,
+    ),
+    _row(
         "pass_at_k",
         "arXiv:2503.19595",
         "only the best sample of a group, by how much it beats the second",
