@@ -116,6 +116,11 @@ class DiffusionConfig:
         return self.steps // self.blocks
 
     @property
+    def most_passes(self) -> int:
+        """Denoising steps that are run at most: those that would commit nothing are skipped."""
+        return self.blocks * min(self.steps_per_block, self.block_tokens)
+
+    @property
     def token_filter(self) -> TokenFilter:
         """The filter of tokens that are drawn: a temperature and nothing else."""
         return TokenFilter(temperature=self.temperature)
