@@ -196,6 +196,15 @@ def _is_stop(tokens: Array, config: DiffusionConfig) -> Array:
     return (tokens[..., None] == jnp.array(config.stop_tokens, jnp.int32)).any(axis=-1)
 
 
+def _never(tokens: Array, config: DiffusionConfig) -> Array:
+    """[V] i32 -> [V] bool: ids that no position is filled with."""
+    is_mask = tokens == config.mask_token
+    never = is_mask & config.forbid_mask_token
+    for start, stop in config.textless:
+        never |= (start <= tokens) & (tokens < stop) & ~is_mask
+    return never
+
+
 def _guided(denoise: Denoiser, prompt_slots: int, config: DiffusionConfig) -> Denoiser:
     """Classifier-free guidance against the canvas without its prompt."""
 
@@ -218,9 +227,7 @@ def _draw(logits: Array, rows: Rows, step: Array, places: Array, config: Diffusi
         config: of the sampler.
     """
     vocabulary = jnp.arange(logits.shape[-1], dtype=jnp.int32)
-    model = logits.astype(jnp.float32)
-    if config.forbid_mask_token:
-        model = jnp.where(vocabulary == config.mask_token, EXCLUDED, model)
+    model = jnp.where(_never(vocabulary, config), EXCLUDED, logits.astype(jnp.float32))
     is_stop = _is_stop(vocabulary, config)
     forbidden = jnp.zeros((1, 1, 1), bool)
     if rows.min_new_tokens is not None:
@@ -349,16 +356,17 @@ def make_diffusion_sampler(network: Network, config: DiffusionConfig) -> Diffusi
     of the denoising policy, NOT a likelihood of the sequence: each token has its own, under the
     distribution it was drawn from, given the canvas of the step that committed it.
 
-        logprobs           tempered; without the mask token (`forbid_mask_token`) and, before
-                           `min_new_tokens`, without stop tokens
-        model_logprobs     untempered; without the mask token only. Confidences come from it,
-                           without the stop tokens that may not be drawn
-        tempered_logprobs  tempered; without the mask token only
+        logprobs           tempered; before `min_new_tokens` without stop tokens
+        model_logprobs     untempered. Confidences come from it, without the stop tokens that may
+                           not be drawn
+        tempered_logprobs  tempered
         entropy            of the distribution of `logprobs`
 
-    They include guidance (`cfg_scale`). They say nothing about which positions were committed:
-    under "low_confidence" a draw is kept because it is probable. With one step a block nothing is
-    left to choose, and the sum of a row's `logprobs` is the exact log-probability of its tokens.
+    All are without what is never drawn: the mask token (`forbid_mask_token`) and ids without a
+    text. They include guidance (`cfg_scale`). They say nothing about which positions were
+    committed: under "low_confidence" a draw is kept because it is probable. With one step a block
+    nothing is left to choose, and the sum of a row's `logprobs` is the exact log-probability of its
+    tokens.
 
     In a greedy row `logprobs`, `tempered_logprobs` and `entropy` are 0.
 

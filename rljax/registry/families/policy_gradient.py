@@ -136,7 +136,8 @@ _DOCS = {
     "answer_reward": "none: config.scoring's rewards; else the likelihood of the reference answer "
     "behind the sample (objectives/answer_rewards.py)",
     **ANSWER_FORM_DOCS,
-    "missing_phrase_reward": "with answer_reward: of a sample without the answer phrase",
+    "missing_phrase_reward": "with answer_reward: of a sample without the answer phrase, or the "
+    "lowest reward of its group if that is lower",
     "reward_shaping": "what is done to scores first (objectives/reward_shaping.py)",
     "group_filter": "groups trained on; others are sampled again (objectives/selections.py)",
     "filter_rounds": "with group_filter: times that prompts are sampled in a step, at most",

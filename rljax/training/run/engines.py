@@ -3,6 +3,7 @@ what ends its completions at strings.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rljax.config.schema import DIFFUSION, SAMPLER
 from rljax.config.stage import Stage
 from rljax.data.tokenizers import Tokenizer, check_round_trip
 from rljax.models.config import ModelConfig
+from rljax.objectives.masking import MASKINGS
 from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.diffusion_config import DiffusionConfig
@@ -80,6 +82,7 @@ def sampling_config(
         mask_token=model.mask_token,
         shift_logits=model.shift_logits,
         temperature=token_filter.temperature,
+        textless=token_filter.textless,
         **(whole | given),
     )
 
@@ -95,7 +98,7 @@ def with_text_only(stage: Stage, model: ModelConfig, samplable: np.ndarray) -> S
     Raises:
         ValueError: if no token is left that may be sampled.
     """
-    if not stage.online or not model.causal:
+    if not stage.online:
         return stage
     token_filter = text_only(stage.token_filter, samplable)
     token_bias(token_filter, model.vocab_size)
@@ -154,6 +157,29 @@ def check_sampler(model: ModelConfig, settings: ConfigDict) -> None:
     for name, field in fields.items():
         if settings[name] != field.default:
             raise _never_read(f"{where}.{name}", settings[name], kind)
+
+
+def check_blocks(stages: Iterable[Stage], settings: ConfigDict) -> None:
+    """Raises ValueError where an update hides other blocks than the sampler fills.
+
+    Args:
+        stages: of the run.
+        settings: `config.sampler`.
+    """
+    for stage in stages:
+        values, canvas = stage.objective.values, stage.max_new_tokens
+        masking = values.get("masking")
+        if masking is None or "mask_block" not in MASKINGS[masking].reads or not stage.online:
+            continue
+        hidden = values["mask_block"] or canvas
+        filled = settings.diffusion.block_tokens or canvas
+        if hidden != filled and canvas % filled == 0:  # else the sampler refuses it by itself
+            field = f"config.{stage.name}.objective.mask_block"
+            raise ValueError(
+                f"masking={masking!r} hides blocks of {hidden} tokens, and the sampler fills "
+                f"blocks of {filled}: mask_block must be {filled}, or block_tokens {hidden} "
+                f"({field}, config.sampler.diffusion.block_tokens)."
+            )
 
 
 def _check_filter(token_filter: TokenFilter, stop_strings: tuple[str, ...]) -> None:

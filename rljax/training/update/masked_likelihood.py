@@ -5,6 +5,7 @@ draw hides tokens of it (objectives/masking.py), one pass of the network says th
 each hidden one, and the passes of a row are put together (objectives/bounds.py).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -100,7 +101,8 @@ def elbo(
         network: one that sees both ways, with a mask token.
         params: its parameters, differentiated.
         rows: separate rows, one completion each; may hold `LIKELIHOOD_EPOCH`.
-        token_filter: of the sampler; not read: bounds are of the model itself, at temperature 1.
+        token_filter: of the sampler. Bounds are of the model itself, at temperature 1, so only
+            `textless` is read: ids that the sampler never draws have no share.
         key: [N] keys.
         top_k: must be 0: there is no next-token distribution.
         epochs: updates of a step that a row is in.
@@ -121,7 +123,6 @@ def elbo(
     Raises:
         ValueError: without a mask token, for rows of another layout, or a `top_k`.
     """
-    del token_filter
     config = network.config
     if config.mask_token < 0 or top_k:
         raise ValueError(
@@ -142,7 +143,9 @@ def elbo(
         length=length,
     )
     epoch = rows.get(LIKELIHOOD_EPOCH, jnp.zeros(len(canvas.tokens), jnp.int32))
-    run = functools.partial(_pass, network, canvas, settings, masking, length, key, epoch)
+    # The mask token is never right (SUBS).
+    of_text = dataclasses.replace(token_filter.of_text, forbidden_tokens=(config.mask_token,))
+    run = functools.partial(_pass, network, canvas, settings, masking, of_text, length, key, epoch)
     passes = _in_turn(run, params, mask_draws * MASKINGS[masking].passes, keep=keep_passes)
     return _statistics(passes, rows["mask"], plain=plain_logprobs)
 
@@ -152,6 +155,7 @@ def _pass(
     canvas: Canvas,
     settings: MaskSettings,
     masking: str,
+    token_filter: TokenFilter,
     length: int,
     key: Array,
     epoch: Array,
@@ -177,7 +181,7 @@ def _pass(
         jax.lax.slice_in_dim(hidden, first, first + length, axis=1),
         model.vocabulary(),
         canvas.tokens[:, -length:],
-        TokenFilter(forbidden_tokens=(config.mask_token,)),  # never right (SUBS)
+        token_filter,
         vocab_size=config.vocab_size,
         logit_softcap=config.logit_softcap,
     )

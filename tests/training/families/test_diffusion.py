@@ -125,6 +125,14 @@ REFUSED = {
         ["grpo.objective.mask_block=7"],
         "mask_block=7 is longer than the canvas of max_new_tokens=6",
     ),
+    "blocks that the sampler does not fill": (
+        ["grpo.objective.mask_block=3", "sampler.diffusion.block_tokens=2"],
+        "hides blocks of 3 tokens, and the sampler fills blocks of 2: mask_block must be 2",
+    ),
+    "blocks where the sampler has one": (
+        ["grpo.objective.mask_block=3"],
+        "the sampler fills blocks of 6: mask_block must be 6, or block_tokens 3",
+    ),
     "a canvas that is no multiple of the block": (
         ["sampler.diffusion.block_tokens=4"],
         "block_tokens must be a divisor of max_new_tokens=6",

@@ -39,9 +39,10 @@ def model(tiny_network, one_device):
     network = tiny_network(causal=False, mask_token=MASK)
     params = network.init(jax.random.key(0), one_device)
 
-    def estimate(rows, params=params, network=network, **fields):
+    def estimate(rows, params=params, network=network, textless=(), **fields):
         key = jax.random.wrap_key_data(rows[LIKELIHOOD_KEYS])
-        return elbo(network, params, rows, TokenFilter(), key=key, **fields)
+        token_filter = TokenFilter(temperature=0.5, textless=textless)
+        return elbo(network, params, rows, token_filter, key=key, **fields)
 
     return network, params, estimate
 
@@ -91,6 +92,21 @@ def test_everything_hidden_is_one_pass_over_an_open_canvas(model):
     closed = jax.jit(functools.partial(estimate, masking="full"))(rows)
     short = logprobs_given(network, params, tokens[: PROMPT + 3], hidden[: PROMPT + 3])[PROMPT:]
     np.testing.assert_allclose(closed.logprobs[0, :3], short, rtol=2e-5)
+
+
+def test_the_bound_is_over_the_ids_that_the_sampler_draws(model):
+    """At temperature 1, whatever tokens are drawn at."""
+    network, params, estimate = model
+    rows = rows_of([1])
+    token = rows["tokens"][0, PROMPT]
+    tokens = jnp.asarray(rows["tokens"][:, : PROMPT + 1]).at[0, PROMPT].set(MASK)
+    places, bound = jnp.arange(PROMPT + 1)[None], network.bind(params)
+    logits = bound.logits(bound(tokens, places, jnp.ones_like(places)).hidden)[0, PROMPT]
+    without = 3 if token != 3 else 4
+    kept = np.delete(np.asarray(logits, np.float64), [without, MASK])
+    expected = float(logits[token]) - np.log(np.exp(kept).sum())
+    found = estimate(rows, masking="full", textless=((without, without + 1),)).logprobs
+    np.testing.assert_allclose(found[0, 0], expected, rtol=2e-5)
 
 
 def test_a_canvas_by_hand():
