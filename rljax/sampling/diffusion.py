@@ -205,15 +205,20 @@ def _never(tokens: Array, config: DiffusionConfig) -> Array:
     return never
 
 
+def guided(with_prompt: Array, without: Array, scale: float) -> Array:
+    """Classifier-free guidance, l_u + (s + 1) (l_c - l_u), of anything linear in the logits."""
+    return without + (scale + 1) * (with_prompt - without)
+
+
 def _guided(denoise: Denoiser, prompt_slots: int, config: DiffusionConfig) -> Denoiser:
     """Classifier-free guidance against the canvas without its prompt."""
 
-    def guided(canvas: Array, start: Array) -> Array:
+    def denoise_guided(canvas: Array, start: Array) -> Array:
         blind = canvas.at[:, :prompt_slots].set(config.mask_token)
-        with_prompt, without = (denoise(x, start).astype(jnp.float32) for x in (canvas, blind))
-        return without + (config.cfg_scale + 1) * (with_prompt - without)
+        both = (denoise(x, start).astype(jnp.float32) for x in (canvas, blind))
+        return guided(*both, config.cfg_scale)
 
-    return guided
+    return denoise_guided
 
 
 def _draw(logits: Array, rows: Rows, step: Array, places: Array, config: DiffusionConfig) -> _Draws:
@@ -465,4 +470,5 @@ def _rollouts(decoded: Decoded, rows: Rows, config: DiffusionConfig) -> Rollouts
             jnp.where(stopped, StopReason.STOP_TOKEN, StopReason.LENGTH).astype(jnp.int32)
         ),
         slot_steps=jnp.full(len(mask) // g, len(mask) // row_shards() * decoded.passes),
+        fill_steps=by_prompt(jnp.where(mask, decoded.commit_step, -1)),
     )

@@ -404,6 +404,15 @@ def test_logits_of_any_dtype_are_treated_in_float32():
     assert fine.model_logprobs.dtype == jnp.float32 and (fine.model_logprobs < 0).all()
 
 
+def test_a_finished_block_changes_with_what_is_filled_behind_it(network, params):
+    """So keys and values of finished blocks cannot be kept: they belong to another canvas."""
+    canvas = jnp.array([[3, 4, 5, 6, MASK, MASK]])
+    places, seen = jnp.arange(6)[None], jnp.ones((1, 6), jnp.int32)
+    run = jax.jit(lambda canvas: network.bind(params)(canvas, places, seen).hidden)
+    before, after = run(canvas), run(canvas.at[0, 4].set(7))
+    assert np.abs(np.asarray(before - after)[0, :4]).max() > 1e-3
+
+
 def test_positions_count_real_tokens_and_segments_hide_the_rest():
     seen = []
 
