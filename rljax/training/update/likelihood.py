@@ -285,6 +285,12 @@ def _check_masking(stage: Stage) -> None:
                 f"{name}={values[name]!r} is never read with masking={masking!r}, but with "
                 f"{', '.join(readers)}: leave it out ({where}.{name}, {where}.masking)."
             )
+    if masking == "trajectory" and "ratio" not in stage.objective.choices:
+        raise ValueError(
+            "masking='trajectory' scores tokens in the steps in which the policy sampled them, and "
+            f"the {stage.objective.family} family learns from completions without steps "
+            f"({where}.masking)."
+        )
     if values["plain_logprobs"] and "ratio" not in stage.objective.choices:
         raise ValueError(
             "plain_logprobs=True gives log-probabilities of hidden tokens alone, and the "
