@@ -54,7 +54,8 @@ def export(
     check_start(start, network)
     folder = config["model"]["init_from"]
     own = not source  # the run's tokenizer goes along, not that of --source
-    source = source or (folder if is_pretrained(folder) else "")
+    begun = is_pretrained(folder) and not config["model"]["convert"]  # of the same family
+    source = source or (folder if begun else "")
     mesh = widest_mesh(network.config.width)
     new = tempfile.TemporaryDirectory
     scores = network.config.head == "reward" and not adapters

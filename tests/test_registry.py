@@ -335,6 +335,16 @@ EXPECTED = {
     | {"clip_low": 0.2, "clip_high": 0.2, "aggregation": "sequence_mean_token_mean"}
     | {"masking": "complementary", "mask_draws": 2}
     | {"kl_placement": "loss", "kl_estimator": "k2_sequence", "kl_weight": 1e-2},
+    "gdpo": NO_KL
+    | ELBO
+    | WIDE_CLIP
+    | {"advantage": "group_mean", "ratio": "sequence"}
+    | {"aggregation": "sequence_mean_token_mean", "masking": "quadrature", "mask_draws": 3},
+    "tracerl": ZSCORE
+    | ELBO
+    | {"ratio": "token", "surrogate": "clipped_old_kl", "clip_low": 0.2, "clip_high": 0.2}
+    | {"old_kl_weight": 0.01, "aggregation": "sequence_mean_token_scale", "kl_placement": "none"}
+    | {"masking": "trajectory", "mask_draws": 64, "trajectory_shrink": 1},
     "hpt": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"aggregation": "sequence_mean_token_scale", "entropy_weight": 1e-3}

@@ -67,10 +67,20 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     ),
     # Sudoku (the script of arXiv:2512.03759): 8 updates.
     "espo": d1(8),
+    # LLaDA-8B-Instruct (the pull request of NVIDIA's NeMo-RL that has it): 12 updates, adapters of
+    # rank 128 and alpha 64; the paper's rates are 5e-7 to 1e-6.
+    "gdpo": d1(12) | dict(optimizer=_OPTIMIZER | dict(learning_rate=3e-7)),
+    # LLaDA (the authors' config): 32 prompts x 8 samples, blocks of 32, 8 steps to a pass, one
+    # update a step, at 1e-6.
+    "tracerl": dict(
+        batch=batch(32, 8, each_pass=1),
+        sampling=dict(max_new_tokens=512),
+        objective=dict(trajectory_shrink=8),
+    ),
 }
 
-# Tokens that a denoising step fills. DiffuCoder fills one.
-TOKENS_PER_STEP = {"coupled_grpo": 1}
+# Tokens that a denoising step fills. DiffuCoder and TraceRL fill one.
+TOKENS_PER_STEP = {"coupled_grpo": 1, "tracerl": 1}
 
 
 def get_config(arg: str = "") -> ConfigDict:

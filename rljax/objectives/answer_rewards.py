@@ -57,6 +57,22 @@ def mean_token_probability(answer_logprobs: Array, answer_mask: Array) -> Array:
     return total / jnp.maximum(answer_mask.sum(axis=-1), 1)
 
 
+def with_missing(rewards: Array, format_ok: Array, *, missing_reward: float) -> Array:
+    """Rewards in which a sample without an answer never beats one of its group with an answer.
+
+    Args:
+        rewards: [B, G] f32, read where `format_ok`.
+        format_ok: [B, G] bool, the sample contains the answer phrase.
+        missing_reward: of a sample without it, where no reward of the group is lower: the
+            log-probability of a long answer may be.
+
+    Returns:
+        [B, G] f32.
+    """
+    lowest = jnp.where(format_ok, rewards, jnp.inf).min(axis=-1, keepdims=True)
+    return jnp.where(format_ok, rewards, jnp.minimum(lowest, missing_reward))
+
+
 ANSWER_REWARDS = {
     "log_probability": log_probability,
     "probability": probability,

@@ -20,11 +20,17 @@ the batch around it, the amount of padding, or how the draws are spread over pas
 | `schedule` | a share that grows from update to update of a step, up to all | n / hidden |
 | `coupled` | all; a share r; the rest | 1/2; 1/(2 r); 1/(2 (1 - r)), times 3 |
 | `complementary` | k of n tokens; the rest | (n + 1) / k; (n + 1) / (n - k) |
+| `quadrature` | k of n tokens, k / n at the nodes of a quadrature | M w n / k, w of the node |
+| `quadrature_time` | the same | M w / t |
+| `trajectory` | what was open when a run of steps began, once for each run | M on the run, else 0 |
 
-The last two take three and two passes for each draw: each token is hidden in one of the pair.
+`coupled` and `complementary` take three and two passes for each draw: each token is hidden in one
+of the pair. `trajectory` draws nothing: its passes are those of the sampler.
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -39,6 +45,7 @@ class Row(NamedTuple):
     learned: Array  # [S] bool, the tokens of the completion
     context: Array  # [S] bool, the tokens of the prompt
     canvas: Array  # [] i32, slots of the completion and of what is open behind it
+    steps: Array | None = None  # [S] i32, in which the sampler filled each slot; of `trajectory`
 
     @property
     def place(self) -> Array:
@@ -63,7 +70,7 @@ class Masked(NamedTuple):
     """What a draw hides of the completion."""
 
     hidden: Array  # [S] bool, False outside the completion
-    weights: Array  # [] f32, of each hidden token
+    weights: Array  # [] or [S] f32, of each hidden token; 0 of one that is not scored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +85,7 @@ class MaskSettings:
         block: tokens of a block; 0: the whole canvas.
         context_rate: probability that a prompt token, or one of an earlier block, is hidden too.
         steps: T of `schedule`, to which shares are rounded.
+        shrink: steps of a run of `trajectory`.
         length: slots of a canvas at most.
     """
 
@@ -89,6 +97,7 @@ class MaskSettings:
     context_rate: float
     steps: int
     length: int
+    shrink: int = 1
 
 
 # What random numbers of a row are for.
@@ -297,6 +306,85 @@ def complementary(row: Row, draw: Draw, settings: MaskSettings) -> Masked:
     return Masked(hidden, complementary_weights(count, row.count)[side])
 
 
+def _legendre(degree: int, place: float) -> tuple[float, float]:
+    """A Legendre polynomial and its derivative, at a place in (-1, 1)."""
+    before, value = 1.0, place
+    for n in range(2, degree + 1):
+        before, value = value, ((2 * n - 1) * place * value - (n - 1) * before) / n
+    return value, degree * (place * value - before) / (place**2 - 1)
+
+
+@functools.cache
+def gauss_legendre(nodes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Nodes in (0, 1) and weights of sum 1, exact for polynomials of degree 2 * nodes - 1."""
+    places, weights = [], []
+    for number in reversed(range(nodes)):
+        place = math.cos(math.pi * (number + 0.75) / (nodes + 0.5))
+        for _ in range(20):  # Newton; a few would do
+            value, slope = _legendre(nodes, place)
+            place -= value / slope
+        places.append((place + 1) / 2)
+        weights.append(1 / ((1 - place**2) * _legendre(nodes, place)[1] ** 2))
+    return tuple(places), tuple(weights)
+
+
+def _quadrature(row: Row, draw: Draw, settings: MaskSettings) -> tuple[Array, Array, Array, Array]:
+    """What a node hides [S], how many tokens that is, its time and M times its weight: []."""
+    times, weights = (jnp.asarray(x, jnp.float32) for x in gauss_legendre(settings.draws))
+    time = times[draw.number]
+    count = jnp.maximum(jnp.floor(time * row.count).astype(jnp.int32), 1)
+    hidden = row.learned & (_order(row, _key(draw, _TOKENS, draw.number)) < count)
+    return hidden, count, time, settings.draws * weights[draw.number]
+
+
+def quadrature(row: Row, draw: Draw, settings: MaskSettings) -> Masked:
+    """k = max(1, floor(t n)) of the n tokens, t a node of Gauss and Legendre (GDPO, 2510.08554).
+
+    The noise level, which most of the variance comes from, is not drawn. With n / k the weights of
+    a token sum to 1, whatever its length.
+    """
+    hidden, count, _, weight = _quadrature(row, draw, settings)
+    return Masked(hidden, weight * row.count / count)
+
+
+def quadrature_time(row: Row, draw: Draw, settings: MaskSettings) -> Masked:
+    """`quadrature` with 1 / t in place of n / k, as its authors have it: off for short answers.
+
+    With three nodes the weights of a token sum to 1.30 at n = 4, 1.03 at 8, 0.87 at 16, 0.99 at 64.
+    """
+    hidden, _, time, weight = _quadrature(row, draw, settings)
+    return Masked(hidden, weight / time)
+
+
+def trajectory_runs(steps: Array, learned: Array, shrink: int) -> Array:
+    """The number of each token's run of steps: its steps in order, cut into runs of `shrink`.
+
+    Args:
+        steps: [S] i32, in which each token was filled.
+        learned: [S] bool, the tokens; only their steps count.
+        shrink: distinct steps of a run.
+
+    Returns:
+        [S] i32, from 0; meaningless where not learned.
+    """
+    last = jnp.iinfo(jnp.int32).max
+    order = jnp.argsort(jnp.where(learned, steps, last))
+    ordered = jnp.where(learned, steps, last)[order]
+    ranks = jnp.cumsum(jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]]))
+    return jnp.zeros_like(steps).at[order].set(ranks.astype(steps.dtype)) // shrink
+
+
+def trajectory(row: Row, draw: Draw, settings: MaskSettings) -> Masked:
+    """Tokens as the sampler saw them: each is scored once, where its run began (TraceRL).
+
+    arXiv:2509.06949. Pass v hides the tokens of run v and of all later ones, and scores those of
+    run v. Each token's mean over the M passes is its log-probability there.
+    """
+    runs = trajectory_runs(row.steps, row.learned, settings.shrink)
+    weights = jnp.where(runs == draw.number, float(settings.draws), 0.0)
+    return Masked(row.learned & (runs >= draw.number), weights)
+
+
 class Masking(NamedTuple):
     """An entry of `MASKINGS`."""
 
@@ -307,7 +395,7 @@ class Masking(NamedTuple):
 
 _SHARES = ("mask_share_low", "mask_share_high")
 # Config fields that some options read and others do not.
-MASKING_FIELDS = (*_SHARES, "mask_block", "mask_steps")
+MASKING_FIELDS = (*_SHARES, "mask_block", "mask_steps", "trajectory_shrink")
 
 MASKINGS = {
     "bernoulli": Masking(bernoulli, reads=_SHARES),
@@ -319,6 +407,9 @@ MASKINGS = {
     "schedule": Masking(schedule, reads=("mask_steps",)),
     "coupled": Masking(coupled, passes=3, reads=_SHARES),
     "complementary": Masking(complementary, passes=2),
+    "quadrature": Masking(quadrature),
+    "quadrature_time": Masking(quadrature_time),
+    "trajectory": Masking(trajectory, reads=("trajectory_shrink",)),
 }
 
 

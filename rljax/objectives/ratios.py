@@ -75,12 +75,42 @@ def sequence(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:
         [N, T] f32, at most `SEQUENCE_LOG_RATIO_CAP` (no gradient beyond), 0 outside the mask.
     """
     _check(logprobs, old_logprobs, mask)
-    difference = jnp.where(mask, logprobs - old_logprobs, 0.0)
-    length = jnp.maximum(mask.sum(axis=-1, keepdims=True), 1)
-    mean = difference.sum(axis=-1, keepdims=True) / length
+    total = jnp.where(mask, logprobs - old_logprobs, 0.0).sum(axis=-1, keepdims=True)
+    return _of_sequence(total / jnp.maximum(mask.sum(axis=-1, keepdims=True), 1), logprobs, mask)
+
+
+def sequence_sum(logprobs: Array, old_logprobs: Array, mask: Array) -> Array:
+    """Product of the row's token ratios: the ratio of the samples themselves (GDPO, 2510.08554).
+
+        log s[n, t] = sg(sum_t' (logprobs - old_logprobs)) + logprobs - sg(logprobs)
+
+    It is `sequence` to the power of the length: where the policy has not moved both are the same,
+    and it leaves a clip range that much sooner.
+
+    Args:
+        logprobs: [N, T] f32, differentiated.
+        old_logprobs: [N, T] f32, constant.
+        mask: [N, T] bool.
+
+    Returns:
+        [N, T] f32, at most `SEQUENCE_LOG_RATIO_CAP` (no gradient beyond), 0 outside the mask.
+    """
+    _check(logprobs, old_logprobs, mask)
+    total = jnp.where(mask, logprobs - old_logprobs, 0.0).sum(axis=-1, keepdims=True)
+    return _of_sequence(total, logprobs, mask)
+
+
+def _of_sequence(log_ratio: Array, logprobs: Array, mask: Array) -> Array:
+    """A ratio of each row [N, 1] on its tokens, with the gradient of their log-probabilities."""
     own = jnp.where(mask, logprobs, 0.0)
-    log_ratio = jnp.where(mask, jax.lax.stop_gradient(mean), 0.0) + own - jax.lax.stop_gradient(own)
-    return jnp.minimum(log_ratio, SEQUENCE_LOG_RATIO_CAP)
+    value = jnp.where(mask, jax.lax.stop_gradient(log_ratio), 0.0)
+    return jnp.minimum(value + own - jax.lax.stop_gradient(own), SEQUENCE_LOG_RATIO_CAP)
 
 
-RATIOS = {"none": none, "token": token, "sequence": sequence, "segment": segment}
+RATIOS = {
+    "none": none,
+    "token": token,
+    "sequence": sequence,
+    "sequence_sum": sequence_sum,
+    "segment": segment,
+}

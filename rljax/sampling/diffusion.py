@@ -31,6 +31,9 @@ from rljax.sampling.request import Requests, Rollouts, StopReason
 Denoiser = Callable[[Array, Array], Array]
 
 
+STEPS = "denoising"  # name of the loop over the steps in a compiled program
+
+
 class Rows(NamedTuple):
     """N rows to decode."""
 
@@ -141,7 +144,8 @@ def decode_blocks(denoise: Denoiser, rows: Rows, config: DiffusionConfig) -> Dec
         return _one_step(denoise, rows, state, config)
 
     start = _State(jnp.int32(0), ~inside.any(axis=-1), empty)
-    return jax.lax.while_loop(running, one_step, start).decoded
+    with jax.named_scope(STEPS):
+        return jax.lax.while_loop(running, one_step, start).decoded
 
 
 def _one_step(denoise: Denoiser, rows: Rows, state: _State, config: DiffusionConfig) -> _State:
@@ -196,15 +200,29 @@ def _is_stop(tokens: Array, config: DiffusionConfig) -> Array:
     return (tokens[..., None] == jnp.array(config.stop_tokens, jnp.int32)).any(axis=-1)
 
 
+def _never(tokens: Array, config: DiffusionConfig) -> Array:
+    """[V] i32 -> [V] bool: ids that no position is filled with."""
+    is_mask = tokens == config.mask_token
+    never = is_mask & config.forbid_mask_token
+    for start, stop in config.textless:
+        never |= (start <= tokens) & (tokens < stop) & ~is_mask
+    return never
+
+
+def guided(with_prompt: Array, without: Array, scale: float) -> Array:
+    """Classifier-free guidance, l_u + (s + 1) (l_c - l_u), of anything linear in the logits."""
+    return without + (scale + 1) * (with_prompt - without)
+
+
 def _guided(denoise: Denoiser, prompt_slots: int, config: DiffusionConfig) -> Denoiser:
     """Classifier-free guidance against the canvas without its prompt."""
 
-    def guided(canvas: Array, start: Array) -> Array:
+    def denoise_guided(canvas: Array, start: Array) -> Array:
         blind = canvas.at[:, :prompt_slots].set(config.mask_token)
-        with_prompt, without = (denoise(x, start).astype(jnp.float32) for x in (canvas, blind))
-        return without + (config.cfg_scale + 1) * (with_prompt - without)
+        both = (denoise(x, start).astype(jnp.float32) for x in (canvas, blind))
+        return guided(*both, config.cfg_scale)
 
-    return guided
+    return denoise_guided
 
 
 def _draw(logits: Array, rows: Rows, step: Array, places: Array, config: DiffusionConfig) -> _Draws:
@@ -218,9 +236,7 @@ def _draw(logits: Array, rows: Rows, step: Array, places: Array, config: Diffusi
         config: of the sampler.
     """
     vocabulary = jnp.arange(logits.shape[-1], dtype=jnp.int32)
-    model = logits.astype(jnp.float32)
-    if config.forbid_mask_token:
-        model = jnp.where(vocabulary == config.mask_token, EXCLUDED, model)
+    model = jnp.where(_never(vocabulary, config), EXCLUDED, logits.astype(jnp.float32))
     is_stop = _is_stop(vocabulary, config)
     forbidden = jnp.zeros((1, 1, 1), bool)
     if rows.min_new_tokens is not None:
@@ -349,16 +365,17 @@ def make_diffusion_sampler(network: Network, config: DiffusionConfig) -> Diffusi
     of the denoising policy, NOT a likelihood of the sequence: each token has its own, under the
     distribution it was drawn from, given the canvas of the step that committed it.
 
-        logprobs           tempered; without the mask token (`forbid_mask_token`) and, before
-                           `min_new_tokens`, without stop tokens
-        model_logprobs     untempered; without the mask token only. Confidences come from it,
-                           without the stop tokens that may not be drawn
-        tempered_logprobs  tempered; without the mask token only
+        logprobs           tempered; before `min_new_tokens` without stop tokens
+        model_logprobs     untempered. Confidences come from it, without the stop tokens that may
+                           not be drawn
+        tempered_logprobs  tempered
         entropy            of the distribution of `logprobs`
 
-    They include guidance (`cfg_scale`). They say nothing about which positions were committed:
-    under "low_confidence" a draw is kept because it is probable. With one step a block nothing is
-    left to choose, and the sum of a row's `logprobs` is the exact log-probability of its tokens.
+    All are without what is never drawn: the mask token (`forbid_mask_token`) and ids without a
+    text. They include guidance (`cfg_scale`). They say nothing about which positions were
+    committed: under "low_confidence" a draw is kept because it is probable. With one step a block
+    nothing is left to choose, and the sum of a row's `logprobs` is the exact log-probability of its
+    tokens.
 
     In a greedy row `logprobs`, `tempered_logprobs` and `entropy` are 0.
 
@@ -457,4 +474,5 @@ def _rollouts(decoded: Decoded, rows: Rows, config: DiffusionConfig) -> Rollouts
             jnp.where(stopped, StopReason.STOP_TOKEN, StopReason.LENGTH).astype(jnp.int32)
         ),
         slot_steps=jnp.full(len(mask) // g, len(mask) // row_shards() * decoded.passes),
+        fill_steps=by_prompt(jnp.where(mask, decoded.commit_step, -1)),
     )

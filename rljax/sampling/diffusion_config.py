@@ -45,6 +45,8 @@ class DiffusionConfig:
             before, such as Dream), not by output i (LLaDA).
         forbid_mask_token: the mask token cannot be drawn (SUBS, arXiv:2406.07524). LLaDA's code
             does not forbid it. With False it is drawn as any other token, and then stays.
+        textless: ranges (start, stop) of ids that have no text (vocabulary.py), which are never
+            drawn; only `forbid_mask_token` says whether the mask token is.
     """
 
     samples_per_prompt: int
@@ -60,6 +62,7 @@ class DiffusionConfig:
     cfg_scale: float = 0.0
     shift_logits: bool = False
     forbid_mask_token: bool = True
+    textless: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("samples_per_prompt", "max_new_tokens", "block_tokens"):
@@ -116,9 +119,14 @@ class DiffusionConfig:
         return self.steps // self.blocks
 
     @property
+    def most_passes(self) -> int:
+        """Denoising steps that are run at most: those that would commit nothing are skipped."""
+        return self.blocks * min(self.steps_per_block, self.block_tokens)
+
+    @property
     def token_filter(self) -> TokenFilter:
-        """The filter of tokens that are drawn: a temperature and nothing else."""
-        return TokenFilter(temperature=self.temperature)
+        """The filter of tokens that are drawn: a temperature, over the ids that have a text."""
+        return TokenFilter(temperature=self.temperature, textless=self.textless)
 
     def check_network(self, network: Network) -> None:
         """Raises ValueError unless the network can be decoded in this way."""
@@ -138,5 +146,6 @@ class DiffusionConfig:
             self._require(field, 0 <= getattr(self, field) < model.vocab_size, ids)
         inside = all(0 <= token < model.vocab_size for token in self.stop_tokens)
         self._require("stop_tokens", inside, f"all {ids}")
-        some = len({*self.stop_tokens, self.mask_token}) < model.vocab_size
+        without = {token for start, stop in self.textless for token in range(start, stop)}
+        some = len({*self.stop_tokens, self.mask_token} | without) < model.vocab_size
         self._require("stop_tokens", some, "fewer: no other token is left to begin with")

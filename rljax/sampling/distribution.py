@@ -122,6 +122,11 @@ class TokenFilter:
         )
 
     @property
+    def of_text(self) -> "TokenFilter":
+        """The model's own softmax, at temperature 1, over the ids that have a text."""
+        return TokenFilter(textless=self.textless)
+
+    @property
     def greedy(self) -> bool:
         """Whether the most probable token is always taken."""
         return self.temperature == 0

@@ -61,6 +61,7 @@ class Rollouts(NamedTuple):
     slot_steps: Array  # [B] i32, slots x steps that the prompt's shard of rows has decoded in all
     top_logprobs: Array | None = None  # [B, G, T, k] f32, of the raw model, descending
     top_tokens: Array | None = None  # [B, G, T, k] i32
+    fill_steps: Array | None = None  # [B, G, T] i32, of masked diffusion: the step of each token
 
     @property
     def finished(self) -> Array:

@@ -17,7 +17,6 @@ from rljax.models.network import Params
 from rljax.objectives.evidence import log_mean_exp
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
-from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.reference_answers import (
     AnswerForm,
@@ -66,7 +65,9 @@ class AnswerEvaluator:
             extra_stop_tokens=single_token(context.tokenizer, self.form.phrase),
         )
         self.score = context.jit_score(
-            TokenFilter(), micro_batches=self.settings.answer_samples, likelihood=autoregressive
+            self.engine.config.token_filter.of_text,
+            micro_batches=self.settings.answer_samples,
+            likelihood=autoregressive,
         )
 
     def __call__(self, params: Params, weights: Params) -> dict[str, float]:

@@ -36,6 +36,7 @@ from rljax.training.run.phases import Ledger, booked, phase
 from rljax.training.run.profile import Profiler, read_profile
 from rljax.training.run.several import check_same_contents
 from rljax.training.run.stages import Stages
+from rljax.training.run.start import export_note
 from rljax.training.run.storage import check_folder
 from rljax.training.run.store import held
 from rljax.training.run.summary import summarise
@@ -101,7 +102,7 @@ def run(
             if replayed is not None:
                 check_replay(replayed.workdir, resolved, contents)
             with claimed(workdir, resolved, contents, processes) as lines:
-                for line in lines:
+                for line in [*export_note(config.model, context.network.config), *lines]:
                     say(console, line)
                 identity = run_identity(resolved, contents)
                 runner = Runner(

@@ -60,8 +60,9 @@ def test_the_limit_is_a_field_of_the_model(limit):
     assert resolve_model(model.model, 16).max_positions == limit
 
 
-def test_stages_that_sample_leave_out_rows_without_a_text():
-    samplable, model = np.arange(16) < 13, ModelConfig(**SHAPE)
+@pytest.mark.parametrize("causal", [True, False])
+def test_stages_that_sample_leave_out_rows_without_a_text(causal):
+    samplable, model = np.arange(16) < 13, ModelConfig(**SHAPE, causal=causal)
     (online,), (offline,) = stages_of("grpo"), stages_of("dpo")
     found = with_text_only(online, model, samplable)
     assert found.token_filter == dataclasses.replace(online.token_filter, textless=((13, 16),))

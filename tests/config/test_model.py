@@ -9,6 +9,7 @@ from rljax.config.model import resolve_model
 from rljax.config.runs import recorded_network
 from rljax.config.validate import plain
 from rljax.models.config import LoRAConfig, RopeScaling
+from rljax.training.run.start import export_note
 
 LLAMA = {
     "model_type": "llama",
@@ -144,6 +145,19 @@ def test_a_causal_checkpoint_becomes_one_that_sees_both_ways(folder):
     )
     model = resolve_model(chosen, 64)
     assert (model.mask_token, model.shift_logits, model.layers) == (70, False, 2)
+
+
+@pytest.mark.parametrize("family, said", [("Qwen2", ""), ("Llama", "the nearest is llada, but")])
+def test_a_run_says_at_its_start_that_a_converted_model_has_no_family(tmp_path, family, said):
+    """Of Qwen2 there is one that sees both ways, Dream; of Llama none that is shifted."""
+    named = dict(model_type=family.lower(), architectures=[f"{family}ForCausalLM"])
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA | named))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    section = model_section(init_from=str(tmp_path), convert="masked_diffusion")
+    lines = export_note(section, resolve_model(section, 64))
+    assert len(lines) == bool(said) and all(said in line for line in lines)
+    causal = model_section(init_from=str(tmp_path))
+    assert export_note(causal, resolve_model(causal, 64)) == []
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ PASSING = {
     "lora": 2,
     "lp-reg": 16,
     "ma-rlhf": 12,
-    "mdlm": 13,
+    "mdlm": 14,
     "moe-aux-free": 2,
     "ngrpo": 12,
     "path-not-taken": 3,

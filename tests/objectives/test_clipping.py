@@ -57,6 +57,23 @@ def test_dual_clip_hand_values(ratio, advantage, loss, slope):
     )
 
 
+def test_a_kl_to_the_old_policy_by_hand():
+    """r = 2, A = 1: the clip keeps 1.2 without gradient; 1 / 2 - 1 + log 2 has slope 1 - 1 / 2."""
+
+    def loss(log_ratio):
+        mask = jnp.array([[True, False]])
+        each, metrics = SURROGATES["clipped_old_kl"](
+            log_ratio, log_ratio, jnp.ones((1, 2)), mask, old_kl_weight=0.1
+        )
+        return each.sum(), metrics
+
+    log_ratio = jnp.log(jnp.array([[2.0, 7.0]]))
+    (value, metrics), slope = jax.value_and_grad(loss, has_aux=True)(log_ratio)
+    assert float(value) == pytest.approx(-1.2 + 0.1 * (np.log(2) - 0.5), rel=1e-6)
+    np.testing.assert_allclose(slope, [[0.05, 0.0]], rtol=1e-6)
+    assert float(metrics["old_kl"].mean()) == pytest.approx(np.log(2) - 0.5, rel=1e-6)
+
+
 def grid():
     """Every sign and branch in one [3, 8] array, away from the kinks."""
     ratios = jnp.array([0.3, 0.7, 0.9, 1.0, 1.1, 1.5, 2.5, 5.0])

@@ -11,8 +11,10 @@ from rljax.objectives.masking import (
     MaskSettings,
     Row,
     block_of,
+    gauss_legendre,
     hidden_context,
     noise_steps,
+    trajectory_runs,
 )
 
 SLOTS, PROMPT = 12, 3
@@ -26,7 +28,8 @@ def settings(**changes):
 
 def row(count, canvas=SLOTS - PROMPT, prompt=PROMPT):
     slots = jnp.arange(prompt + SLOTS - PROMPT)
-    return Row((slots >= prompt) & (slots < prompt + count), slots < prompt, jnp.int32(canvas))
+    learned = (slots >= prompt) & (slots < prompt + count)
+    return Row(learned, slots < prompt, jnp.int32(canvas), steps=slots)
 
 
 def drawn(name, count, keys=2000, epoch=0, **changes):
@@ -78,6 +81,64 @@ def test_draws_of_a_row_are_spread_evenly():
     np.testing.assert_allclose(np.diff(shares, axis=1), 0.1, rtol=1e-4)
 
 
+def test_nodes_of_a_quadrature():
+    """Exact to the degree 2 N - 1; three nodes as the tables of integrals have them."""
+    for nodes in range(1, 6):
+        times, weights = map(np.array, gauss_legendre(nodes))
+        powers = np.arange(2 * nodes)
+        np.testing.assert_allclose((weights * times ** powers[:, None]).sum(1), 1 / (powers + 1))
+    times, weights = gauss_legendre(3)
+    np.testing.assert_allclose(times, [0.112702, 0.5, 0.887298], atol=1e-6)
+    np.testing.assert_allclose(weights, [5 / 18, 8 / 18, 5 / 18])
+
+
+@pytest.mark.parametrize(
+    "count, by_time", [(4, 1.2954), (8, 1.0265), (10, 0.9414), (16, 0.8724), (64, 0.9880)]
+)
+def test_quadratures_hide_exact_counts_and_weigh_by_them_or_by_the_time(count, by_time):
+    """With n / k the weights of a token are 1 in mean; with 1 / t that depends on the length."""
+    chosen, slots = settings(draws=3, length=count), jnp.arange(count)
+    known = Row(slots >= 0, slots < 0, jnp.int32(count))
+    for name, mean in (("quadrature", 1.0), ("quadrature_time", by_time)):
+        total = 0.0
+        for number, time in enumerate(gauss_legendre(3)[0]):
+            draw = Draw(jax.random.key(0), jnp.int32(0), jnp.int32(number))
+            masked = MASKINGS[name].draw(known, draw, chosen)
+            assert int(masked.hidden.sum()) == max(1, int(time * count))
+            total += float((masked.hidden * masked.weights).sum()) / (3 * count)
+        assert total == pytest.approx(mean, abs=6e-5)
+
+
+@pytest.mark.parametrize(
+    "steps, shrink, runs",
+    [
+        ([0, 3, 1, 2, 4], 2, [0, 1, 0, 1, 2]),  # 0 1, 2 3, 4
+        ([0, 2, 1, 2], 2, [0, 1, 0, 1]),
+        ([7, 40, 9], 1, [0, 2, 1]),  # ids with gaps
+        ([5, 5, 5], 1, [0, 0, 0]),
+    ],
+)
+def test_steps_are_cut_into_runs(steps, shrink, runs):
+    learned = jnp.array([False] + [True] * len(steps) + [False])
+    found = trajectory_runs(jnp.array([0, *steps, 1]), learned, shrink)
+    assert found[1:-1].tolist() == runs
+
+
+def test_passes_of_a_trajectory_by_hand():
+    """Steps 0 2 1 2: all hidden for token 0, then 1 2 3 for token 2, then 1 3 for both."""
+    known = Row(jnp.ones(4, bool), jnp.zeros(4, bool), jnp.int32(4), jnp.array([0, 2, 1, 2]))
+    chosen = settings(draws=4)  # one pass more than there are runs
+    hidden, scored = [], []
+    for number in range(4):
+        draw = Draw(jax.random.key(0), jnp.int32(0), jnp.int32(number))
+        masked = MASKINGS["trajectory"].draw(known, draw, chosen)
+        hidden.append(np.flatnonzero(masked.hidden).tolist())
+        scored.append(np.flatnonzero(masked.weights).tolist())
+        assert set(np.unique(masked.weights)) <= {0.0, 4.0}
+    assert hidden == [[0, 1, 2, 3], [1, 2, 3], [1, 3], []]
+    assert scored == [[0], [2], [1, 3], []]
+
+
 def test_pairs_of_passes_hide_every_token_once():
     for name, first in (("complementary", 0), ("coupled", 1)):
         hidden, weights = drawn(name, count=5, keys=100, share_low=0.2, share_high=0.8)
@@ -112,7 +173,9 @@ def test_blocks_hide_what_comes_after_them():
 
 
 def test_an_answer_of_one_token_is_hidden_whole():
-    for name in set(MASKINGS) - {"bernoulli", "log_linear", "schedule", "complementary", "coupled"}:
+    drawn_or_paired = {"bernoulli", "log_linear", "schedule", "complementary", "coupled"}
+    by_pass = {"quadrature", "quadrature_time", "trajectory"}  # weights of their own
+    for name in set(MASKINGS) - drawn_or_paired - by_pass:
         hidden, weights = drawn(name, count=1, keys=20)
         assert hidden[..., 0].all() and (weights == 1).all(), name
 
@@ -133,12 +196,14 @@ def test_masks_do_not_depend_on_padding(name):
         draw = Draw(jax.random.key(7), jnp.int32(0), jnp.int32(number))
         a, b = (MASKINGS[name].draw(known, draw, chosen) for known in (near, far))
         np.testing.assert_array_equal(a.hidden[PROMPT:], b.hidden[PROMPT + 3 :])
-        assert a.weights == b.weights
+        np.testing.assert_array_equal(
+            (a.hidden * a.weights)[PROMPT:], (b.hidden * b.weights)[PROMPT + 3 :]
+        )
         a, b = (hidden_context(known, draw, chosen) for known in (near, far))
         np.testing.assert_array_equal(a[:PROMPT], b[3 : PROMPT + 3])
 
 
-@pytest.mark.parametrize("name", sorted(set(MASKINGS) - {"full"}))
+@pytest.mark.parametrize("name", sorted(set(MASKINGS) - {"full", "trajectory"}))
 def test_every_update_of_a_step_draws_anew(name):
     first, _ = drawn(name, count=9, keys=30, epochs=2)
     second, _ = drawn(name, count=9, keys=30, epoch=1, epochs=2)

@@ -37,6 +37,15 @@ def test_sequence_ratio_is_capped():
     np.testing.assert_array_equal(slope, 0.0)
 
 
+def test_the_ratio_of_a_whole_sample_is_not_divided_by_its_length():
+    """Sums of the differences: 0.3 and -0.4; each token has its own gradient."""
+    value = RATIOS["sequence_sum"](NEW, OLD, MASK)
+    expected = np.where(MASK, np.array([0.3, -0.4, 0.0])[:, None], 0.0)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    slope = jax.grad(lambda lp: RATIOS["sequence_sum"](lp, OLD, MASK).sum())(NEW)
+    np.testing.assert_array_equal(slope, MASK)
+
+
 def test_with_one_token_per_row_the_sequence_ratio_is_the_token_ratio():
     first = MASK & (jnp.arange(4) == 0)
     np.testing.assert_allclose(

@@ -404,6 +404,15 @@ def test_logits_of_any_dtype_are_treated_in_float32():
     assert fine.model_logprobs.dtype == jnp.float32 and (fine.model_logprobs < 0).all()
 
 
+def test_a_finished_block_changes_with_what_is_filled_behind_it(network, params):
+    """So keys and values of finished blocks cannot be kept: they belong to another canvas."""
+    canvas = jnp.array([[3, 4, 5, 6, MASK, MASK]])
+    places, seen = jnp.arange(6)[None], jnp.ones((1, 6), jnp.int32)
+    run = jax.jit(lambda canvas: network.bind(params)(canvas, places, seen).hidden)
+    before, after = run(canvas), run(canvas.at[0, 4].set(7))
+    assert np.abs(np.asarray(before - after)[0, :4]).max() > 1e-3
+
+
 def test_positions_count_real_tokens_and_segments_hide_the_rest():
     seen = []
 
@@ -550,6 +559,29 @@ def test_a_mask_token_may_be_allowed_and_then_stays():
         np.testing.assert_allclose(found, np.log(p)[decoded.tokens], atol=1e-5)
 
 
+@pytest.mark.parametrize("forbid_mask_token", [True, False])
+def test_ids_without_a_text_are_never_drawn(forbid_mask_token):
+    """At no temperature, likely as they are; the mask token has a rule of its own."""
+    p = np.array([0.04, 0.06, 0.3, 0.4, 0.2])
+    denoise, _ = fixed([p] * 3)
+    config = config_of(
+        max_new_tokens=3,
+        block_tokens=3,
+        steps=3,
+        mask_token=4,
+        stop_tokens=(),
+        forbid_mask_token=forbid_mask_token,
+        textless=((2, 5),),
+    )
+    kept = np.where(np.isin(np.arange(5), [0, 1] if forbid_mask_token else [0, 1, 4]), p, 0)
+    decoded = decode_fixed(denoise, config, n=300, temperature=np.arange(300) % 2.0)
+    assert set(np.unique(decoded.tokens[1::2])) == set(np.flatnonzero(kept))
+    assert set(np.unique(decoded.tokens[::2])) == {int(kept.argmax())}
+    expected = np.log(kept[decoded.tokens] / kept.sum())
+    np.testing.assert_allclose(decoded.model_logprobs, expected, atol=1e-5)
+    np.testing.assert_allclose(decoded.logprobs[1::2], expected[1::2], atol=1e-5)
+
+
 def test_steps_that_would_commit_nothing_are_skipped():
     denoise, seen = fixed([[0.6, 0.4], [0.7, 0.3]])
     config = config_of(max_new_tokens=2, block_tokens=2, steps=7, stop_tokens=())
@@ -612,6 +644,7 @@ def test_impossible_settings_are_refused(fields, message):
         (dict(causal=False), dict(pad_token=-1), r"pad_token must be in 0\.\.12 .*; got -1"),
         (dict(causal=False), dict(stop_tokens=(99,)), r"stop_tokens must be all in 0\.\.12"),
         (dict(causal=False), dict(stop_tokens=tuple(range(12))), "stop_tokens must be fewer"),
+        (dict(causal=False), dict(textless=((0, 2), (3, 9), (10, 12))), "no other token is left"),
     ],
 )
 def test_networks_that_cannot_be_decoded_are_refused(tiny_network, model, fields, message):

@@ -9,7 +9,7 @@ highest covariance, say) is an array that it names; the function of that name in
 | --- | --- |
 | `inputs.py` | what every surrogate does with its inputs first |
 | `likelihood.py` | no bound: the log-probability itself, or the ratio |
-| `clipped.py` | PPO's clip, the dual clip, TRL's cap |
+| `clipped.py` | PPO's clip, the dual clip, TRL's cap, a KL to the old policy |
 | `cispo.py` | the clipped ratio as a constant weight |
 | `sapo.py` | a soft gate instead of a clip |
 | `geometric_mean.py` | the geometric mean of clipped token ratios (GMPO) |
@@ -26,7 +26,12 @@ highest covariance, say) is an array that it names; the function of that name in
 """
 
 from rljax.objectives.surrogates.cispo import cispo
-from rljax.objectives.surrogates.clipped import clipped, clipped_capped, clipped_tokens
+from rljax.objectives.surrogates.clipped import (
+    clipped,
+    clipped_capped,
+    clipped_old_kl,
+    clipped_tokens,
+)
 from rljax.objectives.surrogates.covariance import kl_cov
 from rljax.objectives.surrogates.demonstrations import shaped_likelihood
 from rljax.objectives.surrogates.disco import disco
@@ -50,6 +55,7 @@ SURROGATES = {
     "unclipped": unclipped,
     "clipped": clipped,
     "clipped_capped": clipped_capped,
+    "clipped_old_kl": clipped_old_kl,
     "cispo": cispo,
     "sapo": sapo,
     "geometric_mean": geometric_mean,

@@ -1,4 +1,4 @@
-"""PPO's clipped surrogate, with the dual clip or TRL's cap."""
+"""PPO's clipped surrogate, with the dual clip, TRL's cap or a KL to the old policy."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,7 @@ import chex
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.kl import k3
 from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
 from rljax.objectives.surrogates.inputs import cleaned
@@ -150,6 +151,46 @@ def clipped(
     log_ratio, _, advantages = cleaned(log_ratio, logprobs, advantages, mask)
     ratio = jnp.exp(log_ratio)
     return pessimistic(ratio, advantages, mask, 1.0 - clip_low, 1.0 + clip_high, dual_clip)
+
+
+def clipped_old_kl(
+    log_ratio: Array,
+    logprobs: Array,
+    advantages: Array,
+    mask: Array,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    old_kl_weight: float = 0.01,
+) -> tuple[Array, dict[str, SumCount]]:
+    """Clipped loss with a KL to the policy of the step's start (TraceRL, arXiv:2509.06949).
+
+        loss = max(-r * A, -clip(r, 1 - clip_low, 1 + clip_high) * A) + old_kl_weight * k3
+        k3 = 1 / r - 1 + log r
+
+    The KL has no gradient where the policy has not moved: it acts from the second update on.
+
+    Args:
+        log_ratio: [N, T] f32, differentiated.
+        logprobs: [N, T] f32; not read.
+        advantages: [N, T] f32, constant.
+        mask: [N, T] bool.
+        clip_low: clip width below a ratio of 1.
+        clip_high: clip width above a ratio of 1.
+        old_kl_weight: factor of the KL.
+
+    Returns:
+        [N, T] loss, zero outside the mask, and the metrics of `clipped`, and `old_kl`.
+
+    Raises:
+        ValueError: if a clip width or the factor is negative.
+    """
+    check_field("old_kl_weight", old_kl_weight, lambda x: x >= 0, ">= 0")
+    loss, metrics = clipped(
+        log_ratio, logprobs, advantages, mask, clip_low=clip_low, clip_high=clip_high
+    )
+    distance = k3(log_ratio, jnp.zeros_like(log_ratio), mask)
+    return loss + old_kl_weight * distance, metrics | {"old_kl": masked(distance, mask)}
 
 
 def clipped_capped(

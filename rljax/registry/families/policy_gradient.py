@@ -144,7 +144,8 @@ _DOCS = {
     "answer_reward": "none: config.scoring's rewards; else the likelihood of the reference answer "
     "behind the sample (objectives/answer_rewards.py)",
     **ANSWER_FORM_DOCS,
-    "missing_phrase_reward": "with answer_reward: of a sample without the answer phrase",
+    "missing_phrase_reward": "with answer_reward: of a sample without the answer phrase, or the "
+    "lowest reward of its group if that is lower",
     "reward_shaping": "what is done to scores first (objectives/reward_shaping.py)",
     "group_filter": "groups trained on; others are sampled again (objectives/selections.py)",
     "filter_rounds": "with group_filter: times that prompts are sampled in a step, at most",
@@ -166,6 +167,7 @@ _DOCS = {
     "clip_low": "clip width below a ratio of 1",
     "clip_high": "clip width above a ratio of 1",
     "dual_clip": "cap on the ratio where the advantage is negative",
+    "old_kl_weight": "factor of a KL to the policy of the step's start",
     "proxy_threshold": "tokens less likely than this share of the likeliest one are noise",
     "token_weight": "factor of each token's surrogate (objectives/batch_inputs/)",
     "correction": "for a sampler that is not quite the trainer (objectives/corrections/)",
@@ -204,6 +206,7 @@ _LIMITS = {
     "clip_low": NOT_NEGATIVE,
     "clip_high": NOT_NEGATIVE,
     "dual_clip": Limit(lambda x: x > 1, "> 1"),
+    "old_kl_weight": NOT_NEGATIVE,
     "proxy_threshold": SHARE,
     "likelihood_weight": NOT_NEGATIVE,
     **AGGREGATION_LIMITS,

@@ -92,7 +92,9 @@ LIKELIHOOD_FIELDS = {
         "mask_share_high": Field(1.0, float),
         "mask_block": Field(0, int),
         "mask_steps": Field(128, int),
+        "trajectory_shrink": Field(1, int),
         "context_mask_rate": Field(0.0, float),
+        "guidance_scale": Field(0.0, float),
         "open_canvas": Field(False, bool),
         "plain_logprobs": Field(False, bool),
         "keep_passes": Field(False, bool),
@@ -102,13 +104,16 @@ LIKELIHOOD_DOCS = {
     "likelihood": "autoregressive: exact; elbo: the bound of masked diffusion, of networks that "
     "see both ways (training/update/likelihood.py)",
     "masking": "which tokens a draw hides: bernoulli, log_linear, uniform_count, full, block, "
-    "whole_block, schedule, coupled, complementary (objectives/masking.py)",
-    "mask_draws": "M, draws of each completion",
+    "whole_block, schedule, coupled, complementary, quadrature, quadrature_time, trajectory "
+    "(objectives/masking.py)",
+    "mask_draws": "M, draws of each completion; quadrature: nodes; trajectory: runs of steps",
     "mask_share_low": "smallest share of tokens that a draw hides: of those that draw a share",
     "mask_share_high": "largest share",
     "mask_block": "block, whole_block: tokens of a block; 0: all",
     "mask_steps": "schedule: levels of noise",
+    "trajectory_shrink": "trajectory: steps of the sampler that are scored in one pass",
     "context_mask_rate": "probability that a token of the prompt or of an earlier block is hidden",
+    "guidance_scale": "s of classifier-free guidance, as config.sampler.diffusion.cfg_scale",
     "open_canvas": "slots behind a completion are seen as mask tokens, as the sampler saw them",
     "plain_logprobs": "a token's log-probability is that of the draws that hide it, not its share "
     "of the bound",
@@ -121,6 +126,8 @@ LIKELIHOOD_LIMITS = {
     "mask_share_high": Limit(lambda x: 0 < x <= 1, "in (0, 1]"),
     "mask_block": COUNT_OR_0,
     "mask_steps": COUNT,
+    "trajectory_shrink": COUNT,
+    "guidance_scale": NOT_NEGATIVE,
     "context_mask_rate": Limit(lambda x: 0 <= x < 1, "in [0, 1)"),
 }
 

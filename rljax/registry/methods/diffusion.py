@@ -6,6 +6,13 @@ update, not over one group at a time; what counts of a sample ends with its end 
 counts the end tokens behind it too. Paper and code leave open what BGPO, UniGRPO and coupled-GRPO
 show behind the end: here mask tokens, as the sampler saw them. The clip range and the weight of the
 KL of unigrpo are GRPO's, as its own were not seen.
+
+GDPO's paper has the ratio of whole samples (ratio=sequence_sum) and the weight 1 / t (masking=
+quadrature_time); the row has the ratio per token, as the pull request that trains with it, and the
+weight n / k, which sums to 1 at any length. TraceRL is that of networks whose attention has no
+blocks, normalised as the authors' form with blocks is: by a constant, and here over samples, where
+they average over the passes of all samples. What the sampler had filled behind the end is shown as
+masks.
 """
 
 from rljax.registry.method import Method
@@ -115,6 +122,34 @@ ROWS = (
         kl_weight=1e-2,
         masking="complementary",
         mask_draws=2,
+        **_ELBO,
+    ),
+    _row(
+        "gdpo",
+        "arXiv:2510.08554",
+        "GSPO with a bound at fixed noise levels, the nodes of a quadrature (GDPO of diffusion)",
+        advantage="group_mean",
+        ratio="sequence",
+        surrogate="clipped",
+        aggregation="sequence_mean_token_mean",
+        clip_low=0.5,
+        clip_high=0.5,
+        masking="quadrature",
+        mask_draws=3,
+        **_ELBO,
+    ),
+    _row(
+        "tracerl",
+        "arXiv:2509.06949",
+        "clipped token ratios, each token in the context in which the sampler filled it (TraceRL)",
+        advantage="group_zscore",
+        ratio="token",
+        surrogate="clipped_old_kl",
+        old_kl_weight=0.01,
+        aggregation="sequence_mean_token_scale",
+        masking="trajectory",
+        mask_draws=64,
+        trajectory_shrink=1,
         **_ELBO,
     ),
 )

@@ -5,10 +5,10 @@ import time
 import numpy as np
 
 from rljax.config.stage import Stage
+from rljax.objectives.answer_rewards import with_missing
 from rljax.objectives.parts import apply
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
-from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Annotations
 from rljax.training.collect.reference_answers import (
     answered_rows,
@@ -28,7 +28,7 @@ class AnswerLikelihood:
 
     The answer is scored by the trainer's policy at temperature 1, behind the sample cut after the
     answer phrase. What the verifier says stays in the metrics. A sample without the phrase has the
-    score of the field `missing_phrase_reward`.
+    score of the field `missing_phrase_reward`, or the lowest of its group if that is lower.
     """
 
     def __init__(self, context: Context, stage: Stage) -> None:
@@ -37,7 +37,7 @@ class AnswerLikelihood:
         self.reward = stage.objective.part("answer_reward")
         batch = stage.batch
         self.score = context.jit_score(
-            TokenFilter(),
+            stage.token_filter.of_text,
             micro_batches=batch.sequences_per_step // batch.sequences_per_micro_batch,
             likelihood=likelihood_of(stage),
         )
@@ -63,9 +63,10 @@ class AnswerLikelihood:
         mask = per_sample(answered.rows["answer_mask"])
         logprobs = per_sample(to_host(self.score(drawn.policy.params, placed)))
         arrays = {"answer_logprobs": np.where(mask, logprobs, 0.0), "answer_mask": mask}
-        format_ok = answered.format_ok.reshape(-1)
+        rewards = np.asarray(apply(self.reward, arrays)).reshape(answered.format_ok.shape)
         missing = self.stage.objective.values["missing_phrase_reward"]
-        scores = np.where(format_ok, np.asarray(apply(self.reward, arrays)), missing)
+        scores = np.asarray(with_missing(rewards, answered.format_ok, missing_reward=missing))
+        scores, format_ok = scores.reshape(-1), answered.format_ok.reshape(-1)
         metrics = {"answer_reward": float(scores.mean()), "format_share": float(format_ok.mean())}
         if format_ok.any():
             totals = arrays["answer_logprobs"].sum(axis=-1)

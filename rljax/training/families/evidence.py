@@ -31,7 +31,6 @@ from rljax.objectives.parts import fields_of
 from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
-from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.reference_answers import (
@@ -91,7 +90,7 @@ class Evidence(Family):
         )
         self.likelihood = likelihood_of(stage)
         self.score = context.jit_score(
-            TokenFilter(), micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
+            stage.token_filter, micro_batches=stage.batch.micro_batches, likelihood=self.likelihood
         )
         self.bound = objective.part("bound")
         settings = fields_of(evidence_advantages, leave_out=("bound",))
@@ -112,7 +111,8 @@ class Evidence(Family):
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The evidence loss of whole groups (objectives/evidence.py)."""
         groups, network = batch["present"].shape, self.context.network
-        statistics = self.likelihood(network, params, model_inputs(batch), TokenFilter())
+        token_filter = self.stage.token_filter  # what thoughts were sampled from, answers too
+        statistics = self.likelihood(network, params, model_inputs(batch), token_filter)
         logprobs, entropy = per_sample(statistics.logprobs), per_sample(statistics.entropy)
         thought, answer = per_sample(batch["thought_mask"]), per_sample(batch["answer_mask"])
         answer_logprobs = sequence_logprobs(logprobs, answer).reshape(groups)

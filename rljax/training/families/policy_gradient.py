@@ -39,7 +39,7 @@ from rljax.training.learner.scoring import make_scores
 from rljax.training.run.context import Context
 from rljax.training.run.problems import checked_count
 from rljax.training.update.likelihood import draws, likelihood_of, likelihood_rows
-from rljax.training.update.logprobs import LIKELIHOOD_EPOCH
+from rljax.training.update.logprobs import FILL_STEPS, LIKELIHOOD_EPOCH
 from rljax.training.update.metrics import step_numbers
 from rljax.training.update.rows import Rows, per_sample, take_rows
 from rljax.training.update.state import Carried, TrainState
@@ -131,6 +131,8 @@ class PolicyGradient(Family):
         inputs = step_rows(samples, group, self.stage)
         if draws(self.stage):
             inputs |= self._keys(samples, self.first_step + step)
+            if self.objective.values["masking"] == "trajectory":
+                inputs[FILL_STEPS] = samples.flat("fill_steps")
         known = arrays_of(experience, version=self.version(step))
         said = self._annotations(state, inputs, known)
         arrays = step_arrays(group) | known | said

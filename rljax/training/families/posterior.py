@@ -15,7 +15,6 @@ from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.posterior import chain_weights, net_weights, posterior_loss
-from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.chains import ChainExperience, is_right
 from rljax.training.collect.experience import Experience
@@ -83,7 +82,8 @@ class Posterior(Family):
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Weighted log-probability of whole completions (objectives/posterior.py)."""
         network = self.context.network
-        statistics = self.likelihood(network, params, model_inputs(batch), TokenFilter())
+        token_filter = self.stage.token_filter  # of the samples
+        statistics = self.likelihood(network, params, model_inputs(batch), token_filter)
         mask = per_sample(batch["mask"])
         logprobs = per_sample(statistics.logprobs)
         loss, metrics = posterior_loss(logprobs, mask, batch["weights"].reshape(-1))

@@ -39,6 +39,7 @@ from rljax.sampling.distribution import TokenFilter, token_bias
 from rljax.sampling.engine import Engine
 from rljax.sampling.vocabulary import samplable_ids, text_only
 from rljax.training.run.engines import (
+    check_canvases,
     check_mask_token,
     check_sampler,
     sampling_config,
@@ -151,8 +152,7 @@ class Context:
         """
         stops = (*self.text_format.ends, *extra_stop_tokens)
         settings = self.config.sampler
-        if self.network.config.causal:
-            token_filter = text_only(token_filter, _samplable(self.network, self.text_format))
+        token_filter = text_only(token_filter, _samplable(self.network, self.text_format))
         config = sampling_config(
             self.network.config,
             settings,
@@ -328,6 +328,7 @@ def build_network(
     check_sampler(model, config.sampler)
     stages = choose_layouts(config, resolve_networks(model, stages), model, mesh)
     check_likelihoods(stages, model)
+    check_canvases(stages, config.sampler)
     for stage in stages:
         token_bias(stage.token_filter, model.vocab_size)  # its checks
     check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)

@@ -3,6 +3,8 @@ what ends its completions at strings.
 """
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from rljax.config.schema import DIFFUSION, SAMPLER
 from rljax.config.stage import Stage
 from rljax.data.tokenizers import Tokenizer, check_round_trip
 from rljax.models.config import ModelConfig
+from rljax.objectives.masking import MASKINGS
 from rljax.sampling.automaton import TokenAutomaton
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.diffusion_config import DiffusionConfig
@@ -80,6 +83,7 @@ def sampling_config(
         mask_token=model.mask_token,
         shift_logits=model.shift_logits,
         temperature=token_filter.temperature,
+        textless=token_filter.textless,
         **(whole | given),
     )
 
@@ -95,7 +99,7 @@ def with_text_only(stage: Stage, model: ModelConfig, samplable: np.ndarray) -> S
     Raises:
         ValueError: if no token is left that may be sampled.
     """
-    if not stage.online or not model.causal:
+    if not stage.online:
         return stage
     token_filter = text_only(stage.token_filter, samplable)
     token_bias(token_filter, model.vocab_size)
@@ -154,6 +158,58 @@ def check_sampler(model: ModelConfig, settings: ConfigDict) -> None:
     for name, field in fields.items():
         if settings[name] != field.default:
             raise _never_read(f"{where}.{name}", settings[name], kind)
+
+
+def check_canvases(stages: Iterable[Stage], settings: ConfigDict) -> None:
+    """Raises ValueError where an update scores samples otherwise than the sampler fills them.
+
+    That is in other blocks, in more or fewer passes than a trajectory has runs of steps, or under
+    another guidance.
+
+    Args:
+        stages: of the run.
+        settings: `config.sampler`.
+    """
+    for stage in stages:
+        if stage.online and "masking" in stage.objective.values:
+            _check_blocks(stage, settings.diffusion.block_tokens or stage.max_new_tokens)
+            _check_trajectory(stage, settings.diffusion.steps or stage.max_new_tokens)
+            _check_guidance(stage, settings.diffusion.cfg_scale or 0.0)
+
+
+def _check_blocks(stage: Stage, filled: int) -> None:
+    values, canvas = stage.objective.values, stage.max_new_tokens
+    hidden, reads = values["mask_block"] or canvas, MASKINGS[values["masking"]].reads
+    # What does not divide the canvas the sampler refuses by itself.
+    if "mask_block" in reads and hidden != filled and canvas % filled == 0:
+        raise ValueError(
+            f"masking={values['masking']!r} hides blocks of {hidden} tokens, and the sampler fills "
+            f"blocks of {filled}: mask_block must be {filled}, or block_tokens {hidden} "
+            f"(config.{stage.name}.objective.mask_block, config.sampler.diffusion.block_tokens)."
+        )
+
+
+def _check_trajectory(stage: Stage, steps: int) -> None:
+    values = stage.objective.values
+    shrink = values["trajectory_shrink"]
+    runs = math.ceil(min(steps, stage.max_new_tokens) / shrink)
+    if values["masking"] == "trajectory" and values["mask_draws"] != runs:
+        where = f"config.{stage.name}.objective"
+        raise ValueError(
+            f"masking='trajectory' has a pass for each run of trajectory_shrink={shrink} steps: of "
+            f"{steps} steps on {stage.max_new_tokens} tokens mask_draws must be {runs}, got "
+            f"{values['mask_draws']} ({where}.mask_draws, config.sampler.diffusion.steps)."
+        )
+
+
+def _check_guidance(stage: Stage, sampled: float) -> None:
+    scored = stage.objective.values["guidance_scale"]
+    if scored != sampled:
+        raise ValueError(
+            f"The sampler is guided by cfg_scale={sampled}, and guidance_scale={scored} scores "
+            f"what it writes: set both alike (config.{stage.name}.objective.guidance_scale, "
+            "config.sampler.diffusion.cfg_scale)."
+        )
 
 
 def _check_filter(token_filter: TokenFilter, stop_strings: tuple[str, ...]) -> None:

@@ -15,10 +15,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rljax.config.runs import find_step
+from rljax.models.config import ModelConfig
 from rljax.models.frozen_base import quantised_in_parts, quantiser
 from rljax.models.lora import flatten, split_frozen, unflatten, without_adapters
 from rljax.models.network import Leaves, Network, Params
 from rljax.models.pretrained import check_tensors, is_pretrained, load_params
+from rljax.models.pretrained.config_json import fitting_family
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.run.checkpoints import (
     check_params,
@@ -51,6 +53,27 @@ class Source(NamedTuple):
     def key(self) -> Array:
         """Draws parameters."""
         return purpose_key(self.seed, Purpose.PARAMETERS)
+
+
+def export_note(section: ConfigDict, model: ModelConfig) -> list[str]:
+    """One line, at the start of a run, if what it trains cannot leave as a published checkpoint.
+
+    A converted checkpoint has the shape of its causal family and sees both ways: few families do.
+
+    Args:
+        section: `config.model`.
+        model: the network.
+    """
+    if not section.convert:
+        return []
+    try:
+        fitting_family(model)
+    except ValueError as error:
+        return [
+            "launch/export.py will not be able to write this model, only this library's own "
+            f"checkpoints hold it (config.model.convert={section.convert!r}): {error}"
+        ]
+    return []
 
 
 def base_note(source: Source, network: Network) -> dict[str, Any]:

@@ -183,6 +183,14 @@ def draws(stage: Stage) -> bool:
     return name is not None and LIKELIHOODS[name].draws
 
 
+def passes_of(stage: Stage) -> int:
+    """How often the estimator of a stage runs the network over each completion."""
+    if not draws(stage):
+        return 1
+    values = stage.objective.values
+    return values["mask_draws"] * MASKINGS[values["masking"]].passes
+
+
 def check_likelihoods(stages: Iterable[Stage], model: ModelConfig) -> None:
     """Raises ValueError for a stage whose estimator cannot serve the network, or does not exist."""
     kinds = {True: "a causal network, causal=True", False: "one that sees both ways, causal=False"}
@@ -277,6 +285,12 @@ def _check_masking(stage: Stage) -> None:
                 f"{name}={values[name]!r} is never read with masking={masking!r}, but with "
                 f"{', '.join(readers)}: leave it out ({where}.{name}, {where}.masking)."
             )
+    if masking == "trajectory" and "ratio" not in stage.objective.choices:
+        raise ValueError(
+            "masking='trajectory' scores tokens in the steps in which the policy sampled them, and "
+            f"the {stage.objective.family} family learns from completions without steps "
+            f"({where}.masking)."
+        )
     if values["plain_logprobs"] and "ratio" not in stage.objective.choices:
         raise ValueError(
             "plain_logprobs=True gives log-probabilities of hidden tokens alone, and the "

@@ -22,6 +22,8 @@ LIKELIHOOD_KEYS = "likelihood_keys"
 # Rows that are in several updates of a step hold the number of the update, i32 [N], from 0: masks
 # are drawn anew in each of them.
 LIKELIHOOD_EPOCH = "likelihood_epoch"
+# Samples of masked diffusion hold the step in which each token was filled, i32 [N, T].
+FILL_STEPS = "fill_steps"
 
 
 class Statistics(Protocol):
@@ -184,7 +186,7 @@ def make_score(
 def model_rows(rows: Batch) -> Batch:
     """What `score` reads of a batch."""
     names = ("tokens", "positions", "segment_ids", "mask", "temperature")
-    names += (LIKELIHOOD_KEYS, LIKELIHOOD_EPOCH)
+    names += (LIKELIHOOD_KEYS, LIKELIHOOD_EPOCH, FILL_STEPS)
     return {name: rows[name] for name in names if name in rows}
 
 

@@ -5,6 +5,7 @@ draw hides tokens of it (objectives/masking.py), one pass of the network says th
 each hidden one, and the passes of a row are put together (objectives/bounds.py).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,8 +17,9 @@ from jax import Array
 from rljax.models.network import Network, Params
 from rljax.objectives.bounds import weighted_mean
 from rljax.objectives.masking import MASKINGS, Draw, MaskSettings, Row, hidden_context
+from rljax.sampling.diffusion import guided
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.update.logprobs import LIKELIHOOD_EPOCH
+from rljax.training.update.logprobs import FILL_STEPS, LIKELIHOOD_EPOCH
 from rljax.training.update.token_statistics import TokenStatistics, token_statistics
 from rljax.training.update.train_step import Batch
 
@@ -86,7 +88,9 @@ def elbo(
     mask_share_high: float = 1.0,
     mask_block: int = 0,
     mask_steps: int = 128,
+    trajectory_shrink: int = 1,
     context_mask_rate: float = 0.0,
+    guidance_scale: float = 0.0,
     open_canvas: bool = False,
     plain_logprobs: bool = False,
     keep_passes: bool = False,
@@ -99,15 +103,18 @@ def elbo(
     Args:
         network: one that sees both ways, with a mask token.
         params: its parameters, differentiated.
-        rows: separate rows, one completion each; may hold `LIKELIHOOD_EPOCH`.
-        token_filter: of the sampler; not read: bounds are of the model itself, at temperature 1.
+        rows: separate rows, one completion each; may hold `LIKELIHOOD_EPOCH`; hold `FILL_STEPS`
+            for the trajectory.
+        token_filter: of the sampler. Bounds are of the model itself, at temperature 1, so only
+            `textless` is read: ids that the sampler never draws have no share.
         key: [N] keys.
         top_k: must be 0: there is no next-token distribution.
         epochs: updates of a step that a row is in.
         masking: a key of `MASKINGS`.
         mask_draws: M.
-        mask_share_low, mask_share_high, mask_block, mask_steps, context_mask_rate: of
-            `MaskSettings`.
+        mask_share_low, mask_share_high, mask_block, mask_steps, trajectory_shrink,
+            context_mask_rate: of `MaskSettings`.
+        guidance_scale: s of classifier-free guidance (`guided`); 0 is off. Another pass for each.
         open_canvas: see `canvas_of`.
         plain_logprobs: `logprobs` are those of the tokens, in mean over the draws that hide them
             and 0 where none does, not shares of the bound; `token_share` says how much each counts.
@@ -119,15 +126,20 @@ def elbo(
         `plain_logprobs` `token_share` [N, T], in mean 1 over the completion.
 
     Raises:
-        ValueError: without a mask token, for rows of another layout, or a `top_k`.
+        ValueError: without a mask token, for rows of another layout or without the steps of a
+            trajectory, a `top_k`, or guidance of a network with a `logit_softcap`.
     """
-    del token_filter
     config = network.config
     if config.mask_token < 0 or top_k:
         raise ValueError(
             f"likelihood='elbo' hides tokens behind mask_token={config.mask_token} and says "
             f"nothing of the top_k={top_k} next tokens: it needs a mask token and top_k=0 "
             "(config.model.mask_token)."
+        )
+    if guidance_scale and config.logit_softcap:
+        raise ValueError(
+            f"guidance_scale={guidance_scale} adds up hidden states, which logit_softcap="
+            f"{config.logit_softcap} bends (config.<stage>.objective.guidance_scale)."
         )
     canvas = canvas_of(rows, open_canvas=open_canvas)
     length = rows["mask"].shape[1]
@@ -140,44 +152,81 @@ def elbo(
         context_rate=context_mask_rate,
         steps=mask_steps,
         length=length,
+        shrink=trajectory_shrink,
     )
     epoch = rows.get(LIKELIHOOD_EPOCH, jnp.zeros(len(canvas.tokens), jnp.int32))
-    run = functools.partial(_pass, network, canvas, settings, masking, length, key, epoch)
+    # The mask token is never right (SUBS).
+    of_text = dataclasses.replace(token_filter.of_text, forbidden_tokens=(config.mask_token,))
+    drawing = _Drawing(masking, settings, key, epoch, _fill_steps(rows, masking, canvas))
+    run = functools.partial(_pass, network, canvas, drawing, of_text, guidance_scale)
     passes = _in_turn(run, params, mask_draws * MASKINGS[masking].passes, keep=keep_passes)
     return _statistics(passes, rows["mask"], plain=plain_logprobs)
+
+
+class _Drawing(NamedTuple):
+    """How the rows of a canvas draw what they hide."""
+
+    masking: str
+    settings: MaskSettings
+    key: Array  # [N] keys
+    epoch: Array  # [N] i32
+    steps: Array  # [N, S] i32, of the sampler; zeros where they are not read
+
+    def hide(self, canvas: Canvas, number: Array) -> tuple[Array, Array]:
+        """[N, S] bool, slots that pass `number` shows as masks; [N, S] f32, what each weighs."""
+
+        def of_row(key: Array, epoch: Array, steps: Array, slots: tuple) -> tuple[Array, Array]:
+            learned, context, behind = slots
+            row = Row(learned, context, canvas=learned.sum() + behind.sum(), steps=steps)
+            draw = Draw(key, epoch, number)
+            masked = MASKINGS[self.masking].draw(row, draw, self.settings)
+            weights = jnp.where(masked.hidden, masked.weights, 0.0).astype(jnp.float32)
+            return masked.hidden | hidden_context(row, draw, self.settings) | behind, weights
+
+        slots = canvas.learned, canvas.context, canvas.open
+        return jax.vmap(of_row)(self.key, self.epoch, self.steps, slots)
+
+
+def _fill_steps(rows: Batch, masking: str, canvas: Canvas) -> Array:
+    """[N, S] i32, the sampler's steps of the completion's slots; zeros elsewhere."""
+    if masking != "trajectory":
+        return jnp.zeros(canvas.tokens.shape, jnp.int32)
+    if FILL_STEPS not in rows:
+        raise ValueError(
+            "masking='trajectory' scores tokens in the steps in which they were sampled, and "
+            f"these rows do not hold them, rows[{FILL_STEPS!r}]: only samples of the policy do "
+            "(config.<stage>.objective.masking)."
+        )
+    steps = rows[FILL_STEPS]
+    return jnp.pad(steps, ((0, 0), (canvas.tokens.shape[1] - steps.shape[1], 0)))
 
 
 def _pass(
     network: Network,
     canvas: Canvas,
-    settings: MaskSettings,
-    masking: str,
-    length: int,
-    key: Array,
-    epoch: Array,
+    drawing: _Drawing,
+    token_filter: TokenFilter,
+    guidance_scale: float,
     params: Params,
     number: Array,
 ) -> Pass:
     """Hides tokens of every row and asks the network for them."""
-    config = network.config
-
-    def hide(key: Array, epoch: Array, learned: Array, context: Array, behind: Array) -> tuple:
-        row = Row(learned, context, canvas=learned.sum() + behind.sum())
-        draw = Draw(key, epoch, number)
-        masked = MASKINGS[masking].draw(row, draw, settings)
-        weights = jnp.where(masked.hidden, masked.weights, 0.0).astype(jnp.float32)
-        return masked.hidden | hidden_context(row, draw, settings) | behind, weights
-
-    shown_as_mask, weights = jax.vmap(hide)(key, epoch, canvas.learned, canvas.context, canvas.open)
+    config, length = network.config, drawing.settings.length
+    shown_as_mask, weights = drawing.hide(canvas, number)
     model = network.bind(params)
     shown = jnp.where(shown_as_mask, config.mask_token, canvas.tokens)
     hidden = model(shown, canvas.positions, canvas.segment_ids).hidden
+    if guidance_scale:  # logits are linear in the hidden states
+        blind = jnp.where(canvas.context, config.mask_token, shown)
+        without = model(blind, canvas.positions, canvas.segment_ids).hidden
+        both = (x.astype(jnp.float32) for x in (hidden, without))
+        hidden = guided(*both, guidance_scale).astype(hidden.dtype)
     first = hidden.shape[1] - length - config.shift_logits
     found = token_statistics(
         jax.lax.slice_in_dim(hidden, first, first + length, axis=1),
         model.vocabulary(),
         canvas.tokens[:, -length:],
-        TokenFilter(forbidden_tokens=(config.mask_token,)),  # never right (SUBS)
+        token_filter,
         vocab_size=config.vocab_size,
         logit_softcap=config.logit_softcap,
     )

@@ -25,7 +25,7 @@ from rljax.objectives.masking import (
     hidden_context,
     log_linear_noise,
 )
-from rljax.sampling.diffusion import DiffusionConfig, Rows, decode_blocks, num_transfer
+from rljax.sampling.diffusion import DiffusionConfig, Rows, decode_blocks, guided, num_transfer
 
 
 def _sampler(case: dict) -> dict:
@@ -80,10 +80,12 @@ def ids(case: dict, name: str):
 
 def _likelihood(case: dict) -> dict:
     """Draws with a given number of hidden tokens, weighed as `uniform_count` weighs them."""
-    if case["args"]["cfg_scale"]:
-        raise NotBuilt("a likelihood under guidance")
     hidden, answer = bools(case, "is_mask_answer"), ids(case, "answer_ids")
-    logits = floats(case, "logits")[:, -answer.size :]
+    logits, scale = floats(case, "logits"), case["args"]["cfg_scale"]
+    if scale:  # behind each batch of rows the same ones without their prompts
+        both = logits.reshape(-1, 2, case["args"]["batch_size"], *logits.shape[1:])
+        logits = guided(both[:, 0], both[:, 1], scale).reshape(-1, *logits.shape[1:])
+    logits = logits[:, -answer.size :]
     logprobs = token_logprobs(logits, jnp.broadcast_to(answer, hidden.shape))
     weights = hidden * (answer.size / hidden.sum(axis=1, keepdims=True))
     mask = jnp.ones((1, answer.size), bool)

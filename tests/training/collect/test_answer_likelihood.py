@@ -7,7 +7,7 @@ import pytest
 
 from rljax.config.load import complete
 from rljax.config.validate import validate
-from rljax.objectives.answer_rewards import ANSWER_REWARDS
+from rljax.objectives.answer_rewards import ANSWER_REWARDS, with_missing
 from rljax.parallel.rules import put_rows
 from rljax.training.collect.answer_likelihood import AnswerLikelihood
 from rljax.training.collect.reference_answers import answered_rows, form_of
@@ -28,6 +28,14 @@ def test_rewards_by_hand(name, expected):
     logprobs = np.log(np.array([[0.9, 0.5, 0.25, 0.1]], np.float32))
     mask = np.array([[False, True, True, False]])
     np.testing.assert_allclose(ANSWER_REWARDS[name](logprobs, mask), [expected], rtol=1e-6)
+
+
+def test_a_sample_without_an_answer_never_beats_one_with_an_answer():
+    """Of a long answer the log-probability may be below the reward of a missing one."""
+    rewards = np.array([[-3.0, 7.0, -5.0], [-400.0, 7.0, -250.0], [7.0, 7.0, 7.0]], np.float32)
+    there = np.array([[True, False, True], [True, False, True], [False] * 3])
+    found = with_missing(rewards, there, missing_reward=-100.0)
+    assert found.tolist() == [[-3, -100, -5], [-400, -400, -250], [-100] * 3]
 
 
 @pytest.fixture

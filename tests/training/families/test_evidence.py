@@ -1,14 +1,18 @@
 """Evidence stages: chains of thought are cut after the phrase, the reference answer follows."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from rljax.parallel.rules import put_rows
+from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.request import Rollouts, StopReason
 from rljax.training.collect.reference_answers import length_to_phrase, single_token
 from rljax.training.collect.rollouts import Samples
 from rljax.training.families.evidence import Evidence
+from rljax.training.update.logprobs import model_rows
 from tests.training.steps import take_step
 
 EOS, OPEN, CLOSE = 258, 259, 260  # <answer> and </answer> are one token each
@@ -80,6 +84,23 @@ def test_the_answer_is_scored_after_each_samples_own_thought(evidence):
     totals = np.where(rows["answer_mask"], logprobs, 0).sum(axis=1)
     assert totals[0] == pytest.approx(totals[3], abs=1e-5)
     assert abs(totals[0] - totals[2]) > 1e-4 and abs(totals[0] - totals[1]) > 1e-4
+
+
+def test_what_is_scored_has_the_distribution_that_is_sampled_from(evidence):
+    """Ids without a text take no share of the likelihood: letters here, as if they had none."""
+    made, _ = evidence
+    token_filter = TokenFilter(textless=((97, 123),))
+    stage = dataclasses.replace(made.stage, token_filter=token_filter)
+    family = Evidence(made.context, stage, made.params, 12)
+    _, experience = take_step(family, made.state, 1)
+    (batch,), samples = experience.batches, experience.detail.samples
+    rows = {k: v.reshape(32, *v.shape[2:]) for k, v in batch.items() if v.shape[:2] == (8, 4)}
+    rows["mask"] = rows["thought_mask"]
+    logprobs = np.asarray(family.score(made.params, put_rows(model_rows(rows), made.context.mesh)))
+    sampled, thought = samples.flat("logprobs"), rows["thought_mask"][:, :6]
+    written = samples.flat("tokens")[thought]
+    assert thought.any() and not ((97 <= written) & (written < 123)).any()
+    np.testing.assert_allclose(logprobs[:, :6][thought], sampled[thought], atol=1e-5)
 
 
 def test_a_step_and_its_gradient(evidence):

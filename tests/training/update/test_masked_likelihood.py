@@ -10,9 +10,10 @@ import pytest
 
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import put_rows, replicated
+from rljax.sampling.diffusion import guided
 from rljax.sampling.distribution import TokenFilter
 from rljax.training.update.likelihood import likelihood_rows
-from rljax.training.update.logprobs import LIKELIHOOD_EPOCH, LIKELIHOOD_KEYS, in_parts
+from rljax.training.update.logprobs import FILL_STEPS, LIKELIHOOD_EPOCH, LIKELIHOOD_KEYS, in_parts
 from rljax.training.update.masked_likelihood import canvas_of, elbo
 from rljax.training.update.rows import completion_rows, take_rows
 
@@ -39,9 +40,10 @@ def model(tiny_network, one_device):
     network = tiny_network(causal=False, mask_token=MASK)
     params = network.init(jax.random.key(0), one_device)
 
-    def estimate(rows, params=params, network=network, **fields):
+    def estimate(rows, params=params, network=network, textless=(), **fields):
         key = jax.random.wrap_key_data(rows[LIKELIHOOD_KEYS])
-        return elbo(network, params, rows, TokenFilter(), key=key, **fields)
+        token_filter = TokenFilter(temperature=0.5, textless=textless)
+        return elbo(network, params, rows, token_filter, key=key, **fields)
 
     return network, params, estimate
 
@@ -91,6 +93,57 @@ def test_everything_hidden_is_one_pass_over_an_open_canvas(model):
     closed = jax.jit(functools.partial(estimate, masking="full"))(rows)
     short = logprobs_given(network, params, tokens[: PROMPT + 3], hidden[: PROMPT + 3])[PROMPT:]
     np.testing.assert_allclose(closed.logprobs[0, :3], short, rtol=2e-5)
+
+
+def test_the_bound_is_over_the_ids_that_the_sampler_draws(model):
+    """At temperature 1, whatever tokens are drawn at."""
+    network, params, estimate = model
+    rows = rows_of([1])
+    token = rows["tokens"][0, PROMPT]
+    tokens = jnp.asarray(rows["tokens"][:, : PROMPT + 1]).at[0, PROMPT].set(MASK)
+    places, bound = jnp.arange(PROMPT + 1)[None], network.bind(params)
+    logits = bound.logits(bound(tokens, places, jnp.ones_like(places)).hidden)[0, PROMPT]
+    without = 3 if token != 3 else 4
+    kept = np.delete(np.asarray(logits, np.float64), [without, MASK])
+    expected = float(logits[token]) - np.log(np.exp(kept).sum())
+    found = estimate(rows, masking="full", textless=((without, without + 1),)).logprobs
+    np.testing.assert_allclose(found[0, 0], expected, rtol=2e-5)
+
+
+def test_a_trajectory_scores_each_token_as_it_was_filled(model):
+    """Filled third, first, fourth, then two at once; the sum is that of this order."""
+    network, params, estimate = model
+    rows = rows_of([5])
+    tokens, order = rows["tokens"][0, : PROMPT + 5], [[2], [0], [3], [1, 4]]
+    steps, expected, open_slots = np.zeros((1, SLOTS), np.int32), np.zeros(5), set(range(5))
+    for number, places in enumerate(order):
+        hidden = [False] * PROMPT + [place in open_slots for place in range(5)]
+        logprobs = logprobs_given(network, params, tokens, hidden)[PROMPT:]
+        expected[places], steps[0, places] = logprobs[places], 3 * number
+        open_slots -= set(places)
+    run = functools.partial(estimate, masking="trajectory", mask_draws=4)
+    found = run(rows | {FILL_STEPS: steps})
+    np.testing.assert_allclose(found.logprobs[0, :5], expected, rtol=3e-5)
+    with pytest.raises(ValueError, match="only samples of the policy do"):
+        run(rows)
+
+
+def test_guidance_is_that_of_the_sampler(model):
+    """Logits l_u + (s + 1) (l_c - l_u), l_u without the prompt."""
+    network, params, estimate = model
+    rows = rows_of([2])
+    tokens = jnp.asarray(rows["tokens"][0, : PROMPT + 2])
+    places, bound = jnp.arange(len(tokens))[None], network.bind(params)
+    seen = tokens.at[PROMPT:].set(MASK), jnp.full_like(tokens, MASK)
+    with_prompt, without = (
+        bound.logits(bound(shown[None], places, jnp.ones_like(places)).hidden)[0, PROMPT:]
+        for shown in seen
+    )
+    logits = guided(with_prompt, without, 1.5).at[:, MASK].set(-jnp.inf)
+    logprobs = jax.nn.log_softmax(logits[:, : network.config.vocab_size])
+    expected = np.asarray(logprobs)[np.arange(2), np.asarray(tokens[PROMPT:])]
+    found = estimate(rows, masking="full", guidance_scale=1.5)
+    np.testing.assert_allclose(found.logprobs[0, :2], expected, rtol=3e-5)
 
 
 def test_a_canvas_by_hand():
