@@ -349,6 +349,10 @@ EXPECTED = {
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"aggregation": "sequence_mean_token_scale", "entropy_weight": 1e-3}
     | {"demonstrations": "switch", "switch_threshold": 0.0, "supervised_weight": 1.0},
+    "guide_grpo": CLIPPED
+    | ZSCORE
+    | NO_KL
+    | {"demonstrations": "guided", "guided_cap": None, "aggregation": "sequence_mean_token_mean"},
     "luffy": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"demonstrations": "in_group", "shaping": 0.1},

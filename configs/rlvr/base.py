@@ -72,8 +72,8 @@ def build(methods: Mapping[str, Mapping[str, Any]], arg: str = "") -> ConfigDict
     """The config of a method.
 
     Args:
-        methods: method -> its values: `max_prompt_tokens`, `source_column`, and those of the stage.
-            Sections are laid over those of `STAGE`; a batch replaces that of `STAGE` whole.
+        methods: method -> its values: `max_prompt_tokens` and columns of the data, and those of the
+            stage. Sections are laid over those of `STAGE`; a batch replaces that of `STAGE` whole.
         arg: the method.
 
     Raises:
@@ -96,6 +96,7 @@ def build(methods: Mapping[str, Mapping[str, Any]], arg: str = "") -> ConfigDict
         heldout_path="configs/rlvr/heldout.jsonl",
         max_prompt_tokens=values.pop("max_prompt_tokens", 1024),
         source_column=values.pop("source_column", ""),
+        hint_column=values.pop("hint_column", ""),
     )
     c.scoring = dict(rewards=(dict(name="math"),), workers=8)
     stage = {**STAGE, **values}

@@ -152,6 +152,7 @@ def _check_pieces(stage: Stage, given: ConfigDict) -> None:
     needed = {
         "curriculum": "shuffled",
         "allocation": "fixed",
+        "demonstrations": "none",
         "rollouts": "whole",
         "group_filter": "none",
         "sampling_temperature": "constant",

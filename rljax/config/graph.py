@@ -193,8 +193,8 @@ def _reads_reward(stage: Stage) -> bool:
         return reads_scores(stage)
     choices = stage.objective.choices
     whole = choices.get("rollouts") == "whole" and "start_values" not in stage.objective.inputs
-    # Demonstrations in the group are scored by the verifiers, on another scale.
-    alone = choices.get("demonstrations") != "in_group"
+    # Rows that are no samples of the prompt are scored by the verifiers, on another scale.
+    alone = choices.get("demonstrations") not in ("in_group", "guided")
     return stage.objective.description.scored and whole and alone
 
 

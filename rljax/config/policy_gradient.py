@@ -42,6 +42,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         _critic,
         _corrections,
         _demonstrations,
+        _guidance,
         _filter,
         _groups,
         _prefixes,
@@ -164,6 +165,39 @@ def _demonstrations(stage: Stage, where: str) -> None:
         raise ValueError(
             f"advantage={stage.objective.choices['advantage']!r} reads demonstrations, and there "
             f"are none ({where}.objective.demonstrations)."
+        )
+
+
+# What is left with samples behind hints, which are drawn after the others and not for all prompts.
+WITH_GUIDANCE = {
+    "rollouts": "whole",
+    "allocation": "fixed",
+    "group_filter": "none",
+    "sampling_temperature": "constant",
+    "denominator": "old",
+    "correction": "none",
+    "rejection": "none",
+    "answer_reward": "none",
+    "likelihood": "autoregressive",
+}
+
+
+def _guidance(stage: Stage, where: str) -> None:
+    """Samples behind hints have a denominator of their own, and are judged by verifiers alone."""
+    choices = stage.objective.choices
+    if not stage.objective.guided:
+        return
+    for name, option in WITH_GUIDANCE.items():
+        if choices[name] != option:
+            raise ValueError(
+                f"{name}={choices[name]!r} does not go with demonstrations='guided': it must be "
+                f"{option!r} ({where}.objective.{name}, {where}.objective.demonstrations)."
+            )
+    if "greedy_scores" in stage.objective.inputs or "values" in stage.objective.inputs:
+        raise ValueError(
+            f"advantage={choices['advantage']!r} compares a sample with its prompt alone, and "
+            "demonstrations='guided' with samples behind a hint: take one that compares the "
+            f"samples of a group ({where}.objective.advantage)."
         )
 
 

@@ -24,6 +24,11 @@ OF_CURRICULA: dict[str, Metric] = {
     "curriculum/hard_retry": Metric(
         "Retry of hard problems", "Probability after one visit without a right sample (GRESO)."
     ),
+    "guided_share": Metric(
+        "Guided prompts", "Share of prompts without a right sample, sampled again behind a hint."
+    ),
+    "guided_accuracy": Metric("Accuracy behind hints", "Of samples behind a hint; learned from."),
+    "guided_tokens": Metric("Guided tokens", "Tokens sampled behind hints."),
     "samples_per_prompt_mean": Metric(
         "Samples per prompt", "Drawn in all rounds of a step, mean over its prompts."
     ),

@@ -29,6 +29,8 @@ from rljax.registry.families.shared import (
     ANSWER_FORM,
     ANSWER_FORM_DOCS,
     ANSWER_FORM_LIMITS,
+    CONTEXT_PATTERN_LIMIT,
+    CONTEXT_ROOM,
     KL_DOCS,
     KL_LIMITS,
     LIKELIHOOD_DOCS,
@@ -64,7 +66,7 @@ _CHOICES = {
     "likelihood": LIKELIHOODS,
     "kl_placement": {"none": None, "loss": None, "reward": None},
     "kl_controller": KL_CONTROLLERS,
-    "demonstrations": {"none": None, "switch": None, "in_group": None},
+    "demonstrations": {"none": None, "switch": None, "in_group": None, "guided": None},
 }
 
 _DEFAULTS = {
@@ -108,6 +110,10 @@ _FIELDS = {
         "supervised_weight": Field(1.0, float),
     },
     "demonstrations=in_group": {"shaping": Field(0.1, float)},
+    "demonstrations=guided": {
+        "guided_cap": Field(None, float),
+        "hint_pattern": Field("{prompt}\nHint: {context}\n", str),
+    },
     "advantage=segment_difference": {
         "value_samples": Field(9, int),
         "cut_limit": Field(8, int),
@@ -182,7 +188,10 @@ _DOCS = {
     "kl_controller": "fixed, or adaptive: the weight follows the KL that was measured",
     "kl_unit": "of kl_target: sequence_sum or token_mean (objectives/kl_controllers.py)",
     "demonstrations": "none; switch: instead of the samples of a prompt that is not solved (HPT); "
-    "in_group: one more sample of each prompt (LUFFY)",
+    "in_group: one more sample of each prompt (LUFFY); guided: as many samples again behind a "
+    "hint, of prompts without a right one (Guide)",
+    "guided_cap": "largest ratio of a token that was sampled behind a hint; None for no cap",
+    "hint_pattern": "how the prompt with its hint reads: {prompt} and {context} in it",
     "switch_threshold": "share of right samples up to which a prompt counts as not solved",
     "supervised_weight": SUPERVISED_WEIGHT_DOC,
     "shaping": "c of p / (p + c), by which demonstrations in the group are weighted",
@@ -215,6 +224,8 @@ _LIMITS = {
     "kl_unit": one_of(KL_UNITS),
     "advantage_sign": one_of(SIGNS),
     "supervised_weight": NOT_NEGATIVE,
+    "guided_cap": Limit(lambda x: x > 1, "> 1"),
+    "hint_pattern": CONTEXT_PATTERN_LIMIT,
 }
 
 # A second network, which learns what states are worth.
@@ -242,6 +253,7 @@ POLICY_GRADIENT = Family(
     adds={
         **{f"value_target={name}": Reads(critic=_CRITIC) for name in VALUE_TARGETS},
         **{f"answer_reward={name}": ANSWER_DATA for name in ANSWER_REWARDS},
+        "demonstrations=guided": CONTEXT_ROOM,
         # The samples of a prompt are not written together.
         "rollouts=windows": Reads(batch={"share_prompts": False}),
     },

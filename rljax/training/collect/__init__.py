@@ -28,6 +28,7 @@
 | `tool_marks.py` | tokens of demonstrations that decide a tool call |
 | `chains.py` | a chain of completions for each problem, beside a fresh sample |
 | `hinted.py` | samples of prompts that show the answer |
+| `guided.py` | samples behind hints, of prompts that are not solved |
 | `told_prompts.py` | prompts that tell more than the policy reads |
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |
 | `sampled_once.py` | samples of a stage's policy, drawn once in a round and kept in a file |

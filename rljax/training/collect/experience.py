@@ -19,6 +19,7 @@ from rljax.models.network import Params
 from rljax.rewards.pool import Scores
 from rljax.training.collect.prompts import State
 from rljax.training.collect.rollouts import Samples
+from rljax.training.learner.group import Group
 from rljax.training.run.context import Record
 
 
@@ -55,6 +56,7 @@ class Experience(NamedTuple):
     samples: Samples | None = None
     scores: Scores | None = None  # of the N samples
     demonstrations: Demonstrations | None = None
+    guided: Group | None = None  # samples behind hints, rows of the same prompts
     arrays: dict[str, np.ndarray] = {}  # noqa: RUF012 - by annotators; they replace others
     metrics: dict[str, float] = {}  # noqa: RUF012
     seconds: dict[str, float] = {}  # noqa: RUF012 - by phase

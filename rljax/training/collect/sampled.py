@@ -17,6 +17,7 @@ from rljax.training.collect.rewards import Reward
 from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts
 from rljax.training.collect.rounds import Round, Rounds, means, one_round, sample_rounds
 from rljax.training.collect.successive import Successive
+from rljax.training.learner.group import Group
 from rljax.training.run.context import Context, Record
 
 
@@ -41,6 +42,7 @@ class Drawn(NamedTuple):
 
 
 Annotator = Callable[[Drawn], Annotations]
+Guide = Callable[[Drawn], tuple[Group, Annotations]]
 
 
 def sampler_weights(sampler: Sampler, policy: Policy) -> Params:
@@ -106,6 +108,7 @@ class SampledExperience:
         most_rounds: int = 1,
         prompt_values: Callable[[Policy, np.ndarray], np.ndarray] | None = None,
         allocation: Successive | None = None,
+        guide: Guide | None = None,
     ) -> None:
         """Puts the parts together; nothing runs.
 
@@ -120,11 +123,12 @@ class SampledExperience:
             most_rounds: with `keep`: so many times in a step, at most.
             prompt_values: what the critic of a policy expects of problems, where it values prompts.
             allocation: what draws the samples where prompts get different numbers of them.
+            guide: what samples prompts again behind a hint, once it is known which are not solved.
         """
         self.prompts, self.rollouts, self.count = prompts, rollouts, prompts_per_step
         self.reward, self.annotators, self.demonstrate = reward, annotators, demonstrate
         self.keep, self.most_rounds = keep, most_rounds
-        self.prompt_values, self.allocation = prompt_values, allocation
+        self.prompt_values, self.allocation, self.guide = prompt_values, allocation, guide
 
     def first_state(self) -> State:
         """The first state of the prompt source."""
@@ -143,6 +147,9 @@ class SampledExperience:
         experience = self._experience(found)
         experience = experience if of_pools is None else annotated(experience, of_pools)
         drawn = Drawn(policy, weights, found.samples, found.scores, step)
+        if self.guide is not None:
+            guided, more = self.guide(drawn)
+            experience = annotated(experience, more)._replace(guided=guided)
         for annotate in self.annotators:
             experience = annotated(experience, annotate(drawn))
         return experience, found.prompts
@@ -155,8 +162,9 @@ class SampledExperience:
     @property
     def splits(self) -> bool:
         """Whether `draw` and `judge` are all of `collect`: scores decide over no further sample."""
-        later = self.keep is not None or self.allocation is not None or bool(self.annotators)
-        return not later and not self.prompts.observes
+        later = (self.keep, self.allocation, self.guide)
+        whole = all(part is None for part in later) and not self.annotators
+        return whole and not self.prompts.observes
 
     def draw(self, policy: Policy, state: State, step: int) -> tuple[Samples, State]:
         """The first half of `collect` where it `splits`: samples, and the state after the step."""

@@ -18,6 +18,7 @@ from rljax.training.collect.demonstrations import demonstrations
 from rljax.training.collect.experience import ExperienceSource
 from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.grouped import step_group
+from rljax.training.collect.guided import GuidedSamples
 from rljax.training.collect.prefix_values import PrefixValues
 from rljax.training.collect.prompt_values import prompt_values
 from rljax.training.collect.prompts import ShuffledPrompts
@@ -69,11 +70,12 @@ def policy_gradient_source(
         prompts_per_step=stage.batch.prompts_per_step,
         reward=reward,
         annotators=_annotators(context, stage, learner, reward, first_step),
-        demonstrate=demonstrate if stage.batch.rows_beside else None,
+        demonstrate=demonstrate if stage.objective.rows_beside else None,
         keep=GroupFilter(stage) if filtered else None,
         most_rounds=most_rounds(stage),
         prompt_values=prompt_values(context, stage, learner),
         allocation=_allocation(context, stage, rollouts, reward),
+        guide=_guide(context, stage, rollouts, reward),
     )
 
 
@@ -83,6 +85,15 @@ def _allocation(
     if stage.objective.choices["allocation"] == "fixed":
         return None
     return Successive(context, stage, rollouts, functools.partial(timed_scores, reward))
+
+
+def _guide(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> GuidedSamples | None:
+    if not stage.objective.guided:
+        return None
+    own = dict(key=rollouts.key, first_step=rollouts.first_step)
+    return GuidedSamples(context, stage, rollouts.sampler, reward, **own)
 
 
 def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollouts:

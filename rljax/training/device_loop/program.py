@@ -151,6 +151,11 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"allocation={allocation!r} needs the host loop: its rounds have fewer and fewer "
             f"prompts (config.{stage.name}.objective.allocation)."
         )
+    if stage.objective.guided:
+        raise ValueError(
+            "demonstrations='guided' needs the host loop, where hints become prompts "
+            f"(config.{stage.name}.objective.demonstrations)."
+        )
     likelihood = stage.objective.choices["likelihood"]
     if likelihood != "autoregressive":
         raise ValueError(

@@ -24,6 +24,7 @@ from rljax.training.collect.curriculum import check_problems
 from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.grouped import arrays_of, step_group, step_rows
+from rljax.training.collect.guided import CALLS, GUIDED, check_guidance
 from rljax.training.collect.reference_answers import check_answers, form_of, named_reward
 from rljax.training.collect.rewards import reference_rows
 from rljax.training.collect.rollout_record import rollout_record
@@ -83,8 +84,10 @@ class PolicyGradient(Family):
             form, reward = form_of(stage), named_reward(stage)
             check_answers(context, form, context.train_problems, needed_by=reward)
         problems, prompts = len(context.train_problems), stage.batch.prompts_per_step
-        call_offsets(problems, prompts, most_rounds(stage))
-        if stage.batch.rows_beside:
+        call_offsets(problems, prompts, max(most_rounds(stage), CALLS))
+        if stage.objective.choices["demonstrations"] == GUIDED:
+            check_guidance(context, stage)
+        elif stage.batch.rows_beside:
             count = checked_count(context.train_problems)
             problems = context.train_problems
             records = [{**problems[index], "id": index} for index in range(count)]
@@ -127,7 +130,7 @@ class PolicyGradient(Family):
     ) -> tuple[TrainState, StepBatches]:
         """Annotates and compares the samples; see the picture of the data flow in the README."""
         samples, scores = experience.samples, experience.scores
-        group = step_group(samples, scores, experience.demonstrations)
+        group = step_group(samples, scores, experience.demonstrations, experience.guided)
         inputs = step_rows(samples, group, self.stage)
         if draws(self.stage):
             inputs |= self._keys(samples, self.first_step + step)

@@ -50,7 +50,9 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
             bool, what is new of the mask, and `complete` [N] bool, False where a row goes on.
     """
     arrays = dict(arrays)
-    if "demonstration" in arrays and "old_logprobs" in arrays:  # no sampler reported these
+    shown_alone = objective.choices["demonstrations"] != "guided"
+    if "demonstration" in arrays and "old_logprobs" in arrays and shown_alone:
+        # No sampler reported these.
         shown = arrays["demonstration"][:, None]
         reported = jnp.where(shown, arrays["old_logprobs"], arrays["behavior_logprobs"])
         arrays["behavior_logprobs"] = reported

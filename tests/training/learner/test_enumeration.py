@@ -440,7 +440,7 @@ OWN_TEST = ("ppo", "vc_ppo", "hpt")
 NOT_ENUMERATED = {
     "pcl": "the loss of dr_grpo over lengths; its critic only chooses problems",
     "greso": "the loss of grpo; leaves out groups and chooses problems",
-    "balanced_filter": "the loss of grpo on groups within bounds, for which two samples are too few",
+    "balanced_filter": "the loss of grpo on groups within bounds; two samples are too few",
     "reinforce_ada": "keeps a balanced choice of more samples; its own test",
     "reinforce_ada_positive": "the same",
     "canon_inter": "compares halves of a group, for which two samples are too few",
@@ -465,6 +465,7 @@ NOT_ENUMERATED = {
     "spo_tree": "samples branch",
     "vineppo": "samples from prefixes",
     "luffy": "demonstrations are rewarded as samples",
+    "guide_grpo": "samples behind hints are rewarded as samples",
     "copg_on_policy": "its scores hold the log-ratio to the start; its own test",
     "opd": "its advantage is a teacher's log-ratio",
     "spg": "masked diffusion has bounds of its likelihood, no likelihood",
