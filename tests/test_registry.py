@@ -168,6 +168,11 @@ EXPECTED = {
     | {"advantage": "group_mean_ratio", "punish_failed_groups": False}
     | {"advantage_epsilon": 1e-6, "entropy_weight": 0.0},
     "pass_at_k": {"advantage": "pass_at_k", "divide_by_deviation": True},
+    "raft": NO_RATIO | TOKENS | NO_KL | {"advantage": "none", "advantage_sign": "positive"},
+    "raft_plus_plus": CLIPPED
+    | TOKENS
+    | {"advantage": "none", "advantage_sign": "positive", "dual_clip": 3.0}
+    | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
     "psr": CLIPPED | TOKENS | {"positive_weight": 1.0, "negative_weight": 0.0},
     "nsr": CLIPPED | TOKENS | {"positive_weight": 0.0, "negative_weight": 1.0},
     "w_reinforce": CLIPPED | TOKENS | {"positive_weight": 0.1, "negative_weight": 1.0},
@@ -451,7 +456,16 @@ EXPECTED = {
 
 # Methods with a KL to the stage's start, or a reward relative to it.
 USES_REFERENCE = {
-    *("grpo", "dump", "reinforce_pp", "reinforce_pp_baseline", "dler", "da_dler", "tokenbuncher"),
+    *(
+        "grpo",
+        "dump",
+        "raft_plus_plus",
+        "reinforce_pp",
+        "reinforce_pp_baseline",
+        "dler",
+        "da_dler",
+        "tokenbuncher",
+    ),
     *("ppo", "ma_rlhf", "spo_chain", "spo_tree", "vineppo", "dpo", "jepo", "jepo_single"),
     "jepo_rloo",
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),

@@ -371,6 +371,7 @@ ADVANTAGES = {
         b.scores
         - (b.lengths * b.scores).sum(axis=2, keepdims=True) / b.lengths.sum(axis=2, keepdims=True)
     ),
+    "score": lambda b: np.maximum(b.scores, 0.0),
     "right only": lambda b: np.where(b.correct, b.scores, 0.0),
     "wrong only": lambda b: np.where(b.correct, 0.0, b.scores - 1),
     "right a tenth": lambda b: np.where(b.correct, 0.1 * b.scores, b.scores - 1),
@@ -399,6 +400,8 @@ BY_DEFINITION = {
     "opo": ("length weighted", OF_TOKENS),
     "pass_at_k": ("pass at k", OF_TOKENS),
     "maxrl": ("mean ratio", OF_TOKENS),
+    "raft": ("score", OF_TOKENS),
+    "raft_plus_plus": ("score", OF_TOKENS),
     "psr": ("right only", OF_TOKENS),
     "nsr": ("wrong only", OF_TOKENS),
     "w_reinforce": ("right a tenth", OF_TOKENS),
