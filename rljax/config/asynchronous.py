@@ -72,33 +72,6 @@ def check_asynchronous(config: ConfigDict, stages: Sequence[Stage]) -> None:
             _check_corrected(stage, staleness)
 
 
-def check_several(config: ConfigDict, processes: int) -> None:
-    """Raises ValueError for a sampler ahead whose timing, or whose way for weights, is one host's.
-
-    All processes have to start the same programs of a device in the same order. The fixed schedule
-    gives the order alone; what is the newest policy is another one on every process.
-
-    Args:
-        config: complete.
-        processes: of the run.
-    """
-    given = config.asynchronous
-    if processes == 1 or not runs_ahead(config):
-        return
-    if given.schedule != "fixed":
-        raise ValueError(
-            f"schedule={given.schedule!r} with {processes} processes: which weights are the newest "
-            f"is not the same on all of them. Set 'fixed' ({FIELD}.schedule)."
-        )
-    ways = ("host",) if given.sampler_devices else ("direct", "host")
-    if given.transfer not in ways:
-        raise ValueError(
-            f"transfer={given.transfer!r} with {processes} processes and sampler_devices="
-            f"{given.sampler_devices}: weights then pass by {' or '.join(map(repr, ways))} "
-            f"({FIELD}.transfer)."
-        )
-
-
 def _check_unread(given: ConfigDict) -> None:
     """Without a sampler ahead most fields are never read."""
     for name, field in ASYNCHRONOUS.items():
