@@ -441,7 +441,22 @@ MODELS: Section = {
             minimum=0,
         ),
     },
-    "teacher": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
+    "teacher": {
+        "start_from": Field(None, f"{START}; by default none", value_type=str, path=True),
+        "members": Field(
+            None,
+            "more teachers, each a start; a column of the problems says which one a prompt has",
+            value_type=tuple,
+            items=Field("", "a start", path=True),
+        ),
+        "names": Field(
+            None,
+            "with members: what the column calls the teachers, start_from first",
+            value_type=tuple,
+            items=Field("", "a name"),
+        ),
+        "column": Field(None, "with members: the column of the problems", value_type=str),
+    },
     "judge": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
 }
 

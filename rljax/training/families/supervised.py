@@ -173,7 +173,7 @@ class Supervised(Family):
             return self.likelihood(self.network, params, batch, TokenFilter())
         network = self.context.models["reference"].network
         reference = FrozenModel(network, beside["reference"])
-        return compared_statistics(self.network, params, reference, batch, self.compare)
+        return compared_statistics(self.network, params, [reference], batch, self.compare)
 
     def batches(
         self, state: TrainState, experience: Experience, step: int
