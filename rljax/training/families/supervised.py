@@ -241,7 +241,10 @@ def kept_demonstrations(
             marker = stage.data["unsure_marker"]
             return example_of_steps(record, context.text_format, rule=learn, marker=marker, **words)
         seed = (context.config.seed, index)
-        return example_of(record, context.text_format, learn=learn, seed=seed, **words)
+        phrases = stage.data["error_phrases"]
+        return example_of(
+            record, context.text_format, learn=learn, error_phrases=phrases, seed=seed, **words
+        )
 
     return first, *checked_examples(context, stage, first, read)
 
