@@ -105,7 +105,8 @@ EXPECTED = {
     | {"off_policy": "none", "support": "full"},
     # alpha 1/2, the student's 100 likeliest tokens and a class of all others (the repository).
     "sdpo": {"divergence": "jensen_shannon", "other_share": 0.5, "support": "policy_top_k"}
-    | {"support_tokens": 100, "support_rest": True, "teacher_context": "sample"},
+    | {"support_tokens": 100, "support_rest": True, "teacher_context": "sample"}
+    | {"teacher_update": "moving", "teacher_mixup": 0.05},
     "sdft": {"divergence": "reverse_kl", "teacher_context": "demonstration"}
     | {"off_policy": "none", "support": "full"},
     "word_kd": {"divergence": "forward_kl", "off_policy": "demonstrations"}

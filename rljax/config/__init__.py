@@ -20,6 +20,7 @@ preference.py  those of preference parts
 distillation.py  those of a teacher
 sampled_rounds.py  those of stages whose policy writes its own rows
 reward_role.py  those of a reward model beside a policy
+teacher_role.py those of a teacher, or of several
 posterior.py     those of chains of right samples
 stage.py     a resolved stage
 decoding.py  how the policy of a stage is judged

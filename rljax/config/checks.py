@@ -144,10 +144,27 @@ def marker_is_written(stage: Stage, where: str) -> None:
         )
 
 
+def phrases_are_read(stage: Stage, where: str) -> None:
+    """Raises ValueError for error phrases that no conversation is read for, or an empty one."""
+    phrases, learn = stage.data.get("error_phrases", ()), stage.data.get("learn")
+    field = f"{where}.data.error_phrases"
+    if phrases and learn != "all":
+        raise ValueError(
+            f"error_phrases={tuple(phrases)!r} is never read with learn={learn!r}: 'all' learns "
+            f"several messages of the assistant ({field}, {where}.data.learn)."
+        )
+    if not all(phrase.strip() for phrase in phrases):
+        raise ValueError(
+            f"error_phrases={tuple(phrases)!r} holds an empty text, which every answer of a tool "
+            f"holds ({field})."
+        )
+
+
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
     "tools_of_files": tools_of_files,
     "marker_is_written": marker_is_written,
+    "phrases_are_read": phrases_are_read,
     "teacher": check_teacher,
     "policy_gradient": check_policy_gradient,
     "curriculum": check_curriculum,

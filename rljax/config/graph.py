@@ -16,6 +16,7 @@ from rljax.config.reward_role import check_read_as_trained, check_reward_fields
 from rljax.config.runs import find_step
 from rljax.config.sampled_rounds import SAMPLED_SOURCES, reads_scores
 from rljax.config.stage import Stage
+from rljax.config.teacher_role import check_teacher_fields
 from rljax.errors import unknown_name
 from rljax.models.config import ModelConfig
 from rljax.models.pretrained import is_pretrained
@@ -41,7 +42,8 @@ ROLE_FIELDS: dict[str, dict[str, Any]] = {
         "step_separator": "\n",
         "question": "",
         "verdicts": VERDICTS,
-    }
+    },
+    "teacher": {"members": (), "names": (), "column": ""},
 }
 
 
@@ -105,9 +107,13 @@ def _resolved(stages: Sequence[Stage], index: int) -> Stage:
             _check_reference_path(fields, where)
             _check_whitened(stage, fields, where)
             check_reward_fields(fields, where)
+        if role == "teacher":
+            check_teacher_fields(stage, fields, where)
+        if "members" in fields:
             models[role]["members"] = tuple(
                 _start(member, stages, index, f"{where}.members") for member in fields["members"]
             )
+        if role == "reward":
             starts = models[role]["start_from"], *models[role]["members"]
             for trained in (earlier for earlier in stages[:index] if earlier.name in starts):
                 check_read_as_trained(fields, trained, where)
@@ -214,7 +220,7 @@ READERS: Mapping[str, tuple[Callable[[Stage], bool], str]] = {
     "teacher": (
         _reads_teacher,
         "none of its parts compares with a teacher or samples from one, and data.source is not "
-        "'sampled'",
+        "'sampled'; or its teacher follows the policy",
     ),
     "judge": (_reads_judge, "none of its parts reads judge_scores"),
 }

@@ -167,6 +167,13 @@ STAGE_DATA: Section = {
         value_type=str,
         choices=("last", "all", "draws", *STEP_RULES),
     ),
+    "error_phrases": Field(
+        None,
+        "supervised, learn=all: a message of the assistant is not learned where a tool's answer to "
+        "it holds one of these texts (TL-Training, arXiv:2412.15495)",
+        value_type=tuple,
+        items=Field("", "a text"),
+    ),
     "unsure_marker": Field(
         None,
         "supervised: what an answer of labelled steps says in place of an error",
@@ -188,8 +195,8 @@ STAGE_DATA: Section = {
     ),
     "unusable": Field(
         None,
-        "preference, unpaired, reward: what becomes of rows of a file that say nothing to learn: "
-        "an empty answer, two equal sides",
+        "what becomes of rows of a file that say nothing to learn: an empty answer, two equal "
+        "sides, no right step",
         value_type=str,
         choices=UNUSABLE,
     ),
@@ -441,7 +448,22 @@ MODELS: Section = {
             minimum=0,
         ),
     },
-    "teacher": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
+    "teacher": {
+        "start_from": Field(None, f"{START}; by default none", value_type=str, path=True),
+        "members": Field(
+            None,
+            "more teachers, each a start; a column of the problems says which one a prompt has",
+            value_type=tuple,
+            items=Field("", "a start", path=True),
+        ),
+        "names": Field(
+            None,
+            "with members: what the column calls the teachers, start_from first",
+            value_type=tuple,
+            items=Field("", "a name"),
+        ),
+        "column": Field(None, "with members: the column of the problems", value_type=str),
+    },
     "judge": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
 }
 

@@ -105,7 +105,9 @@ class Objective:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a teacher is compared with, or sampled from."""
+        """Whether a teacher that is another model is compared with, or sampled from."""
+        if self.choices.get("teacher_update", "none") != "none":
+            return False
         compared = not OF_TEACHER.isdisjoint(self.inputs)
         return compared or self.choices.get("off_policy") == "teacher"
 

@@ -30,6 +30,7 @@
 | `hinted.py` | samples of prompts that show the answer |
 | `guided.py` | samples behind hints, of prompts that are not solved |
 | `told_prompts.py` | prompts that tell more than the policy reads |
+| `teachers.py` | which of several teachers a prompt has, and what they say of samples |
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |
 | `sampled_once.py` | samples of a stage's policy, drawn once in a round and kept in a file |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |

@@ -23,7 +23,6 @@ from rljax.training.learner.group import Group
 from rljax.training.run.context import Context, Record
 from rljax.training.run.problems import checked_count
 
-GUIDED = "guided"  # the option of `demonstrations`
 CALLS = 2  # of the sampler in a step: plain prompts, then those with hints
 
 

@@ -96,7 +96,8 @@ def _of_arrays(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
     columns = [one._asdict() for one in scores]
     arrays = {
         name: make(*(column[name] for column in columns))
-        for name in ("total", "correct", "judged", "failed", "left_out")
+        for name in ("total", "correct", "judged", "failed", "left_out", "feedback")
+        if all(column[name] is not None for column in columns)
     }
     labels = scores[0].parts  # not jax.tree.map, which would sort them
     parts = {label: make(*(one.parts[label] for one in scores)) for label in labels}

@@ -95,6 +95,10 @@ class Family:
         models = self.context.models
         return {role: models[role].arrays(self.context.mesh) for role in self.in_loss}
 
+    def beside_in(self, state: TrainState) -> dict[str, Params]:
+        """The models that the loss runs when the stage is in this state, by role."""
+        return self.beside()
+
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch; see `LossFn`."""
         raise NotImplementedError
@@ -137,9 +141,10 @@ class Family:
             return state
         experience, _ = self.source.collect(self.policy(state, 1), self.source.first_state(), 1)
         _, first = self.batches(state, experience, 1)
-        frozen = {**self.context.frozen, BESIDE: self.beside()}
+        beside = self.beside_in(state)
+        frozen = {**self.context.frozen, BESIDE: beside}
         return take_first_step(
-            dataclasses.replace(self.context, frozen=frozen) if self.in_loss else self.context,
+            dataclasses.replace(self.context, frozen=frozen) if beside else self.context,
             state,
             first.batches[0],
             loss_fn=self.loss_fn,

@@ -173,7 +173,7 @@ class Supervised(Family):
             return self.likelihood(self.network, params, batch, TokenFilter())
         network = self.context.models["reference"].network
         reference = FrozenModel(network, beside["reference"])
-        return compared_statistics(self.network, params, reference, batch, self.compare)
+        return compared_statistics(self.network, params, [reference], batch, self.compare)
 
     def batches(
         self, state: TrainState, experience: Experience, step: int
@@ -241,7 +241,10 @@ def kept_demonstrations(
             marker = stage.data["unsure_marker"]
             return example_of_steps(record, context.text_format, rule=learn, marker=marker, **words)
         seed = (context.config.seed, index)
-        return example_of(record, context.text_format, learn=learn, seed=seed, **words)
+        phrases = stage.data["error_phrases"]
+        return example_of(
+            record, context.text_format, learn=learn, error_phrases=phrases, seed=seed, **words
+        )
 
     return first, *checked_examples(context, stage, first, read)
 

@@ -41,6 +41,9 @@ VALUE = "critic"
 # Frozen roles whose network is that of wherever they come from.
 OTHERS = ("reward", "teacher", "judge")
 
+# Roles that several models may have; those after the first one are its members.
+SEVERAL = ("reward", "teacher")
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -106,8 +109,8 @@ def models_of(network: Network, stages: Sequence[Stage], index: int) -> dict[str
         origin = origins.get("reference", table["policy"].origin)
         table["reference"] = Model("reference", policy, origin, trained=False)
     others = {role: origins[role] for role in OTHERS if role in origins}
-    for role, member in zip(reward_roles(stage)[1:], reward_members(stage), strict=True):
-        others[role] = member
+    for role in SEVERAL:
+        others |= dict(zip(role_names(stage, role)[1:], members_of(stage, role), strict=True))
     for role, origin in others.items():
         if origin is not None:
             found = networks.get(origin) or Network.create(model_of_role(origin, policy.config))
@@ -115,14 +118,14 @@ def models_of(network: Network, stages: Sequence[Stage], index: int) -> dict[str
     return table
 
 
-def reward_members(stage: Stage) -> tuple[str, ...]:
-    """Where the reward models of a stage come from besides the first one."""
-    return tuple(stage.models.get("reward", {}).get("members", ()))
+def members_of(stage: Stage, role: str) -> tuple[str, ...]:
+    """Where a stage's models of a role come from besides the first one."""
+    return tuple(stage.models.get(role, {}).get("members", ()))
 
 
-def reward_roles(stage: Stage) -> list[str]:
-    """The roles of a stage's reward models: reward, reward_2, reward_3, ..."""
-    return ["reward", *(f"reward_{n + 2}" for n in range(len(reward_members(stage))))]
+def role_names(stage: Stage, role: str) -> list[str]:
+    """The roles of a stage's reward models, say: reward, reward_2, reward_3, ..."""
+    return [role, *(f"{role}_{n + 2}" for n in range(len(members_of(stage, role))))]
 
 
 def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mesh) -> None:
@@ -134,12 +137,13 @@ def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mes
         for role, model in table.items():
             where = f"config.{stage.name}.models.{role}.start_from"
             outside = model.origin not in ("", *networks)
-            if role in reward_roles(stage):
-                field = "start_from" if role == "reward" else "members"
-                where = f"config.{stage.name}.models.reward.{field}"
+            kind = next((name for name in SEVERAL if role in role_names(stage, name)), "")
+            if role != kind != "":
+                where = f"config.{stage.name}.models.{kind}.members"
+            if kind == "reward":
                 asked = bool(stage.models["reward"]["question"])
                 _check_reward(model, policy, where, asked)
-            if role == "teacher":
+            if kind == "teacher":
                 _check_teacher(model, policy, where)
                 _check_teaches(stage, model, table["policy"].origin, where)
             if role == "reference":
@@ -235,12 +239,20 @@ def _check_teacher(model: Model, policy: ModelConfig, where: str) -> None:
 
 def _check_teaches(stage: Stage, model: Model, start: str, where: str) -> None:
     """Refuses a teacher that the policy starts as, where nothing else would ever move it."""
-    alone = stage.objective.values.get("reward_weight") == 0
-    if alone and model.origin == start:
+    if model.origin == start and _learns_of_teacher_alone(stage):
         raise ValueError(
             f"{where}={model.origin!r} is what the policy starts as: every log-ratio is 0, and "
             f"nothing is learned; name another model ({where})."
         )
+
+
+def _learns_of_teacher_alone(stage: Stage) -> bool:
+    """Whether a policy that says what its teacher says has a gradient of zero."""
+    choices, values = stage.objective.choices, stage.objective.values
+    if "teacher_divergence" in stage.objective.inputs:
+        same = choices["teacher_context"] == "same" and values["teacher_temperature"] == 1
+        return same and values["likelihood_share"] == 0 and not members_of(stage, "teacher")
+    return values.get("reward_weight") == 0 and not members_of(stage, "teacher")
 
 
 def _check_vocabulary(model: Model, policy: ModelConfig, where: str) -> None:
