@@ -14,8 +14,8 @@ ahead   whole runs on a task of letters whose verifier waits as long as everythi
         turn, and with the sampler ahead by --staleness; step times and both learning curves
 dpo     a whole step of DPO on --prompts pairs of a file: reading, the reference's pass, the update;
         beside other programs
-diffusion  canvases that a masked diffusion model fills, and the memory of its gradient for several
-        numbers of draws of masks
+diffusion  canvases that a masked diffusion model fills, beside published code, and the memory of
+        its gradient for several numbers of draws of masks
 
 Lengths of --peer's commands stand in braces: {prompts} {samples} {prompt_tokens} {new_tokens}. What
 such a program prints last as "N tok/s" is compared.

@@ -10,6 +10,7 @@ copy_reward.py  the reward of its task
 timing.py    a whole GRPO step, or its update alone
 pairs.py     a whole step of DPO on pairs of a file, beside other programs
 diffusion.py canvases of a masked diffusion model, and its gradient's memory by draws of masks
+plain_diffusion.py the decoding of published code, beside it
 side_by_side.py  seeds side by side in one compiled program
 table.py     the results as text
 

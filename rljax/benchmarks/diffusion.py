@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from rljax.benchmarks.machine import machine, measured_rate, median_seconds
+from rljax.benchmarks.plain_diffusion import plain_diffusion_sampler
 from rljax.benchmarks.sampling import Tails, requests_of
 from rljax.benchmarks.timing import GIB
 from rljax.benchmarks.workload import Settings, surroundings
@@ -22,6 +23,7 @@ from rljax.training.update.masked_likelihood import elbo
 from rljax.training.update.rows import Rows, completion_rows
 
 DRAWS = (1, 2, 4, 8, 16)
+BLOCK = 32  # tokens, as LLaDA and d1 decode
 # The network of the settings, seeing both ways.
 BOTH_WAYS = ("--config.model.causal=False", "--config.grpo.method=bgpo")
 
@@ -29,8 +31,9 @@ BOTH_WAYS = ("--config.model.causal=False", "--config.grpo.method=bgpo")
 def time_diffusion(settings: Settings) -> dict[str, Any]:
     """Times sampling, and compiles the gradient of a bound for several numbers of draws.
 
-    sampling  canvases of `new_tokens` in one block, with one and with two tokens a step; every step
-              runs the network on the whole row, and nothing is cached
+    sampling  canvases of `new_tokens` in blocks of 32 (or one block), with one and with two tokens
+              a step; every step runs the network on the whole row, and nothing is cached
+    plain     the same by plain_diffusion.py
     memory    GiB of temporary arrays of the gradient on all prompts x samples rows, whose passes
               are run again in the backward pass, or kept
 
@@ -41,10 +44,14 @@ def time_diffusion(settings: Settings) -> dict[str, Any]:
     context, trained = surroundings(asked)
     with jax.set_mesh(context.mesh):
         params = context.full(trained)
-        sampled = {
-            str(count): _tokens_per_second(context, params, settings, count)
+        configs = {
+            str(count): _config(context, settings, count)
             for count in (1, 2)
             if settings.new_tokens % count == 0
+        }
+        both = {
+            count: _tokens_per_second(context, params, settings, config)
+            for count, config in configs.items()
         }
         rows = _rows(settings, context.network.config.vocab_size)
         held = {
@@ -60,25 +67,32 @@ def time_diffusion(settings: Settings) -> dict[str, Any]:
         "model": dataclasses.asdict(context.network.config),
         "parameters": context.network.parameter_count,
         "mesh": dict(context.mesh.shape),
-        "tokens_per_second": sampled,
+        "tokens_per_second": {count: ours for count, (ours, _) in both.items()},
+        "plain_tokens_per_second": {count: plain for count, (_, plain) in both.items()},
         "memory_gib": held,
         "machine": machine(context.mesh.size, rate),
     }
 
 
-def _tokens_per_second(context: Context, params: Params, settings: Settings, count: int) -> float:
-    """Sampled tokens a second, `count` tokens a step."""
-    model, tokens = context.network.config, settings.new_tokens
-    config = DiffusionConfig(
+def _config(context: Context, settings: Settings, count: int) -> DiffusionConfig:
+    """`count` tokens a step."""
+    tokens = settings.new_tokens
+    return DiffusionConfig(
         samples_per_prompt=settings.samples,
         max_new_tokens=tokens,
-        block_tokens=tokens,
+        block_tokens=BLOCK if tokens % BLOCK == 0 else tokens,
         steps=tokens // count,
-        mask_token=model.mask_token,
+        mask_token=context.network.config.mask_token,
         stop_tokens=(),  # every canvas is filled
         pad_token=0,
         temperature=1.0,
     )
+
+
+def _tokens_per_second(
+    context: Context, params: Params, settings: Settings, config: DiffusionConfig
+) -> tuple[float, float]:
+    """Sampled tokens a second: of the sampler, and of the plain implementation."""
     engine = Engine(context.network, config, context.mesh)
     weights = engine.load(params)
     requests = requests_of(context, settings, Tails())
@@ -87,8 +101,15 @@ def _tokens_per_second(context: Context, params: Params, settings: Settings, cou
         sampled = engine.sample(weights, requests, key=jax.random.key(0), step=1)
         return jax.block_until_ready(sampled.tokens)
 
-    seconds = median_seconds(run, settings.steps)
-    return settings.prompts * settings.samples * tokens / seconds
+    fill = plain_diffusion_sampler(context.network, config)
+    prompts = np.repeat(np.asarray(requests.prompts), settings.samples, axis=0)
+
+    def run_plain() -> Array:
+        return jax.block_until_ready(fill(params, prompts, jax.random.key(0)))
+
+    sampled = settings.prompts * settings.samples * settings.new_tokens
+    ours, plain = (sampled / median_seconds(each, settings.steps) for each in (run, run_plain))
+    return ours, plain
 
 
 def _rows(settings: Settings, vocab_size: int) -> Rows:

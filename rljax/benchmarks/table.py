@@ -134,15 +134,17 @@ def _evolution_rows(report: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _diffusion_rows(report: dict[str, Any]) -> list[dict[str, str]]:
-    """Rates of sampling, then the memory of a gradient by the number of draws."""
+    """Rates of both samplers, then the memory of both gradients by the number of draws."""
+    plain = report["plain_tokens_per_second"]
     found = {
-        f"sampling, {count} a step": ("tok/s", f"{rate:.0f}", "")
+        f"sampling, {count} a step": ("tok/s, plain", f"{rate:.0f}", f"{plain[count]:.0f}")
         for count, rate in report["tokens_per_second"].items()
     }
     again, kept = (report["memory_gib"][name] for name in ("run again", "kept"))
     for draws in again:
-        found[f"gradient, {draws} draws"] = ("GiB", f"{again[draws]:.3f}", f"{kept[draws]:.3f}")
-    names = ("unit", "passes run again", "passes kept")
+        unit = "GiB, passes kept"
+        found[f"gradient, {draws} draws"] = (unit, f"{again[draws]:.3f}", f"{kept[draws]:.3f}")
+    names = ("unit, beside", "ours", "beside")
     return [
         {"masked diffusion": name} | dict(zip(names, values, strict=True))
         for name, values in found.items()
