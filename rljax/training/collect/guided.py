@@ -21,7 +21,7 @@ from rljax.training.collect.successive import filled, first_prompts
 from rljax.training.collect.told_prompts import prompts_with
 from rljax.training.learner.group import Group
 from rljax.training.run.context import Context, Record
-from rljax.training.run.problems import checked_count
+from rljax.training.run.problems import checked_records
 
 CALLS = 2  # of the sampler in a step: plain prompts, then those with hints
 
@@ -141,11 +141,10 @@ def hint_of(context: Context, record: Record) -> str:
 def check_guidance(context: Context, stage: Stage) -> None:
     """Raises ValueError where no problem has a hint, or one is no text or too long."""
     column, problems = context.config.data.hint_column, context.train_problems
-    count = checked_count(problems)
-    records = [{**problems[n], "id": n} for n in range(count)] if column else []
+    records = checked_records(problems) if column else []
     hints = [hint_of(context, record) for record in records]
     if not any(hints):
-        named = f"none of {count} problems has one in {column!r}"
+        named = f"none of {len(records)} problems has one in {column!r}"
         missing = named if column else "no column is named"
         raise ValueError(
             f"demonstrations='guided' reads hints, and {missing} (config.data.hint_column)."
