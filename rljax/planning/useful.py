@@ -37,7 +37,8 @@ def useful_flops(context: Context, stage: Stage) -> dict[str, dict[str, float] |
     if lengths.sampled:
         useful[SAMPLING] = drawing_flops(context, stage, lengths)
     for role, other in others_of(context).items():
-        useful |= _of_other(context, stage, role, other.network.config, lengths)
+        for name, each in _of_other(context, stage, role, other.network.config, lengths).items():
+            useful[name] = useful.get(name, 0.0) + each
     useful["update"] += useful.pop("beside the update", 0.0)
     return {
         "useful": useful,
