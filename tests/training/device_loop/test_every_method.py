@@ -75,7 +75,7 @@ SEVERAL = {"sequences_per_update": 2, "sequences_per_micro_batch": 1}
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_is_traced_whole(name):
-    """With several updates a step where a ratio corrects for them; else with the one that it has."""
+    """With several updates a step where a ratio corrects for them; else with one."""
     several = METHODS[name].parts["ratio"] != "none"
     _, train, heldout = traced(name, SEVERAL if several else {})
     assert train["loss"].shape == (2, 2) and heldout["accuracy_greedy"].shape == (2,)
