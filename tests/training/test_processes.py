@@ -180,6 +180,13 @@ def test_processes_change_nothing(data, alone, tmp_path, method, processes, devi
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "grpo"])
+def test_four_processes_change_nothing(data, alone, tmp_path, method):
+    train(data, tmp_path / "four", method, 4, 1)
+    assert_same_run(alone(method), tmp_path / "four")
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_do_the_same_whatever_a_step_is_made_of(data, tmp_path, kind):
     for name, processes, devices in (("alone", 1, 4), ("two", 2, 2)):
