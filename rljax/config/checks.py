@@ -138,6 +138,12 @@ def marker_is_written(stage: Stage, where: str) -> None:
             f"unsure_marker={marker!r} is never read with learn={learn!r}; those that write it: "
             f"{', '.join(map(repr, REWRITTEN))} ({where}.data.unsure_marker, {where}.data.learn)."
         )
+    if (rank := stage.data.get("answer_rank")) and learn not in REWRITTEN:
+        raise ValueError(
+            f"answer_rank={rank} is never read with learn={learn!r}; those that rank answers by "
+            f"their steps: {', '.join(map(repr, REWRITTEN))} ({where}.data.answer_rank, "
+            f"{where}.data.learn)."
+        )
     if not marker.strip():
         raise ValueError(
             f"unsure_marker={marker!r} is empty; an answer says it ({where}.data.unsure_marker)."

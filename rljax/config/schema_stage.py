@@ -6,7 +6,7 @@ the chosen method reads it (config/resolve.py).
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
 from rljax.data.sample_rules import LABEL_RULES, PAIR_RULES, UNFINISHED
-from rljax.data.step_ends import STEP_REDUCTIONS
+from rljax.data.step_ends import STEP_SCORE_REDUCTIONS
 from rljax.data.step_examples import STEP_RULES
 from rljax.data.truncation import TRUNCATIONS
 from rljax.data.values import UNUSABLE
@@ -173,6 +173,14 @@ STAGE_DATA: Section = {
         "it holds one of these texts (TL-Training, arXiv:2412.15495)",
         value_type=tuple,
         items=Field("", "a text"),
+    ),
+    "answer_rank": Field(
+        None,
+        "supervised, labelled steps: of a prompt's N answers, the best first, the one at place "
+        "ceil(answer_rank * N) is learned: higher ones say less (HALT, arXiv:2506.04051); 0: all",
+        value_type=float,
+        minimum=0,
+        maximum=1,
     ),
     "unsure_marker": Field(
         None,
@@ -419,12 +427,12 @@ MODELS: Section = {
             value_type=float,
             minimum=0,
         ),
-        "steps": Field(
+        "step_score": Field(
             None,
             "a process reward: what is made of the probabilities at the ends of a sample's steps; "
             "'' (default): the score at its last token",
             value_type=str,
-            choices=("", *STEP_REDUCTIONS),
+            choices=("", *STEP_SCORE_REDUCTIONS),
         ),
         "step_separator": Field(
             None, "with steps: stands between two of them (default a newline)", value_type=str

@@ -56,7 +56,7 @@ SAMPLED_ROUNDS = Reads(
 
 # What a language model that judges is asked behind a completion, and what it may say: good, bad.
 QUESTION = "\nIs this answer right?"
-VERDICTS = (" Yes", " No")
+DEFAULT_VERDICTS = (" Yes", " No")
 
 # Reference answers behind sampled thoughts (training/collect/reference_answers.py).
 ANSWER_FORM = {"answer_phrase": Field("<answer>", str), "answer_end": Field("</answer>", str)}

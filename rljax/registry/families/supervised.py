@@ -19,7 +19,12 @@ from rljax.registry.families.shared import (
 # A conversation of a file may have several answers, an answer may have labelled steps: the marker
 # is the default of data/step_examples.py.
 _OF_FILES = FEEDBACK_FILE | Reads(
-    data={"learn": "last", "error_phrases": (), "unsure_marker": "Unsure from Here"}
+    data={
+        "learn": "last",
+        "error_phrases": (),
+        "answer_rank": 0.0,
+        "unsure_marker": "Unsure from Here",
+    }
 )
 
 # Samples of the policy that the stage starts from, drawn and verified once, before it begins.

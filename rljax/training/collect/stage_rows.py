@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from rljax.config.stage import Stage
 from rljax.data.encode import pad_completions, pad_prompts
-from rljax.data.feedback import Answered
+from rljax.data.feedback import Demonstration
 from rljax.data.feedback_survey import NAMED_ROWS, FeedbackSurvey, Row, short_place
 from rljax.data.packing import Example
 from rljax.data.sources import Part, place_of
@@ -254,7 +254,7 @@ def checked_examples(
             continue
         usable.append(index)
         first = example.learned.index(True)
-        survey.add(Answered(example.tokens[:first], example.tokens[first:]))
+        survey.add(Demonstration(example.tokens[:first], example.tokens[first:]))
         losses.add(example.tokens, None if kept is None else kept.tokens)
         if kept is not None:
             fitting[index] = kept

@@ -10,10 +10,10 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | `distillation.py` | completions, and a teacher |
 | `policy_gradient.py` | samples with scores |
 | `preference.py` | pairs of a chosen and a rejected completion |
+| `row_kind.py` | what a kind of rows is, for the three files that list them |
 | `preference_rows.py` | what the rows of a preference stage are: pairs, groups, rated completions |
-| `labelled_rows.py` | what the rows of an unpaired stage are: labelled completions, or steps |
 | `unpaired.py` | completions that are desired or not |
-| `labelled_rows.py` | the rows that these stages learn from |
+| `labelled_rows.py` | what the rows of an unpaired stage are: labelled completions, or steps |
 | `evidence.py` | reference answers |
 | `posterior.py` | right samples, weighed per prompt; chains of them |
 | `evolution.py` | scores of a population, without a gradient |

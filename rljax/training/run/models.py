@@ -15,7 +15,7 @@ and has no row of its own.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -152,6 +152,47 @@ def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mes
             if outside:
                 model.network.config.check_mesh(dict(mesh.shape))
                 _check_folder(model, Source(model.origin, seed), where)
+
+
+def check_read_positions(
+    network: Network,
+    stages: Sequence[Stage],
+    max_prompt_tokens: int,
+    encode: Callable[[str], list[int]],
+) -> None:
+    """Raises ValueError where a sample is longer than the positions of a model that reads it.
+
+    Args:
+        network: of config.model.
+        stages: of the run.
+        max_prompt_tokens: of `config.data`.
+        encode: of a text behind others, to ids; a generative reward model reads a question, too.
+    """
+    for index, stage in enumerate(stages):
+        kinds = [kind for kind in SEVERAL if kind in stage.models] if stage.max_new_tokens else []
+        found = models_of(network, stages, index) if kinds else {}
+        for kind in kinds:
+            tokens, fields = _read_tokens(stage, kind, max_prompt_tokens, encode)
+            for role in role_names(stage, kind):
+                found[role].network.config.check_positions(
+                    tokens,
+                    f"What the {kind} model {found[role].origin!r} reads ({' + '.join(fields)})",
+                    f"lower one of them, or name another model (config.{stage.name}.models.{kind})",
+                )
+
+
+def _read_tokens(
+    stage: Stage, kind: str, max_prompt_tokens: int, encode: Callable[[str], list[int]]
+) -> tuple[int, list[str]]:
+    """Tokens of a sample as a model reads it, and the fields that they follow from."""
+    name, tokens = f"config.{stage.name}", max_prompt_tokens + stage.max_new_tokens
+    fields = ["config.data.max_prompt_tokens", f"{name}.sampling.max_new_tokens"]
+    if question := stage.models[kind].get("question"):
+        tokens, fields = tokens + len(encode(question)), [*fields, f"{name}.models.{kind}.question"]
+    if kind == "teacher" and "max_context_tokens" in stage.data:
+        tokens += stage.data["max_context_tokens"]
+        fields.append(f"{name}.data.max_context_tokens")
+    return tokens, fields
 
 
 def load_value(source: Source, network: Network, mesh: Mesh) -> Params:

@@ -13,7 +13,7 @@ from rljax.training.collect.experience import Policy
 from rljax.training.collect.pairs import PairSource
 from rljax.training.collect.stage_rows import checked_rows, raise_all, rows_of_step
 from rljax.training.families.preference import pair_rows
-from rljax.training.families.reward import kept_rows
+from rljax.training.families.reward import trained_and_heldout
 
 # The tiny config has room for 6 tokens of a prompt and 8 of an answer, its end among them.
 ROWS = [
@@ -159,6 +159,6 @@ def test_held_out_pairs_that_are_learned_are_counted(pieces, tmp_path, capsys):
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
     context = pieces("rlhf", f"--config.rm.data.path={path}").context
     (stage,) = (stage for stage in context.stages if stage.name == "rm")
-    trained, heldout = kept_rows(context, stage)
+    trained, heldout = trained_and_heldout(context, stage)
     assert len(trained) == 9 and [place_of(heldout, 0)] == [f"{path}, line 10"]
     assert "1 prompts of the 1 held-out rows, 1 of them" in capsys.readouterr().err

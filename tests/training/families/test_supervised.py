@@ -230,6 +230,8 @@ def test_wrong_steps_of_an_answer_are_read_and_not_learned(family, tmp_path, cap
         family("--config.warmup.data.unsure_marker=stop")
     with pytest.raises(ValueError, match="unsure_marker=' ' is empty"):
         family("--config.warmup.data.unsure_marker= ", "--config.warmup.data.learn=until_error")
+    with pytest.raises(ValueError, match="answer_rank=0.5 is never read with learn='right_steps'"):
+        family(*(f"--config.warmup.{word}" for word in (*words[:2], "data.answer_rank=0.5")))
     with pytest.raises(ValueError, match=r"error_phrases=\('E',\) is never read with learn='last'"):
         family("--config.warmup.data.error_phrases=('E',)")
     with pytest.raises(ValueError, match="error_phrases=.* holds an empty text"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,8 +14,9 @@ from rljax.models.network import Network
 from rljax.parallel.rules import put_rows
 from rljax.rewards.pool import Scores
 from rljax.sampling.request import Rollouts, StopReason
+from rljax.training.collect import teachers
 from rljax.training.collect.rollouts import Samples
-from rljax.training.collect.teachers import check_teacher_names
+from rljax.training.collect.teachers import TeacherScores, check_teacher_names
 from rljax.training.collect.told_prompts import (
     Told,
     check_feedback,
@@ -271,3 +273,38 @@ def test_softly_moving_adapters_are_refused(pieces):
     network = Network.create(adapted)
     with pytest.raises(ValueError, match=r"teacher_mixup=0.25 mixes the factors of adapters"):
         check_moves(network, made.stage, TEACHER)
+
+
+def test_a_policy_gradient_reads_each_prompt_s_own_teacher(monkeypatch):
+    """The same column says whose log-ratio is the advantage: all samples of a prompt are alike."""
+
+    class Teachers:
+        """Says its own number of every token, times the row's place."""
+
+        mesh, train_problems = None, [{}] * 3
+
+        def __init__(self):
+            model = lambda n: SimpleNamespace(network=n, arrays=lambda mesh: n)  # noqa: E731
+            self.models = {"teacher": model(1.0), "teacher_2": model(100.0)}
+
+        def with_network(self, network):
+            def score(params, rows):
+                return params * np.arange(6.0).reshape(3, 2, 1) * rows["mask"]
+
+            return SimpleNamespace(jit_score=lambda *given, **words: score)
+
+    fields = {"members": ("x",), "names": ("adds", "waits"), "column": "source"}
+    stage = SimpleNamespace(
+        name="opd",
+        models={"teacher": fields},
+        batch=SimpleNamespace(sequences_per_step=6, sequences_per_micro_batch=6),
+        token_filter=None,
+        objective=SimpleNamespace(choices={}, values={}),
+    )
+    monkeypatch.setattr(teachers, "put_rows", lambda rows, mesh: rows)
+    monkeypatch.setattr(teachers, "likelihood_of", lambda stage: None)
+    records = [{"id": n, "source": name} for n, name in enumerate(["adds", "waits", "adds"])]
+    rows = {"mask": np.ones((3, 2, 4))}  # group rows: two samples behind each prompt
+    found = TeacherScores(Teachers(), stage)(rows, records)
+    assert found.shape == (6, 4)
+    np.testing.assert_array_equal(found[:, 0], [0, 1, 200, 300, 4, 5])
