@@ -637,9 +637,10 @@ def test_arguments_that_are_none(arguments, message, capsys):
 
 def test_a_row_says_what_the_others_of_its_kind_do_not():
     (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "baselines"]
-    assert kind.common == {"ratio": "token", "surrogate": "clipped"}
+    common = {"ratio": "token", "surrogate": "clipped", "aggregation": "token_mean"}
+    assert kind.common == common
     parts = {row["method"]: row["parts"] for row in kind.rows}
-    assert parts["lite_ppo"] == "advantage=group_mean_batch_deviation, aggregation=token_mean"
+    assert parts["lite_ppo"] == "advantage=group_mean_batch_deviation"
     assert "ratio=none, surrogate=policy_gradient" in parts["gpg"]
     # None is a value as well.
     (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "token_level"]
