@@ -5,6 +5,7 @@ import json
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,8 +25,9 @@ from rljax.training.collect.told_prompts import (
     told_prompts,
     told_samples,
 )
+from rljax.training.families import distillation
 from rljax.training.families.distillation import Distillation
-from rljax.training.run.models import Model
+from rljax.training.run.models import Model, role_names
 from rljax.training.update.beside import BESIDE
 from rljax.training.update.moving_copy import TEACHER, check_moves
 from rljax.training.update.optimizers import build_optimizer
@@ -111,6 +113,28 @@ def test_each_prompt_is_compared_with_its_own_teacher(pieces, rows):
         assert found == pytest.approx(expected[kept].mean(), rel=1e-4)
     # The wrong teacher says something else.
     assert abs(np.where(second[:, None], each[0], each[1])[mask].mean() - float(value)) > 1e-4
+
+
+def test_the_tenth_teacher_is_not_the_second(pieces, monkeypatch):
+    """A jit sorts the names of models: teacher, teacher_10, teacher_11, teacher_2, ..."""
+    several = (
+        f"models.teacher.members={('model',) * 10}",
+        f"models.teacher.names={tuple('abcdefghijk')}",
+        SEVERAL[2],
+    )
+    made = pieces("gkd", *words_of(*SHOWN, *several))
+    roles = role_names(made.stage, "teacher")
+    model = SimpleNamespace(network=None)
+    context = dataclasses.replace(made.context, models=dict.fromkeys(roles, model))
+    family = Distillation(context, made.stage, None, 0)
+
+    def asked(network, params, models, *given, **words):
+        return jnp.stack([one.params for one in models])
+
+    monkeypatch.setattr(distillation, "compared_statistics", asked)
+    beside = {role: jnp.float32(place) for place, role in enumerate(roles)}
+    found = jax.jit(lambda beside: family.statistics({}, beside, {"mask": 0}))(beside)
+    assert found.tolist() == list(range(11))
 
 
 def test_a_problem_without_a_teacher_is_refused_and_an_idle_one_is_named(pieces, rows, capsys):
