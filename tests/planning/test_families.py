@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rljax.benchmarks.flops import forward_flops
 from rljax.config.load import load_config
 from rljax.config.validate import validate
-from rljax.benchmarks.flops import forward_flops
 from rljax.planning.batches import step_rows
 from rljax.planning.compiling import ENVIRONMENT, FOR_CPUS
 from rljax.planning.lengths import lengths_of

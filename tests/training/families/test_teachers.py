@@ -210,7 +210,7 @@ def samples_of(context, texts):
 def scores_of(correct, feedback):
     right = np.array(correct, bool)
     values, no = right.astype(np.float32), np.zeros_like(right)
-    return Scores(values, {"r": values}, right, ~no, no, no, None, np.array(feedback, str))
+    return Scores(values, {"r": values}, right, ~no, no, no, None, np.array(feedback, object))
 
 
 SDPO = (
@@ -239,9 +239,13 @@ def test_what_is_said_of_a_sample_is_told_beside_a_right_one(pieces):
     assert told_one.tolist() == [True, False, True, False]
     texts = [context.tokenizer.decode(row[kept]) for row, kept in zip(tokens, mask, strict=True)]
     assert texts == ["yes;0+0=(too late)", "0+0=", "0+1=(off by 2)", "0+1="]
-    # One that is too long with what is told is not told, and not learned.
-    long = [Told("yes", "much " * 20), *said[1:]]
-    assert told_samples(context, made.stage, samples, long)[2].tolist() == [False, False, True, 0]
+    # What is too long is told in part; where no part fits, nothing is, and it is not learned.
+    much = "much " * 20
+    long = [Told("yes", much), Told(much, "too late"), Told("", much), Told(much, much)]
+    tokens, mask, told_one = told_samples(context, made.stage, samples, long)
+    assert told_one.tolist() == [True, True, False, False]
+    texts = [context.tokenizer.decode(row[kept]) for row, kept in zip(tokens, mask, strict=True)]
+    assert texts == ["yes;0+0=", "0+0=(too late)", "0+1=", "0+1="]
 
     with pytest.raises(ValueError, match=r"none of the rewards \['exact_match'\] says anything"):
         check_feedback(context, made.stage)
