@@ -435,7 +435,7 @@ MODELS: Section = {
             choices=("", *STEP_SCORE_REDUCTIONS),
         ),
         "step_separator": Field(
-            None, "with steps: stands between two of them (default a newline)", value_type=str
+            None, "with step_score: stands between two steps (default a newline)", value_type=str
         ),
         "question": Field(
             None,

@@ -105,6 +105,7 @@ class StageRun:
             source.start(self.ready.source_state, self.done)
             for step in self.profiler.steps(name, range(self.done + 1, steps + 1)):
                 state = self.step(state, step)
+            source.finish()
         self.saver.finish(self.index)
 
     def begin(self, state: TrainState) -> TrainState:

@@ -207,6 +207,7 @@ def test_two_processes_sample_ahead_as_one_does(data, tmp_path, kind):
     events = (two / EVENTS_FILE).read_text()
     shutil.rmtree(two / "checkpoints/grpo/6")
     (two / "summary.json").unlink()
+    assert not (two / "weights").exists()  # of transfer=storage
     train(data, two, "grpo", 2, 2, steps=6, words=words)
     assert (two / EVENTS_FILE).read_text() == events
     assert_same_run(whole, two)

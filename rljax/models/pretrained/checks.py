@@ -38,10 +38,10 @@ KIND_NAMES = {
     list: "a list",
     dict: "an object",
 }
-# Keys that change nothing that a model computes from its weights.
 # How a reward model of ours is read besides at its last token (config/reward_role.py).
 SCORED_AS = "rljax_scored_as"
 
+# Keys that change nothing that a model computes from its weights.
 HARMLESS = frozenset(
     """
     rljax_scored_as

@@ -48,8 +48,11 @@ class StageSource(Protocol):
     def saved(self) -> State:
         """What a checkpoint after the last collected step keeps."""
 
+    def finish(self) -> None:
+        """Ends it after the last step, with nothing left behind; all processes call it together."""
+
     def close(self) -> None:
-        """Ends whatever runs beside the trainer."""
+        """Ends whatever runs beside the trainer, also after an error; may come after `finish`."""
 
 
 class InTurn:
@@ -75,6 +78,9 @@ class InTurn:
     def saved(self) -> State:
         """See `StageSource.saved`."""
         return self.state
+
+    def finish(self) -> None:
+        """Nothing is left."""
 
     def close(self) -> None:
         """Nothing runs beside the trainer."""
@@ -191,6 +197,11 @@ class Ahead:
             state, queue, writing = self.pipeline.settled()
         queue = {step: _without_records(queue[step]) for step in sorted(queue)}
         return {"source": state, QUEUE: pack((queue, writing))}
+
+    def finish(self) -> None:
+        """See `StageSource.finish`; the last weights were read since the last `collect`."""
+        self.pipeline.close()
+        self.transfer.tidy()
 
     def close(self) -> None:
         """See `StageSource.close`."""

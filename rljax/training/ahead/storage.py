@@ -8,6 +8,7 @@ Every process writes the shards that it holds first of all, and reads what its o
 
 import contextlib
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,8 +142,12 @@ def read_parts(folder: Path, processes: int) -> dict[int, list[Part]]:
 def assembled(
     leaf: jax.ShapeDtypeStruct, parts: Sequence[Part], index: tuple[Any, ...]
 ) -> np.ndarray:
-    """A slice of an array, from the parts that it meets."""
-    wanted = bounds_of(index, leaf.shape)
+    """A slice of an array, from the parts that it meets.
+
+    Raises:
+        ValueError: for parts that hold fewer numbers than it has.
+    """
+    wanted, filled = bounds_of(index, leaf.shape), 0
     made = np.empty([stop - start for start, stop in wanted], leaf.dtype)
     for part in parts:
         common = [
@@ -153,6 +158,12 @@ def assembled(
             # NumPy's files know no bfloat16: its bytes are what they hold.
             held = np.load(part.file, mmap_mode="r", allow_pickle=False).view(leaf.dtype)
             made[_inside(common, wanted)] = held[_inside(common, part.bounds)]
+            filled += math.prod(stop - start for start, stop in common)
+    if filled < made.size:
+        raise ValueError(
+            f"the files hold {filled} of the {made.size} numbers at {wanted} of an array of "
+            f"{leaf.shape}"
+        )
     return made
 
 

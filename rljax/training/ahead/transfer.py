@@ -42,7 +42,7 @@ class Transfer(Protocol):
         """Frees what was sent, as far as this process goes."""
 
     def tidy(self) -> None:
-        """Frees what all processes have forgotten; they call it together, after each step."""
+        """Frees what all processes have forgotten; they call it together, also at the end."""
 
 
 class Sent(NamedTuple):

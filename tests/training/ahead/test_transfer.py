@@ -9,6 +9,7 @@ import pytest
 from rljax.parallel.mesh import make_mesh
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.engine import Engine
+from rljax.training.ahead.storage import Part, assembled
 from rljax.training.ahead.transfer import make_transfer, sent
 from tests.training.ahead.meeting import Meeting
 
@@ -116,3 +117,13 @@ def test_files_are_removed_when_no_process_will_read_them_again(meshes, tiny_net
     ways[1].forget(found[1])
     both(lambda n: ways[n].tidy())
     assert not folder.exists()
+
+
+def test_numbers_that_no_process_has_written_are_missed(tmp_path):
+    whole, held = jax.ShapeDtypeStruct((4, 2), np.float32), np.arange(4.0, dtype=np.float32)
+    np.save(tmp_path / "0.npy", held.reshape(2, 2))
+    first = Part(tmp_path / "0.npy", [[0, 2], [0, 2]])
+    rows = slice(1, 2), slice(0, 2)
+    assert assembled(whole, [first], rows).tolist() == [[2.0, 3.0]]
+    with pytest.raises(ValueError, match=r"hold 2 of the 4 numbers at \[\[1, 3\]"):
+        assembled(whole, [first], (slice(1, 3), slice(0, 2)))
