@@ -1,6 +1,8 @@
 """The table of diffusion policies: its configs, its decodings, its claims, what it refuses."""
 
+import dataclasses
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,12 @@ def test_what_was_not_measured_is_a_dash_and_decodings_have_a_table(tmp_path):
     assert f"| spg |{' 0.125 |' * len(study.decodings)}" in text and "one token, any order" in text
 
 
+def changed(*given):
+    config = method_config(*given)
+    config.rl.steps += 1
+    return config
+
+
 def test_a_run_is_evaluated_under_every_decoding(tmp_path, monkeypatch):
     judged = []
 
@@ -104,6 +112,11 @@ def test_a_run_is_evaluated_under_every_decoding(tmp_path, monkeypatch):
     assert f"| {UNTRAINED} | 0.5 | 0.25 | – |" in text and "| spg | 1 | 0.5 | – |" in text
     runs.run_table(study, asked, lambda line: None)
     assert len(judged) == 1 + 3 * once
+    table = json.loads((tmp_path / "table.json").read_text(), parse_constant=pytest.fail)
+    assert table[UNTRAINED]["degenerate_share"] == ["nan"]  # JSON has no NaN
+    longer = dataclasses.replace(study, method_config=changed)
+    with pytest.raises(ValueError, match=r"runs of other configs of spg than .*\(--workdir\)"):
+        runs.run_table(longer, asked, lambda line: None)
 
 
 @pytest.mark.parametrize(

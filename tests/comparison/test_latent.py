@@ -173,4 +173,7 @@ def test_a_smoke_run_writes_the_table_and_goes_on(command, tmp_path, capsys, mon
     capsys.readouterr()
     assert command(words) == 0  # nothing runs again
     assert "jepo-0:" not in capsys.readouterr().out
-    assert json.loads((tmp_path / "asked.json").read_text()) == {"task": "short", "smoke": True}
+    asked = json.loads((tmp_path / "asked.json").read_text())
+    assert (
+        asked["task"] == "short" and asked["smoke"] and set(asked["configs"]) == {"warmup", "jepo"}
+    )

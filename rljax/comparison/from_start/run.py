@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,8 +11,10 @@ from ml_collections import ConfigDict
 
 from rljax.comparison.from_start.study import UNTRAINED, WARMUP, Study
 from rljax.comparison.from_start.table import as_markdown, ended_with
+from rljax.config.identity import config_hash
 from rljax.config.load import complete, shorten
 from rljax.errors import unknown_name
+from rljax.reporting.files import plain, read_json, write_json_atomic
 from rljax.training.judged import judge
 from rljax.training.loop import run
 from rljax.training.run.lock import locked
@@ -65,7 +66,7 @@ def run_table(study: Study, asked: Asked, told: Callable[[str], None]) -> str:
     data = asked.workdir / "data"
     make_folder(asked.workdir)
     with locked(asked.workdir):
-        _check_same(asked)
+        _check_same(study, asked)
         study.prepare(asked.task, data)
         warmup, config = asked.workdir / WARMUP, study.warmup_config(asked.task, data)
         ends: dict[str, list[dict[str, float]]] = {}
@@ -87,14 +88,13 @@ def run_table(study: Study, asked: Asked, told: Callable[[str], None]) -> str:
         }
         table = as_markdown(study, asked.task, found)
         (asked.workdir / "table.md").write_text(table)
-        (asked.workdir / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+        write_json_atomic(asked.workdir / "table.json", found)
     return table
 
 
 def _measures(study: Study, folder: Path) -> dict[str, float]:
     """What a finished run ended with, under its own decoding and under others."""
-    decoded = json.loads((folder / DECODED).read_text()) if study.decodings else {}
-    return ended_with(study, folder) | decoded
+    return ended_with(study, folder) | (_read(folder / DECODED) if study.decodings else {})
 
 
 def _untrained(study: Study, asked: Asked, config: ConfigDict) -> dict[str, float]:
@@ -103,21 +103,45 @@ def _untrained(study: Study, asked: Asked, config: ConfigDict) -> dict[str, floa
     if not path.exists():
         whole = _whole(asked, config)
         values = {**dict.fromkeys(study.measures, math.nan), **_known(study, judge(whole))}
-        path.write_text(json.dumps(values | _decoded(study, whole)) + "\n")
-    return json.loads(path.read_text())
+        write_json_atomic(path, values | _decoded(study, whole))
+    return _read(path)
 
 
-def _check_same(asked: Asked) -> None:
+def _read(path: Path) -> dict[str, float]:
+    """Values by name; NaN is a text in the file."""
+    return {name: float(value) for name, value in read_json(path).items()}
+
+
+def _check_same(study: Study, asked: Asked) -> None:
     """Writes down what the runs of the workdir share; refuses others, which would be mixed up."""
     path, shared = asked.workdir / "asked.json", {"task": asked.task, "smoke": asked.smoke}
-    before = json.loads(path.read_text()) if path.exists() else shared
+    before = {**shared, "configs": {}} | read_json(path)
+    known, configs = before.pop("configs"), _digests(study, asked)
     if before != shared:
         raise ValueError(
             f"{asked.workdir} holds runs of task={before['task']!r}, smoke={before['smoke']}, and "
             f"task={asked.task!r}, smoke={asked.smoke} was asked for: give another folder "
             "(--workdir, --task, --smoke)."
         )
-    path.write_text(json.dumps(shared) + "\n")
+    changed = [name for name in configs if known.get(name, configs[name]) != configs[name]]
+    if changed:
+        raise ValueError(
+            f"{asked.workdir} holds runs of other configs of {', '.join(changed)} than the study "
+            "has now: give another folder (--workdir)."
+        )
+    write_json_atomic(path, shared | {"configs": known | configs})
+
+
+def _digests(study: Study, asked: Asked) -> dict[str, str]:
+    """The config of the warm-up and of each method with seed 0, wherever the workdir is."""
+    here = Path()
+    configs = {WARMUP: study.warmup_config(asked.task, here)}
+    for method in asked.methods:
+        configs[method] = study.method_config(asked.task, method, here, here, 0)
+    return {
+        name: config_hash(plain(_whole(asked, config).to_dict()))
+        for name, config in configs.items()
+    }
 
 
 def _run(
@@ -132,7 +156,7 @@ def _run(
     if study.decodings and not (folder / DECODED).exists():
         trained = whole.copy_and_resolve_references()
         trained.model.init_from = str(folder / "checkpoints" / whole.stages[-1])
-        (folder / DECODED).write_text(json.dumps(_decoded(study, trained)) + "\n")
+        write_json_atomic(folder / DECODED, _decoded(study, trained))
 
 
 def _decoded(study: Study, config: ConfigDict) -> dict[str, float]:
