@@ -208,6 +208,17 @@ def test_the_stage_that_prepares_no_other_is_the_default():
         chosen(EVOLUTION, stages, name)
 
 
+def test_what_has_no_programs_without_weights_is_refused():
+    file = "--config.ppo.models.reward.reference_path=configs/examples/pairs.jsonl"
+    words = (file, "--config.ppo.models.reward.normalise=reference")
+    stages = validate(load_config(RLHF, words))
+    with pytest.raises(ValueError, match=r"normalise='reference' asks the weights.*ppo\.models"):
+        chosen(RLHF, stages, "ppo")
+    judged = dataclasses.replace(stages[-1], models={"judge": {"start_from": "rm"}})
+    with pytest.raises(ValueError, match=r"ppo asks a judge model.*ppo\.models\.judge, --stage"):
+        chosen(RLHF, [judged], "")
+
+
 def opened(file, name, tmp_path, monkeypatch):
     """A stage of a config on this machine: its family, with frozen models described only."""
     monkeypatch.chdir(ROOT)
