@@ -108,6 +108,28 @@ def update_flops(
     return 3 * forward - tokens * frozen - completions * logits_flops(config)
 
 
+def canvas_flops(config: ModelConfig, rows: int, tokens: int, predicted: int) -> float:
+    """A pass over rows whose tokens all see each other, as masked diffusion has them, forward.
+
+    Args:
+        config: of the model.
+        rows, tokens: N rows of S tokens; no padding.
+        predicted: tokens of a row that meet the vocabulary.
+    """
+    trunk = tokens * (token_flops(config) + sum(adapter_flops(config)))
+    attention = 4.0 * config.heads * config.head_dim * config.layers * tokens**2
+    return rows * (trunk + attention + predicted * logits_flops(config))
+
+
+def canvas_update_flops(config: ModelConfig, rows: int, tokens: int, predicted: int) -> float:
+    """A pass of `canvas_flops`, forward and backward."""
+    forward = canvas_flops(config, rows, tokens, predicted)
+    if config.lora is None:
+        return 3 * forward
+    frozen = tokens * (token_flops(config) + adapter_flops(config)[1])
+    return 3 * forward - rows * (frozen + predicted * logits_flops(config))
+
+
 def sampling_flops(
     config: ModelConfig, prompts: int, samples: int, prompt_tokens: int, new_tokens: int
 ) -> float:

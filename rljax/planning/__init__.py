@@ -6,7 +6,10 @@
 | --- | --- |
 | `chips.py` | TPU chips and slices, with the sources of their figures |
 | `parts.py` | the chips that train, and those that only sample |
+| `program.py` | a program of a step: how it is lowered, what it finds on a chip |
 | `programs.py` | the programs of a run, lowered with descriptions of arrays |
+| `sampling_programs.py` | those that sample, with the policy or a teacher |
+| `frozen_models.py` | passes of teachers and reward models |
 | `batches.py` | the rows that a step scores and learns from, by family |
 | `worker.py` | the process that compiles one of them, and keeps what it found |
 | `compiling.py` | starts that process, and says why it ended |
@@ -17,6 +20,7 @@
 | `overlapped.py` | collectives that are hidden behind fusions, each once |
 | `groups.py` | which chips exchange, along which axes |
 | `costs.py` | its operations, bytes of memory and collectives |
+| `lengths.py` | how long a stage's sequences are |
 | `useful.py` | operations that a step needs, however it is compiled |
 | `roofline.py` | the least time of a program on a chip |
 | `plan.py` | all phases of a step put together |

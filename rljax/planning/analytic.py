@@ -18,6 +18,15 @@ GRADIENT_BYTES = 4  # gradients are added up in float32
 FORWARDS = {"none": 1, "dots": 1, "offload": 2, "full": 2}
 
 
+# What a chip that does both in turn holds while it samples.
+HELD = ("parameters", "optimizer", "reference", "critic", "others")
+
+
+def forwards_of(work: Mapping[str, Any], remat: str) -> int:
+    """Forward passes of an update; of masked diffusion its backward pass runs each draw again."""
+    return FORWARDS[remat] + work["drawn_again"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """How a run is laid out on a slice.
@@ -73,7 +82,7 @@ def estimate(work: Mapping[str, Any], layout: Layout, topology: Topology) -> Est
     """
     own = layout.sampler_devices
     memory = training_memory(work, layout)
-    held = {kind: memory[kind] for kind in ("parameters", "optimizer", "reference", "critic")}
+    held = {kind: memory[kind] for kind in HELD}
     sampling, seconds = {}, {"training": training_seconds(work, layout, topology)}
     if work["sampled"]:
         chips = own or topology.count
@@ -100,6 +109,7 @@ def training_memory(work: Mapping[str, Any], layout: Layout) -> dict[str, float]
         "gradients": 0.0 if work["adapters"] else work["parameters"] * GRADIENT_BYTES / shards,
         "reference": held if work["reference"] else 0.0,
         "critic": held + optimizer if work["critic"] else 0.0,
+        "others": work["frozen_parameters"] * work["parameter_bytes"] / shards,
         # What all layers keep, and what one of them needs while it is computed.
         "activations": tokens * (layers * kept + one_layer) * work["activation_bytes"],
         # Two layers at a time are whole over fsdp: one is used, the next is on its way.
@@ -135,13 +145,15 @@ def training_seconds(work: Mapping[str, Any], layout: Layout, topology: Topology
     """Seconds of all updates and scoring passes of a step."""
     chip, chips = topology.chip, topology.count - layout.sampler_devices
     updates, passes = work["updates"], work["passes"]
-    again = work["update_flops"] / 3 * (FORWARDS[layout.remat] - 1)
+    forwards = forwards_of(work, layout.remat)
+    again = work["update_flops"] / 3 * (forwards - 1)
     flops = updates * (work["update_flops"] + again) + passes * work["forward_flops"]
+    flops += work["frozen_flops"]
     parts = work["sequences_per_update"] / layout.micro
     # Each pass reads the weights; an update reads and writes parameters and optimizer once.
     whole = work["parameters"] * work["activation_bytes"] / layout.size("tensor", "expert")
-    scored = passes * work["sequences_per_step"] / layout.micro
-    sweeps = updates * parts * (FORWARDS[layout.remat] + 2) + scored
+    scored = passes * work["draws"] * work["sequences_per_step"] / layout.micro
+    sweeps = updates * parts * work["draws"] * (forwards + 2) + scored
     state = work["parameters"] * (work["parameter_bytes"] + work["optimizer_bytes"])
     read = sweeps * whole + 2 * updates * state / layout.size("fsdp", "tensor", "expert")
     return max(
@@ -162,12 +174,13 @@ def training_links(
         scored: micro-batches of all scoring passes of a step.
     """
     updates, fsdp, tensor = work["updates"], layout.size("fsdp"), layout.size("tensor")
-    forwards = FORWARDS[layout.remat]
+    forwards, draws = forwards_of(work, layout.remat), work["draws"]
     numbers = work["parameters"] / layout.size("tensor", "expert")
     total = 0.0
     if fsdp > 1:
         # Weights are gathered for each forward and backward pass, gradients scattered after it.
-        gathered = (updates * parts * (forwards + 1) + scored) * numbers * work["activation_bytes"]
+        passes = updates * parts * draws * (forwards + 1) + scored
+        gathered = passes * numbers * work["activation_bytes"]
         scattered = updates * parts * numbers * GRADIENT_BYTES
         total += (gathered + scattered) * (fsdp - 1) / fsdp / bandwidth(topology, fsdp)
     data = layout.size("data")
@@ -179,7 +192,7 @@ def training_links(
         rows = layout.size("data", "fsdp", "expert", "context")
         tokens = tokens_of(work, work["sequences_per_update"]) / rows * updates * (forwards + 1)
         tokens += work["passes"] * tokens_of(work, work["sequences_per_step"]) / rows
-        size = tokens * 2 * work["layers"] * work["width"] * work["activation_bytes"]
+        size = draws * tokens * 2 * work["layers"] * work["width"] * work["activation_bytes"]
         total += 2 * size * (tensor - 1) / tensor / bandwidth(topology, tensor)
     return total
 
@@ -215,6 +228,8 @@ def sampler_rows(work: Mapping[str, Any], tensor: int, chips: int) -> float:
 
 def sampling_memory(work: Mapping[str, Any], tensor: int, chips: int) -> dict[str, float]:
     """Bytes of a chip that samples: weights, and the cache of prompts and of completions."""
+    if work["denoising"]:
+        return canvas_memory(work, tensor, chips)
     weight_bytes, cache_bytes = sampler_bytes(work)
     rows = sampler_rows(work, tensor, chips)
     each = 2 * work["layers"] * work["kv_heads"] * work["head_dim"] * cache_bytes / tensor
@@ -227,6 +242,8 @@ def sampling_memory(work: Mapping[str, Any], tensor: int, chips: int) -> dict[st
 
 def sampling_seconds(work: Mapping[str, Any], tensor: int, chips: int, topology: Topology) -> float:
     """Seconds of prefill and decoding; every completion has all its tokens."""
+    if work["denoising"]:
+        return denoising_seconds(work, tensor, chips, topology)
     chip = topology.chip
     weight_bytes, cache_bytes = sampler_bytes(work)
     rows = sampler_rows(work, tensor, chips)
@@ -247,3 +264,34 @@ def sampling_seconds(work: Mapping[str, Any], tensor: int, chips: int, topology:
         sent = 2 * size * (tensor - 1) / tensor / bandwidth(topology, tensor)
         token = max(token, sent)
     return prefill + fillings * work["sampled"] * token
+
+
+def canvas_memory(work: Mapping[str, Any], tensor: int, chips: int) -> dict[str, float]:
+    """Bytes of a chip that fills canvases: weights, a layer of whole rows, logits of a block."""
+    weight_bytes, _ = sampler_bytes(work)
+    rows = sampler_rows(work, tensor, chips)
+    layer = kept_numbers(work, "none", tensor) * work["activation_bytes"]
+    return {
+        "weights": work["parameters"] * weight_bytes / tensor,
+        "rows": rows * (work["prompt_slots"] + work["sampled"]) * layer,
+        # As the model gives them, and in float32, in which they are drawn from.
+        "logits": 2 * rows * work["denoising"]["block"] * work["vocabulary"] * 4 / tensor,
+    }
+
+
+def denoising_seconds(
+    work: Mapping[str, Any], tensor: int, chips: int, topology: Topology
+) -> float:
+    """Seconds of all denoising steps: each is a pass over whole rows."""
+    chip, passes = topology.chip, work["denoising"]["passes"]
+    weight_bytes, _ = sampler_bytes(work)
+    sent = 0.0
+    if tensor > 1:
+        tokens = sampler_rows(work, tensor, chips) * (work["prompt_slots"] + work["sampled"])
+        size = 2 * work["layers"] * tokens * work["width"] * work["activation_bytes"]
+        sent = 2 * size * (tensor - 1) / tensor / bandwidth(topology, tensor)
+    return max(
+        work["sampling_flops"] / chips / chip.flops,
+        passes * work["parameters"] * weight_bytes / tensor / chip.hbm_bandwidth,
+        passes * sent,
+    )

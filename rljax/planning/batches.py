@@ -1,5 +1,6 @@
 """The rows that a step scores and learns from, by family: their shapes only."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.training.families import Family, labelled_rows, preference_rows
+from rljax.training.families.distillation import told_rows
 from rljax.training.families.feedback import completions_per_row, no_targets
 from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics
@@ -96,6 +98,21 @@ def _thought_rows(context: Context, stage: Stage, *_: Any) -> Made:
     }
 
 
+def _distilled_rows(context: Context, stage: Stage, *_: Any) -> Made:
+    """Completions behind their prompts, and what the teacher reads where that is more."""
+    sizes, teacher_context = stage.batch, stage.objective.choices["teacher_context"]
+    prompts = _prompts(context, sizes.prompts_per_step)
+    shape = (sizes.prompts_per_step, sizes.samples_per_prompt, stage.max_new_tokens)
+    tokens = np.zeros(shape, np.int32)
+    layout = functools.partial(rollout_rows, share_prompts=sizes.share_prompts)
+    rows = layout(prompts, prompts > 0, tokens, tokens > 0)
+    learned = rows | {"weights": np.zeros(rows["mask"].shape, np.float32)}
+    if teacher_context != "same":
+        more = np.pad(prompts, ((0, 0), (stage.data["max_context_tokens"], 0)))
+        learned |= told_rows(layout(more, more > 0, tokens, tokens > 0))
+    return rows, learned
+
+
 def _pair_rows(context: Context, stage: Stage, *_: Any) -> Made:
     """Rows of pairs, or of several completions, with what the reference says of them."""
     sides = completions_per_row(stage)
@@ -168,6 +185,7 @@ def _prompts(context: Context, count: int) -> np.ndarray:
 MAKERS: dict[str, Callable[..., Made]] = {
     "policy_gradient": _sample_rows,
     "evidence": _thought_rows,
+    "distillation": _distilled_rows,
     "preference": _pair_rows,
     "unpaired": _labelled_rows,
     "reward": _feedback_rows,

@@ -9,12 +9,15 @@ an efficiency, one for training and one for sampling, from published measurement
 from collections.abc import Mapping
 from typing import Any
 
+from rljax.planning import program
 from rljax.planning.ahead import split_times
-from rljax.planning.analytic import FORWARDS, Layout, tokens_of, training_links
+from rljax.planning.analytic import Layout, forwards_of, tokens_of, training_links
 from rljax.planning.chips import Topology
 
 # Least / measured over all published cases, as `python launch/plan.py --trust=none` prints them.
 TRAINING, SAMPLING = 0.769, 0.605
+# Phases that decode token by token.
+DECODING = (program.SAMPLING, program.TEACHER_SAMPLING)
 # Side of a chip's arrays for products, in numbers: https://cloud.google.com/tpu/docs/v6e, and
 # https://jax-ml.github.io/scaling-book/tpus. Heads that are narrower leave a part of it idle.
 ARRAYS = {"v4": 128, "v5e": 128, "v5p": 128, "v6e": 256}
@@ -38,7 +41,7 @@ def update_terms(work: Mapping[str, Any], layout: Layout, topology: Topology) ->
         topology: the slice.
     """
     chip, chips = topology.chip, topology.count - layout.sampler_devices
-    forwards, updates = FORWARDS[layout.remat], work["updates"]
+    forwards, updates = forwards_of(work, layout.remat), work["updates"]
     attention = forward_attention(work)
     matrices = work["update_flops"] / 3 - attention
     executed = (FORWARD_PRODUCTS * forwards + BACKWARD_PRODUCTS) / FORWARD_PRODUCTS
@@ -60,9 +63,9 @@ def update_seconds(terms: Mapping[str, float]) -> float:
 def expected_step(plan: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
     """What a plan's step is expected to take: all phases in turn, or the longer side of a split.
 
-    An update by its terms, and no less than the roofline of what was compiled; sampling by its
-    roofline over the efficiency of sampling; any other phase, forward passes, by its roofline over
-    that of training.
+    An update by its terms, and no less than the roofline of what was compiled; decoding by its
+    roofline over the efficiency of sampling; any other phase, forward passes as those of masked
+    diffusion are, by its roofline over that of training.
 
     Args:
         plan: of a run that compiles (plan.py).
@@ -78,8 +81,9 @@ def expected_step(plan: Mapping[str, Any], topology: Topology) -> dict[str, Any]
         micro=work["sequences_per_micro_batch"],
         sampler_devices=work["sampler_devices"],
     )
+    decoding = () if work["denoising"] else DECODING
     seconds = {
-        name: phase["seconds"] / (SAMPLING if name == "sampling" else TRAINING)
+        name: phase["seconds"] / (SAMPLING if name in decoding else TRAINING)
         for name, phase in plan["phases"].items()
     }
     if "update" in seconds:
@@ -97,10 +101,13 @@ def expected_step(plan: Mapping[str, Any], topology: Topology) -> dict[str, Any]
 def forward_attention(work: Mapping[str, Any]) -> float:
     """Operations of scores and mixing of an update's sequences, forward."""
     sequences, prompt, new = work["sequences_per_update"], work["prompt"], work["completion"]
+    numbers = 4.0 * work["layers"] * work["heads"] * work["head_dim"]
+    if work["both_ways"]:
+        return numbers * work["draws"] * sequences * (prompt + new) ** 2
     copies = sequences / work["samples"] if work["shared"] else sequences
     pairs = copies * prompt * (prompt + 1) / 2
     pairs += sequences * (new * prompt + new * (new + 1) / 2)
-    return 4.0 * work["layers"] * work["heads"] * work["head_dim"] * pairs
+    return numbers * pairs
 
 
 def between_bytes(work: Mapping[str, Any], forwards: int) -> float:
@@ -112,7 +119,7 @@ def between_bytes(work: Mapping[str, Any], forwards: int) -> float:
     turned = (work["heads"] + work["kv_heads"]) * work["head_dim"]
     hidden = work["hidden"] * max(work["experts_per_token"], 1)
     layer = (10 * work["width"] + 2 * turned + 3 * hidden) * work["activation_bytes"]
-    tokens = tokens_of(work, work["sequences_per_update"])
-    learned = work["sequences_per_update"] * work["completion"]
+    tokens = work["draws"] * tokens_of(work, work["sequences_per_update"])
+    learned = work["draws"] * work["sequences_per_update"] * work["completion"]
     sweeps = forwards + BACKWARD_SWEEPS
     return tokens * work["layers"] * layer * sweeps + learned * work["vocabulary"] * LOGITS_BYTES

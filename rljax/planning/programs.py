@@ -7,13 +7,11 @@ A program is lowered as training jits it, with the same shardings; nothing is al
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -24,53 +22,31 @@ from rljax.errors import unknown_name
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.lora import split_frozen
 from rljax.parallel.mesh import make_mesh
-from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
 from rljax.planning.batches import step_rows
 from rljax.planning.chips import Topology
+from rljax.planning.frozen_models import others_of, scoring_of_others, scoring_passes
 from rljax.planning.parts import Part, devices_of, parts_of
-from rljax.planning.sampler_loops import sampler_loops
-from rljax.sampling.engine import Engine, bucket
+from rljax.planning.program import Program, chip_bytes, described, lowered
+from rljax.planning.sampling_programs import sampling_programs
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.sampling.request import Requests
 from rljax.training.families import Family
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.table import family_class
 from rljax.training.learner.needs import needs_scores
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.meshes import sampler_sizes
-from rljax.training.run.models import OTHERS, models_of
+from rljax.training.run.models import models_of
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.optimizers import build_optimizer
-from rljax.training.update.rows import Rows
 from rljax.training.update.state import TrainState, abstract_state, placed, state_shardings
 
 # Families whose programs are known here.
-PLANNED = ("policy_gradient", "evidence", "preference", "unpaired", "supervised", "reward")
+PLANNED = (
+    *("policy_gradient", "evidence", "preference", "unpaired", "supervised", "reward"),
+    "distillation",
+)
 # Stages of these families prepare others, and are planned by default where nothing else can be.
 PREPARING = ("supervised", "reward")
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """A program of a step.
-
-    Attributes:
-        lower: gives its `jax.stages.Lowered`; called with its mesh set.
-        times: how often a step runs it.
-        held: which of `Run.resident` are among its arguments.
-        assumed: how often loops run whose end depends on data (costs.py).
-        mesh: that it runs on, over the same devices; None: the trainer's.
-        side: "trainer", or "sampler" where chips of their own sample.
-        waiting: bytes on a chip of the sampler's next weights, beside those in use.
-    """
-
-    lower: Callable[[], Any]
-    times: int
-    held: tuple[str, ...]
-    assumed: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-    mesh: Mesh | None = None
-    side: str = "trainer"
-    waiting: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +56,7 @@ class Run:
     Attributes:
         context: of the stage.
         stage: that is planned.
-        programs: by name: update, sampling, load, scores, reference, values.
+        programs: by name: update, sampling, load, scores, reference, values, teacher, reward.
         resident: bytes on a chip, all step long, of what the trainer holds.
         topology: the whole slice.
         split: its chips that train and those that only sample; None: all do both in turn.
@@ -163,13 +139,7 @@ def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
         )
     later = [stage for stage in planned if stage.objective.family not in PREPARING]
     stage = (later or planned)[0]
-    for role in OTHERS:
-        if role in stage.models:
-            raise ValueError(
-                f"Stage {stage.name} asks a {role} model, whose passes are not planned: set it to "
-                f"another reward, or name another stage (config.{stage.name}.models.{role}, "
-                "--stage)."
-            )
+    _check_models(stage)
     if len(stage.objective.completion_slots) > 1:
         raise ValueError(
             f"Stage {stage.name} scores reference answers in rows of their own, which are not "
@@ -177,6 +147,23 @@ def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
             "answer_reward)."
         )
     return stage
+
+
+def _check_models(stage: Stage) -> None:
+    """Raises ValueError for frozen models whose passes are not planned."""
+    where = f"config.{stage.name}.models"
+    if "judge" in stage.models:
+        raise ValueError(
+            f"Stage {stage.name} asks a judge model, whose passes are not planned: set it to "
+            f"another reward, or name another stage ({where}.judge, --stage)."
+        )
+    reward = stage.models.get("reward", {})
+    if reward.get("reference_path"):
+        raise ValueError(
+            f"normalise={reward['normalise']!r} asks the weights of the reward model before the "
+            "first step, and a plan has none: its programs are the same with normalise='none' and "
+            f"without a reference_path ({where}.reward.normalise, {where}.reward.reference_path)."
+        )
 
 
 def _meshes(
@@ -213,22 +200,27 @@ def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[
         "carried": chip_bytes(state.carried),
         "reference": chip_bytes(params) if stage.freezes_reference else 0,
     }
+    resident |= {
+        role: chip_bytes(model.arrays(context.mesh)) for role, model in others_of(context).items()
+    }
     rows, batch = step_rows(context, stage, family, state, params)
     programs = {}
     if stage.online:
-        programs = _sampling(context, stage, family, params)
-    scored = _described(context, model_rows(rows))
+        programs, kept = sampling_programs(context, stage, family, params)
+        resident |= kept
+    scored = described(context.mesh, model_rows(rows))
     programs |= _scoring(stage, family, params, state, scored)
+    programs |= scoring_of_others(context, stage, family, rows)
     if stage.needs_reference and "reference" not in family.in_loss:
         score = family.learner.logprobs if _is_compared(family) else family.score
         programs["reference"] = Program(
-            lambda: _lowered(score, params, scored),
-            1,
+            lambda: lowered(score, params, scored),
+            scoring_passes(stage),
             held=("reference" if stage.freezes_reference else "carried",),
         )
-    described = _described(context, batch)
+    learned = described(context.mesh, batch)
     programs["update"] = Program(
-        lambda: update.lower(state, frozen, described),
+        lambda: update.lower(state, frozen, learned),
         stage.batch.updates_per_step,
         held=("parameters", "optimizer", "carried", *family.in_loss),
     )
@@ -239,61 +231,6 @@ def _is_compared(family: Family) -> bool:
     return isinstance(family, PolicyGradient)
 
 
-def _lowered(program: Any, *given: Any) -> Any:
-    """A jitted function lowered; one that chooses between several is jitted around them."""
-    return (program if hasattr(program, "lower") else jax.jit(program)).lower(*given)
-
-
-def _sampling(context: Context, stage: Stage, family: Family, params: Any) -> dict[str, Program]:
-    """The sampler's program, and that which makes its weights."""
-    rollouts = family.source.rollouts
-    engine = getattr(rollouts, "sampler", None)
-    if not isinstance(engine, Engine):
-        raise ValueError(
-            f"The rollouts of stage {stage.name} are {stage.objective.choices['rollouts']!r}: only "
-            f"whole completions can be planned (config.{stage.name}.objective.rollouts)."
-        )
-    mesh, key = engine.mesh, rollouts.key
-    shards = rows_divisor(mesh)
-    count = math.ceil(stage.batch.prompts_per_step / shards) * shards
-    slots = bucket(context.config.data.max_prompt_tokens)
-    rows, whole = batch_sharding(mesh), replicated(mesh)
-    places = engine.shardings(params)
-    weights = jax.tree.map(placed, jax.eval_shape(engine.prepared, params), places)
-    requests = Requests(
-        jax.ShapeDtypeStruct((count, slots), jnp.int32, sharding=rows),
-        jax.ShapeDtypeStruct((count, slots), jnp.bool_, sharding=rows),
-        jax.ShapeDtypeStruct((count,), jnp.int32, sharding=rows),
-    )
-    number = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
-    seed = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
-
-    own = context.own_sampler_mesh is not None
-
-    def load() -> Any:  # what goes to chips of its own leaves them from where it is (transfer.py)
-        outs = None if own else places
-        return jax.jit(engine.prepared, out_shardings=outs).lower(params)
-
-    def sample() -> Any:
-        return engine.program.lower(weights, requests, seed, number, **engine.watchers)
-
-    loops = sampler_loops(
-        engine.network.config,
-        engine.config,
-        prompts=count,
-        slots=slots,
-        shards=shards,
-        tensor=mesh.shape["tensor"],
-    )
-    side, waiting = ("sampler", chip_bytes(weights)) if own else ("trainer", 0)
-    return {
-        "load": Program(load, 1, held=("parameters",)),
-        "sampling": Program(
-            sample, 1, held=(), assumed=loops, mesh=mesh, side=side, waiting=waiting
-        ),
-    }
-
-
 def _scoring(
     stage: Stage, family: Family, params: Any, state: TrainState, scored: Any
 ) -> dict[str, Program]:
@@ -301,14 +238,16 @@ def _scoring(
     found = {}
     if stage.objective.family == "evidence":
         found["scores"] = Program(
-            lambda: _lowered(family.score, params, scored), 1, held=("parameters",)
+            lambda: lowered(family.score, params, scored), 1, held=("parameters",)
         )
     if not _is_compared(family):
         return found
     learner = family.learner
     if needs_scores(stage):
         found["scores"] = Program(
-            lambda: _lowered(learner.scores, params, scored), 1, held=("parameters",)
+            lambda: lowered(learner.scores, params, scored),
+            scoring_passes(stage),
+            held=("parameters",),
         )
     if learner.critic is not None:
         critic = state.carried["critic"].params
@@ -318,17 +257,3 @@ def _scoring(
             held=("parameters", "carried"),
         )
     return found
-
-
-def _described(context: Context, arrays: Rows) -> Any:
-    """Descriptions of rows over the mesh."""
-    rows = batch_sharding(context.mesh)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), arrays)
-
-
-def chip_bytes(tree: Any) -> int:
-    """Bytes that one chip holds of arrays, or of descriptions of some with shardings."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
-    )

@@ -13,10 +13,13 @@ from rljax.planning.chips import Topology
 from rljax.planning.compiling import Compiler
 from rljax.planning.layouts import layout_of, micro_batches, sampler_tensors, words_of
 from rljax.planning.plan import held_beside
+from rljax.planning.program import SAMPLING, TEACHER_SAMPLING
 
 Told = Callable[[str], None]
 # Changes after which a chip would still be so much too small, by the estimate, are not tried.
 HOPELESS = 1.5
+# Phases whose memory is the sampler's.
+SAMPLERS = (SAMPLING, TEACHER_SAMPLING)
 # From where a run is to where less is kept.
 ORDER = ("none", "dots", "full", "offload")
 
@@ -98,7 +101,7 @@ def worth_trying(
     before = estimate(plan["workload"], layout_of(plan["workload"], topology), topology)
     after = estimate(change.work, change.layout, topology)
     for name in over:
-        kinds = "sampling" if name == "sampling" else "memory"
+        kinds = "sampling" if name in SAMPLERS else "memory"
         factor = sum(getattr(after, kinds).values()) / sum(getattr(before, kinds).values())
         size = plan["phases"][name]["bytes_per_chip"] * factor
         if size > HOPELESS * topology.chip.hbm_bytes:
@@ -109,9 +112,9 @@ def worth_trying(
 def changes(work: Mapping[str, Any], topology: Topology, over: list[str]) -> Iterator[Change]:
     """Changes that make the phases smaller: of one thing, then of several."""
     layout = layout_of(work, topology)
-    sampling = "sampling" in over
+    sampling = any(name in SAMPLERS for name in over)
     singles = [*_sampler_settings(work, layout)] if sampling else []
-    trains = [name for name in over if name != "sampling"]
+    trains = [name for name in over if name not in SAMPLERS]
     layouts = []
     if trains:
         layouts += _remats(layout) if "update" in trains else []
@@ -140,14 +143,16 @@ def _sampler_settings(work: Mapping[str, Any], layout: Layout) -> Iterator[Chang
     shards = layout.sampler_devices or layout.size("data", "fsdp", "expert")
     rows = given["slots"] or sequences
     options: list[dict[str, Any]] = []
-    if given["cache"] == "":
+    decodes = not work["denoising"]  # else there is no cache, and all rows are filled at a time
+    if decodes and given["cache"] == "":
         options.append({"cache": "int8"})
     if given["weights"] == "" and work["parameter_bytes"] > 2:
         options.append({"weights": "bfloat16"})
     if given["weights"] != "int8":
         options.append({"weights": "int8"})
-    options += [{"slots": rows // part} for part in (2, 4) if rows // part % shards == 0]
-    if given["cache"] == "" and given["weights"] != "int8":
+    if decodes:
+        options += [{"slots": rows // part} for part in (2, 4) if rows // part % shards == 0]
+    if decodes and given["cache"] == "" and given["weights"] != "int8":
         options.append({"cache": "int8", "weights": "int8"})
     for option in options:
         words = [f"{field}.{name}={value}" for name, value in option.items()]

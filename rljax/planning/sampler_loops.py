@@ -3,7 +3,7 @@
 Every prompt fills its slots, and every row has all its tokens, so rows that begin together end
 together: each filling of the slots is decoded to the end, and no row is left for the narrow loops
 that follow. What a row has in use of its cache grows from one column to all of them; loops and
-kernels over it count with their mean over the steps.
+kernels over it count with their mean over the steps. Masked diffusion takes all its steps.
 """
 
 import math
@@ -13,6 +13,7 @@ from rljax.models.config import ModelConfig
 from rljax.models.decoding import OWN_LOOP, TILES_LOOP, own_block
 from rljax.models.prefill import EARLIER, PREFILL, chunk_counts
 from rljax.sampling.config import SamplingConfig
+from rljax.sampling.diffusion import STEPS
 from rljax.sampling.diffusion_config import DiffusionConfig
 from rljax.sampling.program import SLOTS
 from rljax.sampling.slots import slot_widths, tile_width
@@ -39,7 +40,7 @@ def sampler_loops(
         tensor: shards of the key-value heads.
     """
     if isinstance(config, DiffusionConfig):
-        return {}
+        return {f"{STEPS}/while": (config.most_passes,)}
     blocks, chunks = chunk_counts(prompts, slots, shards, config.prefill_tokens)
     sizes = Sizes.of(config, prompts, shards)
     block = own_block(sizes.columns)

@@ -79,7 +79,7 @@ def _times(plan: dict[str, Any]) -> Table:
         terms = [phase[f"{term}_seconds"] for term in ("compute", "memory", "links")]
         made.add_row(
             name,
-            str(phase["times"]),
+            f"{phase['times']:g}",
             f"{phase['flops'] / 1e12:.4g}",
             f"{phase['hbm_bytes'] / 1e9:.4g}",
             *(f"{term:.3g}" for term in terms),

@@ -127,6 +127,8 @@ def workload(case: Case) -> dict[str, Any]:
         "completion": case.sequence,
         **{"updates": 1, "passes": 0, "samples": 1, "prompt": 0, "sampled": 0},
         **{"reference": False, "critic": False, "adapters": False, "shared": False},
+        **{"both_ways": False, "draws": 1, "drawn_again": False, "denoising": None},
+        **{"frozen_parameters": 0, "frozen_flops": 0.0},
     }
 
 

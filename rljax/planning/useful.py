@@ -1,9 +1,22 @@
 """Operations that a step needs, however it is compiled: what MFU counts."""
 
-from rljax.benchmarks.flops import forward_flops, logits_flops, sampling_flops, update_flops
+from rljax.benchmarks.flops import (
+    canvas_flops,
+    canvas_update_flops,
+    forward_flops,
+    logits_flops,
+    sampling_flops,
+    update_flops,
+)
 from rljax.config.stage import Stage
-from rljax.planning.workload import lengths_of
+from rljax.models.config import ModelConfig
+from rljax.planning.frozen_models import others_of, reward_passes
+from rljax.planning.lengths import Lengths, lengths_of
+from rljax.planning.program import SAMPLING, TEACHER_SAMPLING
+from rljax.sampling.diffusion_config import DiffusionConfig
+from rljax.training.collect.sources import stage_engine
 from rljax.training.run.context import Context
+from rljax.training.update.likelihood import passes_of
 
 
 def useful_flops(context: Context, stage: Stage) -> dict[str, dict[str, float] | float]:
@@ -14,25 +27,92 @@ def useful_flops(context: Context, stage: Stage) -> dict[str, dict[str, float] |
     Returns:
         useful: program -> operations; tokens: completions' tokens of a step.
     """
-    sizes, model = stage.batch, context.network.config
-    lengths = lengths_of(context, stage)
-    shared = sizes.share_prompts
-
-    def shape(sequences: int) -> tuple[int, int, int, int]:
-        return sequences // lengths.samples, lengths.samples, lengths.prompt, lengths.completion
-
-    step = shape(sizes.sequences_per_step)
-    update = shape(sizes.sequences_per_update)
-    forward = forward_flops(model, *step, shared=shared)
-    updated = update_flops(model, *update, shared=shared)
+    sizes, model, lengths = stage.batch, context.network.config, lengths_of(context, stage)
+    scored = scoring_flops(stage, model, lengths, sizes.sequences_per_step)
+    updated = learning_flops(stage, model, lengths, sizes.sequences_per_update)
     if model.head == "reward":  # one score for a sequence, no logits
         updated -= 3 * sizes.sequences_per_update * lengths.completion * logits_flops(model)
+    useful = {"update": updated, "scores": scored, "reference": scored}
+    if lengths.sampled:
+        useful[SAMPLING] = drawing_flops(context, stage, lengths)
+    for role, other in others_of(context).items():
+        useful |= _of_other(context, stage, role, other.network.config, lengths)
+    useful["update"] += useful.pop("beside the update", 0.0)
     return {
-        "useful": {
-            "update": updated,
-            "sampling": sampling_flops(model, *step[:3], lengths.sampled),
-            "scores": forward,
-            "reference": forward,
-        },
+        "useful": useful,
         "tokens": float(sizes.sequences_per_step * lengths.completion),
     }
+
+
+def frozen_flops(context: Context, stage: Stage) -> float:
+    """A step's passes of the frozen models besides the reference; nothing that they sample."""
+    lengths, total = lengths_of(context, stage), 0.0
+    for role, other in others_of(context).items():
+        found = _of_other(context, stage, role, other.network.config, lengths)
+        runs = 1 if role == "teacher" else reward_passes(stage)
+        total += runs * sum(each for name, each in found.items() if name != TEACHER_SAMPLING)
+    return total
+
+
+def scoring_flops(stage: Stage, model: ModelConfig, lengths: Lengths, sequences: int) -> float:
+    """Scoring so many sequences once, forward; of masked diffusion, with all draws of masks."""
+    if not model.causal:
+        slots = lengths.prompt + lengths.completion
+        return passes_of(stage) * canvas_flops(model, sequences, slots, lengths.completion)
+    return forward_flops(model, *_shape(lengths, sequences), shared=stage.batch.share_prompts)
+
+
+def learning_flops(stage: Stage, model: ModelConfig, lengths: Lengths, sequences: int) -> float:
+    """Learning from so many sequences once, forward and backward."""
+    if not model.causal:
+        slots = lengths.prompt + lengths.completion
+        return passes_of(stage) * canvas_update_flops(model, sequences, slots, lengths.completion)
+    return update_flops(model, *_shape(lengths, sequences), shared=stage.batch.share_prompts)
+
+
+def drawing_flops(context: Context, stage: Stage, lengths: Lengths) -> float:
+    """Sampling the completions of a step."""
+    model, sequences = context.network.config, stage.batch.sequences_per_step
+    denoising = denoising_of(context, stage)
+    if denoising is None:
+        return sampling_flops(model, *_shape(lengths, sequences)[:3], lengths.sampled)
+    slots, guided = lengths.prompt + lengths.sampled, 1 + (denoising.cfg_scale > 0)
+    one = canvas_flops(model, sequences, slots, denoising.block_tokens)
+    return denoising.most_passes * guided * one
+
+
+def denoising_of(context: Context, stage: Stage) -> DiffusionConfig | None:
+    """How a stage fills canvases; None where it samples token by token, or not at all."""
+    if context.network.config.causal or not stage.online:
+        return None
+    found = stage_engine(context, stage, samples=stage.batch.samples_per_prompt).config
+    return found if isinstance(found, DiffusionConfig) else None
+
+
+def _of_other(
+    context: Context, stage: Stage, role: str, model: ModelConfig, lengths: Lengths
+) -> dict[str, float]:
+    """What a frozen model beside the policy computes, by program."""
+    sizes = stage.batch
+    if role != "teacher":  # a reward model: one score for a sequence, no logits
+        rows = sizes.sequences_per_micro_batch
+        scored = forward_flops(model, rows, 1, lengths.prompt, lengths.completion, shared=False)
+        return {role: scored - rows * lengths.completion * logits_flops(model)}
+    if stage.objective.family == "policy_gradient":
+        return {"teacher": scoring_flops(stage, model, lengths, sizes.sequences_per_step)}
+    if stage.objective.family != "distillation":  # what a teacher wrote before the first step
+        return {}
+    shape, found = _shape(lengths, sizes.sequences_per_step), {}
+    if stage.objective.choices["off_policy"] == "teacher":
+        found[TEACHER_SAMPLING] = sampling_flops(model, *shape[:3], lengths.sampled)
+    if stage.objective.choices["divergence"] != "likelihood":
+        told = stage.objective.choices["teacher_context"] != "same"
+        read = lengths.prompt + (stage.data["max_context_tokens"] if told else 0)
+        found["beside the update"] = forward_flops(
+            model, *shape[:2], read, lengths.completion, shared=sizes.share_prompts
+        )
+    return found
+
+
+def _shape(lengths: Lengths, sequences: int) -> tuple[int, int, int, int]:
+    return sequences // lengths.samples, lengths.samples, lengths.prompt, lengths.completion

@@ -1,62 +1,36 @@
 """What a stage asks of its chips, in numbers: what the analytic model (analytic.py) reads."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from rljax.benchmarks.flops import forward_flops, update_flops
 from rljax.config.stage import Stage
 from rljax.models.lora import split_frozen
+from rljax.planning.frozen_models import others_of
+from rljax.planning.lengths import lengths_of
+from rljax.planning.useful import (
+    denoising_of,
+    drawing_flops,
+    frozen_flops,
+    learning_flops,
+    scoring_flops,
+)
 from rljax.sampling.engine import bucket
 from rljax.training.families.table import family_class
 from rljax.training.learner.needs import needs_scores
 from rljax.training.run.context import Context
+from rljax.training.update.likelihood import draws, passes_of
 from rljax.training.update.optimizers import build_optimizer
 from rljax.training.update.state import first_moments
-
-
-class Lengths(NamedTuple):
-    """Tokens of a sequence, all as long as the config allows.
-
-    Attributes:
-        samples: sequences with one prompt.
-        prompt: tokens before a completion.
-        completion: tokens that are learned.
-        sampled: tokens that a sampler writes; 0: nothing is sampled.
-    """
-
-    samples: int
-    prompt: int
-    completion: int
-    sampled: int
-
-
-def lengths_of(context: Context, stage: Stage) -> Lengths:
-    """The lengths of a stage's sequences; a packed row counts as one demonstration."""
-    prompt, family = context.config.data.max_prompt_tokens, stage.objective.family
-    if family == "supervised":
-        return Lengths(1, 0, stage.data["row_tokens"], 0)
-    if family in ("preference", "reward"):
-        together = stage.sequences_together(shared=False)
-        return Lengths(together, prompt, stage.data["max_completion_tokens"], 0)
-    if family == "unpaired":
-        return Lengths(1, prompt, stage.data["max_completion_tokens"], 0)
-    sampled, samples = stage.max_new_tokens, stage.batch.rows_per_prompt
-    answer = stage.data["max_answer_tokens"] if family == "evidence" else 0
-    return Lengths(samples, prompt, sampled + answer, sampled)
 
 
 def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
     """What the formulas (analytic.py, expected.py) read of a stage, as JSON has it."""
     model, sizes, lengths = context.network.config, stage.batch, lengths_of(context, stage)
     settings = context.config.sampler
-    shape = (lengths.samples, lengths.prompt, lengths.completion)
-    prompts = sizes.sequences_per_update // lengths.samples
-    step = sizes.sequences_per_step // lengths.samples
-    shared = sizes.share_prompts
-    forward = forward_flops(model, step, *shape, shared=shared)
+    shared, denoising = sizes.share_prompts, denoising_of(context, stage)
     scores = stage.objective.family == "evidence"
     if stage.objective.family == "policy_gradient":
         scores = needs_scores(stage)
@@ -87,8 +61,18 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "together": stage.sequences_together(shared=shared),
         "shared": shared,
         "evaluation_prompts": context.config.evaluation.prompts_per_batch,
-        "forward_flops": forward,
-        "update_flops": update_flops(model, prompts, *shape, shared=shared),
+        "forward_flops": scoring_flops(stage, model, lengths, sizes.sequences_per_step),
+        "update_flops": learning_flops(stage, model, lengths, sizes.sequences_per_update),
+        "both_ways": not model.causal,
+        "draws": passes_of(stage),
+        "drawn_again": draws(stage) and not stage.objective.values["keep_passes"],
+        "sampling_flops": drawing_flops(context, stage, lengths) if lengths.sampled else 0.0,
+        "denoising": denoising
+        and {"passes": denoising.most_passes, "block": denoising.block_tokens},
+        "frozen_parameters": sum(
+            other.network.parameter_count for other in others_of(context).values()
+        ),
+        "frozen_flops": frozen_flops(context, stage),
         "ahead": may_sample_ahead(stage),
         "stale": context.config.asynchronous.max_staleness > 0,
         "passes": int(scores) + int(stage.needs_reference),

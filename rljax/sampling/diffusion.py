@@ -31,6 +31,9 @@ from rljax.sampling.request import Requests, Rollouts, StopReason
 Denoiser = Callable[[Array, Array], Array]
 
 
+STEPS = "denoising"  # name of the loop over the steps in a compiled program
+
+
 class Rows(NamedTuple):
     """N rows to decode."""
 
@@ -141,7 +144,8 @@ def decode_blocks(denoise: Denoiser, rows: Rows, config: DiffusionConfig) -> Dec
         return _one_step(denoise, rows, state, config)
 
     start = _State(jnp.int32(0), ~inside.any(axis=-1), empty)
-    return jax.lax.while_loop(running, one_step, start).decoded
+    with jax.named_scope(STEPS):
+        return jax.lax.while_loop(running, one_step, start).decoded
 
 
 def _one_step(denoise: Denoiser, rows: Rows, state: _State, config: DiffusionConfig) -> _State:

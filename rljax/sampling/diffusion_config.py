@@ -119,6 +119,11 @@ class DiffusionConfig:
         return self.steps // self.blocks
 
     @property
+    def most_passes(self) -> int:
+        """Denoising steps that are run at most: those that would commit nothing are skipped."""
+        return self.blocks * min(self.steps_per_block, self.block_tokens)
+
+    @property
     def token_filter(self) -> TokenFilter:
         """The filter of tokens that are drawn: a temperature, over the ids that have a text."""
         return TokenFilter(temperature=self.temperature, textless=self.textless)

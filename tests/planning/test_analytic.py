@@ -49,6 +49,13 @@ WORK = {
     "ahead": True,
     "stale": False,
     "passes": 1,
+    "both_ways": False,
+    "draws": 1,
+    "drawn_again": False,
+    "sampling_flops": 0.0,
+    "denoising": None,
+    "frozen_parameters": 0,
+    "frozen_flops": 0.0,
     "samples": 4,
     "prompt": 6,
     "completion": 10,
@@ -154,3 +161,32 @@ def test_a_split_takes_as_long_as_its_longer_side():
     # A chip that only samples has two copies of the weights, and nothing of the trainer's.
     assert split.sampling.keys() == {"weights", "cache", "next weights"}
     assert "optimizer" in together.sampling
+
+
+def test_frozen_models_are_held_and_asked():
+    work = WORK | {"frozen_parameters": 400, "frozen_flops": 5e15, "update_flops": 3.0}
+    assert training_memory(work, FSDP)["others"] == 400 * 4 / 4
+    seconds = training_seconds(work | {"forward_flops": 0.0}, FSDP, V5E)
+    assert seconds == pytest.approx(5e15 / 8 / 197e12)
+
+
+def test_masked_diffusion_runs_each_draw_and_reads_weights_for_each_step():
+    work = WORK | {"both_ways": True, "draws": 3, "drawn_again": True, "update_flops": 3e15}
+    # Forward, once more under remat, once more for each draw, and backward as two.
+    kept = FSDP.mesh, "full", 8
+    assert training_seconds(work | {"forward_flops": 0.0}, Layout(*kept), V5E) == pytest.approx(
+        2 * 5e15 / 8 / 197e12
+    )
+    # Each of three draws gathers weights in each of its four passes, and of 4 scored parts.
+    once, thrice = (training_links(WORK | {"draws": n}, FSDP, V5E, 2, 4) for n in (1, 3))
+    assert thrice - once == pytest.approx(2 * 4 * 3 * 8000 * 2 * 3 / 4 / 5e10)
+    denoising = {"denoising": {"passes": 5, "block": 2}, "sampling_flops": 1e3}
+    found = sampling_memory(work | denoising, tensor=2, chips=8)
+    assert found["weights"] == 8000 * 2 / 2
+    # 8 rows of 16 + 10 slots; a layer's numbers in two bytes; logits of two positions, twice.
+    assert found["rows"] == 8 * 26 * kept_numbers(WORK, "none", 2) * 2
+    assert found["logits"] == 2 * 8 * 2 * 100 * 4 / 2
+    seconds = sampling_seconds(work | denoising, 1, 8, V5E)
+    assert seconds == pytest.approx(5 * 8000 * 2 / 8.1e11)
+    full = sampling_seconds(work | denoising | {"sampling_flops": 8e15}, 1, 8, V5E)
+    assert full == pytest.approx(1e15 / 197e12)

@@ -43,6 +43,12 @@ def test_attention_sees_what_is_before_it():
     assert forward_attention(ROWS | {"shared": True}) == 4 * 3 * 4 * 8 * (2 * 3 + 6 * (8 + 10))
 
 
+def test_masked_diffusion_sees_both_ways_in_each_draw():
+    both = ROWS | {"both_ways": True, "draws": 5}
+    assert forward_attention(both) == 5 * 4 * 3 * 4 * 8 * 6 * 6 * 6
+    assert between_bytes(both, forwards=2) == 5 * between_bytes(ROWS, forwards=2)
+
+
 def test_bytes_between_products():
     layer = (10 * 10 + 2 * (4 + 2) * 8 + 3 * 7) * 2
     # 36 tokens, 3 layers, forward twice and backward as two; 24 learned tokens have logits.

@@ -1,5 +1,6 @@
 """Stages of every planned family: their programs for a slice, and the shapes of their batches."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -7,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -15,15 +15,19 @@ from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.planning.batches import step_rows
 from rljax.planning.compiling import ENVIRONMENT, FOR_CPUS
+from rljax.planning.lengths import lengths_of
 from rljax.planning.programs import chosen
-from rljax.planning.workload import lengths_of
-from rljax.training.collect.experience import Policy
+from rljax.training.collect.experience import Experience, Policy
+from rljax.training.collect.mixed import given_completions
 from rljax.training.families.table import family_class
 from rljax.training.run.context import build_context
+from rljax.training.run.models import models_of
 
 ROOT = Path(__file__).parents[2]
 RLHF = str(ROOT / "configs/quickstart_rlhf.py")
 JEPO = str(ROOT / "configs/quickstart_jepo.py")
+DIFFUSION = str(ROOT / "configs/quickstart_diffusion.py")
+DISTILLATION = str(ROOT / "configs/distillation.py")
 EVOLUTION = str(ROOT / "configs/evolution.py")
 
 LOWER = """
@@ -31,14 +35,20 @@ import json, sys
 import jax
 from rljax.planning.chips import read_topology
 from rljax.planning.programs import open_run
-from rljax.planning.worker import described
+from rljax.planning.worker import described, measured
 
 def lowered(config, stage, *overrides):
     run = open_run(config, overrides, read_topology("v5e:2x2"), stage)
-    for name in {"scores", "reference", "update"} & run.programs.keys():
+    for name in {"scores", "reference", "reward", "update"} & run.programs.keys():
         with jax.set_mesh(run.mesh_of(name)):
             run.programs[name].lower()
-    return described(run)
+    found = described(run)
+    if run.context.network.config.causal or "sampling" not in run.programs:
+        return found
+    sampling = run.programs["sampling"]
+    with jax.set_mesh(run.mesh_of("sampling")):
+        compiled = sampling.lower().compile()
+    return found | {"compiled": measured(compiled, run.mesh.size, sampling.assumed)}
 
 print(json.dumps([lowered(*words) for words in json.loads(sys.argv[1])]))
 """
@@ -82,6 +92,10 @@ def runs(tmp_path_factory):
         (RLHF, "sft"),
         (RLHF, "rm"),
         (JEPO, "", "--config.jepo.batch.sequences_per_micro_batch=32"),
+        (DIFFUSION, "", "--config.rl.objective.mask_draws=3", "--config.rl.method=wd1"),
+        (f"{DISTILLATION}:gkd", "", "--config.student.objective.on_policy_share=0.25"),
+        (f"{DISTILLATION}:sequence_kd", ""),
+        (RLHF, "ppo"),
         (str(config), ""),
     ]
     if importlib.util.find_spec("libtpu") is None:
@@ -94,7 +108,7 @@ def runs(tmp_path_factory):
 
 
 def test_programs_of_each_family(runs):
-    sft, rm, jepo, _ = runs
+    sft, rm, jepo, *_ = runs
     assert list(sft["programs"]) == list(rm["programs"]) == ["update"]
     assert list(jepo["programs"]) == ["load", "sampling", "scores", "reference", "update"]
     assert jepo["stage"] == "jepo" and jepo["stages"] == ["warmup", "habit", "jepo"]
@@ -102,7 +116,7 @@ def test_programs_of_each_family(runs):
 
 
 def test_what_a_chip_holds(runs):
-    sft, rm, jepo, _ = runs
+    sft, rm, jepo, *_ = runs
     for each in (sft, rm, jepo):
         # On the axis "data" every chip has all: float32, and the two moments of Adam.
         assert each["resident"]["parameters"] == 4 * each["parameters"]
@@ -110,6 +124,52 @@ def test_what_a_chip_holds(runs):
     # The policy at the start of the stage.
     assert jepo["resident"]["reference"] == 4 * jepo["parameters"]
     assert sft["resident"]["reference"] == rm["resident"]["reference"] == 0
+
+
+def test_masked_diffusion_counts_all_its_passes(runs):
+    run = runs[3]
+    width, layers = 96, 3
+    vocabulary = run["workload"]["vocabulary"] - 2  # rows that fill the table up
+    # Four heads of 24: query, key, value and out 96 x 96, an MLP of three 96 x 288.
+    assert run["workload"]["hidden"] == 288
+    token = layers * 2 * (4 * 96 * 96 + 3 * 96 * 288)
+
+    def row(predicted):  # 16 tokens see all of each other
+        attention = layers * 4 * width * 16**2
+        return 16 * token + attention + predicted * 2 * width * vocabulary
+
+    # Two blocks of four positions, each in two steps; 128 rows. Three draws of masks.
+    assert run["useful"]["sampling"] == pytest.approx(4 * 128 * row(4))
+    assert run["useful"]["update"] == pytest.approx(3 * 3 * 128 * row(8))
+    # The compiled loop counts as often as it runs: no less than what is needed, of a chip's part;
+    # narrow heads and short rows are padded.
+    compiled = run["compiled"]
+    assert compiled["endless"] == []
+    assert run["useful"]["sampling"] <= 4 * compiled["flops"] < 4 * run["useful"]["sampling"]
+    passes = {each["kind"]: each["count"] for each in compiled["collectives"]}
+    assert passes["all-reduce"] == 4  # whether all rows are done, after each step
+
+
+def test_a_teacher_is_held_and_asked(runs):
+    mixed, written = runs[4:6]
+    assert mixed["resident"]["teacher"] == 4 * mixed["parameters"]
+    assert mixed["programs"]["update"]["held"][-1] == "teacher"
+    # A quarter of the steps samples; the others learn from demonstrations.
+    assert mixed["programs"]["sampling"]["times"] == 0.25
+    scored = mixed["useful"]["scores"]
+    assert mixed["useful"]["update"] == pytest.approx((3 + 1) * scored)
+    # Where it writes, it keeps the sampler's weights too, and its loss does not ask it.
+    assert list(written["programs"]) == ["teacher_sampling", "update"]
+    assert written["resident"]["teacher_sampling"] == written["resident"]["teacher"]
+    assert written["programs"]["teacher_sampling"]["held"] == ["teacher_sampling"]
+    assert written["useful"]["update"] == pytest.approx(3 * scored)
+
+
+def test_a_reward_model_is_held_and_asked(runs):
+    ppo = runs[6]
+    assert "reward" in ppo["programs"] and ppo["programs"]["reward"]["held"] == ["reward"]
+    # A head of one score in place of the vocabulary's, which embeds the tokens too.
+    assert ppo["resident"]["reward"] == 4 * (ppo["parameters"] + 64)
 
 
 def test_a_model_folder_without_weights_can_be_planned(runs):
@@ -137,8 +197,7 @@ def test_useful_operations_of_demonstrations_and_of_a_reward_model(runs):
 
 def test_the_stage_that_prepares_no_other_is_the_default():
     stages = validate(load_config(RLHF))
-    with pytest.raises(ValueError, match=r"Stage ppo asks a reward model.*ppo\.models\.reward"):
-        chosen(RLHF, stages, "")
+    assert chosen(RLHF, stages, "").name == "ppo"
     assert chosen(RLHF, stages, "sft").name == "sft"
     assert chosen(RLHF, stages[:2], "").name == "sft"
     with pytest.raises(ValueError, match=r"stage 'rn'.*'rm'.*\(--stage\)"):
@@ -149,23 +208,47 @@ def test_the_stage_that_prepares_no_other_is_the_default():
         chosen(EVOLUTION, stages, name)
 
 
-@pytest.mark.parametrize("name", ["sft", "rm"])
-def test_batches_are_as_the_family_makes_them(name, tmp_path, monkeypatch):
+def opened(file, name, tmp_path, monkeypatch):
+    """A stage of a config on this machine: its family, with frozen models described only."""
     monkeypatch.chdir(ROOT)
-    config = load_config(RLHF, ("--config.scoring.workers=0",))
+    config = load_config(file, ("--config.scoring.workers=0",))
     context = build_context(config, validate(config), tmp_path)
     context.scorer.close()
-    (stage,) = [each for each in context.stages if each.name == name]
-    context = context.of(name)
-    family = family_class(stage)(context, stage, None, 0)
+    (index,) = [n for n, each in enumerate(context.stages) if each.name == name]
+    stage, models = context.stages[index], models_of(context.network, context.stages, index)
+    context = dataclasses.replace(context.of(name), models=models)
+    return family_class(stage)(context, stage, None, 0)
+
+
+def shapes(batch):
+    return {key: (np.shape(array), np.asarray(array).dtype) for key, array in batch.items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "lengths"),
+    [
+        (RLHF, "sft", (1, 0, 64, 0)),
+        (RLHF, "rm", (2, 10, 6, 0)),
+        (DIFFUSION, "warmup", (1, 0, 16, 0)),
+        (f"{DISTILLATION}:salt", "student", (1, 10, 6, 0)),
+    ],
+)
+def test_batches_are_as_the_family_makes_them(file, name, lengths, tmp_path, monkeypatch):
+    family = opened(file, name, tmp_path, monkeypatch)
     experience, _ = family.source.collect(Policy({}, 0, None), family.source.first_state(), 1)
     _, made = family.batches(None, experience, 1)
-    _, planned = step_rows(context, stage, family, None, None)
-
-    def shapes(batch):
-        return {key: (np.shape(array), np.asarray(array).dtype) for key, array in batch.items()}
-
+    _, planned = step_rows(family.context, family.stage, family, None, None)
     assert shapes(planned) == shapes(made.batches[0])
-    lengths = lengths_of(context, stage)
-    assert lengths == {"sft": (1, 0, 64, 0), "rm": (2, 10, 6, 0)}[name]
-    assert jax.tree.leaves(planned)
+    assert lengths_of(family.context, family.stage) == lengths
+
+
+def test_batches_of_a_teacher_that_is_told_more(tmp_path, monkeypatch):
+    family = opened(f"{DISTILLATION}:opsd", "student", tmp_path, monkeypatch)
+    context, stage = family.context, family.stage
+    ids = range(stage.batch.prompts_per_step)
+    records = [{**context.train_problems[number], "id": number} for number in ids]
+    shown = given_completions(context, stage, records)
+    _, made = family.batches(None, Experience(records, demonstrations=shown), 1)
+    _, planned = step_rows(context, stage, family, None, None)
+    assert shapes(planned) == shapes(made.batches[0])
+    assert planned["told_tokens"].shape != planned["tokens"].shape

@@ -74,6 +74,13 @@ def test_changes_of_the_sampler():
     assert not any("remat" in word for words in found for word in words)
 
 
+def test_masked_diffusion_has_no_cache_and_no_slots():
+    work = EVEN | {"denoising": {"passes": 4, "block": 2}}
+    found = [each.words for each in changes(work, TOPOLOGY, ["sampling"])]
+    assert found[0] == ["--config.sampler.weights=int8"]
+    assert not any("cache" in word or "slots" in word for words in found for word in words)
+
+
 def test_the_first_change_that_fits_is_the_answer():
     sizes = {"dots": 17, "full": 9}
 

@@ -3,6 +3,7 @@
 from rljax.models.config import ModelConfig
 from rljax.planning.sampler_loops import sampler_loops
 from rljax.sampling.config import SamplingConfig
+from rljax.sampling.diffusion_config import DiffusionConfig
 
 MODEL = dict(vocab_size=64, layers=2, width=16, heads=2, kv_heads=2, mlp_width=16, head_dim=128)
 
@@ -68,3 +69,22 @@ def test_the_kernel_reads_the_blocks_in_use():
         found = loops(dict(max_new_tokens=256), model=dict(dtype=dtype))
         mean = (1 + blocks) / 2 / blocks
         assert found["ragged_decode/pallas_call"] == (mean, mean)
+
+
+def test_masked_diffusion_skips_steps_that_would_fill_nothing():
+    def passes(steps):
+        config = DiffusionConfig(
+            samples_per_prompt=4,
+            max_new_tokens=64,
+            block_tokens=8,
+            steps=steps,
+            mask_token=2,
+            stop_tokens=(1,),
+            pad_token=0,
+        )
+        model = ModelConfig(**MODEL, causal=False, mask_token=2)
+        return sampler_loops(model, config, prompts=16, slots=16, shards=2)
+
+    assert passes(32) == {"denoising/while": (32,)}
+    # Eight blocks of eight positions, in sixteen steps each.
+    assert passes(128) == {"denoising/while": (64,)}

@@ -39,7 +39,7 @@ class ModelScorer:
         rows_per_pass: int,
         where: str,
     ) -> None:
-        """Compiles nothing yet.
+        """Makes `program`, (params, rows) -> what the model says of them; nothing is compiled yet.
 
         Args:
             model: with its parameters.
@@ -56,7 +56,7 @@ class ModelScorer:
         verdicts = None
         if self.question:
             verdicts = verdict_ids(tokenizer, fields["verdicts"], f"{where}.verdicts")
-        self._score = jax.jit(
+        self.program = jax.jit(
             self._made(model.network, verdicts),
             in_shardings=(model.shardings(mesh), batch_sharding(mesh)),
             out_shardings=batch_sharding(mesh),
@@ -84,7 +84,7 @@ class ModelScorer:
         """What the model says of the rows, [N] or [N, T]."""
         count, size = len(rows["mask"]), self.rows_per_pass
         passes = [
-            self._score(self.params, put_rows(take_rows(rows, np.array(index)), self.mesh))
+            self.program(self.params, put_rows(take_rows(rows, np.array(index)), self.mesh))
             for index in equal_batches(count, size)
         ]
         shape = rows["mask"].shape[1:] if self.steps else ()

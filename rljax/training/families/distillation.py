@@ -160,9 +160,9 @@ class Distillation(Family):
             tokens, mask = map(np.asarray, completions)
             mask = mask & told_one.reshape(mask.shape[:2])[..., None]
             theirs = completion_rows(*told, per_sample(tokens), per_sample(mask))
-            return layout(*prompts, tokens, mask) | _told(theirs), {TOLD_SHARE: told_one.mean()}
+            return layout(*prompts, tokens, mask) | told_rows(theirs), {TOLD_SHARE: told_one.mean()}
         told = told_prompts(self.context, self.stage, experience.records)
-        return layout(*prompts, *completions) | _told(layout(*told, *completions)), {}
+        return layout(*prompts, *completions) | told_rows(layout(*told, *completions)), {}
 
     def record(self, step: int, batches: StepBatches) -> dict[str, Any] | None:
         """The step's samples with what their sampler said of each token."""
@@ -173,6 +173,6 @@ class Distillation(Family):
         return rollout_record(self.context, self.stage.name, step, samples, None, per_token)
 
 
-def _told(rows: Rows) -> Rows:
+def told_rows(rows: Rows) -> Rows:
     """The rows that the teacher reads, by their names in a batch; the mask is the policy's."""
     return {TOLD + name: array for name, array in rows.items() if name != "mask"}

@@ -183,6 +183,14 @@ def draws(stage: Stage) -> bool:
     return name is not None and LIKELIHOODS[name].draws
 
 
+def passes_of(stage: Stage) -> int:
+    """How often the estimator of a stage runs the network over each completion."""
+    if not draws(stage):
+        return 1
+    values = stage.objective.values
+    return values["mask_draws"] * MASKINGS[values["masking"]].passes
+
+
 def check_likelihoods(stages: Iterable[Stage], model: ModelConfig) -> None:
     """Raises ValueError for a stage whose estimator cannot serve the network, or does not exist."""
     kinds = {True: "a causal network, causal=True", False: "one that sees both ways, causal=False"}

@@ -10,7 +10,7 @@ import pytest
 from rljax.parallel.mesh import make_mesh
 from rljax.parallel.rules import put_rows
 from rljax.planning.batches import step_rows
-from rljax.planning.workload import lengths_of
+from rljax.planning.lengths import lengths_of
 from rljax.reporting.files import read_rows
 from rljax.training.families.unpaired import Unpaired
 from rljax.training.loop import run

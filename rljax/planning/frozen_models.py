@@ -1,0 +1,73 @@
+"""The passes of frozen models beside the policy: a teacher's and a reward model's."""
+
+import math
+
+import numpy as np
+
+from rljax.config.stage import Stage
+from rljax.planning.program import Program, described, lowered
+from rljax.training.collect.model_scorer import ModelScorer, with_question
+from rljax.training.collect.rewards import ModelReward
+from rljax.training.families import Family
+from rljax.training.families.policy_gradient import PolicyGradient
+from rljax.training.run.context import Context
+from rljax.training.run.models import Model, reward_roles
+from rljax.training.update.likelihood import draws
+from rljax.training.update.logprobs import model_rows
+from rljax.training.update.rows import Rows, completion_rows
+
+# Roles whose network is the policy's own, or a head beside it.
+OF_POLICY = ("policy", "value", "reference")
+
+
+def others_of(context: Context) -> dict[str, Model]:
+    """The frozen models of a stage besides its reference, by role."""
+    return {role: model for role, model in context.models.items() if role not in OF_POLICY}
+
+
+def scoring_passes(stage: Stage) -> int:
+    """How often a step scores its samples: once, or anew for each epoch's masks."""
+    return stage.batch.epochs_per_step if draws(stage) else 1
+
+
+def reward_passes(stage: Stage) -> int:
+    """Passes of each reward model over the samples of a step (collect/model_scorer.py)."""
+    samples = stage.batch.prompts_per_step * stage.batch.samples_per_prompt
+    return math.ceil(samples / stage.batch.sequences_per_micro_batch)
+
+
+def scoring_of_others(
+    context: Context, stage: Stage, family: Family, rows: Rows
+) -> dict[str, Program]:
+    """The scoring passes of a teacher, and of each reward model.
+
+    Args:
+        context: of the stage.
+        stage: that is planned.
+        family: of the stage.
+        rows: of a step's samples.
+    """
+    if not isinstance(family, PolicyGradient):
+        return {}
+    found = {}
+    if family.teacher is not None:
+        scored = described(context.mesh, model_rows(rows))
+        score, params = family.teacher.func, family.teacher.args
+        found["teacher"] = Program(lambda: lowered(score, *params, scored), 1, held=("teacher",))
+    reward = getattr(family.source, "reward", None)
+    if isinstance(reward, ModelReward):
+        for role, scorer in zip(reward_roles(stage), reward.members, strict=True):
+            found[role] = _reward_program(context, stage, role, scorer)
+    return found
+
+
+def _reward_program(context: Context, stage: Stage, role: str, scorer: ModelScorer) -> Program:
+    """A reward model's program, of the rows of one pass."""
+    size = scorer.rows_per_pass
+    prompts = np.zeros((size, context.config.data.max_prompt_tokens), np.int32)
+    tokens = np.zeros((size, stage.max_new_tokens), np.int32)
+    rows = completion_rows(prompts, prompts > 0, tokens, tokens > 0)
+    if scorer.question:
+        rows = with_question(rows, scorer.question)
+    params, scored = context.models[role].arrays(context.mesh), described(context.mesh, rows)
+    return Program(lambda: scorer.program.lower(params, scored), reward_passes(stage), held=(role,))
