@@ -23,21 +23,27 @@ TASKS = {
     "countdown4": (dict(name="countdown4"), 8, 8, 300),
     "sudoku4": (dict(name="sudoku4"), 16, 17, 300),
     "edit": (dict(name="edit"), 11, 7, 300),
+    # Difficulty shows in the prompt: for methods that choose their problems.
+    "chains": (dict(name="modchain", min_operations=1, max_operations=6), 16, 8, 200),
 }
 
 # Methods that do not correct for a policy that has changed since it sampled: one update a step.
-ON_POLICY = ("reinforce", "reinforce_batch", "rloo", "remax", "gpg", "opo", "ibpo")
+ON_POLICY = ("reinforce", "reinforce_batch", "rloo", "remax", "gpg", "opo", "ibpo", "pcl")
 
 # What a method needs besides its name. In sampling until a step is full, three rounds are enough.
 # Penalties of length have little to do, as completions are as short as can be; the soft one of dapo
 # is left out, which would punish right answers that need all of the tokens.
 METHODS = {
     **{
-        name: dict(objective=dict(filter_rounds=3)) for name in ("dler", "da_dler", "ngrpo", "hapo")
+        name: dict(objective=dict(filter_rounds=3))
+        for name in ("dler", "da_dler", "ngrpo", "hapo", "greso", "balanced_filter")
     },
     "dapo": dict(objective=dict(filter_rounds=3, reward_shaping="none")),
     **{name: dict(critic=dict(warmup_updates=20)) for name in ("ppo", "vc_ppo", "vapo", "ma_rlhf")},
 }
+
+# What is the same for all where only the choice of problems is compared: no KL, one clip range.
+PLAIN = dict(kl_placement="none", clip_high=0.2)
 
 # Methods with one row more for each prompt.
 WITH_DEMONSTRATION = ("hpt", "luffy")
@@ -70,6 +76,8 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
         batch=dict(sequences_per_update=64),
         optimizer=dict(learning_rate=2e-3, warmup_updates=20),
     )
+    if task == "chains":
+        c.data.source_column = "level"
     if method:
         c.rl = dict(
             method=method,
@@ -83,6 +91,8 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
             optimizer=dict(learning_rate=2e-4, warmup_updates=5),
             **METHODS.get(method, {}),
         )
+        if task == "chains" and method not in ON_POLICY:
+            c.rl.objective = {**c.rl.get("objective", {}), **PLAIN}
     return c
 
 

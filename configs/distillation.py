@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 PROBLEMS, HELDOUT = "configs/examples/problems.jsonl", "configs/examples/heldout.jsonl"
 
 METHODS = ("gkd", "reverse_kd", "word_kd", "salt", "sequence_kd", "opsd", "sdft", "sdpo")
-# Their teacher is the student's own start and reads more than the student does.
+# Their teacher begins as the student does and reads more.
 SELF = ("opsd", "sdft", "sdpo")
 
 
@@ -57,12 +57,13 @@ def get_config(arg: str = "") -> ConfigDict:
         steps=60,
         # From the teacher, the stage before, only where that is the student itself.
         start_from="teacher" if method in SELF else "model",
-        models=dict(teacher=dict(start_from="teacher")),
         # One sample of a prompt, as it has one demonstration: all methods see the same number.
         batch=dict(prompts_per_step=128, samples_per_prompt=1),
         sampling=dict(max_new_tokens=6),
         optimizer=dict(learning_rate=2e-3, warmup_updates=10),
     )
+    if method != "sdpo":  # whose teacher follows the student
+        c.student.models = dict(teacher=dict(start_from="teacher"))
     if method in SELF:
         c.student.data = dict(max_context_tokens=6)
     if method == "sdpo":

@@ -10,7 +10,8 @@ binary_reward and generative_reward; prompt, completions (the steps of an answer
 process_reward; prompt, completions, scores for the others (rljax/data/README.md). The last tenth of
 the rows is held out, or `reward.data.heldout_path`. `launch/export.py` makes a folder of the result
 that transformers loads, and any stage takes it as its reward (`models.reward.start_from`). A
-process reward is read with `models.reward.steps`, a generative one with `models.reward.question`.
+process reward is read with `models.reward.step_score`, a generative one with
+`models.reward.question`.
 
 A method's entry holds only what differs from here and from the method's row (launch/methods.py).
 Rates and batches are Tulu 3's (arXiv:2411.15124): one epoch, as reward models overfit in a second.

@@ -9,7 +9,8 @@ from scratch goes out as the family that has its options (llama, qwen3, ...), if
 
 A reward model goes out as a *ForSequenceClassification folder with one label. transformers scores
 the last token that is not config.json's pad_token_id, so that id is written, and it may end no
-completion.
+completion. One that is read otherwise (a process reward, a generative one) says so in config.json,
+under rljax_scored_as: a run of ours that reads the folder in another way is refused.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import jax
 from rljax.commands.parser import Parser, path
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
+from rljax.config.reward_role import scored_as
 from rljax.config.runs import find_run, recorded_network
 from rljax.data.byte_files import write_byte_tokenizer, write_chat_template
 from rljax.data.pad_token import pad_that_ends_nothing, with_pad_token
@@ -31,6 +33,7 @@ from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network
 from rljax.models.peft_format import save_adapters
 from rljax.models.pretrained import is_pretrained, save_pretrained
+from rljax.models.pretrained.checks import SCORED_AS
 from rljax.parallel.mesh import widest_mesh
 from rljax.processes.identity import check_alone
 from rljax.training.run.start import Source, check_start, load_start
@@ -66,6 +69,8 @@ def export(
         text_format = make_text_format(config, "" if own else source)
         pad = pad_that_ends_nothing(text_format, pad_token, "--pad-token")
         keys["pad_token_id"] = pad
+    if form := scored_as(config[step.parent.name]["data"]):
+        keys[SCORED_AS] = form
     with jax.set_mesh(mesh), new() as made, new() as also:
         params = combine(*load_start(start, network, mesh))
         if adapters:

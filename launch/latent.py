@@ -4,10 +4,10 @@
     python launch/latent.py --task=long --seeds=5 --workdir=runs/latent-long
     python launch/latent.py --task=long --smoke --workdir=DIR          # two steps of each
 
-For each seed a policy is warmed up, and every method starts from it. WORKDIR then holds table.md
-and table.json: held-out accuracy, the likelihood of the held-out reference answers behind four
-sampled chains of thought, and whether orderings that papers claim hold. The same command goes on
-where it was interrupted.
+A policy is warmed up once, and every method starts from it with every seed. WORKDIR then holds
+table.md and table.json: held-out accuracy, the likelihood of the held-out reference answers behind
+four sampled chains of thought, and whether orderings that papers claim hold. The same command goes
+on where it was interrupted.
 """
 
 import argparse
@@ -39,13 +39,10 @@ def latent(options: argparse.Namespace) -> None:
     check_folder(options.workdir, "--workdir")
     use_all_cores()
 
-    from rljax.comparison.latent.methods import METHODS
-    from rljax.comparison.latent.run import Asked, run_table
+    from rljax.comparison.from_start.run import asked_for, run_table
+    from rljax.comparison.latent.study import LATENT
 
-    methods = options.methods or tuple(METHODS)
-    seeds = min(options.seeds, 2) if options.smoke else options.seeds
-    asked = Asked(options.task, methods, seeds, options.workdir, options.smoke)
-    print(run_table(asked, lambda line: print(line, flush=True)))
+    print(run_table(LATENT, asked_for(LATENT, options), lambda line: print(line, flush=True)))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from rljax.commands.parser import Parser, number, path
 from rljax.commands.paths import check_folder
 from rljax.commands.run import run
+from rljax.config.reward_role import recorded_form
 from rljax.config.runs import find_run, recorded_network
 from rljax.data.tokenizers import load_tokenizer, special_ids
 from rljax.models.config import DTYPES, ModelConfig
@@ -30,6 +31,7 @@ from rljax.models.lora import combine, merge_adapters
 from rljax.models.merge import SCOPES, kept_share, merge
 from rljax.models.network import Network, Params
 from rljax.models.pretrained import is_pretrained, load_params, read_config, save_pretrained
+from rljax.models.pretrained.checks import SCORED_AS
 from rljax.parallel.mesh import widest_mesh
 from rljax.training.run.start import Source, check_start, load_start
 
@@ -124,7 +126,7 @@ def write(options: argparse.Namespace) -> float:
             source=source,
             tokenizer=_tokenizer_folder(trained) if source is None else None,
             dtype=options.dtype or trained.dtype,
-            more_config={} if source else _special_tokens(trained),
+            more_config=({} if source else _special_tokens(trained)) | _form_of(options.trained),
         )
     return share
 
@@ -132,6 +134,12 @@ def write(options: argparse.Namespace) -> float:
 def _tokenizer_folder(model: Model) -> str | None:
     path = model.run["tokenizer"]["path"]
     return path if Path(path).is_dir() else None
+
+
+def _form_of(trained: str | Path) -> dict[str, Any]:
+    """How the trained model is read, where it is a reward model that says so."""
+    form = recorded_form(str(trained))
+    return {SCORED_AS: form} if form else {}
 
 
 def _special_tokens(model: Model) -> dict[str, int | None]:

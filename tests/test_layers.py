@@ -36,7 +36,16 @@ ROOMS = {
         *("reporting", "registry", "config", "processes"),
     },
     "comparison": {
-        *("models", "parallel", "tasks", "reporting", "registry", "config", "training"),
+        *(
+            "objectives",
+            "models",
+            "parallel",
+            "tasks",
+            "reporting",
+            "registry",
+            "config",
+            "training",
+        ),
         *("commands", "processes", "pods"),
     },
     "benchmarks": {

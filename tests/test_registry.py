@@ -49,6 +49,13 @@ DISCO = {"advantage": "none", "surrogate": "disco", "hinge_estimator": "k1"} | {
     "hinge_margin": 1e-4,
     "entropy_weight": 0.0,
 }
+ADA = (
+    CLIP_HIGHER
+    | TOKENS
+    | NO_KL
+    | {"allocation": "successive", "allocation_rounds": 4, "round_samples": 8}
+    | {"advantage": "pool_mean", "divide_by_pool_deviation": False, "entropy_weight": 0.0}
+)
 # PPO of MA-RLHF, whose numbers are complete.
 PPO = (
     CLIPPED
@@ -98,7 +105,8 @@ EXPECTED = {
     | {"off_policy": "none", "support": "full"},
     # alpha 1/2, the student's 100 likeliest tokens and a class of all others (the repository).
     "sdpo": {"divergence": "jensen_shannon", "other_share": 0.5, "support": "policy_top_k"}
-    | {"support_tokens": 100, "support_rest": True, "teacher_context": "sample"},
+    | {"support_tokens": 100, "support_rest": True, "teacher_context": "sample"}
+    | {"teacher_update": "moving", "teacher_mixup": 0.05},
     "sdft": {"divergence": "reverse_kl", "teacher_context": "demonstration"}
     | {"off_policy": "none", "support": "full"},
     "word_kd": {"divergence": "forward_kl", "off_policy": "demonstrations"}
@@ -136,10 +144,36 @@ EXPECTED = {
     | {"group_filter": "mixed", "filter_rounds": 10, "reward_shaping": "soft_overlong"}
     | {"overlong_length": None, "overlong_buffer": None, "overlong_penalty": 0.5}
     | {"entropy_weight": 0.0},
+    "pcl": NO_RATIO
+    | NO_KL
+    | {"curriculum": "pcl", "pool_factor": 4, "target_value": 0.5, "value_clip": None}
+    | {"value_target": "prompt_mean", "advantage": "group_mean"}
+    | {"aggregation": "sequence_mean_token_mean", "entropy_weight": 0.0},
+    "vade": {"curriculum": "vade", "chosen_decay": 0.2, "other_decay": 0.999}
+    | {"information": "variance_room", "advantage": "group_zscore"},
+    "dump": {"curriculum": "dump", "window_samples": 300, "choice_temperature": 0.1}
+    | {"exploration_weight": 1.0, "kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
+    "greso": NO_KL
+    | {"curriculum": "greso", "group_filter": "mixed", "easy_reward": 0.98, "hard_reward": 0.11}
+    | {"retry_probability": 0.01, "retry_start": 0.5, "retry_step": 0.01},
+    "reinforce_ada": ADA | {"allocation_exit": "balanced"},
+    "reinforce_ada_positive": ADA | {"allocation_exit": "positive"},
+    "balanced_filter": {"group_filter": "accuracy_inside", "accuracy_low": 0.2}
+    | {"accuracy_high": 0.8, "advantage": "group_zscore"},
     "lite_ppo": CLIPPED | TOKENS | NO_KL | {"advantage": "group_mean_batch_deviation"},
     "gpg": NO_RATIO | TOKENS | NO_KL | {"advantage": "gpg", "f_norm": 1.0},
     "opo": NO_RATIO | NO_KL | {"advantage": "group_length_weighted", "entropy_weight": 0.0},
+    "maxrl": CLIPPED
+    | NO_KL
+    | TOKENS
+    | {"advantage": "group_mean_ratio", "punish_failed_groups": False}
+    | {"advantage_epsilon": 1e-6, "entropy_weight": 0.0},
     "pass_at_k": {"advantage": "pass_at_k", "divide_by_deviation": True},
+    "raft": NO_RATIO | TOKENS | NO_KL | {"advantage": "none", "advantage_sign": "positive"},
+    "raft_plus_plus": CLIPPED
+    | TOKENS
+    | {"advantage": "none", "advantage_sign": "positive", "dual_clip": 3.0}
+    | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
     "psr": CLIPPED | TOKENS | {"positive_weight": 1.0, "negative_weight": 0.0},
     "nsr": CLIPPED | TOKENS | {"positive_weight": 0.0, "negative_weight": 1.0},
     "w_reinforce": CLIPPED | TOKENS | {"positive_weight": 0.1, "negative_weight": 1.0},
@@ -321,6 +355,10 @@ EXPECTED = {
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"aggregation": "sequence_mean_token_scale", "entropy_weight": 1e-3}
     | {"demonstrations": "switch", "switch_threshold": 0.0, "supervised_weight": 1.0},
+    "guide_grpo": CLIPPED
+    | ZSCORE
+    | NO_KL
+    | {"demonstrations": "guided", "guided_cap": None, "aggregation": "sequence_mean_token_mean"},
     "luffy": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"demonstrations": "in_group", "shaping": 0.1},
@@ -419,7 +457,16 @@ EXPECTED = {
 
 # Methods with a KL to the stage's start, or a reward relative to it.
 USES_REFERENCE = {
-    *("grpo", "reinforce_pp", "reinforce_pp_baseline", "dler", "da_dler", "tokenbuncher"),
+    *(
+        "grpo",
+        "dump",
+        "raft_plus_plus",
+        "reinforce_pp",
+        "reinforce_pp_baseline",
+        "dler",
+        "da_dler",
+        "tokenbuncher",
+    ),
     *("ppo", "ma_rlhf", "spo_chain", "spo_tree", "vineppo", "dpo", "jepo", "jepo_single"),
     "jepo_rloo",
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),
@@ -590,9 +637,10 @@ def test_arguments_that_are_none(arguments, message, capsys):
 
 def test_a_row_says_what_the_others_of_its_kind_do_not():
     (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "baselines"]
-    assert kind.common == {"ratio": "token", "surrogate": "clipped"}
+    common = {"ratio": "token", "surrogate": "clipped", "aggregation": "token_mean"}
+    assert kind.common == common
     parts = {row["method"]: row["parts"] for row in kind.rows}
-    assert parts["lite_ppo"] == "advantage=group_mean_batch_deviation, aggregation=token_mean"
+    assert parts["lite_ppo"] == "advantage=group_mean_batch_deviation"
     assert "ratio=none, surrogate=policy_gradient" in parts["gpg"]
     # None is a value as well.
     (kind,) = [kind for kind in kinds("policy_gradient") if kind.file == "token_level"]

@@ -60,7 +60,13 @@ METHODS = {
     ),
     "gpg": {},
     "opo": {},
+    # Qwen3-1.7B and 4B (its script): one epoch; other sizes are set outside of what was read.
+    "maxrl": dict(optimizer=dict(clip_norm=0.3)),
     "pass_at_k": dict(batch=TWO_UPDATES),
+    # Qwen2.5-Math on NuminaMath (the code of arXiv:2505.02391): 1024 samples a step; for RAFT++ in
+    # updates of 256.
+    "raft": dict(batch=batch(128, 8, each_pass=16)),
+    "raft_plus_plus": dict(batch=batch(128, 8, update=32)),
     "psr": MATH,
     "nsr": MATH,
     "w_reinforce": MATH,

@@ -21,7 +21,10 @@ draws; methods that share seeds share initial parameters and prompts, and are co
 | `summary.py` | what finished comparisons have found |
 | `table.py` | tables as Markdown |
 | `page.py`, `write.py` | the page, and all files of a comparison |
-| `latent/` | the table of latent chain of thought: runs, table, claims |
+| `preferences/` | the table of preference losses: a known reward, noisy labels |
+| `from_start/` | tables of methods that start from one warmed-up policy, on the host loop |
+| `latent/` | the table of latent chain of thought |
+| `diffusion/` | the table of diffusion policies, on countdown and sudoku |
 | `sweeps/` | many runs of one config that differ in a few fields |
 | `curves.py`, `forest.py`, `picture.py`, `palette.py` | pictures |
 """

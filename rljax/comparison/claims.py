@@ -6,6 +6,8 @@ _TABLES = {
     "psr_nsr": "arXiv:2506.01347",
     "canon": "arXiv:2509.23962, tables 1 and 2",
     "vineppo": "arXiv:2410.01679, GSM8K and MATH",
+    "pcl": "arXiv:2510.01135, MATH",
+    "vade": "arXiv:2511.18902, Qwen2.5-VL-7B",
     "steer": "arXiv:2510.10150, Qwen2.5-Math-7B",
 }
 
@@ -42,5 +44,16 @@ CLAIMS = (
     Claim("disco", ">", "dapo", "accuracy", "arXiv:2505.12366"),
     Claim("ppo", ">", "grpo", "accuracy", _TABLES["vineppo"]),
     Claim("hpt", ">", "grpo", "accuracy", "arXiv:2509.04419"),
+    Claim("pcl", ">", "grpo", "accuracy", _TABLES["pcl"]),
+    Claim("pcl", "<", "grpo", "tokens_to_threshold", _TABLES["pcl"]),
+    Claim("pcl", "<", "dapo", "tokens_to_threshold", _TABLES["pcl"]),
+    Claim("pcl", "<", "grpo", "groups_without_signal", _TABLES["pcl"]),
+    Claim("vade", ">", "grpo", "accuracy", _TABLES["vade"]),
+    Claim("vade", ">", "dapo", "accuracy", _TABLES["vade"]),
+    Claim("vade", "<", "grpo", "groups_without_signal", _TABLES["vade"]),
+    Claim("dump", ">", "grpo", "accuracy", "arXiv:2504.09710"),
+    Claim("greso", "=", "dapo", "accuracy", "arXiv:2506.02177"),
+    Claim("greso", "<", "dapo", "tokens_to_threshold", "arXiv:2506.02177"),
+    Claim("balanced_filter", ">", "grpo", "accuracy", "arXiv:2504.03380"),
     Claim("hpt", ">", "luffy", "accuracy", "arXiv:2509.04419"),
 )

@@ -13,12 +13,14 @@ resolve.py   a stage with every value filled in; fields that nothing reads
 right_score.py  fields that say what a right sample scores: by default what the rewards say
 batch.py     batch arithmetic
 checks.py    combinations that cannot work
+curriculum.py    which problems a stage samples, and what that needs
 asynchronous.py  whether samples of a run may be of older weights
 policy_gradient.py  those of policy-gradient parts
 preference.py  those of preference parts
 distillation.py  those of a teacher
 sampled_rounds.py  those of stages whose policy writes its own rows
 reward_role.py  those of a reward model beside a policy
+teacher_role.py those of a teacher, or of several
 posterior.py     those of chains of right samples
 stage.py     a resolved stage
 decoding.py  how the policy of a stage is judged

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
+from rljax.config.curriculum import OF_PROMPTS
 from rljax.config.schema import ASYNCHRONOUS
 from rljax.config.stage import Stage
 from rljax.registry import FAMILIES, METHODS
@@ -71,33 +72,6 @@ def check_asynchronous(config: ConfigDict, stages: Sequence[Stage]) -> None:
             _check_corrected(stage, staleness)
 
 
-def check_several(config: ConfigDict, processes: int) -> None:
-    """Raises ValueError for a sampler ahead whose timing, or whose way for weights, is one host's.
-
-    All processes have to start the same programs of a device in the same order. The fixed schedule
-    gives the order alone; what is the newest policy is another one on every process.
-
-    Args:
-        config: complete.
-        processes: of the run.
-    """
-    given = config.asynchronous
-    if processes == 1 or not runs_ahead(config):
-        return
-    if given.schedule != "fixed":
-        raise ValueError(
-            f"schedule={given.schedule!r} with {processes} processes: which weights are the newest "
-            f"is not the same on all of them. Set 'fixed' ({FIELD}.schedule)."
-        )
-    ways = ("host",) if given.sampler_devices else ("direct", "host")
-    if given.transfer not in ways:
-        raise ValueError(
-            f"transfer={given.transfer!r} with {processes} processes and sampler_devices="
-            f"{given.sampler_devices}: weights then pass by {' or '.join(map(repr, ways))} "
-            f"({FIELD}.transfer)."
-        )
-
-
 def _check_unread(given: ConfigDict) -> None:
     """Without a sampler ahead most fields are never read."""
     for name, field in ASYNCHRONOUS.items():
@@ -126,6 +100,12 @@ def _check_source(stage: Stage) -> None:
             "states by further samples and scores of the trainer's policy "
             f"({where}.objective.advantage, {FIELD}.max_staleness)."
         )
+    if objective.choices.get("value_target") == OF_PROMPTS:
+        raise ValueError(
+            f"Stage {stage.name!r} cannot sample ahead: curriculum="
+            f"{objective.choices['curriculum']!r} reads the trainer's critic "
+            f"({where}.objective.curriculum, {FIELD}.max_staleness)."
+        )
     if "answer_logprobs" in objective.inputs:
         raise ValueError(
             f"Stage {stage.name!r} cannot sample ahead: answer_reward="
@@ -142,7 +122,14 @@ def _check_source(stage: Stage) -> None:
 def _check_pieces(stage: Stage, given: ConfigDict) -> None:
     """Samples that pause are whole completions, and nothing is decided before they are complete."""
     where, choices = f"config.{stage.name}.objective", stage.objective.choices
-    needed = {"rollouts": "whole", "group_filter": "none", "sampling_temperature": "constant"}
+    needed = {
+        "curriculum": "shuffled",
+        "allocation": "fixed",
+        "demonstrations": "none",
+        "rollouts": "whole",
+        "group_filter": "none",
+        "sampling_temperature": "constant",
+    }
     for name, option in needed.items():
         if choices[name] != option:
             raise ValueError(

@@ -20,9 +20,9 @@ def batch_sizes(values: Mapping[str, Any], objective: Objective, where: str) -> 
     Raises:
         ValueError: for sizes that do not divide, and for sequences that would be torn apart.
     """
-    shown = objective.rows_beside
     prompts = values.get("prompts_per_step", 0)
     samples = values.get("samples_per_prompt", 0)
+    shown = samples if objective.guided else objective.rows_beside
     group = samples + shown
     per_step = prompts * group
     update = values.get("sequences_per_update", 0) or per_step

@@ -6,6 +6,7 @@ A family names the checks of its own in its record (rljax/registry/families/).
 from collections.abc import Callable
 
 from rljax.config.batch import check_counters
+from rljax.config.curriculum import check_curriculum
 from rljax.config.data import FILE_SOURCES, check_source
 from rljax.config.distillation import check_distillation, check_teacher
 from rljax.config.policy_gradient import check_policy_gradient
@@ -137,9 +138,31 @@ def marker_is_written(stage: Stage, where: str) -> None:
             f"unsure_marker={marker!r} is never read with learn={learn!r}; those that write it: "
             f"{', '.join(map(repr, REWRITTEN))} ({where}.data.unsure_marker, {where}.data.learn)."
         )
+    if (rank := stage.data.get("answer_rank")) and learn not in REWRITTEN:
+        raise ValueError(
+            f"answer_rank={rank} is never read with learn={learn!r}; those that rank answers by "
+            f"their steps: {', '.join(map(repr, REWRITTEN))} ({where}.data.answer_rank, "
+            f"{where}.data.learn)."
+        )
     if not marker.strip():
         raise ValueError(
             f"unsure_marker={marker!r} is empty; an answer says it ({where}.data.unsure_marker)."
+        )
+
+
+def phrases_are_read(stage: Stage, where: str) -> None:
+    """Raises ValueError for error phrases that no conversation is read for, or an empty one."""
+    phrases, learn = stage.data.get("error_phrases", ()), stage.data.get("learn")
+    field = f"{where}.data.error_phrases"
+    if phrases and learn != "all":
+        raise ValueError(
+            f"error_phrases={tuple(phrases)!r} is never read with learn={learn!r}: 'all' learns "
+            f"several messages of the assistant ({field}, {where}.data.learn)."
+        )
+    if not all(phrase.strip() for phrase in phrases):
+        raise ValueError(
+            f"error_phrases={tuple(phrases)!r} holds an empty text, which every answer of a tool "
+            f"holds ({field})."
         )
 
 
@@ -147,8 +170,10 @@ CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
     "tools_of_files": tools_of_files,
     "marker_is_written": marker_is_written,
+    "phrases_are_read": phrases_are_read,
     "teacher": check_teacher,
     "policy_gradient": check_policy_gradient,
+    "curriculum": check_curriculum,
     "sampled_rounds": check_sampled_rounds,
     "goals_are_of_pairs": goals_are_of_pairs,
     "reward_texts_are_there": reward_texts_are_there,

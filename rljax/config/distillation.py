@@ -1,6 +1,7 @@
 """Combinations of a distillation stage that cannot work, refused before anything runs."""
 
 from rljax.config.stage import Stage
+from rljax.registry.families.distillation import OF_SAMPLES
 
 
 def needs_teacher(stage: Stage, where: str) -> None:
@@ -72,8 +73,10 @@ def check_distillation(stage: Stage, where: str) -> None:
             f"writes: divergence={divergence!r}, off_policy={off_policy!r} "
             f"({where}.objective.teacher_context)."
         )
-    if told == "sample":
+    if told in OF_SAMPLES:
         _check_sample_context(stage, where)
+    if choices["teacher_update"] == "moving":
+        _check_moving_teacher(stage, where)
     if off_policy == "demonstrations" and stage.batch.samples_per_prompt > 1:
         raise ValueError(
             f"samples_per_prompt={stage.batch.samples_per_prompt}: a prompt has one demonstration, "
@@ -84,27 +87,45 @@ def check_distillation(stage: Stage, where: str) -> None:
 
 
 def _check_sample_context(stage: Stage, where: str) -> None:
-    """A right sample is found among several of the policy's own, and has to fit."""
+    """What is told of a sample: of the policy's own, found among several, and it has to fit."""
     choices, field = stage.objective.choices, f"{where}.objective.teacher_context"
+    told = choices["teacher_context"]
     if choices["off_policy"] != "none":
         raise ValueError(
-            "teacher_context='sample' tells the teacher a sample of the step, and off_policy="
-            f"{choices['off_policy']!r} has steps without any ({where}.objective.off_policy, "
-            f"{field})."
+            f"teacher_context={told!r} tells the teacher of the samples of the step, and "
+            f"off_policy={choices['off_policy']!r} has steps without any "
+            f"({where}.objective.off_policy, {field})."
         )
-    if stage.batch.samples_per_prompt < 2:
+    if told != "feedback" and stage.batch.samples_per_prompt < 2:
         raise ValueError(
-            f"samples_per_prompt={stage.batch.samples_per_prompt}: teacher_context='sample' needs "
+            f"samples_per_prompt={stage.batch.samples_per_prompt}: teacher_context={told!r} needs "
             f"another sample of the prompt ({where}.batch.samples_per_prompt, {field})."
         )
     if stage.batch.share_prompts:
         raise ValueError(
-            "share_prompts=True: with teacher_context='sample' every sample has a prompt of its "
+            f"share_prompts=True: with teacher_context={told!r} every sample has a prompt of its "
             f"own ({where}.batch.share_prompts, {field})."
         )
-    if stage.data["max_context_tokens"] <= stage.max_new_tokens:
+    if told != "feedback" and stage.data["max_context_tokens"] <= stage.max_new_tokens:
         raise ValueError(
             f"max_context_tokens={stage.data['max_context_tokens']} has no room for a sample of "
             f"max_new_tokens={stage.max_new_tokens} and the words around it "
             f"({where}.data.max_context_tokens, {field})."
+        )
+
+
+def _check_moving_teacher(stage: Stage, where: str) -> None:
+    """A teacher that follows the policy is compared with it, and has to say something else."""
+    choices, field = stage.objective.choices, f"{where}.objective.teacher_update"
+    if choices["divergence"] == "likelihood" or choices["off_policy"] == "teacher":
+        raise ValueError(
+            f"teacher_update='moving' is a teacher that compares, and with divergence="
+            f"{choices['divergence']!r} and off_policy={choices['off_policy']!r} one writes "
+            f"({field})."
+        )
+    if choices["teacher_context"] == "same" and stage.objective.values["likelihood_share"] == 0:
+        raise ValueError(
+            "teacher_update='moving' with teacher_context='same' begins as the policy and reads "
+            "what it reads: every divergence is 0, and nothing is learned "
+            f"({where}.objective.teacher_context, {field})."
         )

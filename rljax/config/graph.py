@@ -12,15 +12,22 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rljax.config.reward_role import check_read_as_trained, check_reward_fields
+from rljax.config.reward_role import (
+    check_read_as_trained,
+    check_reward_fields,
+    recorded_form,
+    scored_as,
+)
 from rljax.config.runs import find_step
 from rljax.config.sampled_rounds import SAMPLED_SOURCES, reads_scores
 from rljax.config.stage import Stage
+from rljax.config.teacher_role import check_teacher_fields
 from rljax.errors import unknown_name
 from rljax.models.config import ModelConfig
 from rljax.models.pretrained import is_pretrained
+from rljax.models.pretrained.checks import SCORED_AS
 from rljax.registry import FAMILIES
-from rljax.registry.families.shared import VERDICTS
+from rljax.registry.families.shared import DEFAULT_VERDICTS
 
 # What `start_from` calls the parameters that config.model describes; no stage has this name.
 MODEL = "model"
@@ -37,11 +44,12 @@ ROLE_FIELDS: dict[str, dict[str, Any]] = {
         "members": (),
         "ensemble": "mean",
         "ensemble_weight": 1.0,
-        "steps": "",
+        "step_score": "",
         "step_separator": "\n",
         "question": "",
-        "verdicts": VERDICTS,
-    }
+        "verdicts": DEFAULT_VERDICTS,
+    },
+    "teacher": {"members": (), "names": (), "column": ""},
 }
 
 
@@ -105,13 +113,31 @@ def _resolved(stages: Sequence[Stage], index: int) -> Stage:
             _check_reference_path(fields, where)
             _check_whitened(stage, fields, where)
             check_reward_fields(fields, where)
+        if role == "teacher":
+            check_teacher_fields(stage, fields, where)
+        if "members" in fields:
             models[role]["members"] = tuple(
                 _start(member, stages, index, f"{where}.members") for member in fields["members"]
             )
-            starts = models[role]["start_from"], *models[role]["members"]
-            for trained in (earlier for earlier in stages[:index] if earlier.name in starts):
-                check_read_as_trained(fields, trained, where)
+        if role == "reward":
+            for start in (models[role]["start_from"], *models[role]["members"]):
+                _check_form(fields, start, stages[:index], where)
     return dataclasses.replace(stage, models=models)
+
+
+def _check_form(
+    fields: Mapping[str, Any], start: str, earlier: Sequence[Stage], where: str
+) -> None:
+    """Raises ValueError for a reward model that is read otherwise than it was trained."""
+    if start == MODEL:
+        return
+    trained = next((stage for stage in earlier if stage.name == start), None)
+    if trained is None:
+        learned, there = recorded_form(start), f"{SCORED_AS} of its config.json"
+        there = there if is_pretrained(start) else "the config.json of its run"
+    else:
+        learned, there = scored_as(trained.data), f"config.{start}.data"
+    check_read_as_trained(fields, learned, start, where, there)
 
 
 def _start(start: str, stages: Sequence[Stage], index: int, where: str) -> str:
@@ -193,8 +219,8 @@ def _reads_reward(stage: Stage) -> bool:
         return reads_scores(stage)
     choices = stage.objective.choices
     whole = choices.get("rollouts") == "whole" and "start_values" not in stage.objective.inputs
-    # Demonstrations in the group are scored by the verifiers, on another scale.
-    alone = choices.get("demonstrations") != "in_group"
+    # Rows that are no samples of the prompt are scored by the verifiers, on another scale.
+    alone = choices.get("demonstrations") not in ("in_group", "guided")
     return stage.objective.description.scored and whole and alone
 
 
@@ -214,7 +240,7 @@ READERS: Mapping[str, tuple[Callable[[Stage], bool], str]] = {
     "teacher": (
         _reads_teacher,
         "none of its parts compares with a teacher or samples from one, and data.source is not "
-        "'sampled'",
+        "'sampled'; or its teacher follows the policy",
     ),
     "judge": (_reads_judge, "none of its parts reads judge_scores"),
 }

@@ -101,8 +101,11 @@ def _shorten_batch(section: ConfigDict) -> None:
         if _chosen(section, row, "rollouts") == "tree":
             section.objective.branching = (2, 2)  # four leaves
             batch.samples_per_prompt = 4
-        shown = _chosen(section, row, "demonstrations") not in (None, "none")
+        demonstrations = _chosen(section, row, "demonstrations")
+        shown = demonstrations not in (None, "none")
         group = batch.samples_per_prompt + shown
+        if demonstrations == "guided":  # as many again
+            group = 2 * batch.samples_per_prompt
         update = batch.prompts_per_step * group // (2 if several else 1)
     elif given[1] is not None:
         batch.samples_per_prompt = min(given[1], 4)

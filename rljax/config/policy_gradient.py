@@ -4,6 +4,7 @@ import math
 
 import jax
 
+from rljax.config.curriculum import OF_PROMPTS, PLANS
 from rljax.config.stage import Stage
 from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
@@ -41,6 +42,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         _critic,
         _corrections,
         _demonstrations,
+        _guidance,
         _filter,
         _groups,
         _prefixes,
@@ -122,7 +124,13 @@ def _critic(stage: Stage, where: str) -> None:
             f"advantage={advantage!r} reads the values of a critic, and there is none: choose what "
             f"it learns, value_target='lambda_returns' say ({where}.objective.value_target)."
         )
-    if target != "none" and not reads:
+    if target == OF_PROMPTS and reads:
+        raise ValueError(
+            f"advantage={advantage!r} reads values of every token, and value_target={target!r} "
+            f"teaches those of prompts alone ({where}.objective.advantage, "
+            f"{where}.objective.value_target)."
+        )
+    if target not in ("none", OF_PROMPTS) and not reads:
         raise ValueError(
             f"value_target={target!r} trains a critic that advantage={advantage!r} never reads "
             f"({where}.objective.advantage, {where}.objective.value_target)."
@@ -157,6 +165,39 @@ def _demonstrations(stage: Stage, where: str) -> None:
         raise ValueError(
             f"advantage={stage.objective.choices['advantage']!r} reads demonstrations, and there "
             f"are none ({where}.objective.demonstrations)."
+        )
+
+
+# What is left with samples behind hints, which are drawn after the others and not for all prompts.
+WITH_GUIDANCE = {
+    "rollouts": "whole",
+    "allocation": "fixed",
+    "group_filter": "none",
+    "sampling_temperature": "constant",
+    "denominator": "old",
+    "correction": "none",
+    "rejection": "none",
+    "answer_reward": "none",
+    "likelihood": "autoregressive",
+}
+
+
+def _guidance(stage: Stage, where: str) -> None:
+    """Samples behind hints have a denominator of their own, and are judged by verifiers alone."""
+    choices = stage.objective.choices
+    if not stage.objective.guided:
+        return
+    for name, option in WITH_GUIDANCE.items():
+        if choices[name] != option:
+            raise ValueError(
+                f"{name}={choices[name]!r} does not go with demonstrations='guided': it must be "
+                f"{option!r} ({where}.objective.{name}, {where}.objective.demonstrations)."
+            )
+    if "greedy_scores" in stage.objective.inputs or "values" in stage.objective.inputs:
+        raise ValueError(
+            f"advantage={choices['advantage']!r} compares a sample with its prompt alone, and "
+            "demonstrations='guided' with samples behind a hint: take one that compares the "
+            f"samples of a group ({where}.objective.advantage)."
         )
 
 
@@ -352,7 +393,9 @@ def _parts_of_windows(stage: Stage, where: str) -> None:
 
 def _fields(stage: Stage, where: str) -> None:
     """Every part sees its fields once, on arrays without numbers: it checks them itself."""
-    for part in stage.objective.functions.values():
+    for choice, part in stage.objective.functions.items():
+        if choice in PLANS:  # no functions of arrays: config/curriculum.py
+            continue
         bound = stage.objective.bind(part)
         arrays = [abstract(name, slots=stage.max_new_tokens) for name in inputs_of(part)]
         try:

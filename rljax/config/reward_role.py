@@ -1,11 +1,20 @@
-"""The fields of a reward model beside a policy that do not go together."""
+"""The fields of a reward model beside a policy that do not go together.
 
+A model that is read otherwise than at its last token says so wherever it comes from: an earlier
+stage and a run's checkpoint by the `data` of the stage that trained it, an exported folder by the
+key `SCORED_AS` of its config.json.
+"""
+
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from rljax.config.stage import Stage
-from rljax.errors import shown
-from rljax.registry.families.shared import VERDICTS
+from rljax.config.runs import find_step, run_config
+from rljax.errors import blamed, shown
+from rljax.models.pretrained import is_pretrained
+from rljax.models.pretrained.checks import SCORED_AS
+from rljax.registry.families.shared import DEFAULT_VERDICTS
 
 
 def check_reward_fields(fields: Mapping[str, Any], where: str) -> None:
@@ -15,17 +24,17 @@ def check_reward_fields(fields: Mapping[str, Any], where: str) -> None:
         fields: of `config.<stage>.models.reward`, with defaults.
         where: their path in the config.
     """
-    if fields["steps"] and fields["question"]:
+    if fields["step_score"] and fields["question"]:
         raise ValueError(
-            f"steps={fields['steps']!r} reads a reward head, and question="
-            f"{shown(fields['question'])} a language model: give one of them ({where}.steps, "
+            f"step_score={fields['step_score']!r} reads a reward head, and question="
+            f"{shown(fields['question'])} a language model: give one of them ({where}.step_score, "
             f"{where}.question)."
         )
     if not fields["step_separator"]:
         raise ValueError(f"step_separator='' separates nothing ({where}.step_separator).")
     readers = {
-        "step_separator": ("\n", fields["steps"], "steps"),
-        "verdicts": (VERDICTS, fields["question"], "question"),
+        "step_separator": ("\n", fields["step_score"], "step_score"),
+        "verdicts": (DEFAULT_VERDICTS, fields["question"], "question"),
         "ensemble": ("mean", fields["members"], "members"),
         "ensemble_weight": (1.0, fields["ensemble"] == "mean_minus_deviation", "ensemble"),
     }
@@ -38,28 +47,70 @@ def check_reward_fields(fields: Mapping[str, Any], where: str) -> None:
             )
 
 
-def check_read_as_trained(fields: Mapping[str, Any], trained: Stage, where: str) -> None:
-    """Raises ValueError for a model that is read in another way than an earlier stage trained it.
+# Fields of a stage's data that say how its model is read.
+_FORM = ("step_separator", "question", "verdicts")
+
+
+def scored_as(data: Mapping[str, Any]) -> dict[str, Any]:
+    """How the model of a stage is read, given its `data`; {}: at its last token."""
+    return {name: data[name] for name in _FORM if name in data}
+
+
+def recorded_form(start: str) -> dict[str, Any]:
+    """How the model of a folder is read, as far as the folder says; {} where it does not.
+
+    Args:
+        start: a published folder, or a checkpoint of another run.
+
+    Raises:
+        ValueError: for a record that is none.
+    """
+    if is_pretrained(start):
+        path = Path(start) / "config.json"
+        found = json.loads(path.read_text(encoding="utf-8")).get(SCORED_AS, {})
+        with blamed(f"{path}: {SCORED_AS}", TypeError, ValueError, field="the model's files"):
+            return _checked_form(found)
+    step = find_step(start)
+    stage = (run_config(step) or {}).get(step.parent.name, {})
+    return scored_as(stage.get("data", {}))
+
+
+def _checked_form(found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict) or not set(found) <= set(_FORM):
+        raise ValueError(f"must be an object with keys of {', '.join(_FORM)}, got {shown(found)}")
+    verdicts = found.get("verdicts", [])
+    texts = [*verdicts, *(found[name] for name in found if name != "verdicts")]
+    if not isinstance(verdicts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"must hold texts, and two as verdicts, got {shown(found)}")
+    return found
+
+
+def check_read_as_trained(
+    fields: Mapping[str, Any], learned: Mapping[str, Any], trained: str, where: str, there: str
+) -> None:
+    """Raises ValueError for a model that is read in another way than it was trained.
 
     A process reward has learned nothing at the last token of a sample, which is behind its last
     step; and a question or a separator that it never saw leaves its scores without a meaning.
 
     Args:
         fields: of `config.<stage>.models.reward`, with defaults.
-        trained: the stage that makes the model.
+        learned: how it was trained, of `scored_as` or `recorded_form`.
+        trained: the stage that makes the model, or its folder.
         where: path of the fields in the config.
+        there: what says how it was trained, for errors.
     """
-    learned, name = trained.data, f"config.{trained.name}"
-    if "step_separator" in learned and not fields["steps"]:
+    if "step_separator" in learned and not fields["step_score"]:
         raise ValueError(
-            f"{trained.name!r} learns scores of steps, and steps='' reads the score at the last "
-            f"token: say what is made of the steps ({where}.steps, {name}.method)."
+            f"{trained!r} learns scores of steps, and step_score='' reads the score at the last "
+            f"token: say what is made of the steps ({where}.step_score, {there})."
         )
-    kinds = {"steps": ("step_separator",), "question": ("question", "verdicts")}
+    kinds = {"step_score": ("step_separator",), "question": ("question", "verdicts")}
     for field in (field for kind in kinds if fields[kind] for field in kinds[kind]):
         given = tuple(fields[field]) if field == "verdicts" else fields[field]
-        if given != learned.get(field, given):
+        known = learned.get(field, given)
+        if given != (tuple(known) if field == "verdicts" else known):
             raise ValueError(
-                f"{field}={shown(given)} is not what {trained.name!r} was trained with, "
-                f"{shown(learned[field])} ({where}.{field}, {name}.data.{field})."
+                f"{field}={shown(given)} is not what {trained!r} was trained with, "
+                f"{shown(known)} ({where}.{field}, {there}.{field})."
             )

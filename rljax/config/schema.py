@@ -245,6 +245,13 @@ DATA: Section = {
         "reference",
         "jsonl, parquet: what the reward compares with; several, with commas: a mapping of them",
     ),
+    "difficulty_column": Field(
+        "", "a number of each problem that curricula may read; of symbol tasks 'level'"
+    ),
+    "hint_column": Field("", "a text of each problem that guided samples may read; empty: none"),
+    "source_column": Field(
+        "", "a label of each problem that curricula may read: 'task' of reasoning-gym, 'level', ..."
+    ),
     "max_prompt_tokens": Field(64, "P, tokens of a prompt at most", minimum=1, maximum=MOST_TOKENS),
     "overlong": Field(
         "refuse",

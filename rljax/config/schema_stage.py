@@ -6,7 +6,7 @@ the chosen method reads it (config/resolve.py).
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
 from rljax.data.sample_rules import LABEL_RULES, PAIR_RULES, UNFINISHED
-from rljax.data.step_ends import STEP_REDUCTIONS
+from rljax.data.step_ends import STEP_SCORE_REDUCTIONS
 from rljax.data.step_examples import STEP_RULES
 from rljax.data.truncation import TRUNCATIONS
 from rljax.data.values import UNUSABLE
@@ -167,6 +167,21 @@ STAGE_DATA: Section = {
         value_type=str,
         choices=("last", "all", "draws", *STEP_RULES),
     ),
+    "error_phrases": Field(
+        None,
+        "supervised, learn=all: a message of the assistant is not learned where a tool's answer to "
+        "it holds one of these texts (TL-Training, arXiv:2412.15495)",
+        value_type=tuple,
+        items=Field("", "a text"),
+    ),
+    "answer_rank": Field(
+        None,
+        "supervised, labelled steps: of a prompt's N answers, the best first, the one at place "
+        "ceil(answer_rank * N) is learned: higher ones say less (HALT, arXiv:2506.04051); 0: all",
+        value_type=float,
+        minimum=0,
+        maximum=1,
+    ),
     "unsure_marker": Field(
         None,
         "supervised: what an answer of labelled steps says in place of an error",
@@ -188,8 +203,8 @@ STAGE_DATA: Section = {
     ),
     "unusable": Field(
         None,
-        "preference, unpaired, reward: what becomes of rows of a file that say nothing to learn: "
-        "an empty answer, two equal sides",
+        "what becomes of rows of a file that say nothing to learn: an empty answer, two equal "
+        "sides, no right step",
         value_type=str,
         choices=UNUSABLE,
     ),
@@ -412,12 +427,12 @@ MODELS: Section = {
             value_type=float,
             minimum=0,
         ),
-        "steps": Field(
+        "step_score": Field(
             None,
             "a process reward: what is made of the probabilities at the ends of a sample's steps; "
             "'' (default): the score at its last token",
             value_type=str,
-            choices=("", *STEP_REDUCTIONS),
+            choices=("", *STEP_SCORE_REDUCTIONS),
         ),
         "step_separator": Field(
             None, "with steps: stands between two of them (default a newline)", value_type=str
@@ -441,7 +456,22 @@ MODELS: Section = {
             minimum=0,
         ),
     },
-    "teacher": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
+    "teacher": {
+        "start_from": Field(None, f"{START}; by default none", value_type=str, path=True),
+        "members": Field(
+            None,
+            "more teachers, each a start; a column of the problems says which one a prompt has",
+            value_type=tuple,
+            items=Field("", "a start", path=True),
+        ),
+        "names": Field(
+            None,
+            "with members: what the column calls the teachers, start_from first",
+            value_type=tuple,
+            items=Field("", "a name"),
+        ),
+        "column": Field(None, "with members: the column of the problems", value_type=str),
+    },
     "judge": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
 }
 

@@ -109,6 +109,26 @@ def last_is_assistant(messages: Sequence[Message]) -> bool:
     return messages[-1]["role"] == "assistant"
 
 
+def leads_to_error(messages: Sequence[Message], place: int, phrases: Sequence[str]) -> bool:
+    """Whether a tool answers a message of the assistant with an error.
+
+    The mask of TL-Training (arXiv:2412.15495); its paper names no phrases.
+
+    Args:
+        messages: of `read_messages`.
+        place: of the assistant's message.
+        phrases: an answer that holds one of them, letter by letter, is an error.
+    """
+    for message in messages[place + 1 :]:
+        if message["role"] == "assistant":
+            return False
+        content = message.get("content", "")
+        parts = [content] if isinstance(content, str) else [part["text"] for part in content]
+        if message["role"] == "tool" and any(p in text for p in phrases for text in parts):
+            return True
+    return False
+
+
 def common_prefix(sides: Sequence[Sequence[Message]]) -> list[Message]:
     """The messages with which all conversations begin."""
     prefix = []

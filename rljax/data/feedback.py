@@ -32,7 +32,7 @@ SCORED_PROMPTS = ("prompt", "instruction")
 STEP_SEPARATOR = "\n"
 
 
-class Answered(NamedTuple):
+class Demonstration(NamedTuple):
     """A demonstration: a prompt and the answer to it, as ids with its end."""
 
     prompt: list[int]
@@ -115,7 +115,7 @@ def answered_of(
     where: str,
     field: str = PROMPTS,
     check_whole: bool = False,
-) -> Answered:
+) -> Demonstration:
     """The prompt of a row and its answer: prompt and completion, or messages.
 
     Args:
@@ -132,7 +132,7 @@ def answered_of(
     completion = text_format.completion(prompt, said(answer, f"{where}: the completion"), where)
     if check_whole:
         text_format.check_whole(prompt, answer, completion, where)
-    return Answered(prompt.tokens, completion)
+    return Demonstration(prompt.tokens, completion)
 
 
 def labelled_of(

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from rljax.data.feedback import Answered, Groups, Labelled, Scored, Stepwise
+from rljax.data.feedback import Demonstration, Groups, Labelled, Scored, Stepwise
 from rljax.data.pairs import Pair
 
-Row = Pair | Answered | Labelled | Groups | Scored | Stepwise
+Row = Pair | Demonstration | Labelled | Groups | Scored | Stepwise
 
 # A data set of fewer rows may well have one and the same answer everywhere.
 ENOUGH_ROWS = 10
@@ -158,7 +158,7 @@ def _meanings(row: Row) -> tuple[bytes, bytes | None]:
         chosen, rejected = ([[len(group)], *sorted(group)] for group in (row.chosen, row.rejected))
         opposite = digest_of(row.prompt, *rejected, *chosen)
         return digest_of(row.prompt, *chosen, *rejected), opposite
-    if isinstance(row, Answered):
+    if isinstance(row, Demonstration):
         return digest_of(row.prompt, row.completion), None
     if isinstance(row, Labelled):
         said, opposite = ([label] for label in (row.label, not row.label))

@@ -76,6 +76,7 @@ def example_of(
     where: str,
     field: str = PROMPTS,
     learn: str = "last",
+    error_phrases: Sequence[str] = (),
     check_whole: bool = False,
     seed: Sequence[int] = (0,),
 ) -> Example:
@@ -87,11 +88,13 @@ def example_of(
         where: file and row, for errors.
         field: the config field of the file, for errors.
         learn: "last", or "all" messages of the assistant; "draws": see data/draws.py.
+        error_phrases: of "all", see `TextFormat.turns`.
         check_whole: compare the ids with those of the whole text.
         seed: of what is drawn for the row.
 
     Raises:
         ValueError: for a row that has neither, or that cannot be read.
+        UnusableRow: for a conversation that is all errors.
     """
     whole = _whole_column(record)
     if learn == "draws":
@@ -101,7 +104,8 @@ def example_of(
         return draws_example(messages, text_format, seed=seed, where=where)
     if learn == "all" and whole:
         messages = read_messages(record[whole], f"{where}: the column {whole!r}")
-        return text_format.turns(messages, **_extras(record, where), where=where, field=field)
+        words = _extras(record, where) | {"where": where, "field": field}
+        return text_format.turns(messages, error_phrases=error_phrases, **words)
     prompt, answer = answered_prompt(record, text_format, where=where, field=field)
     completion = text_format.completion(prompt, answer, where)
     if check_whole:

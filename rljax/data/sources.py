@@ -273,7 +273,7 @@ class MemorySource(Sequence[Record]):
 
 
 class ProblemSource(Sequence[Record]):
-    """Problems as records with the columns prompt, reference, answer and demonstration.
+    """Problems as records with the columns prompt, reference, answer, demonstration and level.
 
     `answer` is the reference's gold answer as text; a column that a task lacks is absent, so that
     asking for it fails here.
@@ -298,6 +298,7 @@ class ProblemSource(Sequence[Record]):
             "reference": problem.reference,
             "answer": answer,
             "demonstration": problem.demonstration,
+            "level": problem.level,
         }
         record = {key: value for key, value in record.items() if value is not None}
         where = self._place_of(problem)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 # What is made of the probabilities that the steps of an answer are right.
-STEP_REDUCTIONS = ("last", "min", "mean", "product")
+STEP_SCORE_REDUCTIONS = ("last", "min", "mean", "product")
 
 
 def step_ends(
@@ -61,7 +61,7 @@ def reduce_steps(probabilities: np.ndarray, ends: np.ndarray, how: str) -> np.nd
     Args:
         probabilities: [N, T] f32, read where a step ends.
         ends: [N, T] bool.
-        how: one of `STEP_REDUCTIONS`.
+        how: one of `STEP_SCORE_REDUCTIONS`.
 
     Returns:
         [N] f32; 0 for an answer without a step.

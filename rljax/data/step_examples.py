@@ -10,9 +10,12 @@
 to the verdict on it and a right solution, and the attempt is read, but not learned. The others are
 those of HALT (arXiv:2506.04051), whose answers are the model's own, judged step by step: it is
 taught to say what it gets right, and to stop where it does not. Steps that build on each other are
-cut at the first error, facts that stand by themselves are left out one by one.
+cut at the first error, facts that stand by themselves are left out one by one. Of several answers
+to a prompt HALT learns one, by its rank among them (`ranked_answers`).
 """
 
+import json
+import math
 from collections.abc import Sequence
 
 from rljax.data.feedback import Stepwise, stepwise_of
@@ -82,6 +85,41 @@ def rewritten(steps: Sequence[str], labels: Sequence[bool], rule: str, marker: s
     if rule == "until_error":
         return list(steps) if all(labels) else [*steps[: labels.index(False)], marker]
     return [step for step, right in zip(steps, labels, strict=True) if right] or [marker]
+
+
+def ranked_answers(records: Sequence[Record], rank: float) -> list[int]:
+    """Which answer of each prompt is learned: HALT's threshold (arXiv:2506.04051).
+
+    The N answers of a prompt are sorted by their share of right steps, the best one first, and the
+    one at place ceil(rank * N) is taken. So at least that share of the model's own answers say as
+    much that is right as what it learns to say: a higher rank teaches it to say less. The paper's
+    direction of the sort is not known; this one is ours.
+
+    Args:
+        records: with the columns prompt and labels. A row whose labels are no list is kept, and
+            refused where it is read.
+        rank: alpha, in (0, 1].
+
+    Returns:
+        Places of the records, in their order; of equally good answers the first in the file.
+    """
+    answers: dict[str, list[int]] = {}
+    unread = []
+    for index in range(len(records)):
+        record = records[index]
+        if isinstance(record.get("labels"), list) and record["labels"]:
+            answers.setdefault(json.dumps(record.get("prompt")), []).append(index)
+        else:
+            unread.append(index)
+
+    def wrong(index: int) -> float:
+        labels = records[index]["labels"]
+        return sum(label is not True for label in labels) / len(labels)
+
+    chosen = [
+        sorted(places, key=wrong)[math.ceil(rank * len(places)) - 1] for places in answers.values()
+    ]
+    return sorted([*chosen, *unread])
 
 
 def _learned(row: Stepwise) -> list[bool]:

@@ -17,7 +17,13 @@ from typing import Any, NamedTuple
 
 from rljax.data.chat import ChatTemplate, PlainTemplate
 from rljax.data.control_tokens import ControlTokens, unmarked
-from rljax.data.conversations import Message, is_conversation, last_is_assistant, read_messages
+from rljax.data.conversations import (
+    Message,
+    is_conversation,
+    last_is_assistant,
+    leads_to_error,
+    read_messages,
+)
 from rljax.data.packing import Example
 from rljax.data.tokenizers import Tokenizer
 from rljax.data.values import UnusableRow
@@ -300,19 +306,24 @@ class TextFormat:
         *,
         tools: Any = None,
         options: Mapping[str, Any] | None = None,
+        error_phrases: Sequence[str] = (),
         where: str,
         field: str = PROMPTS,
     ) -> Example:
         """A whole conversation, with every message of the assistant learned.
 
+        A message that led to an error is read, and not learned.
+
         Args:
             conversation: of the row.
             tools: JSON schemas for the template.
             options: the row's variables of the template.
+            error_phrases: texts of which a tool's answer to a message holds one, if it was wrong.
             where: file and row, for errors.
             field: the config field that errors name.
 
         Raises:
+            UnusableRow: if every message of the assistant led to an error.
             ValueError: without an assistant's message, or for a template that writes earlier turns
                 in another way once later ones follow.
         """
@@ -341,11 +352,17 @@ class TextFormat:
                 opening = self.control_tokens.encode(prompt.rendered[len(shown) :], inside=True)
             answer = self.completion(prompt, message, where)
             made.tokens.extend([*opening, *answer])
-            made.learned.extend([False] * len(opening) + [True] * len(answer))
+            right = not leads_to_error(messages, place, error_phrases)
+            made.learned.extend([False] * len(opening) + [right] * len(answer))
             if prompt.messages is not None and self.chat_end_text:
                 shown = prompt.rendered + self._answered(prompt, message, where)
         if not made.tokens:
             raise ValueError(f"{where}: no message is the assistant's ({field}).")
+        if not any(made.learned):
+            raise UnusableRow(
+                f"{where}: a tool answers every message of the assistant with an error, so that "
+                f"nothing is learned ({field})."
+            )
         return made
 
     def text(self, tokens: Iterable[int]) -> str:

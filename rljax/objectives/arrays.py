@@ -37,6 +37,8 @@ ARRAYS: dict[str, Described] = {
     "greedy_scores": Described("N", float, "step", "score of the prompt's greedy completion"),
     "answer_logprobs": Described("NT", float, "step", "of the reference answer behind a sample"),
     "answer_mask": Described("NT", bool, "step", "True on the reference answer's tokens"),
+    "pool_right": Described("N", float, "step", "right samples of all that were drawn of a prompt"),
+    "pool_wrong": Described("N", float, "step", "all others that were drawn of it"),
     "demonstration": Described("N", bool, "step", "a demonstration, not sampled"),
     "advantages": Described("NT", float, "step", "how much better than expected"),
     "correction": Described("NT", float, "step", "factor of each token's surrogate"),

@@ -324,6 +324,39 @@ def accuracy_range(
     return present & above & below
 
 
+def accuracy_inside(
+    correct: Array,
+    group_ids: Array,
+    mask: Array,
+    *,
+    accuracy_low: float = 0.2,
+    accuracy_high: float = 0.8,
+) -> Array:
+    """Groups with low < accuracy < high: a balanced filter (arXiv:2504.03380, section 3).
+
+    (0, 1) is dynamic sampling. Only the open interval is balanced as the paper has it: `low` and
+    `high` themselves are out.
+
+    Args:
+        correct: [N] bool.
+        group_ids: [N] i32.
+        mask: [N, T] bool.
+        accuracy_low: share of right samples that a group has to exceed.
+        accuracy_high: share that it has to stay below.
+
+    Returns:
+        [N] bool.
+
+    Raises:
+        ValueError: if the bounds cross.
+    """
+    high = jnp.inf if isinstance(accuracy_high, jax.core.Tracer) else accuracy_high
+    check_field("accuracy_low", accuracy_low, lambda x: x < high, "< accuracy_high")
+    accuracy, present = _accuracy(correct, group_ids, mask)
+    above, below = accuracy > accuracy_low + ROUNDING, accuracy < accuracy_high - ROUNDING
+    return present & above & below
+
+
 GROUP_FILTERS = {
     "none": any_group,
     "with_signal": with_signal,
@@ -331,4 +364,5 @@ GROUP_FILTERS = {
     "not_all_correct": not_all_correct,
     "not_all_wrong": not_all_wrong,
     "accuracy_range": accuracy_range,
+    "accuracy_inside": accuracy_inside,
 }

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.advantages.groups import group_statistics
 from rljax.objectives.credit.gae import TRUNCATIONS, check_unit, generalized_advantages
 from rljax.objectives.credit.macro_gae import macro_returns
 from rljax.objectives.metrics import SumCount, masked
@@ -90,9 +91,31 @@ def lambda_returns(
     return td_lambda_returns(values, token_rewards, learnt, gamma=gamma, lam=value_lambda), learnt
 
 
+def prompt_mean(scores: Array, group_ids: Array, mask: Array) -> tuple[Array, Array]:
+    """The mean score of a prompt's samples, as the value of the prompt alone.
+
+        L_V = (V(x) - mean_j r_j)^2        (PCL, arXiv:2510.01135, section 4)
+
+    The critic reads what comes before the first token, which all samples of a prompt share.
+
+    Args:
+        scores: [N] f32.
+        group_ids: [N] i32.
+        mask: [N, T] bool.
+
+    Returns:
+        [N, T] f32 targets, constant, zero elsewhere; [N, T] bool, the first token of each row.
+    """
+    present = mask.any(axis=-1)
+    mean = group_statistics(jax.lax.stop_gradient(scores), present, group_ids).mean
+    first = mask & (jnp.cumsum(mask, axis=-1) == 1)
+    return jnp.where(first, mean[:, None], 0.0), first
+
+
 VALUE_TARGETS = {
     "lambda_returns": lambda_returns,
     "macro_returns": macro_returns,
+    "prompt_mean": prompt_mean,
 }
 
 

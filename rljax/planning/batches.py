@@ -16,7 +16,7 @@ from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics
 from rljax.training.run.context import Context
 from rljax.training.update.likelihood import draws, likelihood_rows
-from rljax.training.update.logprobs import LIKELIHOOD_EPOCH
+from rljax.training.update.logprobs import FILL_STEPS, LIKELIHOOD_EPOCH
 from rljax.training.update.rows import (
     Rows,
     completion_rows,
@@ -57,6 +57,8 @@ def _sample_rows(
         group = group._replace(demonstration=flags)
     rows = rollout_rows(prompts, prompts > 0, tokens, mask, share_prompts=sizes.share_prompts)
     rows |= _keys(stage, rows)
+    if stage.objective.values.get("masking") == "trajectory":
+        rows[FILL_STEPS] = np.zeros(rows["mask"].shape, np.int32)
     reference = params if stage.needs_reference else None
 
     def learned(params: Any, carried: Any, reference: Any, rows: Rows, group: Group) -> Rows:

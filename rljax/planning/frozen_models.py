@@ -1,5 +1,6 @@
 """The passes of frozen models beside the policy: a teacher's and a reward model's."""
 
+import functools
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from rljax.training.collect.rewards import ModelReward
 from rljax.training.families import Family
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.run.context import Context
-from rljax.training.run.models import Model, reward_roles
+from rljax.training.run.models import Model, role_names
 from rljax.training.update.likelihood import draws
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import Rows, completion_rows
@@ -39,7 +40,7 @@ def reward_passes(stage: Stage) -> int:
 def scoring_of_others(
     context: Context, stage: Stage, family: Family, rows: Rows
 ) -> dict[str, Program]:
-    """The scoring passes of a teacher, and of each reward model.
+    """The scoring passes of each teacher, and of each reward model.
 
     Args:
         context: of the stage.
@@ -52,11 +53,13 @@ def scoring_of_others(
     found = {}
     if family.teacher is not None:
         scored = described(context.mesh, model_rows(rows))
-        score, params = family.teacher.func, family.teacher.args
-        found["teacher"] = Program(lambda: lowered(score, *params, scored), 1, held=("teacher",))
+        roles = role_names(stage, "teacher")
+        for role, score in zip(roles, family.teacher.scores, strict=True):
+            lower = functools.partial(lowered, score.func, *score.args, scored)
+            found[role] = Program(lower, 1, held=(role,))
     reward = getattr(family.source, "reward", None)
     if isinstance(reward, ModelReward):
-        for role, scorer in zip(reward_roles(stage), reward.members, strict=True):
+        for role, scorer in zip(role_names(stage, "reward"), reward.members, strict=True):
             found[role] = _reward_program(context, stage, role, scorer)
     return found
 

@@ -16,6 +16,7 @@ from rljax.planning.program import SAMPLING, TEACHER_SAMPLING
 from rljax.sampling.diffusion_config import DiffusionConfig
 from rljax.training.collect.sources import stage_engine
 from rljax.training.run.context import Context
+from rljax.training.run.models import role_names
 from rljax.training.update.likelihood import passes_of
 
 
@@ -36,7 +37,8 @@ def useful_flops(context: Context, stage: Stage) -> dict[str, dict[str, float] |
     if lengths.sampled:
         useful[SAMPLING] = drawing_flops(context, stage, lengths)
     for role, other in others_of(context).items():
-        useful |= _of_other(context, stage, role, other.network.config, lengths)
+        for name, each in _of_other(context, stage, role, other.network.config, lengths).items():
+            useful[name] = useful.get(name, 0.0) + each
     useful["update"] += useful.pop("beside the update", 0.0)
     return {
         "useful": useful,
@@ -49,7 +51,7 @@ def frozen_flops(context: Context, stage: Stage) -> float:
     lengths, total = lengths_of(context, stage), 0.0
     for role, other in others_of(context).items():
         found = _of_other(context, stage, role, other.network.config, lengths)
-        runs = 1 if role == "teacher" else reward_passes(stage)
+        runs = 1 if role in role_names(stage, "teacher") else reward_passes(stage)
         total += runs * sum(each for name, each in found.items() if name != TEACHER_SAMPLING)
     return total
 
@@ -94,12 +96,14 @@ def _of_other(
 ) -> dict[str, float]:
     """What a frozen model beside the policy computes, by program."""
     sizes = stage.batch
-    if role != "teacher":  # a reward model: one score for a sequence, no logits
+    if role not in role_names(
+        stage, "teacher"
+    ):  # a reward model: one score for a sequence, no logits
         rows = sizes.sequences_per_micro_batch
         scored = forward_flops(model, rows, 1, lengths.prompt, lengths.completion, shared=False)
         return {role: scored - rows * lengths.completion * logits_flops(model)}
     if stage.objective.family == "policy_gradient":
-        return {"teacher": scoring_flops(stage, model, lengths, sizes.sequences_per_step)}
+        return {role: scoring_flops(stage, model, lengths, sizes.sequences_per_step)}
     if stage.objective.family != "distillation":  # what a teacher wrote before the first step
         return {}
     shape, found = _shape(lengths, sizes.sequences_per_step), {}

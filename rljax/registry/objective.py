@@ -81,6 +81,11 @@ class Objective:
         return sum(beside.get(chosen, 0) for chosen in options(self.choices))
 
     @property
+    def guided(self) -> bool:
+        """Whether a prompt has as many rows again, of samples behind a hint."""
+        return self.choices.get("demonstrations") == "guided"
+
+    @property
     def completion_slots(self) -> tuple[tuple[str, ...], ...]:
         """Fields that add up to a completion's slots: in rows to learn from, in rows to score."""
         record, chosen = self.description, options(self.choices)
@@ -100,7 +105,9 @@ class Objective:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a teacher is compared with, or sampled from."""
+        """Whether a teacher that is another model is compared with, or sampled from."""
+        if self.choices.get("teacher_update", "none") != "none":
+            return False
         compared = not OF_TEACHER.isdisjoint(self.inputs)
         return compared or self.choices.get("off_policy") == "teacher"
 

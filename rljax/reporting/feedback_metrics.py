@@ -29,6 +29,9 @@ OF_FEEDBACK = {
     "first_error_accuracy": Metric(
         "First error", "Share of held-out answers whose first wrong step a process reward finds."
     ),
+    "balanced_accuracy": Metric(
+        "Balanced accuracy", "Mean of the accuracies on held-out good and bad labels.", True
+    ),
     "outcome_auroc": Metric(
         "Area under the curve, answers",
         "Chance that the lowest score of a right answer's steps is above that of a wrong one's.",

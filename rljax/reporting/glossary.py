@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rljax.reporting.answer_metrics import OF_ANSWERS
 from rljax.reporting.bound_metrics import OF_BOUNDS
+from rljax.reporting.curriculum_metrics import OF_CURRICULA
 from rljax.reporting.feedback_metrics import BY_LENGTH, BY_MARGIN, IDEALISED, OF_FEEDBACK
 from rljax.reporting.metric import Metric
 
@@ -315,7 +316,8 @@ METRICS: dict[str, Metric] = {
     "on_policy": Metric("On-policy", "1 where a step learned from samples of the policy."),
     "told_share": Metric(
         "Told",
-        "Share of samples whose teacher was told another, right one; others are not learned.",
+        "Share of a step's samples of which the teacher was told something: another, right one, "
+        "or feedback; others are not learned.",
     ),
     "kl": Metric("KL term", "The KL estimate that the loss penalises, per token."),
     "balance_loss": Metric(
@@ -324,6 +326,7 @@ METRICS: dict[str, Metric] = {
     "max_violation": Metric(
         "Expert overload", "By what share the fullest expert is above the mean load; of all layers."
     ),
+    **OF_CURRICULA,
     **OF_BOUNDS,
     **OF_ANSWERS,
     **OF_FEEDBACK,
@@ -382,6 +385,8 @@ def describe(name: str) -> Metric:
     stem, _, label = name.partition("/")
     if stem == "reward" and label:
         return Metric(f"Reward {label}", f"Mean value of the reward {label}, before its weight.")
+    if stem == "teacher_divergence" and label:
+        return Metric(f"Divergence from {label}", f"As {stem}, of the prompts that {label} has.")
     if stem == "staleness_share" and label.isdigit():
         return Metric(f"{label} steps old", f"Share of tokens drawn {label} steps earlier.")
     return Metric(name.replace("_", " ").capitalize(), f"Logged as {name}.")

@@ -23,6 +23,9 @@ _KEYS = ("name", "as", "weight", "options", "gate", "right_at")
 # Objectives add up squares of rewards in float32, which ends at 3.4e38.
 LARGEST = 1e16
 
+# Characters of what a reward says of a sample; the rest is cut.
+LONGEST_FEEDBACK = 4000
+
 Value = float | None  # None: does not apply
 
 
@@ -87,10 +90,21 @@ class Composition:
         """Returns each member's value, before gates and weights; None where it does not apply.
 
         Raises:
+            ValueError: as `judge`.
+        """
+        return self.judge(prompt, completion, reference, completion_tokens)[0]
+
+    def judge(
+        self, prompt: str, completion: str, reference: Any, completion_tokens: int | None
+    ) -> tuple[list[Value], str]:
+        """Returns the values of `values`, and what the members say of the sample, a line each.
+
+        Raises:
             ValueError: a reward returns no number, or one too large for float32 statistics; or
                 their weighted sum is too large.
         """
         values: list[Value] = []
+        said: list[str] = []
         for member, (function, names) in zip(self.members, self._calls, strict=True):
             filled = {functions.COMPLETION_TOKENS: completion_tokens}
             if functions.RIGHT in names:
@@ -101,6 +115,8 @@ class Composition:
                 filled[functions.RIGHT] = right
             options = member.options | {name: filled[name] for name in names}
             value = function(prompt, completion, reference, **options)
+            value, text = _with_feedback(value, member.label)
+            said += [text] * bool(text)
             values.append(None if value is None else _checked(value, member.label))
         total = self.total(values)
         if total is not None and not abs(total) <= LARGEST:
@@ -108,7 +124,7 @@ class Composition:
                 f"The weighted sum of the rewards is {total!r}; beyond {LARGEST:g} statistics in "
                 f"float32 overflow ({FIELD})."
             )
-        return values
+        return values, "\n".join(said)
 
     def total(self, values: Sequence[Value]) -> Value:
         """Returns the weighted sum of one sample's values; None where no member applies."""
@@ -242,6 +258,18 @@ def _check_options(member: RewardSpec, function: functions.Reward) -> None:
             f"Reward {member.name!r} needs the option {missing[0]!r} "
             f"({FIELD}[{member.label}].options)."
         )
+
+
+def _with_feedback(value: Any, label: str) -> tuple[Any, str]:
+    """A reward's value, and what it says of the sample: a reward may return both."""
+    if not isinstance(value, tuple):
+        return value, ""
+    if len(value) != 2 or not isinstance(value[1], str | None):
+        raise ValueError(
+            f"Reward {label!r} returned {_shown(value)}; beside its number stands what it says of "
+            "the sample, a text or None."
+        )
+    return value[0], (value[1] or "").strip()[:LONGEST_FEEDBACK]
 
 
 def _checked(value: Any, label: str) -> float:

@@ -1,4 +1,7 @@
-"""Rewards: functions (prompt, completion, reference) -> float.
+"""Rewards: functions (prompt, completion, reference) -> float, or (float, feedback).
+
+Feedback is what a reward says of a sample in words, for a teacher that is told of it; a text or
+None.
 
 Keyword-only arguments are a reward's options, set in its config entry. Two names are special: a
 reward with a keyword `completion_tokens` is given the number of sampled tokens (lengths are counted
@@ -33,7 +36,7 @@ from rljax.rewards.tool_calls import tool_call
 from rljax.rewards.user_rewards import FIELD, find_user_reward, is_user_reward
 from rljax.tasks import reasoning_gym as gym
 
-Reward = Callable[..., float]
+Reward = Callable[..., float | tuple[float, str | None]]
 
 # The keywords that the scorer fills in; never options.
 COMPLETION_TOKENS = "completion_tokens"

@@ -45,6 +45,7 @@ class Outcome(NamedTuple):
 
     values: list[Value] | None
     error: str | None
+    feedback: str = ""  # what the members say of the sample
 
 
 class Reply(NamedTuple):
@@ -114,7 +115,7 @@ def score_sample(composition: Composition, sample: Sample, timer: Timer) -> Outc
     try:
         try:
             timer.start()
-            values = composition.values(*sample)
+            values, feedback = composition.judge(*sample)
         finally:
             timer.stop()
     except _TimeUp:
@@ -128,7 +129,7 @@ def score_sample(composition: Composition, sample: Sample, timer: Timer) -> Outc
             return Outcome(None, _said(error))
     else:
         if not timer.fired:
-            return Outcome(values, None)
+            return Outcome(values, None, feedback)
     return Outcome(None, f"The reward took longer than {timer.seconds} s.")
 
 

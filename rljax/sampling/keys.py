@@ -19,6 +19,7 @@ class Purpose(enum.IntEnum):
     SELECTION = 5  # of tokens, by parts that choose at random
     POPULATION = 6  # what perturbs the members of a population
     LIKELIHOOD = 7  # masks of likelihood estimators that draw them
+    CURRICULUM = 8  # which problems come next
 
 
 def purpose_key(seed: int, purpose: Purpose) -> Array:

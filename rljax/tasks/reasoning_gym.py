@@ -153,7 +153,7 @@ class ReasoningGym(Sequence[Problem]):
             "entry": to_json(entry),
         }
         prompt = _keep_group(spec, entry["question"])
-        return Problem(index, prompt, reference, demonstration)
+        return Problem(index, prompt, reference, demonstration, level=member)
 
 
 def splits(

@@ -7,6 +7,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from rljax.comparison.from_start.study import Claim
+from rljax.comparison.from_start.table import as_markdown, verdict
 from rljax.comparison.latent.methods import METHODS, method_config, warmup_config
 from rljax.comparison.latent.problems import (
     ANSWER_TOKENS,
@@ -19,7 +21,7 @@ from rljax.comparison.latent.problems import (
     draw_problems,
     write_problems,
 )
-from rljax.comparison.latent.table import CLAIMS, MEASURES, Claim, as_markdown, verdict
+from rljax.comparison.latent.study import CLAIMS, LATENT
 from rljax.config.load import complete
 from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
@@ -93,20 +95,23 @@ def test_every_method_has_a_config_of_the_same_size(task, method, tmp_path):
     assert sum(stage.steps for stage in stages) == 40
     drawn = {s.batch.prompts_per_step * s.batch.samples_per_prompt for s in stages if s.online}
     assert drawn <= {128}
-    validate(complete(warmup_config(task, tmp_path, 0).to_dict()))
+    validate(complete(warmup_config(task, tmp_path).to_dict()))
 
 
 def found(**values):
-    return {name: {measure: numbers for measure in MEASURES} for name, numbers in values.items()}
+    return {
+        name: {measure: numbers for measure in LATENT.measures} for name, numbers in values.items()
+    }
 
 
 @pytest.mark.parametrize(
     "ours, theirs, relation, expected",
     [
-        ([2, 3], [1, 2], ">", "yes"),
-        ([2, 3], [1, 2], "<", "no"),
-        ([2, 3], [1, 4], ">", "not distinguishable"),
-        ([2, 3], [2, 1], ">", "not distinguishable"),
+        ([2, 3, 2, 2, 2], [1, 2, 1, 1, 1], ">", "yes"),
+        ([2, 3, 2, 2, 2], [1, 2, 1, 1, 1], "<", "no"),
+        ([2, 3, 2, 2, 2], [1, 4, 1, 1, 1], ">", "not distinguishable"),
+        ([2, 3, 2, 2, 2], [2, 1, 1, 1, 1], ">", "not distinguishable"),
+        ([2, 3, 2, 2], [1, 2, 1, 1], ">", "not distinguishable"),  # too few seeds
     ],
 )
 def test_verdicts(ours, theirs, relation, expected):
@@ -115,13 +120,15 @@ def test_verdicts(ours, theirs, relation, expected):
 
 
 def test_the_table_names_the_claims_of_what_was_run():
-    text = as_markdown("long", found(warmup=[1, 1], jepo=[0.5, 0.25], sft_direct=[0.75, 0.5]))
-    assert "| jepo | 0.375 (0.25 to 0.5) |" in text
+    values = found(warmup=[1] * 5, jepo=[0.5, 0.25, 0.3, 0.4, 0.45], sft_direct=[0.75] * 5)
+    text = as_markdown(LATENT, "long", values)
+    assert text.startswith("long, 5 seeds")
+    assert "| jepo | 0.4 (0.25 to 0.5) |" in text and "| sft_direct | 0.75 |" in text
     assert "| jepo < sft_direct, answer_nll | arXiv:2503.19618, Numina-proof | yes |" in text
     assert "probability" not in text
     for claim in CLAIMS:
         assert {claim.better, claim.other} <= {"warmup", *METHODS}
-        assert claim.task in ANSWER_TOKENS and claim.measure in MEASURES
+        assert claim.task in ANSWER_TOKENS and claim.measure in LATENT.measures
 
 
 @pytest.fixture
@@ -161,9 +168,9 @@ def test_a_smoke_run_writes_the_table_and_goes_on(command, tmp_path, capsys, mon
     words = ["--task=short", "--methods=jepo", "--seeds=1", "--smoke", f"--workdir={tmp_path}"]
     assert command(words) == 0
     table = json.loads((tmp_path / "table.json").read_text())
-    assert set(table) == {"warmup", "jepo"} and set(table["jepo"]) == set(MEASURES)
+    assert set(table) == {"warmup", "jepo"} and set(table["jepo"]) == set(LATENT.measures)
     assert "| jepo |" in (tmp_path / "table.md").read_text()
     capsys.readouterr()
     assert command(words) == 0  # nothing runs again
-    assert "jepo, seed 0:" not in capsys.readouterr().out
+    assert "jepo-0:" not in capsys.readouterr().out
     assert json.loads((tmp_path / "asked.json").read_text()) == {"task": "short", "smoke": True}

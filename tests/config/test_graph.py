@@ -1,13 +1,15 @@
 """Where stages and their models start: what is refused before a device is touched."""
 
 import dataclasses
+import json
 
 import pytest
 
 from rljax.config.graph import MODEL, resolve_networks, start_of
 from rljax.config.load import complete
-from rljax.config.validate import resolved_dict, validate
+from rljax.config.validate import plain, resolved_dict, validate
 from rljax.models.config import ModelConfig
+from rljax.models.pretrained.checks import SCORED_AS
 
 SHAPE = ModelConfig(vocab_size=16, layers=1, width=8, heads=2, kv_heads=1, head_dim=4, mlp_width=16)
 
@@ -47,7 +49,7 @@ def test_the_chain_is_resolved():
             "members": (),
             "ensemble": "mean",
             "ensemble_weight": 1.0,
-            "steps": "",
+            "step_score": "",
             "step_separator": "\n",
             "question": "",
             "verdicts": (" Yes", " No"),
@@ -170,20 +172,29 @@ def test_a_reward_model_that_nobody_could_read_is_refused(rm, name):
 @pytest.mark.parametrize(
     "rm, fields, message",
     [
-        (PROCESS, {}, r"'rm' learns scores of steps, .*config.ppo.models.reward.steps, config.rm"),
-        (PROCESS, dict(steps="min"), r"step_separator='\\n' is not what 'rm' was trained with"),
+        (
+            PROCESS,
+            {},
+            r"'rm' learns scores of steps, .*config.ppo.models.reward.step_score, config.rm",
+        ),
+        (
+            PROCESS,
+            dict(step_score="min"),
+            r"step_separator='\\n' is not what 'rm' was trained with",
+        ),
         (ASKED, dict(question="Right?"), r"question='Right\?' is not .*'Good\?' \(config.ppo"),
         (
             ASKED,
             dict(question="Good?", verdicts=("y", "n")),
             r"verdicts=\('y', 'n'\) is not .*config.rm.data.verdicts",
         ),
-        (PROCESS, dict(steps="min", step_separator="\n\n"), None),
+        (PROCESS, dict(step_score="min", step_separator="\n\n"), None),
         (ASKED, dict(question="Good?"), None),
     ],
 )
 @pytest.mark.parametrize("role", ["start_from", "members"])
 def test_a_reward_model_is_read_as_it_was_trained(rm, fields, message, role):
+    """So is one of a folder or of another run: `recorded_form` reads what `scored_as` wrote."""
     first = dict(start_from="sft", members=("rm",)) if role == "members" else dict(start_from="rm")
     changes = dict(rm=dict(rm, start_from="sft"), ppo__models=dict(reward=fields | first))
     if message is None:
@@ -191,6 +202,41 @@ def test_a_reward_model_is_read_as_it_was_trained(rm, fields, message, role):
         return
     with pytest.raises(ValueError, match=message):
         validate(config_of(**changes))
+
+
+def test_a_reward_model_of_a_folder_or_another_run_is_read_as_it_was_trained(tmp_path):
+    folder, step = tmp_path / "folder", tmp_path / "run/checkpoints/rm/4"
+    (step / "state").mkdir(parents=True)
+    folder.mkdir()
+    resolved = resolved_dict(config_of(rm=dict(PROCESS, start_from="sft")), validate(config_of()))
+    resolved["rm"] = {"data": {"path": "", "step_separator": "\n\n"}}
+    (tmp_path / "run/config.json").write_text(json.dumps(plain(resolved)))
+
+    def read(start, **fields):
+        reward = {"start_from": str(start), **fields}
+        return validate(config_of(ppo__models=dict(reward=reward)))
+
+    def write(**form):
+        keys = {"model_type": "llama", SCORED_AS: form} if form else {"model_type": "llama"}
+        (folder / "config.json").write_text(json.dumps(keys))
+
+    write(step_separator="\n\n")
+    for start in (folder, step):
+        with pytest.raises(ValueError, match="learns scores of steps, .*reward.step_score"):
+            read(start)
+        with pytest.raises(ValueError, match="step_separator='.n' is not what .*config.json"):
+            read(start, step_score="min")
+        assert read(start, step_score="min", step_separator="\n\n")
+    write(question="Good?", verdicts=["y", "n"])
+    with pytest.raises(ValueError, match=r"verdicts=\(' Yes', ' No'\) is not what .*rljax_scored"):
+        read(folder, question="Good?")
+    assert read(folder, question="Good?", verdicts=("y", "n"))
+    for wrong in ({"separator": "x"}, {"question": 3}, {"verdicts": "yn"}):
+        write(**wrong)
+        with pytest.raises(ValueError, match=f"config.json: {SCORED_AS}"):
+            read(folder, question="Good?")
+    write()  # a folder that does not say is read as the config says
+    assert read(folder, question="Good?")
 
 
 @pytest.mark.parametrize(

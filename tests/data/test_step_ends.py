@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from rljax.data.feedback import stepwise_of
-from rljax.data.step_ends import STEP_REDUCTIONS, reduce_steps, step_ends
+from rljax.data.step_ends import STEP_SCORE_REDUCTIONS, reduce_steps, step_ends
 from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import ByteTokenizer
+from rljax.training.families.feedback import read_steps
 
 EOS = b""  # what an end adds to the text
 
@@ -52,6 +53,32 @@ def test_labelled_steps_end_where_sampled_ones_do():
     assert (np.flatnonzero(found[0]) + 1).tolist() == row.ends == [3, 5, 8]
 
 
+@pytest.mark.parametrize("separator", ["\n", "\n\n", "##"])
+def test_rows_of_steps_are_refused_where_a_sample_would_be_cut_otherwise(separator):
+    """Steps of any letters: where the reader takes a row, a sample of it has the same steps."""
+    random, tokenizer, taken = np.random.default_rng(0), ByteTokenizer(), 0
+    letters = ["a", "b ", "\n", "#", separator]
+    for _ in range(600):
+        steps = ["".join(random.choice(letters, random.integers(1, 5))) for _ in range(3)]
+        if not all(step.strip() for step in steps):
+            continue
+        record = {"prompt": "p", "completions": steps, "labels": [True] * 3}
+        words = {"where": "row 0", "separator": separator, "separator_field": "data.step_separator"}
+        try:
+            row = read_steps(record, TextFormat(tokenizer), **words)
+        except ValueError as error:
+            assert "row 0: step" in str(error) and "(data.step_separator)" in str(error)
+            continue
+        taken += 1
+        tokens, spelt = np.array([row.completion]), tokenizer.token_bytes()
+        found = step_ends(tokens, np.ones(tokens.shape, bool), spelt, separator)
+        assert (np.flatnonzero(found[0]) + 1).tolist() == row.ends, steps
+    assert taken > 20
+    several = {"prompt": "p", "completions": ["a" + separator + "b"], "labels": [True]}
+    with pytest.raises(ValueError, match="step 0 holds the separator"):
+        read_steps(several, TextFormat(tokenizer), **words)
+
+
 def test_one_number_of_the_steps():
     chances = np.array([[0.5, 0.9, 0.25, 0.1], [0.3, 0.9, 0.9, 0.9], [0.7] * 4])
     ends = np.array([[1, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
@@ -61,7 +88,7 @@ def test_one_number_of_the_steps():
         "mean": [0.375, 0.3, 0],
         "product": [0.125, 0.3, 0],
     }
-    assert set(expected) == set(STEP_REDUCTIONS)
+    assert set(expected) == set(STEP_SCORE_REDUCTIONS)
     for how, values in expected.items():
         np.testing.assert_allclose(reduce_steps(chances, ends, how), values, rtol=1e-6)
     better = reduce_steps(chances[:, ::-1], ends[:, ::-1], "last")

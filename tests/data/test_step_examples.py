@@ -3,7 +3,13 @@
 import pytest
 
 from rljax.data.chat import make_template
-from rljax.data.step_examples import REWRITTEN, UNSURE, example_of_steps, rewritten
+from rljax.data.step_examples import (
+    REWRITTEN,
+    UNSURE,
+    example_of_steps,
+    ranked_answers,
+    rewritten,
+)
 from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import ByteTokenizer, HFTokenizer
 from rljax.registry import FAMILIES
@@ -86,3 +92,19 @@ def test_steps_behind_a_chat_prompt(tmp_path):
 def test_rows_that_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         example_of_steps(ATTEMPT | change, PLAIN, where=WHERE, rule="right_steps")
+
+
+def test_the_rank_of_an_answer_says_how_much_is_learned():
+    """The higher, the fewer right steps; whatever order the file has."""
+    shares = [3, 1, 2, 0, 3, 1]
+    records = [
+        {"prompt": "p", "completions": list("abc"), "labels": [n < right for n in range(3)]}
+        for right in shares
+    ]
+    others = [{"prompt": "q", "labels": [True]}, {"prompt": "q", "labels": "none"}]
+    taken = [ranked_answers(records, rank) for rank in (1 / 6, 0.4, 0.6, 0.8, 1.0)]
+    assert taken == [[0], [2], [1], [5], [3]]  # of 3, 3, 2, 1, 1, 0 right steps
+    said = [shares[place] for (place,) in taken]
+    assert said == sorted(said, reverse=True)
+    assert ranked_answers([*records, *others], 0.5) == [2, 6, 7]
+    assert ranked_answers(others[:1] * 2, 0.5) == [0] and ranked_answers([], 0.5) == []

@@ -11,6 +11,7 @@ from rljax.data.pairs import pair_of
 from rljax.data.rows import example_of, prompt_of
 from rljax.data.text_format import TextFormat
 from rljax.data.tokenizers import ByteTokenizer, HFTokenizer
+from rljax.data.values import UnusableRow
 from tests.folders import BOS, CHATML, END, EOS, ids_of, write_tokenizer
 
 WHERE = "rows.jsonl, line 2"
@@ -261,6 +262,28 @@ def test_all_answers_of_a_conversation_are_learned(made):
     assert [t for t, on in zip(*last, strict=True) if on] == ids_of("[]yes<|end|>")
     with pytest.raises(ValueError, match="message 2: the assistant answers nobody"):
         example_of({"messages": [USER, ANSWER, ANSWER]}, made(), where=WHERE, learn="all")
+
+
+def test_a_message_that_a_tool_answers_with_an_error_is_read_and_not_learned(made):
+    """The mask of TL-Training: the turn before an error, and no other one."""
+    failed = {"role": "tool", "content": "Error: no such city"}
+    asked = [USER, {**ANSWER, "content": "w(Rome)"}, failed, {**ANSWER, "content": "w(Roma)"}]
+    turns = [*asked, {"role": "tool", "content": "mild"}, ANSWER]
+    words = {"where": WHERE, "learn": "all"}
+
+    def learned(messages, *phrases):
+        example = example_of({"messages": messages}, made(), error_phrases=phrases, **words)
+        assert example.tokens == example_of({"messages": messages}, made(), **words).tokens
+        return [token for token, on in zip(*example, strict=True) if on]
+
+    assert learned(turns, "Error") == ids_of("w(Roma)<|end|>4<|end|>")
+    assert learned(turns, "error", "no such") == learned(turns, "Error")
+    assert learned(turns, "error") == ids_of("w(Rome)<|end|>w(Roma)<|end|>4<|end|>")
+    # A person who says so answers as no tool does.
+    spoken = [USER, ANSWER, {**USER, "content": "Error"}, ANSWER]
+    assert learned(spoken, "Error") == ids_of("4<|end|>4<|end|>")
+    with pytest.raises(UnusableRow, match="line 2: a tool answers every message"):
+        learned(asked[:3], "Error")
 
 
 def test_a_template_that_writes_the_prompt_anew_is_refused(made):

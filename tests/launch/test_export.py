@@ -12,6 +12,7 @@ import pytest
 
 from rljax.config.load import load_config
 from rljax.config.model import resolve_model
+from rljax.config.reward_role import recorded_form
 from rljax.config.validate import plain, resolved_dict, validate
 from rljax.data.pad_token import pad_that_ends_nothing, with_pad_token
 from rljax.data.tokenizers import ByteTokenizer
@@ -19,6 +20,7 @@ from rljax.models.lora import combine, merge_adapters
 from rljax.models.network import Network, Params
 from rljax.models.peft_format import load_adapters, read_adapter_config
 from rljax.models.pretrained import load_params, read_config
+from rljax.models.pretrained.checks import SCORED_AS
 from rljax.training.run.checkpoints import Checkpoints
 from rljax.training.run.start import Source, base_note, load_start
 from rljax.training.update.rows import completion_rows
@@ -43,11 +45,13 @@ def command():
 def make_run(tmp_path, one_device):
     """make_run(**model): a workdir with a checkpoint of step 3, and the whole model in it."""
 
-    def make(head="language_model", **model) -> tuple[Path, Network, Params]:
+    def make(head="language_model", separator="", **model) -> tuple[Path, Network, Params]:
         path, workdir = tmp_path / "config.py", tmp_path / "run"
         stage = dict(method="sft")
         if head == "reward":
-            stage = dict(method="bradley_terry", network=dict(head=head), data=dict(path="pairs"))
+            method = "process_reward" if separator else "bradley_terry"
+            stage = dict(method=method, network=dict(head=head), data=dict(path="pairs"))
+            stage["data"] |= {"step_separator": separator} if separator else {}
         path.write_text(
             "from ml_collections import ConfigDict\n"
             "def get_config(arg=''):\n"
@@ -238,6 +242,15 @@ class Ends:
             return {"<a>": [7], "<b>": [7, 8], "<end>": [3]}[text]
 
     ends = (2, 3)
+
+
+def test_how_a_reward_model_is_read_goes_along(make_run, command, tmp_path):
+    workdir, _, _ = make_run(**FAMILY_OPTIONS, head="reward", separator="##")
+    assert command.main([f"--checkpoint={workdir}", f"--out={tmp_path / 'out'}"]) == 0
+    written = json.loads((tmp_path / "out/config.json").read_text())
+    assert written[SCORED_AS] == {"step_separator": "##"}
+    assert recorded_form(str(tmp_path / "out")) == recorded_form(str(workdir))
+    assert read_config(tmp_path / "out").head == "reward"
 
 
 def test_a_padding_token_that_ends_completions_is_refused(tmp_path):

@@ -92,7 +92,7 @@ def runs(tmp_path_factory):
         (RLHF, "sft"),
         (RLHF, "rm"),
         (JEPO, "", "--config.jepo.batch.sequences_per_micro_batch=32"),
-        (DIFFUSION, "", "--config.rl.objective.mask_draws=3", "--config.rl.method=wd1"),
+        (DIFFUSION, "", "--config.rl.objective.mask_draws=4", "--config.rl.method=tracerl"),
         (f"{DISTILLATION}:gkd", "", "--config.student.objective.on_policy_share=0.25"),
         (f"{DISTILLATION}:sequence_kd", ""),
         (RLHF, "ppo"),
@@ -138,9 +138,9 @@ def test_masked_diffusion_counts_all_its_passes(runs):
         attention = layers * 4 * width * 16**2
         return 16 * token + attention + predicted * 2 * width * vocabulary
 
-    # Two blocks of four positions, each in two steps; 128 rows. Three draws of masks.
+    # Two blocks of four positions, each in two steps; 128 rows. A pass for each of these steps.
     assert run["useful"]["sampling"] == pytest.approx(4 * 128 * row(4))
-    assert run["useful"]["update"] == pytest.approx(3 * 3 * 128 * row(8))
+    assert run["useful"]["update"] == pytest.approx(3 * 4 * 128 * row(8))
     # The compiled loop counts as often as it runs: no less than what is needed, of a chip's part;
     # narrow heads and short rows are padded.
     compiled = run["compiled"]

@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
 
-from rljax.rewards.compose import Composition, parse_rewards, right_score
+from rljax.rewards.compose import LONGEST_FEEDBACK, Composition, parse_rewards, right_score
+from rljax.rewards.pool import Scorer
+from rljax.training.collect.rollouts import join_scores, take_scores
 
 EXACT, FORMAT = {"name": "exact_match"}, {"name": "format"}
 LENGTH = {"name": "length", "options": {"max_tokens": 10, "cache_tokens": 5}}
@@ -123,3 +126,28 @@ def test_a_config_mapping_is_accepted():
 def test_bad_compositions(spec, message):
     with pytest.raises(ValueError, match=message):
         Composition(spec)
+
+
+SAYS = """
+TEXTS = {"": None, "long": "x" * 5000}
+def told(prompt, completion, reference): return 0.5, TEXTS.get(completion, "no " + completion)
+def odd(prompt, completion, reference): return 0.5, 3
+"""
+
+
+def test_what_a_reward_says_of_a_sample_stands_beside_its_number(tmp_path):
+    path = tmp_path / "says.py"
+    path.write_text(SAYS)
+    told, odd = ({"name": f"{path}:{name}"} for name in ("told", "odd"))
+    both = [told, {**told, "as": "again"}, EXACT]
+    composition = Composition(both)
+    assert composition.judge("", "5", "5", None) == ([0.5, 0.5, 1.0], "no 5\nno 5")
+    assert composition.judge("", "", "5", None) == ([0.5, 0.5, 0.0], "")
+    assert len(Composition([told]).judge("", "long", "5", None)[1]) == LONGEST_FEEDBACK
+    with Scorer(both, workers=0) as scorer:
+        scores = scorer.score(["p"] * 2, ["4", ""], ["5"] * 2)
+    assert scores.feedback.tolist() == ["no 4\nno 4", ""] and scores.total.tolist() == [1.0, 1.0]
+    joined = join_scores([scores, take_scores(scores, np.array([1, 0]))])
+    assert joined.feedback.tolist() == ["no 4\nno 4", "", "", "no 4\nno 4"]
+    with pytest.raises(ValueError, match="'odd' returned .*, a text or None"):
+        run([odd], "5")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rljax.training.ahead.events import EVENTS_FILE
@@ -23,6 +24,8 @@ OVERRIDES = [
 # Method -> the variant of tiny_config.py, and its last stage. A chain over a reward model is left
 # out: Adam's first steps on gradients near zero make more than 1e-4 of the last bits of a sum.
 METHODS = {"grpo": "grpo", "dpo": "dpo", "jepo": "jepo", "ppo": "grpo"}
+# A stage of pairs of a file follows the one of sampled pairs.
+VARIANTS = {"dpo": "dpo_twice"}
 # What is sampled, scored or placed in another way: overrides of the variant grpo, for a few steps.
 KINDS = {
     "evolution": (
@@ -42,13 +45,21 @@ KINDS = {
 # A sampler ahead: on the trainer's devices in turn, on others of its own, and in pieces.
 AHEAD = ("grpo.objective.correction=truncated", "scoring.workers=1")
 AHEADS = {
-    "in turn": (*AHEAD, "asynchronous.max_staleness=2", "sampler.mesh.tensor=2"),
+    "in turn": (
+        *(*AHEAD, "asynchronous.max_staleness=2", "sampler.mesh.tensor=2"),
+        "asynchronous.transfer=storage",
+    ),
     "devices of its own": (
         *(*AHEAD, "asynchronous.max_staleness=2", "asynchronous.sampler_devices=2"),
-        *("asynchronous.transfer=host", "asynchronous.partial_tokens=4", "mesh.data=1"),
-        *("mesh.fsdp=2", "sampler.mesh.tensor=2"),
+        *("asynchronous.partial_tokens=4", "mesh.data=1", "mesh.fsdp=2", "sampler.mesh.tensor=2"),
     ),
 }
+# By the newest weights that are there, which timing decides.
+LATEST = (
+    *(*AHEAD, "asynchronous.max_staleness=1", "asynchronous.schedule=latest"),
+    *("asynchronous.sampler_devices=2", "asynchronous.transfer=host", "mesh.data=1", "mesh.fsdp=2"),
+    *("asynchronous.partial_tokens=4", "sampler.mesh.data=2"),
+)
 # Differences of rounding themselves, in nats; nothing is left of them to compare.
 OF_ROUNDING = "sampler_trainer_"
 # Signed means of differences between numbers of order one. They cancel to a few thousandths, and
@@ -63,16 +74,18 @@ def data(tmp_path_factory):
     return folder
 
 
-def train(data, workdir, method, processes, devices, steps=STEPS, words=()):
+def train(data, workdir, method, processes, devices, steps=STEPS, words=(), flags=()):
     """Trains by so many processes with so many devices each."""
     variant = METHODS[method]
     overrides = [*OVERRIDES, f"--config.{variant}.steps={steps}"]
     if method != variant:
         overrides += [f"--config.{variant}.method={method}"]
     overrides += [f"--config.{word}" for word in words]
-    config = f"--config={ROOT / 'tests/training/tiny_config.py'}:{variant}"
+    if method == "dpo":
+        overrides += [f"--config.dpo_file.data.reference_cache={cache_of(workdir)}"]
+    config = f"--config={ROOT / 'tests/training/tiny_config.py'}:{VARIANTS.get(variant, variant)}"
     hosts = [f"--processes={processes}", f"--devices={devices}", "--"]
-    train = ["launch/train.py", config, f"--workdir={workdir}", *overrides]
+    train = ["launch/train.py", config, f"--workdir={workdir}", *overrides, *flags]
     finished = subprocess.run(
         [sys.executable, "launch/hosts.py", *hosts, *train],
         cwd=ROOT,
@@ -82,6 +95,11 @@ def train(data, workdir, method, processes, devices, steps=STEPS, words=()):
         timeout=900,
     )
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
+
+
+def cache_of(workdir):
+    """Where a run keeps what the reference says of a file."""
+    return workdir.with_name(f"{workdir.name}-cache")
 
 
 def rows(workdir):
@@ -118,6 +136,17 @@ def assert_same_run(one, other):
         assert not apart, f"{row['stage']} {row['step']}"
 
 
+def assert_same_cache(one, other):
+    """Written once, by the first process; the model's own bits, and so the address, may differ."""
+    (one,), (other,) = list(one.iterdir()), list(other.iterdir())
+    names = ["cache.json", "ref_sequence_logprobs.npy", "rows.npy"]
+    assert sorted(path.name for path in other.iterdir()) == names
+    kept, same = (np.load(folder / "ref_sequence_logprobs.npy") for folder in (one, other))
+    assert kept.shape == (55, 2) and (kept < 0).all()  # of all pairs of the file
+    np.testing.assert_allclose(same, kept, rtol=1e-4)
+    assert (one / "rows.npy").read_bytes() == (other / "rows.npy").read_bytes()
+
+
 def order_of(workdir):
     """The event log without digests, which see the last bits of log-probabilities."""
     events = map(json.loads, (workdir / EVENTS_FILE).read_text().splitlines())
@@ -143,8 +172,18 @@ def alone(data, tmp_path_factory):
     "method, processes, devices", [*((method, 2, 2) for method in METHODS), ("grpo", 4, 1)]
 )
 def test_processes_change_nothing(data, alone, tmp_path, method, processes, devices):
-    train(data, tmp_path / "several", method, processes, devices)
-    assert_same_run(alone(method), tmp_path / "several")
+    several = tmp_path / "several"
+    train(data, several, method, processes, devices)
+    assert_same_run(alone(method), several)
+    if method == "dpo":
+        assert_same_cache(cache_of(alone(method)), cache_of(several))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "grpo"])
+def test_four_processes_change_nothing(data, alone, tmp_path, method):
+    train(data, tmp_path / "four", method, 4, 1)
+    assert_same_run(alone(method), tmp_path / "four")
 
 
 @pytest.mark.long
@@ -171,6 +210,25 @@ def test_two_processes_sample_ahead_as_one_does(data, tmp_path, kind):
     train(data, two, "grpo", 2, 2, steps=6, words=words)
     assert (two / EVENTS_FILE).read_text() == events
     assert_same_run(whole, two)
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_the_newest_weights(data, tmp_path):
+    train(data, tmp_path / "two", "grpo", 2, 2, steps=6, words=LATEST)
+    trained = [row for row in rows(tmp_path / "two") if row["stage"] == "grpo" and "loss" in row]
+    assert len(trained) == 6 and max(row["staleness_max"] for row in trained) <= 1
+    drawn = [row for row in order_of(tmp_path / "two") if row["event"] == "drawn"]
+    assert [row["step"] for row in drawn] == [1, 2, 3, 4, 5, 6]
+    weights = [step for row in drawn for step in row["weights"]]
+    assert weights == sorted(weights) and max(weights) >= 4
+
+
+@pytest.mark.long
+def test_two_processes_replay_what_timing_decided(data, tmp_path):
+    """The same samples of the same weights, and the same parameters, or the run refuses."""
+    for name, more in (("first", ()), ("again", (f"--replay={tmp_path / 'first'}",))):
+        train(data, tmp_path / name, "grpo", 2, 2, steps=6, words=LATEST, flags=more)
+    assert order_of(tmp_path / "first") == order_of(tmp_path / "again")
 
 
 @pytest.mark.slow

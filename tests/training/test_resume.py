@@ -115,31 +115,39 @@ def test_killed_in_a_graph_of_stages(tiny_run, run_process, tmp_path):
     kill_and_continue(run_process, "rlhf", kills, tmp_path / "run", tiny_run("rlhf"))
 
 
+# Each place once, late where it comes early in `test_killed_again_and_again`.
 GRPO_KILLS = [
-    ("rollout", 1),
     ("rollout", 5),
     ("scoring", 3),
-    ("update", 4),
     ("update", 17),
     ("flush", 15),
-    ("record", 2),
-    ("evaluation", 2),
     ("evaluation", 11),
     ("stage", 2),
     ("save", 1),
-    ("writing", 1),
     ("writing", 7),
-    ("commit", 2),
     ("commit", 25),
     ("metrics", 20),
-    ("deletion", 1),
     ("deletion", 2),
     ("summary", 1),
 ]
+MORE_GRPO_KILLS = [
+    ("rollout", 1),
+    ("update", 4),
+    ("record", 2),
+    ("evaluation", 2),
+    ("writing", 1),
+    ("commit", 2),
+    ("deletion", 1),
+]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("place, count", GRPO_KILLS)
+@pytest.mark.parametrize(
+    "place, count",
+    [
+        *(pytest.param(*kill, marks=pytest.mark.slow) for kill in GRPO_KILLS),
+        *(pytest.param(*kill, marks=pytest.mark.long) for kill in MORE_GRPO_KILLS),
+    ],
+)
 def test_killed_anywhere_in_grpo(place, count, tiny_run, run_process, tmp_path):
     """The two-stage run with several updates per step."""
     kill_and_continue(run_process, "grpo", [(place, count)], tmp_path / "run", tiny_run("grpo"))

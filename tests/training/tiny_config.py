@@ -1,8 +1,9 @@
 """Runs of seconds for the tests: one-digit sums from a file, a model of a few thousand weights.
 
 `:grpo`, `:dpo`, `:dpo_file`, `:tr_dpo`, `:kto`, `:jepo`, `:trice`, `:gkd`, `:rft` and `:asft` warm
-up on demonstrations first; `:reinforce` starts from nothing; `:rlhf` is a graph of three stages,
-and so is `:online`, which like `:online_kto` learns in two rounds from what it sampled itself.
+up on demonstrations first; `:dpo_twice` is `:dpo` with `:dpo_file` after it; `:reinforce` starts
+from nothing; `:rlhf` is a graph of three stages, and so is `:online`, which like `:online_kto`
+learns in two rounds from what it sampled itself.
 The files lie next to the workdir, in the folder that `write_data` filled.
 """
 
@@ -43,6 +44,16 @@ def reward_model(folder: str) -> dict[str, Any]:
         data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
         batch=dict(sequences_per_update=16, sequences_per_micro_batch=8),
         optimizer=dict(learning_rate=1e-2),
+    )
+
+
+def pairs_of_a_file(folder: str) -> dict[str, Any]:
+    """The stage of DPO on the pairs of a file."""
+    return dict(
+        method="dpo",
+        steps=5,
+        data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
+        batch=dict(sequences_per_update=16),
     )
 
 
@@ -88,7 +99,7 @@ def get_config(arg: str = "grpo") -> ConfigDict:
         c.reinforce = dict(rollouts, method="reinforce")
         reward = f"{Path(__file__).parent / 'odd_reward.py'}:odd"
         c.scoring.rewards = ({"name": reward},)
-    elif arg == "dpo":
+    elif arg in ("dpo", "dpo_twice"):
         c.dpo = dict(
             method="dpo",
             steps=5,
@@ -97,6 +108,10 @@ def get_config(arg: str = "grpo") -> ConfigDict:
             batch=dict(sequences_per_update=16, samples_per_prompt=4),
             optimizer=dict(learning_rate=1e-3),
         )
+        if arg == "dpo_twice":
+            c.stages, c.dpo_file = ("warmup", "dpo", "dpo_file"), pairs_of_a_file(folder)
+            # Where it starts from itself, its first rewards are rounding alone.
+            c.dpo_file.models = dict(reference=dict(start_from="warmup"))
     elif arg == "online":
         # Two rounds of pairs that a reward model ranks.
         c.stages = ("warmup", "rm", "online")
@@ -127,12 +142,7 @@ def get_config(arg: str = "grpo") -> ConfigDict:
             optimizer=dict(learning_rate=1e-2),
         )
     elif arg == "dpo_file":
-        c.dpo_file = dict(
-            method="dpo",
-            steps=5,
-            data=dict(path=f"{folder}/problems.jsonl", max_completion_tokens=8),
-            batch=dict(sequences_per_update=16),
-        )
+        c.dpo_file = pairs_of_a_file(folder)
     elif arg == "tr_dpo":
         c.tr_dpo = dict(
             method="tr_dpo",

@@ -2,8 +2,7 @@
 
 problems.py  chained modular arithmetic with short and long answers, as files
 methods.py   the config of each method, from one warmed-up policy
-table.py     what the runs ended with, and whether claimed orderings hold
-run.py       the runs of all seeds, which go on where they were interrupted
+study.py     what is measured, and what papers claim
 
-`launch/latent.py` is the command.
+`launch/latent.py` is the command; comparison/from_start/ runs it.
 """

@@ -18,7 +18,7 @@ from rljax.comparison.latent.problems import (
     PROMPT_TOKENS,
 )
 
-STEPS, WARMUP_STEPS, HABIT_STEPS = 40, 500, 200
+STEPS, WARMUP_STEPS, HABIT_STEPS = 40, 400, 100
 PROMPTS, SAMPLES = 32, 4  # of a step
 # Of the paper: 0 to 1e-2 for short answers, 1 for long ones.
 SUPERVISED = {"short": 0.01, "long": 1.0}
@@ -33,7 +33,7 @@ def base_config(task: str, data: Path, seed: int) -> ConfigDict:
     c = ConfigDict()
     c.name = f"latent-{task}"
     c.seed = seed
-    c.model = dict(layers=4, width=128, heads=4, kv_heads=2, remat="none")
+    c.model = dict(layers=2, width=96, heads=4, kv_heads=2, remat="none")
     c.tokenizer = dict(special_tokens=("<answer>", "</answer>"))
     c.data = dict(
         kind="jsonl",
@@ -53,9 +53,9 @@ def base_config(task: str, data: Path, seed: int) -> ConfigDict:
     return c
 
 
-def warmup_config(task: str, data: Path, seed: int) -> ConfigDict:
+def warmup_config(task: str, data: Path) -> ConfigDict:
     """The warm-up, on worked demonstrations, then the habit of bare ones."""
-    c = base_config(task, data, seed)
+    c = base_config(task, data, seed=0)
     c.stages = ("warmup", "habit")
     c.warmup = _demonstrations(data / "warmup.jsonl", WARMUP_STEPS, 2e-3)
     c.habit = _demonstrations(data / "habit.jsonl", HABIT_STEPS, 1e-3)

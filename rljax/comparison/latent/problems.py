@@ -1,9 +1,9 @@
 """Chained modular arithmetic as files: prompts, answers, and worked solutions.
 
-"7+5-4%9=" is worked out from left to right, each result modulo 9: 7+5 is 3, and 3-4 is 8. The chain
-of thought is "7+5=3 3-4=8", and its last result is the value. A short answer is the value; a long
-one counts on from it, 32 digits modulo 9. So the answer is a function of the prompt, and of its
-first digit alone once the modulus is read.
+"7+5-4%7=" is worked out from left to right, each result modulo 7: 7+5 is 5, and 5-4 is 1. The chain
+of thought is "7+5=5 5-4=1", and its last result is the value. A short answer is the value; a long
+one counts on from it, 32 digits modulo 7. So the answer is a function of the prompt, and of its
+first digit alone.
 """
 
 import json
@@ -21,6 +21,7 @@ TRAIN, HELDOUT = 4096, 256
 PROMPT_TOKENS, CHAIN_TOKENS = 12, 23
 HINT = "{context}|{prompt}"
 HINT_TOKENS = {"short": 2, "long": LONG_ANSWER + 1}
+MODULUS = 7  # of all problems: a small network learns its sums within minutes
 HABIT_SHARE = 0.35  # of worked demonstrations in the habit
 
 
@@ -34,23 +35,23 @@ class Problem(NamedTuple):
 
 
 def draw_problems(seed: int, count: int) -> Iterator[Problem]:
-    """Different problems with two to four operations and a modulus of 5 to 9."""
+    """Different problems with two to four operations."""
     rng = np.random.default_rng(seed)
     seen = set()
     while len(seen) < count:
-        steps, modulus = int(rng.integers(2, 5)), int(rng.integers(5, 10))
+        steps = int(rng.integers(2, 5))
         numbers = rng.integers(1, 10, steps + 1).tolist()
         signs = rng.choice(list(OPERATORS), steps).tolist()
         value, done, text = numbers[0], [], str(numbers[0])
         for sign, number in zip(signs, numbers[1:], strict=True):
-            result = OPERATORS[sign](value, number) % modulus
+            result = OPERATORS[sign](value, number) % MODULUS
             done.append(f"{value}{sign}{number}={result}")
             value = result
             text += f"{sign}{number}"
-        prompt = f"{text}%{modulus}="
+        prompt = f"{text}%{MODULUS}="
         if prompt not in seen:
             seen.add(prompt)
-            yield Problem(prompt, " ".join(done), value, modulus)
+            yield Problem(prompt, " ".join(done), value, MODULUS)
 
 
 def answer_of(problem: Problem, task: str) -> str:

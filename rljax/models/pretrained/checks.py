@@ -39,8 +39,12 @@ KIND_NAMES = {
     dict: "an object",
 }
 # Keys that change nothing that a model computes from its weights.
+# How a reward model of ours is read besides at its last token (config/reward_role.py).
+SCORED_AS = "rljax_scored_as"
+
 HARMLESS = frozenset(
     """
+    rljax_scored_as
     name_or_path transformers_version tokenizer_class dtype torch_dtype auto_map
     bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id decoder_start_token_id
     initializer_range use_cache cache_implementation pretraining_tp hidden_act router_aux_loss_coef

@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 
 from rljax.models.config import DTYPES, ModelConfig
 from rljax.models.network import Network, Params
+from rljax.models.pretrained.checks import SCORED_AS
 from rljax.models.pretrained.config_json import config_values, fitting_family, misfits
 from rljax.models.pretrained.families import Family
 from rljax.models.pretrained.files import CONFIG, carried_files
@@ -28,7 +29,7 @@ from rljax.models.pretrained.tensor_files import FORMATS, INDEX, SINGLE, write_f
 MAX_SHARD_BYTES = 5 * 10**9
 
 # Keys of a source's config.json that ours replace under another name.
-REPLACED = ("rope_parameters", "dtype", "num_local_experts", "num_labels")
+REPLACED = ("rope_parameters", "dtype", "num_local_experts", "num_labels", SCORED_AS)
 
 # Keys that a config.json with a text part has outside of it.
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")

@@ -22,9 +22,11 @@ Parts that need a critic or segments of a row are in `objectives/credit/`.
 | `demonstrations.py` | groups that hold demonstrations besides samples |
 | `gpg.py` | the group's mean, scaled up for groups without signal |
 | `length_weighted.py` | the group's mean weighted by length (OPO) |
+| `likelihood_scaled.py` | the group's mean over itself (MaxRL) |
 | `ngrpo.py` | a z-score with virtual right samples |
 | `optimal_token.py` | the baseline of each slot that leaves the least variance |
 | `pass_at_k.py` | the best sample of a group only |
+| `pooled.py` | all that was drawn of a prompt, kept or not (Reinforce-Ada) |
 | `rewards_to_go.py` | rewards to come: REINFORCE++, ReMax |
 | `signed.py` | right samples, wrong ones, or both with weights of their own |
 | `softmax.py` | a weight among the good samples minus one among the bad ones (wd1) |
@@ -48,9 +50,11 @@ from rljax.objectives.advantages.canon import canon_entropy, canon_length, canon
 from rljax.objectives.advantages.demonstrations import group_mean_sampled
 from rljax.objectives.advantages.gpg import gpg
 from rljax.objectives.advantages.length_weighted import group_length_weighted
+from rljax.objectives.advantages.likelihood_scaled import group_mean_ratio
 from rljax.objectives.advantages.ngrpo import group_zscore_virtual
 from rljax.objectives.advantages.optimal_token import optimal_token_baseline
 from rljax.objectives.advantages.pass_at_k import pass_at_k
+from rljax.objectives.advantages.pooled import pool_mean
 from rljax.objectives.advantages.rewards_to_go import reinforce_plus_plus, remax
 from rljax.objectives.advantages.signed import keep_sign, signed_outcome
 from rljax.objectives.advantages.softmax import group_softmax
@@ -68,6 +72,7 @@ _UNGROUPED = {
     "signed_outcome": signed_outcome,
     "reinforce_plus_plus": reinforce_plus_plus,
     "remax": remax,
+    "pool_mean": pool_mean,
 }
 
 # Whole samples against the prompt's other samples.
@@ -77,6 +82,7 @@ _GROUPED = {
     "group_zscore": group_zscore,
     "group_mean_batch_deviation": group_mean_batch_deviation,
     "group_length_weighted": group_length_weighted,
+    "group_mean_ratio": group_mean_ratio,
     "group_mean_sampled": group_mean_sampled,
     "group_softmax": group_softmax,
     "group_token_zscore": group_token_zscore,

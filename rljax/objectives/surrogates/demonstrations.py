@@ -36,3 +36,28 @@ def shaped_likelihood(
     likelihood = jnp.exp(logprobs)
     value = likelihood if shaping is None else likelihood / (likelihood + shaping)
     return -advantages * value, {"demonstration_probability": masked(likelihood, mask)}
+
+
+def guided_ratio(
+    log_ratio: Array, advantages: Array, mask: Array, *, guided_cap: float | None = None
+) -> tuple[Array, dict[str, SumCount]]:
+    """Loss of tokens that were sampled behind a hint which the policy does not see.
+
+        loss = -A r,   r = pi(y_t | x, y_<t) / pi_old(y_t | x, hint, y_<t)
+
+    Nothing is clipped: ratios start far from 1 (Guide, arXiv:2506.13923).
+
+    Args:
+        log_ratio: [N, T] f32, differentiated.
+        advantages: [N, T] f32, constant.
+        mask: [N, T] bool.
+        guided_cap: largest ratio, beyond which a token has no gradient; None for none, as there.
+
+    Returns:
+        [N, T] loss, zero outside the mask, and the metric `guided_ratio_mean`.
+    """
+    check_field("guided_cap", guided_cap, lambda x: x > 1, "> 1, or None for no cap")
+    log_ratio, _, advantages = cleaned(log_ratio, log_ratio, advantages, mask)
+    ratio = jnp.exp(log_ratio)
+    kept = ratio if guided_cap is None else jnp.minimum(ratio, guided_cap)
+    return -advantages * kept, {"guided_ratio_mean": masked(ratio, mask)}

@@ -17,7 +17,7 @@ over the whole batch, so neither devices nor micro-batches change it.
 from rljax.objectives.unpaired.baselines import kl_estimate, running_mean
 from rljax.objectives.unpaired.links import apo_zero_unpaired, bco, kto
 from rljax.objectives.unpaired.loss import unpaired_loss
-from rljax.objectives.unpaired.steps import STEP_REDUCTIONS, step_kto, step_sums
+from rljax.objectives.unpaired.steps import STEP_LOSS_REDUCTIONS, step_kto, step_sums
 
 UNPAIRED_LINKS = {
     "kto": kto,
@@ -27,7 +27,7 @@ UNPAIRED_LINKS = {
 }
 
 __all__ = [
-    "STEP_REDUCTIONS",
+    "STEP_LOSS_REDUCTIONS",
     "UNPAIRED_LINKS",
     "kl_estimate",
     "running_mean",

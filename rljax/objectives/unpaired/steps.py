@@ -16,7 +16,7 @@ from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
 from rljax.objectives.unpaired.links import prospect_loss
 
-STEP_REDUCTIONS = ("mean", "sum")
+STEP_LOSS_REDUCTIONS = ("mean", "sum")
 
 
 def step_sums(values: Array, step_ids: Array) -> Array:
@@ -92,8 +92,8 @@ def step_kto(
     Raises:
         ValueError: if `beta` is not positive, or for another `step_reduction`.
     """
-    allowed = " or ".join(map(repr, STEP_REDUCTIONS))
-    check_field("step_reduction", step_reduction, STEP_REDUCTIONS.__contains__, allowed)
+    allowed = " or ".join(map(repr, STEP_LOSS_REDUCTIONS))
+    check_field("step_reduction", step_reduction, STEP_LOSS_REDUCTIONS.__contains__, allowed)
     weights = {"desirable_weight": desirable_weight, "undesirable_weight": undesirable_weight}
     ratios = jnp.where(mask, logprobs - jax.lax.stop_gradient(ref_logprobs), 0.0)
     whole = prospect_loss(ratios.sum(axis=-1), kl_baseline, labels, beta=beta, **weights)

@@ -3,11 +3,13 @@
 from rljax.objectives.advantages import ADVANTAGES, BASELINE_UPDATES, NEEDS_GROUPS
 from rljax.objectives.advantages.signed import SIGNS
 from rljax.objectives.aggregation import AGGREGATIONS
+from rljax.objectives.allocation import ALLOCATIONS
 from rljax.objectives.answer_rewards import ANSWER_REWARDS
 from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
 from rljax.objectives.credit.tree import EDGE_STYLES, edge_advantages
+from rljax.objectives.curricula import CURRICULA
 from rljax.objectives.distillation import TEACHERS
 from rljax.objectives.kl_controllers import KL_CONTROLLERS, KL_UNITS
 from rljax.objectives.parts import Field, fields_of
@@ -27,6 +29,8 @@ from rljax.registry.families.shared import (
     ANSWER_FORM,
     ANSWER_FORM_DOCS,
     ANSWER_FORM_LIMITS,
+    CONTEXT_PATTERN_LIMIT,
+    CONTEXT_ROOM,
     KL_DOCS,
     KL_LIMITS,
     LIKELIHOOD_DOCS,
@@ -40,6 +44,8 @@ from rljax.registry.families.shared import (
 )
 
 _CHOICES = {
+    "curriculum": {"shuffled": None, **CURRICULA},
+    "allocation": {"fixed": None, **ALLOCATIONS},
     "rollouts": {"whole": None, "windows": None, "tree": None},
     "sampling_temperature": TEMPERATURES,
     "answer_reward": {"none": None, **ANSWER_REWARDS},
@@ -60,10 +66,12 @@ _CHOICES = {
     "likelihood": LIKELIHOODS,
     "kl_placement": {"none": None, "loss": None, "reward": None},
     "kl_controller": KL_CONTROLLERS,
-    "demonstrations": {"none": None, "switch": None, "in_group": None},
+    "demonstrations": {"none": None, "switch": None, "in_group": None, "guided": None},
 }
 
 _DEFAULTS = {
+    "curriculum": "shuffled",
+    "allocation": "fixed",
     "rollouts": "whole",
     "sampling_temperature": "constant",
     "answer_reward": "none",
@@ -102,6 +110,10 @@ _FIELDS = {
         "supervised_weight": Field(1.0, float),
     },
     "demonstrations=in_group": {"shaping": Field(0.1, float)},
+    "demonstrations=guided": {
+        "guided_cap": Field(None, float),
+        "hint_pattern": Field("{prompt}\nHint: {context}\n", str),
+    },
     "advantage=segment_difference": {
         "value_samples": Field(9, int),
         "cut_limit": Field(8, int),
@@ -126,6 +138,8 @@ _FIELDS = {
 }
 
 _DOCS = {
+    "curriculum": "which problems a step samples (objectives/curricula/)",
+    "allocation": "how many samples a prompt gets (objectives/allocation.py)",
     "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
     "window_tokens": "new tokens of a response in one step, at most; it goes on in the next one",
     "branching": "samples of each node, level by level; their product is samples_per_prompt",
@@ -174,7 +188,10 @@ _DOCS = {
     "kl_controller": "fixed, or adaptive: the weight follows the KL that was measured",
     "kl_unit": "of kl_target: sequence_sum or token_mean (objectives/kl_controllers.py)",
     "demonstrations": "none; switch: instead of the samples of a prompt that is not solved (HPT); "
-    "in_group: one more sample of each prompt (LUFFY)",
+    "in_group: one more sample of each prompt (LUFFY); guided: as many samples again behind a "
+    "hint, of prompts without a right one (Guide)",
+    "guided_cap": "largest ratio of a token that was sampled behind a hint; None for no cap",
+    "hint_pattern": "how the prompt with its hint reads: {prompt} and {context} in it",
     "switch_threshold": "share of right samples up to which a prompt counts as not solved",
     "supervised_weight": SUPERVISED_WEIGHT_DOC,
     "shaping": "c of p / (p + c), by which demonstrations in the group are weighted",
@@ -207,6 +224,8 @@ _LIMITS = {
     "kl_unit": one_of(KL_UNITS),
     "advantage_sign": one_of(SIGNS),
     "supervised_weight": NOT_NEGATIVE,
+    "guided_cap": Limit(lambda x: x > 1, "> 1"),
+    "hint_pattern": CONTEXT_PATTERN_LIMIT,
 }
 
 # A second network, which learns what states are worth.
@@ -234,6 +253,7 @@ POLICY_GRADIENT = Family(
     adds={
         **{f"value_target={name}": Reads(critic=_CRITIC) for name in VALUE_TARGETS},
         **{f"answer_reward={name}": ANSWER_DATA for name in ANSWER_REWARDS},
+        "demonstrations=guided": CONTEXT_ROOM,
         # The samples of a prompt are not written together.
         "rollouts=windows": Reads(batch={"share_prompts": False}),
     },
@@ -245,5 +265,5 @@ POLICY_GRADIENT = Family(
     causal=(True, False),
     device_loop=True,
     ahead=True,
-    checks=("policy_gradient", "teacher"),
+    checks=("policy_gradient", "curriculum", "teacher"),
 )

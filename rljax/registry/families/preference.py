@@ -43,7 +43,7 @@ PREFERENCE = Family(
         "group_estimator": GROUP_ESTIMATORS,
         "chosen_nll": CHOSEN_NLL,
         "pair_weight": PAIR_WEIGHTS,
-        # Training has the function (training/update/moving_reference.py).
+        # Training has the function (training/update/moving_copy.py).
         "reference_update": {"none": None, "moving": None},
         "likelihood": LIKELIHOODS,
     },
@@ -74,7 +74,7 @@ PREFERENCE = Family(
         "chosen_nll": "likelihood of the chosen side, which is added (preference/extras.py)",
         "pair_weight": "constant factor of the links of a pair (objectives/preference/extras.py)",
         "reference_update": "moving: the reference follows the policy (TR-DPO); it is saved with "
-        "the state (training/update/moving_reference.py)",
+        "the state (training/update/moving_copy.py)",
         "reference_update_steps": "updates between two moves of the reference",
         "reference_mixup": "share of the policy in a move; 1: the reference becomes the policy",
         "link_weight": "factor of the link",

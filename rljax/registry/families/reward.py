@@ -9,7 +9,7 @@ from rljax.objectives.reward_models import (
 )
 from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.limits import COUNT, NOT_NEGATIVE, POSITIVE, Limit
-from rljax.registry.families.shared import FEEDBACK_FILE, QUESTION, VERDICTS
+from rljax.registry.families.shared import DEFAULT_VERDICTS, FEEDBACK_FILE, QUESTION
 
 # Losses of rows with K completions; a row of a file may have fewer.
 _SCORED = ("regression", "all_pairs", "plackett_luce")
@@ -59,7 +59,7 @@ REWARD = Family(
     adds={
         **{f"reward_loss={loss}": Reads(batch={"samples_per_prompt": 4}) for loss in _SCORED},
         "reward_loss=step_binary": Reads(data={"step_separator": "\n"}),
-        "reward_loss=verdict": Reads(data={"question": QUESTION, "verdicts": VERDICTS}),
+        "reward_loss=verdict": Reads(data={"question": QUESTION, "verdicts": DEFAULT_VERDICTS}),
     },
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),
     togethers={

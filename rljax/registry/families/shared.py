@@ -36,7 +36,7 @@ ROLLOUT_BATCH = {
 # A file of demonstrations, of pairs, or of other feedback.
 ROWS_FILE = Reads(data={"truncation": "refuse"})
 
-# Pairs and other feedback; a demonstration always says something: that the answer ends.
+# A row may say nothing to learn: two equal sides, an answer none of whose steps is right.
 FEEDBACK_FILE = ROWS_FILE | Reads(data={"unusable": "refuse"})
 
 # A file stays the same, and so does what a frozen reference says of it.
@@ -56,7 +56,7 @@ SAMPLED_ROUNDS = Reads(
 
 # What a language model that judges is asked behind a completion, and what it may say: good, bad.
 QUESTION = "\nIs this answer right?"
-VERDICTS = (" Yes", " No")
+DEFAULT_VERDICTS = (" Yes", " No")
 
 # Reference answers behind sampled thoughts (training/collect/reference_answers.py).
 ANSWER_FORM = {"answer_phrase": Field("<answer>", str), "answer_end": Field("</answer>", str)}

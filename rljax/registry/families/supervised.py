@@ -8,17 +8,24 @@ from rljax.registry.families.shared import (
     AGGREGATION_DOCS,
     AGGREGATION_LIMITS,
     CONTEXT_ROOM,
+    FEEDBACK_FILE,
     LIKELIHOOD_DOCS,
     LIKELIHOOD_FIELDS,
     LIKELIHOOD_LIMITS,
     LIKELIHOODS,
-    ROWS_FILE,
     SAMPLING,
 )
 
 # A conversation of a file may have several answers, an answer may have labelled steps: the marker
 # is the default of data/step_examples.py.
-_OF_FILES = ROWS_FILE | Reads(data={"learn": "last", "unsure_marker": "Unsure from Here"})
+_OF_FILES = FEEDBACK_FILE | Reads(
+    data={
+        "learn": "last",
+        "error_phrases": (),
+        "answer_rank": 0.0,
+        "unsure_marker": "Unsure from Here",
+    }
+)
 
 # Samples of the policy that the stage starts from, drawn and verified once, before it begins.
 _SAMPLED = Reads(
@@ -73,5 +80,5 @@ SUPERVISED = Family(
     },
     completion_slots=(),
     row_slots="data.row_tokens",
-    checks=("tools_of_files", "hints", "marker_is_written"),
+    checks=("tools_of_files", "hints", "marker_is_written", "phrases_are_read"),
 )

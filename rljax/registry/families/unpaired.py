@@ -1,7 +1,7 @@
 """Learning from completions that are desired or not, without pairs; from their steps, too."""
 
 from rljax.objectives.parts import Field
-from rljax.objectives.unpaired import STEP_REDUCTIONS, UNPAIRED_LINKS
+from rljax.objectives.unpaired import STEP_LOSS_REDUCTIONS, UNPAIRED_LINKS
 from rljax.registry.families.description import Family, Reads
 from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, one_of
 from rljax.registry.families.shared import (
@@ -42,7 +42,7 @@ UNPAIRED = Family(
         "undesirable_weight": NOT_NEGATIVE,
         "outcome_weight": NOT_NEGATIVE,
         "step_weight": NOT_NEGATIVE,
-        "step_reduction": one_of(STEP_REDUCTIONS),
+        "step_reduction": one_of(STEP_LOSS_REDUCTIONS),
         "step_baseline_from": one_of(STEP_BASELINES),
     },
     reads=Reads(

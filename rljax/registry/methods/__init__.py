@@ -7,6 +7,7 @@
 | `baselines.py` | policy gradients without a critic: what a sample is compared with |
 | `token_level.py` | the same: how each token counts |
 | `critic.py` | credit within a completion |
+| `curricula.py` | which problems are sampled, and which groups are learned from |
 | `diffusion.py` | policy gradients of masked diffusion models |
 | `off_policy.py` | samples that the policy did not draw itself |
 | `preference.py` | learning from pairs |
@@ -22,6 +23,7 @@ from rljax.registry.method import Method
 from rljax.registry.methods import (
     baselines,
     critic,
+    curricula,
     diffusion,
     distillation,
     evidence,
@@ -43,6 +45,7 @@ METHODS: dict[str, Method] = {
         baselines,
         token_level,
         critic,
+        curricula,
         diffusion,
         off_policy,
         preference,

@@ -33,8 +33,8 @@ ROWS = (
         "sdpo",
         "distillation",
         "arXiv:2601.20802",
-        "self-distillation: the teacher also reads another sample, one that the verifier finds "
-        "right",
+        "self-distillation: the teacher, a moving average of the policy, also reads another "
+        "sample, one that the verifier finds right",
         dict(
             divergence="jensen_shannon",
             other_share=0.5,
@@ -43,6 +43,8 @@ ROWS = (
             teacher_context="sample",
             context_pattern="{prompt}\n\nCorrect solution:\n\n{context}\n\n"
             "Correctly solve the original question.",
+            teacher_update="moving",
+            teacher_mixup=0.05,
         ),
     ),
     Method(

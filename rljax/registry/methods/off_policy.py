@@ -123,4 +123,11 @@ ROWS = (
         aggregation="sequence_mean_token_scale",
         demonstrations="in_group",
     ),
+    _row(
+        "guide_grpo",
+        "arXiv:2506.13923",
+        "GRPO with samples behind a hint where a prompt is not solved, against the hinted policy",
+        demonstrations="guided",
+        **GRPO,
+    ),
 )

@@ -31,7 +31,8 @@ def python_tests(
     total_seconds: float = 3.0,
     most_tests: int = 16,
     memory_mb: int = 512,
-) -> float:
+    feedback: bool = False,
+) -> float | tuple[float, str | None]:
     """1.0 if the completion's code passes all tests of the reference, which run in a sandbox.
 
     Args:
@@ -46,6 +47,7 @@ def python_tests(
         total_seconds: wall time of all tests; 2 s less than config.scoring.timeout_seconds at most.
         most_tests: of a problem with more tests, those with the longest inputs; 0: all.
         memory_mb: of a program.
+        feedback: also return what went wrong in words; None where all tests pass.
 
     Raises:
         ValueError: an option is out of range, or the tests cannot be read.
@@ -61,7 +63,11 @@ def python_tests(
     )
     tests = read_tests(reference)
     result = run_tests(code_of(completion, language), tests, rules, _sandbox(sandbox))
-    return result.passed / result.count if partial else float(result.passed == result.count)
+    value = result.passed / result.count if partial else float(result.passed == result.count)
+    if not feedback:
+        return value
+    failed = result.passed < result.count
+    return value, f"A test of {result.count} failed: {result.why}." if failed else None
 
 
 def prepare(**options: Any) -> None:

@@ -117,7 +117,8 @@ class Countdown(SymbolTask):
             "partial": float(self.partial),
         }
         shown = ("," if self.high > 9 else "").join(map(str, numbers))
-        return Drawn(f"{shown}:{target}=", solution, facts, f"{sorted(numbers)} {target}")
+        key = f"{sorted(numbers)} {target}"
+        return Drawn(f"{shown}:{target}=", solution, facts, key, len(numbers))
 
     def verify_text(
         self, facts: Mapping[str, Any], completion: str, *, finished: bool = True

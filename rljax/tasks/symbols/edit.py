@@ -101,7 +101,7 @@ class Edit(SymbolTask):
             if result:
                 prompt = f"{','.join(instructions)}:{string}="
                 answer = encode(result) + [PAD_ID] * (self.max_length - len(result))
-                yield Drawn(prompt, result, {"answer": answer}, prompt)
+                yield Drawn(prompt, result, {"answer": answer}, prompt, len(instructions))
 
     def _instruction(self, edit: str, string: str, pick: list[int]) -> str:
         place, letter, distance = pick

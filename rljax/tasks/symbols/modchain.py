@@ -88,7 +88,8 @@ class ModChain(SymbolTask):
                 "line_credit": float(self.line_credit),
             }
             prompt = f"{text}%{moduli[row]}="
-            yield Drawn(prompt, f"{shown if worked[row] else ''}>{answer}", facts, prompt)
+            solution = f"{shown if worked[row] else ''}>{answer}"
+            yield Drawn(prompt, solution, facts, prompt, length)
 
     def verify_text(
         self, facts: Mapping[str, Any], completion: str, *, finished: bool = True

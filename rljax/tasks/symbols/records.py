@@ -37,7 +37,8 @@ class SymbolSet(Sequence[Problem]):
     def __getitem__(self, index: int) -> Problem:
         index = range(len(self))[index]
         drawn = self._drawn[index]
-        return Problem(index, drawn.prompt, _reference(self.task.name, drawn), drawn.solution)
+        reference = _reference(self.task.name, drawn)
+        return Problem(index, drawn.prompt, reference, drawn.solution, drawn.level)
 
 
 def symbol_splits(

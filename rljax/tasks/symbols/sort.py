@@ -52,7 +52,7 @@ class Sort(SymbolTask):
             text = "".join(map(str, row[:length]))
             solution = "".join(sorted(text))
             answer = encode(solution) + [PAD_ID] * (self.max_length - length)
-            yield Drawn(text + "=", solution, {"answer": answer}, text)
+            yield Drawn(text + "=", solution, {"answer": answer}, text, length)
 
     def verify_text(
         self, facts: Mapping[str, Any], completion: str, *, finished: bool = True

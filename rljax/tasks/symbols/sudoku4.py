@@ -103,7 +103,8 @@ class Sudoku4(SymbolTask):
 def _drawn(puzzle: np.ndarray, solution: np.ndarray) -> Drawn:
     answer = "".join(map(str, solution))
     facts = {"puzzle": puzzle, "solution": solution}
-    return Drawn("".join(map(str, puzzle)), answer, facts, answer)
+    empty = int((puzzle == 0).sum())
+    return Drawn("".join(map(str, puzzle)), answer, facts, answer, empty)
 
 
 @functools.cache

@@ -31,6 +31,7 @@ class SymbolProblems(NamedTuple):
         facts: name -> [M, ...], all that the verifier reads.
         solutions: [M, T] i32, a right completion and its eos, then padding.
         solution_mask: [M, T] bool, True on the solution, eos included.
+        levels: [M] i32, how hard each problem is, in steps of the task's own.
     """
 
     prompts: np.ndarray
@@ -38,6 +39,7 @@ class SymbolProblems(NamedTuple):
     facts: dict[str, np.ndarray]
     solutions: np.ndarray
     solution_mask: np.ndarray
+    levels: np.ndarray
 
 
 class Verdict(NamedTuple):
@@ -62,12 +64,14 @@ class Drawn(NamedTuple):
         solution: text of a right completion, without eos.
         facts: what the verifier reads, the same names and shapes for every problem of a task.
         key: problems with one key are in one split.
+        level: how hard it is, in steps of the task's own: operations, digits, empty cells.
     """
 
     prompt: str
     solution: str
     facts: dict[str, Any]
     key: str
+    level: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +140,8 @@ class SymbolTask(abc.ABC):
             [drawn.solution + alphabet.EOS for drawn in found], self.completion_tokens, left=False
         )
         facts = {name: _stack([d.facts[name] for d in found]) for name in found[0].facts}
-        return SymbolProblems(prompts, prompt_mask, facts, solutions, solution_mask)
+        levels = np.array([drawn.level for drawn in found], np.int32)
+        return SymbolProblems(prompts, prompt_mask, facts, solutions, solution_mask, levels)
 
     def texts(self, seed: int, count: int, split: str) -> list[Drawn]:
         """The same problems as `generate` as texts."""

@@ -8,7 +8,9 @@
 | file | what it holds |
 | --- | --- |
 | `schedule.py` | which weights the samples of a step are drawn with |
-| `transfer.py` | weights from the trainer's devices to the sampler's: direct, through host, files |
+| `agreement.py` | which weights are next, the same on all processes |
+| `transfer.py` | weights from the trainer's devices to the sampler's |
+| `direct.py`, `storage.py` | two ways for them: from device to device, through a folder |
 | `pipeline.py` | the threads that draw and score, the queue, and how they end |
 | `writers.py` | what draws a step's samples: in one go, or in pieces under newer weights |
 | `source.py` | the source of a stage's experience as the loop sees it: in turn, or ahead |

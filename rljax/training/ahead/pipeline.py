@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from rljax.errors import StoppedError
 from rljax.models.network import Params
+from rljax.training.ahead.agreement import Agreement
 from rljax.training.ahead.schedule import Schedule
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.prompts import State
@@ -73,6 +74,7 @@ class Pipeline:
         done: int,
         steps: int,
         room: int,
+        agreement: Agreement | None = None,
     ) -> None:
         """Takes what a run continues from; `start` begins.
 
@@ -88,6 +90,7 @@ class Pipeline:
             done: steps that are trained on.
             steps: of the stage.
             room: steps that may wait, besides the one that the trainer asks for.
+            agreement: of several processes, where timing decides on weights.
         """
         self.writer, self.schedule, self.writing = writer, schedule, writing
         self.receive, self.forget, self.log = receive, forget, log
@@ -96,6 +99,7 @@ class Pipeline:
         self.drawn = self.scored = done + len(queue)  # the last step that is
         self.published: dict[int, Published] = {}
         self.newest = -1  # weights that are published
+        self.agreement, self.agreed = agreement, 0  # the oldest weights that may be agreed on next
         self.in_use: int | None = None  # weights that the sampler is taking
         self.to_score: list[Drawn] = []
         self.failed: dict[str, BaseException] = {}  # by the thread that it ended
@@ -129,9 +133,12 @@ class Pipeline:
             self.changed.notify_all()
 
     def needs(self, weights: int) -> bool:
-        """Whether the weights after a step will be asked for."""
+        """Whether the weights after a step will be asked for; the same on all processes.
+
+        How far each has drawn is not: where they agree on weights, all of them are sent.
+        """
         with self.changed:
-            return self._needs(weights, newest=weights)
+            return self.agreement is not None or self._needs(weights, newest=weights)
 
     def wait_drawn(self) -> None:
         """Waits until all is drawn that may be: the sampler's devices are free then."""
@@ -210,13 +217,14 @@ class Pipeline:
     def _draw(self) -> None:
         while True:
             started = time.perf_counter()
+            weights = self._next_weights()
+            if weights is None:
+                return
             with self.changed:
-                self.changed.wait_for(lambda: self.closed or self._may_draw())
-                if self.closed:
-                    return
+                while weights not in self.published:
+                    self.changed.wait()
                 step, writing = self.drawn + 1, self.writing
-                weights = self.schedule.weights_of(step, len(writing.weights), self.newest)
-                published, self.in_use = self.published[weights], weights
+                published = self.published[weights]
             waited = writing.waited + time.perf_counter() - started
             policy = published.policy._replace(weights=self.receive(published.content))
             work = self.writer.begin(self.state, step) if writing.work is None else writing.work
@@ -228,6 +236,38 @@ class Pipeline:
                 self.in_use = None
                 self._tidy()
                 self.changed.notify_all()
+
+    def _next_weights(self) -> int | None:
+        """The weights of the next piece, once it may be drawn; None: nothing more is drawn.
+
+        What is agreed on is drawn by all processes, also by one that is closed meanwhile: the
+        others' devices wait for its own.
+        """
+        if self.agreement is None:
+            return self._own_choice()
+        with self.changed:
+            self.changed.wait_for(lambda: self.closed or self.drawn < self.steps)
+            if self.drawn == self.steps:
+                return None
+        if self.agreement.leads:
+            weights = self._own_choice()
+            self.agreement.say(weights)
+            return weights
+        weights = self.agreement.hear()
+        with self.changed:
+            if weights is not None:
+                self.in_use = self.agreed = weights
+        return weights
+
+    def _own_choice(self) -> int | None:
+        """The weights that the schedule says, once it allows the next piece; None: closed."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.closed or self._may_draw())
+            if self.closed:
+                return None
+            step, piece = self.drawn + 1, len(self.writing.weights)
+            self.in_use = self.schedule.weights_of(step, piece, self.newest)
+            return self.in_use
 
     def _advance(self, step: int, writing: Writing) -> None:
         """Keeps what is drawn of a step, or hands it on when it is all. Holds the condition."""
@@ -262,4 +302,6 @@ class Pipeline:
         """Whether weights may be asked for, once the newest are there."""
         newest = self.newest if newest is None else newest
         step, piece = self.drawn + 1, len(self.writing.weights)
+        if self.agreement is not None and not self.agreement.leads:
+            return step <= self.steps and weights >= self.agreed
         return self.schedule.needs(weights, newest, step, piece, self.steps)

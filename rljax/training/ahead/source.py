@@ -14,6 +14,7 @@ import numpy as np
 
 from rljax.config.asynchronous import runs_ahead
 from rljax.errors import StoppedError
+from rljax.training.ahead.agreement import Agreement
 from rljax.training.ahead.events import Events, Replay, samples_digest
 from rljax.training.ahead.lag import lag_metrics
 from rljax.training.ahead.packing import pack, unpack
@@ -107,11 +108,16 @@ class Ahead:
         self.takes_turns = self.context.own_sampler_mesh is None
         folder = Path(given.transfer_folder) if given.transfer_folder else workdir / FOLDER
         name = f"{workdir.absolute().name}-{self.stage.name}"
-        self.transfer = make_transfer(given.transfer, self.source.sampler, folder, name)
+        processes = self.context.processes
+        self.transfer = make_transfer(given.transfer, self.source.sampler, folder, name, processes)
         pieces = pieces_of(self.stage, given.partial_tokens)
         self.writer = make_writer(self.context, self.stage, self.source, given.partial_tokens)
         self.schedule = make_schedule(given.schedule, self.staleness, pieces)
+        self.agreement: Agreement | None = None
+        if given.schedule == "latest" and processes.count > 1 and not self.takes_turns:
+            self.agreement = Agreement(processes, self.stage.name)
         if replay is not None:
+            self.agreement = None
             self.schedule = Replayed(replay.weights(self.stage.name, self.stage.steps))
         self.pipeline: Pipeline | None = None
         self.events: Events | None = None
@@ -144,6 +150,7 @@ class Ahead:
             done=done,
             steps=self.stage.steps,
             room=self.room,
+            agreement=self.agreement,
         )
         self.pipeline.start()
 
@@ -157,6 +164,7 @@ class Ahead:
             if self.takes_turns:
                 pipeline.wait_drawn()
             ready = pipeline.take(step)
+        self.transfer.tidy()
         waited = time.perf_counter() - started
         self.events.trained(step, policy.version, ready.experience)
         beside = {"queue_steps": waiting, "wait_for_weights": ready.waited}

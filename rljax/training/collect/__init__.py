@@ -6,9 +6,12 @@
 | --- | --- |
 | `experience.py` | the types: policy with its version, experience, sources of it |
 | `prompts.py` | prompt sources: which problems come next, with a state that is saved |
+| `curriculum.py` | a prompt source that follows a curriculum |
+| `prompt_values.py` | what a critic expects of prompts that are not sampled yet |
 | `rollouts.py` | samples of prompts, as text, with scores |
 | `sampled.py` | sampled experience: prompts, rollouts, rewards, annotators put together |
 | `rounds.py` | sampling until enough groups have a signal |
+| `successive.py` | samples in rounds, of prompts that have not said enough |
 | `windowed.py`, `windows.py` | sampled experience whose responses take several steps |
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
@@ -25,7 +28,9 @@
 | `tool_marks.py` | tokens of demonstrations that decide a tool call |
 | `chains.py` | a chain of completions for each problem, beside a fresh sample |
 | `hinted.py` | samples of prompts that show the answer |
+| `guided.py` | samples behind hints, of prompts that are not solved |
 | `told_prompts.py` | prompts that tell more than the policy reads |
+| `teachers.py` | which of several teachers a prompt has, and what they say of samples |
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |
 | `sampled_once.py` | samples of a stage's policy, drawn once in a round and kept in a file |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |

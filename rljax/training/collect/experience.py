@@ -19,6 +19,7 @@ from rljax.models.network import Params
 from rljax.rewards.pool import Scores
 from rljax.training.collect.prompts import State
 from rljax.training.collect.rollouts import Samples
+from rljax.training.learner.group import Group
 from rljax.training.run.context import Record
 
 
@@ -28,6 +29,7 @@ class Policy(NamedTuple):
     params: Params  # all parameters, in the trainer's layout
     version: int  # updates of the stage that they have seen
     temperature_slopes: Array | None = None  # [4] f32 (`sloped_temperature`)
+    critic: Params | None = None  # of the critic, where prompts are chosen by what it expects
     weights: Params | None = None  # the sampler's copy, where it was made before (training/ahead/)
 
 
@@ -54,6 +56,7 @@ class Experience(NamedTuple):
     samples: Samples | None = None
     scores: Scores | None = None  # of the N samples
     demonstrations: Demonstrations | None = None
+    guided: Group | None = None  # samples behind hints, rows of the same prompts
     arrays: dict[str, np.ndarray] = {}  # noqa: RUF012 - by annotators; they replace others
     metrics: dict[str, float] = {}  # noqa: RUF012
     seconds: dict[str, float] = {}  # noqa: RUF012 - by phase

@@ -6,14 +6,17 @@ from rljax.config.stage import Stage
 from rljax.rewards.pool import Scores
 from rljax.training.collect.experience import Demonstrations, Experience
 from rljax.training.collect.rollouts import Samples
-from rljax.training.learner.group import Group, with_demonstrations
+from rljax.training.learner.group import Group, with_demonstrations, with_rows_beside
 from rljax.training.update.rows import Rows, rollout_rows
 
 
 def step_group(
-    samples: Samples, scores: Scores, demonstrations: Demonstrations | None = None
+    samples: Samples,
+    scores: Scores,
+    demonstrations: Demonstrations | None = None,
+    guided: Group | None = None,
 ) -> Group:
-    """A step's samples by prompt, with the demonstrations as one more row each.
+    """A step's samples by prompt, with the demonstrations as one more row each, or guided samples.
 
     A sample that is left out has an empty mask: to all that follows it is not there.
     """
@@ -28,6 +31,8 @@ def step_group(
         scores=np.where(left_out, np.float32(0), scores.total.reshape(shape)),
         correct=scores.correct.reshape(shape),
     )
+    if guided is not None:
+        return with_rows_beside(group, guided)
     return group if demonstrations is None else with_demonstrations(group, *demonstrations)
 
 

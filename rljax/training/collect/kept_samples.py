@@ -101,12 +101,12 @@ def kept_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
 def _kept(drawn: Sampled, stage: Stage) -> list[dict[str, Any]]:
     """Rows of what is kept of some prompts; of those without any, what is kept of the hinted."""
     keep, most, group = stage.data["keep"], stage.data["keep_most"], stage.batch.samples_per_prompt
-    kept = kept_rows(drawn, keep, most)
+    kept = kept_numbers(drawn, keep, most)
     rows = [_row(drawn, n) for n in kept]
     if drawn.hinted is None:
         return rows
     solved = {n // group for n in kept}
-    shown = [n for n in kept_rows(drawn.hinted, keep, most) if n // group not in solved]
+    shown = [n for n in kept_numbers(drawn.hinted, keep, most) if n // group not in solved]
     return rows + [{**_row(drawn.hinted, n), "hinted": True} for n in shown]
 
 
@@ -122,7 +122,7 @@ def read_kept(path: Path) -> list[Example]:
     ]
 
 
-def kept_rows(found: Sampled, keep: str, most: int) -> list[int]:
+def kept_numbers(found: Sampled, keep: str, most: int) -> list[int]:
     """Which of the N samples are kept, in order; only those that ended and were scored.
 
     Args:

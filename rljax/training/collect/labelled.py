@@ -82,7 +82,7 @@ def open_labelled(stage: Stage, read: Read = labelled_of) -> Sequence[Record]:
     return Unpaired(records) if pairs else records
 
 
-def kept_rows(context: Context, stage: Stage, read: Read = labelled_of) -> Sequence[Record]:
+def kept_labelled(context: Context, stage: Stage, read: Read = labelled_of) -> Sequence[Record]:
     """The rows of a stage's file that it has room for, of those that were checked at the start."""
     records = open_labelled(stage, read)
     if keeps_all(stage):

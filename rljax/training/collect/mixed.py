@@ -7,6 +7,7 @@ import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.models.network import Params
+from rljax.registry.families.distillation import OF_SAMPLES
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.experience import Demonstrations, Experience, ExperienceSource, Policy
@@ -119,8 +120,8 @@ def distillation_source(context: Context, stage: Stage, first_step: int) -> Mixe
         engine = stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
         key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
         rollouts = WholeRollouts(context, engine, key=key, first_step=first_step)
-        # A teacher that is told a right sample needs to know which samples are right.
-        verified = stage.objective.choices["teacher_context"] == "sample"
+        # A teacher that is told of samples needs to know what the verifiers say of them.
+        verified = stage.objective.choices["teacher_context"] in OF_SAMPLES
         return SampledExperience(
             prompts,
             rollouts,

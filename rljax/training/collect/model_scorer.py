@@ -24,7 +24,7 @@ class ModelScorer:
 
     fields          the score of a sample
     -               the head's score at its last token
-    steps           the head's scores at the ends of its steps are probabilities that these are
+    step_score      the head's scores at the ends of its steps are probabilities that these are
                     right, sigmoid(score); the last, the lowest, their mean or their product
     question        log p(good) - log p(bad), of the token that a language model writes behind
                     the sample and the question
@@ -50,8 +50,8 @@ class ModelScorer:
             where: path of the role in the config, for errors.
         """
         self.params, self.mesh, self.rows_per_pass = model.params, mesh, rows_per_pass
-        self.steps, self.separator = fields["steps"], fields["step_separator"]
-        self.token_bytes = tokenizer.token_bytes() if self.steps else []
+        self.step_score, self.separator = fields["step_score"], fields["step_separator"]
+        self.token_bytes = tokenizer.token_bytes() if self.step_score else []
         self.question = tokenizer.encode_inside(fields["question"]) if fields["question"] else []
         verdicts = None
         if self.question:
@@ -67,18 +67,18 @@ class ModelScorer:
     ) -> Callable[[Params, Rows], jax.Array]:
         if verdicts is not None:
             return make_verdict_scores(network, verdicts)
-        return make_token_scores(network) if self.steps else make_head_scores(network)
+        return make_token_scores(network) if self.step_score else make_head_scores(network)
 
     def __call__(self, rows: Rows) -> np.ndarray:
         """[N] f32, the scores of separate rows (training/update/rows.py)."""
         asked = with_question(rows, self.question) if self.question else rows
         found = self._in_passes(asked)
-        if not self.steps:
+        if not self.step_score:
             return found
         tokens = rows["tokens"][:, -rows["mask"].shape[1] :]
         ends = step_ends(tokens, rows["mask"], self.token_bytes, self.separator)
         # An answer without a token has no step; what it has is the state behind its prompt.
-        return reduce_steps(1 / (1 + np.exp(-found.astype(np.float64))), ends, self.steps)
+        return reduce_steps(1 / (1 + np.exp(-found.astype(np.float64))), ends, self.step_score)
 
     def _in_passes(self, rows: Rows) -> np.ndarray:
         """What the model says of the rows, [N] or [N, T]."""
@@ -87,7 +87,7 @@ class ModelScorer:
             self.program(self.params, put_rows(take_rows(rows, np.array(index)), self.mesh))
             for index in equal_batches(count, size)
         ]
-        shape = rows["mask"].shape[1:] if self.steps else ()
+        shape = rows["mask"].shape[1:] if self.step_score else ()
         return np.concatenate([np.zeros((0, *shape), np.float32), *to_host(passes)])[:count]
 
 

@@ -5,7 +5,7 @@ was interrupted goes on with the same problems. Curricula are further sources: t
 became of the prompts, and `take` accordingly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +25,10 @@ class Prompts(NamedTuple):
     visits: np.ndarray  # [B] i64, times that the source handed out the problem before
 
 
+# Numbers of problems [K] -> what the policy's critic expects of each, [K] f32.
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
 class PromptSource(Protocol):
     """Decides which problems come next.
 
@@ -38,13 +42,16 @@ class PromptSource(Protocol):
     def first_state(self) -> State:
         """The state before the first step of a stage."""
 
-    def take(self, state: State, step: int, count: int) -> tuple[Prompts, State]:
+    def take(
+        self, state: State, step: int, count: int, predict: Predict | None = None
+    ) -> tuple[Prompts, State]:
         """The next problems.
 
         Args:
             state: of the source.
             step: of the stage, from 1.
             count: B.
+            predict: of the policy that will sample them; None where it has no critic of prompts.
 
         Returns:
             B problems, and the state after they were taken.
@@ -58,6 +65,9 @@ class PromptSource(Protocol):
             samples: of prompts that it handed out, all of them: a group filter comes later.
             scores: of the samples; None where nothing is verified.
         """
+
+    def metrics(self, state: State) -> dict[str, float]:
+        """What it says of itself after a step."""
 
 
 class ShuffledPrompts:
@@ -76,7 +86,9 @@ class ShuffledPrompts:
         """Nothing taken yet."""
         return {"taken": np.int64(0)}
 
-    def take(self, state: State, step: int, count: int) -> tuple[Prompts, State]:
+    def take(
+        self, state: State, step: int, count: int, predict: Predict | None = None
+    ) -> tuple[Prompts, State]:
         """See `PromptSource.take`."""
         places = int(state["taken"]) + np.arange(count)
         prompts = Prompts([self.records[int(place)] for place in places], places // self.problems)
@@ -85,3 +97,7 @@ class ShuffledPrompts:
     def observe(self, state: State, samples: Samples, scores: Scores | None) -> State:
         """The order does not depend on what became of a prompt."""
         return state
+
+    def metrics(self, state: State) -> dict[str, float]:
+        """Nothing to say."""
+        return {}

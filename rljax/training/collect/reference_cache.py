@@ -7,17 +7,23 @@
 The address is a hash of all that the numbers depend on, so that runs share a folder, and another
 model, file, tokenizer, template or length has its own cache. Where FOLDER itself holds a
 `cache.json`, that one is meant, and refused if it is of anything else.
+
+With several processes the devices of all score, process 0 writes batch by batch, and every process
+reads the rows of its steps from the files: none holds all of them, and all need to see the folder.
 """
 
+import collections
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -80,7 +86,8 @@ def reference_cache(
         size: records of an update.
 
     Raises:
-        ValueError: for a cache of another model or other rows, or one that cannot be read.
+        ValueError: for a cache of another model or other rows, or one that cannot be read, also
+            where process 0 has written it to a folder that this process does not see.
     """
     folder, digests = (
         Path(stage.data["reference_cache"]),
@@ -100,16 +107,18 @@ def reference_cache(
     place = folder if named else place
     field = f"config.{stage.name}.data.reference_cache"
     if there:
-        check_rows(place, digests, lambda row: place_of(records, row), field)
-        check_facts(place, facts, field)
         say_once(f"the reference's log-probabilities are those of {place} ({field})")
-        return ReferenceCache(_arrays(place, len(records), field))
-    say_once(f"the reference scores {len(records)} rows once, for {place} ({field})")
-    arrays = _scored(records, score, size)
-    if first:
-        write_cache(place, facts, {ROWS_FILE: digests} | {f"{k}.npy": v for k, v in arrays.items()})
-    context.processes.barrier(f"{place.name} written")
-    return ReferenceCache(arrays)
+    else:
+        say_once(f"the reference scores {len(records)} rows once, for {place} ({field})")
+        batches = _scored(records, score, size)
+        if first:
+            write_cache(place, facts, digests, batches)
+        else:  # all devices score; process 0 keeps what they say
+            collections.deque(batches, maxlen=0)
+        context.processes.barrier(f"{place.name} written")
+    check_rows(place, digests, lambda row: place_of(records, row), field)
+    check_facts(place, facts, field)
+    return ReferenceCache(_arrays(place, len(records), field))
 
 
 def check_named_cache(
@@ -211,23 +220,26 @@ def _address(facts: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ADDRESS]
 
 
-def _scored(records: Sequence[Record], score: Score, size: int) -> Rows:
+def _scored(records: Sequence[Record], score: Score, size: int) -> Iterator[Rows]:
     """What the reference says of all records, in batches of the shape that updates have."""
-    count, parts = len(records), []
-    for index in equal_batches(count, size):
-        parts.append(score([{**records[place], "id": place} for place in index]))
-    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+    for first, index in zip(itertools.count(0, size), equal_batches(len(records), size)):
+        found = score([{**records[place], "id": place} for place in index])
+        # The last batch is filled up with other records.
+        yield {name: array[: len(records) - first] for name, array in found.items()}
 
 
-def write_cache(place: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Writes a cache; the folder appears only when it is complete.
+def write_cache(
+    place: Path, facts: dict[str, Any], digests: np.ndarray, batches: Iterable[Rows]
+) -> None:
+    """Writes a cache batch by batch; the folder appears only when it is complete.
 
     Another run may have written it meanwhile, with the same content: that one stays.
 
     Args:
         place: folder of the cache.
         facts: that `cache.json` holds.
-        arrays: file name -> array.
+        digests: [M, 16] u8, of the rows.
+        batches: arrays by name, which lead with M rows in all.
 
     Raises:
         OSError: where the folder cannot be written.
@@ -235,8 +247,15 @@ def write_cache(place: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray
     place.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{place.name}.part-", dir=place.parent))
     part.chmod(0o755)
-    for name, array in arrays.items():
-        np.save(part / name, array)
+    np.save(part / ROWS_FILE, digests)
+    with contextlib.ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        for batch in batches:
+            for name, array in batch.items():
+                if name not in files:
+                    files[name] = stack.enter_context((part / f"{name}.npy").open("wb"))
+                    _write_header(files[name], array, len(digests))
+                files[name].write(np.ascontiguousarray(array).tobytes())
     (part / CACHE_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     try:
         os.replace(part, place)
@@ -244,6 +263,16 @@ def write_cache(place: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray
         if not (place / CACHE_FILE).is_file():
             raise
         shutil.rmtree(part)
+
+
+def _write_header(file: BinaryIO, array: np.ndarray, rows: int) -> None:
+    """What NumPy's format says first of an array with so many rows like these."""
+    described = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": False,
+        "shape": (rows, *array.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(file, described)
 
 
 def _arrays(place: Path, count: int, field: str) -> Rows:

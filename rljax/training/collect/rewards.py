@@ -16,7 +16,7 @@ from rljax.training.collect.model_scorer import ModelScorer
 from rljax.training.collect.model_scores import ScoreParts, reference_statistics
 from rljax.training.collect.rollouts import Samples, score_texts
 from rljax.training.run.context import Context
-from rljax.training.run.models import reward_roles
+from rljax.training.run.models import role_names
 from rljax.training.run.phases import phase
 from rljax.training.run.problems import BUDGET
 from rljax.training.update.rows import Rows, completion_rows, rollout_rows
@@ -72,7 +72,7 @@ class ModelReward:
                 stage.batch.sequences_per_micro_batch,
                 where,
             )
-            for role in reward_roles(stage)
+            for role in role_names(stage, "reward")
         ]
         self.parts = self._parts(context, stage)
 

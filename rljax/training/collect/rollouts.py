@@ -96,7 +96,8 @@ def _of_arrays(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
     columns = [one._asdict() for one in scores]
     arrays = {
         name: make(*(column[name] for column in columns))
-        for name in ("total", "correct", "judged", "failed", "left_out")
+        for name in ("total", "correct", "judged", "failed", "left_out", "feedback")
+        if all(column[name] is not None for column in columns)
     }
     labels = scores[0].parts  # not jax.tree.map, which would sort them
     parts = {label: make(*(one.parts[label] for one in scores)) for label in labels}
@@ -115,6 +116,7 @@ def sample_texts(
     step: int,
     version: int = 0,
     call: int = 0,
+    most_prompts: int | None = None,
     temperature_slopes: Array | None = None,
 ) -> Samples:
     """Samples completions for the prompts of `records`.
@@ -128,11 +130,12 @@ def sample_texts(
         step: counted over the run.
         version: of the weights.
         call: counts the calls of a step, so that a prompt that comes again gets other noise.
+        most_prompts: of any call of the step; by default all have as many as this one.
         temperature_slopes: [4] f32 (`sloped_temperature`); None: the temperature is constant.
     """
     started = time.perf_counter()
     texts, prompts, prompt_mask = padded_prompts(context, records)
-    noise_ids = noise_addresses(context, records, call=call)
+    noise_ids = noise_addresses(context, records, call=call, most_prompts=most_prompts)
     slopes = for_each_prompt(to_host(temperature_slopes), len(records))
     requests = Requests(prompts, prompt_mask, noise_ids, temperature_slopes=slopes)
     rollouts = engine.sample(weights, requests, key=key, step=step)
@@ -146,11 +149,24 @@ def sample_texts(
     return Samples(records, texts, prompts, prompt_mask, rollouts, versions, completions, seconds)
 
 
-def noise_addresses(context: Context, records: Sequence[Record], *, call: int = 0) -> np.ndarray:
-    """[B] i32, where the noise of each prompt of a step is; of each call it is another place."""
+def noise_addresses(
+    context: Context,
+    records: Sequence[Record],
+    *,
+    call: int = 0,
+    most_prompts: int | None = None,
+) -> np.ndarray:
+    """[B] i32, where the noise of each prompt of a step is; of each call it is another place.
+
+    Args:
+        context: of the run.
+        records: B problems.
+        call: counts the calls of the step.
+        most_prompts: of any call of the step; B by default.
+    """
     ids = [record["id"] for record in records]
     problems = len(context.train_problems)
-    offset = call_offsets(problems, len(ids), call + 1)[call]
+    offset = call_offsets(problems, most_prompts or len(ids), call + 1)[call]
     return np.asarray(distinct_ids(ids, problems), np.int32) + offset
 
 

@@ -1,5 +1,6 @@
 """Experience that is sampled anew in every step: prompts, completions, scores, annotations."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +15,9 @@ from rljax.training.collect.experience import Annotations, Demonstrations, Exper
 from rljax.training.collect.prompts import Prompts, PromptSource, State
 from rljax.training.collect.rewards import Reward
 from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts
-from rljax.training.collect.rounds import Round, Rounds, one_round, sample_rounds
+from rljax.training.collect.rounds import Round, Rounds, means, one_round, sample_rounds
+from rljax.training.collect.successive import Successive
+from rljax.training.learner.group import Group
 from rljax.training.run.context import Context, Record
 
 
@@ -39,6 +42,7 @@ class Drawn(NamedTuple):
 
 
 Annotator = Callable[[Drawn], Annotations]
+Guide = Callable[[Drawn], tuple[Group, Annotations]]
 
 
 def sampler_weights(sampler: Sampler, policy: Policy) -> Params:
@@ -55,7 +59,14 @@ class WholeRollouts:
         self.key, self.first_step = key, first_step
 
     def sample(
-        self, weights: Params, policy: Policy, prompts: Prompts, *, step: int, call: int = 0
+        self,
+        weights: Params,
+        policy: Policy,
+        prompts: Prompts,
+        *,
+        step: int,
+        call: int = 0,
+        most_prompts: int | None = None,
     ) -> Samples:
         """Answers B prompts.
 
@@ -65,6 +76,7 @@ class WholeRollouts:
             prompts: B problems.
             step: of the stage, from 1.
             call: counts the calls of a step.
+            most_prompts: of any call of the step; B by default.
         """
         return sample_texts(
             self.context,
@@ -75,6 +87,7 @@ class WholeRollouts:
             step=self.first_step + step,
             version=policy.version,
             call=call,
+            most_prompts=most_prompts,
             temperature_slopes=policy.temperature_slopes,
         )
 
@@ -93,6 +106,9 @@ class SampledExperience:
         demonstrate: Callable[[Sequence[Record]], Demonstrations] | None = None,
         keep: Callable[[Samples, Scores], np.ndarray] | None = None,
         most_rounds: int = 1,
+        prompt_values: Callable[[Policy, np.ndarray], np.ndarray] | None = None,
+        allocation: Successive | None = None,
+        guide: Guide | None = None,
     ) -> None:
         """Puts the parts together; nothing runs.
 
@@ -105,10 +121,14 @@ class SampledExperience:
             demonstrate: problems to their worked solutions; None where none are read.
             keep: which groups are good enough to learn from; others are sampled again.
             most_rounds: with `keep`: so many times in a step, at most.
+            prompt_values: what the critic of a policy expects of problems, where it values prompts.
+            allocation: what draws the samples where prompts get different numbers of them.
+            guide: what samples prompts again behind a hint, once it is known which are not solved.
         """
         self.prompts, self.rollouts, self.count = prompts, rollouts, prompts_per_step
         self.reward, self.annotators, self.demonstrate = reward, annotators, demonstrate
         self.keep, self.most_rounds = keep, most_rounds
+        self.prompt_values, self.allocation, self.guide = prompt_values, allocation, guide
 
     def first_state(self) -> State:
         """The first state of the prompt source."""
@@ -117,13 +137,19 @@ class SampledExperience:
     def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:
         """See `ExperienceSource.collect`."""
         weights = sampler_weights(self.sampler, policy)
-        rounds = self._rounds(policy, weights, state, step)
-        if self.keep is None:
+        rounds, of_pools = self._rounds(policy, weights, state, step), None
+        if self.allocation is not None:
+            found, of_pools = self._allocated(policy, weights, state, step)
+        elif self.keep is None:
             found = one_round(next(rounds))
         else:
             found = sample_rounds(rounds, self.keep, prompts=self.count)
         experience = self._experience(found)
+        experience = experience if of_pools is None else annotated(experience, of_pools)
         drawn = Drawn(policy, weights, found.samples, found.scores, step)
+        if self.guide is not None:
+            guided, more = self.guide(drawn)
+            experience = annotated(experience, more)._replace(guided=guided)
         for annotate in self.annotators:
             experience = annotated(experience, annotate(drawn))
         return experience, found.prompts
@@ -136,7 +162,9 @@ class SampledExperience:
     @property
     def splits(self) -> bool:
         """Whether `draw` and `judge` are all of `collect`: scores decide over no further sample."""
-        return self.keep is None and not self.annotators and not self.prompts.observes
+        later = (self.keep, self.allocation, self.guide)
+        whole = all(part is None for part in later) and not self.annotators
+        return whole and not self.prompts.observes
 
     def draw(self, policy: Policy, state: State, step: int) -> tuple[Samples, State]:
         """The first half of `collect` where it `splits`: samples, and the state after the step."""
@@ -162,9 +190,25 @@ class SampledExperience:
             seconds=seconds,
         )
 
+    def _allocated(
+        self, policy: Policy, weights: Params, state: State, step: int
+    ) -> tuple[Rounds, Annotations]:
+        """A step whose prompts are sampled as often as their samples say."""
+        prompts, state = self._taken(policy, state, step)
+        drawn = self.allocation.draw(weights, policy, prompts, step)
+        scoring = drawn.annotations.seconds["scoring"]
+        found = one_round(Round(drawn.samples, drawn.scores, scoring, state))
+        found = found._replace(failed=int(drawn.scored.failed.sum()), of_all=means([drawn.scored]))
+        return found, drawn.annotations._replace(seconds={})
+
+    def _taken(self, policy: Policy, state: State, step: int) -> tuple[Prompts, State]:
+        values = self.prompt_values
+        predict = None if values is None else functools.partial(values, policy)
+        return self.prompts.take(state, step, self.count, predict)
+
     def _rounds(self, policy: Policy, weights: Params, state: State, step: int) -> Iterator[Round]:
         for call in range(self.most_rounds):
-            prompts, state = self.prompts.take(state, step, self.count)
+            prompts, state = self._taken(policy, state, step)
             samples = self.rollouts.sample(weights, policy, prompts, step=step, call=call)
             scores, seconds = self._scored(samples)
             state = self.prompts.observe(state, samples, scores)
@@ -172,19 +216,24 @@ class SampledExperience:
 
     def _scored(self, samples: Samples) -> tuple[Scores | None, float]:
         """Scores where there is a reward, and the seconds that they took."""
-        started = time.perf_counter()
-        scores = None if self.reward is None else self.reward.score(samples)
-        return scores, time.perf_counter() - started
+        return (None, 0.0) if self.reward is None else timed_scores(self.reward, samples)
 
     def _metrics(self, found: Rounds) -> dict[str, float]:
         metrics = rollout_metrics(found.samples, found.scores)
+        if found.prompts:  # not where samples are judged apart from the source that drew them
+            metrics |= self.prompts.metrics(found.prompts)
         if found.scores is not None:
             metrics["scoring_failures"] = float(found.failed)
         if self.keep is not None:
             metrics["sampling_rounds"] = float(found.count)
             metrics["filled_prompts"] = float(found.filled)
-            metrics |= found.of_all
-        return metrics
+        return metrics | found.of_all
+
+
+def timed_scores(reward: Reward, samples: Samples) -> tuple[Scores, float]:
+    """The scores of samples, and the seconds that they took."""
+    started = time.perf_counter()
+    return reward.score(samples), time.perf_counter() - started
 
 
 def annotated(experience: Experience, more: Annotations) -> Experience:

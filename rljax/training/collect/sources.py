@@ -13,16 +13,26 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.answer_likelihood import AnswerLikelihood
+from rljax.training.collect.curriculum import prompt_source
 from rljax.training.collect.demonstrations import demonstrations
 from rljax.training.collect.experience import ExperienceSource
 from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.grouped import step_group
+from rljax.training.collect.guided import GuidedSamples
 from rljax.training.collect.prefix_values import PrefixValues
+from rljax.training.collect.prompt_values import prompt_values
 from rljax.training.collect.prompts import ShuffledPrompts
 from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.rounds import most_rounds
-from rljax.training.collect.sampled import Annotator, SampledExperience, Sampler, WholeRollouts
+from rljax.training.collect.sampled import (
+    Annotator,
+    SampledExperience,
+    Sampler,
+    WholeRollouts,
+    timed_scores,
+)
+from rljax.training.collect.successive import Successive
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
 from rljax.training.collect.windowed import WindowedExperience
@@ -55,15 +65,35 @@ def policy_gradient_source(
     demonstrate = functools.partial(demonstrations, context, stage)
     filtered = stage.objective.choices["group_filter"] != "none"
     return SampledExperience(
-        shuffled_problems(context),
+        prompt_source(context, stage, first_step),
         rollouts,
         prompts_per_step=stage.batch.prompts_per_step,
         reward=reward,
         annotators=_annotators(context, stage, learner, reward, first_step),
-        demonstrate=demonstrate if stage.batch.rows_beside else None,
+        demonstrate=demonstrate if stage.objective.rows_beside else None,
         keep=GroupFilter(stage) if filtered else None,
         most_rounds=most_rounds(stage),
+        prompt_values=prompt_values(context, stage, learner),
+        allocation=_allocation(context, stage, rollouts, reward),
+        guide=_guide(context, stage, rollouts, reward),
     )
+
+
+def _allocation(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> Successive | None:
+    if stage.objective.choices["allocation"] == "fixed":
+        return None
+    return Successive(context, stage, rollouts, functools.partial(timed_scores, reward))
+
+
+def _guide(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> GuidedSamples | None:
+    if not stage.objective.guided:
+        return None
+    own = dict(key=rollouts.key, first_step=rollouts.first_step)
+    return GuidedSamples(context, stage, rollouts.sampler, reward, **own)
 
 
 def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollouts:
@@ -74,7 +104,8 @@ def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollo
 def _sampler(context: Context, stage: Stage) -> Sampler:
     """Whole completions by one engine, or trees by an engine for each level."""
     if stage.objective.choices["rollouts"] == "whole":
-        return stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+        drawn = stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
+        return stage_engine(context, stage, samples=drawn)
     tree = tree_shape(stage)
     engines = [
         stage_engine(context, stage, samples=level.branches, max_new_tokens=level.room)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from rljax.config.stage import Stage
 from rljax.data.encode import pad_completions, pad_prompts
-from rljax.data.feedback import Answered
+from rljax.data.feedback import Demonstration
 from rljax.data.feedback_survey import NAMED_ROWS, FeedbackSurvey, Row, short_place
 from rljax.data.packing import Example
 from rljax.data.sources import Part, place_of
@@ -198,7 +198,7 @@ def checked_rows(
         losses.add(row.prompt, None if fits is None else fits.prompt)
         if fits is not None:
             kept.append(index)
-    _raise_all(problems, f"config.{stage.name}.data.unusable")
+    raise_all(problems, f"config.{stage.name}.data.unusable")
     refusal = survey.refusal()
     if refusal:
         raise ValueError(f"{_file_of(records)}: {refusal} ({place}).")
@@ -230,7 +230,8 @@ def checked_examples(
     Raises:
         ValueError: for rows that cannot be read or are too long, or if none is left.
     """
-    survey, losses, problems = FeedbackSurvey(), Losses(), []
+    survey, losses, problems, unusable = FeedbackSurvey(), Losses(), [], 0
+    usable: list[int] = []
     fitting: dict[int, Example] = {}
     field = f"config.{stage.name}.data.row_tokens"
     for index in range(len(records)):
@@ -246,16 +247,21 @@ def checked_examples(
                 field=field,
             )
         except ValueError as error:
-            problems.append((where, error))
+            if _is_dropped(stage, error):
+                unusable += 1
+            else:
+                problems.append((where, error))
             continue
+        usable.append(index)
         first = example.learned.index(True)
-        survey.add(Answered(example.tokens[:first], example.tokens[first:]))
+        survey.add(Demonstration(example.tokens[:first], example.tokens[first:]))
         losses.add(example.tokens, None if kept is None else kept.tokens)
         if kept is not None:
             fitting[index] = kept
-    _raise_all(problems)
-    _raise_for_none(stage, records, [*fitting])
-    say_all(stage, survey.remarks(lambda index: place_of(records, index)), "path")
+    raise_all(problems, f"config.{stage.name}.data.unusable")
+    _raise_for_none(stage, records, [*fitting], unusable)
+    say_all(stage, survey.remarks(lambda index: place_of(records, usable[index])), "path")
+    say_all(stage, _unusable_remark(unusable, len(records)), "unusable")
     say_all(stage, losses.remarks(), "truncation")
     return [*fitting], [*fitting.values()]
 
@@ -283,7 +289,7 @@ def _is_dropped(stage: Stage, error: ValueError) -> bool:
 
 
 def _unusable_remark(count: int, rows: int) -> list[str]:
-    said = "say nothing to learn (empty answers, equal sides) and are left out"
+    said = "say nothing to learn (empty answers, equal sides, no right step) and are left out"
     return [f"{count} of {rows} rows {said}"] if count else []
 
 
@@ -313,7 +319,7 @@ def _file_of(records: Sequence[Record]) -> str:
     return place_of(records, 0).rpartition(", ")[0] or "the rows"
 
 
-def _raise_all(problems: Sequence[tuple[str, ValueError]], rule: str = "") -> None:
+def raise_all(problems: Sequence[tuple[str, ValueError]], rule: str = "") -> None:
     """Raises the first problem, with the rows of the next ones.
 
     Args:

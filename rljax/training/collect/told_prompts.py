@@ -1,18 +1,32 @@
-"""Prompts that tell more than the policy reads: a solution, the answer, another sample."""
+"""Prompts that tell more than the policy reads: a solution, an answer, another sample, feedback."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.data.encode import check_length, pad_prompts
-from rljax.data.rows import prompt_of
+from rljax.data.rows import column_of, prompt_of
 from rljax.data.sources import place_of
+from rljax.errors import typed
+from rljax.rewards.pool import Scores
 from rljax.rewards.references import gold_text
+from rljax.rewards.user_rewards import is_user_reward
 from rljax.training.collect.demonstrations import demonstration_texts
 from rljax.training.collect.rollouts import Samples
 from rljax.training.run.context import Context, Record
 from rljax.training.run.problems import prompt_column
+
+# What is told of a problem, whatever is sampled for it.
+PROMPT_CONTEXTS = ("demonstration", "reference", "column")
+
+
+class Told(NamedTuple):
+    """What the teacher of a sample is told besides the prompt; "" where there is nothing."""
+
+    sample: str  # another one, which is right
+    feedback: str  # what the verifiers say of this one
 
 
 def told_prompts(
@@ -65,36 +79,61 @@ def prompts_with(
     return pad_prompts(prompts, context.tokenizer.pad_id, max_prompt_tokens=budget)
 
 
-def told_samples(
-    context: Context, stage: Stage, samples: Samples, right: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The prompt of each sample with the first right sample of the same prompt besides itself.
+def told_of_samples(samples: Samples, scores: Scores, teacher_context: str) -> list[Told]:
+    """What the teacher is told of each sample, as in SDPO (arXiv:2601.20802).
 
-    As in SDPO (arXiv:2601.20802).
+    That is the first right sample of the same prompt besides itself, what the verifiers say of the
+    sample itself, or both.
+
+    Args:
+        samples: N = B * G.
+        scores: of them. A sample that did not end is not told to others, even if it is right.
+        teacher_context: of `OF_SAMPLES` (registry/families/distillation.py).
+    """
+    group, right = samples.samples_per_prompt, scores.correct & samples.flat("finished")
+    found = []
+    for n in range(len(right)):
+        others = range(n // group * group, (n // group + 1) * group)
+        other = next((samples.texts[m] for m in others if right[m] and m != n), "")
+        feedback = "" if scores.feedback is None else str(scores.feedback[n])
+        found.append(
+            Told(
+                "" if teacher_context == "feedback" else other,
+                "" if teacher_context == "sample" else feedback,
+            )
+        )
+    return found
+
+
+def told_samples(
+    context: Context, stage: Stage, samples: Samples, said: Sequence[Told]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The prompt of each sample with what its teacher is told.
 
     Args:
         context: of the stage.
-        stage: of distillation with teacher_context="sample".
+        stage: of distillation with a teacher_context of samples.
         samples: N = B * G.
-        right: [N] bool.
+        said: of each sample.
 
     Returns:
         tokens [N, P'] i32 and mask [N, P'] bool, P' as in `told_prompts`; and [N] bool, which
-        samples are told one. Others have the prompt as it is: those without another right sample,
-        and those whose prompt would be too long with it.
+        samples are told something. Others have the prompt as it is: those of which there is
+        nothing to tell, and those whose prompt would be too long with it.
     """
     budget = context.config.data.max_prompt_tokens + stage.data["max_context_tokens"]
-    column, group = prompt_column(context.config), samples.samples_per_prompt
-    prompts, told_one = [], np.zeros(len(right), bool)
-    for n in range(len(right)):
-        b = n // group
+    column, values = prompt_column(context.config), stage.objective.values
+    prompts, told_one = [], np.zeros(len(said), bool)
+    for n, (sample, feedback) in enumerate(said):
+        b = n // samples.samples_per_prompt
         record = samples.records[b]
-        others = [m for m in range(b * group, (b + 1) * group) if right[m] and m != n]
         tokens = samples.prompts[b][samples.prompt_mask[b]].tolist()
-        if others:
-            where = place_of(context.train_problems, record["id"])
-            pattern = stage.objective.values["context_pattern"]
-            value = told(record[column], samples.texts[others[0]], pattern, where)
+        if sample or feedback:
+            where, value = place_of(context.train_problems, record["id"]), record[column]
+            if feedback:
+                value = told(value, feedback, values["feedback_pattern"], where)
+            if sample:
+                value = told(value, sample, values["context_pattern"], where)
             longer = prompt_of(
                 {**record, column: value}, context.text_format, where=where, column=column
             ).tokens
@@ -125,6 +164,36 @@ def told(prompt: object, context: str, pattern: str, where: str) -> object:
 
 
 def _contexts(context: Context, stage: Stage, records: Sequence[Record]) -> list[str]:
-    if stage.objective.choices["teacher_context"] == "demonstration":
+    teacher_context = stage.objective.choices["teacher_context"]
+    if teacher_context == "demonstration":
         return demonstration_texts(context, stage, records)
+    if teacher_context == "column":
+        return [_text_of_column(context, stage, record) for record in records]
     return [gold_text(reference) for reference in context.references(records)]
+
+
+def _text_of_column(context: Context, stage: Stage, record: Record) -> str:
+    column = stage.objective.values["context_column"]
+    where = place_of(context.train_problems, record["id"])
+    value = column_of(record, column, where)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(
+            f"{where}: the column {column!r} must hold a text that is not empty, got "
+            f"{typed(value)} (config.{stage.name}.objective.context_column)."
+        )
+    return value
+
+
+def check_feedback(context: Context, stage: Stage) -> None:
+    """Raises ValueError where a teacher is told feedback, and no reward would say any."""
+    if "feedback_pattern" not in stage.objective.values:
+        return
+    members = context.scorer.composition.members
+    if not any(is_user_reward(each.name) or each.options.get("feedback") for each in members):
+        told_of = stage.objective.choices["teacher_context"]
+        raise ValueError(
+            f"teacher_context={told_of!r}: none of the rewards {[m.label for m in members]} says "
+            "anything of a sample; python_tests does with the option feedback=True, and so may a "
+            f"reward of your own (config.{stage.name}.objective.teacher_context, "
+            "config.scoring.rewards)."
+        )

@@ -11,6 +11,7 @@ every array, and can be spread over devices.
 | file | what it holds |
 | --- | --- |
 | `data.py` | problems on the device |
+| `prompts.py` | which problems a step samples |
 | `program.py` | what is static in a compiled run |
 | `rollout.py` | sampling and verifying, as many rounds as a step takes |
 | `step.py` | one step of one run |

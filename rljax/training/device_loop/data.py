@@ -9,9 +9,13 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
+from rljax.config.curriculum import curriculum_of
+from rljax.config.stage import Stage
 from rljax.data.sources import stream
+from rljax.objectives.curricula import Problems
 from rljax.rewards.compose import parse_rewards
 from rljax.tasks.symbols import SymbolProblems, make_task
+from rljax.training.collect.curriculum import check_count, known_problems
 from rljax.verifiers import find_verifier
 
 
@@ -29,13 +33,26 @@ class TaskData(NamedTuple):
         return jax.tree.map(lambda x: x[index], self)
 
 
-def load_task(config: ConfigDict) -> tuple[TaskData, TaskData]:
-    """Training and held-out problems: the same, in the same order, as those of the host loop."""
+def load_task(config: ConfigDict, stage: Stage) -> tuple[TaskData, TaskData, Problems]:
+    """Training and held-out problems: the same, in the same order, as those of the host loop.
+
+    With what the stage's curriculum knows of the training problems.
+    """
     data = config.data
     task = make_task(dict(data.tasks[0]))
     train = task.generate(data.train_seed, data.train_size, "train")
     heldout = task.generate(data.heldout_seed, data.heldout_size, "heldout")
-    return _placed(train, config), _placed(heldout, config)
+    return _placed(train, config), _placed(heldout, config), _known(train, stage, config)
+
+
+def _known(problems: SymbolProblems, stage: Stage, config: ConfigDict) -> Problems:
+    curriculum = curriculum_of(stage)
+    if curriculum is None:
+        return Problems(len(problems.levels))
+    records = [{"level": int(level)} for level in problems.levels]
+    known = known_problems(records, config, curriculum)
+    check_count(known, curriculum, stage)
+    return known
 
 
 def _placed(problems: SymbolProblems, config: ConfigDict) -> TaskData:
@@ -50,7 +67,7 @@ def _placed(problems: SymbolProblems, config: ConfigDict) -> TaskData:
     wide = problems._replace(
         prompts=np.pad(problems.prompts, left), prompt_mask=np.pad(problems.prompt_mask, left)
     )
-    return TaskData(*jax.tree.map(jnp.asarray, tuple(wide)))
+    return TaskData(*jax.tree.map(jnp.asarray, tuple(wide)[: len(TaskData._fields)]))
 
 
 def prompt_order(count: int, seed: int, length: int) -> np.ndarray:

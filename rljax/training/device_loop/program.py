@@ -15,6 +15,7 @@ from rljax.config.stage import Stage
 from rljax.config.validate import plain, validate
 from rljax.data.tokenizers import load_tokenizer
 from rljax.models.network import Network
+from rljax.objectives.curricula import Problems
 from rljax.rewards.compose import parse_rewards
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
@@ -34,6 +35,7 @@ class DeviceProgram:
     network: Network
     train: TaskData
     heldout: TaskData
+    problems: Problems  # what curricula know of those in `train`
     judge: Callable
     sample: Sampler
     greedy: Sampler  # one completion of each prompt of a step
@@ -59,7 +61,7 @@ class DeviceProgram:
         samplable = np.arange(model.vocab_size) < VOCAB_SIZE
         stage = with_text_only(stage, model, samplable)
         network = Network.create(model)
-        train, heldout = load_task(config)
+        train, heldout, problems = load_task(config, stage)
 
         evaluation = config.evaluation
         judged = decoding_of(evaluation, (stage,), 0)
@@ -71,6 +73,7 @@ class DeviceProgram:
             network=network,
             train=train,
             heldout=heldout,
+            problems=problems,
             judge=make_judge(config),
             sample=_sampler(network, *sizes, stage.token_filter, stage.stop_strings),
             greedy=_sampler(network, 1, stage.max_new_tokens, greedy, stage.stop_strings),
@@ -141,6 +144,17 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
         raise ValueError(
             f"rollouts={rollouts!r} needs the host loop; the device loop samples whole completions "
             f"(config.{stage.name}.objective.rollouts)."
+        )
+    allocation = stage.objective.choices["allocation"]
+    if allocation != "fixed":
+        raise ValueError(
+            f"allocation={allocation!r} needs the host loop: its rounds have fewer and fewer "
+            f"prompts (config.{stage.name}.objective.allocation)."
+        )
+    if stage.objective.guided:
+        raise ValueError(
+            "demonstrations='guided' needs the host loop, where hints become prompts "
+            f"(config.{stage.name}.objective.demonstrations)."
         )
     likelihood = stage.objective.choices["likelihood"]
     if likelihood != "autoregressive":

@@ -12,6 +12,7 @@ from rljax.sampling.keys import call_offsets
 from rljax.sampling.request import Requests
 from rljax.training.collect.rounds import most_rounds
 from rljax.training.device_loop.program import DeviceProgram
+from rljax.training.device_loop.prompts import Following, Prompts
 from rljax.training.learner.compare import kept_groups
 from rljax.training.learner.group import Group, step_arrays
 
@@ -34,38 +35,39 @@ class Rounds(NamedTuple):
     rights: Array  # [] f32, sum of their accuracies
     latest: Sampled  # the last round's
     passes: Array  # [B] bool, its prompts that pass
+    following: Following  # what chooses the next prompts
 
 
 def sample_step(
     program: DeviceProgram,
     params: Params,
     key: Array,
-    order: Array,
-    start: Array,
+    prompts: Prompts,
+    following: Following,
     step: Array,
     slopes: Array | None = None,
-) -> tuple[Sampled, dict[str, Array]]:
+) -> tuple[Sampled, dict[str, Array], Following]:
     """Samples until B prompts pass the group filter, as the host does (collect/rounds.py).
 
     Args:
         program: what is run.
         params: of the policy.
         key: of the rollouts.
-        order: [K] i32, the run's stream of prompts.
-        start: [] i32, place in it.
+        prompts: which problems come next.
+        following: its state.
         step: [] i32, from 1.
         slopes: [B, 4] f32, of the temperature (`sloped_temperature`); None: it is constant.
 
     Returns:
         The step's samples; with a filter `sampling_rounds`, `filled_prompts` and `sampled_tokens`,
-        and the reward and accuracy of all that was sampled.
+        and the reward and accuracy of all that was sampled; the state of `prompts` after it.
     """
     stage, problems = program.stage, len(program.train.prompts)
-    prompts, rounds = stage.batch.prompts_per_step, most_rounds(stage)
-    offsets = jnp.asarray(call_offsets(problems, prompts, rounds))
+    count, rounds = stage.batch.prompts_per_step, most_rounds(stage)
+    offsets = jnp.asarray(call_offsets(problems, count, rounds))
 
-    def sample(number: Array) -> Sampled:
-        index = jax.lax.dynamic_slice_in_dim(order, start + number * prompts, prompts)
+    def sample(number: Array, following: Following) -> tuple[Sampled, Following]:
+        index, following = prompts.take(following, step)
         data = program.train.take(index)
         noise_ids = distinct(index, problems) + offsets[number]
         requests = Requests(data.prompts, data.prompt_mask, noise_ids, temperature_slopes=slopes)
@@ -79,31 +81,33 @@ def sample_step(
             scores=scores,
             correct=correct,
         )
-        return Sampled(index, group)
+        return Sampled(index, group), prompts.observe(following, index, group)
 
     if stage.objective.choices["group_filter"] == "none":
-        return sample(jnp.int32(0)), {}
+        sampled, following = sample(jnp.int32(0), following)
+        return sampled, {}, following
 
     def passing(sampled: Sampled) -> Array:
         kept = kept_groups(stage.objective, step_arrays(sampled.group))
         return kept.reshape(sampled.group.scores.shape).any(axis=1)
 
-    return _sample_rounds(sample, passing, prompts, rounds)
+    return _sample_rounds(sample, passing, following, count, rounds)
 
 
 def _sample_rounds(
-    sample: Callable[[Array], Sampled],
+    sample: Callable[[Array, Following], tuple[Sampled, Following]],
     passing: Callable[[Sampled], Array],
+    following: Following,
     prompts: int,
     rounds: int,
-) -> tuple[Sampled, dict[str, Array]]:
+) -> tuple[Sampled, dict[str, Array], Following]:
     """Rounds until so many prompts pass, or there are no more; see `sample_step`."""
 
     def goes_on(carry: Rounds) -> Array:
         return (carry.count < prompts) & (carry.number < rounds)
 
     def again(carry: Rounds) -> Rounds:
-        latest = sample(carry.number)
+        latest, following = sample(carry.number, carry.following)
         passes = passing(latest)
         taken = _append(carry.taken, latest, passes, carry.count)
         return Rounds(
@@ -115,19 +119,24 @@ def _sample_rounds(
             carry.rights + latest.group.correct.mean(),
             latest,
             passes,
+            following,
         )
 
-    shapes, zero, none = jax.eval_shape(sample, jnp.int32(0)), jnp.int32(0), jnp.float32(0)
+    zero, none = jnp.int32(0), jnp.float32(0)
+    shapes, _ = jax.eval_shape(sample, zero, following)
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    first = Rounds(empty, zero, zero, zero, none, none, empty, jnp.zeros(prompts, bool))
+    passes = jnp.zeros(prompts, bool)
+    first = Rounds(empty, zero, zero, zero, none, none, empty, passes, following)
     carry = jax.lax.while_loop(goes_on, again, first)
-    return _append(carry.taken, carry.latest, ~carry.passes, carry.count), {
+    counts = {
         "sampling_rounds": carry.number,
         "filled_prompts": prompts - carry.count,
         "sampled_tokens": carry.tokens,
         "sampled_reward": carry.rewards / carry.number,
         "sampled_accuracy": carry.rights / carry.number,
     }
+    taken = _append(carry.taken, carry.latest, ~carry.passes, carry.count)
+    return taken, counts, carry.following
 
 
 def _append(taken: Sampled, more: Sampled, chosen: Array, count: Array) -> Sampled:

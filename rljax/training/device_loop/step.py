@@ -13,6 +13,7 @@ from rljax.objectives.metrics import SumCount
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests, for_each_prompt
 from rljax.training.device_loop.program import DeviceProgram
+from rljax.training.device_loop.prompts import Prompts, make_prompts
 from rljax.training.device_loop.rollout import Sampled, sample_step
 from rljax.training.learner.group import Group, step_arrays, with_demonstrations
 from rljax.training.learner.learner import Learner, running_of
@@ -20,7 +21,7 @@ from rljax.training.update.rows import rollout_rows
 from rljax.training.update.state import TrainState, first_moments
 from rljax.training.update.train_step import Batch, Metrics
 
-PROMPTS_TAKEN = "prompts_taken"  # with a group filter: of a run's stream so far, in its state
+PROMPTS = "prompts"  # the state of what chooses problems, among what a run's state carries
 
 
 class Run(NamedTuple):
@@ -61,10 +62,17 @@ def first_state(program: DeviceProgram, run: Run, params: Params) -> TrainState:
     """The state that a run starts with."""
     learner, zero = make_learner(program, run), jnp.zeros((), jnp.int32)
     carried = learner.first_carried(params)
-    if program.stage.objective.choices["group_filter"] != "none":
-        carried[PROMPTS_TAKEN] = jnp.int32(0)
+    carried[PROMPTS] = run_prompts(program, run).first()
     moments = first_moments(learner.optimizer, params)
     return TrainState(params, moments, zero, zero, zero, carried)
+
+
+def run_prompts(program: DeviceProgram, run: Run, state: TrainState | None = None) -> Prompts:
+    """What chooses the problems of a run; in a step with the state, whose critic may be asked."""
+    learner = make_learner(program, run)
+    return make_prompts(
+        learner.stage, program.train, program.problems, run.seed, run.order, learner, state
+    )
 
 
 def train_step(
@@ -81,11 +89,12 @@ def train_step(
     """
     learner = make_learner(program, run)
     stage, batch = learner.stage, learner.stage.batch
-    filtered = PROMPTS_TAKEN in state.carried
-    start = state.carried[PROMPTS_TAKEN] if filtered else (plan.step - 1) * batch.prompts_per_step
+    prompts = run_prompts(program, run, state)
     key = purpose_key(run.seed, Purpose.ROLLOUTS)
     slopes = for_each_prompt(state.carried.get("temperature_slopes"), batch.prompts_per_step)
-    sampled, counts = sample_step(program, state.params, key, run.order, start, plan.step, slopes)
+    sampled, counts, following = sample_step(
+        program, state.params, key, prompts, state.carried[PROMPTS], plan.step, slopes
+    )
     inputs, arrays = _rows(program, stage, sampled)
     arrays |= learner.annotate(state.params, state.carried, reference, inputs, {})
     if "greedy_scores" in stage.objective.inputs:
@@ -95,10 +104,8 @@ def train_step(
     noise_key = purpose_key(run.seed, Purpose.SELECTION)
     running = running_of(stage, state.carried)
     compared = learner.compare(arrays, running, plan.step - 1, noise_key, 0)
-    carried = {**state.carried, **compared.running}
-    if filtered:
-        carried[PROMPTS_TAKEN] = start + counts["sampling_rounds"] * batch.prompts_per_step
-    state = state.replace(carried=carried)
+    state = state.replace(carried={**state.carried, **compared.running, PROMPTS: following})
+    counts |= prompts.metrics(following)
     whole = learner.whole_batch(inputs, compared.trained)
     update_policy = learner.make_update(
         jax.random.fold_in(purpose_key(run.seed, Purpose.ROUNDING), 0)

@@ -10,10 +10,10 @@ To the train loop a family is the class below. Its `source` makes or reads the e
 | `distillation.py` | completions, and a teacher |
 | `policy_gradient.py` | samples with scores |
 | `preference.py` | pairs of a chosen and a rejected completion |
+| `row_kind.py` | what a kind of rows is, for the three files that list them |
 | `preference_rows.py` | what the rows of a preference stage are: pairs, groups, rated completions |
-| `labelled_rows.py` | what the rows of an unpaired stage are: labelled completions, or steps |
 | `unpaired.py` | completions that are desired or not |
-| `labelled_rows.py` | the rows that these stages learn from |
+| `labelled_rows.py` | what the rows of an unpaired stage are: labelled completions, or steps |
 | `evidence.py` | reference answers |
 | `posterior.py` | right samples, weighed per prompt; chains of them |
 | `evolution.py` | scores of a population, without a gradient |
@@ -95,6 +95,10 @@ class Family:
         models = self.context.models
         return {role: models[role].arrays(self.context.mesh) for role in self.in_loss}
 
+    def beside_in(self, state: TrainState) -> dict[str, Params]:
+        """The models that the loss runs when the stage is in this state, by role."""
+        return self.beside()
+
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch; see `LossFn`."""
         raise NotImplementedError
@@ -137,9 +141,10 @@ class Family:
             return state
         experience, _ = self.source.collect(self.policy(state, 1), self.source.first_state(), 1)
         _, first = self.batches(state, experience, 1)
-        frozen = {**self.context.frozen, BESIDE: self.beside()}
+        beside = self.beside_in(state)
+        frozen = {**self.context.frozen, BESIDE: beside}
         return take_first_step(
-            dataclasses.replace(self.context, frozen=frozen) if self.in_loss else self.context,
+            dataclasses.replace(self.context, frozen=frozen) if beside else self.context,
             state,
             first.batches[0],
             loss_fn=self.loss_fn,

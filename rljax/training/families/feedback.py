@@ -4,8 +4,8 @@ Which rows a stage reads follows from the arrays that its loss names (`REWARD_AR
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,12 @@ from rljax.objectives.arrays import DTYPES, REWARD_ARRAYS
 from rljax.objectives.reward_models import RANKINGS
 from rljax.training.collect.stage_rows import ragged_rows
 from rljax.training.families.goal_term import UNIFORMS, draws_goals, goal_draws
+from rljax.training.families.row_kind import (
+    RowKind,
+    all_present,
+    any_present,
+    one_completion,
+)
 from rljax.training.pair_evaluation.scores import (
     judged_labels,
     judged_pairs,
@@ -33,37 +39,19 @@ from rljax.training.run.context import Context
 from rljax.training.update.rows import Rows
 
 
-class Feedback(NamedTuple):
-    """A kind of rows.
-
-    Attributes:
-        read: a row of a file as ids: a reader of data/pairs.py or data/feedback.py.
-        completions: the completions of a row.
-        targets: what rows say of K completions each, by the names of `REWARD_ARRAYS`.
-        usable: of these targets, [B] bool: the rows that teach something.
-        judge: (scores [B, K], or of steps [B, K, T]; lengths [B, K], targets) to the metrics of
-            held-out rows.
-    """
-
-    read: Callable[..., Any]
-    completions: Callable[[Any], Sequence[list[int]]]
-    targets: Callable[[Sequence[Any], int], Rows]
-    usable: Callable[[Rows], np.ndarray]
-    judge: Callable[[np.ndarray, np.ndarray, Rows], dict[str, float]]
-
-
-def feedback_of(stage: Stage) -> Feedback:
+def feedback_of(stage: Stage) -> RowKind:
     """The rows that a stage's loss learns from."""
     inputs = stage.objective.inputs
     if "step_labels" in inputs:
-        read = functools.partial(stepwise_of, separator=stage.data["step_separator"])
+        separator, field = stage.data["step_separator"], f"config.{stage.name}.data.step_separator"
+        read = functools.partial(read_steps, separator=separator, separator_field=field)
         targets = functools.partial(_steps, slots=stage.data["max_completion_tokens"])
-        return Feedback(read, _one, targets, _any_present, _judge_steps)
+        return RowKind(read, one_completion, targets, any_present, judge=_judge_steps)
     if "good_logprobs" in inputs:
         read = functools.partial(_read_asked, question=stage.data["question"])
-        return Feedback(read, _one, _labels, _any_present, _judge_labels)
+        return RowKind(read, one_completion, _labels, any_present, judge=_judge_labels)
     if "labels" in inputs:
-        return Feedback(labelled_of, _one, _labels, _any_present, _judge_labels)
+        return RowKind(labelled_of, one_completion, _labels, any_present, judge=_judge_labels)
     if "ratings" in inputs:
         ranks = stage.objective.choices["reward_loss"] in RANKINGS
         read = functools.partial(
@@ -72,11 +60,11 @@ def feedback_of(stage: Stage) -> Feedback:
             most=completions_per_row(stage),
             stage=stage.name,
         )
-        usable = _compared if ranks else _any_present
-        return Feedback(read, lambda row: row.completions, ratings_of, usable, _judge_ratings)
+        usable = _compared if ranks else any_present
+        return RowKind(read, lambda row: row.completions, ratings_of, usable, judge=_judge_ratings)
     rated = "rated_margins" in inputs
     read, targets = (_read_rated, _margins) if rated else (pair_of, _nothing)
-    return Feedback(read, lambda row: row.sides, targets, _all_present, _judge_pairs)
+    return RowKind(read, lambda row: row.sides, targets, all_present, judge=_judge_pairs)
 
 
 def completions_per_row(stage: Stage) -> int:
@@ -90,7 +78,7 @@ def feedback_rows(context: Context, stage: Stage, found: Sequence[Any]) -> tuple
     Args:
         context: of the stage.
         stage: of the reward family.
-        found: what `Feedback.read` makes of B rows.
+        found: what `RowKind.read` makes of B rows.
 
     Returns:
         The rows (training/update/rows.py), K completions of each; and `targets`, with `present`
@@ -99,7 +87,7 @@ def feedback_rows(context: Context, stage: Stage, found: Sequence[Any]) -> tuple
     kind, count = feedback_of(stage), completions_per_row(stage)
     answers, prompts = [kind.completions(row) for row in found], [row.prompt for row in found]
     rows, present = ragged_rows(context, stage, prompts, answers, count)
-    return rows, kind.targets(found, count) | {"present": present}
+    return rows, kind.targets(found, present) | {"present": present}
 
 
 def no_targets(stage: Stage, prompts: int) -> Rows:
@@ -117,15 +105,6 @@ def no_targets(stage: Stage, prompts: int) -> Rows:
         for name, about in REWARD_ARRAYS.items()
         if name in stage.objective.inputs and about.level == "step"
     }
-
-
-def _any_present(targets: Rows) -> np.ndarray:
-    return targets["present"].any(axis=1)
-
-
-def _all_present(targets: Rows) -> np.ndarray:
-    """A pair with an empty side says nothing about the other."""
-    return targets["present"].all(axis=1)
 
 
 def _compared(targets: Rows) -> np.ndarray:
@@ -170,6 +149,27 @@ def _read_asked(record: Any, text_format: Any, *, question: str, **words: Any) -
     return row._replace(completion=[*row.completion, *asked])
 
 
+def read_steps(
+    record: Any, text_format: Any, *, where: str, separator: str, separator_field: str, **words: Any
+) -> Stepwise:
+    """Labelled steps that are those of a sample with the same text (`step_ends`).
+
+    A sample has no labels to tell its steps apart: it is cut at every separator.
+    """
+    row = stepwise_of(record, text_format, where=where, separator=separator, **words)
+    for number, step in enumerate(record["completions"]):
+        text = step
+        while text.endswith(separator):
+            text = text.removesuffix(separator)
+        if not text.strip() or (text + separator).find(separator) < len(text):
+            raise ValueError(
+                f"{where}: step {number} holds the separator {separator!r}, at which a sample is "
+                f"cut: what is one step here would be several there. Give a separator that stands "
+                f"between steps alone ({separator_field})."
+            )
+    return row
+
+
 def check_room(count: int, most: int, stage: str, where: str) -> None:
     """Raises ValueError for more completions than a row of a batch has room for."""
     if count > most:
@@ -179,25 +179,21 @@ def check_room(count: int, most: int, stage: str, where: str) -> None:
         )
 
 
-def _one(row: Labelled | Stepwise) -> list[list[int]]:
-    return [row.completion]
-
-
-def _nothing(found: Sequence[Pair], count: int) -> Rows:
+def _nothing(found: Sequence[Pair], present: np.ndarray) -> Rows:
     return {}
 
 
-def _margins(found: Sequence[Pair], count: int) -> Rows:
+def _margins(found: Sequence[Pair], present: np.ndarray) -> Rows:
     return {"rated_margins": np.asarray([pair.margin for pair in found], np.float32)}
 
 
-def _labels(found: Sequence[Labelled], count: int) -> Rows:
+def _labels(found: Sequence[Labelled], present: np.ndarray) -> Rows:
     return {"labels": np.asarray([[row.label] for row in found], bool)}
 
 
-def _steps(found: Sequence[Stepwise], count: int, slots: int) -> Rows:
+def _steps(found: Sequence[Stepwise], present: np.ndarray, slots: int) -> Rows:
     """Ends and labels of the steps, at their tokens."""
-    ends = np.zeros((len(found), count, slots), bool)
+    ends = np.zeros((*present.shape, slots), bool)
     labels = np.zeros_like(ends)
     for row, into, said in zip(found, ends, labels, strict=True):
         places = np.array(row.ends) - 1
@@ -206,10 +202,10 @@ def _steps(found: Sequence[Stepwise], count: int, slots: int) -> Rows:
     return {"step_ends": ends, "step_labels": labels, "mean_steps": steps}
 
 
-def ratings_of(found: Sequence[Scored], count: int) -> Rows:
+def ratings_of(found: Sequence[Scored], present: np.ndarray) -> Rows:
     """The scores of rows as the array `ratings` [B, K] f32, 0 where there is no completion."""
-    ratings = np.zeros((len(found), count), np.float32)
-    for row, into in zip(found, ratings, strict=True):
+    ratings = np.zeros(present.shape, np.float32)
+    for row, into in zip(found, ratings, strict=False):
         into[: len(row.scores)] = row.scores
     return {"ratings": ratings}
 

@@ -1,34 +1,25 @@
 """The rows that an unpaired stage learns from: labelled completions, or labelled steps."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.data.feedback import Labelled, Stepwise, labelled_of, stepwise_of
 from rljax.training.collect.stage_rows import answer_rows
+from rljax.training.families.row_kind import RowKind, any_present, one_completion
 from rljax.training.run.context import Context
 from rljax.training.update.rows import Rows
 
 
-class LabelledRows(NamedTuple):
-    """A kind of rows.
-
-    Attributes:
-        read: a row of a file as ids: a reader of data/feedback.py.
-        targets: (stage, rows) to what they say of their completions, by the names of
-            `UNPAIRED_ARRAYS`.
-    """
-
-    read: Callable[..., Any]
-    targets: Callable[[Stage, Sequence[Any]], Rows]
-
-
-def rows_of(stage: Stage) -> LabelledRows:
+def rows_of(stage: Stage) -> RowKind:
     """The kind of rows that a stage's objective learns from."""
     steps = "step_ids" in stage.objective.inputs
-    return LabelledRows(stepwise_of, _steps) if steps else LabelledRows(labelled_of, _labels)
+    read = stepwise_of if steps else labelled_of
+    targets = functools.partial(_steps, stage) if steps else _labels
+    return RowKind(read, one_completion, targets, any_present)
 
 
 def completions_of(context: Context, stage: Stage, read: Sequence[Any]) -> Rows:
@@ -46,14 +37,14 @@ def no_targets(stage: Stage, count: int) -> Rows:
     """
     kind = rows_of(stage)
     empty = Labelled([], [], False) if kind.read is labelled_of else Stepwise([], [], [], [], None)
-    return kind.targets(stage, [empty] * count)
+    return kind.targets([empty] * count, np.zeros((count, 1), bool))
 
 
-def _labels(stage: Stage, read: Sequence[Labelled]) -> Rows:
+def _labels(read: Sequence[Labelled], present: np.ndarray) -> Rows:
     return {"labels": np.array([each.label for each in read], bool)}
 
 
-def _steps(stage: Stage, read: Sequence[Stepwise]) -> Rows:
+def _steps(stage: Stage, read: Sequence[Stepwise], present: np.ndarray) -> Rows:
     """Labels of whole answers where there are any, and of steps by their tokens."""
     shape = (len(read), stage.data["max_completion_tokens"])
     step_ids, labels = np.full(shape, -1, np.int32), np.zeros(shape, bool)

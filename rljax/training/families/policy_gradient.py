@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from rljax.config.curriculum import OF_PROMPTS
 from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.objectives.parts import apply, fields_of
@@ -19,15 +20,18 @@ from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows, replicated
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, call_offsets, purpose_key
+from rljax.training.collect.curriculum import check_problems
 from rljax.training.collect.demonstrations import encode_demonstrations
-from rljax.training.collect.experience import Experience
+from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.grouped import arrays_of, step_group, step_rows
+from rljax.training.collect.guided import CALLS, check_guidance
 from rljax.training.collect.reference_answers import check_answers, form_of, named_reward
 from rljax.training.collect.rewards import reference_rows
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.rounds import most_rounds
 from rljax.training.collect.sources import policy_gradient_source, stage_engine
+from rljax.training.collect.teachers import TeacherScores, check_teacher_names
 from rljax.training.families import Family, StepBatches
 from rljax.training.learner.batches import step_order
 from rljax.training.learner.group import step_arrays
@@ -35,7 +39,7 @@ from rljax.training.learner.learner import Learner, running_of
 from rljax.training.learner.needs import running_statistics
 from rljax.training.learner.scoring import make_scores
 from rljax.training.run.context import Context
-from rljax.training.run.problems import checked_count
+from rljax.training.run.problems import checked_records
 from rljax.training.update.likelihood import draws, likelihood_of, likelihood_rows
 from rljax.training.update.logprobs import FILL_STEPS, LIKELIHOOD_EPOCH
 from rljax.training.update.metrics import step_numbers
@@ -67,7 +71,8 @@ class PolicyGradient(Family):
         self.objective = stage.objective
         self.first_step = first_step  # steps of earlier stages: noise is drawn by run, not by stage
         self.learner = compiled_learner(context, stage)
-        self.teacher = _teacher_score(context, stage)
+        teaches = stage.objective.choices["teacher"] != "none"
+        self.teacher = TeacherScores(context, stage) if teaches else None
         self.noise_key = purpose_key(context.config.seed, Purpose.SELECTION)
         self.source = policy_gradient_source(context, stage, self.learner, first_step)
 
@@ -76,16 +81,18 @@ class PolicyGradient(Family):
         """Builds the sampler; reads demonstrations and reference completions, if there are any."""
         stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
         reference_rows(context, stage)
+        check_problems(context, stage)
         if "answer_logprobs" in stage.objective.inputs:
             form, reward = form_of(stage), named_reward(stage)
             check_answers(context, form, context.train_problems, needed_by=reward)
-        problems, prompts = len(context.train_problems), stage.batch.prompts_per_step
-        call_offsets(problems, prompts, most_rounds(stage))
-        if stage.batch.rows_beside:
-            count = checked_count(context.train_problems)
-            problems = context.train_problems
-            records = [{**problems[index], "id": index} for index in range(count)]
-            encode_demonstrations(context, stage, records)
+        problems = context.train_problems
+        calls = max(most_rounds(stage), CALLS)
+        call_offsets(len(problems), stage.batch.prompts_per_step, calls)
+        check_teacher_names(context, stage)
+        if stage.objective.guided:
+            check_guidance(context, stage)
+        elif stage.batch.rows_beside:
+            encode_demonstrations(context, stage, checked_records(problems))
 
     @staticmethod
     def carried(context: Context, stage: Stage) -> Carried:
@@ -95,6 +102,13 @@ class PolicyGradient(Family):
         if learner.critic is not None:
             shardings["critic"] = learner.critic.shardings(context.mesh)
         return Carried(learner.first_carried, shardings)
+
+    def policy(self, state: TrainState, step: int) -> Policy:
+        """With its critic where problems are chosen by what that expects."""
+        policy = super().policy(state, step)
+        if self.objective.choices["value_target"] != OF_PROMPTS:
+            return policy
+        return policy._replace(critic=state.carried["critic"].params)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """The loss of a part of a prepared batch."""
@@ -117,7 +131,7 @@ class PolicyGradient(Family):
     ) -> tuple[TrainState, StepBatches]:
         """Annotates and compares the samples; see the picture of the data flow in the README."""
         samples, scores = experience.samples, experience.scores
-        group = step_group(samples, scores, experience.demonstrations)
+        group = step_group(samples, scores, experience.demonstrations, experience.guided)
         inputs = step_rows(samples, group, self.stage)
         if draws(self.stage):
             inputs |= self._keys(samples, self.first_step + step)
@@ -125,6 +139,8 @@ class PolicyGradient(Family):
                 inputs[FILL_STEPS] = samples.flat("fill_steps")
         known = arrays_of(experience, version=self.version(step))
         said = self._annotations(state, inputs, known)
+        if self.teacher is not None:
+            said["teacher_logprobs"] = self.teacher(inputs, samples.records)
         arrays = step_arrays(group) | known | said
         compared = self.learner.compare(
             arrays,
@@ -171,14 +187,11 @@ class PolicyGradient(Family):
 
     def _annotations(self, state: TrainState, inputs: Rows, known: Rows) -> Rows:
         """What the policy, its reference and its critic say of the samples, [N, T] each."""
-        if self.teacher is None and not self.learner.reads_rows(self.reference, known):
+        if not self.learner.reads_rows(self.reference, known):
             return {}
         placed = put_rows(inputs, self.context.mesh)
         params = self.context.full(state.params)
-        found = self.learner.annotate(params, state.carried, self.reference, placed, known)
-        if self.teacher is not None:
-            found["teacher_logprobs"] = per_sample(self.teacher(placed))
-        return to_host(found)
+        return to_host(self.learner.annotate(params, state.carried, self.reference, placed, known))
 
     def updates(
         self, inputs: Rows, trained: Rows, step: int, drawn: Sequence[Rows] = ()
@@ -279,19 +292,6 @@ def compiled_learner(context: Context, stage: Stage) -> Learner:
         values=values,
         compare=jax.jit(learner.compare, static_argnums=4),
     )
-
-
-def _teacher_score(context: Context, stage: Stage) -> Callable[[Batch], Array] | None:
-    """rows -> the teacher's log-probabilities, at the temperature of the sampler."""
-    if stage.objective.choices["teacher"] == "none":
-        return None
-    teacher, batch = context.models["teacher"], stage.batch
-    score = context.with_network(teacher.network).jit_score(
-        stage.token_filter,
-        micro_batches=batch.sequences_per_step // batch.sequences_per_micro_batch,
-        likelihood=likelihood_of(stage),
-    )
-    return functools.partial(score, teacher.arrays(context.mesh))
 
 
 def _placed(running: Rows, carried: dict[str, Any]) -> dict[str, Array]:

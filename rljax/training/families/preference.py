@@ -53,9 +53,9 @@ from rljax.training.run.problems import Record
 from rljax.training.update.balancing import balance_loss
 from rljax.training.update.likelihood import draws, likelihood_of, likelihood_rows
 from rljax.training.update.logprobs import make_statistics, model_rows
-from rljax.training.update.moving_reference import (
+from rljax.training.update.moving_copy import (
     REFERENCE,
-    carried_reference,
+    carried_copy,
     check_moves,
     jit_move,
     moved,
@@ -117,12 +117,12 @@ class Preference(Family):
         """The reference, where it follows the policy."""
         if not stage.moves_reference:
             return Carried()
-        return carried_reference(context.network, context.mesh)
+        return carried_copy(REFERENCE, context.network, context.mesh)
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """Reads every row of the files once; held-out ones are pairs."""
-        check_moves(context.network, stage)
+        check_moves(context.network, stage, REFERENCE)
         surveys, read = (FeedbackSurvey(), FeedbackSurvey()), side_rows(stage).read
         if stage.data["source"] != "sampled_pairs":
             opened = open_pairs(stage, stage.data["source"], stage.data["path"])
@@ -193,7 +193,7 @@ class Preference(Family):
         rows |= side_keys(self.context, self.stage, experience.records, self.count, number)
         if self.stage.moves_reference and moves_before(self.stage, step):
             share = self.stage.objective.values["reference_mixup"]
-            state = moved(state, self.move, share)
+            state = moved(state, REFERENCE, self.move, share)
         tokens = int(rows["mask"].sum())
         batch = lead_with_prompts(rows, self.count) | said_of(targets)
         if self.cache:

@@ -1,8 +1,8 @@
 """The rows that a preference stage learns from: pairs, two groups, or rated completions."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,43 +16,26 @@ from rljax.training.families.feedback import (
     ratings_of,
     read_scored,
 )
+from rljax.training.families.row_kind import RowKind, all_present
 from rljax.training.run.context import Context, Record
 from rljax.training.update.rows import Rows
 
 
-class SideRows(NamedTuple):
-    """A kind of rows.
-
-    Attributes:
-        read: a row of a file as ids: a reader of data/pairs.py or data/feedback.py.
-        completions: the completions of a row.
-        targets: what rows say of K completions each, by the names of `PREFERENCE_ARRAYS`.
-        usable: of these targets, [B] bool: the rows that teach something.
-        chosen: the same, [B, K] bool: the completions that are to become more likely.
-    """
-
-    read: Callable[..., Any]
-    completions: Callable[[Any], Sequence[list[int]]]
-    targets: Callable[[Sequence[Any], np.ndarray], Rows]
-    usable: Callable[[Rows], np.ndarray]
-    chosen: Callable[[Rows], np.ndarray]
-
-
-def side_rows(stage: Stage) -> SideRows:
+def side_rows(stage: Stage) -> RowKind:
     """The kind of rows that a stage's objective learns from."""
     most = completions_per_row(stage)
     words = {"most": most, "stage": stage.name}
     if stage.objective.choices["group_estimator"] != "none":
         read = functools.partial(_read_groups, **words)
-        return SideRows(read, _members, _groups, _both_groups, lambda t: t["chosen_sides"])
+        return RowKind(read, _members, _groups, _both_groups, lambda t: t["chosen_sides"])
     if "ratings" in stage.objective.inputs:
         read = functools.partial(read_scored, at_least=2, **words)
-        return SideRows(read, lambda row: row.completions, _ratings, _compared, _none)
-    return SideRows(pair_of, lambda row: row.sides, _presence, _all_present, _first)
+        return RowKind(read, lambda row: row.completions, _ratings, _compared, _none)
+    return RowKind(pair_of, lambda row: row.sides, _presence, all_present, _first)
 
 
 def preference_rows(
-    context: Context, stage: Stage, kind: SideRows, records: Sequence[Record]
+    context: Context, stage: Stage, kind: RowKind, records: Sequence[Record]
 ) -> tuple[Rows, Rows]:
     """Records of a step as rows of a batch, and what is said of their completions.
 
@@ -63,7 +46,7 @@ def preference_rows(
         records: B of them.
 
     Returns:
-        The rows (training/update/rows.py), K completions of each; and `SideRows.targets`, with
+        The rows (training/update/rows.py), K completions of each; and `RowKind.targets`, with
         `present` [B, K] bool, False where a prompt has fewer completions or one is empty.
     """
     found = rows_of_step(context, stage, records, kind.read)
@@ -88,7 +71,7 @@ def said_of(targets: Rows) -> Rows:
     """The targets that the loss reads: all of them where a row is no pair, none of a pair's.
 
     Args:
-        targets: of `SideRows.targets`; a pair's says only that both sides are there.
+        targets: of `RowKind.targets`; a pair's says only that both sides are there.
     """
     several = {"chosen_sides", "ratings"} & targets.keys()
     return targets if several else {}
@@ -120,14 +103,7 @@ def _groups(found: Sequence[Groups], present: np.ndarray) -> Rows:
 
 
 def _ratings(found: Sequence[Any], present: np.ndarray) -> Rows:
-    ratings = np.zeros(present.shape, np.float32)
-    ratings[: len(found)] = ratings_of(found, present.shape[1])["ratings"]
-    return {"present": present, "ratings": ratings}
-
-
-def _all_present(targets: Rows) -> np.ndarray:
-    """A pair with an empty side says nothing about the other."""
-    return targets["present"].all(axis=1)
+    return {"present": present} | ratings_of(found, present)
 
 
 def _both_groups(targets: Rows) -> np.ndarray:

@@ -68,7 +68,7 @@ class RewardModel(Family):
     ) -> None:
         self.context, self.stage = context, stage
         self.count, self.feedback = completions_per_row(stage), feedback_of(stage)
-        trained, self.heldout = kept_rows(context, stage)
+        trained, self.heldout = trained_and_heldout(context, stage)
         self.source = PairSource(context, stage, records=trained, per_row=self.count)
         self.loss = stage.objective.part("reward_loss")
         term = TERMS[stage.objective.choices["representation"]]
@@ -87,7 +87,7 @@ class RewardModel(Family):
     def check(context: Context, stage: Stage) -> None:
         """Reads every row once."""
         stage_verdicts(context, stage)
-        kept_rows(context, stage)
+        trained_and_heldout(context, stage)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Mean over the prompts of the whole batch (objectives/reward_models/)."""
@@ -192,7 +192,9 @@ def stage_verdicts(context: Context, stage: Stage) -> tuple[int, int] | None:
     return verdict_ids(context.tokenizer, stage.data["verdicts"], where)
 
 
-def kept_rows(context: Context, stage: Stage) -> tuple[Sequence[Record], Sequence[Record]]:
+def trained_and_heldout(
+    context: Context, stage: Stage
+) -> tuple[Sequence[Record], Sequence[Record]]:
     """The rows of `split_rows` that the stage has room for, each read once.
 
     Raises:

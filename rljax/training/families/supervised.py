@@ -13,7 +13,7 @@ from rljax.data.canvas import filled
 from rljax.data.packing import Example, PackedEpochs, pack_rows
 from rljax.data.rows import example_of, joined
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
-from rljax.data.step_examples import STEP_RULES, example_of_steps
+from rljax.data.step_examples import STEP_RULES, example_of_steps, ranked_answers
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import anchor_loss
@@ -173,7 +173,7 @@ class Supervised(Family):
             return self.likelihood(self.network, params, batch, TokenFilter())
         network = self.context.models["reference"].network
         reference = FrozenModel(network, beside["reference"])
-        return compared_statistics(self.network, params, reference, batch, self.compare)
+        return compared_statistics(self.network, params, [reference], batch, self.compare)
 
     def batches(
         self, state: TrainState, experience: Experience, step: int
@@ -233,7 +233,9 @@ def kept_demonstrations(
     records = open_source(stage.data["source"], path=stage.data["path"] or None, path_field=field)
     first = Part(records, range(min(len(records), stage.data["limit"] or len(records))))
 
-    learn = stage.data["learn"]
+    learn, rank = stage.data["learn"], stage.data["answer_rank"]
+    if rank:
+        first = Part(first, ranked_answers(first, rank))
 
     def read(record: Record, where: str, index: int) -> Example:
         words = {"where": where, "field": field, "check_whole": checks_whole(context.config, index)}
@@ -241,7 +243,10 @@ def kept_demonstrations(
             marker = stage.data["unsure_marker"]
             return example_of_steps(record, context.text_format, rule=learn, marker=marker, **words)
         seed = (context.config.seed, index)
-        return example_of(record, context.text_format, learn=learn, seed=seed, **words)
+        phrases = stage.data["error_phrases"]
+        return example_of(
+            record, context.text_format, learn=learn, error_phrases=phrases, seed=seed, **words
+        )
 
     return first, *checked_examples(context, stage, first, read)
 

@@ -27,7 +27,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.labelled import (
     LabelledSource,
-    kept_rows,
+    kept_labelled,
     open_labelled,
     samples_labels,
 )
@@ -57,7 +57,7 @@ class Unpaired(Family):
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
         self.objective, self.kind = stage.objective, rows_of(stage)
-        records = () if samples_labels(stage) else kept_rows(context, stage, self.kind.read)
+        records = () if samples_labels(stage) else kept_labelled(context, stage, self.kind.read)
         # What the stage starts from samples first; a reference of its own is another model.
         start = None if "reference" in stage.models else reference
         self.source = LabelledSource(context, stage, start, records)
@@ -117,9 +117,10 @@ class Unpaired(Family):
         """The completions of one update, with what the reference says of them."""
         read = rows_of_step(self.context, self.stage, experience.records, self.kind.read)
         rows = completions_of(self.context, self.stage, read)
-        batch, mask = rows | self.kind.targets(self.stage, read), rows["mask"]
-        batch |= self.cache.of(experience.records) if self.cache else self._reference_arrays(rows)
+        mask = rows["mask"]
         present = mask.any(axis=-1)
+        batch = rows | self.kind.targets(read, present[:, None])
+        batch |= self.cache.of(experience.records) if self.cache else self._reference_arrays(rows)
         batch["weights"] = (present / max(present.sum(), 1)).astype(np.float32)
         state, numbers = self._of_batch(state, batch, read)
         batch |= {name: np.full(len(mask), value, np.float32) for name, value in numbers.items()}

@@ -8,6 +8,7 @@
 | --- | --- |
 | `learner.py` | create, annotate, compare, update: read this first |
 | `group.py` | a step's completions by prompt |
+| `prompt_values.py` | what a critic expects of prompts |
 | `scoring.py` | what the trainer knows of samples before the first update |
 | `needs.py` | what an objective needs besides its samples |
 | `compare.py` | samples compared with each other |

@@ -50,7 +50,9 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
             bool, what is new of the mask, and `complete` [N] bool, False where a row goes on.
     """
     arrays = dict(arrays)
-    if "demonstration" in arrays and "old_logprobs" in arrays:  # no sampler reported these
+    shown_alone = objective.choices["demonstrations"] != "guided"
+    if "demonstration" in arrays and "old_logprobs" in arrays and shown_alone:
+        # No sampler reported these.
         shown = arrays["demonstration"][:, None]
         reported = jnp.where(shown, arrays["old_logprobs"], arrays["behavior_logprobs"])
         arrays["behavior_logprobs"] = reported
@@ -128,6 +130,20 @@ def _shaped(objective: Objective, arrays: Arrays) -> Arrays:
         return {"scores": scores}
     complete = arrays["complete"]
     return {"scores": jnp.where(complete, scores, 0.0), "finished": complete}
+
+
+def score_advantages(objective: Objective, arrays: Mapping[str, Array]) -> Array:
+    """The advantages [N, T] of samples that have scores and nothing else yet.
+
+    Args:
+        objective: whose parts read no more than that (config/curriculum.py).
+        arrays: of the samples, as `compare_samples` reads them.
+    """
+    known = dict(arrays) | _shaped(objective, arrays)
+    known["token_rewards"] = place_outcomes(known["scores"], known["mask"])
+    known["segment_ids"] = apply(objective.part("segmentation"), known)
+    advantages = _advantages(objective, known)
+    return keep_sign(advantages, objective.values["advantage_sign"])
 
 
 def _advantages(objective: Objective, arrays: Arrays) -> Array:

@@ -19,7 +19,7 @@ class Group(NamedTuple):
     finished: Rows  # [B, R] bool
     scores: Rows  # [B, R] f32
     correct: Rows  # [B, R] bool
-    demonstration: Rows | None = None  # [B, R] bool
+    demonstration: Rows | None = None  # [B, R] bool, not sampled from the prompt alone
 
 
 def with_demonstrations(group: Group, tokens: Rows, mask: Rows, scores: Rows) -> Group:
@@ -32,7 +32,7 @@ def with_demonstrations(group: Group, tokens: Rows, mask: Rows, scores: Rows) ->
         scores: [B] f32, what the verifier says of them.
     """
     xp = namespace(group.mask)
-    prompts, samples, length = group.tokens.shape
+    prompts, _, length = group.tokens.shape
 
     def fit(x: Rows) -> Rows:
         return xp.pad(x, ((0, 0), (0, length - x.shape[1])))[:, None]
@@ -46,9 +46,21 @@ def with_demonstrations(group: Group, tokens: Rows, mask: Rows, scores: Rows) ->
         scores=scores[:, None].astype(np.float32),
         correct=one,
     )
+    return with_rows_beside(group, more)
+
+
+def with_rows_beside(group: Group, more: Group) -> Group:
+    """Rows of the same prompts that the policy did not sample from them, behind those that it did.
+
+    Args:
+        group: of B prompts, R rows each.
+        more: of the same prompts, of the same length.
+    """
+    xp = namespace(group.mask)
     pairs = zip(group[:-1], more[:-1], strict=True)
     joined = [xp.concatenate([own, new], axis=1) for own, new in pairs]
-    shown = xp.broadcast_to(xp.arange(samples + 1) == samples, (prompts, samples + 1))
+    samples, rows = group.scores.shape[1], joined[0].shape[1]
+    shown = xp.broadcast_to(xp.arange(rows) >= samples, (len(joined[0]), rows))
     return Group(*joined, demonstration=shown)
 
 

@@ -12,7 +12,7 @@ from rljax.objectives.diagnostics import clip_shares, policy_diagnostics
 from rljax.objectives.parts import apply, inputs_of
 from rljax.objectives.policy_gradient import is_zero, policy_gradient_loss
 from rljax.objectives.supervised import nll
-from rljax.objectives.surrogates.demonstrations import shaped_likelihood
+from rljax.objectives.surrogates.demonstrations import guided_ratio, shaped_likelihood
 from rljax.training.learner.arrays import flat, per_token
 from rljax.training.learner.compare import sampled_mask
 from rljax.training.update.balancing import balance_loss
@@ -161,6 +161,9 @@ class PolicyLoss:
         logprobs, mask = arrays["logprobs"], arrays["mask"]
         if self.objective.choices["demonstrations"] == "switch":
             return nll(logprobs, mask)[0]
+        if self.objective.choices["demonstrations"] == "guided":
+            ratio = logprobs - arrays["behavior_logprobs"]
+            return self.objective.bind(guided_ratio)(ratio, arrays["advantages"], mask)[0]
         return self.objective.bind(shaped_likelihood)(logprobs, arrays["advantages"], mask)[0]
 
     def _diagnostics(self, arrays: dict[str, Array]) -> Metrics:

@@ -108,8 +108,25 @@ def judged_labels(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "reward_accuracy": float((towards > 0).mean()),
         "calibration_error": calibration_error(towards),
         **accuracy_by_margin(towards),
+        **balanced_accuracy(towards, labels),
         **area_under_curve(scores, labels),
     }
+
+
+def balanced_accuracy(towards: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The mean of the accuracies on good and on bad completions; {} where one kind lacks.
+
+    With nine good labels in ten, a model that calls everything good has 0.9 of plain accuracy, and
+    0.5 of this one (RATE-FT, arXiv:2505.12265).
+
+    Args:
+        towards: [B] f32, > 0 where the score says what the label says.
+        labels: [B] bool.
+    """
+    if labels.all() or not labels.any():
+        return {}
+    right = towards > 0
+    return {"balanced_accuracy": float((right[labels].mean() + right[~labels].mean()) / 2)}
 
 
 def judged_steps(scores: np.ndarray, labels: np.ndarray, ends: np.ndarray) -> dict[str, float]:

@@ -48,7 +48,7 @@ from rljax.training.run.engines import (
 )
 from rljax.training.run.layout import choose_layouts
 from rljax.training.run.meshes import run_meshes, sampler_sizes
-from rljax.training.run.models import Model, check_models, stage_networks
+from rljax.training.run.models import Model, check_models, check_read_positions, stage_networks
 from rljax.training.run.problems import GENERATED, Record, checked_problems, prompt_column
 from rljax.training.run.start import Source, check_start
 from rljax.training.run.text_format import make_text_format, settle_tokenizer, tokenizer_folder
@@ -252,6 +252,9 @@ def build_context(
         config, stages, mesh, text_format.tokenizer.vocab_size, weights=weights
     )
     check_mask_token(network.config, text_format.tokenizer)
+    check_read_positions(
+        network, stages, config.data.max_prompt_tokens, text_format.tokenizer.encode_inside
+    )
     train, heldout = checked_problems(config, text_format)
     samplable = _samplable(network, text_format)
     stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)

@@ -6,7 +6,8 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rljax.config.asynchronous import FIELD, check_several
+from rljax.config.asynchronous import FIELD
+from rljax.parallel.halfway import halfway_mesh
 
 
 def sampler_sizes(config: ConfigDict) -> dict[str, int]:
@@ -29,12 +30,15 @@ def run_meshes(config: ConfigDict, make: Callable[..., Mesh]) -> tuple[Mesh, Mes
     Raises:
         ValueError: if sizes, devices and processes do not fit.
     """
-    check_several(config, jax.process_count())
     count = config.asynchronous.sampler_devices
     if not count:
         return make(config.mesh.to_dict()), None
     trainer, own = split_devices(jax.devices(), count)
-    return make(config.mesh.to_dict(), trainer), make(sampler_sizes(config) or {"data": -1}, own)
+    sizes = sampler_sizes(config) or {"data": -1}
+    trains, samples = make(config.mesh.to_dict(), trainer), make(sizes, own)
+    if config.asynchronous.transfer == "direct" and jax.process_count() > 1:
+        halfway_mesh(trains, samples)  # refuses before anything compiles
+    return trains, samples
 
 
 def split_devices(

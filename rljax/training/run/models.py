@@ -15,7 +15,7 @@ and has no row of its own.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,9 @@ VALUE = "critic"
 
 # Frozen roles whose network is that of wherever they come from.
 OTHERS = ("reward", "teacher", "judge")
+
+# Roles that several models may have; those after the first one are its members.
+SEVERAL = ("reward", "teacher")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +109,8 @@ def models_of(network: Network, stages: Sequence[Stage], index: int) -> dict[str
         origin = origins.get("reference", table["policy"].origin)
         table["reference"] = Model("reference", policy, origin, trained=False)
     others = {role: origins[role] for role in OTHERS if role in origins}
-    for role, member in zip(reward_roles(stage)[1:], reward_members(stage), strict=True):
-        others[role] = member
+    for role in SEVERAL:
+        others |= dict(zip(role_names(stage, role)[1:], members_of(stage, role), strict=True))
     for role, origin in others.items():
         if origin is not None:
             found = networks.get(origin) or Network.create(model_of_role(origin, policy.config))
@@ -115,14 +118,14 @@ def models_of(network: Network, stages: Sequence[Stage], index: int) -> dict[str
     return table
 
 
-def reward_members(stage: Stage) -> tuple[str, ...]:
-    """Where the reward models of a stage come from besides the first one."""
-    return tuple(stage.models.get("reward", {}).get("members", ()))
+def members_of(stage: Stage, role: str) -> tuple[str, ...]:
+    """Where a stage's models of a role come from besides the first one."""
+    return tuple(stage.models.get(role, {}).get("members", ()))
 
 
-def reward_roles(stage: Stage) -> list[str]:
-    """The roles of a stage's reward models: reward, reward_2, reward_3, ..."""
-    return ["reward", *(f"reward_{n + 2}" for n in range(len(reward_members(stage))))]
+def role_names(stage: Stage, role: str) -> list[str]:
+    """The roles of a stage's reward models, say: reward, reward_2, reward_3, ..."""
+    return [role, *(f"{role}_{n + 2}" for n in range(len(members_of(stage, role))))]
 
 
 def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mesh) -> None:
@@ -134,12 +137,13 @@ def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mes
         for role, model in table.items():
             where = f"config.{stage.name}.models.{role}.start_from"
             outside = model.origin not in ("", *networks)
-            if role in reward_roles(stage):
-                field = "start_from" if role == "reward" else "members"
-                where = f"config.{stage.name}.models.reward.{field}"
+            kind = next((name for name in SEVERAL if role in role_names(stage, name)), "")
+            if role != kind != "":
+                where = f"config.{stage.name}.models.{kind}.members"
+            if kind == "reward":
                 asked = bool(stage.models["reward"]["question"])
                 _check_reward(model, policy, where, asked)
-            if role == "teacher":
+            if kind == "teacher":
                 _check_teacher(model, policy, where)
                 _check_teaches(stage, model, table["policy"].origin, where)
             if role == "reference":
@@ -148,6 +152,47 @@ def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mes
             if outside:
                 model.network.config.check_mesh(dict(mesh.shape))
                 _check_folder(model, Source(model.origin, seed), where)
+
+
+def check_read_positions(
+    network: Network,
+    stages: Sequence[Stage],
+    max_prompt_tokens: int,
+    encode: Callable[[str], list[int]],
+) -> None:
+    """Raises ValueError where a sample is longer than the positions of a model that reads it.
+
+    Args:
+        network: of config.model.
+        stages: of the run.
+        max_prompt_tokens: of `config.data`.
+        encode: of a text behind others, to ids; a generative reward model reads a question, too.
+    """
+    for index, stage in enumerate(stages):
+        kinds = [kind for kind in SEVERAL if kind in stage.models] if stage.max_new_tokens else []
+        found = models_of(network, stages, index) if kinds else {}
+        for kind in kinds:
+            tokens, fields = _read_tokens(stage, kind, max_prompt_tokens, encode)
+            for role in role_names(stage, kind):
+                found[role].network.config.check_positions(
+                    tokens,
+                    f"What the {kind} model {found[role].origin!r} reads ({' + '.join(fields)})",
+                    f"lower one of them, or name another model (config.{stage.name}.models.{kind})",
+                )
+
+
+def _read_tokens(
+    stage: Stage, kind: str, max_prompt_tokens: int, encode: Callable[[str], list[int]]
+) -> tuple[int, list[str]]:
+    """Tokens of a sample as a model reads it, and the fields that they follow from."""
+    name, tokens = f"config.{stage.name}", max_prompt_tokens + stage.max_new_tokens
+    fields = ["config.data.max_prompt_tokens", f"{name}.sampling.max_new_tokens"]
+    if question := stage.models[kind].get("question"):
+        tokens, fields = tokens + len(encode(question)), [*fields, f"{name}.models.{kind}.question"]
+    if kind == "teacher" and "max_context_tokens" in stage.data:
+        tokens += stage.data["max_context_tokens"]
+        fields.append(f"{name}.data.max_context_tokens")
+    return tokens, fields
 
 
 def load_value(source: Source, network: Network, mesh: Mesh) -> Params:
@@ -235,12 +280,20 @@ def _check_teacher(model: Model, policy: ModelConfig, where: str) -> None:
 
 def _check_teaches(stage: Stage, model: Model, start: str, where: str) -> None:
     """Refuses a teacher that the policy starts as, where nothing else would ever move it."""
-    alone = stage.objective.values.get("reward_weight") == 0
-    if alone and model.origin == start:
+    if model.origin == start and _learns_of_teacher_alone(stage):
         raise ValueError(
             f"{where}={model.origin!r} is what the policy starts as: every log-ratio is 0, and "
             f"nothing is learned; name another model ({where})."
         )
+
+
+def _learns_of_teacher_alone(stage: Stage) -> bool:
+    """Whether a policy that says what its teacher says has a gradient of zero."""
+    choices, values = stage.objective.choices, stage.objective.values
+    if "teacher_divergence" in stage.objective.inputs:
+        same = choices["teacher_context"] == "same" and values["teacher_temperature"] == 1
+        return same and values["likelihood_share"] == 0 and not members_of(stage, "teacher")
+    return values.get("reward_weight") == 0 and not members_of(stage, "teacher")
 
 
 def _check_vocabulary(model: Model, policy: ModelConfig, where: str) -> None:

@@ -40,6 +40,11 @@ def checked_count(records: Sequence[Record]) -> int:
     return min(len(records), CHECKED_PROBLEMS) if generated else len(records)
 
 
+def checked_records(problems: Sequence[Record]) -> list[Record]:
+    """The problems that are checked at the start, each with its stable "id"."""
+    return [{**problems[index], "id": index} for index in range(checked_count(problems))]
+
+
 def checks_whole(config: ConfigDict, index: int) -> bool:
     """Whether the ids of a row are compared with those of its whole text: of the first rows."""
     return config.checks.tokens and index < CHECKED_ROWS

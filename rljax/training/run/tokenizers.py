@@ -6,7 +6,7 @@ from rljax.config.runs import find_step, run_config
 from rljax.config.stage import Stage
 from rljax.data.tokenizers import Tokenizer, holds_tokenizer, load_tokenizer
 from rljax.models.pretrained import is_pretrained
-from rljax.training.run.models import OTHERS, reward_members
+from rljax.training.run.models import OTHERS, SEVERAL, members_of
 from rljax.training.update.verdicts import verdict_ids
 
 
@@ -28,7 +28,9 @@ def check_tokenizers(stages: Sequence[Stage], tokenizer: Tokenizer) -> None:
             (f"{role}.start_from", stage.models.get(role, {}).get("start_from", "model"))
             for role in OTHERS
         ]
-        named += [("reward.members", member) for member in reward_members(stage)]
+        named += [
+            (f"{role}.members", member) for role in SEVERAL for member in members_of(stage, role)
+        ]
         for field, origin in named:
             theirs = None if origin in inside else _tokenizer_of(origin)
             if theirs is None:

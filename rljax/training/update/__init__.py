@@ -3,7 +3,7 @@
 | file | what it holds |
 | --- | --- |
 | `state.py` | TrainState and its shardings |
-| `moving_reference.py` | a reference that follows the policy, in the state |
+| `moving_copy.py` | a reference or teacher that follows the policy, in the state |
 | `train_step.py` | the one update: accumulate, check, apply |
 | `rows.py` | prompts and completions as rows of tokens |
 | `sequences.py` | the rows of a batch, in any layout, as sequences of tokens |

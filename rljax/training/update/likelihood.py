@@ -184,11 +184,12 @@ def draws(stage: Stage) -> bool:
 
 
 def passes_of(stage: Stage) -> int:
-    """How often the estimator of a stage runs the network over each completion."""
+    """How often the estimator of a stage runs the network over each completion; guided, twice."""
     if not draws(stage):
         return 1
     values = stage.objective.values
-    return values["mask_draws"] * MASKINGS[values["masking"]].passes
+    guided = 2 if values["guidance_scale"] else 1
+    return guided * values["mask_draws"] * MASKINGS[values["masking"]].passes
 
 
 def check_likelihoods(stages: Iterable[Stage], model: ModelConfig) -> None:

@@ -6,7 +6,7 @@ pass computes them again. The other model is constant.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -74,23 +74,28 @@ class States(NamedTuple):
 def compared_statistics(
     network: Network,
     params: Params,
-    other: FrozenModel,
+    others: Sequence[FrozenModel],
     rows: Batch,
     compare: Compare,
     *,
     other_rows: Batch | None = None,
+    which: Array | None = None,
 ) -> TokenStatistics:
     """Statistics of the completions, and how far another model is from the policy on them.
+
+    Of several models every one reads all rows, and each row is compared with its own.
 
     Args:
         network: of the policy.
         params: of the policy, differentiated.
-        other: a model with the policy's tokens, constant.
+        others: models with the policy's tokens, constant.
         rows: as for `completion_statistics`; temperatures are not read, both models are compared
             as they are.
         compare: of the distributions of a slot.
-        other_rows: the same completions as the other model reads them, behind other prompts, say;
+        other_rows: the same completions as the other models read them, behind other prompts, say;
             by default `rows`.
+        which: the model of each row, its place among `others`, with the leading axis of the rows;
+            by default the first.
 
     Returns:
         With the axes of the mask; `more` holds `other_divergence`, differentiated, and
@@ -98,22 +103,28 @@ def compared_statistics(
     """
     policy = network.bind(params)
     before, targets, routing = states_before(policy, rows)
-    bare = network_for(other)
-    model = bare.bind(jax.lax.stop_gradient(other.params))
-    found = token_divergence(
-        States(before, policy.vocabulary(), network.config.logit_softcap),
-        States(
-            states_before(model, other_rows or rows)[0],
-            model.vocabulary(),
-            bare.config.logit_softcap,
-        ),
-        targets,
-        compare,
-        vocab_size=network.config.vocab_size,
-    )
+    own = States(before, policy.vocabulary(), network.config.logit_softcap)
     shape = rows["mask"].shape
-    found = jax.tree.map(lambda x: x.reshape(shape), found)
-    return found._replace(routing=routing)
+
+    def compared(other: FrozenModel) -> TokenStatistics:
+        states, size = _states_of(other, other_rows or rows), network.config.vocab_size
+        found = token_divergence(own, states, targets, compare, vocab_size=size)
+        return jax.tree.map(lambda x: x.reshape(shape), found)
+
+    first, *rest = map(compared, others)
+    more = first.more
+    for place, found in enumerate(rest, start=1):
+        theirs = (which == place).reshape(-1, *[1] * (len(shape) - 1))
+        more = {name: jnp.where(theirs, found.more[name], more[name]) for name in more}
+    return first._replace(routing=routing, more=more)
+
+
+def _states_of(other: FrozenModel, rows: Batch) -> States:
+    """What a constant model says before each token of the completions."""
+    network = network_for(other)
+    model = network.bind(jax.lax.stop_gradient(other.params))
+    before, _, _ = states_before(model, rows)
+    return States(before, model.vocabulary(), network.config.logit_softcap)
 
 
 def network_for(model: FrozenModel) -> Network:

@@ -13,7 +13,7 @@ from rljax.training.update.sequence_scores import completion_states, last_states
 from rljax.training.update.train_step import Batch
 
 # Tokens that a verdict can be: the good one first.
-VERDICTS = 2
+VERDICT_COUNT = 2
 
 
 def verdict_logprobs(
@@ -56,7 +56,7 @@ def verdict_ids(tokenizer: Tokenizer, verdicts: Sequence[str], field: str) -> tu
         ValueError: unless they are two texts, each a token of its own.
     """
     ids = [tokenizer.encode_inside(text) for text in verdicts]
-    if len(ids) != VERDICTS or any(len(each) != 1 for each in ids) or ids[0] == ids[1]:
+    if len(ids) != VERDICT_COUNT or any(len(each) != 1 for each in ids) or ids[0] == ids[1]:
         raise ValueError(
             f"The verdicts {tuple(verdicts)} have the ids {ids}; they must be two different tokens "
             f"({field})."

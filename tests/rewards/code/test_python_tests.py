@@ -14,6 +14,7 @@ from rljax.rewards.code.inside.judge import Remote, proxies, used_modules
 from rljax.rewards.code.inside.values import decode, encode
 from rljax.rewards.code.outputs import same_output
 from rljax.rewards.code.reward import check_options, python_tests
+from rljax.rewards.code.running import Result
 from rljax.rewards.compose import Composition
 from rljax.rewards.pool import Scorer
 from tests.rewards.sandboxes import needs_sandbox
@@ -364,3 +365,12 @@ def test_a_pool_does_not_start_with_a_sandbox_that_does_not_work(monkeypatch):
 def test_the_reward_in_a_composition():
     made = Composition([{"name": "python_tests", "options": {"partial": True}}])
     assert made.values("", "def add(a, b): return a * b", ADD, None) == [pytest.approx(1 / 3)]
+
+
+@pytest.mark.parametrize("passed, said", [(2, None), (1, "A test of 2 failed: wrong output.")])
+def test_what_failed_is_said_where_it_is_asked_for(monkeypatch, passed, said):
+    result = Result(passed, 2, "" if passed == 2 else "wrong output")
+    monkeypatch.setattr("rljax.rewards.code.reward.run_tests", lambda *given: result)
+    monkeypatch.setattr("rljax.rewards.code.reward._sandbox", lambda means: None)
+    assert reward("x = 1", STDIN, feedback=True, partial=True) == (passed / 2, said)
+    assert reward("x = 1", STDIN) == float(passed == 2)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rljax.config.asynchronous import check_several, corrected_methods
+from rljax.config.asynchronous import corrected_methods
 from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.training.run.meshes import split_devices
@@ -124,31 +124,6 @@ def test_methods_with_a_correction_are_those_for_other_samplers():
 def test_all_devices_cannot_sample(pieces):
     with pytest.raises(ValueError, match=r"leaves none to train.*sampler_devices"):
         pieces("grpo", WORKERS, "--config.asynchronous.sampler_devices=64")
-
-
-SEVERAL = {
-    "the latest weights": (
-        ("--config.asynchronous.schedule=latest",),
-        r"schedule='latest' with 2 processes.*config\.asynchronous\.schedule",
-    ),
-    "directly to devices of its own": (
-        ("--config.asynchronous.sampler_devices=2",),
-        r"transfer='direct' with 2 processes and sampler_devices=2.* by 'host' .*transfer",
-    ),
-    "through files": (
-        ("--config.asynchronous.transfer=storage",),
-        r"transfer='storage' with 2 processes.* by 'direct' or 'host'",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", SEVERAL)
-def test_several_processes_refuse(case, tiny_folder):
-    words, wanted = SEVERAL[case]
-    config = load_config(f"{CONFIG}:grpo", (AHEAD, TIS, WORKERS, *words))
-    check_several(config, 1)
-    with pytest.raises(ValueError, match=wanted):
-        check_several(config, 2)
 
 
 def test_every_process_gives_as_many_devices():

@@ -9,10 +9,12 @@ import pytest
 
 from rljax.errors import StoppedError
 from rljax.training.ahead import pipeline as pipelines
+from rljax.training.ahead.agreement import Agreement
 from rljax.training.ahead.pipeline import NOTHING, Pipeline, Ready
 from rljax.training.ahead.schedule import Fixed, Latest
 from rljax.training.ahead.writers import InOneGo
 from rljax.training.collect.experience import Policy
+from tests.training.ahead.meeting import Meeting
 
 
 class Source:
@@ -57,6 +59,7 @@ def make():
         writing=NOTHING,
         done=0,
         room=2,
+        agreement=None,
     ):
         forgotten = []
         pipeline = Pipeline(
@@ -71,15 +74,21 @@ def make():
             done=done,
             steps=8,
             room=room,
+            agreement=agreement,
         )
         pipeline.start()
         made.append((source, pipeline))
         return SimpleNamespace(pipeline=pipeline, forgotten=forgotten)
 
     yield build
-    for source, pipeline in made:
+    for source, _ in made:
         source.go.set()
-        pipeline.close()
+    # Those of several processes end together.
+    ends = [threading.Thread(target=pipeline.close) for _, pipeline in made]
+    for end in ends:
+        end.start()
+    for end, (_, pipeline) in zip(ends, made, strict=True):
+        end.join(20)
         assert not any(thread.is_alive() for thread in pipeline.threads)
 
 
@@ -244,3 +253,77 @@ def test_a_half_drawn_step_is_saved_and_goes_on(make):
     assert again.pipeline.settled()[0] == 5
     publish(again.pipeline, 4)
     assert again.pipeline.take(5) == Ready([f"weights {w}" for w in (2, 2, 3)], (2, 2, 3), ANY)
+
+
+@pytest.fixture
+def two(make):
+    """two(source, source) -> pipelines of two processes that draw with the newest weights."""
+
+    def build(*sources, schedule=Latest(1)):  # noqa: B008
+        sides = zip(Meeting(2).processes(), sources, strict=True)
+        return [make(source, schedule, agreement=Agreement(one, "grpo")) for one, source in sides]
+
+    return build
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_two_processes_draw_with_the_weights_that_the_first_one_says(two, late):
+    """One of them publishes later than the other, at every step in another measure."""
+    found = two(Source(), Source())
+    taken = [[], []]
+
+    def train(index):
+        for step in range(1, 9):
+            if index == late:
+                time.sleep(0.01 * (step % 3))
+            publish(found[index].pipeline, step - 1)
+            taken[index].append(found[index].pipeline.take(step).experience)
+
+    trainers = [threading.Thread(target=train, args=(index,)) for index in range(2)]
+    for trainer in trainers:
+        trainer.start()
+    for trainer in trainers:
+        trainer.join(20)
+    assert taken[0] == taken[1] and [drawn[0] for drawn in taken[0]] == list(range(1, 9))
+    versions = [drawn[2] // 10 for drawn in taken[0]]
+    assert versions == sorted(versions)
+    assert all(0 <= step - version <= 1 for step, version in enumerate(versions))
+    # All weights are sent on both, whoever has drawn how much, and all are forgotten.
+    for each in found:
+        assert each.pipeline.settled()[0] == list(range(1, 9))
+        assert sorted(each.forgotten)[:7] == [f"weights {w}" for w in range(7)]
+
+
+def test_the_second_process_keeps_weights_until_the_first_one_has_said_which(two):
+    slow, source = Source(), Source()
+    slow.go.clear()
+    first, second = two(slow, source)
+    for each in (first, second):
+        publish(each.pipeline, 0)
+    assert slow.drawing.wait(20)  # with weights 0, which are newest still
+    second.pipeline.take(1)
+    for weights in (1, 2):  # its trainer is two steps ahead of what it was told
+        publish(second.pipeline, weights)
+    assert second.forgotten == []
+    publish(first.pipeline, 1)
+    slow.go.set()
+    assert second.pipeline.take(2).experience == (2, "weights 1", 10)
+    assert [first.pipeline.take(step).experience[2] for step in (1, 2)] == [0, 10]
+
+
+def test_two_processes_end_with_the_same_piece(two):
+    """Both are closed while the first one draws; the second one draws that piece, too."""
+    slow, source = Source(), Source()
+    slow.go.clear()
+    first, second = two(slow, source)
+    for each in (first, second):
+        publish(each.pipeline, 0)
+    assert slow.drawing.wait(20)
+    ends = [threading.Thread(target=each.pipeline.close) for each in (second, first)]
+    for end in ends:
+        end.start()
+    slow.go.set()
+    for end in ends:
+        end.join(20)
+        assert not end.is_alive()
+    assert first.pipeline.drawn == second.pipeline.drawn >= 1

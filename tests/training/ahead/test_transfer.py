@@ -1,5 +1,7 @@
 """Weights reach the sampler with the same bits on every way, whatever becomes of the trainer's."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from rljax.parallel.mesh import make_mesh
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.engine import Engine
 from rljax.training.ahead.transfer import make_transfer, sent
+from tests.training.ahead.meeting import Meeting
 
 CONFIG = SamplingConfig(samples_per_prompt=2, max_new_tokens=4, stop_tokens=(1,), pad_token=0)
 # Of the sampler: the trainer's devices, or others, split in another way.
@@ -83,3 +86,33 @@ def test_a_folder_that_cannot_be_written_is_one_line(meshes, tiny_network, tmp_p
         with pytest.raises(ValueError, match=r"asynchronous\.transfer_folder") as error:
             sent(way, params, 1)
     assert "\n" not in str(error.value)
+
+
+def test_files_are_removed_when_no_process_will_read_them_again(meshes, tiny_network, tmp_path):
+    """Two threads stand for two processes, each of which writes all shards."""
+    network, (trainer, samplers) = tiny_network(), meshes
+    engine = Engine(network, CONFIG, samplers["others"], weights="bfloat16")
+    folder, left = tmp_path / "weights", tmp_path / "weights/run-1"
+    left.mkdir(parents=True)
+
+    def both(do):
+        with ThreadPoolExecutor(2) as threads:
+            return list(threads.map(do, range(2)))
+
+    processes = Meeting(2).processes()
+    ways = both(lambda n: make_transfer("storage", engine, folder, "run", processes[n]))
+    assert not left.exists()
+    with jax.set_mesh(trainer):
+        params = network.init(jax.random.key(0), trainer)
+    found = both(lambda n: ways[n].send(params, 3))
+    assert found[0].path == found[1].path == folder / "run-3"
+    ways[0].forget(found[0])
+    both(lambda n: ways[n].tidy())
+    received = ways[1].receive(found[1])
+    for leaf, wanted in zip(
+        jax.tree.leaves(received), jax.tree.leaves(engine.load(params)), strict=True
+    ):
+        assert np.asarray(leaf).tobytes() == np.asarray(wanted).tobytes()
+    ways[1].forget(found[1])
+    both(lambda n: ways[n].tidy())
+    assert not folder.exists()

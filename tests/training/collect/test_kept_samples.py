@@ -8,7 +8,7 @@ import pytest
 
 from rljax.config.load import load_config
 from rljax.config.validate import validate
-from rljax.training.collect.kept_samples import _kept, kept_rows
+from rljax.training.collect.kept_samples import _kept, kept_numbers
 from rljax.training.collect.sampled_once import Sampled
 from rljax.training.families.supervised import Supervised
 from tests.training.steps import take_step
@@ -30,7 +30,7 @@ def sampled(**changes):
 
 
 def kept(samples, scores, prompts, keep, most):
-    return kept_rows(Sampled(samples, scores, prompts), keep, most)
+    return kept_numbers(Sampled(samples, scores, prompts), keep, most)
 
 
 def scored(**changes):

@@ -49,7 +49,7 @@ class HardestAgain:
     def first_state(self):
         return {"next": np.int64(0), "wrong": np.zeros(len(self.problems), bool)}
 
-    def take(self, state, step, count):
+    def take(self, state, step, count, predict=None):
         wrong = np.flatnonzero(state["wrong"])[:count]
         fresh = (int(state["next"]) + np.arange(count - len(wrong))) % len(self.problems)
         chosen = [*wrong.tolist(), *fresh.tolist()]
@@ -62,6 +62,9 @@ class HardestAgain:
         wrong = state["wrong"].copy()
         wrong[[record["id"] for record in samples.records]] = ~right
         return state | {"wrong": wrong}
+
+    def metrics(self, state):
+        return {"still_wrong": float(state["wrong"].sum())}
 
 
 class Scripted:
@@ -112,6 +115,7 @@ def test_a_curriculum_learns_from_what_it_observes():
         experience, state = source.collect(Policy({}, version=step), state, step)
         assert isinstance(experience, Experience)
         assert (experience.samples.versions == step).all()
+        assert experience.metrics["still_wrong"] == state["wrong"].sum()
         seen.append([record["id"] for record in experience.records])
     assert seen == [[0, 1, 2], [1, 3, 4], [1, 3, 0]]
 

@@ -47,10 +47,13 @@ def only_cache(tmp_path):
 
 def test_two_runs_may_write_one_cache(tmp_path):
     place = tmp_path / "made" / "address"
+    name, digests = "ref_sequence_logprobs", np.zeros((3, 16), np.uint8)
+    batches = [{name: np.full((2, 2), 0.5, np.float32)}, {name: np.ones((1, 2), np.float32)}]
     for _ in range(2):  # the second one finds what the first one wrote
-        write_cache(place, {"rows": 1}, {"ref_sequence_logprobs.npy": np.zeros(3)})
+        write_cache(place, {"rows": 1}, digests, batches)
     assert [path.name for path in place.parent.iterdir()] == ["address"]
-    assert np.load(place / "ref_sequence_logprobs.npy").tolist() == [0.0] * 3
+    kept = np.load(place / f"{name}.npy")
+    assert kept.dtype == np.float32 and kept.tolist() == [[0.5, 0.5], [0.5, 0.5], [1.0, 1.0]]
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -163,38 +166,49 @@ def test_runs_share_a_cache_and_have_the_same_losses(tiny_config, tmp_path, one_
 class Second:
     """A channel of two processes, on which the first says whether the cache is there."""
 
-    def __init__(self, there: bool) -> None:
-        self.there, self.named = there, []
+    def __init__(self, there: bool, first_writes) -> None:
+        self.there, self.first_writes, self.named = there, first_writes, []
 
     def exchange(self, name, payload):
         self.named.append(name)
+        if name.endswith("written"):
+            self.first_writes()
         first = json.dumps([False, self.there]).encode() if name.endswith("is there") else payload
         return [first, payload]
 
 
-def second_of_two(made, there: bool):
+def second_of_two(made, there: bool, first_writes=lambda: None):
     """The pieces as the second process has them, and its channel."""
-    channel = Second(there)
+    channel = Second(there, first_writes)
     context = dataclasses.replace(made.context, processes=Processes(1, 2, channel))
     return made._replace(context=context), channel
 
 
-def test_only_the_first_process_writes(cached, tmp_path):
-    other, channel = second_of_two(cached(), there=False)
+def test_only_the_first_process_writes_and_both_read(cached, tmp_path, monkeypatch):
+    made, scored = cached(), []
+    reference_arrays = Preference.reference_arrays
+
+    def counted(self, *args):
+        scored.append(self.context.processes.index)
+        return reference_arrays(self, *args)
+
+    monkeypatch.setattr(Preference, "reference_arrays", counted)
+    other, channel = second_of_two(made, there=False, first_writes=lambda: family_of(made))
     computed = family_of(other).cache
-    assert not (tmp_path / "cache").exists()
     assert [name.split()[-1] for name in channel.named] == ["there", "written"]
-    # What the first one has written, the second one reads.
-    made = cached()
-    family_of(made)
+    # Five pairs by twos: the second process scores its part of all of them before the first writes.
+    assert scored == 3 * [1] + 3 * [0]
     other, channel = second_of_two(made, there=True)
     read = family_of(other).cache
-    assert [name.split()[-1] for name in channel.named] == ["there"]
+    assert [name.split()[-1] for name in channel.named] == ["there"] and len(scored) == 6
+    for cache in (computed, read):
+        assert isinstance(cache.arrays["ref_sequence_logprobs"], np.memmap)
     np.testing.assert_array_equal(*(c.arrays["ref_sequence_logprobs"] for c in (computed, read)))
 
 
-def test_a_folder_that_one_process_does_not_see_is_refused(cached):
-    other, _ = second_of_two(cached(), there=True)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_one_process_does_not_see_is_refused(cached, there):
+    other, _ = second_of_two(cached(), there)
     with pytest.raises(ValueError, match=r"rows.npy: .*No such file.*reference_cache"):
         family_of(other)
 

@@ -169,7 +169,7 @@ def test_several_models_are_an_ensemble(pieces):
 def test_steps_are_scored_where_they_end(pieces):
     made = pieces(
         "rlhf",
-        "--config.ppo.models.reward.steps=min",
+        "--config.ppo.models.reward.step_score=min",
         "--config.ppo.models.reward.step_separator=>",  # a token of its own, or the end of a tag
     )
     network = made.context.networks["rm"]
@@ -211,10 +211,13 @@ def test_a_language_model_says_by_its_next_token_whether_a_sample_is_right(piece
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("steps=min", "question=ok"), "steps='min' reads a reward head, and question='ok' a lang"),
+        (
+            ("step_score=min", "question=ok"),
+            "step_score='min' reads a reward head, and question='ok' a lang",
+        ),
         (("ensemble=min",), r"ensemble='min' is never read with members=\(\)"),
         (("ensemble_weight=2.0",), "ensemble_weight=2.0 is never read with ensemble='mean'"),
-        (("step_separator=x",), "step_separator='x' is never read with steps=''"),
+        (("step_separator=x",), "step_separator='x' is never read with step_score=''"),
         (("verdicts=('1','0')",), "is never read with question=''"),
         (("members=('ppo',)",), "members='ppo' is the stage itself"),
         (
@@ -227,8 +230,16 @@ def test_a_language_model_says_by_its_next_token_whether_a_sample_is_right(piece
             ("start_from=warmup", "question=ok", "verdicts=('yes','0')"),
             r"verdicts \('yes', '0'\) have the ids .*config.ppo.models.reward.verdicts",
         ),
+        # 6 tokens of a prompt, 6 of a sample and 2 of the question.
+        (
+            ("start_from=warmup", "question=ok", "verdicts=('1','0')"),
+            r"reward model 'warmup' reads .*reward.question\) can have 14 tokens, .* for 13 posit",
+        ),
     ],
 )
 def test_fields_of_a_reward_model_that_do_not_fit_are_refused(pieces, words, message):
+    given = [f"--config.ppo.models.reward.{word}" for word in words]
+    if "for 13" in message:
+        given += ["--config.model.max_positions=13", "--config.rm.data.max_completion_tokens=7"]
     with pytest.raises(ValueError, match=message):
-        pieces("rlhf", *(f"--config.ppo.models.reward.{word}" for word in words))
+        pieces("rlhf", *given)

@@ -11,9 +11,9 @@ from rljax.data.sources import open_source, place_of
 from rljax.data.values import UnusableRow
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.pairs import PairSource
-from rljax.training.collect.stage_rows import checked_examples, checked_rows, rows_of_step
+from rljax.training.collect.stage_rows import checked_rows, raise_all, rows_of_step
 from rljax.training.families.preference import pair_rows
-from rljax.training.families.reward import kept_rows
+from rljax.training.families.reward import trained_and_heldout
 
 # The tiny config has room for 6 tokens of a prompt and 8 of an answer, its end among them.
 ROWS = [
@@ -92,7 +92,7 @@ def test_rows_that_say_nothing_are_refused_or_left_out(stage_of, capsys):
     kept = checked_rows(made.context, stage, records, pair_of)
     assert [place_of(kept, n).rpartition(" ")[2] for n in range(len(kept))] == ["2", "4"]
     said = capsys.readouterr().err
-    assert "2 of 4 rows say nothing to learn (empty answers, equal sides) and are left out" in said
+    assert "2 of 4 rows say nothing to learn (empty answers, equal sides, no right step) " in said
     # Rows are named by their lines, whatever is left out before them.
     assert "repeat earlier ones: line 4 (as line 2)" in said
     made, records = stage_of("drop", [*UNUSABLE, ROWS[1]])
@@ -118,13 +118,10 @@ def test_ids_that_the_model_cannot_read_are_refused(stage_of):
 
 
 def test_a_stage_that_cannot_leave_a_row_out_promises_nothing(stage_of):
-    made, records = stage_of("drop")
-
-    def read(record, where, index):
-        raise UnusableRow(f"{where}: no step is right.")
-
-    with pytest.raises(ValueError, match="line 1: no step is right") as error:
-        checked_examples(made.context, made.stage, records, read)
+    made, _ = stage_of("drop")
+    problem = UnusableRow("line 1: no step is right.")
+    with pytest.raises(UnusableRow) as error:
+        raise_all([("line 1", problem)])
     assert "='drop'" not in str(error.value)
 
 
@@ -162,6 +159,6 @@ def test_held_out_pairs_that_are_learned_are_counted(pieces, tmp_path, capsys):
     path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
     context = pieces("rlhf", f"--config.rm.data.path={path}").context
     (stage,) = (stage for stage in context.stages if stage.name == "rm")
-    trained, heldout = kept_rows(context, stage)
+    trained, heldout = trained_and_heldout(context, stage)
     assert len(trained) == 9 and [place_of(heldout, 0)] == [f"{path}, line 10"]
     assert "1 prompts of the 1 held-out rows, 1 of them" in capsys.readouterr().err

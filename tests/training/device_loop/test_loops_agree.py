@@ -22,7 +22,8 @@ DIGITS = range(ZERO_ID, ZERO_ID + 5)
 OTHERS = tuple(token for token in range(VOCAB_SIZE) if token not in (EOS_ID, *DIGITS))
 
 # Methods that need something of their own: running statistics, several updates, a critic, filters,
-# a greedy completion, noise, a reference. Samples and held-out completions of grpo end at a string.
+# a greedy completion, noise, a reference, curricula. Samples and held-out completions of grpo end
+# at a string.
 METHODS = {
     "grpo": {"sequences_per_update": 16},
     "dapo": {"sequences_per_update": 8},
@@ -35,8 +36,21 @@ METHODS = {
     "lp_reg": {"sequences_per_update": 16, "sequences_per_micro_batch": 8},
     "hpt": {"sequences_per_update": 20},
     "luffy": {},
+    "pcl": {"prompts_per_step": 4},
+    "dump": {"prompts_per_step": 4},
+    "greso": {"prompts_per_step": 4},
+}
+OBJECTIVES = {
+    "dapo": {"overlong_length": 3, "overlong_buffer": 1},
+    "pcl": {"pool_factor": 2},
+    "greso": {"filter_rounds": 2},
 }
 FAST = ("grpo",)
+CURRICULUM = {
+    "pcl": {"curriculum/pool_value", "curriculum/chosen_value"},
+    "dump": {"curriculum/probability/1", "curriculum/probability/2"},
+    "greso": {"curriculum/skipped", "curriculum/easy_retry"},
+}
 # Diagnostics of every method.
 LOGGED = {
     *("gradient_norm", "effective_sample_size", "entropy", "groups_without_signal"),
@@ -60,6 +74,7 @@ def config_of(method, seed):
                 "train_size": 8,
                 "heldout_size": 4,
                 "max_prompt_tokens": 3,
+                "source_column": "level",
             },
             "scoring": {"rewards": ({"name": "symbols"},), "workers": 0},
             "evaluation": {
@@ -80,9 +95,7 @@ def config_of(method, seed):
                     "stop_strings": ("1", "22") if method == "grpo" else (),
                 },
                 "optimizer": {"learning_rate": 3e-2},
-                "objective": {"overlong_length": 3, "overlong_buffer": 1}
-                if method == "dapo"
-                else {},
+                "objective": OBJECTIVES.get(method, {}),
             },
         }
     )
@@ -126,7 +139,8 @@ def test_both_loops_give_the_same_run(method, tmp_path, one_device_runs):
     for (train, heldout), chunk in zip(hosts, chunks, strict=True):
         for step, row in enumerate(train):
             assert set(row) & set(chunk.train) >= LOGGED
-            assert ("explained_variance" in row) == (method == "ppo")
+            assert ("explained_variance" in row) == (method in ("ppo", "pcl"))
+            assert CURRICULUM.get(method, set()) <= set(row) & set(chunk.train)
             for name in set(row) & set(chunk.train):
                 ours = float(chunk.train[name][0, step])
                 theirs = row[name] if isinstance(row[name], float | int) else np.nan

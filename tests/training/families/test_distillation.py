@@ -38,7 +38,7 @@ def student(pieces):
 
 def loss_of(made, family, batch):
     def loss(params, batch):
-        return family.loss_fn({**params, BESIDE: family.beside()}, batch)
+        return family.loss_fn({**params, BESIDE: family.beside_in(made.state)}, batch)
 
     placed = put_rows(batch, made.context.mesh)
     (value, metrics), slope = jax.jit(jax.value_and_grad(loss, has_aux=True))(made.params, placed)
@@ -159,7 +159,8 @@ def test_a_teacher_that_is_told_more_teaches_the_policy_that_it_is(student):
 def test_a_teacher_is_told_another_sample_that_is_right(student, monkeypatch):
     words = ("method=sdpo", "data.max_context_tokens=30", "objective.support=teacher_top_k")
     words += ("batch.samples_per_prompt=4", "objective.context_pattern={context} {prompt}")
-    made, family = student(*words, "objective.support_tokens=300", itself=True)
+    words += ("models.teacher.start_from=",)
+    made, family = student(*words, "objective.support_tokens=300")
     Distillation.check(family.context, made.stage)
     experience, _ = family.source.collect(
         family.policy(made.state, 1), family.source.first_state(), 1

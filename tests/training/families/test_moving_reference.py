@@ -12,7 +12,7 @@ from rljax.reporting.files import read_rows
 from rljax.training import step as training_step
 from rljax.training.families.preference import Preference
 from rljax.training.loop import run
-from rljax.training.update.moving_reference import REFERENCE, jit_move, moved
+from rljax.training.update.moving_copy import REFERENCE, jit_move, moved
 from tests.training.steps import take_step
 
 HARD = {"reference_update_steps": 1, "reference_mixup": 1.0}
@@ -49,7 +49,7 @@ def test_a_move_is_a_mean_of_both(pieces):
     policy = jax.tree.map(lambda x: 2.0 * x + 1.0, made.state.params)
     expected = jax.tree.map(lambda r, p: 0.6 * np.asarray(p) + 0.4 * r, before, policy)
     move = jit_move(made.context.network, made.context.mesh)
-    after = moved(made.state.replace(params=policy), move, 0.6)
+    after = moved(made.state.replace(params=policy), REFERENCE, move, 0.6)
     for ours, theirs in zip(leaves(after.carried[REFERENCE]), leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)
     for ours, theirs in zip(leaves(after.params), leaves(policy), strict=True):

@@ -204,7 +204,7 @@ def test_tokens_that_decide_a_tool_call_weigh_more(family, tmp_path, capsys):
         family(*words[:1], "--config.warmup.data.source=problems", "--config.warmup.data.path=")
 
 
-def test_wrong_steps_of_an_answer_are_read_and_not_learned(family, tmp_path):
+def test_wrong_steps_of_an_answer_are_read_and_not_learned(family, tmp_path, capsys):
     """The gradient with respect to a token's loss is its weight: exactly 0 on a wrong attempt."""
     path = tmp_path / "steps.jsonl"
     rows = [
@@ -219,7 +219,20 @@ def test_wrong_steps_of_an_answer_are_read_and_not_learned(family, tmp_path):
     learned = "".join(decode(ids[kept]) for ids, kept in zip(targets, batch["mask"], strict=True))
     assert learned and set(learned) <= set("345678")
     assert "no\n" in decode(targets[0]) and not batch["weights"][~batch["mask"]].any()
+    wrong = {"prompt": "9+1=", "completions": ["no", "11"], "labels": [False, False]}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [wrong, *rows]))
+    with pytest.raises(ValueError, match="line 1: no step is right.*data.unusable='drop' leaves"):
+        family(*(f"--config.warmup.{word}" for word in words))
+    left = family(*(f"--config.warmup.{word}" for word in (*words, "data.unusable=drop")))[1]
+    assert len(left.examples) == len(rows)
+    assert "1 of 7 rows say nothing to learn" in capsys.readouterr().err
     with pytest.raises(ValueError, match="unsure_marker='stop' is never read with learn='last'"):
         family("--config.warmup.data.unsure_marker=stop")
     with pytest.raises(ValueError, match="unsure_marker=' ' is empty"):
         family("--config.warmup.data.unsure_marker= ", "--config.warmup.data.learn=until_error")
+    with pytest.raises(ValueError, match="answer_rank=0.5 is never read with learn='right_steps'"):
+        family(*(f"--config.warmup.{word}" for word in (*words[:2], "data.answer_rank=0.5")))
+    with pytest.raises(ValueError, match=r"error_phrases=\('E',\) is never read with learn='last'"):
+        family("--config.warmup.data.error_phrases=('E',)")
+    with pytest.raises(ValueError, match="error_phrases=.* holds an empty text"):
+        family("--config.warmup.data.error_phrases=('E','')", "--config.warmup.data.learn=all")

@@ -371,11 +371,13 @@ ADVANTAGES = {
         b.scores
         - (b.lengths * b.scores).sum(axis=2, keepdims=True) / b.lengths.sum(axis=2, keepdims=True)
     ),
+    "score": lambda b: np.maximum(b.scores, 0.0),
     "right only": lambda b: np.where(b.correct, b.scores, 0.0),
     "wrong only": lambda b: np.where(b.correct, 0.0, b.scores - 1),
     "right a tenth": lambda b: np.where(b.correct, 0.1 * b.scores, b.scores - 1),
     "gpg": _gpg,
     "pass at k": _pass_at_k,
+    "mean ratio": lambda b: _centred(b) / np.maximum(b.scores.mean(axis=2, keepdims=True), 1e-6),
     "bnpo": _bnpo,
     "virtual": _virtual,
 }
@@ -397,6 +399,9 @@ BY_DEFINITION = {
     "gpg": ("gpg", OF_TOKENS),
     "opo": ("length weighted", OF_TOKENS),
     "pass_at_k": ("pass at k", OF_TOKENS),
+    "maxrl": ("mean ratio", OF_TOKENS),
+    "raft": ("score", OF_TOKENS),
+    "raft_plus_plus": ("score", OF_TOKENS),
     "psr": ("right only", OF_TOKENS),
     "nsr": ("wrong only", OF_TOKENS),
     "w_reinforce": ("right a tenth", OF_TOKENS),
@@ -408,6 +413,9 @@ BY_DEFINITION = {
     "da_dler": ("whitened mean", OF_TOKENS),
     "gspo": ("zscore", OF_ROWS),
     "luspo": ("zscore", SUMMED),
+    # The loss of given problems; which ones are given is the business of a curriculum.
+    "vade": ("zscore", OF_ROWS),
+    "dump": ("zscore", OF_ROWS),
     "cispo": ("zscore", OF_TOKENS),
     "sapo": ("zscore", OF_ROWS),
     "gmpo": ("zscore", OF_ROWS),
@@ -433,6 +441,11 @@ OWN_TEST = ("ppo", "vc_ppo", "hpt")
 
 # Rows that claim another gradient than that of expected reward, and are not enumerated.
 NOT_ENUMERATED = {
+    "pcl": "the loss of dr_grpo over lengths; its critic only chooses problems",
+    "greso": "the loss of grpo; leaves out groups and chooses problems",
+    "balanced_filter": "the loss of grpo on groups within bounds; two samples are too few",
+    "reinforce_ada": "keeps a balanced choice of more samples; its own test",
+    "reinforce_ada_positive": "the same",
     "canon_inter": "compares halves of a group, for which two samples are too few",
     "canon_intra": "the same",
     "canon_dynamic": "the same",
@@ -455,6 +468,7 @@ NOT_ENUMERATED = {
     "spo_tree": "samples branch",
     "vineppo": "samples from prefixes",
     "luffy": "demonstrations are rewarded as samples",
+    "guide_grpo": "samples behind hints are rewarded as samples",
     "copg_on_policy": "its scores hold the log-ratio to the start; its own test",
     "opd": "its advantage is a teacher's log-ratio",
     "spg": "masked diffusion has bounds of its likelihood, no likelihood",

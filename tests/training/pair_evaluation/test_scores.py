@@ -12,6 +12,7 @@ from rljax.training.pair_evaluation.scores import (
     accuracy_by_margin,
     calibration_error,
     comparisons_of_all,
+    judged_labels,
     judged_pairs,
     judged_steps,
 )
@@ -99,3 +100,12 @@ def test_what_is_said_of_steps():
     assert found["first_error_accuracy"] == pytest.approx(2 / 4)
     # The lowest scores are -1, 1, -2 of wrong answers and 1 of the right one.
     assert found["outcome_auroc"] == pytest.approx(2.5 / 3)
+
+
+def test_balanced_accuracy_counts_both_labels_alike():
+    labels = np.array([True] * 9 + [False])
+    everything = judged_labels(np.ones(10, np.float32), labels)
+    assert everything["reward_accuracy"] == 0.9 and everything["balanced_accuracy"] == 0.5
+    scores = np.float32([1, 1, 1, 1, 1, 1, -1, -1, -1, -2])
+    assert judged_labels(scores, labels)["balanced_accuracy"] == pytest.approx((6 / 9 + 1) / 2)
+    assert "balanced_accuracy" not in judged_labels(scores, np.ones(10, bool))

@@ -1,0 +1,40 @@
+"""Methods that choose their problems, or drop the groups that teach nothing: `:METHOD`.
+
+How to run them and where numbers without a comment come from: base.py. Any other method follows a
+curriculum too: --config.rl.objective.curriculum=vade, say (rljax/objectives/curricula/).
+"""
+
+import functools
+import runpy
+from pathlib import Path
+
+BASE = runpy.run_path(str(Path(__file__).with_name("base.py")))
+
+batch = BASE["batch"]
+
+ADA = dict(steps=600, batch=batch(512, 4, update=128), sampling=dict(max_new_tokens=2048))
+
+METHODS = {
+    # Qwen3 and Llama-3.2 on MATH (arXiv:2510.01135): 8192 samples a step, one update; contexts of
+    # 4096. The optimizer of the value model was not seen: verl's default of a critic.
+    "pcl": dict(batch=batch(512, 16), critic=dict(learning_rate=1e-5)),
+    # Qwen2.5-VL (arXiv:2511.18902); other numbers than G = 8 were not seen.
+    "vade": dict(),
+    # Qwen2.5-7B-1M on puzzles of 12 sources (arXiv:2504.09710), 4 updates a step.
+    "dump": dict(
+        max_prompt_tokens=4096,
+        source_column="source",
+        batch=batch(128, 16, update=32),
+        sampling=dict(max_new_tokens=20480),
+    ),
+    # Qwen2.5-Math (arXiv:2506.02177): 256 prompts of 8 samples, no KL.
+    "greso": dict(batch=batch(256, 8), sampling=dict(max_new_tokens=2560)),
+    # Qwen2.5-3B and 7B (arXiv:2504.03380); sizes were not seen.
+    "balanced_filter": dict(),
+    # Qwen2.5-Math-1.5B and 7B on OpenR1-Math (arXiv:2510.04996): 512 prompts, 4 updates a step, at
+    # most 4 rounds of 8 samples. Its entropy bonus of 1e-4 is 0 in the script.
+    "reinforce_ada": ADA,
+    "reinforce_ada_positive": ADA,
+}
+
+get_config = functools.partial(BASE["build"], METHODS)

@@ -1,0 +1,123 @@
+"""Curricula that a stage cannot follow, refused before anything runs."""
+
+from rljax.config.stage import Stage
+from rljax.objectives.curricula.curriculum import Curriculum, unchanged
+from rljax.objectives.parts import inputs_of
+
+# The order that no curriculum decides over.
+SHUFFLED = "shuffled"
+
+# Choices that decide what is sampled: their parts take no arrays.
+PLANS = ("curriculum", "allocation")
+
+# What samples of several rounds rule out: the option that is left.
+WITH_ROUNDS = {
+    "rollouts": "whole",
+    "group_filter": "none",
+    "demonstrations": "none",
+    "sampling_temperature": "constant",
+}
+
+# The target of a critic that values prompts before they are sampled.
+OF_PROMPTS = "prompt_mean"
+
+# Arrays that are there once samples have scores, before any model reads them.
+SCORED = frozenset(
+    {
+        *("tokens", "mask", "group_ids", "scores", "correct", "finished", "behavior_logprobs"),
+        *("token_rewards", "segment_ids"),
+    }
+)
+
+# Choices that make advantages of scores.
+_TO_ADVANTAGES = ("reward_shaping", "segmentation", "advantage")
+
+
+def curriculum_of(stage: Stage) -> Curriculum | None:
+    """The curriculum of a stage; None where all problems come in the order of the seed."""
+    if stage.objective.choices.get("curriculum", SHUFFLED) == SHUFFLED:
+        return None
+    return stage.objective.part("curriculum")()
+
+
+def check_curriculum(stage: Stage, where: str) -> None:
+    """Raises ValueError for a curriculum whose parts do not go together, naming the fields.
+
+    Args:
+        stage: resolved.
+        where: its path in the config.
+    """
+    choices = stage.objective.choices
+    name, target = choices["curriculum"], choices["value_target"]
+    try:
+        curriculum = curriculum_of(stage)
+    except ValueError as error:
+        raise ValueError(str(error).replace("config.<stage>", where)) from error
+    reads = frozenset() if curriculum is None else curriculum.reads
+    if ("prompt_values" in reads) != (target == OF_PROMPTS):
+        raise ValueError(
+            f"curriculum={name!r} does not go with value_target={target!r}: a critic that values "
+            f"prompts ({OF_PROMPTS!r}) is for 'pcl', and the other way round "
+            f"({where}.objective.curriculum, {where}.objective.value_target)."
+        )
+    _allocation(stage, curriculum, where)
+    if curriculum is None:
+        return
+    if choices["rollouts"] == "windows":
+        raise ValueError(
+            f"curriculum={name!r} hands out the problems of a step at once; with "
+            f"rollouts='windows' they come as slots are free: take 'whole' or 'tree' "
+            f"({where}.objective.curriculum, {where}.objective.rollouts)."
+        )
+    if "advantages" in reads:
+        _advantages_are_of_scores(stage, where)
+
+
+def _allocation(stage: Stage, curriculum: Curriculum | None, where: str) -> None:
+    """Rounds of samples, and the advantage that knows of all of them."""
+    choices, pooled = stage.objective.choices, "pool_right" in stage.objective.inputs
+    chosen = choices["allocation"]
+    if pooled and chosen == "fixed":
+        raise ValueError(
+            f"advantage={choices['advantage']!r} reads all that was drawn of a prompt, and "
+            f"allocation='fixed' draws what is learned from: take 'successive' "
+            f"({where}.objective.allocation)."
+        )
+    if chosen == "fixed":
+        return
+    try:
+        samples = stage.objective.part("allocation")().samples
+    except ValueError as error:
+        raise ValueError(str(error).replace("config.<stage>", where)) from error
+    if samples < stage.batch.samples_per_prompt:
+        raise ValueError(
+            f"round_samples={samples} is below samples_per_prompt="
+            f"{stage.batch.samples_per_prompt}, of which a group is kept "
+            f"({where}.objective.round_samples, {where}.batch.samples_per_prompt)."
+        )
+    for name, option in WITH_ROUNDS.items():
+        if choices[name] != option:
+            raise ValueError(
+                f"{name}={choices[name]!r} does not go with allocation={chosen!r}: it must be "
+                f"{option!r} ({where}.objective.{name}, {where}.objective.allocation)."
+            )
+    if curriculum is not None and curriculum.observe is not unchanged:
+        raise ValueError(
+            f"curriculum={choices['curriculum']!r} counts right samples, and allocation={chosen!r} "
+            f"keeps a balanced choice of them: one of the two must be 'shuffled' or 'fixed' "
+            f"({where}.objective.curriculum, {where}.objective.allocation)."
+        )
+
+
+def _advantages_are_of_scores(stage: Stage, where: str) -> None:
+    functions, choices = stage.objective.functions, stage.objective.choices
+    for name in _TO_ADVANTAGES:
+        if name not in functions:
+            continue
+        later = [array for array in inputs_of(functions[name]) if array not in SCORED]
+        if later:
+            raise ValueError(
+                f"curriculum={choices['curriculum']!r} reads advantages as soon as samples have "
+                f"scores, and {name}={choices[name]!r} reads {later[0]!r}, which is made later "
+                f"({where}.objective.curriculum, {where}.objective.{name})."
+            )

@@ -1,0 +1,112 @@
+"""Successive elimination: how many samples a prompt gets, and which of them are learned from.
+
+Prompts are sampled in rounds, and leave once their samples say enough. A small group is kept of
+each (Reinforce-Ada, arXiv:2510.04996, algorithm 1).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from rljax.objectives.parts import check_field
+
+# When a prompt leaves: with one right sample, or with half a group of right and of wrong ones.
+EXITS = ("positive", "balanced")
+
+
+class Allocation(NamedTuple):
+    """How the samples of a step are drawn.
+
+    Attributes:
+        exit: when a prompt leaves, one of `EXITS`.
+        rounds: most rounds.
+        samples: of each prompt that is still there, in a round.
+    """
+
+    exit: str
+    rounds: int
+    samples: int
+
+
+def successive(
+    *, allocation_exit: str = "balanced", allocation_rounds: int = 4, round_samples: int = 8
+) -> Allocation:
+    """Rounds of samples for the prompts that have not left yet.
+
+    Args:
+        allocation_exit: positive: one right sample; balanced: half a group of right and of wrong.
+        allocation_rounds: most rounds of a step.
+        round_samples: samples of each prompt in a round, at least samples_per_prompt.
+    """
+    check_field("allocation_exit", allocation_exit, EXITS.__contains__, f"one of {EXITS}")
+    check_field("allocation_rounds", allocation_rounds, lambda x: x >= 1, ">= 1")
+    check_field("round_samples", round_samples, lambda x: x >= 1, ">= 1")
+    return Allocation(allocation_exit, allocation_rounds, round_samples)
+
+
+def leaves(right: Array, wrong: Array, group: int, exit: str) -> Array:
+    """Which prompts leave after a round, [B] bool.
+
+    Args:
+        right: [B] i32, right samples of all rounds so far.
+        wrong: [B] i32.
+        group: n, samples of a prompt that are learned from.
+        exit: one of `EXITS`.
+    """
+    if exit == "positive":
+        return right >= 1
+    return (right >= group / 2) & (wrong >= group / 2)
+
+
+def kept_right(right: Array, wrong: Array, left: Array, group: int, exit: str) -> Array:
+    """How many right samples of a prompt's pool are kept; the others of its group are wrong ones.
+
+    Half of each kind, and of the kind that is too rare all there are. With the exit "positive" a
+    prompt that never left keeps its share of right ones.
+
+    Args:
+        right: [B] i32, of the whole pool.
+        wrong: [B] i32.
+        left: [B] bool, the prompt left before the rounds ran out.
+        group: n; every pool has at least as many.
+        exit: one of `EXITS`.
+
+    Returns:
+        [B] i32.
+    """
+    half = jnp.minimum(group // 2, right)
+    rest = jnp.minimum(group - half, wrong)
+    filled = jnp.minimum(group - rest, right)
+    if exit == "balanced":
+        return filled
+    total = right + wrong
+    take = jnp.minimum(group, total)
+    share = jnp.clip(jnp.ceil(right / jnp.maximum(total, 1) * group), 1, take - 1).astype(int)
+    kept = jnp.minimum(share, right)
+    kept = kept + jnp.minimum(right - kept, jnp.maximum(group - kept - wrong, 0))
+    return jnp.where(left, filled, kept)
+
+
+def kept_places(correct: Array, drawn: Array, kept: Array, group: int) -> Array:
+    """The first right and the first wrong samples in the order of drawing, right ones first.
+
+    Args:
+        correct: [B, D] bool, of all draws.
+        drawn: [B, D] bool, False where there is no sample.
+        kept: [B] i32, right ones to keep.
+        group: n.
+
+    Returns:
+        [B, n] i32, places among the D.
+    """
+    places = jnp.arange(correct.shape[1])
+    right, wrong = correct & drawn, ~correct & drawn
+    of_right = jnp.cumsum(right, axis=1) <= kept[:, None]
+    of_wrong = jnp.cumsum(wrong, axis=1) <= (group - kept)[:, None]
+    chosen_right, chosen_wrong = right & of_right, wrong & of_wrong
+    rank = jnp.where(chosen_right, 0, jnp.where(chosen_wrong, 1, 2)) * correct.shape[1] + places
+    return jnp.argsort(rank, axis=1)[:, :group].astype(jnp.int32)
+
+
+ALLOCATIONS = {"successive": successive}

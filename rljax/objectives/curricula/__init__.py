@@ -1,0 +1,34 @@
+"""Curricula: which problems a step samples, decided by pure functions on arrays of fixed shapes.
+
+Both loops call them: the host between steps (training/collect/curriculum.py), the device loop
+inside its program. What they know of the problems is indexed by the stable number of each.
+
+| file | what it holds |
+| --- | --- |
+| `curriculum.py` | what a curriculum is; epochs and sources |
+| `ordered.py` | from easy to hard, a band of difficulties, a mixture of sources |
+| `vade.py` | a Beta posterior of each success rate, and Thompson sampling |
+| `dump.py` | a bandit over sources by the size of advantages |
+| `greso.py` | epochs that skip what taught nothing before |
+| `pcl.py` | candidates whose predicted value is closest to a target |
+"""
+
+from rljax.objectives.curricula.curriculum import Curriculum, Outcomes, Problems, Turn
+from rljax.objectives.curricula.dump import dump
+from rljax.objectives.curricula.greso import greso
+from rljax.objectives.curricula.ordered import band, easy_to_hard, mixture
+from rljax.objectives.curricula.pcl import pcl
+from rljax.objectives.curricula.vade import vade
+
+# The option "shuffled" of the families has no entry: all problems in the order of the seed.
+CURRICULA = {
+    "easy_to_hard": easy_to_hard,
+    "band": band,
+    "mixture": mixture,
+    "greso": greso,
+    "vade": vade,
+    "dump": dump,
+    "pcl": pcl,
+}
+
+__all__ = ["CURRICULA", "Curriculum", "Outcomes", "Problems", "Turn"]

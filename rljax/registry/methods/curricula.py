@@ -1,0 +1,76 @@
+"""Policy gradients that choose their problems, or how often these are sampled."""
+
+from rljax.registry.method import Method
+from rljax.registry.methods.shared import CLIPPED, GRPO, K3_IN_LOSS, ON_POLICY
+
+
+def _row(name: str, paper: str, summary: str, **parts: object) -> Method:
+    return Method(name, "policy_gradient", paper, summary, parts)
+
+
+_ADA = dict(
+    allocation="successive",
+    advantage="pool_mean",
+    aggregation="token_mean",
+    clip_high=0.28,
+    **CLIPPED,
+)
+
+ROWS = (
+    _row(
+        "pcl",
+        "arXiv:2510.01135",
+        "problems that a value model expects to be solved half the time; group mean, on-policy",
+        curriculum="pcl",
+        value_target="prompt_mean",
+        value_clip=None,
+        advantage="group_mean",
+        aggregation="sequence_mean_token_mean",
+        **ON_POLICY,
+    ),
+    _row(
+        "vade",
+        "arXiv:2511.18902",
+        "GRPO on problems of the largest gain under a drawn success rate",
+        curriculum="vade",
+        **GRPO,
+    ),
+    _row(
+        "dump",
+        "arXiv:2504.09710",
+        "GRPO on sources that a bandit chooses by the size of advantages",
+        curriculum="dump",
+        kl_weight=1e-3,
+        **K3_IN_LOSS,
+        **GRPO,
+    ),
+    _row(
+        "greso",
+        "arXiv:2506.02177",
+        "dynamic sampling that skips problems without signal in their last epochs",
+        curriculum="greso",
+        group_filter="mixed",
+        clip_high=0.28,
+        **GRPO,
+    ),
+    _row(
+        "balanced_filter",
+        "arXiv:2504.03380",
+        "GRPO on groups whose share of right samples lies inside of bounds, refilled",
+        group_filter="accuracy_inside",
+        **GRPO,
+    ),
+    _row(
+        "reinforce_ada",
+        "arXiv:2510.04996",
+        "rounds of samples until a prompt has half a group of each kind; against its whole pool",
+        **_ADA,
+    ),
+    _row(
+        "reinforce_ada_positive",
+        "arXiv:2510.04996",
+        "rounds of samples until a prompt has a right one; against its whole pool",
+        allocation_exit="positive",
+        **_ADA,
+    ),
+)

@@ -1,0 +1,39 @@
+"""The metrics of curricula and of samples that are drawn in rounds."""
+
+from rljax.reporting.metric import Metric
+
+OF_CURRICULA: dict[str, Metric] = {
+    "curriculum/unseen_share": Metric(
+        "Unseen problems", "Share of the training problems that were never sampled."
+    ),
+    "curriculum/pool_value": Metric(
+        "Value of candidates", "Mean reward that the critic expects of all candidates (PCL)."
+    ),
+    "curriculum/chosen_value": Metric(
+        "Value of chosen problems", "Mean reward that the critic expects of the chosen ones (PCL)."
+    ),
+    "curriculum/posterior_success": Metric(
+        "Success rate believed", "Posterior mean over all training problems (VADE)."
+    ),
+    "curriculum/skipped": Metric(
+        "Skipped problems", "Problems that the last call passed over (GRESO)."
+    ),
+    "curriculum/easy_retry": Metric(
+        "Retry of easy problems", "Probability after one visit without a wrong sample (GRESO)."
+    ),
+    "curriculum/hard_retry": Metric(
+        "Retry of hard problems", "Probability after one visit without a right sample (GRESO)."
+    ),
+    "guided_share": Metric(
+        "Guided prompts", "Share of prompts without a right sample, sampled again behind a hint."
+    ),
+    "guided_accuracy": Metric("Accuracy behind hints", "Of samples behind a hint; learned from."),
+    "guided_tokens": Metric("Guided tokens", "Tokens sampled behind hints."),
+    "samples_per_prompt_mean": Metric(
+        "Samples per prompt", "Drawn in all rounds of a step, mean over its prompts."
+    ),
+    "allocation_rounds": Metric("Rounds", "Rounds of samples until all prompts had left."),
+    "allocation_left_share": Metric(
+        "Prompts that left", "Share of prompts whose samples said enough before the last round."
+    ),
+}

@@ -1,0 +1,161 @@
+"""Samples behind hints, of prompts that the policy does not solve (Guide, arXiv:2506.13923)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jax import Array
+
+from rljax.config.stage import Stage
+from rljax.data.sources import place_of
+from rljax.errors import typed
+from rljax.parallel.host import to_host
+from rljax.parallel.rules import rows_divisor
+from rljax.rewards.pool import Scores
+from rljax.sampling.engine import Engine
+from rljax.sampling.request import Requests
+from rljax.training.collect.experience import Annotations
+from rljax.training.collect.rewards import Reward
+from rljax.training.collect.rollouts import Samples, noise_addresses, take_prompts
+from rljax.training.collect.sampled import Drawn, timed_scores
+from rljax.training.collect.successive import filled, first_prompts
+from rljax.training.collect.told_prompts import prompts_with
+from rljax.training.learner.group import Group
+from rljax.training.run.context import Context, Record
+from rljax.training.run.problems import checked_records
+
+CALLS = 2  # of the sampler in a step: plain prompts, then those with hints
+
+
+class GuidedSamples:
+    """Draws as many samples again behind a hint, where no sample of a prompt is right."""
+
+    def __init__(
+        self,
+        context: Context,
+        stage: Stage,
+        engine: Engine,
+        reward: Reward,
+        *,
+        key: Array,
+        first_step: int,
+    ) -> None:
+        """Binds the sampler that drew the plain samples; nothing runs.
+
+        Args:
+            context: of the run.
+            stage: with demonstrations="guided".
+            engine: of the stage.
+            reward: of its samples.
+            key: of the rollouts.
+            first_step: steps of the run before the stage.
+        """
+        self.context, self.stage, self.engine, self.reward = context, stage, engine, reward
+        self.key, self.first_step = key, first_step
+        self.pattern = stage.objective.values["hint_pattern"]
+        self.divisor = rows_divisor(context.rollout_mesh)
+
+    def __call__(self, drawn: Drawn) -> tuple[Group, Annotations]:
+        """The guided samples [B, G, T], with an empty mask where a prompt has none; and metrics."""
+        samples, scores = drawn.samples, drawn.scores
+        shape = samples.rollouts.mask.shape
+        solved = (scores.correct & ~scores.left_out).reshape(shape[:2]).any(axis=1)
+        hints = [hint_of(self.context, record) for record in samples.records]
+        unsolved = ~solved & np.array([bool(hint) for hint in hints])
+        empty = Group(
+            tokens=np.full(shape, self.context.tokenizer.pad_id, np.int32),
+            mask=np.zeros(shape, bool),
+            logprobs=np.zeros(shape, np.float32),
+            finished=np.zeros(shape[:2], bool),
+            scores=np.zeros(shape[:2], np.float32),
+            correct=np.zeros(shape[:2], bool),
+        )
+        metrics = {"guided_share": float(unsolved.mean())}
+        if not unsolved.any():
+            return empty, Annotations({}, metrics, {})
+        active = np.flatnonzero(unsolved)
+        guided = self._sampled(drawn, active, hints)
+        found, seconds = timed_scores(self.reward, guided)
+        group = put_rows_of(empty, active, guided, found)
+        metrics["guided_accuracy"] = float(found.correct.mean())
+        metrics["guided_tokens"] = float(guided.rollouts.mask.sum())
+        return group, Annotations({}, metrics, {"sampling": guided.seconds, "scoring": seconds})
+
+    def _sampled(self, drawn: Drawn, active: np.ndarray, hints: Sequence[str]) -> Samples:
+        """Samples of the active prompts behind their hints, as if written without them."""
+        count = len(drawn.samples.records)
+        asked = take_prompts(drawn.samples, filled(active, count, self.divisor))
+        texts = [hints[i] for i in filled(active, count, self.divisor)]
+        prompts, mask = prompts_with(self.context, self.stage, asked.records, texts, self.pattern)
+        addresses = noise_addresses(self.context, asked.records, call=CALLS - 1, most_prompts=count)
+        rollouts = to_host(
+            self.engine.sample(
+                drawn.weights,
+                Requests(prompts, mask, addresses),
+                key=self.key,
+                step=self.first_step + drawn.step,
+            )
+        )
+        tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
+        written = zip(tokens, rollouts.mask.reshape(tokens.shape), strict=True)
+        texts = [self.context.text_format.text(row[kept]) for row, kept in written]
+        return first_prompts(asked._replace(rollouts=rollouts, texts=texts), len(active))
+
+
+def put_rows_of(empty: Group, active: np.ndarray, guided: Samples, scores: Scores) -> Group:
+    """The guided samples at the places of their prompts, [B, G, T].
+
+    Args:
+        empty: arrays of a group without any; they are changed.
+        active: [A] i32, the prompts.
+        guided: of these prompts.
+        scores: of the guided samples.
+    """
+    rollouts, shape = guided.rollouts, guided.rollouts.mask.shape[:2]
+    left_out = scores.left_out.reshape(shape)
+    empty.tokens[active] = rollouts.tokens
+    empty.mask[active] = rollouts.mask & ~left_out[..., None]
+    empty.logprobs[active] = rollouts.logprobs
+    empty.finished[active] = rollouts.finished
+    empty.scores[active] = np.where(left_out, 0.0, scores.total.reshape(shape))
+    empty.correct[active] = scores.correct.reshape(shape)
+    return empty
+
+
+def hint_of(context: Context, record: Record) -> str:
+    """The hint of a problem; "" where it has none.
+
+    Raises:
+        ValueError: for a hint that is no text.
+    """
+    hint = record.get(context.config.data.hint_column)
+    if hint is None:
+        return ""
+    if not isinstance(hint, str):
+        where = place_of(context.train_problems, record["id"])
+        raise ValueError(
+            f"{where}: the hint must be a text, got {typed(hint)} (config.data.hint_column)."
+        )
+    return hint
+
+
+def check_guidance(context: Context, stage: Stage) -> None:
+    """Raises ValueError where no problem has a hint, or one is no text or too long."""
+    column, problems = context.config.data.hint_column, context.train_problems
+    records = checked_records(problems) if column else []
+    hints = [hint_of(context, record) for record in records]
+    if not any(hints):
+        named = f"none of {len(records)} problems has one in {column!r}"
+        missing = named if column else "no column is named"
+        raise ValueError(
+            f"demonstrations='guided' reads hints, and {missing} (config.data.hint_column)."
+        )
+    told = [(record, hint) for record, hint in zip(records, hints, strict=True) if hint]
+    hinted, texts = zip(*told, strict=True)
+    prompts_with(context, stage, hinted, texts, stage.objective.values["hint_pattern"])
+    context.network.config.check_positions(
+        context.config.data.max_prompt_tokens
+        + stage.data["max_context_tokens"]
+        + stage.max_new_tokens,
+        "A prompt with its hint and a completion",
+        f"lower config.{stage.name}.data.max_context_tokens",
+    )

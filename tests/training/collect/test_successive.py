@@ -1,0 +1,119 @@
+"""Rounds of samples: who is asked again, what is put together, and which noise it has."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from rljax.config.load import complete
+from rljax.config.validate import validate
+from rljax.parallel.mesh import make_mesh
+from rljax.rewards.pool import Scores
+from rljax.sampling.request import Rollouts, StopReason
+from rljax.training.collect.experience import Policy
+from rljax.training.collect.prompts import Prompts
+from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.successive import Successive, filled
+
+SAMPLES = 4
+# Problem 0 has both kinds at once, 1 in the second round, 2 never a right one, 3 only right ones.
+RIGHT = {0: "1001 1111", 1: "0000 0011", 2: "0000 0000", 3: "1111 1111"}
+
+
+def stage_of(**objective):
+    batch = {"prompts_per_step": 4, "samples_per_prompt": 4}
+    rl = {"method": "reinforce_ada", "steps": 1, "batch": batch, "objective": objective}
+    return validate(complete({"stages": ("rl",), "rl": rl}))[0]
+
+
+class Scripted:
+    """Answers with one token, the number of the draw; draws of a problem are as `RIGHT` says."""
+
+    def __init__(self):
+        self.calls, self.drawn = [], dict.fromkeys(RIGHT, 0)
+
+    def sample(self, weights, policy, prompts, *, step, call, most_prompts):
+        ids = [record["id"] for record in prompts.records]
+        self.calls.append((call, ids, most_prompts))
+        tokens = np.zeros((len(ids), SAMPLES, 1), np.int32)
+        tokens[..., 0] = call * SAMPLES + np.arange(SAMPLES)
+        mask, zeros = np.ones(tokens.shape, bool), np.zeros(tokens.shape, np.float32)
+        rollouts = Rollouts(
+            tokens=tokens,
+            mask=mask,
+            **{n: zeros for n in ("logprobs", "model_logprobs", "tempered_logprobs")},
+            entropy=zeros,
+            temperature=zeros,
+            stop_reason=np.full(tokens.shape[:2], StopReason.STOP_TOKEN),
+            slot_steps=np.zeros(len(ids), int),
+        )
+        texts = [
+            RIGHT[one].replace(" ", "")[call * SAMPLES + g] for one in ids for g in range(SAMPLES)
+        ]
+        versions = np.full(mask.shape, policy.version, np.int32)
+        prompts_of = np.array(ids)[:, None]
+        return Samples(
+            prompts.records, ["p"] * len(ids), prompts_of, prompts_of >= 0, rollouts, versions,
+            texts, 0.5,
+        )  # fmt: skip
+
+
+def scored(samples):
+    right = np.array([text == "1" for text in samples.texts])
+    none = np.zeros(len(right), bool)
+    total = right.astype(np.float32)
+    return Scores(total, {"r": total}, right, ~none, none, none, None), 0.25
+
+
+def drawn(**objective):
+    context = SimpleNamespace(rollout_mesh=make_mesh({"data": 1}, devices=jax.devices()[:1]))
+    rollouts = Scripted()
+    objective = {"allocation_rounds": 2, "round_samples": SAMPLES, **objective}
+    allocation = Successive(context, stage_of(**objective), rollouts, scored)
+    prompts = Prompts([{"id": one} for one in RIGHT], np.zeros(4, int))
+    return allocation.draw({}, Policy({}, version=3), prompts, step=1), rollouts
+
+
+@pytest.mark.contract
+def test_prompts_leave_and_groups_are_put_together():
+    found, rollouts = drawn()
+    # Three are left after the first round: they fit into no half of four.
+    assert rollouts.calls == [(0, [0, 1, 2, 3], 4), (1, [1, 2, 3, 1], 4)]
+    tokens = found.samples.rollouts.tokens[..., 0].tolist()
+    assert tokens == [[0, 3, 1, 2], [6, 7, 0, 1], [0, 1, 2, 3], [0, 1, 2, 3]]
+    assert found.samples.texts == list("1100110000001111")
+    assert found.scores.correct.tolist() == [text == "1" for text in found.samples.texts]
+    arrays = found.annotations.arrays
+    assert arrays["pool_right"].reshape(4, 4)[:, 0].tolist() == [2, 2, 0, 8]
+    assert arrays["pool_wrong"].reshape(4, 4)[:, 0].tolist() == [2, 6, 8, 0]
+    metrics = found.annotations.metrics
+    assert metrics["samples_per_prompt_mean"] == (4 + 3 * 8) / 4
+    assert metrics["sampled_tokens"] == 28 and metrics["allocation_left_share"] == 0.5
+    assert len(found.scored.correct) == 28 and found.samples.seconds == 1.0
+
+
+def test_the_positive_exit_asks_half_as_many_again():
+    _, rollouts = drawn(allocation_exit="positive")
+    assert rollouts.calls[1] == (1, [1, 2], 4)
+
+
+def test_rounds_have_few_sizes():
+    sizes = {len(filled(np.arange(active), 16, 2)) for active in range(1, 17)}
+    assert sizes == {2, 4, 8, 16}
+    assert filled(np.array([3, 7, 9]), 16, 1).tolist() == [3, 7, 9, 3]
+
+
+@pytest.mark.parametrize(
+    ("method", "objective", "message"),
+    [
+        ("grpo", {"advantage": "pool_mean"}, "reads all that was drawn of a prompt"),
+        ("reinforce_ada", {"round_samples": 2}, "round_samples=2 is below samples_per_prompt=8"),
+        ("reinforce_ada", {"group_filter": "mixed"}, "it must be 'none'"),
+        ("reinforce_ada", {"curriculum": "vade"}, "keeps a balanced choice of them"),
+    ],
+)
+def test_what_does_not_go_with_rounds_is_refused(method, objective, message):
+    rl = {"method": method, "steps": 1, "objective": objective}
+    with pytest.raises(ValueError, match=message):
+        validate(complete({"stages": ("rl",), "rl": rl}))
