@@ -39,6 +39,8 @@ ARRAYS: dict[str, Described] = {
     "answer_mask": Described("NT", bool, "step", "True on the reference answer's tokens"),
     "pool_right": Described("N", float, "step", "right samples of all that were drawn of a prompt"),
     "pool_wrong": Described("N", float, "step", "all others that were drawn of it"),
+    "bare_answer_logprobs": Described("NT", float, "step", "of the answer without a thought"),
+    "bare_answer_mask": Described("NT", bool, "step", "True on that answer's tokens"),
     "demonstration": Described("N", bool, "step", "a demonstration, not sampled"),
     "advantages": Described("NT", float, "step", "how much better than expected"),
     "correction": Described("NT", float, "step", "factor of each token's surrogate"),
