@@ -39,6 +39,8 @@ ARRAYS: dict[str, Described] = {
     "answer_mask": Described("NT", bool, "step", "True on the reference answer's tokens"),
     "pool_means": Described("N", float, "step", "mean score of all that was drawn of a prompt"),
     "pool_deviations": Described("N", float, "step", "the deviation of these scores"),
+    "bare_answer_logprobs": Described("NT", float, "step", "of the answer without a thought"),
+    "bare_answer_mask": Described("NT", bool, "step", "True on that answer's tokens"),
     "demonstration": Described("N", bool, "step", "a demonstration, not sampled"),
     "advantages": Described("NT", float, "step", "how much better than expected"),
     "correction": Described("NT", float, "step", "factor of each token's surrogate"),
