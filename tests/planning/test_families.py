@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from rljax.config.load import load_config
 from rljax.config.validate import validate
@@ -17,6 +18,7 @@ from rljax.planning.batches import step_rows
 from rljax.planning.compiling import ENVIRONMENT, FOR_CPUS
 from rljax.planning.lengths import lengths_of
 from rljax.planning.programs import chosen
+from rljax.planning.sampling_programs import waiting_copies
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.mixed import given_completions
 from rljax.training.families.table import family_class
@@ -193,6 +195,15 @@ def test_useful_operations_of_demonstrations_and_of_a_reward_model(runs):
     # 64 pairs of a prompt of 10 and two completions of 6, each in a row of its own; no logits.
     sequence = 16 * token + attended(0, 16)
     assert rm["useful"]["update"] == pytest.approx(3 * 128 * sequence)
+
+
+def test_weights_wait_on_the_sampler_s_chips_only_if_they_come_directly():
+    given = {"max_staleness": 3, "schedule": "fixed", "transfer": "direct"}
+    assert waiting_copies(ConfigDict(given)) == 3
+    assert waiting_copies(ConfigDict(given | {"max_staleness": 0})) == 1
+    assert waiting_copies(ConfigDict(given | {"schedule": "latest"})) == 1
+    for transfer in ("host", "storage"):
+        assert waiting_copies(ConfigDict(given | {"transfer": transfer})) == 0
 
 
 def test_the_stage_that_prepares_no_other_is_the_default():
