@@ -70,9 +70,7 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "sampling_flops": drawing_flops(context, stage, lengths) if lengths.sampled else 0.0,
         "denoising": denoising
         and {"passes": denoising.most_passes, "block": denoising.block_tokens},
-        "frozen_parameters": sum(
-            other.network.parameter_count for other in others_of(context).values()
-        ),
+        "frozen_parameters": _frozen_parameters(context),
         "frozen_flops": frozen_flops(context, stage),
         "ahead": may_sample_ahead(stage),
         "stale": context.config.asynchronous.max_staleness > 0,
@@ -95,6 +93,11 @@ def may_sample_ahead(stage: Stage) -> bool:
     """Whether another policy than the one that learns may sample (config/asynchronous.py)."""
     asks = "start_values" in stage.objective.inputs or "reward" in stage.models
     return stage.online and stage.objective.description.ahead and not asks
+
+
+def _frozen_parameters(context: Context) -> int:
+    """Parameters of the frozen models besides the reference."""
+    return sum(other.network.parameter_count for other in others_of(context).values())
 
 
 def _optimizer_bytes(context: Context, stage: Stage) -> float:
