@@ -56,8 +56,8 @@ def scored_as(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in _FORM if name in data}
 
 
-def recorded_form(start: str) -> dict[str, Any]:
-    """How the model of a folder is read, as far as the folder says; {} where it does not.
+def recorded_form(start: str) -> dict[str, Any] | None:
+    """How the model of a folder is read, as `scored_as` says it; None where the folder does not.
 
     Args:
         start: a published folder, or a checkpoint of another run.
@@ -67,39 +67,53 @@ def recorded_form(start: str) -> dict[str, Any]:
     """
     if is_pretrained(start):
         path = Path(start) / "config.json"
-        found = json.loads(path.read_text(encoding="utf-8")).get(SCORED_AS, {})
         with blamed(f"{path}: {SCORED_AS}", TypeError, ValueError, field="the model's files"):
-            return _checked_form(found)
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return _checked_form(found[SCORED_AS]) if SCORED_AS in found else None
     step = find_step(start)
-    stage = (run_config(step) or {}).get(step.parent.name, {})
-    return scored_as(stage.get("data", {}))
+    stage = (run_config(step) or {}).get(step.parent.name)
+    return None if stage is None else scored_as(stage.get("data", {}))
 
 
 def _checked_form(found: Any) -> dict[str, Any]:
     if not isinstance(found, dict) or not set(found) <= set(_FORM):
         raise ValueError(f"must be an object with keys of {', '.join(_FORM)}, got {shown(found)}")
-    verdicts = found.get("verdicts", [])
-    texts = [*verdicts, *(found[name] for name in found if name != "verdicts")]
-    if not isinstance(verdicts, list) or not all(isinstance(text, str) for text in texts):
+    verdicts = found.get("verdicts", ["", ""])
+    two = isinstance(verdicts, list) and len(verdicts) == 2
+    texts = [*(found[name] for name in found if name != "verdicts"), *(verdicts if two else ())]
+    if not two or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"must hold texts, and two as verdicts, got {shown(found)}")
     return found
 
 
 def check_read_as_trained(
-    fields: Mapping[str, Any], learned: Mapping[str, Any], trained: str, where: str, there: str
+    fields: Mapping[str, Any],
+    learned: Mapping[str, Any] | None,
+    trained: str,
+    where: str,
+    there: str,
 ) -> None:
     """Raises ValueError for a model that is read in another way than it was trained.
 
     A process reward has learned nothing at the last token of a sample, which is behind its last
-    step; and a question or a separator that it never saw leaves its scores without a meaning.
+    step, and other models nothing before it; and a question or a separator that it never saw leaves
+    its scores without a meaning.
 
     Args:
         fields: of `config.<stage>.models.reward`, with defaults.
-        learned: how it was trained, of `scored_as` or `recorded_form`.
+        learned: how it was trained, of `scored_as` or `recorded_form`; None where nothing says it.
         trained: the stage that makes the model, or its folder.
         where: path of the fields in the config.
         there: what says how it was trained, for errors.
     """
+    if learned is None:
+        return
+    if fields["step_score"] and "step_separator" not in learned:
+        raise ValueError(
+            f"step_score={fields['step_score']!r} reads a score at the end of each step, and "
+            f"{trained!r} learns none there: read it at the last token, or name a model of "
+            f"reward_loss='step_binary' ({where}.step_score, {there})."
+        )
     if "step_separator" in learned and not fields["step_score"]:
         raise ValueError(
             f"{trained!r} learns scores of steps, and step_score='' reads the score at the last "

@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from rljax.data.feedback import Stepwise, stepwise_of
 from rljax.data.packing import Example
 from rljax.data.rows import Record
+from rljax.data.sources import place_of
 from rljax.data.text_format import PROMPTS, TextFormat
-from rljax.data.values import UnusableRow
+from rljax.data.values import UnusableRow, label_of
 
 STEP_RULES = ("right_steps", "until_error", "without_errors")
 # Those that write another answer.
@@ -102,24 +103,36 @@ def ranked_answers(records: Sequence[Record], rank: float) -> list[int]:
 
     Returns:
         Places of the records, in their order; of equally good answers the first in the file.
+
+    Raises:
+        ValueError: for a label that is neither true nor false, of an answer that is not taken, too.
     """
     answers: dict[str, list[int]] = {}
+    wrong: dict[int, float] = {}  # share of the steps of each
     unread = []
     for index in range(len(records)):
         record = records[index]
-        if isinstance(record.get("labels"), list) and record["labels"]:
-            answers.setdefault(json.dumps(record.get("prompt")), []).append(index)
-        else:
+        labels = record.get("labels")
+        if not isinstance(labels, list) or not labels:
             unread.append(index)
-
-    def wrong(index: int) -> float:
-        labels = records[index]["labels"]
-        return sum(label is not True for label in labels) / len(labels)
+            continue
+        where = place_of(records, index)
+        read = [
+            label_of(label, f"{where}: the label of step {n}") for n, label in enumerate(labels)
+        ]
+        wrong[index] = 1 - sum(read) / len(read)
+        answers.setdefault(json.dumps(record.get("prompt")), []).append(index)
 
     chosen = [
-        sorted(places, key=wrong)[math.ceil(rank * len(places)) - 1] for places in answers.values()
+        sorted(places, key=wrong.__getitem__)[_place(rank, len(places))]
+        for places in answers.values()
     ]
     return sorted([*chosen, *unread])
+
+
+def _place(rank: float, count: int) -> int:
+    """The place, from 0, of a rank; 0.28 * 25 is 7.000000000000001 in float64, and means 7."""
+    return max(math.ceil(rank * count - 1e-9), 1) - 1
 
 
 def _learned(row: Stepwise) -> list[bool]:

@@ -10,11 +10,12 @@ import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.training.families import Family, labelled_rows, preference_rows
-from rljax.training.families.distillation import told_rows
+from rljax.training.families.distillation import TEACHER_IDS, told_rows
 from rljax.training.families.feedback import completions_per_row, no_targets
 from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics
 from rljax.training.run.context import Context
+from rljax.training.run.models import members_of
 from rljax.training.update.likelihood import draws, likelihood_rows
 from rljax.training.update.logprobs import FILL_STEPS, LIKELIHOOD_EPOCH
 from rljax.training.update.rows import (
@@ -109,6 +110,8 @@ def _distilled_rows(context: Context, stage: Stage, *_: Any) -> Made:
     layout = functools.partial(rollout_rows, share_prompts=sizes.share_prompts)
     rows = layout(prompts, prompts > 0, tokens, tokens > 0)
     learned = rows | {"weights": np.zeros(rows["mask"].shape, np.float32)}
+    if members_of(stage, "teacher"):
+        learned[TEACHER_IDS] = np.zeros(len(rows["mask"]), np.int32)
     if teacher_context != "same":
         more = np.pad(prompts, ((0, 0), (stage.data["max_context_tokens"], 0)))
         learned |= told_rows(layout(more, more > 0, tokens, tokens > 0))

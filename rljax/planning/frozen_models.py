@@ -6,15 +6,18 @@ import math
 import numpy as np
 
 from rljax.config.stage import Stage
+from rljax.models.network import Network
 from rljax.planning.program import Program, described, lowered
 from rljax.training.collect.model_scorer import ModelScorer, with_question
 from rljax.training.collect.rewards import ModelReward
 from rljax.training.families import Family
 from rljax.training.families.policy_gradient import PolicyGradient
+from rljax.training.families.table import family_class
 from rljax.training.run.context import Context
 from rljax.training.run.models import Model, role_names
 from rljax.training.update.likelihood import draws
 from rljax.training.update.logprobs import model_rows
+from rljax.training.update.moving_copy import REFERENCE, TEACHER
 from rljax.training.update.rows import Rows, completion_rows
 
 # Roles whose network is the policy's own, or a head beside it.
@@ -24,6 +27,19 @@ OF_POLICY = ("policy", "value", "reference")
 def others_of(context: Context) -> dict[str, Model]:
     """The frozen models of a stage besides its reference, by role."""
     return {role: model for role, model in context.models.items() if role not in OF_POLICY}
+
+
+def copies_of(context: Context, stage: Stage) -> dict[str, Network]:
+    """The copies of the policy that the stage's state carries (update/moving_copy.py), by role."""
+    carried = family_class(stage).carried(context, stage).shardings
+    return {role: context.network for role in (REFERENCE, TEACHER) if role in carried}
+
+
+def asked_of(context: Context, stage: Stage) -> dict[str, Network]:
+    """The networks that a step asks besides the policy and its reference, by role."""
+    networks = {role: model.network for role, model in others_of(context).items()}
+    copies = copies_of(context, stage)
+    return networks | {role: copies[role] for role in copies if role not in OF_POLICY}
 
 
 def scoring_passes(stage: Stage) -> int:

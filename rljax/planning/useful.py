@@ -10,7 +10,7 @@ from rljax.benchmarks.flops import (
 )
 from rljax.config.stage import Stage
 from rljax.models.config import ModelConfig
-from rljax.planning.frozen_models import others_of, reward_passes
+from rljax.planning.frozen_models import asked_of, reward_passes
 from rljax.planning.lengths import Lengths, lengths_of
 from rljax.planning.program import SAMPLING, TEACHER_SAMPLING
 from rljax.sampling.diffusion_config import DiffusionConfig
@@ -36,8 +36,8 @@ def useful_flops(context: Context, stage: Stage) -> dict[str, dict[str, float] |
     useful = {"update": updated, "scores": scored, "reference": scored}
     if lengths.sampled:
         useful[SAMPLING] = drawing_flops(context, stage, lengths)
-    for role, other in others_of(context).items():
-        for name, each in _of_other(context, stage, role, other.network.config, lengths).items():
+    for role, other in asked_of(context, stage).items():
+        for name, each in _of_other(context, stage, role, other.config, lengths).items():
             useful[name] = useful.get(name, 0.0) + each
     useful["update"] += useful.pop("beside the update", 0.0)
     return {
@@ -47,10 +47,10 @@ def useful_flops(context: Context, stage: Stage) -> dict[str, dict[str, float] |
 
 
 def frozen_flops(context: Context, stage: Stage) -> float:
-    """A step's passes of the frozen models besides the reference; nothing that they sample."""
+    """A step's passes of the models besides policy and reference; nothing that they sample."""
     lengths, total = lengths_of(context, stage), 0.0
-    for role, other in others_of(context).items():
-        found = _of_other(context, stage, role, other.network.config, lengths)
+    for role, other in asked_of(context, stage).items():
+        found = _of_other(context, stage, role, other.config, lengths)
         runs = 1 if role in role_names(stage, "teacher") else reward_passes(stage)
         total += runs * sum(each for name, each in found.items() if name != TEACHER_SAMPLING)
     return total
@@ -94,7 +94,7 @@ def denoising_of(context: Context, stage: Stage) -> DiffusionConfig | None:
 def _of_other(
     context: Context, stage: Stage, role: str, model: ModelConfig, lengths: Lengths
 ) -> dict[str, float]:
-    """What a frozen model beside the policy computes, by program."""
+    """What a model beside the policy computes, by program."""
     sizes = stage.batch
     if role not in role_names(
         stage, "teacher"

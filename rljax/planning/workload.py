@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from rljax.config.stage import Stage
 from rljax.models.lora import split_frozen
-from rljax.planning.frozen_models import others_of
+from rljax.planning.frozen_models import copies_of, others_of
 from rljax.planning.lengths import lengths_of
 from rljax.planning.sampling_programs import waiting_copies
 from rljax.planning.useful import (
@@ -70,7 +70,7 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "sampling_flops": drawing_flops(context, stage, lengths) if lengths.sampled else 0.0,
         "denoising": denoising
         and {"passes": denoising.most_passes, "block": denoising.block_tokens},
-        "frozen_parameters": _frozen_parameters(context),
+        "frozen_parameters": _parameters_beside(context, stage),
         "frozen_flops": frozen_flops(context, stage),
         "ahead": may_sample_ahead(stage),
         "stale": context.config.asynchronous.max_staleness > 0,
@@ -95,9 +95,14 @@ def may_sample_ahead(stage: Stage) -> bool:
     return stage.online and stage.objective.description.ahead and not asks
 
 
-def _frozen_parameters(context: Context) -> int:
-    """Parameters of the frozen models besides the reference."""
-    return sum(other.network.parameter_count for other in others_of(context).values())
+def _parameters_beside(context: Context, stage: Stage) -> int:
+    """Numbers of the frozen models besides the reference, and of copies that follow the policy.
+
+    A copy has what is trained of the policy.
+    """
+    frozen = sum(other.network.parameter_count for other in others_of(context).values())
+    copies = (split_frozen(each.shapes)[0] for each in copies_of(context, stage).values())
+    return frozen + sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(list(copies)))
 
 
 def _optimizer_bytes(context: Context, stage: Stage) -> float:

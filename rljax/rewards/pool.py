@@ -71,8 +71,8 @@ class Scores(NamedTuple):
         failed: [N] bool, the verifier raised, hung, died or returned no number in range.
         left_out: [N] bool, there is no reward to train on: the sample is out of its group.
         first_error: text of the first failure, or None.
-        feedback: [N] texts, what the rewards say of each sample, "" where nothing; None where
-            nobody was asked.
+        feedback: [N] texts (dtype object), what the rewards say of each sample, "" where nothing;
+            None where nobody was asked.
     """
 
     total: np.ndarray
@@ -276,7 +276,7 @@ class Scorer:
             failed=failed,
             left_out=left_out,
             first_error=next((o.error for o in outcomes if o.values is None), None),
-            feedback=np.array([outcome.feedback for outcome in outcomes], str),
+            feedback=np.array([outcome.feedback for outcome in outcomes], object),
         )
 
 

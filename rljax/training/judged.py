@@ -65,7 +65,7 @@ def judge(config: ConfigDict, observe: Observer | None = None, stage: str = "") 
     Raises:
         ValueError: for a wrong config, or a model that generates nothing.
     """
-    context = build_context(config, validate(config), Path())
+    context = build_context(config, validate(config), Path(), trains=False)
     head = context.network.config.head
     if head != "language_model":
         raise ValueError(

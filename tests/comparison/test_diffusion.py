@@ -13,6 +13,8 @@ from rljax.comparison.from_start.table import as_markdown, ended_with
 from rljax.config.load import complete
 from rljax.config.validate import validate
 from rljax.reporting.files import write_text_atomic
+from rljax.training import judged
+from rljax.training.run.context import build_context
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,14 +30,23 @@ def test_every_method_has_a_config_of_the_same_size(task, method, tmp_path):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_decoding_fits_the_task(task, tmp_path):
+def test_a_policy_can_be_judged_under_every_decoding(task, tmp_path, monkeypatch):
+    """Also in other blocks than those in which its objective scored samples: spg hides blocks."""
+
+    class Built(judged.Evaluator):
+        def __call__(self, params):
+            return {"pass@1": 0.5}
+
+    monkeypatch.setattr(judged, "Evaluator", Built)
+    monkeypatch.setattr(judged, "load_start", lambda *given: ({}, {}))
     config = complete(method_config(task, "spg", tmp_path, tmp_path, 0).to_dict())
-    for overrides in decodings(task).values():
-        changed = config.copy_and_resolve_references()
-        changed.update_from_flattened_dict(dict(overrides))
-        changed.model.init_from = ""
-        assert changed != config
-        validate(changed)
+    config.model.init_from, config.scoring.workers = "", 0
+    config.data.train_size = config.data.heldout_size = 8
+    found = runs._decoded(study_of(task), config)
+    assert found == {f"pass@1@{name}": 0.5 for name in decodings(task)}
+    config.sampler.diffusion.block_tokens = 1
+    with pytest.raises(ValueError, match="and the sampler fills blocks of 1"):
+        build_context(config, validate(config), tmp_path)
 
 
 def test_claims_are_of_what_is_run():

@@ -188,6 +188,11 @@ def test_a_reward_model_that_nobody_could_read_is_refused(rm, name):
             dict(question="Good?", verdicts=("y", "n")),
             r"verdicts=\('y', 'n'\) is not .*config.rm.data.verdicts",
         ),
+        (
+            dict(method="bradley_terry", network=dict(head="reward"), data=dict(path="p.jsonl")),
+            dict(step_score="min"),
+            "step_score='min' reads a score at the end of each step, and 'rm' learns none there",
+        ),
         (PROCESS, dict(step_score="min", step_separator="\n\n"), None),
         (ASKED, dict(question="Good?"), None),
     ],
@@ -195,7 +200,9 @@ def test_a_reward_model_that_nobody_could_read_is_refused(rm, name):
 @pytest.mark.parametrize("role", ["start_from", "members"])
 def test_a_reward_model_is_read_as_it_was_trained(rm, fields, message, role):
     """So is one of a folder or of another run: `recorded_form` reads what `scored_as` wrote."""
-    first = dict(start_from="sft", members=("rm",)) if role == "members" else dict(start_from="rm")
+    first = (
+        dict(start_from="model", members=("rm",)) if role == "members" else dict(start_from="rm")
+    )
     changes = dict(rm=dict(rm, start_from="sft"), ppo__models=dict(reward=fields | first))
     if message is None:
         assert validate(config_of(**changes))
@@ -231,12 +238,16 @@ def test_a_reward_model_of_a_folder_or_another_run_is_read_as_it_was_trained(tmp
     with pytest.raises(ValueError, match=r"verdicts=\(' Yes', ' No'\) is not what .*rljax_scored"):
         read(folder, question="Good?")
     assert read(folder, question="Good?", verdicts=("y", "n"))
-    for wrong in ({"separator": "x"}, {"question": 3}, {"verdicts": "yn"}):
+    for wrong in ({"separator": "x"}, {"question": 3}, {"verdicts": "yn"}, {"verdicts": ["y"]}):
         write(**wrong)
         with pytest.raises(ValueError, match=f"config.json: {SCORED_AS}"):
             read(folder, question="Good?")
     write()  # a folder that does not say is read as the config says
-    assert read(folder, question="Good?")
+    assert read(folder, question="Good?") and read(folder, step_score="min")
+    resolved["rm"] = {"data": {"path": ""}}  # and a run says that there were no steps
+    (tmp_path / "run/config.json").write_text(json.dumps(plain(resolved)))
+    with pytest.raises(ValueError, match="'min' reads .* learns none there.*config.json of its"):
+        read(step, step_score="min")
 
 
 @pytest.mark.parametrize(

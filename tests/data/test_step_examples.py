@@ -108,3 +108,7 @@ def test_the_rank_of_an_answer_says_how_much_is_learned():
     assert said == sorted(said, reverse=True)
     assert ranked_answers([*records, *others], 0.5) == [2, 6, 7]
     assert ranked_answers(others[:1] * 2, 0.5) == [0] and ranked_answers([], 0.5) == []
+    with pytest.raises(ValueError, match="record 1: the label of step 1 must be true or false"):
+        ranked_answers([*others[:1], {"prompt": "q", "labels": [True, "no"]}], 0.5)
+    each = [{"prompt": "p", "labels": [True] * (25 - n) + [False] * n} for n in range(25)]
+    assert ranked_answers(each, 0.28) == [6]  # place 7, though 0.28 * 25 > 7 in float64

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from rljax.benchmarks.flops import forward_flops
 from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.planning.batches import step_rows
@@ -19,6 +20,8 @@ from rljax.planning.compiling import ENVIRONMENT, FOR_CPUS
 from rljax.planning.lengths import lengths_of
 from rljax.planning.programs import chosen
 from rljax.planning.sampling_programs import waiting_copies
+from rljax.planning.useful import frozen_flops, useful_flops
+from rljax.planning.workload import workload_of
 from rljax.training.collect.experience import Experience, Policy
 from rljax.training.collect.mixed import given_completions
 from rljax.training.families.table import family_class
@@ -30,6 +33,7 @@ RLHF = str(ROOT / "configs/quickstart_rlhf.py")
 JEPO = str(ROOT / "configs/quickstart_jepo.py")
 DIFFUSION = str(ROOT / "configs/quickstart_diffusion.py")
 DISTILLATION = str(ROOT / "configs/distillation.py")
+PREFERENCE = str(ROOT / "configs/preference.py")
 EVOLUTION = str(ROOT / "configs/evolution.py")
 
 LOWER = """
@@ -230,10 +234,10 @@ def test_what_has_no_programs_without_weights_is_refused():
         chosen(RLHF, [judged], "")
 
 
-def opened(file, name, tmp_path, monkeypatch):
+def opened(file, name, tmp_path, monkeypatch, *words):
     """A stage of a config on this machine: its family, with frozen models described only."""
     monkeypatch.chdir(ROOT)
-    config = load_config(file, ("--config.scoring.workers=0",))
+    config = load_config(file, ("--config.scoring.workers=0", *words))
     context = build_context(config, validate(config), tmp_path)
     context.scorer.close()
     (index,) = [n for n, each in enumerate(context.stages) if each.name == name]
@@ -274,3 +278,35 @@ def test_batches_of_a_teacher_that_is_told_more(tmp_path, monkeypatch):
     _, planned = step_rows(context, stage, family, None, None)
     assert shapes(planned) == shapes(made.batches[0])
     assert planned["told_tokens"].shape != planned["tokens"].shape
+
+
+def test_batches_of_several_teachers_say_whose_each_row_is(tmp_path, monkeypatch):
+    words = ("members=('model',)", "names=('adds','waits')", "column=source")
+    words = [f"--config.student.models.teacher.{word}" for word in words]
+    family = opened(f"{DISTILLATION}:word_kd", "student", tmp_path, monkeypatch, *words)
+    context, stage = family.context, family.stage
+    ids = range(stage.batch.prompts_per_step)
+    records = [{**context.train_problems[n], "id": n, "source": "waits"} for n in ids]
+    shown = given_completions(context, stage, records)
+    _, made = family.batches(None, Experience(records, demonstrations=shown), 1)
+    _, planned = step_rows(context, stage, family, None, None)
+    assert shapes(planned) == shapes(made.batches[0]) and "teacher_ids" in planned
+
+
+def test_a_teacher_that_follows_the_policy_is_held_and_asked(tmp_path, monkeypatch):
+    family = opened(f"{DISTILLATION}:sdpo", "student", tmp_path, monkeypatch)
+    context, stage = family.context, family.stage
+    found = useful_flops(context, stage)["useful"]
+    # It reads 18 tokens before each completion of 6, of which 8 are told; the policy reads 10.
+    read = forward_flops(context.network.config, 16, 8, 18, 6, shared=stage.batch.share_prompts)
+    assert found["update"] == pytest.approx(3 * found["scores"] + read)
+    assert frozen_flops(context, stage) == pytest.approx(read)
+    work = workload_of(context, stage)
+    assert work["frozen_parameters"] == work["parameters"] and not work["reference"]
+
+
+def test_a_reference_that_follows_the_policy_is_held(tmp_path, monkeypatch):
+    family = opened(f"{PREFERENCE}:tr_dpo", "preference", tmp_path, monkeypatch)
+    work = workload_of(family.context, family.stage)
+    assert work["frozen_parameters"] == work["parameters"] and not work["reference"]
+    assert work["passes"] == 1 and work["frozen_flops"] == 0  # its pass is the reference's

@@ -103,7 +103,9 @@ def test_scores_are_taken_joined_and_spread_whole():
     assert list(again.parts) == ["z", "a"] and again.first_error == "broken"
     for name in ("total", "correct", "judged", "failed", "left_out"):
         np.testing.assert_array_equal(getattr(again, name), getattr(scores, name))
-    wider = spread_scores(scores, np.array([True, False, True, True, True]), missing=0.0)
+    said = scores._replace(feedback=np.array(["no", "", "yes", ""], object))
+    wider = spread_scores(said, np.array([True, False, True, True, True]), missing=0.0)
+    assert wider.feedback.tolist() == ["no", "", "", "yes", ""]
     assert not wider.judged[1] and not wider.left_out[1] and wider.total[1] == 0.0
     metrics = reward_metrics(scores)
     assert metrics["reward"] == pytest.approx(2.5 / 3)

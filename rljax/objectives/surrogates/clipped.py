@@ -170,6 +170,11 @@ def clipped_old_kl(
 
     The KL has no gradient where the policy has not moved: it acts from the second update on.
 
+    In the authors' code advantages are divided by the population deviation, and 0 where it is 0;
+    the method `tracerl` has that of `group_zscore`, unbiased and with an epsilon. Their scripts
+    drop prompts of which less than 0.2 or more than 0.8 of the samples are right, and count an
+    answer within 5 tokens of the limit as wrong; `tracerl` filters nothing.
+
     Args:
         log_ratio: [N, T] f32, differentiated.
         logprobs: [N, T] f32; not read.

@@ -236,13 +236,14 @@ def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Sco
     Args:
         scores: of the samples that are present.
         present: [N] bool.
-        missing: what the others get.
+        missing: the number that the others get.
     """
     if present.all():
         return scores
 
     def spread(values: np.ndarray) -> np.ndarray:
-        whole = np.full(present.shape, False if values.dtype == bool else missing, values.dtype)
+        nothing = {"b": False, "O": ""}.get(values.dtype.kind, missing)  # "O": feedback
+        whole = np.full(present.shape, nothing, values.dtype)
         whole[present] = values
         return whole
 

@@ -118,30 +118,36 @@ def told_samples(
 
     Returns:
         tokens [N, P'] i32 and mask [N, P'] bool, P' as in `told_prompts`; and [N] bool, which
-        samples are told something. Others have the prompt as it is: those of which there is
-        nothing to tell, and those whose prompt would be too long with it.
+        samples are told something. Where both a sample and feedback are too long for a prompt, the
+        sample alone is told, else the feedback alone. Others have the prompt as it is: those of
+        which there is nothing to tell, and those whose prompt would be too long with it.
     """
     budget = context.config.data.max_prompt_tokens + stage.data["max_context_tokens"]
-    column, values = prompt_column(context.config), stage.objective.values
     prompts, told_one = [], np.zeros(len(said), bool)
     for n, (sample, feedback) in enumerate(said):
         b = n // samples.samples_per_prompt
-        record = samples.records[b]
         tokens = samples.prompts[b][samples.prompt_mask[b]].tolist()
-        if sample or feedback:
-            where, value = place_of(context.train_problems, record["id"]), record[column]
-            if feedback:
-                value = told(value, feedback, values["feedback_pattern"], where)
-            if sample:
-                value = told(value, sample, values["context_pattern"], where)
-            longer = prompt_of(
-                {**record, column: value}, context.text_format, where=where, column=column
-            ).tokens
-            told_one[n] = len(longer) <= budget
-            tokens = longer if told_one[n] else tokens
+        tries = dict.fromkeys((Told(sample, feedback), Told(sample, ""), Told("", feedback)))
+        for each in (one for one in tries if any(one)):
+            longer = _told_tokens(context, stage, samples.records[b], each)
+            if len(longer) <= budget:
+                tokens, told_one[n] = longer, True
+                break
         prompts.append(tokens)
     pad_id = context.tokenizer.pad_id
     return *pad_prompts(prompts, pad_id, max_prompt_tokens=budget), told_one
+
+
+def _told_tokens(context: Context, stage: Stage, record: Record, said: Told) -> list[int]:
+    """A problem's prompt with a sample, feedback or both."""
+    column, values = prompt_column(context.config), stage.objective.values
+    where, value = place_of(context.train_problems, record["id"]), record[column]
+    if said.feedback:
+        value = told(value, said.feedback, values["feedback_pattern"], where)
+    if said.sample:
+        value = told(value, said.sample, values["context_pattern"], where)
+    changed = {**record, column: value}
+    return prompt_of(changed, context.text_format, where=where, column=column).tokens
 
 
 def told(prompt: object, context: str, pattern: str, where: str) -> object:

@@ -136,7 +136,9 @@ class Distillation(Family):
             name.removeprefix(TOLD): array for name, array in batch.items() if name.startswith(TOLD)
         }
         rows = told | {"mask": batch["mask"]} if told else None
-        models = [FrozenModel(self._network_of(role), beside[role]) for role in beside]
+        # Not in the order of `beside`, which is sorted inside a jit: teacher_10 before teacher_2.
+        roles = (TEACHER,) if self.moves else self.in_loss
+        models = [FrozenModel(self._network_of(role), beside[role]) for role in roles]
         which = batch.get(TEACHER_IDS)
         return compared_statistics(
             network, params, models, batch, self.compare, other_rows=rows, which=which

@@ -228,6 +228,7 @@ def build_context(
     processes: Processes = ONE,
     meshes: tuple[Mesh, Mesh | None] | None = None,
     weights: bool = True,
+    trains: bool = True,
 ) -> Context:
     """Opens everything that a run needs, checking as it goes; nothing is compiled.
 
@@ -238,6 +239,8 @@ def build_context(
         processes: of the run.
         meshes: as `run_meshes` gives them; by default over this process's devices.
         weights: whether the files that models start from are checked.
+        trains: whether the stages learn from what they sample. A model that is only evaluated may
+            be decoded otherwise than its objective scored samples.
 
     Raises:
         ValueError: bad mesh, model, tokenizer, data or reward settings.
@@ -251,6 +254,8 @@ def build_context(
     network, stages = build_network(
         config, stages, mesh, text_format.tokenizer.vocab_size, weights=weights
     )
+    if trains:
+        check_canvases(stages, config.sampler)
     check_mask_token(network.config, text_format.tokenizer)
     check_read_positions(
         network, stages, config.data.max_prompt_tokens, text_format.tokenizer.encode_inside
@@ -331,7 +336,6 @@ def build_network(
     check_sampler(model, config.sampler)
     stages = choose_layouts(config, resolve_networks(model, stages), model, mesh)
     check_likelihoods(stages, model)
-    check_canvases(stages, config.sampler)
     for stage in stages:
         token_bias(stage.token_filter, model.vocab_size)  # its checks
     check_mesh(stages, rows_divisor(mesh), config.evaluation.prompts_per_batch)

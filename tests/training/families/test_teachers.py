@@ -5,6 +5,7 @@ import json
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -24,8 +25,9 @@ from rljax.training.collect.told_prompts import (
     told_prompts,
     told_samples,
 )
+from rljax.training.families import distillation
 from rljax.training.families.distillation import Distillation
-from rljax.training.run.models import Model
+from rljax.training.run.models import Model, role_names
 from rljax.training.update.beside import BESIDE
 from rljax.training.update.moving_copy import TEACHER, check_moves
 from rljax.training.update.optimizers import build_optimizer
@@ -113,6 +115,28 @@ def test_each_prompt_is_compared_with_its_own_teacher(pieces, rows):
     assert abs(np.where(second[:, None], each[0], each[1])[mask].mean() - float(value)) > 1e-4
 
 
+def test_the_tenth_teacher_is_not_the_second(pieces, monkeypatch):
+    """A jit sorts the names of models: teacher, teacher_10, teacher_11, teacher_2, ..."""
+    several = (
+        f"models.teacher.members={('model',) * 10}",
+        f"models.teacher.names={tuple('abcdefghijk')}",
+        SEVERAL[2],
+    )
+    made = pieces("gkd", *words_of(*SHOWN, *several))
+    roles = role_names(made.stage, "teacher")
+    model = SimpleNamespace(network=None)
+    context = dataclasses.replace(made.context, models=dict.fromkeys(roles, model))
+    family = Distillation(context, made.stage, None, 0)
+
+    def asked(network, params, models, *given, **words):
+        return jnp.stack([one.params for one in models])
+
+    monkeypatch.setattr(distillation, "compared_statistics", asked)
+    beside = {role: jnp.float32(place) for place, role in enumerate(roles)}
+    found = jax.jit(lambda beside: family.statistics({}, beside, {"mask": 0}))(beside)
+    assert found.tolist() == list(range(11))
+
+
 def test_a_problem_without_a_teacher_is_refused_and_an_idle_one_is_named(pieces, rows, capsys):
     def named(name):
         return rows(lambda number, row: row | {"source": name if number == 4 else "adds"})
@@ -186,7 +210,7 @@ def samples_of(context, texts):
 def scores_of(correct, feedback):
     right = np.array(correct, bool)
     values, no = right.astype(np.float32), np.zeros_like(right)
-    return Scores(values, {"r": values}, right, ~no, no, no, None, np.array(feedback, str))
+    return Scores(values, {"r": values}, right, ~no, no, no, None, np.array(feedback, object))
 
 
 SDPO = (
@@ -215,9 +239,13 @@ def test_what_is_said_of_a_sample_is_told_beside_a_right_one(pieces):
     assert told_one.tolist() == [True, False, True, False]
     texts = [context.tokenizer.decode(row[kept]) for row, kept in zip(tokens, mask, strict=True)]
     assert texts == ["yes;0+0=(too late)", "0+0=", "0+1=(off by 2)", "0+1="]
-    # One that is too long with what is told is not told, and not learned.
-    long = [Told("yes", "much " * 20), *said[1:]]
-    assert told_samples(context, made.stage, samples, long)[2].tolist() == [False, False, True, 0]
+    # What is too long is told in part; where no part fits, nothing is, and it is not learned.
+    much = "much " * 20
+    long = [Told("yes", much), Told(much, "too late"), Told("", much), Told(much, much)]
+    tokens, mask, told_one = told_samples(context, made.stage, samples, long)
+    assert told_one.tolist() == [True, True, False, False]
+    texts = [context.tokenizer.decode(row[kept]) for row, kept in zip(tokens, mask, strict=True)]
+    assert texts == ["yes;0+0=", "0+0=(too late)", "0+1=", "0+1="]
 
     with pytest.raises(ValueError, match=r"none of the rewards \['exact_match'\] says anything"):
         check_feedback(context, made.stage)
