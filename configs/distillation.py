@@ -11,7 +11,8 @@ Expect, on held-out problems and with seed 0: greedy accuracy 1.000 and pass@1 0
 `teacher`, 1.000 and 0.953 after `student`; with `:gkd` 0.578 and 0.555 after `student`.
 
 `opsd`, `sdft` and `sdpo` show how a teacher is told more. A model as small as this one gets worse
-by it: greedy accuracy 0.609 before, 0.234 after `:opsd` and 0.062 after `:sdpo`.
+by it: greedy accuracy 0.609 before, 0.234 after `:opsd` and 0.000 after `:sdpo`, whose teacher
+follows the student.
 
 `salt` learns demonstrations and the teacher at once. It is meant for the first steps, with a
 teacher smaller than the student; a stage of `sft` follows (arXiv:2410.18779: 36 K of 208 K steps).

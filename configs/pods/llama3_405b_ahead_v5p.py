@@ -23,7 +23,9 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     # Half of the chips sample, each eight of them with a copy of the weights.
     c.sampler = dict(weights="int8", shrink=(), mesh=dict(data=64, tensor=8))
-    c.asynchronous = dict(max_staleness=1, sampler_devices=512)
+    # Two copies of the weights at a time are more than the memory of such a chip, and one is nearly
+    # that of a host: what waits does so in files.
+    c.asynchronous = dict(max_staleness=1, sampler_devices=512, transfer="storage")
     c.evaluation = dict(prompts_per_batch=512)
     c.grpo = dict(
         method="tis",

@@ -23,6 +23,8 @@ from rljax.config.stage import Stage
 from rljax.config.validate import validate
 from rljax.errors import unknown_name
 from rljax.models.network import Network, Params
+from rljax.objectives.curricula import CURRICULA
+from rljax.objectives.parts import fields_of
 from rljax.parallel.mesh import make_mesh
 from rljax.registry import METHODS, objective_fields
 from rljax.tasks.symbols.alphabet import VOCAB_SIZE
@@ -251,10 +253,10 @@ def check_points(config: ConfigDict, points: Sequence[Mapping[str, float]], meth
             if section not in SWEPT or leaf not in changed[name].get(section, {}):
                 known = [f"{part}.{one}" for part in SWEPT for one in changed[name][part]]
                 raise unknown_name("swept field", field, known, "--sweep")
-            if kinds[field] is not float:
+            if kinds[field] is not float or leaf in DECIDING:
                 raise ValueError(
-                    f"{field} is of type {kinds[field].__name__}: a sweep side by side is over "
-                    "numbers that no shape or structure depends on (--sweep)."
+                    f"{field}, a {kinds[field].__name__}, may decide over shapes: a sweep side by "
+                    "side is over numbers that no shape or structure depends on (--sweep)."
                 )
             changed[name][section][leaf] = value
         try:
@@ -273,6 +275,10 @@ def _terms(stage: Stage) -> dict[str, bool]:
     """Which terms there are at all: a weight of 0 leaves one out."""
     weights = ("kl_weight", "entropy_weight", "likelihood_weight")
     return {name: bool(stage.objective.values.get(name)) for name in weights}
+
+
+# Fields of what decides which problems are sampled.
+DECIDING = frozenset(name for made in CURRICULA.values() for name in fields_of(made))
 
 
 def _field_kinds() -> dict[str, type]:

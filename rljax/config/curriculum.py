@@ -1,5 +1,7 @@
 """Curricula that a stage cannot follow, refused before anything runs."""
 
+from collections.abc import Mapping
+
 from rljax.config.stage import Stage
 from rljax.objectives.curricula.curriculum import Curriculum, unchanged
 from rljax.objectives.parts import inputs_of
@@ -16,7 +18,21 @@ WITH_ROUNDS = {
     "group_filter": "none",
     "demonstrations": "none",
     "sampling_temperature": "constant",
+    "answer_reward": "none",
 }
+
+# What a critic of prompts rules out: what would make its targets other than the mean raw score of
+# all samples of a prompt.
+WITH_PROMPT_VALUES = {
+    "allocation": "fixed",
+    "group_filter": "none",
+    "demonstrations": "none",
+    "reward_shaping": "none",
+    "answer_reward": "none",
+}
+
+# What scores rule out that decide over samples before anything replaces them.
+WITH_SCORES = {"answer_reward": "none", "teacher": "none", "kl_placement": ("none", "loss")}
 
 # The target of a critic that values prompts before they are sampled.
 OF_PROMPTS = "prompt_mean"
@@ -63,19 +79,43 @@ def check_curriculum(stage: Stage, where: str) -> None:
     _allocation(stage, curriculum, where)
     if curriculum is None:
         return
+    if target == OF_PROMPTS:
+        refuse_others(stage, WITH_PROMPT_VALUES, f"curriculum={name!r}", where)
+    if curriculum.observe is not unchanged:
+        refuse_others(stage, {"answer_reward": "none"}, f"curriculum={name!r}", where)
     if choices["rollouts"] == "windows":
         raise ValueError(
             f"curriculum={name!r} hands out the problems of a step at once; with "
-            f"rollouts='windows' they come as slots are free: take 'whole' or 'tree' "
+            f"rollouts='windows' they come as slots are free: take 'whole' "
             f"({where}.objective.curriculum, {where}.objective.rollouts)."
         )
     if "advantages" in reads:
         _advantages_are_of_scores(stage, where)
 
 
+def refuse_others(
+    stage: Stage, needed: Mapping[str, str | tuple[str, ...]], because: str, where: str
+) -> None:
+    """Raises ValueError for a choice that is none of those that are left.
+
+    Args:
+        stage: resolved.
+        needed: choice -> the option, or options, that go.
+        because: of which choice, for the error.
+        where: path of the stage in the config.
+    """
+    for name, allowed in needed.items():
+        options = (allowed,) if isinstance(allowed, str) else allowed
+        if stage.objective.choices[name] not in options:
+            raise ValueError(
+                f"{name}={stage.objective.choices[name]!r} does not go with {because}: it must be "
+                f"{' or '.join(map(repr, options))} ({where}.objective.{name})."
+            )
+
+
 def _allocation(stage: Stage, curriculum: Curriculum | None, where: str) -> None:
     """Rounds of samples, and the advantage that knows of all of them."""
-    choices, pooled = stage.objective.choices, "pool_right" in stage.objective.inputs
+    choices, pooled = stage.objective.choices, "pool_means" in stage.objective.inputs
     chosen = choices["allocation"]
     if pooled and chosen == "fixed":
         raise ValueError(
@@ -95,12 +135,7 @@ def _allocation(stage: Stage, curriculum: Curriculum | None, where: str) -> None
             f"{stage.batch.samples_per_prompt}, of which a group is kept "
             f"({where}.objective.round_samples, {where}.batch.samples_per_prompt)."
         )
-    for name, option in WITH_ROUNDS.items():
-        if choices[name] != option:
-            raise ValueError(
-                f"{name}={choices[name]!r} does not go with allocation={chosen!r}: it must be "
-                f"{option!r} ({where}.objective.{name}, {where}.objective.allocation)."
-            )
+    refuse_others(stage, WITH_ROUNDS, f"allocation={chosen!r}", where)
     if curriculum is not None and curriculum.observe is not unchanged:
         raise ValueError(
             f"curriculum={choices['curriculum']!r} counts right samples, and allocation={chosen!r} "
@@ -111,6 +146,7 @@ def _allocation(stage: Stage, curriculum: Curriculum | None, where: str) -> None
 
 def _advantages_are_of_scores(stage: Stage, where: str) -> None:
     functions, choices = stage.objective.functions, stage.objective.choices
+    refuse_others(stage, WITH_SCORES, f"curriculum={choices['curriculum']!r}", where)
     for name in _TO_ADVANTAGES:
         if name not in functions:
             continue

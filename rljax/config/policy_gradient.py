@@ -4,7 +4,7 @@ import math
 
 import jax
 
-from rljax.config.curriculum import OF_PROMPTS, PLANS
+from rljax.config.curriculum import OF_PROMPTS, PLANS, refuse_others
 from rljax.config.stage import Stage
 from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
@@ -177,8 +177,11 @@ WITH_GUIDANCE = {
     "denominator": "old",
     "correction": "none",
     "rejection": "none",
+    "selection": "none",
+    "token_weight": "none",
     "answer_reward": "none",
     "likelihood": "autoregressive",
+    "value_target": "none",
 }
 
 
@@ -187,13 +190,14 @@ def _guidance(stage: Stage, where: str) -> None:
     choices = stage.objective.choices
     if not stage.objective.guided:
         return
-    for name, option in WITH_GUIDANCE.items():
-        if choices[name] != option:
-            raise ValueError(
-                f"{name}={choices[name]!r} does not go with demonstrations='guided': it must be "
-                f"{option!r} ({where}.objective.{name}, {where}.objective.demonstrations)."
-            )
-    if "greedy_scores" in stage.objective.inputs or "values" in stage.objective.inputs:
+    refuse_others(stage, WITH_GUIDANCE, "demonstrations='guided'", where)
+    if stage.token_filter.entropy_temperature is not None:
+        raise ValueError(
+            f"entropy_theta={stage.token_filter.entropy_temperature.theta} gives tokens a "
+            "temperature of the prompt that they were sampled behind, and demonstrations='guided' "
+            f"learns them behind another: set it to 0 ({where}.sampling.entropy_theta)."
+        )
+    if "greedy_scores" in stage.objective.inputs:
         raise ValueError(
             f"advantage={choices['advantage']!r} compares a sample with its prompt alone, and "
             "demonstrations='guided' with samples behind a hint: take one that compares the "

@@ -51,6 +51,12 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
             f"samples_per_prompt={stage.batch.samples_per_prompt} makes no pair; at least 2 are "
             f"needed ({where}.batch.samples_per_prompt)."
         )
+    if data["pair_rule"] == "top_lower" and data["pairs_most"] >= stage.batch.samples_per_prompt:
+        raise ValueError(
+            f"pairs_most={data['pairs_most']} with pair_rule='top_lower' leaves none of "
+            f"samples_per_prompt={stage.batch.samples_per_prompt} to be lower "
+            f"({where}.data.pairs_most, {where}.batch.samples_per_prompt)."
+        )
 
 
 def _of_files(stage: Stage) -> str | None:

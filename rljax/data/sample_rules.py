@@ -11,6 +11,8 @@ rewards of config.scoring. Right and wrong is what the verifier says.
                              Self-Rewarding, arXiv:2401.10020)
     best_random              highest score, any of a lower one (Zephyr, arXiv:2310.16944)
     all_above_margin         all two whose scores differ enough, those that differ most first
+    top_lower                each of the k best, any of a lower score that is not among them (FenCE,
+                             arXiv:2410.18359)
 
     labels                   good, bad
     right                    right, wrong
@@ -103,6 +105,16 @@ def _all_above_margin(found: Candidates, options: PairOptions) -> Pairs:
     return pairs[: options.most]
 
 
+def _top_lower(found: Candidates, options: PairOptions) -> Pairs:
+    order = np.argsort(-found.scores, kind="stable").tolist()
+    top, others = order[: options.most], order[options.most :]
+    pairs = []
+    for best in top:
+        lower = _apart(found, [(best, other) for other in others], options)
+        pairs += [lower[options.draw.integers(len(lower))]] if lower else []
+    return pairs
+
+
 def _apart(found: Candidates, pairs: Pairs, options: PairOptions) -> Pairs:
     """The pairs whose scores differ by more than the margin, the chosen one's being higher."""
     return [pair for pair in pairs if _difference(found, pair) > options.margin]
@@ -149,6 +161,7 @@ PAIR_RULES: dict[str, Callable[[Candidates, PairOptions], Pairs]] = {
     "best_worst": _best_worst,
     "best_random": _best_random,
     "all_above_margin": _all_above_margin,
+    "top_lower": _top_lower,
 }
 LABEL_RULES: dict[str, Callable[[Candidates, float], list[bool | None]]] = {
     "right": _right,
@@ -163,4 +176,4 @@ UNFINISHED = ("left_out", "worst")
 # Rules that go by the verifier alone: they never read a score.
 OF_VERDICTS = frozenset({"first_right_first_wrong", "random_right_wrong", "right"})
 # Rules of pairs that find several for a prompt.
-SEVERAL = frozenset({"random_right_wrong", "all_above_margin"})
+SEVERAL = frozenset({"random_right_wrong", "all_above_margin", "top_lower"})

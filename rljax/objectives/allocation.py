@@ -59,33 +59,22 @@ def leaves(right: Array, wrong: Array, group: int, exit: str) -> Array:
     return (right >= group / 2) & (wrong >= group / 2)
 
 
-def kept_right(right: Array, wrong: Array, left: Array, group: int, exit: str) -> Array:
+def kept_right(right: Array, wrong: Array, group: int) -> Array:
     """How many right samples of a prompt's pool are kept; the others of its group are wrong ones.
 
-    Half of each kind, and of the kind that is too rare all there are. With the exit "positive" a
-    prompt that never left keeps its share of right ones.
+    Half of each kind, and of the kind that is too rare all there are.
 
     Args:
         right: [B] i32, of the whole pool.
         wrong: [B] i32.
-        left: [B] bool, the prompt left before the rounds ran out.
-        group: n; every pool has at least as many.
-        exit: one of `EXITS`.
+        group: n.
 
     Returns:
         [B] i32.
     """
     half = jnp.minimum(group // 2, right)
     rest = jnp.minimum(group - half, wrong)
-    filled = jnp.minimum(group - rest, right)
-    if exit == "balanced":
-        return filled
-    total = right + wrong
-    take = jnp.minimum(group, total)
-    share = jnp.clip(jnp.ceil(right / jnp.maximum(total, 1) * group), 1, take - 1).astype(int)
-    kept = jnp.minimum(share, right)
-    kept = kept + jnp.minimum(right - kept, jnp.maximum(group - kept - wrong, 0))
-    return jnp.where(left, filled, kept)
+    return jnp.minimum(group - rest, right)
 
 
 def kept_places(correct: Array, drawn: Array, kept: Array, group: int) -> Array:

@@ -43,9 +43,6 @@ def probability(answer_logprobs: Array, answer_mask: Array) -> Array:
 def mean_token_probability(answer_logprobs: Array, answer_mask: Array) -> Array:
     """The mean probability of the answer's tokens (RLPR, arXiv:2506.18254).
 
-    RLPR also takes off the same number without a chain of thought and drops prompts whose rewards
-    hardly differ; neither is done here.
-
     Args:
         answer_logprobs: [N, T] f32, of the reference answer's tokens, teacher-forced.
         answer_mask: [N, T] bool, True on them, the end token included.
@@ -55,6 +52,34 @@ def mean_token_probability(answer_logprobs: Array, answer_mask: Array) -> Array:
     """
     total = jnp.where(answer_mask, jnp.exp(answer_logprobs), 0.0).sum(axis=-1)
     return total / jnp.maximum(answer_mask.sum(axis=-1), 1)
+
+
+def debiased_token_probability(
+    answer_logprobs: Array,
+    answer_mask: Array,
+    bare_answer_logprobs: Array,
+    bare_answer_mask: Array,
+) -> Array:
+    """What the chain of thought adds to the mean probability of the answer's tokens.
+
+        clip(mean p(token | x, c) - mean p(token | x), 0, 1)          (RLPR, arXiv:2506.18254)
+
+    Without the clip a group's mean would take the second term off anyway: what is new is that
+    thoughts that lower the answer's probability are all alike. RLPR also drops prompts whose
+    rewards hardly differ, which is not done here.
+
+    Args:
+        answer_logprobs: [N, T] f32, of the reference answer's tokens, teacher-forced.
+        answer_mask: [N, T] bool, True on them, the end token included.
+        bare_answer_logprobs: [N, T] f32, the same where the answer phrase follows the prompt.
+        bare_answer_mask: [N, T] bool.
+
+    Returns:
+        [N] f32 in [0, 1].
+    """
+    with_thought = mean_token_probability(answer_logprobs, answer_mask)
+    without = mean_token_probability(bare_answer_logprobs, bare_answer_mask)
+    return jnp.clip(with_thought - without, 0.0, 1.0)
 
 
 def with_missing(rewards: Array, format_ok: Array, *, missing_reward: float) -> Array:
@@ -77,4 +102,5 @@ ANSWER_REWARDS = {
     "log_probability": log_probability,
     "probability": probability,
     "mean_token_probability": mean_token_probability,
+    "debiased_token_probability": debiased_token_probability,
 }

@@ -212,6 +212,71 @@ def negative_entropy(mask: Array, old_entropy: Array) -> Array:
     return -entropy / jnp.maximum(mask.sum(axis=-1), 1)
 
 
+def thinking_budget(
+    progress: Array, *, first_budget: int = 800, least_budget: int = 1, budget_decay: float = 0.2
+) -> Array:
+    """B = max(least, floor(first * decay ** progress)) tokens (RMT, arXiv:2509.24375).
+
+    Args:
+        progress: [] f32 in [0, 1], the share of all steps that is done.
+        first_budget: at the beginning.
+        least_budget: no budget is smaller.
+        budget_decay: what is left of the first budget at the end, in (0, 1].
+
+    Returns:
+        [] f32, whole.
+    """
+    budget = jnp.floor(first_budget * jnp.power(budget_decay, progress))
+    return jnp.maximum(budget, least_budget)
+
+
+def token_budget(
+    scores: Array,
+    mask: Array,
+    progress: Array,
+    *,
+    first_budget: int = 800,
+    least_budget: int = 1,
+    budget_decay: float = 0.2,
+    budget_share: float = 0.1,
+) -> Array:
+    """Mixes in a reward for a length near a budget that shrinks (RMT, arXiv:2509.24375).
+
+        (1 - share) score + share * triangle
+        triangle = L / B for L <= B,  2 - L / B for B < L <= 2 B,  0 above
+
+    The share was not seen in the paper.
+
+    Args:
+        scores: [N] f32.
+        mask: [N, T] bool; its True slots are the length L.
+        progress: [] f32, the share of all steps that is done.
+        first_budget: B of the first step, in tokens.
+        least_budget: B is never smaller.
+        budget_decay: share of the first budget that is left at the end.
+        budget_share: of the reward for the length.
+
+    Returns:
+        [N] f32.
+
+    Raises:
+        ValueError: for a budget below 1, or a share or decay outside its range.
+    """
+    check_field("first_budget", first_budget, lambda x: x >= 1, ">= 1")
+    check_field("least_budget", least_budget, lambda x: x >= 1, ">= 1")
+    check_field("budget_decay", budget_decay, lambda x: 0 < x <= 1, "in (0, 1]")
+    check_field("budget_share", budget_share, lambda x: 0 <= x <= 1, "in [0, 1]")
+    budget = thinking_budget(
+        progress,
+        first_budget=first_budget,
+        least_budget=least_budget,
+        budget_decay=budget_decay,
+    )
+    relative = mask.sum(axis=-1) / budget
+    triangle = jnp.clip(jnp.minimum(relative, 2.0 - relative), 0.0, 1.0)
+    return (1.0 - budget_share) * jax.lax.stop_gradient(scores) + budget_share * triangle
+
+
 REWARD_SHAPINGS = {
     "none": none,
     "soft_overlong": soft_overlong,
@@ -220,4 +285,5 @@ REWARD_SHAPINGS = {
     "difficulty_truncation": difficulty_truncation,
     "negative_entropy": negative_entropy,
     "bounded_scores": bounded_scores,
+    "token_budget": token_budget,
 }

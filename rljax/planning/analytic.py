@@ -87,7 +87,8 @@ def estimate(work: Mapping[str, Any], layout: Layout, topology: Topology) -> Est
     if work["sampled"]:
         chips = own or topology.count
         sampling = sampling_memory(work, layout.sampler_tensor, chips)
-        sampling |= {"next weights": sampling["weights"]} if own else held
+        next_weights = work["waiting_copies"] * sampling["weights"]
+        sampling |= {"next weights": next_weights} if own else held
         seconds["sampling"] = sampling_seconds(work, layout.sampler_tensor, chips, topology)
     whole = max(seconds.values()) if own else sum(seconds.values())
     return Estimate(memory, sampling, seconds, whole)

@@ -27,6 +27,7 @@ class Program:
         mesh: that it runs on, over the same devices; None: the trainer's.
         side: "trainer", or "sampler" where chips of their own sample.
         waiting: bytes on a chip of the sampler's next weights, beside those in use.
+        taken_in: bytes of weights that a chip of the sampler's own takes in.
     """
 
     lower: Callable[[], Any]
@@ -36,6 +37,7 @@ class Program:
     mesh: Mesh | None = None
     side: str = "trainer"
     waiting: int = 0
+    taken_in: int = 0
 
 
 def lowered(program: Any, *given: Any) -> Any:

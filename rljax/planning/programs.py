@@ -15,6 +15,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from rljax.config.curriculum import OF_PROMPTS, refuse_others
 from rljax.config.load import load_config
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
@@ -140,6 +141,7 @@ def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
     later = [stage for stage in planned if stage.objective.family not in PREPARING]
     stage = (later or planned)[0]
     _check_models(stage)
+    _check_sampling(stage)
     if len(stage.objective.completion_slots) > 1:
         raise ValueError(
             f"Stage {stage.name} scores reference answers in rows of their own, which are not "
@@ -147,6 +149,20 @@ def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
             "answer_reward)."
         )
     return stage
+
+
+def _check_sampling(stage: Stage) -> None:
+    """Raises ValueError for a step that samples in rounds, or asks a critic before it samples."""
+    if stage.objective.family != "policy_gradient":
+        return
+    targets = stage.objective.description.choices["value_target"]
+    planned = {
+        "allocation": "fixed",
+        "demonstrations": ("none", "switch", "in_group"),
+        "value_target": tuple(name for name in targets if name != OF_PROMPTS),
+    }
+    where = f"config.{stage.name}"
+    refuse_others(stage, planned, "a plan, which has no such programs", where)
 
 
 def _check_models(stage: Stage) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from rljax.config.stage import Stage
 from rljax.models.network import Params
@@ -56,6 +57,19 @@ def sampling_programs(
             programs[TEACHER_SAMPLING] = program
             kept[TEACHER_SAMPLING] = chip_bytes(weights)
     return programs, kept
+
+
+def waiting_copies(given: ConfigDict) -> int:
+    """Copies of weights that wait on chips of the sampler's own, beside those in use.
+
+    Those that pass through host memory or files wait there (training/ahead/transfer.py).
+
+    Args:
+        given: config.asynchronous.
+    """
+    if given.transfer != "direct":
+        return 0
+    return max(given.max_staleness, 1) if given.schedule == "fixed" else 1
 
 
 def _sources(source: Any) -> Iterator[tuple[Any, float, Params | None]]:
@@ -128,6 +142,7 @@ def _sample(
         assumed=loops,
         mesh=mesh,
         side="sampler" if own else "trainer",
-        waiting=chip_bytes(weights) if own else 0,
+        waiting=waiting_copies(context.config.asynchronous) * chip_bytes(weights) if own else 0,
+        taken_in=chip_bytes(weights) if own else 0,
     )
     return program, weights

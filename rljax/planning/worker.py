@@ -94,7 +94,7 @@ def split_of(opened: Any) -> dict[str, Any] | None:
         "sampler_devices": count,
         "trainer": trains.how,
         "sampler": samples.how,
-        "bytes": count * opened.programs["sampling"].waiting,
+        "bytes": count * opened.programs["sampling"].taken_in,
         "links": cut_links(topology, *places),
     }
 

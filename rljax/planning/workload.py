@@ -10,6 +10,7 @@ from rljax.config.stage import Stage
 from rljax.models.lora import split_frozen
 from rljax.planning.frozen_models import copies_of, others_of
 from rljax.planning.lengths import lengths_of
+from rljax.planning.sampling_programs import waiting_copies
 from rljax.planning.useful import (
     denoising_of,
     drawing_flops,
@@ -84,6 +85,7 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         },
         "mesh": context.config.mesh.to_dict(),
         "sampler_devices": context.config.asynchronous.sampler_devices,
+        "waiting_copies": waiting_copies(context.config.asynchronous),
     }
 
 

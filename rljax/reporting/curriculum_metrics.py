@@ -28,7 +28,10 @@ OF_CURRICULA: dict[str, Metric] = {
         "Guided prompts", "Share of prompts without a right sample, sampled again behind a hint."
     ),
     "guided_accuracy": Metric("Accuracy behind hints", "Of samples behind a hint; learned from."),
-    "guided_tokens": Metric("Guided tokens", "Tokens sampled behind hints."),
+    "guided_ratio_mean": Metric(
+        "Ratio of guided tokens", "Policy without the hint / policy behind it, mean over tokens."
+    ),
+    "guided_failures": Metric("Failures behind hints", "Samples that could not be scored."),
     "samples_per_prompt_mean": Metric(
         "Samples per prompt", "Drawn in all rounds of a step, mean over its prompts."
     ),

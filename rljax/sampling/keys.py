@@ -54,7 +54,7 @@ def call_offsets(problems: int, prompts: int, calls: int) -> np.ndarray:
             f"{problems} problems with {prompts} prompts in each of {calls} rounds of a step need "
             "more than 32 bits to tell their noise apart: take fewer problems, or fewer rounds "
             "(config.data, config.<stage>.batch.prompts_per_step, "
-            "config.<stage>.objective.filter_rounds)."
+            "config.<stage>.objective.filter_rounds, allocation_rounds)."
         )
     call = np.arange(calls, dtype=np.int64)
     offsets = np.where(call < low, call * stride, 2**31 + (call - low) * dense)

@@ -131,6 +131,11 @@ def test_the_table_names_the_claims_of_what_was_run():
         assert claim.task in ANSWER_TOKENS and claim.measure in LATENT.measures
 
 
+def test_the_readme_shows_what_was_found():
+    found = json.loads((ROOT / "rljax/comparison/latent/short.json").read_text())
+    assert as_markdown(LATENT, "short", found) in (ROOT / "rljax/comparison/README.md").read_text()
+
+
 @pytest.fixture
 def command():
     spec = importlib.util.spec_from_file_location("latent", ROOT / "launch/latent.py")

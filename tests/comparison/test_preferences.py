@@ -1,5 +1,6 @@
 """The table of preference losses: exact sums, draws, losses by hand, verdicts, and its README."""
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -10,7 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rljax.comparison.preferences import draws, losses, measures, methods, run, table, task
+from rljax.comparison.preferences import (
+    draws,
+    losses,
+    measures,
+    methods,
+    overoptimisation,
+    proxy,
+    proxy_table,
+    run,
+    table,
+    task,
+)
 from rljax.comparison.preferences.measures import Said, rankings
 from rljax.comparison.preferences.task import END, PROMPTS, SLOTS, SYMBOLS
 
@@ -203,6 +215,9 @@ def test_verdicts_need_enough_seeds():
 def test_the_readme_shows_what_was_found():
     text, found = (ROOM / "README.md").read_text(), json.loads((ROOM / "found.json").read_text())
     assert table.as_markdown(found) in text
+    other = json.loads((ROOM / "overoptimisation.json").read_text())
+    assert proxy_table.as_markdown(other) in text
+    assert list(other) == [str(size * draws.PAIRS) for size in overoptimisation.SIZES]
     assert set(found) == {"data", *methods.METHODS}
     for values in found.values():
         assert list(values) == [f"{noise:g}" for noise in methods.NOISES]
@@ -219,12 +234,59 @@ def test_a_short_run_learns():
     assert logits.shape == (2, PROMPTS, SYMBOLS + 1, SYMBOLS + 1)
 
 
+def test_the_gold_reward_at_a_kl_by_hand():
+    curve = proxy.Curve(*map(np.array, ([0.0, 2.0, 6.0], [0.0, 0.5, 1.0], [0.0, 0.4, 0.2])))
+    assert proxy.gold_at(curve, 1.0) == pytest.approx(0.2)
+    assert proxy.gold_at(curve, 5.0) == pytest.approx(0.25)
+    assert proxy.gold_at(curve, 7.0) == 0.2 and proxy.gold_at(curve, 0.0) == 0.0
+    other = curve._replace(kl=curve.kl + 1.0, gold=curve.gold - 0.3)
+    assert overoptimisation.turning_kl([curve, other]) == 2.5
+    values = overoptimisation.by_seed([curve], np.array([5.0]), 1.0)
+    assert values == {
+        "kl": [6.0],
+        "proxy": [1.0],
+        "gold": [0.2],
+        "gold_at_turn": [pytest.approx(0.2)],
+        "gold_at_dpo": [pytest.approx(0.25)],
+    }
+
+
+def test_a_proxy_says_what_labels_say_and_policies_go_after_it(monkeypatch):
+    monkeypatch.setattr(proxy, "STEPS", 40)
+    rows = jax.tree.map(lambda array: array[:10], ROWS)
+    learnt = jax.jit(functools.partial(proxy.fit_proxy, sees_order=True))(rows)
+    blind = jax.jit(functools.partial(proxy.fit_proxy, sees_order=False))(rows)
+    assert (blind == blind[:, :1]).all() and not (learnt == learnt[:, :1]).all()
+    prompts = rows.prompts[:, None, None]
+    scores = task.token_values(learnt, prompts, draws.labelled_sides(rows)).sum(axis=-1)
+    assert (scores[..., 0] > scores[..., 1]).mean() > 0.9
+    logits = jax.jit(proxy.optimised(1.0))(jax.random.key(3), PROBLEM, learnt)
+    kl, share, _ = proxy.curve_of(PROBLEM, learnt, logits)
+    assert len(kl) == 3 and kl[0] == pytest.approx(0.0, abs=1e-5) and share[0] == 0
+    assert 0 < kl[1] < kl[2] and 0.1 < share[1] < share[2] < 1
+
+
+def test_claims_of_over_optimisation_need_seeds_that_agree():
+    def found_of(count):
+        ends = {"kl": [9.0] * count, "proxy": [0.9] * count}
+        golds = np.arange(count) / 100
+        policy = ends | {"gold": golds, "gold_at_turn": golds + 0.1, "gold_at_dpo": golds}
+        policies = dict.fromkeys(overoptimisation.POLICIES, policy)
+        return {"60": {"dpo": {"kl": ends["kl"], "gold": golds}} | policies}
+
+    text = proxy_table.as_markdown(found_of(10))
+    assert "| rloo: gold at the turn > at the end | 60 | arXiv:2210.10760 | +0.100" in text
+    assert text.count("| yes |") == 2 and text.count("| not distinguishable |") == 4
+    assert "| yes |" not in proxy_table.as_markdown(found_of(5))
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
         (["--methods=dop"], "Unknown method 'dop'"),
         (["--noises=0.5"], r"in [0, 0.5), got 0.5 (--noises)"),
         (["--write", "--seeds=2"], "--write is of everything"),
+        (["--overoptimisation", "--methods=dpo"], "--overoptimisation has methods"),
     ],
 )
 def test_what_it_refuses(words, message, capsys):

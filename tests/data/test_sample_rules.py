@@ -68,6 +68,20 @@ def test_some_combinations_of_right_and_wrong_ones_none_twice():
     assert len(first) > 1
 
 
+def test_each_of_the_best_stands_beside_a_lower_one_that_is_not_among_them():
+    found = candidates([1.0, 3.0, 0.5, 2.0, 2.0], [0] * 5, [0] * 5)
+    assert {tuple(pairs("top_lower", found, most=1, seed=s)) for s in range(60)} == {
+        ((1, other),) for other in (0, 2, 3, 4)
+    }
+    every = {pair for s in range(60) for pair in pairs("top_lower", found, most=2, seed=s)}
+    assert every == {(1, 0), (1, 2), (1, 4), (3, 0), (3, 2)}  # of equals the first is among them
+    apart = {
+        pair for s in range(60) for pair in pairs("top_lower", found, most=2, margin=1.2, seed=s)
+    }
+    assert apart == {(1, 0), (1, 2), (3, 2)}
+    assert pairs("top_lower", found, most=5) == []  # nothing is left to be lower
+
+
 @pytest.mark.parametrize("rule", PAIR_RULES)
 def test_nothing_to_compare_is_no_pair(rule):
     assert pairs(rule, NONE) == pairs(rule, ALIKE) == []

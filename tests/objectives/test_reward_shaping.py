@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rljax.objectives.parts import inputs_of
-from rljax.objectives.reward_shaping import REWARD_SHAPINGS
+from rljax.objectives.reward_shaping import REWARD_SHAPINGS, thinking_budget
 
 LENGTHS = np.array([2, 5, 6, 7, 8, 9, 10, 3])
 ARRAYS = {
@@ -14,6 +14,7 @@ ARRAYS = {
     "correct": np.array([1, 0, 1, 1, 0, 1, 0, 1], bool),
     "finished": np.array([1, 1, 1, 1, 1, 1, 0, 1], bool),
     "old_entropy": np.ones((8, 10), np.float32),
+    "progress": np.float32(0.5),
 }
 
 
@@ -102,11 +103,40 @@ def test_limits_do_not_grow_with_the_share_of_right_samples():
         ("difficulty_truncation", "difficulty_lengths", (4000,)),
         ("difficulty_truncation", "difficulty_lengths", (2000, 4000)),
         ("difficulty_truncation", "difficulty_lengths", (10, 0)),
+        ("token_budget", "first_budget", 0),
+        ("token_budget", "least_budget", 0),
+        ("token_budget", "budget_decay", 0.0),
+        ("token_budget", "budget_share", 1.5),
     ],
 )
 def test_fields_out_of_range_are_named(name, field, value):
     with pytest.raises(ValueError, match=field):
         shaped(name, **{field: value})
+
+
+@pytest.mark.parametrize(
+    "progress, fields, budget",
+    [
+        (0.0, {}, 800),
+        (1.0, {}, 160),  # the paper's: the least budget of 1 never binds
+        (0.5, {}, 357),  # 800 / sqrt(5) = 357.77
+        (1.0, dict(first_budget=4, least_budget=3), 3),
+    ],
+)
+def test_the_budget_shrinks_geometrically(progress, fields, budget):
+    assert int(thinking_budget(jnp.float32(progress), **fields)) == budget
+
+
+def test_lengths_near_the_budget_are_rewarded():
+    """Of a budget of 4: nothing at 0 and from 8 on, all at 4, and a line in between."""
+    lengths = np.array([0, 2, 4, 5, 8, 10])
+    changes = {
+        "scores": np.array([0, 0, 0, 0, 0, 1], np.float32),
+        "mask": np.arange(10) < lengths[:, None],
+        "progress": np.float32(0.0),
+    }
+    found = shaped("token_budget", changes, first_budget=4, budget_share=0.25)
+    np.testing.assert_allclose(found, [0, 0.125, 0.25, 0.1875, 0, 0.75], atol=1e-6)
 
 
 def test_the_entropy_reward_is_minus_the_mean_over_tokens():

@@ -56,6 +56,7 @@ WORK = {
     "denoising": None,
     "frozen_parameters": 0,
     "frozen_flops": 0.0,
+    "waiting_copies": 1,
     "samples": 4,
     "prompt": 6,
     "completion": 10,
@@ -160,6 +161,9 @@ def test_a_split_takes_as_long_as_its_longer_side():
     assert split.step_seconds == max(split.seconds.values())
     # A chip that only samples has two copies of the weights, and nothing of the trainer's.
     assert split.sampling.keys() == {"weights", "cache", "next weights"}
+    assert split.sampling["next weights"] == split.sampling["weights"]
+    through_files = estimate(WORK | {"waiting_copies": 0}, Layout({"fsdp": 4}, "full", 8, 4), V5E)
+    assert through_files.sampling["next weights"] == 0
     assert "optimizer" in together.sampling
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from rljax.benchmarks.flops import forward_flops
 from rljax.config.load import load_config
@@ -18,6 +19,7 @@ from rljax.planning.batches import step_rows
 from rljax.planning.compiling import ENVIRONMENT, FOR_CPUS
 from rljax.planning.lengths import lengths_of
 from rljax.planning.programs import chosen
+from rljax.planning.sampling_programs import waiting_copies
 from rljax.planning.useful import frozen_flops, useful_flops
 from rljax.planning.workload import workload_of
 from rljax.training.collect.experience import Experience, Policy
@@ -199,6 +201,15 @@ def test_useful_operations_of_demonstrations_and_of_a_reward_model(runs):
     assert rm["useful"]["update"] == pytest.approx(3 * 128 * sequence)
 
 
+def test_weights_wait_on_the_sampler_s_chips_only_if_they_come_directly():
+    given = {"max_staleness": 3, "schedule": "fixed", "transfer": "direct"}
+    assert waiting_copies(ConfigDict(given)) == 3
+    assert waiting_copies(ConfigDict(given | {"max_staleness": 0})) == 1
+    assert waiting_copies(ConfigDict(given | {"schedule": "latest"})) == 1
+    for transfer in ("host", "storage"):
+        assert waiting_copies(ConfigDict(given | {"transfer": transfer})) == 0
+
+
 def test_the_stage_that_prepares_no_other_is_the_default():
     stages = validate(load_config(RLHF))
     assert chosen(RLHF, stages, "").name == "ppo"
@@ -210,6 +221,17 @@ def test_the_stage_that_prepares_no_other_is_the_default():
     name = stages[-1].name
     with pytest.raises(ValueError, match=rf"{name} \(evolution\).*\(--stage\)"):
         chosen(EVOLUTION, stages, name)
+
+
+def test_what_has_no_programs_without_weights_is_refused():
+    file = "--config.ppo.models.reward.reference_path=configs/examples/pairs.jsonl"
+    words = (file, "--config.ppo.models.reward.normalise=reference")
+    stages = validate(load_config(RLHF, words))
+    with pytest.raises(ValueError, match=r"normalise='reference' asks the weights.*ppo\.models"):
+        chosen(RLHF, stages, "ppo")
+    judged = dataclasses.replace(stages[-1], models={"judge": {"start_from": "rm"}})
+    with pytest.raises(ValueError, match=r"ppo asks a judge model.*ppo\.models\.judge, --stage"):
+        chosen(RLHF, [judged], "")
 
 
 def opened(file, name, tmp_path, monkeypatch, *words):

@@ -18,7 +18,9 @@ from rljax.comparison.latent.problems import (
     PROMPT_TOKENS,
 )
 
-STEPS, WARMUP_STEPS, HABIT_STEPS = 40, 400, 100
+STEPS, HABIT_STEPS = 40, 100
+# Rows of 128 tokens hold half as many long answers, which need more of them to learn the sums.
+WARMUP_STEPS = {"short": 400, "long": 1000}
 PROMPTS, SAMPLES = 32, 4  # of a step
 # Of the paper: 0 to 1e-2 for short answers, 1 for long ones.
 SUPERVISED = {"short": 0.01, "long": 1.0}
@@ -57,7 +59,7 @@ def warmup_config(task: str, data: Path) -> ConfigDict:
     """The warm-up, on worked demonstrations, then the habit of bare ones."""
     c = base_config(task, data, seed=0)
     c.stages = ("warmup", "habit")
-    c.warmup = _demonstrations(data / "warmup.jsonl", WARMUP_STEPS, 2e-3)
+    c.warmup = _demonstrations(data / "warmup.jsonl", WARMUP_STEPS[task], 2e-3)
     c.habit = _demonstrations(data / "habit.jsonl", HABIT_STEPS, 1e-3)
     return c
 

@@ -10,6 +10,10 @@
 | `measures.py` | gold reward, KL, reward accuracy and ranking accuracy |
 | `run.py` | all runs of the table, with rates chosen on seeds of their own |
 | `table.py` | the tables, verdicts and claims |
+| `proxy.py` | a reward model of few pairs, and policies that are optimised against it |
+| `overoptimisation.py` | all runs of the table of over-optimisation, beside DPO |
+| `proxy_table.py` | that table and its claims |
 
-`launch/preferences.py` is the command; README.md shows what it finds, out of found.json.
+`launch/preferences.py` is the command; README.md shows what it finds, out of found.json and
+overoptimisation.json.
 """

@@ -78,12 +78,18 @@ def run_table(asked: Asked, told: Callable[[str], None]) -> Found:
     return found
 
 
-def draw_seeds(seeds: Sequence[int], noise: float) -> Seeds:
-    """Problems, training rows and fresh pairs; problems and completions are those of any noise."""
+def draw_seeds(seeds: Sequence[int], noise: float, repeat: float = 0.0) -> Seeds:
+    """Problems, training rows and fresh pairs; problems and completions are those of any noise.
+
+    Args:
+        seeds: [S].
+        noise: the rate at which labels are swapped.
+        repeat: see `draw_problem`.
+    """
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
     split = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
     problems, train, heldout, fits = split.T
-    drawn = jax.vmap(draw_problem)(problems)
+    drawn = jax.vmap(lambda key: draw_problem(key, repeat))(problems)
 
     def rows(keys: Array, rows: int, pairs: int) -> Rows:
         return jax.vmap(lambda key, problem: draw_rows(key, problem, noise, rows, pairs))(

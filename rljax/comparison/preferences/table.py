@@ -50,7 +50,7 @@ def measure_table(found: Found, measure: str, title: str) -> Lines:
     against = [contrast(found[m][e][measure], found[BASELINE][e][measure]) for m, e in places]
     verdicts = dict(zip(places, verdicts_of(against), strict=True))
     heads = [f"{float(e):.0%} swapped" for e in noises]
-    lines = _head(title, *heads)
+    lines = head(title, *heads)
     for method in methods:
         cells = []
         for noise in noises:
@@ -58,7 +58,7 @@ def measure_table(found: Found, measure: str, title: str) -> Lines:
             verdict = verdicts.get((method, noise))
             said = "" if verdict is None or verdict.said == ALIKE else f", {verdict.said}"
             cells.append(text + said)
-        lines.append(_row(method, *cells))
+        lines.append(row(method, *cells))
     return lines
 
 
@@ -73,12 +73,12 @@ def ranking_table(found: Found) -> Lines:
         ("flipped, far", "flipped_far"),
         ("KL, nats", "kl"),
     )
-    lines = _head("method", "swapped", *(title for title, _ in columns))
+    lines = head("method", "swapped", *(title for title, _ in columns))
     for noise in dict.fromkeys((noises[0], noises[len(noises) // 2])):
         for method in _methods(found):
             values = found[method][noise]
             cells = (number(float(np.median(values[name]))) for _, name in columns)
-            lines.append(_row(method, f"{float(noise):.0%}", *cells))
+            lines.append(row(method, f"{float(noise):.0%}", *cells))
     return lines + ["", *data_lines(found)]
 
 
@@ -86,7 +86,7 @@ def data_lines(found: Found) -> Lines:
     """Ranking accuracy of the start and of DPO's exact minimisers, and what DPO made of it."""
     betas = [name for name in found["data"][_noises(found)[0]] if name.startswith("idealised/")]
     heads = [f"idealised, beta {name.removeprefix('idealised/')}" for name in betas]
-    lines = _head("swapped", "start", *heads, "required loss", "gap of DPO")
+    lines = head("swapped", "start", *heads, "required loss", "gap of DPO")
     for noise, values in found["data"].items():
         middles = [number(float(np.median(values[name]))) for name in ("start", *betas)]
         needed = number(float(np.median(values["required_loss"])))
@@ -94,7 +94,7 @@ def data_lines(found: Found) -> Lines:
         if BASELINE in found:
             reached, ideal = found[BASELINE][noise][GAPS[0]], values[GAPS[1]]
             gap = interval(statistics.median(np.subtract(ideal, reached)))
-        lines.append(_row(f"{float(noise):.0%}", *middles, needed, gap))
+        lines.append(row(f"{float(noise):.0%}", *middles, needed, gap))
     return lines
 
 
@@ -107,13 +107,13 @@ def claims_table(found: Found) -> Lines:
         contrast(*(_values(claim, name, found) for name in (claim.better, claim.other)))
         for claim in claims
     ]
-    lines = _head("claim", "in", "swapped", "source", "difference", "holds")
+    lines = head("claim", "in", "swapped", "source", "difference", "holds")
     for claim, one, verdict in zip(claims, against, verdicts_of(against), strict=True):
         holds = {ALIKE: ALIKE, BETTER: "yes"}.get(verdict.said, "no")
         said = f"{claim.better} > {claim.other}"
         effect = interval(one.effect, signed=True)
         measure = claim.measure.replace("_", " ")
-        lines.append(_row(said, measure, f"{claim.noise:.0%}", claim.source, effect, holds))
+        lines.append(row(said, measure, f"{claim.noise:.0%}", claim.source, effect, holds))
     return lines
 
 
@@ -148,9 +148,11 @@ def _values(claim: Claim, method: str, found: Found) -> list[float]:
     return found[method][f"{claim.noise:g}"][claim.measure]
 
 
-def _head(*titles: str) -> Lines:
-    return [_row(*titles), _row(*("---" for _ in titles))]
+def head(*titles: str) -> Lines:
+    """The first two lines of a Markdown table."""
+    return [row(*titles), row(*("---" for _ in titles))]
 
 
-def _row(*cells: str) -> str:
+def row(*cells: str) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(cells)} |"

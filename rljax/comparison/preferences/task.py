@@ -24,16 +24,18 @@ class Problem(NamedTuple):
     gold: Array  # [X, V + 1, V + 1] f32, the reward of each token
 
 
-def draw_problem(key: Array) -> Problem:
+def draw_problem(key: Array, repeat: float = 0.0) -> Problem:
     """A start and a gold reward that know nothing of each other: it ranks half of all pairs right.
 
     Args:
         key: of the seed.
+        repeat: is added to the gold reward of a token that repeats the one before it.
     """
     shape = (PROMPTS, SYMBOLS + 1, SYMBOLS + 1)
     start, gold = (jax.random.normal(k, shape) for k in jax.random.split(key))
     # Completions have about four tokens.
-    return Problem(start.at[..., END].add(-0.5), gold)
+    symbols = jnp.arange(SYMBOLS)
+    return Problem(start.at[..., END].add(-0.5), gold.at[:, symbols, symbols].add(repeat))
 
 
 def before(tokens: Array) -> Array:

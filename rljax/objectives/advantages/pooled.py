@@ -6,40 +6,53 @@ from jax import Array
 from rljax.objectives.advantages.groups import broadcast, scores_of
 
 
+def pool_statistics(scores: Array, drawn: Array) -> tuple[Array, Array]:
+    """Mean and unbiased deviation of all scores of a prompt; 0 and 1 of fewer than two.
+
+    Args:
+        scores: [B, D] f32.
+        drawn: [B, D] bool, False where there is no sample.
+
+    Returns:
+        [B] f32 each.
+    """
+    count = drawn.sum(axis=1)
+    mean = jnp.where(drawn, scores, 0.0).sum(axis=1) / jnp.maximum(count, 1)
+    squares = jnp.where(drawn, (scores - mean[:, None]) ** 2, 0.0).sum(axis=1)
+    deviation = jnp.sqrt(squares / jnp.maximum(count - 1, 1))
+    several = count > 1
+    return jnp.where(several, mean, 0.0), jnp.where(several, deviation, 1.0)
+
+
 def pool_mean(
     token_rewards: Array,
     mask: Array,
-    pool_right: Array,
-    pool_wrong: Array,
+    pool_means: Array,
+    pool_deviations: Array,
     *,
     divide_by_pool_deviation: bool = False,
     advantage_epsilon: float = 1e-6,
 ) -> Array:
-    """A = score - share of right samples in the prompt's whole pool.
+    """A = score - mean score of the prompt's whole pool.
 
     The kept group is balanced by construction, so that its own mean would say nothing of how hard
-    the prompt is. The pool counts right samples as 1 and all others as 0.
+    the prompt is.
 
     Args:
         token_rewards: [N, T] f32.
         mask: [N, T] bool.
-        pool_right: [N] f32, right samples of the row's pool.
-        pool_wrong: [N] f32, all others of it.
-        divide_by_pool_deviation: also divide by the pool's unbiased deviation; the paper does not,
-            since it is tiny in large pools.
+        pool_means: [N] f32, `pool_statistics` of the row's prompt.
+        pool_deviations: [N] f32, likewise.
+        divide_by_pool_deviation: also divide by the pool's deviation; the paper does not, since it
+            is tiny in large pools.
         advantage_epsilon: smallest deviation, and added to it.
 
     Returns:
-        [N, T] f32, constant, zero outside the mask. A pool of one sample has mean 0, deviation 1.
+        [N, T] f32, constant, zero outside the mask.
     """
     scores, _ = scores_of(token_rewards, mask)
-    total = pool_right + pool_wrong
-    several = total > 1
-    mean = jnp.where(several, pool_right / jnp.maximum(total, 1.0), 0.0)
-    advantages = scores - mean
+    advantages = scores - pool_means
     if divide_by_pool_deviation:
-        variance = mean * (1 - mean) * total / jnp.maximum(total - 1, 1.0)
-        deviation = jnp.maximum(jnp.sqrt(variance), advantage_epsilon)
-        deviation = jnp.where(several, deviation, 1.0)
-        advantages = advantages / (deviation + advantage_epsilon)
+        deviations = jnp.maximum(pool_deviations, advantage_epsilon)
+        advantages = advantages / (deviations + advantage_epsilon)
     return broadcast(advantages, mask)

@@ -74,7 +74,7 @@ class Curriculum(NamedTuple):
         observe: (state, problems, outcomes) -> the state after.
         metrics: (state, problems) -> numbers by name.
         reads: of "difficulty", "sources", "prompt_values", "advantages": what has to be there.
-        repeats: whether one call may ask for more problems than there are.
+        repeats: whether one call may hand out a problem twice; else it asks for B <= M.
     """
 
     first: Callable[[Problems, Array], State]
@@ -83,6 +83,13 @@ class Curriculum(NamedTuple):
     metrics: Callable[[State, Problems], dict[str, Array]] = lambda state, problems: {}
     reads: frozenset[str] = frozenset()
     repeats: bool = True
+
+
+def next_turn(
+    stream: Array, calls: Array, step: Array, count: int, predict: Callable | None = None
+) -> Turn:
+    """The turn after so many calls of a run, [] i32; other arguments as of `Turn`."""
+    return Turn(jax.random.fold_in(stream, calls + 1), stream, step, count, predict)
 
 
 def unchanged(state: State, problems: Problems, outcomes: Outcomes) -> State:
@@ -107,6 +114,20 @@ def epoch_places(stream: Array, start: Array, count: int, size: int) -> Array:
     epochs = first + jnp.arange((count - 1) // size + 2)
     orders = jax.vmap(lambda e: jax.random.permutation(jax.random.fold_in(stream, e), size))(epochs)
     return orders[places // size - first, places % size].astype(jnp.int32)
+
+
+def repeated(index: Array, last: Array | None = None) -> Array:
+    """Which places hold a problem that another place holds too, and comes first: [R] bool.
+
+    Args:
+        index: [R] i32, problems.
+        last: [R] bool, places that count behind all others; by default the order is that of places.
+    """
+    places = jnp.arange(len(index))
+    behind = jnp.zeros(len(index), bool) if last is None else last
+    order = jnp.lexsort((places, behind, index))
+    again = jnp.concatenate([jnp.zeros(1, bool), index[order][1:] == index[order][:-1]])
+    return jnp.zeros(len(index), bool).at[order].set(again)
 
 
 def draw_of_sources(key: Array, probabilities: Array, problems: Problems, count: int) -> Array:

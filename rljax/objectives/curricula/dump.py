@@ -36,6 +36,7 @@ def dump(
         choice_temperature: of the softmax, in units of the advantages.
     """
     check_field("window_samples", window_samples, lambda x: x >= 1, ">= 1")
+    check_field("exploration_weight", exploration_weight, lambda x: x >= 0, ">= 0")
     check_field("choice_temperature", choice_temperature, lambda x: x > 0, "> 0")
 
     def first(problems: Problems, stream: Array) -> State:

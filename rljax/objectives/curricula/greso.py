@@ -11,6 +11,7 @@ from rljax.objectives.curricula.curriculum import (
     State,
     Turn,
     epoch_places,
+    repeated,
 )
 from rljax.objectives.parts import check_field
 
@@ -47,8 +48,10 @@ def greso(
         retry_start: where they start.
     """
     check_field("hard_reward", hard_reward, lambda x: x < easy_reward, "< easy_reward")
-    check_field("retry_probability", retry_probability, lambda x: 0 < x <= 1, "in (0, 1]")
+    check_field("retry_step", retry_step, lambda x: x >= 0, ">= 0")
+    _check_shares(retry_start=retry_start, retry_probability=retry_probability)
     targets = {"easy": easy_target, "hard": hard_target}
+    _check_shares(**{f"{kind}_target": target for kind, target in targets.items()})
 
     def first(problems: Problems, stream: Array) -> State:
         zeros = {f"{kind}_streak": jnp.zeros(problems.count, jnp.int32) for kind in KINDS}
@@ -65,7 +68,8 @@ def greso(
         index = epoch_places(turn.stream, state["taken"], reach, problems.count)
         kept = jax.random.uniform(turn.key, (reach,)) >= skip[index]
         # Where not enough are left, the first ones of those that were skipped come after all.
-        order = jnp.lexsort((jnp.arange(reach), ~kept))[: turn.count]
+        again = repeated(index, last=~kept)
+        order = jnp.lexsort((jnp.arange(reach), ~kept, again))[: turn.count]
         last = jnp.max(order) + 1
         state = state | {
             "taken": state["taken"] + last.astype(jnp.int32),
@@ -76,12 +80,14 @@ def greso(
     def observe(state: State, problems: Problems, outcomes: Outcomes) -> State:
         count = jnp.maximum(outcomes.present.sum(axis=1), 1)
         mean = jnp.where(outcomes.present, outcomes.scores, 0.0).sum(axis=1) / count
+        seen = outcomes.present.any(axis=1)
         easy = mean >= easy_reward
-        found = {"easy": easy, "hard": ~easy & (mean <= hard_reward)}
-        after = dict(state, groups=state["groups"] + len(mean))
+        found = {"easy": easy & seen, "hard": ~easy & (mean <= hard_reward) & seen}
+        after = dict(state, groups=state["groups"] + seen.sum().astype(jnp.int32))
         for kind, here in found.items():
             streak = state[f"{kind}_streak"]
-            longer = jnp.where(here, streak[outcomes.index] + 1, 0)
+            earlier = streak[outcomes.index]
+            longer = jnp.where(here, earlier + 1, jnp.where(seen, 0, earlier))
             after[f"{kind}_streak"] = streak.at[outcomes.index].set(longer)
             after[f"{kind}_groups"] = state[f"{kind}_groups"] + here.sum().astype(jnp.int32)
         return after
@@ -90,6 +96,11 @@ def greso(
         return {name: state[name] for name in ("skipped", "easy_retry", "hard_retry")}
 
     return Curriculum(first, take, observe, metrics, repeats=False)
+
+
+def _check_shares(**fields: float) -> None:
+    for name, value in fields.items():
+        check_field(name, value, lambda x: 0 < x <= 1, "in (0, 1]")
 
 
 def skip_probability(state: State, *, retry_probability: float) -> Array:

@@ -86,16 +86,18 @@ def band(*, difficulty_low: float = 0.0, difficulty_high: float = 1.0) -> Curric
     return Curriculum(first, take, unchanged, reads=frozenset({"difficulty"}))
 
 
-def mixture(*, source_weights: tuple = ()) -> Curriculum:
+def mixture(*, source_weights: tuple = (1.0,)) -> Curriculum:
     """A source by its weight, then any problem of it: with replacement, in every step anew.
 
     Args:
-        source_weights: of each source, in the order of their names; () for equal ones.
+        source_weights: of each source, in the order of their names; one number: equal ones.
     """
+
+    check_field("source_weights", source_weights, _are_weights, "numbers >= 0, not all of them 0")
 
     def first(problems: Problems, stream: Array) -> State:
         names = problems.source_names
-        if source_weights and len(source_weights) != len(names):
+        if len(source_weights) not in (1, len(names)):
             raise ValueError(
                 f"source_weights has {len(source_weights)} numbers for {len(names)} sources: "
                 f"{', '.join(names)} (config.<stage>.objective.source_weights)."
@@ -103,7 +105,12 @@ def mixture(*, source_weights: tuple = ()) -> Curriculum:
         return {}
 
     def take(state: State, problems: Problems, turn: Turn) -> tuple[Array, State]:
-        weights = jnp.asarray(source_weights or [1.0] * len(problems.source_names), jnp.float32)
+        weights = jnp.asarray(source_weights, jnp.float32)
+        weights = jnp.broadcast_to(weights, len(problems.source_names))
         return draw_of_sources(turn.key, weights / weights.sum(), problems, turn.count), state
 
     return Curriculum(first, take, unchanged, reads=frozenset({"sources"}))
+
+
+def _are_weights(weights: tuple) -> bool:
+    return len(weights) > 0 and all(weight >= 0 for weight in weights) and sum(weights) > 0

@@ -10,6 +10,7 @@ from rljax.objectives.curricula.curriculum import (
     State,
     Turn,
     epoch_places,
+    repeated,
     unchanged,
 )
 from rljax.objectives.curricula.ordered import nothing_taken
@@ -44,10 +45,12 @@ def pcl(
         size = pool_factor * turn.count
         pool = epoch_places(turn.stream, state["taken"], size, problems.count)
         values = turn.predict(pool)
-        others = round(random_share * turn.count)
-        chosen = closest(values, turn.count - others, target_value=target_value)
+        # At the end of an epoch a candidate may come from the next one as well.
+        others, again = round(random_share * turn.count), repeated(pool)
+        apart = jnp.where(again, jnp.inf, values)
+        chosen = closest(apart, turn.count - others, target_value=target_value)
         if others:
-            lot = jax.random.uniform(turn.key, (size,)).at[chosen].set(jnp.inf)
+            lot = jax.random.uniform(turn.key, (size,)).at[chosen].set(1.0) + again
             chosen = jnp.concatenate([chosen, jnp.argsort(lot)[:others]])
         return pool[chosen], {
             "taken": state["taken"] + size,
@@ -58,7 +61,8 @@ def pcl(
     def metrics(state: State, problems: Problems) -> dict[str, Array]:
         return {name: state[name] for name in ("pool_value", "chosen_value")}
 
-    return Curriculum(first, take, unchanged, metrics, reads=frozenset({"prompt_values"}))
+    reads = frozenset({"prompt_values"})
+    return Curriculum(first, take, unchanged, metrics, reads=reads, repeats=False)
 
 
 def expected_effective_ratio(success_rates: Array, samples: int) -> Array:

@@ -54,7 +54,8 @@ def vade(
     def observe(state: State, problems: Problems, outcomes: Outcomes) -> State:
         right = (outcomes.correct & outcomes.present).sum(axis=1).astype(jnp.float32)
         wrong = (~outcomes.correct & outcomes.present).sum(axis=1).astype(jnp.float32)
-        chosen = jnp.zeros(problems.count, bool).at[outcomes.index].set(True)
+        seen = outcomes.present.any(axis=1)
+        chosen = jnp.zeros(problems.count, bool).at[outcomes.index].max(seen)
         decay = jnp.where(chosen, chosen_decay, other_decay)
         return {
             "right": (state["right"] * decay).at[outcomes.index].add(right),

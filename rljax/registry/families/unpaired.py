@@ -6,6 +6,8 @@ from rljax.registry.families.description import Family, Reads
 from rljax.registry.families.limits import NOT_NEGATIVE, POSITIVE, one_of
 from rljax.registry.families.shared import (
     LIKELIHOOD_DOCS,
+    LIKELIHOOD_FIELDS,
+    LIKELIHOOD_LIMITS,
     LIKELIHOODS,
     REFERENCED_FILE,
     SAMPLED_ROUNDS,
@@ -27,7 +29,8 @@ UNPAIRED = Family(
         "link=step_kto": {
             "first_error_only": Field(False, bool),
             "step_baseline_from": Field("mismatched", str),
-        }
+        },
+        **LIKELIHOOD_FIELDS,
     },
     docs={
         "link": "log-ratio and label to loss (objectives/unpaired/)",
@@ -44,6 +47,7 @@ UNPAIRED = Family(
         "step_weight": NOT_NEGATIVE,
         "step_reduction": one_of(STEP_LOSS_REDUCTIONS),
         "step_baseline_from": one_of(STEP_BASELINES),
+        **LIKELIHOOD_LIMITS,
     },
     reads=Reads(
         batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0},
@@ -55,5 +59,6 @@ UNPAIRED = Family(
         "sampled_labels": _SAMPLED_LABELS,
     },
     completion_slots=("data.max_completion_tokens",),
+    causal=(True, False),
     checks=("sampled_rounds", "mismatched_prompts", "reference_is_there"),
 )

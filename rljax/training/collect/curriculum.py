@@ -12,14 +12,15 @@ from rljax.config.curriculum import curriculum_of
 from rljax.config.stage import Stage
 from rljax.data.sources import place_of
 from rljax.errors import typed
-from rljax.objectives.curricula import Curriculum, Outcomes, Problems, Turn
-from rljax.objectives.curricula.curriculum import unchanged
+from rljax.objectives.curricula import Curriculum, Outcomes, Problems
+from rljax.objectives.curricula.curriculum import next_turn, unchanged
 from rljax.parallel.host import to_host
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.grouped import step_group
 from rljax.training.collect.prompts import Predict, Prompts, PromptSource, ShuffledPrompts, State
 from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.rounds import most_rounds
 from rljax.training.learner.compare import score_advantages
 from rljax.training.learner.group import step_arrays
 from rljax.training.run.context import Context, Record
@@ -69,6 +70,19 @@ def check_count(problems: Problems, curriculum: Curriculum, stage: Stage) -> Non
                 f"{problems.count} problems: lower pool_factor or prompts_per_step "
                 f"({where}.objective.pool_factor, {where}.batch.prompts_per_step)."
             )
+        others = round(stage.objective.values["random_share"] * prompts)
+        if others == prompts:
+            raise ValueError(
+                f"random_share={stage.objective.values['random_share']} of {prompts} prompts "
+                f"leaves none that the critic chooses: lower it ({where}.objective.random_share)."
+            )
+    calls = most_rounds(stage)
+    if "sources" in curriculum.reads and calls * prompts * problems.count > 2**31:
+        raise ValueError(
+            f"curriculum={name!r} draws with replacement, and {problems.count} problems x "
+            f"{prompts} prompts x {calls} rounds are more addresses of noise than 2**31: take "
+            f"fewer problems or prompts ({where}.batch.prompts_per_step)."
+        )
     if not curriculum.repeats and prompts > problems.count:
         raise ValueError(
             f"curriculum={name!r} takes each problem once in a step: prompts_per_step={prompts} "
@@ -191,7 +205,7 @@ class CurriculumPrompts:
         """See `PromptSource.observe`."""
         if not self.observes:
             return state
-        own = self._observe(self._own(state), self._outcomes(samples, scores))
+        own = self._observe(self._own(state), self.seen(samples, scores))
         return to_host(own) | {CALLS: state[CALLS], VISITS: state[VISITS]}
 
     def metrics(self, state: State) -> dict[str, float]:
@@ -202,7 +216,7 @@ class CurriculumPrompts:
 
     def _turn(self, state: State, address: tuple, count: int, predict: Predict | None) -> tuple:
         calls, step = address
-        turn = Turn(jax.random.fold_in(self.stream, calls + 1), self.stream, step, count, predict)
+        turn = next_turn(self.stream, calls, step, count, predict)
         return self.curriculum.take(state, self.problems, turn)
 
     @staticmethod
@@ -213,7 +227,8 @@ class CurriculumPrompts:
     def _own(state: State) -> State:
         return {name: value for name, value in state.items() if name not in (CALLS, VISITS)}
 
-    def _outcomes(self, samples: Samples, scores: Scores) -> Outcomes:
+    def seen(self, samples: Samples, scores: Scores) -> Outcomes:
+        """What the curriculum is told of samples and their scores."""
         group = step_group(samples, scores)
         advantages = None
         if self.advantages is not None:

@@ -8,14 +8,12 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.data.sources import place_of
 from rljax.errors import typed
-from rljax.parallel.host import to_host
 from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
-from rljax.sampling.request import Requests
 from rljax.training.collect.experience import Annotations
 from rljax.training.collect.rewards import Reward
-from rljax.training.collect.rollouts import Samples, noise_addresses, take_prompts
+from rljax.training.collect.rollouts import Samples, sample_texts
 from rljax.training.collect.sampled import Drawn, timed_scores
 from rljax.training.collect.successive import filled, first_prompts
 from rljax.training.collect.told_prompts import prompts_with
@@ -69,36 +67,39 @@ class GuidedSamples:
             scores=np.zeros(shape[:2], np.float32),
             correct=np.zeros(shape[:2], bool),
         )
-        metrics = {"guided_share": float(unsolved.mean())}
+        plain = float(samples.rollouts.mask.sum())
+        metrics = {"guided_share": float(unsolved.mean()), "sampled_tokens": plain}
         if not unsolved.any():
             return empty, Annotations({}, metrics, {})
         active = np.flatnonzero(unsolved)
         guided = self._sampled(drawn, active, hints)
         found, seconds = timed_scores(self.reward, guided)
         group = put_rows_of(empty, active, guided, found)
-        metrics["guided_accuracy"] = float(found.correct.mean())
-        metrics["guided_tokens"] = float(guided.rollouts.mask.sum())
+        if (judged := found.judged & ~found.left_out).any():
+            metrics["guided_accuracy"] = float(found.correct[judged].mean())
+        metrics["sampled_tokens"] += float(guided.rollouts.mask.sum())
+        metrics["guided_failures"] = float(found.failed.sum())
         return group, Annotations({}, metrics, {"sampling": guided.seconds, "scoring": seconds})
 
     def _sampled(self, drawn: Drawn, active: np.ndarray, hints: Sequence[str]) -> Samples:
         """Samples of the active prompts behind their hints, as if written without them."""
         count = len(drawn.samples.records)
-        asked = take_prompts(drawn.samples, filled(active, count, self.divisor))
-        texts = [hints[i] for i in filled(active, count, self.divisor)]
-        prompts, mask = prompts_with(self.context, self.stage, asked.records, texts, self.pattern)
-        addresses = noise_addresses(self.context, asked.records, call=CALLS - 1, most_prompts=count)
-        rollouts = to_host(
-            self.engine.sample(
-                drawn.weights,
-                Requests(prompts, mask, addresses),
-                key=self.key,
-                step=self.first_step + drawn.step,
-            )
+        asked = filled(active, count, self.divisor)
+        records = [drawn.samples.records[i] for i in asked]
+        texts = [hints[i] for i in asked]
+        samples = sample_texts(
+            self.context,
+            self.engine,
+            drawn.weights,
+            records,
+            key=self.key,
+            step=self.first_step + drawn.step,
+            version=drawn.policy.version,
+            call=CALLS - 1,
+            most_prompts=count,
+            behind=prompts_with(self.context, self.stage, records, texts, self.pattern),
         )
-        tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
-        written = zip(tokens, rollouts.mask.reshape(tokens.shape), strict=True)
-        texts = [self.context.text_format.text(row[kept]) for row, kept in written]
-        return first_prompts(asked._replace(rollouts=rollouts, texts=texts), len(active))
+        return first_prompts(samples, len(active))
 
 
 def put_rows_of(empty: Group, active: np.ndarray, guided: Samples, scores: Scores) -> Group:

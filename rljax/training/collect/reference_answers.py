@@ -133,6 +133,26 @@ def answered_rows(
     return Answered(rows, format_ok.reshape(-1, group), present)
 
 
+def without_thoughts(context: Context, form: AnswerForm, samples: Samples) -> Samples:
+    """The same prompts with completions that are the answer phrase alone.
+
+    Raises:
+        ValueError: if the samples have no room for the phrase.
+    """
+    ids, rollouts = context.tokenizer.encode_inside(form.phrase), samples.rollouts
+    room = rollouts.tokens.shape[-1]
+    if len(ids) > room:
+        raise ValueError(
+            f"The answer phrase {form.phrase!r} has {len(ids)} tokens, and completions have "
+            f"{room} (config.<stage>.objective.answer_phrase, "
+            "config.<stage>.sampling.max_new_tokens)."
+        )
+    tokens = np.full(rollouts.tokens.shape, context.tokenizer.pad_id, np.int32)
+    tokens[..., : len(ids)] = ids
+    mask = np.broadcast_to(np.arange(room) < len(ids), tokens.shape)
+    return samples._replace(rollouts=rollouts._replace(tokens=tokens, mask=mask))
+
+
 def answer_ids(context: Context, form: AnswerForm, record: Record) -> list[int]:
     """Reference answer, its closing text and eos; empty where there is no answer.
 

@@ -117,6 +117,7 @@ def sample_texts(
     version: int = 0,
     call: int = 0,
     most_prompts: int | None = None,
+    behind: tuple[np.ndarray, np.ndarray] | None = None,
     temperature_slopes: Array | None = None,
 ) -> Samples:
     """Samples completions for the prompts of `records`.
@@ -131,13 +132,16 @@ def sample_texts(
         version: of the weights.
         call: counts the calls of a step, so that a prompt that comes again gets other noise.
         most_prompts: of any call of the step; by default all have as many as this one.
+        behind: other prompts that are sampled from, tokens [B, P'] and mask: the samples count as
+            those of the problems' own prompts all the same.
         temperature_slopes: [4] f32 (`sloped_temperature`); None: the temperature is constant.
     """
     started = time.perf_counter()
     texts, prompts, prompt_mask = padded_prompts(context, records)
     noise_ids = noise_addresses(context, records, call=call, most_prompts=most_prompts)
     slopes = for_each_prompt(to_host(temperature_slopes), len(records))
-    requests = Requests(prompts, prompt_mask, noise_ids, temperature_slopes=slopes)
+    read = (prompts, prompt_mask) if behind is None else behind
+    requests = Requests(*read, noise_ids, temperature_slopes=slopes)
     rollouts = engine.sample(weights, requests, key=key, step=step)
     tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
     mask = rollouts.mask.reshape(tokens.shape)

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from rljax.models.network import Params
+from rljax.remarks import say_once
 from rljax.rewards.pool import Scores
 from rljax.sampling.request import Requests, Rollouts
 from rljax.training.collect.experience import Annotations, Demonstrations, Experience, Policy
@@ -144,6 +145,7 @@ class SampledExperience:
             found = one_round(next(rounds))
         else:
             found = sample_rounds(rounds, self.keep, prompts=self.count)
+            say_if_nothing_passed(found, self.count)
         experience = self._experience(found)
         experience = experience if of_pools is None else annotated(experience, of_pools)
         drawn = Drawn(policy, weights, found.samples, found.scores, step)
@@ -228,6 +230,17 @@ class SampledExperience:
             metrics["sampling_rounds"] = float(found.count)
             metrics["filled_prompts"] = float(found.filled)
         return metrics | found.of_all
+
+
+def say_if_nothing_passed(found: Rounds, prompts: int) -> None:
+    """Says once that a filter let nothing pass, with what was seen: nothing is learned then."""
+    if found.filled < prompts:
+        return
+    seen = ", ".join(f"{name} {value:.3f}" for name, value in found.of_all.items())
+    say_once(
+        f"no group of {found.count} rounds of {prompts} prompts passed the filter ({seen}): "
+        "nothing is learned in such a step (config.<stage>.objective.group_filter, filter_rounds)"
+    )
 
 
 def timed_scores(reward: Reward, samples: Samples) -> tuple[Scores, float]:

@@ -84,7 +84,7 @@ def _allocation(
 ) -> Successive | None:
     if stage.objective.choices["allocation"] == "fixed":
         return None
-    return Successive(context, stage, rollouts, functools.partial(timed_scores, reward))
+    return Successive(context, stage, rollouts.sample, functools.partial(timed_scores, reward))
 
 
 def _guide(

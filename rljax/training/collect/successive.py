@@ -1,12 +1,14 @@
 """Samples in rounds, of prompts that have not said enough yet (objectives/allocation.py)."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.models.network import Params
+from rljax.objectives.advantages.pooled import pool_statistics
 from rljax.objectives.allocation import Allocation, kept_places, kept_right, leaves
 from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
@@ -33,24 +35,29 @@ class Allocated(NamedTuple):
     scores: Scores
     annotations: Annotations
     scored: Scores  # of every draw
-    rounds: int
 
 
 class Successive:
     """Draws the samples of a step's prompts in rounds."""
 
-    def __init__(self, context: Context, stage: Stage, rollouts: Any, scored: Any) -> None:
+    def __init__(
+        self,
+        context: Context,
+        stage: Stage,
+        sample: Callable[..., Samples],
+        scored: Callable[[Samples], tuple[Scores, float]],
+    ) -> None:
         """Binds sampler and rewards.
 
         Args:
             context: of the run.
             stage: with allocation="successive".
-            rollouts: `WholeRollouts` whose sampler draws the samples of a round.
+            sample: `WholeRollouts.sample`, whose sampler draws the samples of a round.
             scored: samples to their scores and the seconds that they took.
         """
         self.allocation: Allocation = stage.objective.part("allocation")()
         self.group = stage.batch.samples_per_prompt
-        self.rollouts, self.scored = rollouts, scored
+        self.sample, self.scored = sample, scored
         self.divisor = rows_divisor(context.rollout_mesh)
 
     def draw(self, weights: Params, policy: Policy, prompts: Prompts, step: int) -> Allocated:
@@ -62,9 +69,7 @@ class Successive:
             active = np.flatnonzero(~pool.left)
             asked = filled(active, count, self.divisor)
             some = Prompts([prompts.records[i] for i in asked], prompts.visits[asked])
-            samples = self.rollouts.sample(
-                weights, policy, some, step=step, call=call, most_prompts=count
-            )
+            samples = self.sample(weights, policy, some, step=step, call=call, most_prompts=count)
             samples = first_prompts(samples, len(active))
             scores, spent = self.scored(samples)
             seconds += spent
@@ -87,11 +92,12 @@ class Successive:
         samples, scores = join_samples(pool.samples), join_scores(pool.scores)
         rows = drawn_rows(pool, len(prompts.records))
         drawn = (rows >= 0) & ~scores.left_out[rows]
-        keep = kept_right(right, wrong, pool.left, self.group, self.allocation.exit)
+        keep = kept_right(right, wrong, self.group)
         places = np.asarray(kept_places(scores.correct[rows], drawn, keep, self.group))
         chosen = np.take_along_axis(rows, places, axis=1)
-        pools = {"pool_right": right, "pool_wrong": wrong}
-        arrays = {name: x.repeat(self.group).astype(np.float32) for name, x in pools.items()}
+        means, deviations = pool_statistics(np.where(drawn, scores.total[rows], 0.0), drawn)
+        pools = {"pool_means": means, "pool_deviations": deviations}
+        arrays = {name: np.asarray(x).repeat(self.group) for name, x in pools.items()}
         metrics = {
             "sampled_tokens": float(samples.rollouts.mask.sum()),
             "samples_per_prompt_mean": float((rows >= 0).sum(axis=1).mean()),
@@ -103,7 +109,6 @@ class Successive:
             scores=take_scores(scores, chosen.reshape(-1)),
             annotations=Annotations(arrays, metrics, {"scoring": seconds}),
             scored=scores,
-            rounds=len(pool.samples),
         )
 
 

@@ -9,7 +9,8 @@ from jax import Array
 
 from rljax.config.curriculum import curriculum_of
 from rljax.config.stage import Stage
-from rljax.objectives.curricula import Curriculum, Outcomes, Problems, Turn
+from rljax.objectives.curricula import Curriculum, Outcomes, Problems
+from rljax.objectives.curricula.curriculum import next_turn
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.tasks.symbols.alphabet import PAD_ID
 from rljax.training.collect.curriculum import CALLS, row_means
@@ -62,11 +63,10 @@ class ByCurriculum(NamedTuple):
 
     def take(self, following: Following, step: Array) -> tuple[Array, Following]:
         """The next B, [B] i32."""
-        calls = following[CALLS] + 1
-        key, count = jax.random.fold_in(self.stream, calls), self.stage.batch.prompts_per_step
-        turn = Turn(key, self.stream, step, count, self.predict)
+        calls, count = following[CALLS], self.stage.batch.prompts_per_step
+        turn = next_turn(self.stream, calls, step, count, self.predict)
         index, own = self.curriculum.take(self._own(following), self.problems, turn)
-        return index, {**own, CALLS: calls}
+        return index, {**own, CALLS: calls + 1}
 
     def observe(self, following: Following, index: Array, group: Group) -> Following:
         """What became of them."""

@@ -79,14 +79,16 @@ class PolicyGradient(Family):
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """Builds the sampler; reads demonstrations and reference completions, if there are any."""
-        stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+        drawn = stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
+        stage_engine(context, stage, samples=drawn)
         reference_rows(context, stage)
         check_problems(context, stage)
         if "answer_logprobs" in stage.objective.inputs:
             form, reward = form_of(stage), named_reward(stage)
             check_answers(context, form, context.train_problems, needed_by=reward)
         problems = context.train_problems
-        calls = max(most_rounds(stage), CALLS)
+        rounds = stage.objective.values.get("allocation_rounds", 1)
+        calls = max(most_rounds(stage), CALLS, rounds)
         call_offsets(len(problems), stage.batch.prompts_per_step, calls)
         check_teacher_names(context, stage)
         if stage.objective.guided:

@@ -37,7 +37,7 @@ from rljax.training.families import Family, StepBatches
 from rljax.training.families.labelled_rows import completions_of, rows_of
 from rljax.training.run.context import Context, Record
 from rljax.training.update.balancing import balance_loss
-from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.likelihood import draws, likelihood_of, likelihood_rows
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import Rows
 from rljax.training.update.sequences import END_SHARE, end_learned_share
@@ -56,6 +56,7 @@ class Unpaired(Family):
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage, self.reference = context, stage, reference
+        self.first_step = first_step  # masks are drawn by run, not by stage
         self.objective, self.kind = stage.objective, rows_of(stage)
         records = () if samples_labels(stage) else kept_labelled(context, stage, self.kind.read)
         # What the stage starts from samples first; a reference of its own is another model.
@@ -100,7 +101,8 @@ class Unpaired(Family):
         network = self.context.network
         statistics = self.likelihood(network, params, model_rows(batch), TokenFilter())
         arrays = {name: array for name, array in batch.items() if name in UNPAIRED_ARRAYS}
-        arrays |= token_arrays(statistics)
+        said = token_arrays(statistics).items()
+        arrays |= {name: array for name, array in said if name in UNPAIRED_ARRAYS}
         loss, metrics = self.loss(arrays)
         metrics["token_accuracy"] = masked(
             arrays["greedy"], batch["mask"] & batch["labels"][:, None]
@@ -116,20 +118,28 @@ class Unpaired(Family):
     ) -> tuple[TrainState, StepBatches]:
         """The completions of one update, with what the reference says of them."""
         read = rows_of_step(self.context, self.stage, experience.records, self.kind.read)
-        rows = completions_of(self.context, self.stage, read)
+        keys = self._keys(experience.records, self.first_step + step)
+        rows = completions_of(self.context, self.stage, read) | keys
         mask = rows["mask"]
         present = mask.any(axis=-1)
         batch = rows | self.kind.targets(read, present[:, None])
         batch |= self.cache.of(experience.records) if self.cache else self._reference_arrays(rows)
         batch["weights"] = (present / max(present.sum(), 1)).astype(np.float32)
-        state, numbers = self._of_batch(state, batch, read)
+        state, numbers = self._of_batch(state, batch, read, keys)
         batch |= {name: np.full(len(mask), value, np.float32) for name, value in numbers.items()}
         metrics = {END_SHARE: end_learned_share(rows, self.context.text_format.ends)}
         logged = experience.metrics | metrics | numbers
         return state, StepBatches([batch], logged, {}, int(mask.sum()))
 
+    def _keys(self, records: Sequence[Record], step: int) -> Rows:
+        """Where masks are drawn, the keys of the completions; policy and reference share them."""
+        if not draws(self.stage):
+            return {}
+        ids = np.array([record["id"] for record in records])
+        return likelihood_rows(self.context.config.seed, step, ids, np.zeros_like(ids))
+
     def _of_batch(
-        self, state: TrainState, batch: Rows, read: list[Labelled] | list[Stepwise]
+        self, state: TrainState, batch: Rows, read: list[Labelled] | list[Stepwise], keys: Rows
     ) -> tuple[TrainState, dict[str, float]]:
         """What the link reads of the whole batch, and the state with its new running mean."""
         inputs, params = self.objective.inputs, self.context.full(state.params)
@@ -137,7 +147,7 @@ class Unpaired(Family):
         if "kl_baseline" in inputs:
             before = [read[index - 1].completion for index in range(len(read))]
             others = [each._replace(completion=ids) for each, ids in zip(read, before, strict=True)]
-            rows = completions_of(self.context, self.stage, others)
+            rows = completions_of(self.context, self.stage, others) | keys
             ratios = self.logprobs(params, rows) - self.logprobs(self.reference, rows)
             present = rows["mask"].any(axis=-1)
             numbers["kl_baseline"] = float(kl_estimate(ratios.sum(axis=-1), present))

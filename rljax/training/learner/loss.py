@@ -141,7 +141,9 @@ class PolicyLoss:
             entropy_weight=values["entropy_weight"],
         )
         if "demonstration" in arrays:
-            loss = jnp.where(arrays["demonstration"][:, None], self._shown(arrays), loss)
+            shown, more = self._shown(arrays)
+            loss = jnp.where(arrays["demonstration"][:, None], shown, loss)
+            metrics |= more
         balance, balance_metrics = balance_loss(
             self.network.config, statistics.routing, micro_batches=self.stage.batch.micro_batches
         )
@@ -156,15 +158,18 @@ class PolicyLoss:
         given = arrays.get("kl_weights")
         return self.objective.values["kl_weight"] if given is None else given[:, None]
 
-    def _shown(self, arrays: dict[str, Array]) -> Array:
-        """The loss [N, T] of demonstrations."""
-        logprobs, mask = arrays["logprobs"], arrays["mask"]
-        if self.objective.choices["demonstrations"] == "switch":
-            return nll(logprobs, mask)[0]
-        if self.objective.choices["demonstrations"] == "guided":
-            ratio = logprobs - arrays["behavior_logprobs"]
-            return self.objective.bind(guided_ratio)(ratio, arrays["advantages"], mask)[0]
-        return self.objective.bind(shaped_likelihood)(logprobs, arrays["advantages"], mask)[0]
+    def _shown(self, arrays: dict[str, Array]) -> tuple[Array, Metrics]:
+        """The loss [N, T] of rows that were not sampled from their prompt, and its metrics."""
+        mask = arrays["mask"] & arrays["demonstration"][:, None]
+        logprobs, chosen = arrays["logprobs"], self.objective.choices["demonstrations"]
+        if chosen == "switch":
+            return nll(logprobs, mask)[0], {}
+        part, compared = shaped_likelihood, logprobs
+        if chosen == "guided":
+            reported = arrays["behavior_logprobs"]
+            known = jnp.where(jnp.isfinite(reported), reported, jax.lax.stop_gradient(logprobs))
+            part, compared = guided_ratio, logprobs - known
+        return self.objective.bind(part)(compared, arrays["advantages"], mask)
 
     def _diagnostics(self, arrays: dict[str, Array]) -> Metrics:
         """What is logged of every method; demonstrations were not sampled and do not count."""

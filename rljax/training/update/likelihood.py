@@ -125,7 +125,13 @@ _WITH_DRAWS = {
 # What only single passes of a causal network say of tokens.
 _OF_PASSES = frozenset(
     {"behavior_logprobs", "old_collision", "proxy_logprobs", "values", "start_values"}
-    | {"ref_divergence", "teacher_logprobs", "current_log_collision", "answer_logprobs"}
+    | {
+        "ref_divergence",
+        "teacher_logprobs",
+        "current_log_collision",
+        "answer_logprobs",
+        "bare_answer_logprobs",
+    }
 )
 
 

@@ -1,10 +1,13 @@
 """Slug reinforce-ada: rounds of samples, the group that is kept, advantages against the pool."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
 from golden_adapters.common import bools, floats, part
 from rljax.objectives.advantages import ADVANTAGES
+from rljax.objectives.advantages.pooled import pool_statistics
 from rljax.objectives.allocation import kept_places, kept_right, leaves
 
 EXITS = {"balanced": "balanced", "positive_focused": "positive"}
@@ -38,7 +41,7 @@ def _rounds(case: dict) -> dict:
         )
         if left.all():
             break
-    keep = kept_right(right, wrong, left, group, leave)
+    keep = kept_right(right, wrong, group)
     places = np.asarray(kept_places(correct, drawn, keep, group))
     by_name = {
         "selected_indices": places.tolist(),
@@ -58,13 +61,16 @@ def _advantages(case: dict) -> dict:
     if not args["global_stat_est"]:
         advantage = part("grpo", "advantage", "group_zscore", advantage_epsilon=args["epsilon"])
         return {"advantages": advantage(rewards, mask, jnp.asarray(groups))}
-    pools = [
-        jnp.asarray([inputs[kind][name] for name in names], float)[groups]
-        for kind in ("pos_count", "neg_count")
+    counts = [
+        np.array([inputs[kind][name] for name in names]) for kind in ("pos_count", "neg_count")
     ]
-    fields = {"divide_by_pool_deviation": args["norm_adv_by_std"]}
-    return {
-        "advantages": ADVANTAGES["pool_mean"](
-            rewards, mask, *pools, advantage_epsilon=args["epsilon"], **fields
-        )
-    }
+    total = sum(counts)
+    draws = np.arange(total.max())
+    scores = jnp.asarray(draws < counts[0][:, None], float)
+    pools = pool_statistics(scores, jnp.asarray(draws < total[:, None]))
+    advantage = functools.partial(
+        ADVANTAGES["pool_mean"],
+        divide_by_pool_deviation=args["norm_adv_by_std"],
+        advantage_epsilon=args["epsilon"],
+    )
+    return {"advantages": advantage(rewards, mask, *(each[groups] for each in pools))}

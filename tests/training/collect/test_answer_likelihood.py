@@ -10,7 +10,8 @@ from rljax.config.validate import validate
 from rljax.objectives.answer_rewards import ANSWER_REWARDS, with_missing
 from rljax.parallel.rules import put_rows
 from rljax.training.collect.answer_likelihood import AnswerLikelihood
-from rljax.training.collect.reference_answers import answered_rows, form_of
+from rljax.training.collect.reference_answers import answered_rows, form_of, without_thoughts
+from rljax.training.collect.sampled import Drawn
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.rows import per_sample
@@ -28,6 +29,16 @@ def test_rewards_by_hand(name, expected):
     logprobs = np.log(np.array([[0.9, 0.5, 0.25, 0.1]], np.float32))
     mask = np.array([[False, True, True, False]])
     np.testing.assert_allclose(ANSWER_REWARDS[name](logprobs, mask), [expected], rtol=1e-6)
+
+
+def test_what_a_thought_adds_by_hand():
+    """0.375 behind a thought; 0.3 without one is less, 0.5 is more and counts as nothing."""
+    logprobs = np.log(np.array([[0.9, 0.5, 0.25]] * 2, np.float32))
+    mask = np.array([[False, True, True]] * 2)
+    bare = np.log(np.array([[0.2, 0.4, 0.1], [0.5, 0.5, 0.1]], np.float32))
+    bare_mask = np.array([[True, True, False]] * 2)
+    found = ANSWER_REWARDS["debiased_token_probability"](logprobs, mask, bare, bare_mask)
+    np.testing.assert_allclose(found, [0.075, 0.0], atol=1e-6)
 
 
 def test_a_sample_without_an_answer_never_beats_one_with_an_answer():
@@ -87,6 +98,19 @@ def test_samples_are_compared_by_the_answer_behind_their_thought(drawn, shared):
     np.testing.assert_allclose(  # the same at every token
         per_sample(batch["advantages"])[:, 0], expected.reshape(-1), rtol=1e-4, atol=1e-4
     )
+
+
+def test_the_answer_without_a_thought_is_scored_behind_the_phrase(drawn):
+    """What a sample that is the phrase alone would have: its debiased reward is 0."""
+    made, family, experience = drawn("debiased_token_probability", "batch.share_prompts=False")
+    one, samples = AnswerLikelihood(made.context, made.stage), experience.samples
+    bare = without_thoughts(made.context, form_of(made.stage), samples)
+    assert (bare.flat("tokens")[:, 0] == 259).all() and (bare.flat("mask").sum(axis=1) == 1).all()
+    policy = family.policy(made.state, 1)
+    of_bare = one(Drawn(policy, made.params, bare, experience.scores, 1)).arrays["scores"]
+    np.testing.assert_allclose(of_bare, 0.0, atol=1e-6)
+    scores = experience.arrays["scores"]
+    assert (0 <= scores).all() and (scores < 1).all() and (scores > 0).any()
 
 
 def test_an_empty_reference_answer_is_refused_before_anything_runs(pieces, tmp_path):

@@ -15,6 +15,7 @@ from rljax.training.collect.curriculum import (
     known_problems,
     labelled,
 )
+from rljax.training.device_loop.prompts import ByCurriculum
 
 RECORDS = [{"prompt": f"{i}=", "kind": kind} for i, kind in enumerate("aabbb")]
 STREAM = jax.random.key(1)
@@ -99,6 +100,47 @@ def outcomes(ids, samples=2):
     return SimpleNamespace(records=records, rollouts=rollouts), scores
 
 
+def test_weights_of_sources_are_numbers_of_the_config():
+    stage = stage_of("grpo", {"curriculum": "mixture", "source_weights": (0.7, 0.3)})
+    assert stage.objective.values["source_weights"] == (0.7, 0.3)
+    with pytest.raises(ValueError, match="source_weights"):
+        stage_of("grpo", {"curriculum": "mixture", "source_weights": ("a", "b")})
+
+
+FACTS = Problems(
+    6,
+    difficulty=np.array([1, 2, 3, 1, 2, 3], np.float32),
+    sources=np.array([0, 1, 0, 1, 0, 1], np.int32),
+    source_names=("a", "b"),
+)
+
+
+@pytest.mark.parametrize("name", CURRICULA)
+def test_both_loops_choose_the_same_problems(name):
+    """Three calls of each, with the same outcomes in between."""
+    fields = {"band": {"difficulty_high": 2.0}, "pcl": {"pool_factor": 2}}.get(name, {})
+    curriculum, records = CURRICULA[name](**fields), [{"prompt": f"{n}="} for n in range(6)]
+    advantages = None
+    if name == "dump":
+        advantages = lambda arrays: arrays["scores"][:, None] - 0.5 + 0 * arrays["mask"]  # noqa: E731
+    host = CurriculumPrompts(records, FACTS, curriculum, STREAM, advantages)
+    predict = (lambda index: np.asarray(index) / 6) if name == "pcl" else None
+    stage = SimpleNamespace(batch=SimpleNamespace(prompts_per_step=3))
+    device = ByCurriculum(curriculum, FACTS, stage, STREAM, predict)
+    state, following = host.first_state(), device.first()
+    for step in (1, 2, 2):
+        taken, state = host.take(state, step, 3, predict)
+        index, following = device.take(following, np.int32(step))
+        ids = [record["id"] for record in taken.records]
+        assert np.asarray(index).tolist() == ids
+        state = host.observe(state, *outcomes(ids))
+        seen = host.seen(*outcomes(ids))
+        own = {key: value for key, value in following.items() if key != "calls"}
+        following = {**curriculum.observe(own, FACTS, seen), "calls": following["calls"]}
+    for key, value in following.items():
+        np.testing.assert_array_equal(np.asarray(value), state[key])
+
+
 def test_visits_count_repetitions_within_a_call():
     problems = Problems(2, sources=np.array([0, 0]), source_names=("a",))
     prompts = CurriculumPrompts(RECORDS[:2], problems, CURRICULA["mixture"](), STREAM)
@@ -137,6 +179,10 @@ def test_more_problems_than_there_are_are_refused():
         ("reinforce", {"curriculum": "dump"}, "advantage='ema' reads 'baseline', which is made"),
         ("t_ppo", {"curriculum": "vade"}, "rollouts='windows' they come as slots are free"),
         ("greso", {"easy_reward": 0.1}, "hard_reward is 0.11; it must be < easy_reward"),
+        ("pcl", {"allocation": "successive"}, "allocation='successive' does not go with curricu"),
+        ("pcl", {"group_filter": "mixed"}, "group_filter='mixed' does not go with curriculum"),
+        ("vade", {"answer_reward": "probability"}, "answer_reward='probability' does not go"),
+        ("dump", {"kl_placement": "reward"}, "it must be 'none' or 'loss'"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(method, objective, message):

@@ -65,55 +65,78 @@ def drawn(right):
 @pytest.fixture
 def guide(monkeypatch):
     """Guided samples whose tokens say 7; the second one of a prompt is right."""
-    asked = []
+    asked, calls = [], []
 
     def prompts_with(context, stage, records, texts, pattern):
         asked.append([(record["id"], text) for record, text in zip(records, texts, strict=True)])
         return np.zeros((len(records), 3), np.int32), np.ones((len(records), 3), bool)
 
     monkeypatch.setattr(guided, "prompts_with", prompts_with)
-    config = SimpleNamespace(data=SimpleNamespace(hint_column="hint"))
+
+    def sample_texts(context, engine, weights, records, *, behind, call, most_prompts, **rest):
+        calls.append((call, most_prompts, len(behind[0])))
+        tokens = np.full((len(records), 2, 1), 7, np.int32)
+        return Samples(
+            records, ["p"] * len(records), np.zeros((len(records), 1), np.int32),
+            np.ones((len(records), 1), bool), rollouts_of(tokens), np.zeros(tokens.shape, np.int32),
+            ["7"] * tokens.shape[0] * 2, 0.25,
+        )  # fmt: skip
+
+    monkeypatch.setattr(guided, "sample_texts", sample_texts)
     context = SimpleNamespace(
-        config=config,
+        config=SimpleNamespace(data=SimpleNamespace(hint_column="hint")),
         rollout_mesh=make_mesh({"data": 1}, devices=jax.devices()[:1]),
         tokenizer=SimpleNamespace(pad_id=0),
-        text_format=SimpleNamespace(text=lambda tokens: "7"),
-        train_problems=[{}] * 4,
     )
-    engine = SimpleNamespace(
-        sample=lambda weights, requests, key, step: rollouts_of(
-            np.full((len(requests.prompts), 2, 1), 7, np.int32)
-        )
-    )
+    engine = None
     reward = SimpleNamespace(score=lambda samples: scores_of([0, 1] * len(samples.records)))
     made = guided.GuidedSamples(
         context, stage_of(), engine, reward, key=jax.random.key(0), first_step=0
     )
-    return made, asked
+    return made, asked, calls
 
 
 @pytest.mark.contract
 def test_prompts_without_a_right_sample_are_sampled_behind_their_hint(guide):
-    made, asked = guide
+    made, asked, calls = guide
     group, more = made(drawn([[0, 0], [0, 0], [0, 1], [0, 0]]))
     # Problem 1 has no hint, problem 2 is solved.
     assert asked == [[(0, "count"), (3, "add")]]
     assert group.mask[..., 0].tolist() == [[True] * 2, [False] * 2, [False] * 2, [True] * 2]
     assert group.tokens[[0, 3]].tolist() == [[[7], [7]]] * 2
     assert group.correct.tolist() == [[False, True], [False] * 2, [False] * 2, [False, True]]
-    assert more.metrics == {"guided_share": 0.5, "guided_accuracy": 0.5, "guided_tokens": 4.0}
+    # The other noise of the step's second call, whatever the number of prompts in it.
+    assert calls == [(1, 4, 2)]
+    assert more.metrics == {
+        "guided_share": 0.5,
+        "guided_accuracy": 0.5,
+        "guided_failures": 0.0,
+        "sampled_tokens": 8 + 4,
+    }
+    assert more.seconds["sampling"] == 0.25  # of these samples alone
 
 
 def test_nothing_more_is_sampled_where_all_are_solved(guide):
-    made, asked = guide
+    made, asked, calls = guide
     group, more = made(drawn([[1, 0]] * 4))
-    assert not asked and not group.mask.any() and more.metrics == {"guided_share": 0.0}
+    assert not asked and not calls and not group.mask.any()
+    assert more.metrics == {"guided_share": 0.0, "sampled_tokens": 8.0}
+
+
+def test_a_guided_sample_that_is_left_out_is_not_there(guide):
+    made, *_ = guide
+    scored = scores_of([0, 1, 0, 1, 0, 1])
+    left_out = np.arange(6) == 1
+    made.reward = SimpleNamespace(score=lambda _: scored._replace(left_out=left_out))
+    group, more = made(drawn([[0, 0], [1, 0], [0, 0], [0, 0]]))
+    assert group.mask[0, :, 0].tolist() == [True, False] and not group.mask[1].any()
+    assert more.metrics["guided_accuracy"] == pytest.approx(2 / 5)
 
 
 @pytest.mark.contract
 def test_the_group_is_compared_whole_and_guided_rows_keep_their_denominator(guide):
     """Two wrong samples, and of two behind the hint one right: a z-score over the four."""
-    made, _ = guide
+    made, *_ = guide
     step, stage = drawn([[0, 0], [1, 0], [1, 0], [1, 0]]), stage_of()
     group = step_group(step.samples, step.scores, guided=made(step)[0])
     arrays = step_arrays(group)
@@ -159,6 +182,7 @@ def test_hints_that_are_not_there_are_refused():
             "group_filter='mixed' does not go with demonstrat",
         ),
         ({"correction": "truncated"}, "it must be 'none'"),
+        ({"selection": "second_moment"}, "selection='second_moment' does not go with"),
         ({"hint_pattern": "{prompt}"}, "hint_pattern"),
         ({"guided_cap": 0.5}, "guided_cap must be > 1"),
     ],

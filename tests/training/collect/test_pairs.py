@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from rljax.config.validate import validate
 from rljax.data.tokenizers import ByteTokenizer
 from rljax.parallel.mesh import make_mesh
 from rljax.processes.processes import Processes
@@ -176,3 +177,16 @@ def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):
     with made.scorer, pytest.raises(KeyboardInterrupt):
         pair_rounds(made, stages[-1], {}).file(None, 1)
     assert sizes == [list(range(8))]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["pair_rule=top_lower", "pairs_most=4"], "leaves none of samples_per_prompt=4 to be low"),
+        (["pairs_most=2"], "pairs_most=2 is never read with pair_rule='best_worst'"),
+    ],
+)
+def test_rules_without_a_pair_are_refused(tiny_config, words, message):
+    config = tiny_config("online", *[f"--config.online.data.{word}" for word in words])
+    with pytest.raises(ValueError, match=message):
+        validate(config)

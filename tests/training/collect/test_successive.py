@@ -66,11 +66,11 @@ def scored(samples):
     return Scores(total, {"r": total}, right, ~none, none, none, None), 0.25
 
 
-def drawn(**objective):
+def drawn(scored=scored, **objective):
     context = SimpleNamespace(rollout_mesh=make_mesh({"data": 1}, devices=jax.devices()[:1]))
     rollouts = Scripted()
     objective = {"allocation_rounds": 2, "round_samples": SAMPLES, **objective}
-    allocation = Successive(context, stage_of(**objective), rollouts, scored)
+    allocation = Successive(context, stage_of(**objective), rollouts.sample, scored)
     prompts = Prompts([{"id": one} for one in RIGHT], np.zeros(4, int))
     return allocation.draw({}, Policy({}, version=3), prompts, step=1), rollouts
 
@@ -85,12 +85,30 @@ def test_prompts_leave_and_groups_are_put_together():
     assert found.samples.texts == list("1100110000001111")
     assert found.scores.correct.tolist() == [text == "1" for text in found.samples.texts]
     arrays = found.annotations.arrays
-    assert arrays["pool_right"].reshape(4, 4)[:, 0].tolist() == [2, 2, 0, 8]
-    assert arrays["pool_wrong"].reshape(4, 4)[:, 0].tolist() == [2, 6, 8, 0]
+    assert arrays["pool_means"].reshape(4, 4)[:, 0].tolist() == [0.5, 0.25, 0, 1]
     metrics = found.annotations.metrics
     assert metrics["samples_per_prompt_mean"] == (4 + 3 * 8) / 4
     assert metrics["sampled_tokens"] == 28 and metrics["allocation_left_share"] == 0.5
     assert len(found.scored.correct) == 28 and found.samples.seconds == 1.0
+
+
+def test_a_sample_that_is_left_out_is_neither_counted_nor_kept():
+    """The right first sample of problem 0 has no score: it needs a second round."""
+
+    def without_one(samples):
+        scores, seconds = scored(samples)
+        first = np.array([text == "1" for text in samples.texts]) & (
+            np.arange(len(samples.texts)) == 0
+        )
+        total = np.where(first, np.nan, scores.total)
+        return scores._replace(left_out=first, total=total), seconds
+
+    found, rollouts = drawn(scored=without_one)
+    assert rollouts.calls[1][1] == [0, 1, 2, 3]
+    tokens = found.samples.rollouts.tokens[0, :, 0].tolist()
+    assert 0 not in tokens and not found.scores.left_out.any()
+    pool = found.annotations.arrays["pool_means"][0]
+    assert pool == pytest.approx(4 / 6)  # of 7 draws of the second and first round, one left out
 
 
 def test_the_positive_exit_asks_half_as_many_again():

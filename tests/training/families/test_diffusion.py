@@ -1,6 +1,10 @@
 """Families on a network that sees both ways: rows with keys, masks of each update, refusals."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,6 +17,8 @@ from rljax.training.run.context import build_context
 from rljax.training.update.likelihood import likelihood_rows
 from rljax.training.update.logprobs import FILL_STEPS, LIKELIHOOD_EPOCH, LIKELIHOOD_KEYS
 from rljax.training.update.masked_likelihood import elbo
+from rljax.training.update.optimizers import build_optimizer
+from rljax.training.update.state import create_state, state_shardings
 from tests.training.steps import take_step
 
 BOTH_WAYS = (
@@ -122,6 +128,21 @@ def test_a_pair_s_sides_draw_alike_for_policy_and_reference(pieces):
     np.testing.assert_allclose(loss, np.log(2) + 0.05 * nll, rtol=1e-5)
 
 
+def test_labelled_completions_have_a_bound_too(pieces):
+    """KTO at its reference: a loss of 1/2, and a KL of 0 behind other prompts, under one mask."""
+    words = ("--config.kto.objective.likelihood=elbo", "--config.kto.objective.mask_draws=2", STEPS)
+    made = pieces("kto", *BOTH_WAYS, *words)
+    family = family_of(made)
+    batch = take_step(family, made.state, 1)[1].batches[0]
+    keys = batch[LIKELIHOOD_KEYS]
+    assert len({tuple(key) for key in keys}) == len(keys)
+    assert (batch["ref_sequence_logprobs"] < 0).all() and (batch["kl_baseline"] == 0).all()
+    loss, _, gradient = values_of(family, made, batch)
+    assert loss == pytest.approx(0.5, abs=1e-5) and gradient > 0
+    other = take_step(family, made.state, 2)[1].batches[0][LIKELIHOOD_KEYS]
+    assert not {tuple(key) for key in keys} & {tuple(key) for key in other}
+
+
 REFUSED = {
     "M = 0": (["grpo.objective.mask_draws=0"], "mask_draws must be a whole number >= 1"),
     "a block longer than the canvas": (
@@ -151,6 +172,10 @@ REFUSED = {
     "a canvas that is no multiple of the block": (
         ["sampler.diffusion.block_tokens=4"],
         "block_tokens must be a divisor of max_new_tokens=6",
+    ),
+    "a block of the sampler that is longer than the canvas": (
+        ["sampler.diffusion.block_tokens=7"],
+        "block_tokens must be a divisor of max_new_tokens=6.*; got 7",
     ),
     "several demonstrations in a row": (
         ["warmup.data.packed=True"],
@@ -213,8 +238,6 @@ def test_surrogates_on_draws_need_a_likelihood_that_draws(tiny_config):
 
 def test_published_settings_build_a_run(tmp_path, monkeypatch, one_device_runs):
     """SPG's config on its small network, up to its first batch's shapes."""
-    from pathlib import Path
-
     monkeypatch.chdir(Path(__file__).parents[3])
     config = load_config(
         "configs/rlvr/diffusion.py:spg",
@@ -254,3 +277,51 @@ def test_held_out_demonstrations_have_a_bound(tmp_path, one_device_runs):
         shares = elbo(context.network, params, rows, TokenFilter(), key=key, **fields).logprobs
         mean = float(np.asarray(shares)[rows["mask"]].mean())
         np.testing.assert_allclose(found, mean, rtol=1e-5)
+
+
+# A published shape but for its sizes, and a step of two completions.
+TINY_SHAPE = (
+    *("layers=1", "width=16", "heads=2", "kv_heads=2", "head_dim=8", "mlp_width=16"),
+    *("dtype=float32", "param_dtype=float32", "vocab_size=300", "mask_token=299"),
+)
+
+
+@pytest.mark.parametrize(
+    "file, stage",
+    [
+        ("llada_8b_v5e.py:spg", "rl"),
+        pytest.param("llada_8b_v5e.py:bgpo", "rl", marks=pytest.mark.slow),
+        pytest.param("llada_8b_v5e.py:vrpo", "preference", marks=pytest.mark.slow),
+        pytest.param("dream_7b_v5e.py", "rl", marks=pytest.mark.slow),
+    ],
+)
+def test_published_shapes_train_at_a_tiny_size(file, stage, tmp_path, monkeypatch, one_device_runs):
+    """With the papers' settings; few and short completions of a small vocabulary."""
+    monkeypatch.chdir(Path(__file__).parents[3])
+    words = [f"model.{word}" for word in TINY_SHAPE] + ["mesh.tensor=1", "scoring.workers=0"]
+    words += ["evaluation.max_new_tokens=32", "sampler.diffusion.steps=2"]
+    words += [f"{stage}.batch.sequences_per_micro_batch=2"]
+    if stage == "rl":
+        words += ["rl.batch.prompts_per_step=2", "rl.batch.samples_per_prompt=2"]
+        words += ["rl.sampling.max_new_tokens=32", "data.max_prompt_tokens=512"]
+    else:
+        words += [f"{stage}.batch.sequences_per_update=4"]
+    if ":bgpo" in file:
+        words += ["rl.objective.mask_draws=2"]
+    config = load_config(f"configs/pods/{file}", tuple(f"--config.{word}" for word in words))
+    context = build_context(config, validate(config), tmp_path)
+    with context.scorer, jax.set_mesh(context.mesh):
+        (stage,) = context.stages
+        params = context.network.init(jax.random.key(0), context.mesh)
+        kind, optimizer = family_class(stage), build_optimizer(stage)
+        carried = kind.carried(context, stage)
+        shardings = state_shardings(context.network, optimizer, context.mesh, carried)
+        state = create_state(jax.tree.map(jnp.copy, params), optimizer, shardings, carried)
+        family = kind(context, stage, params, 0)
+        batch = take_step(family, state, 1)[1].batches[0]
+        if "advantages" in batch:  # a fresh network solves nothing: as if one of two were right
+            signs = np.where(np.arange(len(batch["mask"])) % 2, -1.0, 1.0)
+            batch["advantages"] = (batch["mask"] * signs[:, None]).astype(np.float32)
+        made = SimpleNamespace(context=context, params=params)
+        loss, _, gradient = values_of(family, made, batch)
+        assert np.isfinite(loss) and gradient > 0

@@ -181,6 +181,11 @@ def test_prompts_with_a_right_sample_are_learned_from_the_verifier(pieces):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
+def test_a_verifier_that_is_asked_for_has_to_be_there(pieces):
+    with pytest.raises(ValueError, match=r"No reward given.*config.scoring.rewards"):
+        pieces("jepo", "--config.jepo.method=jepo_rloo", "--config.scoring.rewards=()")
+
+
 def test_a_sample_without_a_score_is_an_error_where_a_verifier_decides(pieces):
     made = pieces("jepo", "--config.jepo.method=jepo_rloo")
     family = Evidence(made.context, made.stage, made.params, 12)
