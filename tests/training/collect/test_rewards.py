@@ -169,6 +169,8 @@ def test_several_models_are_an_ensemble(pieces):
 def test_steps_are_scored_where_they_end(pieces):
     made = pieces(
         "rlhf",
+        "--config.rm.method=process_reward",
+        "--config.rm.data.step_separator=>",
         "--config.ppo.models.reward.step_score=min",
         "--config.ppo.models.reward.step_separator=>",  # a token of its own, or the end of a tag
     )
