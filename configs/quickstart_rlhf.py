@@ -13,8 +13,9 @@ for, `reward/exact_match`, as the KL to the start grows.
 Expect, with seed 0: pass@1 on held-out problems rises from 0.102 after `sft` to 0.660 after `ppo`,
 pass@4 from 0.359 to 0.734, greedy accuracy from 0.609 to 0.719; after `rm` 0.995 of the held-out
 pairs are right. Other seeds gain less: after `ppo` pass@1 is 0.273 with `--config.seed=1` and 0.254
-with `--config.seed=2`. What the reward model pays stays above what is right: the policy also finds sorted
-letters that were not asked for. Scores are clipped, so that it gains nothing by going further.
+with `--config.seed=2`. What the reward model pays stays above what is right: the policy also finds
+sorted letters that were not asked for. Scores are clipped, so that it gains nothing by going
+further.
 
 Pairs of your own are JSONL with the columns prompt, chosen, rejected. A reward model of another
 run, or a published one with the same tokenizer, goes into ppo.models.reward.start_from as a folder.
