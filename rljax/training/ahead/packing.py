@@ -29,6 +29,7 @@ KINDS = {
 }
 
 TEXT = "tree"  # the JSON text among the arrays
+TEXTS = "texts"  # an array [N] of texts of any length
 
 
 def pack(value: Any) -> np.ndarray:
@@ -55,6 +56,8 @@ def _plain(value: Any, arrays: list[np.ndarray]) -> Any:
     """A value as JSON: texts and numbers as they are, anything else as {kind: content}."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.ndarray) and value.dtype == object:  # texts
+        return {TEXTS: [_plain(item, arrays) for item in value]}
     if isinstance(value, np.ndarray | np.generic):
         arrays.append(np.asarray(value))
         return {"array": len(arrays) - 1}
@@ -77,6 +80,8 @@ def _whole(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if kind == "mapping":
         return {_key(_whole(key, arrays)): _whole(item, arrays) for key, item in content}
     items = [_whole(item, arrays) for item in content]
+    if kind == TEXTS:
+        return np.array(items, object)
     if kind in KINDS:
         return KINDS[kind](*items)
     return tuple(items) if kind == "tuple" else items

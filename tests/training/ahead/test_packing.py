@@ -36,6 +36,7 @@ def example(*, prompts: int = 2, samples: int = 3, tokens: int = 5) -> Experienc
         failed=np.zeros(count, bool),
         left_out=np.zeros(count, bool),
         first_error="line 1\nline 2 ünd",
+        feedback=np.array(["é\udcff", *[""] * (count - 1)], object),
     )
     drawn = Samples(
         records=list(range(prompts)),
@@ -70,6 +71,8 @@ def assert_equal(one, other) -> None:
         assert len(one) == len(other)
         for a, b in zip(one, other, strict=True):
             assert_equal(a, b)
+    elif isinstance(one, np.ndarray) and one.dtype == object:
+        assert other.dtype == object and one.tolist() == other.tolist()
     elif isinstance(one, np.ndarray):
         assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
     else:
