@@ -47,6 +47,8 @@ def batch(scores, groups, lengths=None, *, slots=None, garbage=np.nan):
         "finished": np.ones(n, bool),
         "greedy_scores": np.full(n, 0.25, np.float32),
         "demonstration": np.zeros(n, bool),
+        "pool_means": np.full(n, 0.5, np.float32),
+        "pool_deviations": np.full(n, 0.25, np.float32),
         "old_logprobs": tokens(np.log(draws[0, :, :slots])),
         "old_collision": tokens(draws[0, :, :slots] ** 2 + 0.01),
         "old_entropy": tokens(draws[1, :, :slots] + scores[:, None]),
@@ -225,7 +227,8 @@ def test_permuting_rows_permutes_advantages(name):
     )
 
 
-UNSHIFTED = VANISHING - {"bnpo", "group_mean_batch_deviation"} | {"reinforce_plus_plus_baseline"}
+SHIFTED = {"bnpo", "group_mean_batch_deviation", "group_mean_ratio"}
+UNSHIFTED = VANISHING - SHIFTED | {"reinforce_plus_plus_baseline"}
 
 
 @pytest.mark.parametrize("name", sorted(UNSHIFTED))

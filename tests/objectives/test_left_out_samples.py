@@ -41,6 +41,9 @@ def step(scores, groups, *, lengths=None):
         "finished": np.ones(rows, bool),
         "greedy_scores": np.full(rows, scores[0]),
         "demonstration": np.zeros(rows, bool),
+        # Of a pool that is the group: its first score, where all are equal exactly their mean.
+        "pool_means": np.array([scores[groups == group][0] for group in groups]),
+        "pool_deviations": np.ones(rows, np.float32),
         "old_logprobs": np.log(draws[0]),
         "old_collision": draws[0] ** 2 + 0.01,
         "old_entropy": draws[1],

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.advantages.groups import broadcast, scores_of
+from rljax.objectives.parts import check_field
 
 
 def pool_statistics(scores: Array, drawn: Array) -> tuple[Array, Array]:
@@ -50,6 +51,7 @@ def pool_mean(
     Returns:
         [N, T] f32, constant, zero outside the mask.
     """
+    check_field("advantage_epsilon", advantage_epsilon, lambda x: x >= 0, ">= 0")
     scores, _ = scores_of(token_rewards, mask)
     advantages = scores - pool_means
     if divide_by_pool_deviation:

@@ -78,9 +78,7 @@ def test_the_best_verdict_is_the_share_of_good_labels():
         good, bad = jnp.broadcast_to(says[0], (4, 1)), jnp.broadcast_to(says[1], (4, 1))
         return verdict(good, bad, labels, present)[0].mean()
 
-    logits = jnp.zeros(5)
-    for _ in range(2000):
-        logits = logits - 1.0 * jax.grad(loss)(logits)
+    logits = jax.lax.fori_loop(0, 2000, lambda _, x: x - jax.grad(loss)(x), jnp.zeros(5))
     says = jax.nn.log_softmax(logits)
     assert float(jax.nn.sigmoid(says[0] - says[1])) == pytest.approx(0.75, abs=1e-3)
     assert float(jnp.exp(says[:2]).sum()) == pytest.approx(1.0, abs=5e-3)

@@ -478,6 +478,8 @@ NOT_ENUMERATED = {
     "unigrpo": "the same",
     "coupled_grpo": "the same",
     "espo": "the same",
+    "gdpo": "the same",
+    "tracerl": "the same",
 }
 
 
