@@ -245,6 +245,15 @@ METRICS: dict[str, Metric] = {
     "value_clip_share": Metric("Clipped values", "Share of tokens whose value moved too far."),
     "critic/loss": Metric("Critic loss", "The value that the critic's update differentiates."),
     "critic/gradient_norm": Metric("Critic gradient", "Global norm before clipping."),
+    "critic/gradient_noise_scale": Metric(
+        "Critic noise scale", "The same of the critic: a useful size of its update, in sequences."
+    ),
+    "critic/gradient_variance": Metric(
+        "Critic gradient variance", "Variance of one sequence's gradient of the critic."
+    ),
+    "critic/gradient_signal": Metric(
+        "Critic gradient signal", "Squared norm of the critic's gradient without its noise."
+    ),
     "critic/learning_rate": Metric(
         "Critic learning rate", "Step size that the critic's optimizer used."
     ),

@@ -377,7 +377,7 @@ ADVANTAGES = {
     "right a tenth": lambda b: np.where(b.correct, 0.1 * b.scores, b.scores - 1),
     "gpg": _gpg,
     "pass at k": _pass_at_k,
-    "mean ratio": lambda b: _centred(b) / np.maximum(b.scores.mean(axis=2, keepdims=True), 1e-6),
+    "mean ratio": lambda b: _centred(b) / (b.scores.mean(axis=2, keepdims=True) + 1e-6),
     "bnpo": _bnpo,
     "virtual": _virtual,
 }
