@@ -192,15 +192,18 @@ def test_random_requests_equal_the_reference(small_blocks, seed):
     assert close <= rows / 100
 
 
-@pytest.mark.slow
-def test_three_hundred_random_requests_equal_the_reference(small_blocks, capsys):
+@pytest.mark.parametrize(
+    "programs",
+    [pytest.param(25, marks=pytest.mark.slow), pytest.param(75, marks=pytest.mark.long)],
+)
+def test_hundreds_of_random_requests_equal_the_reference(small_blocks, capsys, programs):
     mesh = make_mesh({"data": 2}, devices=jax.devices()[:2])
     requests, rows, close, reasons = 0, 0, 0, set()
-    for seed in range(1000, 1075):
+    for seed in range(1000, 1000 + programs):
         found = check_program(seed, requests=4, mesh=mesh if seed % 5 == 0 else None)
         requests, rows, close = requests + 4, rows + found[0], close + found[1]
         reasons |= found[2]
     with capsys.disabled():
         print(f"\n{requests} requests, {rows} rows, {close} of them with a close choice")
-    assert requests == 300 and close <= rows / 1000
+    assert close <= max(1, rows / 1000)
     assert reasons == set(StopReason)
