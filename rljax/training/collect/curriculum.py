@@ -107,6 +107,12 @@ def known_problems(
     names: tuple[str, ...] = ()
     if "sources" in columns:
         names, columns["sources"] = labelled(columns["sources"])
+        if len(names) == len(records) > 1:
+            raise ValueError(
+                f"Every one of {len(names)} problems has a label of its own in "
+                f"{config.data.source_column!r}, {names[0]!r} say: name a column that problems "
+                "share (config.data.source_column)."
+            )
     return Problems(len(records), **columns, source_names=names)
 
 
@@ -131,11 +137,12 @@ def _column(records: Sequence[Record], column: str, field: str) -> list[object]:
     values = []
     for index in range(len(records)):
         record = records[index]
-        if record.get(column) is None:
+        value = record.get(column)
+        if value is None or value != value:  # NaN, as tables write what is not there
             raise ValueError(
                 f"{place_of(records, index)} has no {column!r}; it has {sorted(record)} ({field})."
             )
-        values.append(record[column])
+        values.append(value)
     return values
 
 
@@ -209,7 +216,7 @@ class CurriculumPrompts:
         return to_host(own) | {CALLS: state[CALLS], VISITS: state[VISITS]}
 
     def metrics(self, state: State) -> dict[str, float]:
-        """Those of the curriculum, and the share of problems that were never sampled."""
+        """The curriculum's numbers, and the share of problems that were never sampled."""
         own = self._metrics(self._own(state))
         found = {f"curriculum/{name}": float(value) for name, value in own.items()}
         return found | {"curriculum/unseen_share": float((state[VISITS] == 0).mean())}

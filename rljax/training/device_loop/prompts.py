@@ -81,7 +81,7 @@ class ByCurriculum(NamedTuple):
         return {**own, CALLS: following[CALLS]}
 
     def metrics(self, following: Following) -> dict[str, Array]:
-        """Those of the curriculum."""
+        """The curriculum's numbers."""
         own = self.curriculum.metrics(self._own(following), self.problems)
         return {f"curriculum/{name}": value for name, value in own.items()}
 

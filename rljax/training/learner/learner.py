@@ -21,7 +21,12 @@ from rljax.training.learner.batches import trained_arrays
 from rljax.training.learner.compare import Compared, compare_samples
 from rljax.training.learner.critic import Critic
 from rljax.training.learner.loss import PolicyLoss
-from rljax.training.learner.needs import needs_scores, running_statistics, with_schedule
+from rljax.training.learner.needs import (
+    needs_scores,
+    reads_values,
+    running_statistics,
+    with_schedule,
+)
 from rljax.training.learner.scoring import make_scores, make_values
 from rljax.training.learner.update import Update, make_policy_update
 from rljax.training.update.likelihood import likelihood_of
@@ -128,8 +133,10 @@ class Learner:
             arrays |= self.scores(params, rows)
         if reference is not None:
             arrays["ref_logprobs"] = self.logprobs(reference, rows)
-        if self.critic is not None:
+        if self.critic is not None and reads_values(self.stage):
             arrays["values"] = self.values(carried["critic"].params, params, rows)
+        elif self.critic is not None:  # named by the critic's loss, which does not read them
+            arrays["values"] = jnp.zeros(rows["mask"].shape)
         return {name: per_token(array, rows["mask"].shape) for name, array in arrays.items()}
 
     def whole_batch(self, rows: Arrays, trained: Arrays) -> dict[str, Array]:

@@ -62,3 +62,15 @@ def needs_scores(stage: Stage) -> bool:
     """Whether the samples are scored by the trainer before the first update."""
     second = {"old_collision", "proxy_logprobs"} & stage.objective.inputs
     return stores_old(stage) or bool(second)
+
+
+def reads_values(stage: Stage) -> bool:
+    """Whether anything reads what the critic said before the step.
+
+    A critic of prompts alone, without a clip, learns from its targets and nothing else: then a pass
+    over all samples is saved.
+    """
+    objective = stage.objective
+    readers = (part for name, part in objective.functions.items() if name != "critic")
+    clipped = objective.values.get("value_clip") is not None
+    return clipped or any("values" in inputs_of(part) for part in readers)

@@ -16,6 +16,7 @@ from rljax.training.collect.curriculum import (
     labelled,
 )
 from rljax.training.device_loop.prompts import ByCurriculum
+from rljax.training.learner.needs import reads_values
 
 RECORDS = [{"prompt": f"{i}=", "kind": kind} for i, kind in enumerate("aabbb")]
 STREAM = jax.random.key(1)
@@ -52,6 +53,13 @@ def test_labels_are_numbered_in_order():
             {"source_column": "kind"},
             [*RECORDS, {"prompt": "9=", "kind": None}],
             "record 5 has no 'kind'",
+        ),
+        ("dump", {"source_column": "kind"}, [*RECORDS, {"kind": float("nan")}], "record 5 has no"),
+        (
+            "dump",
+            {"source_column": "prompt"},
+            RECORDS,
+            "5 problems has a label of its own",
         ),
     ],
 )
@@ -160,6 +168,13 @@ def stage_of(method, objective=None, **batch):
         }
     )
     return validate(whole)[0]
+
+
+def test_only_what_reads_values_has_them_computed():
+    """PCL's critic of prompts has no clip, and no advantage reads it."""
+    assert not reads_values(stage_of("pcl")) and reads_values(stage_of("ppo"))
+    assert reads_values(stage_of("pcl", {"value_clip": 0.5}))
+    assert reads_values(stage_of("vc_ppo", {"value_clip": None}))
 
 
 def test_more_problems_than_there_are_are_refused():
