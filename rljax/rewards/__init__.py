@@ -5,8 +5,9 @@
 | `functions.py` | the built-in rewards by name |
 | `user_rewards.py` | a reward of a file, or of a module of the user's |
 | `compose.py` | several rewards into one number: weights, gates, thresholds |
-| `pool.py`, `worker.py` | scoring processes; time and memory of each sample are limited |
-| `share.py` | several processes of a run score a step together |
+| `pool.py`, `judging.py` | scores: what workers are asked of samples, and the answers |
+| `workers.py`, `worker.py` | worker processes; time and memory of each request are limited |
+| `share.py` | several processes of a run answer the requests of a step together |
 | `guard.py`, `output.py`, `lifeline.py` | what keeps rewards from outliving or disturbing the run |
 | `code/` | the reward "python_tests": programs and their tests |
 | `sandbox/` | programs that nobody has read, run under limits |

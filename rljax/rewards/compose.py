@@ -84,18 +84,33 @@ class Composition:
         """Whether a member reads how many tokens a sample has."""
         return any(functions.COMPLETION_TOKENS in names for _, names in self._calls)
 
+    @property
+    def needs_episodes(self) -> bool:
+        """Whether a member reads what became of an episode."""
+        return any(functions.EPISODE in names for _, names in self._calls)
+
     def values(
-        self, prompt: str, completion: str, reference: Any, completion_tokens: int | None
+        self,
+        prompt: str,
+        completion: str,
+        reference: Any,
+        completion_tokens: int | None,
+        episode: Mapping[str, Any] | None = None,
     ) -> list[Value]:
         """Returns each member's value, before gates and weights; None where it does not apply.
 
         Raises:
             ValueError: as `judge`.
         """
-        return self.judge(prompt, completion, reference, completion_tokens)[0]
+        return self.judge(prompt, completion, reference, completion_tokens, episode)[0]
 
     def judge(
-        self, prompt: str, completion: str, reference: Any, completion_tokens: int | None
+        self,
+        prompt: str,
+        completion: str,
+        reference: Any,
+        completion_tokens: int | None,
+        episode: Mapping[str, Any] | None = None,
     ) -> tuple[list[Value], str]:
         """Returns the values of `values`, and what the members say of the sample, a line each.
 
@@ -106,7 +121,10 @@ class Composition:
         values: list[Value] = []
         said: list[str] = []
         for member, (function, names) in zip(self.members, self._calls, strict=True):
-            filled = {functions.COMPLETION_TOKENS: completion_tokens}
+            filled = {
+                functions.COMPLETION_TOKENS: completion_tokens,
+                functions.EPISODE: episode,
+            }
             if functions.RIGHT in names:
                 right = self._said_right(values)
                 if right is None:  # no verdict yet, so that there is nothing to say

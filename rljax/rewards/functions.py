@@ -3,15 +3,16 @@
 Feedback is what a reward says of a sample in words, for a teacher that is told of it; a text or
 None.
 
-Keyword-only arguments are a reward's options, set in its config entry. Two names are special: a
+Keyword-only arguments are a reward's options, set in its config entry. Three names are special: a
 reward with a keyword `completion_tokens` is given the number of sampled tokens (lengths are counted
 in tokens, and not in characters), one with a keyword `right` is told whether the sample is right by
-the rewards that stand before it. A reward must be deterministic. A user's own reward is named
-"path/to/file.py:function" and follows the same rules.
+the rewards that stand before it, one with a keyword `episode` is given what became of the episode
+whose last reply the completion is (episodes/record.py). A reward must be deterministic. A user's
+own reward is named "path/to/file.py:function" and follows the same rules.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rljax.errors import unknown_name
@@ -41,7 +42,8 @@ Reward = Callable[..., float | tuple[float, str | None]]
 # The keywords that the scorer fills in; never options.
 COMPLETION_TOKENS = "completion_tokens"
 RIGHT = "right"
-FILLED_IN = (COMPLETION_TOKENS, RIGHT)
+EPISODE = "episode"
+FILLED_IN = (COMPLETION_TOKENS, RIGHT, EPISODE)
 
 
 def reasoning_gym(
@@ -95,7 +97,13 @@ def format_reward(prompt: str, completion: str, reference: Any, *, tag: str = "a
     return float(ends_with_one_tag(completion, tag))
 
 
+def environment(prompt: str, completion: str, reference: Any, *, episode: Mapping) -> float:
+    """What the environment gave for all turns of an episode, added up."""
+    return float(sum(turn["reward"] for turn in episode["turns"]))
+
+
 REWARDS: dict[str, Reward] = {
+    "environment": environment,
     "reasoning_gym": reasoning_gym,
     "math": math,
     "exact_match": exact_match,
