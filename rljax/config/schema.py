@@ -208,7 +208,7 @@ DATA: Section = {
     "kind": Field(
         "reasoning_gym",
         "where problems come from",
-        choices=("reasoning_gym", "symbols", "jsonl", "parquet"),
+        choices=("reasoning_gym", "symbols", "environment", "jsonl", "parquet"),
     ),
     "tasks": Field(
         (),
@@ -227,7 +227,7 @@ DATA: Section = {
     "heldout_seed": Field(10_000_000, "first item seed of the held-out problems", minimum=0),
     "train_size": Field(
         10_000,
-        "reasoning_gym, symbols: number of training problems",
+        "reasoning_gym, symbols, environment: number of training problems",
         minimum=1,
         maximum=MOST_PROBLEMS,
     ),
@@ -295,6 +295,37 @@ SCORING: Section = {
         0.5, "share of a step's samples above which the run stops", minimum=0, maximum=1
     ),
     "try_first": Field(True, "ask the rewards about the first problem before anything compiles"),
+}
+
+ENVIRONMENT: Section = {
+    "name": Field(
+        "",
+        "what answers the model's replies, turn by turn (rljax/environments/): one of its table, "
+        "or 'path/to/file.py' with reset() and step(); '': a completion is one reply",
+    ),
+    "options": Field({}, "keyword arguments of what makes the environment"),
+    "turns": Field(8, "replies of an episode at most", minimum=1, maximum=10_000),
+    "turn_tokens": Field(
+        0,
+        "tokens of a reply at most; 0: as many as the episode has left of max_new_tokens, in which "
+        "the environment's answers count too",
+        minimum=0,
+        maximum=MOST_TOKENS,
+    ),
+    "rows_per_call": Field(
+        0,
+        "episodes that the sampler goes on with at a time; the environment answers them while the "
+        "next ones are sampled; 0: all at once",
+        minimum=0,
+        maximum=MOST_ROWS,
+    ),
+    "timeout_seconds": Field(5.0, "per step of the environment", above=0, maximum=86_400),
+    "rewritten_turns": Field(
+        "refuse",
+        "a chat template that writes earlier turns in another way once later ones follow (leaves "
+        "out thoughts, say): refused; or the model reads on what it read and wrote",
+        choices=("refuse", "keep"),
+    ),
 }
 
 EVALUATION: Section = {
@@ -440,6 +471,7 @@ ROOT: Section = {
     "sampler": SAMPLER,
     "asynchronous": ASYNCHRONOUS,
     "data": DATA,
+    "environment": ENVIRONMENT,
     "scoring": SCORING,
     "evaluation": EVALUATION,
     "checkpoint": CHECKPOINT,

@@ -110,6 +110,11 @@ def _sampler(
 
 def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[Stage]:
     """Raises ValueError unless the whole run can be one program."""
+    if config.environment.name:
+        raise ValueError(
+            f"The device loop plays no episodes of {config.environment.name!r}: leave the "
+            "environment out (config.environment.name)."
+        )
     if config.data.kind != "symbols":
         raise ValueError(
             f"kind={config.data.kind!r} has rewards of texts; the device loop runs tasks with a "
