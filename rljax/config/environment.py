@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from rljax.config.schema import ENVIRONMENT
+from rljax.config.schema_environment import ENVIRONMENT
 from rljax.config.stage import Stage
 from rljax.errors import shown
 

@@ -1,6 +1,7 @@
 """The fields of a run, each with its default and its meaning. A config sets only what differs.
 
-schema_model.py has those of config.model, schema_stage.py those of a stage.
+schema_model.py has those of config.model, schema_environment.py those of config.environment,
+schema_stage.py those of a stage.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
+from rljax.config.schema_environment import ENVIRONMENT
 from rljax.config.schema_model import MODEL
 from rljax.config.schema_stage import SAMPLING, STAGE
 from rljax.data.chat import CLOCK
@@ -295,37 +297,6 @@ SCORING: Section = {
         0.5, "share of a step's samples above which the run stops", minimum=0, maximum=1
     ),
     "try_first": Field(True, "ask the rewards about the first problem before anything compiles"),
-}
-
-ENVIRONMENT: Section = {
-    "name": Field(
-        "",
-        "what answers the model's replies, turn by turn (rljax/environments/): one of its table, "
-        "or 'path/to/file.py' with reset() and step(); '': a completion is one reply",
-    ),
-    "options": Field({}, "keyword arguments of what makes the environment"),
-    "turns": Field(8, "replies of an episode at most", minimum=1, maximum=10_000),
-    "turn_tokens": Field(
-        0,
-        "tokens of a reply at most; 0: as many as the episode has left of max_new_tokens, in which "
-        "the environment's answers count too",
-        minimum=0,
-        maximum=MOST_TOKENS,
-    ),
-    "rows_per_call": Field(
-        0,
-        "episodes that the sampler goes on with at a time; the environment answers them while the "
-        "next ones are sampled; 0: all at once",
-        minimum=0,
-        maximum=MOST_ROWS,
-    ),
-    "timeout_seconds": Field(5.0, "per step of the environment", above=0, maximum=86_400),
-    "rewritten_turns": Field(
-        "refuse",
-        "a chat template that writes earlier turns in another way once later ones follow (leaves "
-        "out thoughts, say): refused; or the model reads on what it read and wrote",
-        choices=("refuse", "keep"),
-    ),
 }
 
 EVALUATION: Section = {

@@ -36,6 +36,7 @@ from rljax.training.collect.sampled import (
 from rljax.training.collect.successive import Successive
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
+from rljax.training.collect.turn_rewards import turn_rewards
 from rljax.training.collect.windowed import WindowedExperience
 from rljax.training.learner.compare import kept_groups
 from rljax.training.learner.group import step_arrays
@@ -154,6 +155,8 @@ def _annotators(
 ) -> list[Annotator]:
     """What adds the arrays that the objective reads and no score or policy gives."""
     objective, found = stage.objective, []
+    if context.config.environment.turn_credit:
+        found.append(functools.partial(turn_rewards, context))
     if "answer_logprobs" in objective.inputs:
         found.append(AnswerLikelihood(context, stage))
     if "greedy_scores" in objective.inputs:
