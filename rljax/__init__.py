@@ -12,6 +12,7 @@
 | `tasks/` | problems with checkable answers |
 | `rewards/` | verifiers of text, and the processes that run them |
 | `verifiers/` | verifiers that are JAX, for the symbol tasks |
+| `environments/` | what answers the replies of a model, turn by turn; tools |
 | `data/` | tokenizers, chat templates, sources of records, packing |
 | `registry/` | the method table: families, rows, fields, cards |
 | `config/` | from a config file to a checked config |

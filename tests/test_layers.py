@@ -25,6 +25,7 @@ ROOMS = {
     "verifiers": {"tasks"},
     "rewards": {"tasks", "processes", "commands"},
     "data": {"tasks"},
+    "environments": {"data", "rewards", "processes"},
     "reporting": set(),
     "registry": {"objectives"},
     "config": {
@@ -33,7 +34,7 @@ ROOMS = {
     },
     "training": {
         *("objectives", "models", "parallel", "sampling", "tasks", "verifiers", "rewards", "data"),
-        *("reporting", "registry", "config", "processes"),
+        *("reporting", "registry", "config", "processes", "environments"),
     },
     "comparison": {
         *(
@@ -68,6 +69,7 @@ WITHOUT = {
     "tasks": DEVICE | {"grain"},
     "rewards": DEVICE | {"grain"},
     "data": DEVICE,
+    "environments": DEVICE | {"grain"},
     "reporting": DEVICE | {"grain"},
     "verifiers": {"flax", "optax", "orbax", "grain"},
     "parallel": {"flax", "optax", "orbax", "grain"},

@@ -78,7 +78,7 @@ def shorten(config: ConfigDict) -> None:
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)
         if section.critic.warmup_updates is not None:
             section.critic.warmup_updates = min(section.critic.warmup_updates, 1)
-    if config.data.kind in ("reasoning_gym", "symbols"):
+    if config.data.kind in ("reasoning_gym", "symbols", "environment"):
         config.data.train_size = min(config.data.train_size, 64)
     config.data.heldout_size = min(config.data.heldout_size, 8)
     config.evaluation.prompts_per_batch = min(config.evaluation.prompts_per_batch, 8)

@@ -1,6 +1,7 @@
 """The fields of a run, each with its default and its meaning. A config sets only what differs.
 
-schema_model.py has those of config.model, schema_stage.py those of a stage.
+schema_model.py has those of config.model, schema_environment.py those of config.environment,
+schema_stage.py those of a stage.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
+from rljax.config.schema_environment import ENVIRONMENT
 from rljax.config.schema_model import MODEL
 from rljax.config.schema_stage import SAMPLING, STAGE
 from rljax.data.chat import CLOCK
@@ -208,7 +210,7 @@ DATA: Section = {
     "kind": Field(
         "reasoning_gym",
         "where problems come from",
-        choices=("reasoning_gym", "symbols", "jsonl", "parquet"),
+        choices=("reasoning_gym", "symbols", "environment", "jsonl", "parquet"),
     ),
     "tasks": Field(
         (),
@@ -227,7 +229,7 @@ DATA: Section = {
     "heldout_seed": Field(10_000_000, "first item seed of the held-out problems", minimum=0),
     "train_size": Field(
         10_000,
-        "reasoning_gym, symbols: number of training problems",
+        "reasoning_gym, symbols, environment: number of training problems",
         minimum=1,
         maximum=MOST_PROBLEMS,
     ),
@@ -440,6 +442,7 @@ ROOT: Section = {
     "sampler": SAMPLER,
     "asynchronous": ASYNCHRONOUS,
     "data": DATA,
+    "environment": ENVIRONMENT,
     "scoring": SCORING,
     "evaluation": EVALUATION,
     "checkpoint": CHECKPOINT,

@@ -333,6 +333,7 @@ class TextFormat:
                 continue
             if place == 0 or messages[place - 1]["role"] == "assistant":
                 raise ValueError(f"{where}, message {place}: the assistant answers nobody.")
+            plain = isinstance(self.template, PlainTemplate)
             if made.tokens and not shown:
                 raise ValueError(
                     f"{where}: the chat template marks no end of a turn, so that several cannot be "
@@ -354,7 +355,9 @@ class TextFormat:
             made.tokens.extend([*opening, *answer])
             right = not leads_to_error(messages, place, error_phrases)
             made.learned.extend([False] * len(opening) + [right] * len(answer))
-            if prompt.messages is not None and self.chat_end_text:
+            if plain:  # whose end of a turn is an id without a text
+                shown = prompt.rendered + _content(message)
+            elif prompt.messages is not None and self.chat_end_text:
                 shown = prompt.rendered + self._answered(prompt, message, where)
         if not made.tokens:
             raise ValueError(f"{where}: no message is the assistant's ({field}).")

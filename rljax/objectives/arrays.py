@@ -34,6 +34,7 @@ ARRAYS: dict[str, Described] = {
     "token_rewards": Described(
         "NT", float, "step", "reward of each token; an outcome is on the last True slot"
     ),
+    "turn_rewards": Described("NT", float, "step", "of a turn, on its last token; else 0"),
     "greedy_scores": Described("N", float, "step", "score of the prompt's greedy completion"),
     "answer_logprobs": Described("NT", float, "step", "of the reference answer behind a sample"),
     "answer_mask": Described("NT", bool, "step", "True on the reference answer's tokens"),

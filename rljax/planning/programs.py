@@ -117,7 +117,7 @@ def open_run(
         context = dataclasses.replace(context.of(name), models=models)
         return Run(context, found, *_programs(context, found), topology, split)
     finally:
-        context.scorer.close()
+        context.close()
 
 
 def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from rljax.reporting.answer_metrics import OF_ANSWERS
 from rljax.reporting.bound_metrics import OF_BOUNDS
 from rljax.reporting.curriculum_metrics import OF_CURRICULA
+from rljax.reporting.episode_metrics import OF_EPISODES
 from rljax.reporting.feedback_metrics import BY_LENGTH, BY_MARGIN, IDEALISED, OF_FEEDBACK
 from rljax.reporting.metric import Metric
 
@@ -336,6 +337,7 @@ METRICS: dict[str, Metric] = {
         "Expert overload", "By what share the fullest expert is above the mean load; of all layers."
     ),
     **OF_CURRICULA,
+    **OF_EPISODES,
     **OF_BOUNDS,
     **OF_ANSWERS,
     **OF_FEEDBACK,

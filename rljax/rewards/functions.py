@@ -98,7 +98,19 @@ def format_reward(prompt: str, completion: str, reference: Any, *, tag: str = "a
 
 
 def environment(prompt: str, completion: str, reference: Any, *, episode: Mapping) -> float:
-    """What the environment gave for all turns of an episode, added up."""
+    """What the environment gave for all turns of an episode, added up.
+
+    Args:
+        prompt: not read.
+        completion: not read.
+        reference: not read.
+        episode: see environments/record.py.
+
+    Raises:
+        RuntimeError: where the environment failed: the sample has failed too.
+    """
+    if episode["error"]:
+        raise RuntimeError(episode["error"])
     return float(sum(turn["reward"] for turn in episode["turns"]))
 
 

@@ -11,6 +11,10 @@ from rljax.rewards.compose import Composition, Value
 WORK = "rljax.rewards.judging:prepare"
 
 
+# The episode of a reward that is only tried out (environments/record.py).
+NOTHING_PLAYED = {"messages": [], "turns": [], "end": "done", "error": None}
+
+
 class Sample(NamedTuple):
     """What a reward may look at."""
 

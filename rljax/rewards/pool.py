@@ -9,7 +9,7 @@ from rljax.errors import unknown_name
 from rljax.processes.processes import ONE, Processes
 from rljax.rewards.compose import LARGEST, Composition
 from rljax.rewards.functions import PREPARED
-from rljax.rewards.judging import WORK, Sample, judging
+from rljax.rewards.judging import NOTHING_PLAYED, WORK, Sample, judging
 from rljax.rewards.share import shared_outcomes
 from rljax.rewards.worker import Job, Outcome, Timer, answer
 from rljax.rewards.workers import FIELD, ScoringError, Workers
@@ -161,7 +161,9 @@ class Scorer:
         """
         gold = reference.get("answer") if isinstance(reference, Mapping) else reference
         texts = ["", str(gold)]
-        outcomes = self._outcomes([Sample(prompt, t, reference, len(t) + 1) for t in texts])
+        episode = NOTHING_PLAYED if self.composition.needs_episodes else None
+        samples = [Sample(prompt, t, reference, len(t) + 1, episode) for t in texts]
+        outcomes = self._outcomes(samples)
         if all(outcome.answer is None for outcome in outcomes):
             raise ValueError(
                 "The rewards fail on the first problem, with an empty completion and with "

@@ -72,7 +72,7 @@ def judge(config: ConfigDict, observe: Observer | None = None, stage: str = "") 
             f"{config.model.init_from} is a model with a {head} head: evaluation needs a language "
             "model (--checkpoint, --model)."
         )
-    with context.scorer, jax.set_mesh(context.mesh):
+    with context.workers(), jax.set_mesh(context.mesh):
         names = [each.name for each in context.stages]
         index = names.index(stage) if stage in names else 0
         decoding = decoding_of(config.evaluation, context.stages, index)

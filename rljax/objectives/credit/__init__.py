@@ -21,6 +21,7 @@ from jax import Array
 
 from rljax.objectives.credit.cuts import CUTS, spaced, steps, uncertain
 from rljax.objectives.credit.macro_actions import falling_perplexity, ngrams, random_ngrams
+from rljax.objectives.credit.slots import segments_from_starts
 
 
 def none(mask: Array) -> Array:
@@ -35,8 +36,22 @@ def none(mask: Array) -> Array:
     return jnp.zeros(mask.shape, jnp.int32)
 
 
+def turns(mask: Array) -> Array:
+    """A segment for each turn of an episode: tokens without a hole between them.
+
+    Args:
+        mask: [N, T] bool, False on what is inserted between two turns.
+
+    Returns:
+        [N, T] i32; mask 1 1 0 1 0 1 gives 0 0 0 1 1 2.
+    """
+    before = jnp.pad(mask, ((0, 0), (1, 0)))[:, :-1]
+    return segments_from_starts(mask & ~before, mask)
+
+
 SEGMENTATIONS = {
     "none": none,
+    "turns": turns,
     "ngrams": ngrams,
     "random_ngrams": random_ngrams,
     "falling_perplexity": falling_perplexity,

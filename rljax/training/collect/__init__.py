@@ -10,6 +10,8 @@
 | `prompt_values.py` | what a critic expects of prompts that are not sampled yet |
 | `rollouts.py` | samples of prompts, as text, with scores |
 | `sampled.py` | sampled experience: prompts, rollouts, rewards, annotators put together |
+| `episodes.py` | replies and an environment's answers in turn, as one completion each |
+| `turn_rewards.py` | annotator: which turn of an episode earned what |
 | `rounds.py` | sampling until enough groups have a signal |
 | `successive.py` | samples in rounds, of prompts that have not said enough |
 | `windowed.py`, `windows.py` | sampled experience whose responses take several steps |

@@ -116,6 +116,7 @@ class ModelReward:
             samples.prompt_mask,
             np.asarray(samples.rollouts.tokens),
             np.asarray(samples.rollouts.mask),
+            samples.rollouts.inserted,
             share_prompts=False,
         )
         return np.stack([one(rows) for one in self.members])

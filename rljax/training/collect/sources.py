@@ -15,6 +15,7 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.answer_likelihood import AnswerLikelihood
 from rljax.training.collect.curriculum import prompt_source
 from rljax.training.collect.demonstrations import demonstrations
+from rljax.training.collect.episodes import EpisodeRollouts, Player, reply_tokens
 from rljax.training.collect.experience import ExperienceSource
 from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.grouped import step_group
@@ -35,6 +36,7 @@ from rljax.training.collect.sampled import (
 from rljax.training.collect.successive import Successive
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
+from rljax.training.collect.turn_rewards import turn_rewards
 from rljax.training.collect.windowed import WindowedExperience
 from rljax.training.learner.compare import kept_groups
 from rljax.training.learner.group import step_arrays
@@ -60,7 +62,7 @@ def policy_gradient_source(
     """
     if stage.objective.choices["rollouts"] == "windows":
         return _windows(context, stage, first_step)
-    rollouts = _rollouts(context, _sampler(context, stage), first_step)
+    rollouts = _rollouts(context, stage, first_step)
     reward = make_reward(context, stage)
     demonstrate = functools.partial(demonstrations, context, stage)
     filtered = stage.objective.choices["group_filter"] != "none"
@@ -96,9 +98,30 @@ def _guide(
     return GuidedSamples(context, stage, rollouts.sampler, reward, **own)
 
 
-def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollouts:
-    key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
-    return WholeRollouts(context, sampler, key=key, first_step=first_step)
+def _rollouts(
+    context: Context, stage: Stage, first_step: int, *, greedy: bool = False
+) -> WholeRollouts | EpisodeRollouts:
+    """What answers the prompts of a stage; greedy: once each, by the likeliest tokens."""
+    noise = {
+        "key": purpose_key(context.config.seed, Purpose.ROLLOUTS),
+        "first_step": first_step,
+    }
+    token_filter = stage.token_filter.at_temperature(0.0) if greedy else None
+    if context.stepper is not None:
+        engine = stage_engine(
+            context,
+            stage,
+            samples=1,
+            max_new_tokens=reply_tokens(context, stage.max_new_tokens),
+            token_filter=token_filter,
+        )
+        samples = 1 if greedy else stage.batch.samples_per_prompt
+        player = Player(context, engine, samples=samples, room=stage.max_new_tokens)
+        return EpisodeRollouts(context, player, **noise)
+    if greedy:
+        engine = stage_engine(context, stage, samples=1, token_filter=token_filter)
+        return WholeRollouts(context, engine, **noise)
+    return WholeRollouts(context, _sampler(context, stage), **noise)
 
 
 def _sampler(context: Context, stage: Stage) -> Sampler:
@@ -132,12 +155,12 @@ def _annotators(
 ) -> list[Annotator]:
     """What adds the arrays that the objective reads and no score or policy gives."""
     objective, found = stage.objective, []
+    if context.config.environment.turn_credit:
+        found.append(functools.partial(turn_rewards, context))
     if "answer_logprobs" in objective.inputs:
         found.append(AnswerLikelihood(context, stage))
     if "greedy_scores" in objective.inputs:
-        greedy = stage.token_filter.at_temperature(0.0)
-        one = stage_engine(context, stage, samples=1, token_filter=greedy)
-        rollouts = _rollouts(context, one, first_step)
+        rollouts = _rollouts(context, stage, first_step, greedy=True)
         found.append(GreedyScores(rollouts, reward, stage.batch.rows_per_prompt))
     if objective.choices["rollouts"] == "tree":
         fields = ("edge_style", "edge_epsilon", "unfinished_score")

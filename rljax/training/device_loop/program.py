@@ -108,8 +108,17 @@ def _sampler(
     return functools.partial(make_sampler(network, config), stop_strings=stops)
 
 
+def _check_no_episodes(config: ConfigDict) -> None:
+    if config.environment.name:
+        raise ValueError(
+            f"The device loop plays no episodes of {config.environment.name!r}: leave the "
+            "environment out (config.environment.name)."
+        )
+
+
 def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[Stage]:
     """Raises ValueError unless the whole run can be one program."""
+    _check_no_episodes(config)
     if config.data.kind != "symbols":
         raise ValueError(
             f"kind={config.data.kind!r} has rewards of texts; the device loop runs tasks with a "

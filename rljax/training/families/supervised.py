@@ -14,6 +14,7 @@ from rljax.data.packing import Example, PackedEpochs, pack_rows
 from rljax.data.rows import example_of, joined
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.data.step_examples import STEP_RULES, example_of_steps, ranked_answers
+from rljax.environments.problems import DEMONSTRATION
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import anchor_loss
@@ -322,6 +323,9 @@ def _worked_example(
     context: Context, stage: Stage, records: Sequence[Record], index: int
 ) -> Example:
     record, where = records[index], place_of(records, index)
+    if DEMONSTRATION in record:  # a whole conversation, whose replies are learned
+        shown, tools = record[DEMONSTRATION], record.get("tools")
+        return context.text_format.turns(shown, tools=tools, where=where)
     if "demonstration" not in record:
         raise ValueError(
             f"{where} has no worked demonstration (there are some for the tasks of "
