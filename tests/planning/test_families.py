@@ -54,7 +54,7 @@ def lowered(config, stage, *overrides):
     sampling = run.programs["sampling"]
     with jax.set_mesh(run.mesh_of("sampling")):
         compiled = sampling.lower().compile()
-    return found | {"compiled": measured(compiled, run.mesh.size, sampling.assumed)}
+    return found | {"compiled": measured(compiled, run.mesh, sampling.assumed)}
 
 print(json.dumps([lowered(*words) for words in json.loads(sys.argv[1])]))
 """
