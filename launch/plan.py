@@ -10,8 +10,8 @@ allocated; weights are not needed. Times are the least that the compiled program
 chip (a roofline): nothing in them is fitted to measurements. The line "expected" is, by one
 efficiency of published runs for training and one for sampling.
 
-A config file may name its slice: TOPOLOGY = "v5e:8x8"; two slices are "2xv5e:8x8". Exit status 1: it does not fit, or cannot
-be planned.
+A config file may name its slice: TOPOLOGY = "v5e:8x8"; two slices are "2xv5e:8x8". Exit status 1:
+it does not fit, or cannot be planned.
 """
 
 import argparse
