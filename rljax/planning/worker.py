@@ -66,7 +66,7 @@ def described(opened: Any) -> dict[str, Any]:
                 "waiting": each.waiting,
                 "mesh": dict(opened.mesh_of(name).shape),
                 "places": [list(device.coords) for device in opened.mesh_of(name).devices.flat],
-                "slices": [device.slice_index for device in opened.mesh_of(name).devices.flat],
+                "slices": [slice_of(device) for device in opened.mesh_of(name).devices.flat],
                 "topology": str(opened.topology_of(name)),
             }
             for name, each in opened.programs.items()
@@ -74,6 +74,11 @@ def described(opened: Any) -> dict[str, Any]:
         "workload": workload_of(context, stage),
         **useful_flops(context, stage),
     }
+
+
+def slice_of(device: Any) -> int:
+    """The slice of a chip; where there is one slice, its chips do not say so."""
+    return getattr(device, "slice_index", 0)
 
 
 def split_of(opened: Any) -> dict[str, Any] | None:
