@@ -242,7 +242,7 @@ def sampler_bytes(work: Mapping[str, Any]) -> tuple[float, float]:
 
 def sampler_rows(work: Mapping[str, Any], tensor: int, chips: int) -> float:
     """Rows that a chip decodes at a time."""
-    sequences = work["prompts_per_step"] * work["samples"]
+    sequences = work["prompts_per_step"] * work["call_samples"]
     slots = work["sampler"]["slots"]
     return (min(slots, sequences) if slots else sequences) / (chips / tensor)
 
@@ -262,13 +262,13 @@ def sampling_memory(work: Mapping[str, Any], tensor: int, chips: int) -> dict[st
 
 
 def sampling_seconds(work: Mapping[str, Any], tensor: int, chips: int, topology: Topology) -> float:
-    """Seconds of prefill and decoding; every completion has all its tokens."""
+    """Seconds of prefill and decoding, of all calls; every completion has all its tokens."""
     if work["denoising"]:
         return denoising_seconds(work, tensor, chips, topology)
     chip = topology.chip
     weight_bytes, cache_bytes = sampler_bytes(work)
     rows = sampler_rows(work, tensor, chips)
-    sequences = work["prompts_per_step"] * work["samples"]
+    sequences = work["prompts_per_step"] * work["call_samples"]
     fillings = math.ceil(sequences / (rows * chips / tensor))
     active = work["parameters"]
     if work["experts"]:
@@ -284,7 +284,7 @@ def sampling_seconds(work: Mapping[str, Any], tensor: int, chips: int, topology:
         size = 2 * work["layers"] * rows * work["width"] * work["activation_bytes"]
         sent = 2 * size * ring_seconds(topology, tensor)
         token = max(token, sent)
-    return prefill + fillings * work["sampled"] * token
+    return work["calls"] * (prefill + fillings * work["sampled"] * token)
 
 
 def canvas_memory(work: Mapping[str, Any], tensor: int, chips: int) -> dict[str, float]:

@@ -16,6 +16,8 @@ from rljax.planning.useful import (
     drawing_flops,
     frozen_flops,
     learning_flops,
+    sampler_calls,
+    samples_of_call,
     scoring_flops,
 )
 from rljax.sampling.engine import bucket
@@ -68,6 +70,9 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "draws": passes_of(stage),
         "drawn_again": draws(stage) and not stage.objective.values["keep_passes"],
         "sampling_flops": drawing_flops(context, stage, lengths) if lengths.sampled else 0.0,
+        "call_samples": samples_of_call(stage),
+        "sampler_calls": sampler_calls(stage),
+        "calls": sampler_calls(stage) + stage.objective.guided,
         "denoising": denoising
         and {"passes": denoising.most_passes, "block": denoising.block_tokens},
         "frozen_parameters": _parameters_beside(context, stage),
