@@ -109,9 +109,10 @@ def open_run(
     config = load_config(config_file, overrides)
     stages = validate(config)
     name = chosen(config_file, stages, stage).name
-    with config.unlocked():  # no answer is scored while planning
-        config.scoring.workers, config.scoring.try_first = 0, False
+    with config.unlocked():
         stages = validate(without_reference_rows(config, stages))
+        # No answer is scored while planning.
+        config.scoring.workers, config.scoring.try_first = 0, False
     split = None
     if config.asynchronous.sampler_devices:
         split = parts_of(topology, config.asynchronous.sampler_devices)

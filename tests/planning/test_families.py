@@ -128,6 +128,7 @@ def opened_runs(tmp_path_factory):
         (QUICKSTART, *grpo, "--config.grpo.method=remax"),
         (QUICKSTART, *grpo, "--config.grpo.method=guide_grpo", *HINTS),
         (RLHF, *REFERENCE),
+        (QUICKSTART, *grpo, "--config.grpo.method=tis", "--config.asynchronous.max_staleness=1"),
     ]
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed (extra plan)")
@@ -144,7 +145,7 @@ def runs(opened_runs):
 
 
 def test_programs_of_steps_that_sample_again(opened_runs):
-    ada, pcl, remax, guided, normalised = opened_runs[1]
+    ada, pcl, remax, guided, normalised, ahead = opened_runs[1]
     plain = 16 * 4  # sequences of a call
 
     def drawn(run, name="sampling"):  # operations of a token that is sampled, all of a step's calls
@@ -166,6 +167,7 @@ def test_programs_of_steps_that_sample_again(opened_runs):
     assert guided["tokens"] == 2 * remax["tokens"]
     assert drawn(remax) < drawn(guided, "guided_sampling") < 2 * drawn(remax)
     assert drawn(guided) == drawn(remax)
+    assert ahead["programs"]["sampling"] == remax["programs"]["sampling"]
     # Statistics of reference completions are two numbers, taken before the first step.
     assert normalised["programs"].keys() == runs_of(opened_runs, "ppo")["programs"].keys()
 
