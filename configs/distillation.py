@@ -26,8 +26,9 @@ from ml_collections import ConfigDict
 PROBLEMS, HELDOUT = "configs/examples/problems.jsonl", "configs/examples/heldout.jsonl"
 
 METHODS = ("gkd", "reverse_kd", "word_kd", "salt", "sequence_kd", "opsd", "sdft", "sdpo")
+METHODS += ("sdpo_trust_region",)
 # Their teacher begins as the student does and reads more.
-SELF = ("opsd", "sdft", "sdpo")
+SELF = ("opsd", "sdft", "sdpo", "sdpo_trust_region")
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -67,7 +68,7 @@ def get_config(arg: str = "") -> ConfigDict:
         c.student.models = dict(teacher=dict(start_from="teacher"))
     if method in SELF:
         c.student.data = dict(max_context_tokens=6)
-    if method == "sdpo":
+    if method.startswith("sdpo"):
         # Eight samples of a prompt, so that a right one is often among the others (the authors'
         # 32 x 8); and a pattern that a model of letters has room for.
         c.student.batch = dict(prompts_per_step=16, samples_per_prompt=8)

@@ -107,6 +107,10 @@ EXPECTED = {
     "sdpo": {"divergence": "jensen_shannon", "other_share": 0.5, "support": "policy_top_k"}
     | {"support_tokens": 100, "support_rest": True, "teacher_context": "sample"}
     | {"teacher_update": "moving", "teacher_mixup": 0.05},
+    # lerp(reference, student, .05) of logits in the repository.
+    "sdpo_trust_region": {"divergence": "jensen_shannon", "other_share": 0.5}
+    | {"support": "policy_top_k", "support_tokens": 100, "support_rest": True}
+    | {"teacher_context": "sample", "teacher_update": "mixed", "teacher_mixup": 0.05},
     "sdft": {"divergence": "reverse_kl", "teacher_context": "demonstration"}
     | {"off_policy": "none", "support": "full"},
     "word_kd": {"divergence": "forward_kl", "off_policy": "demonstrations"}

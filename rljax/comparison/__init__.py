@@ -15,7 +15,8 @@ draws; methods that share seeds share initial parameters and prompts, and are co
 | `claims.py` | orderings that papers claim |
 | `runs.py` | the curves of a method's seeds, on disk |
 | `results.py` | rows of the comparison, verdicts on claims |
-| `contrasts.py` | one method against another |
+| `contrasts.py` | one method against another, and the verdicts on several |
+| `orderings.py` | what a claim is, and whether it holds |
 | `statistics.py`, `censoring.py` | intervals, tests, their correction; times to a threshold |
 | `notes.py` | what to know before believing the table |
 | `summary.py` | what finished comparisons have found |
@@ -29,7 +30,8 @@ draws; methods that share seeds share initial parameters and prompts, and are co
 | `curves.py`, `forest.py`, `picture.py`, `palette.py` | pictures |
 """
 
-from rljax.comparison.results import Claim, claims_about
+from rljax.comparison.orderings import Claim
+from rljax.comparison.results import claims_about
 from rljax.comparison.runs import MethodRuns, load, load_all, save
 from rljax.comparison.summary import summarise
 from rljax.comparison.write import write_comparison

@@ -1,6 +1,6 @@
 """Orderings that papers claim, as far as a small task can test them."""
 
-from rljax.comparison.results import Claim
+from rljax.comparison.orderings import Claim
 
 _TABLES = {
     "psr_nsr": "arXiv:2506.01347",

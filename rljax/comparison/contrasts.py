@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from rljax.comparison import statistics
 from rljax.comparison.censoring import Reached, cheaper
-from rljax.comparison.statistics import Estimate, Test
+from rljax.comparison.statistics import ALIKE, Estimate, Test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,25 @@ def of_costs(x: Reached, y: Reached) -> Contrast:
     return Contrast(chance, test, (len(x.cost), len(y.cost)), paired=False)
 
 
-def adjusted(contrasts: Sequence[Contrast]) -> np.ndarray:
-    """p-values corrected for the number of contrasts; NaN where values are not finite."""
-    return statistics.holm([each.test.p for each in contrasts])
+class Verdict(NamedTuple):
+    """What is said of a contrast, among others."""
+
+    said: str  # of the first method: 'better', 'worse' or 'not distinguishable'
+    p: float  # corrected for the number of contrasts; NaN where values are not finite
+    reason: str  # why nothing can be said, or ""
+
+
+def verdicts(contrasts: Sequence[Contrast]) -> list[Verdict]:
+    """Verdicts that are wrong anywhere with a chance of at most 5 % (Holm).
+
+    Args:
+        contrasts: all that are reported together; the first method is better where its values, or
+            the ranks of its costs, are higher.
+    """
+    corrected = statistics.holm([each.test.p for each in contrasts]).tolist()
+    found = []
+    for one, p in zip(contrasts, corrected, strict=True):
+        reason = one.doubt(len(contrasts))
+        said = ALIKE if reason else statistics.verdict(p, one.test.sign)
+        found.append(Verdict(said, p, reason))
+    return found

@@ -11,35 +11,14 @@ import numpy as np
 from rljax.comparison import contrasts, statistics
 from rljax.comparison.budget import AXES, spent
 from rljax.comparison.censoring import Reached, first_reached
-from rljax.comparison.contrasts import Contrast
+from rljax.comparison.contrasts import Contrast, Verdict
+from rljax.comparison.orderings import OPPOSITE, RELATIONS, Claim, judged
 from rljax.comparison.runs import MethodRuns, check_labels, find
-from rljax.comparison.statistics import ALIKE, BETTER, WORSE, Estimate
+from rljax.comparison.statistics import Estimate
 from rljax.errors import unknown_name
 
 TO_THRESHOLD = "_to_threshold"
-RELATIONS = (">", "<", "=")
 TAIL = 0.1  # a logged metric is averaged over this last share of its steps
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """An ordering that a source claims, such as dapo > grpo in accuracy.
-
-    Attributes:
-        method: a label, or a method that was run with one setting.
-        relation: ">" (the metric is higher), "<" (lower) or "=" (no difference).
-        other: the method compared with.
-        metric: "accuracy" (held-out, at the end), "accuracy_area" (mean over training),
-            "tokens_to_threshold", "updates_to_threshold", "seconds_to_threshold", "reward", or
-            any logged metric, at the end.
-        source: where it is claimed, for the reader.
-    """
-
-    method: str
-    relation: str
-    other: str
-    metric: str
-    source: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,8 +179,7 @@ def find_rows(runs: Sequence[MethodRuns], baseline: str, threshold: float) -> li
     rows = [find_row(run, threshold) for run in runs]
     others = [place for place, run in enumerate(runs) if run is not base]
     found = [compare_scores(runs[place], base, "accuracy") for place in others]
-    for place, contrast, p in zip(others, found, contrasts.adjusted(found), strict=True):
-        reason = contrast.doubt(len(found))
+    for place, contrast, verdict in zip(others, found, contrasts.verdicts(found), strict=True):
         rows[place] = dataclasses.replace(
             rows[place],
             baseline=False,
@@ -210,9 +188,9 @@ def find_rows(runs: Sequence[MethodRuns], baseline: str, threshold: float) -> li
             improvement=statistics.probability_of_improvement(
                 runs[place].accuracy[:, -1], base.accuracy[:, -1]
             ),
-            p=float(p),
-            verdict=ALIKE if reason else statistics.verdict(p, contrast.test.sign),
-            reason=reason,
+            p=verdict.p,
+            verdict=verdict.said,
+            reason=verdict.reason,
         )
     return sorted(rows, key=lambda row: (-row.accuracy.value, -row.mean, row.runs.label))
 
@@ -222,19 +200,21 @@ def check_claims(
 ) -> list[Tested]:
     """Tests claims; their verdicts are corrected for their number (Holm).
 
-    An ordering holds ('yes') or is the other way round ('no') when its p-value is at most 5 %. "="
-    is refuted ('no') by either and never proved.
-
     Raises:
         ValueError: for a relation, method or metric that is not there, or two equal methods.
     """
     claims = list(claims)
     found = [_contrast(claim, runs, threshold) for claim in claims]
-    adjusted = contrasts.adjusted([contrast for contrast, *_ in found])
+    verdicts = judged([_relation(claim) for claim in claims], [one for one, *_ in found])
     return [
-        _tested(claim, *one, p, len(claims))
-        for claim, one, p in zip(claims, found, adjusted.tolist(), strict=True)
+        _tested(claim, *one, verdict)
+        for claim, one, verdict in zip(claims, found, verdicts, strict=True)
     ]
+
+
+def _relation(claim: Claim) -> str:
+    """As the test ranks: of costs the cheaper run higher, where the claim says "<"."""
+    return claim.relation if _cost(claim) is None else OPPOSITE[claim.relation]
 
 
 def _contrast(
@@ -260,25 +240,19 @@ def _cost(claim: Claim) -> str | None:
 
 
 def _tested(
-    claim: Claim, contrast: Contrast, value: float, other: float, p: float, tests: int
+    claim: Claim, contrast: Contrast, value: float, other: float, verdict: Verdict
 ) -> Tested:
-    doubt, of_cost = contrast.doubt(tests), _cost(claim) is not None
-    # The test of costs ranks cheaper runs higher, and cheaper is "<".
-    found = statistics.verdict(p, contrast.test.sign, higher_is_better=not of_cost)
-    wanted = {">": BETTER, "<": WORSE}.get(claim.relation)
-    said = ALIKE if doubt or found == ALIKE else "yes" if found == wanted else "no"
-    name = "P(cheaper)" if of_cost else "difference"
     return Tested(
         claim,
-        said,
+        verdict.said,
         value,
         other,
         contrast.effect,
-        name,
-        p,
+        "difference" if _cost(claim) is None else "P(cheaper)",
+        verdict.p,
         contrast.seeds,
         contrast.paired,
-        doubt,
+        verdict.reason,
     )
 
 

@@ -232,8 +232,8 @@ def detectable(count: int, tests: int = 1) -> float:
 BETTER, WORSE, ALIKE = "better", "worse", "not distinguishable"
 
 
-def verdict(adjusted: float, sign: float, *, higher_is_better: bool = True) -> str:
+def verdict(adjusted: float, sign: float) -> str:
     """'better' or 'worse' where the adjusted p-value is at most 1 - LEVEL; NaN says nothing."""
     if not adjusted <= 1 - LEVEL or sign == 0:
         return ALIKE
-    return BETTER if (sign > 0) == higher_is_better else WORSE
+    return BETTER if sign > 0 else WORSE

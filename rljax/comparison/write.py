@@ -9,8 +9,9 @@ from typing import Any
 from rljax.comparison import picture, table
 from rljax.comparison.budget import Budget, at_budget
 from rljax.comparison.notes import notes
+from rljax.comparison.orderings import Claim
 from rljax.comparison.page import page
-from rljax.comparison.results import Claim, check_claims, find_rows
+from rljax.comparison.results import check_claims, find_rows
 from rljax.comparison.runs import MethodRuns
 from rljax.reporting import files
 

@@ -75,8 +75,8 @@ def check_distillation(stage: Stage, where: str) -> None:
         )
     if told in OF_SAMPLES:
         _check_sample_context(stage, where)
-    if choices["teacher_update"] == "moving":
-        _check_moving_teacher(stage, where)
+    if choices["teacher_update"] != "none":
+        _check_live_teacher(stage, where)
     if off_policy == "demonstrations" and stage.batch.samples_per_prompt > 1:
         raise ValueError(
             f"samples_per_prompt={stage.batch.samples_per_prompt}: a prompt has one demonstration, "
@@ -114,16 +114,18 @@ def _check_sample_context(stage: Stage, where: str) -> None:
         )
 
 
-def _check_moving_teacher(stage: Stage, where: str) -> None:
-    """A teacher that follows the policy is compared with it, and has to say something else."""
+def _check_live_teacher(stage: Stage, where: str) -> None:
+    """A teacher with a part of the policy is compared with it, and has to say something else."""
     choices, field = stage.objective.choices, f"{where}.objective.teacher_update"
+    update = choices["teacher_update"]
     if choices["divergence"] == "likelihood" or choices["off_policy"] == "teacher":
         raise ValueError(
-            f"teacher_update='moving' is a teacher that compares, and with divergence="
+            f"teacher_update={update!r} is a teacher that compares, and with divergence="
             f"{choices['divergence']!r} and off_policy={choices['off_policy']!r} one writes "
             f"({field})."
         )
-    if choices["teacher_context"] == "same" and stage.objective.values["likelihood_share"] == 0:
+    alone = update == "moving" and stage.objective.values["likelihood_share"] == 0
+    if choices["teacher_context"] == "same" and alone:
         raise ValueError(
             "teacher_update='moving' with teacher_context='same' begins as the policy and reads "
             "what it reads: every divergence is 0, and nothing is learned "

@@ -187,6 +187,12 @@ STAGE_DATA: Section = {
         "supervised: what an answer of labelled steps says in place of an error",
         value_type=str,
     ),
+    "balance_column": Field(
+        None,
+        "supervised, rows of a file: the column whose values are learned equally often, those of "
+        "the rarer ones several times in an epoch (RATE-FT, arXiv:2505.12265); '': none",
+        value_type=str,
+    ),
     "max_completion_tokens": Field(
         None,
         "preference, unpaired, reward: T of a completion",

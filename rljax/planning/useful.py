@@ -160,8 +160,11 @@ def _of_other(
     if stage.objective.choices["divergence"] != "likelihood":
         told = stage.objective.choices["teacher_context"] != "same"
         read = lengths.prompt + (stage.data["max_context_tokens"] if told else 0)
-        found["beside the update"] = forward_flops(
-            model, *shape[:2], read, lengths.completion, shared=sizes.share_prompts
+        # A mixed teacher is the policy as it is, too: one more pass beside those of all teachers.
+        mixed = stage.objective.choices["teacher_update"] == "mixed" and role == "teacher"
+        found["beside the update"] = sum(
+            forward_flops(each, *shape[:2], read, lengths.completion, shared=sizes.share_prompts)
+            for each in (model, *([context.network.config] if mixed else ()))
         )
     return found
 

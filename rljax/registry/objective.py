@@ -106,7 +106,7 @@ class Objective:
     @property
     def needs_teacher(self) -> bool:
         """Whether a teacher that is another model is compared with, or sampled from."""
-        if self.choices.get("teacher_update", "none") != "none":
+        if self.choices.get("teacher_update") == "moving":
             return False
         compared = not OF_TEACHER.isdisjoint(self.inputs)
         return compared or self.choices.get("off_policy") == "teacher"

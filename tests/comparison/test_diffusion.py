@@ -54,8 +54,8 @@ def test_a_policy_can_be_judged_under_every_decoding(task, tmp_path, monkeypatch
 def test_claims_are_of_what_is_run():
     study = study_of("sudoku")
     for claim in study.claims:
-        assert {claim.better, claim.other} <= {WARMUP, *METHODS}
-        assert claim.task in TASKS and claim.measure in study.measures
+        assert {claim.method, claim.other} <= {WARMUP, *METHODS}
+        assert claim.where in TASKS and claim.metric in study.measures
 
 
 def test_what_was_not_measured_is_a_dash_and_decodings_have_a_table(tmp_path):

@@ -7,8 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from rljax.comparison.from_start.study import Claim
-from rljax.comparison.from_start.table import as_markdown, verdict
+from rljax.comparison.from_start.table import as_markdown, claims_table
 from rljax.comparison.latent.methods import METHODS, method_config, warmup_config
 from rljax.comparison.latent.problems import (
     ANSWER_TOKENS,
@@ -22,6 +21,7 @@ from rljax.comparison.latent.problems import (
     write_problems,
 )
 from rljax.comparison.latent.study import CLAIMS, LATENT
+from rljax.comparison.orderings import Claim
 from rljax.config.load import complete
 from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
@@ -107,28 +107,30 @@ def found(**values):
 @pytest.mark.parametrize(
     "ours, theirs, relation, expected",
     [
-        ([2, 3, 2, 2, 2], [1, 2, 1, 1, 1], ">", "yes"),
-        ([2, 3, 2, 2, 2], [1, 2, 1, 1, 1], "<", "no"),
-        ([2, 3, 2, 2, 2], [1, 4, 1, 1, 1], ">", "not distinguishable"),
-        ([2, 3, 2, 2, 2], [2, 1, 1, 1, 1], ">", "not distinguishable"),
-        ([2, 3, 2, 2], [1, 2, 1, 1], ">", "not distinguishable"),  # too few seeds
+        ([2, 3, 2, 2, 4, 5], [1] * 6, ">", "6 of 6 | yes"),
+        ([2, 3, 2, 2, 4, 5], [1] * 6, "<", "0 of 6 | no"),
+        ([2, 3, 2, 2, 4, 5], [1, 4, 1, 1, 1, 1], ">", "5 of 6 | not distinguishable"),
+        ([2, 3, 2, 2], [1] * 4, ">", "4 of 4 | not distinguishable (too few seeds (4))"),
     ],
 )
 def test_verdicts(ours, theirs, relation, expected):
-    claim = Claim("short", "a", "answer_nll", relation, "b", "somewhere")
-    assert verdict(claim, found(a=ours, b=theirs)) == expected
+    claim = Claim("a", relation, "b", "answer_nll", "somewhere", "short")
+    line = claims_table([claim], found(a=ours, b=theirs))[-1]
+    assert line.endswith(f"| {expected} |")
 
 
 def test_the_table_names_the_claims_of_what_was_run():
-    values = found(warmup=[1] * 5, jepo=[0.5, 0.25, 0.3, 0.4, 0.45], sft_direct=[0.75] * 5)
+    values = found(
+        warmup=[1] * 7, jepo=[0.5, 0.25, 0.3, 0.4, 0.45, 0.3, 0.4], sft_direct=[0.75] * 7
+    )
     text = as_markdown(LATENT, "long", values)
-    assert text.startswith("long, 5 seeds")
+    assert text.startswith("long, 7 seeds")
     assert "| jepo | 0.4 (0.25 to 0.5) |" in text and "| sft_direct | 0.75 |" in text
-    assert "| jepo < sft_direct, answer_nll | arXiv:2503.19618, Numina-proof | yes |" in text
-    assert "probability" not in text
+    assert "| jepo < sft_direct, answer_nll | arXiv:2503.19618, Numina-proof |" in text
+    assert "| 7 of 7 | yes |" in text and "probability" not in text
     for claim in CLAIMS:
-        assert {claim.better, claim.other} <= {"warmup", *METHODS}
-        assert claim.task in ANSWER_TOKENS and claim.measure in LATENT.measures
+        assert {claim.method, claim.other} <= {"warmup", *METHODS}
+        assert claim.where in ANSWER_TOKENS and claim.metric in LATENT.measures
 
 
 def test_the_readme_shows_what_was_found():

@@ -368,6 +368,13 @@ def test_a_teacher_that_follows_the_policy_is_held_and_asked(tmp_path, monkeypat
     assert work["frozen_parameters"] == work["parameters"] and not work["reference"]
 
 
+def test_a_mixed_teacher_is_asked_with_the_policy(tmp_path, monkeypatch):
+    family = opened(f"{DISTILLATION}:sdpo_trust_region", "student", tmp_path, monkeypatch)
+    context, stage = family.context, family.stage
+    read = forward_flops(context.network.config, 16, 8, 18, 6, shared=stage.batch.share_prompts)
+    assert frozen_flops(context, stage) == pytest.approx(2 * read)
+
+
 def test_a_reference_that_follows_the_policy_is_held(tmp_path, monkeypatch):
     family = opened(f"{PREFERENCE}:tr_dpo", "preference", tmp_path, monkeypatch)
     work = workload_of(family.context, family.stage)

@@ -10,14 +10,15 @@ from rljax.comparison.diffusion.methods import (
     method_config,
     warmup_config,
 )
-from rljax.comparison.from_start.study import Claim, Study
+from rljax.comparison.from_start.study import Study
+from rljax.comparison.orderings import Claim
 
 # SPG's table of LLaDA-8B-Instruct (arXiv:2510.09541), BGPO's (arXiv:2510.11683).
 _SPG, _BGPO = "arXiv:2510.09541", "arXiv:2510.11683"
 _ORDER = ("diffu_grpo", "wd1", "unigrpo", "spg_eubo", "spg")  # from the lowest, on both tasks
 SAMPLED = "pass@1"
 CLAIMS = tuple(
-    Claim(task, better, SAMPLED, ">", worse, source)
+    Claim(better, ">", worse, SAMPLED, source, task)
     for task in TASKS
     for better, worse, source in (
         *((b, a, _SPG) for a, b in zip(_ORDER, _ORDER[1:], strict=False)),

@@ -6,20 +6,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from rljax.comparison.orderings import Claim
+
 # These stand among the methods: what they start from, and a network with random weights.
 WARMUP, UNTRAINED = "warmup", "untrained"
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """An ordering of two methods in a measure."""
-
-    task: str
-    better: str
-    measure: str
-    relation: str  # "<" or ">"
-    other: str
-    source: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +21,7 @@ class Study:
         methods: names of what is compared.
         measures: held-out metric -> title of its column; those of other decodings are named
             METRIC@DECODING.
-        claims: orderings that papers claim.
+        claims: orderings that papers claim, each `where` a task.
         prepare: (task, folder): writes the task's files.
         warmup_config: (task, folder of the files): config of the warm-up.
         method_config: (task, method, folder of the files, checkpoints to start from, seed).

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rljax.comparison.from_start.study import Claim, Study
-from rljax.comparison.statistics import ALIKE
-from rljax.comparison.table import DASH
+from rljax.comparison import contrasts
+from rljax.comparison.contrasts import Contrast
+from rljax.comparison.from_start.study import Study
+from rljax.comparison.orderings import Claim, judged
+from rljax.comparison.table import DASH, interval
 from rljax.reporting.files import read_rows
 
-# Five seeds agree by chance, the one way or the other, once in 16 times; fewer say nothing.
-LEAST_SEEDS = 5
 LAST_STEPS = 10  # of training, over which what evaluations do not measure is averaged
 
 # Method -> measure -> its value in each seed.
@@ -34,21 +34,6 @@ def ended_with(study: Study, workdir: Path) -> dict[str, float]:
     return {name: value(name) for name in study.measures}
 
 
-def verdict(claim: Claim, found: Found) -> str:
-    """ "yes" where every seed agrees, "no" where every seed disagrees, else "not distinguishable".
-
-    Seeds are compared pair by pair. Fewer than `LEAST_SEEDS` distinguish nothing.
-    """
-    pairs = [found[name][claim.measure] for name in (claim.better, claim.other)]
-    differences = np.subtract(*map(np.asarray, pairs))
-    differences = -differences if claim.relation == "<" else differences
-    if len(differences) < LEAST_SEEDS:
-        return ALIKE
-    if (differences > 0).all():
-        return "yes"
-    return "no" if (differences < 0).all() else ALIKE
-
-
 def as_markdown(study: Study, task: str, found: Found) -> str:
     """The table of a task, and the verdicts on the claims about what was run.
 
@@ -65,13 +50,41 @@ def as_markdown(study: Study, task: str, found: Found) -> str:
         names = [f"{measure}@{decoding}" for decoding in study.decodings]
         lines += ["", f"{title} under other decodings", ""]
         lines += _table(study.decodings, found, names)
-    claims = [c for c in study.claims if c.task == task and {c.better, c.other} <= found.keys()]
-    if claims:
-        lines += ["", "| claim | from | ordering holds |", "| --- | --- | --- |"]
-    for claim in claims:
-        said = f"{claim.better} {claim.relation} {claim.other}, {claim.measure}"
-        lines.append(f"| {said} | {claim.source} | {verdict(claim, found)} |")
-    return "\n".join([*lines, ""])
+    claims = [c for c in study.claims if c.where == task and {c.method, c.other} <= found.keys()]
+    return "\n".join([*lines, *claims_table(claims, found), ""])
+
+
+def claims_table(claims: Sequence[Claim], found: Found) -> list[str]:
+    """Whether claims hold, within seeds; verdicts corrected for their number (Holm)."""
+    if not claims:
+        return []
+    against = [_contrast(claim, found) for claim in claims]
+    heads = ("claim", "from", "difference", "seeds that agree", "ordering holds")
+    lines = ["", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    verdicts = judged([claim.relation for claim in claims], against)
+    for claim, one, verdict in zip(claims, against, verdicts, strict=True):
+        said = f"{claim.method} {claim.relation} {claim.other}, {claim.metric}"
+        holds = f"{verdict.said} ({verdict.reason})" if verdict.reason else verdict.said
+        effect = interval(one.effect, signed=True)
+        cells = (said, claim.source, effect, _agreement(claim, found), holds)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _values(claim: Claim, found: Found) -> tuple[np.ndarray, np.ndarray]:
+    """What both methods of a claim ended with, seed by seed."""
+    ours, theirs = (np.asarray(found[name][claim.metric]) for name in (claim.method, claim.other))
+    return ours, theirs
+
+
+def _contrast(claim: Claim, found: Found) -> Contrast:
+    return contrasts.of_scores(*_values(claim, found), paired=True)
+
+
+def _agreement(claim: Claim, found: Found) -> str:
+    """How many seeds are ordered as the claim says."""
+    differences = np.subtract(*_values(claim, found)) * (-1 if claim.relation == "<" else 1)
+    return f"{int((differences > 0).sum())} of {len(differences)}"
 
 
 def _table(titles: Iterable[str], found: Found, names: Sequence[str]) -> list[str]:

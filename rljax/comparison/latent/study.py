@@ -1,18 +1,19 @@
 """The study of latent chain of thought: its tasks, measures and claims."""
 
-from rljax.comparison.from_start.study import Claim, Study
+from rljax.comparison.from_start.study import Study
 from rljax.comparison.latent.methods import METHODS, method_config, warmup_config
 from rljax.comparison.latent.problems import ANSWER_TOKENS, write_problems
+from rljax.comparison.orderings import Claim
 
 _JEPO, _COMPARISON = "arXiv:2503.19618", "arXiv:2602.03979"
 CLAIMS = (
-    Claim("short", "jepo", "accuracy_greedy", ">", "warmup", _JEPO),
-    Claim("short", "rloo", "accuracy_greedy", ">", "warmup", _JEPO),
-    Claim("short", "jepo", "answer_nll", "<", "rloo", f"{_JEPO}, proxy-NLL on Numina"),
-    Claim("short", "trice", "accuracy_greedy", ">", "star", "arXiv:2312.02179, abstract"),
-    Claim("long", "jepo", "answer_nll", "<", "sft_direct", f"{_JEPO}, Numina-proof"),
-    Claim("long", "jepo", "answer_nll", "<", "jepo_unsupervised", f"{_JEPO}, Numina-proof"),
-    Claim("long", "jepo", "answer_nll", "<", "probability", _COMPARISON),
+    Claim("jepo", ">", "warmup", "accuracy_greedy", _JEPO, "short"),
+    Claim("rloo", ">", "warmup", "accuracy_greedy", _JEPO, "short"),
+    Claim("jepo", "<", "rloo", "answer_nll", f"{_JEPO}, proxy-NLL on Numina", "short"),
+    Claim("trice", ">", "star", "accuracy_greedy", "arXiv:2312.02179, abstract", "short"),
+    Claim("jepo", "<", "sft_direct", "answer_nll", f"{_JEPO}, Numina-proof", "long"),
+    Claim("jepo", "<", "jepo_unsupervised", "answer_nll", f"{_JEPO}, Numina-proof", "long"),
+    Claim("jepo", "<", "probability", "answer_nll", _COMPARISON, "long"),
 )
 
 LATENT = Study(

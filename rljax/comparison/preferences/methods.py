@@ -1,7 +1,6 @@
 """What is compared: rows of the method table with their papers' figures, and claims about them."""
 
-from typing import NamedTuple
-
+from rljax.comparison.orderings import Claim
 from rljax.registry import Objective, resolve_objective
 
 METHODS = (
@@ -31,22 +30,21 @@ def objective_of(method: str, noise: float) -> Objective:
     return resolve_objective(method, changed)
 
 
-class Claim(NamedTuple):
-    """An ordering of two methods in a measure, at a rate of swapped labels."""
-
-    better: str
-    other: str
-    measure: str
-    noise: float
-    source: str
-
-
 _ROBUST, _STUDY = "arXiv:2403.00409", "arXiv:2405.14734, Llama-3-Instruct"
+
+
+def _claims(method: str, other: str, measure: str, source: str, *noises: float) -> list[Claim]:
+    """An ordering at some rates of swapped labels."""
+    return [Claim(method, ">", other, measure, source, f"{noise:g}") for noise in noises]
+
+
 CLAIMS = (
-    *(Claim("simpo", "dpo", "gold", 0.0, _STUDY),),
-    *(Claim("dpo", other, "gold", 0.0, _STUDY) for other in ("ipo", "kto", "orpo")),
-    *(Claim("robust_dpo", "dpo", "reward_accuracy", e, _ROBUST) for e in NOISES[1:]),
-    *(Claim("robust_dpo", "cdpo", "reward_accuracy", e, _ROBUST) for e in NOISES[1:]),
-    *(Claim("mdpo", "dpo", "reward_accuracy", e, "arXiv:2410.12138") for e in NOISES[2:]),
-    *(Claim("step_kto", "kto", "gold", e, "arXiv:2501.10799") for e in (0.0, 0.2)),
+    *_claims("simpo", "dpo", "gold", _STUDY, 0.0),
+    *_claims("dpo", "ipo", "gold", _STUDY, 0.0),
+    *_claims("dpo", "kto", "gold", _STUDY, 0.0),
+    *_claims("dpo", "orpo", "gold", _STUDY, 0.0),
+    *_claims("robust_dpo", "dpo", "reward_accuracy", _ROBUST, *NOISES[1:]),
+    *_claims("robust_dpo", "cdpo", "reward_accuracy", _ROBUST, *NOISES[1:]),
+    *_claims("mdpo", "dpo", "reward_accuracy", "arXiv:2410.12138", *NOISES[2:]),
+    *_claims("step_kto", "kto", "gold", "arXiv:2501.10799", 0.0, 0.2),
 )

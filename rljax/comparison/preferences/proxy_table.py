@@ -6,8 +6,8 @@ import numpy as np
 
 from rljax.comparison import statistics
 from rljax.comparison.contrasts import Contrast
-from rljax.comparison.preferences.table import Lines, contrast, head, row, verdicts_of
-from rljax.comparison.statistics import ALIKE, BETTER
+from rljax.comparison.orderings import judged
+from rljax.comparison.preferences.table import Lines, contrast, head, row
 from rljax.comparison.table import interval, number
 
 Found = Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
@@ -64,9 +64,10 @@ def claims_table(found: Found) -> Lines:
     asked = [(pairs, claim) for claim in CLAIMS for pairs in found]
     against = [_contrast(found[pairs], *claim[1:3]) for pairs, claim in asked]
     lines = head("claim", "pairs", "source", "difference", "holds")
-    for (pairs, claim), one, verdict in zip(asked, against, verdicts_of(against), strict=True):
-        holds = {ALIKE: ALIKE, BETTER: "yes"}.get(verdict.said, "no")
-        lines.append(row(claim[0], pairs, claim[3], interval(one.effect, signed=True), holds))
+    verdicts = judged([">"] * len(asked), against)
+    for (pairs, claim), one, verdict in zip(asked, against, verdicts, strict=True):
+        effect = interval(one.effect, signed=True)
+        lines.append(row(claim[0], pairs, claim[3], effect, verdict.said))
     return lines
 
 

@@ -1,14 +1,15 @@
 """What was found, as JSON and as tables: medians over seeds, verdicts, and claims of papers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rljax.comparison import contrasts, statistics
 from rljax.comparison.contrasts import Contrast
-from rljax.comparison.preferences.methods import BASELINE, CLAIMS, Claim
-from rljax.comparison.statistics import ALIKE, BETTER
+from rljax.comparison.orderings import Claim, judged
+from rljax.comparison.preferences.methods import BASELINE, CLAIMS
+from rljax.comparison.statistics import ALIKE
 from rljax.comparison.table import interval, number
 
 # Measure -> noise -> ...: see `run.Found`.
@@ -16,13 +17,6 @@ Found = Mapping[str, Mapping[str, Mapping[str, Any]]]
 Lines = list[str]
 
 GAPS = ("ranking_accuracy", "idealised/0.1")
-
-
-class Verdict(NamedTuple):
-    """What is said of a contrast, and its p-value, corrected."""
-
-    said: str
-    p: float
 
 
 def as_markdown(found: Found) -> str:
@@ -48,7 +42,7 @@ def measure_table(found: Found, measure: str, title: str) -> Lines:
     methods, noises = _methods(found), _noises(found)
     places = [(m, e) for m in methods for e in noises if m != BASELINE and BASELINE in found]
     against = [contrast(found[m][e][measure], found[BASELINE][e][measure]) for m, e in places]
-    verdicts = dict(zip(places, verdicts_of(against), strict=True))
+    verdicts = dict(zip(places, contrasts.verdicts(against), strict=True))
     heads = [f"{float(e):.0%} swapped" for e in noises]
     lines = head(title, *heads)
     for method in methods:
@@ -104,32 +98,22 @@ def claims_table(found: Found) -> Lines:
     if not claims:
         return []
     against = [
-        contrast(*(_values(claim, name, found) for name in (claim.better, claim.other)))
+        contrast(*(_values(claim, name, found) for name in (claim.method, claim.other)))
         for claim in claims
     ]
+    verdicts = judged([claim.relation for claim in claims], against)
     lines = head("claim", "in", "swapped", "source", "difference", "holds")
-    for claim, one, verdict in zip(claims, against, verdicts_of(against), strict=True):
-        holds = {ALIKE: ALIKE, BETTER: "yes"}.get(verdict.said, "no")
-        said = f"{claim.better} > {claim.other}"
+    for claim, one, verdict in zip(claims, against, verdicts, strict=True):
+        said = f"{claim.method} {claim.relation} {claim.other}"
         effect = interval(one.effect, signed=True)
-        measure = claim.measure.replace("_", " ")
-        lines.append(row(said, measure, f"{claim.noise:.0%}", claim.source, effect, holds))
+        measure, noise = claim.metric.replace("_", " "), f"{float(claim.where):.0%}"
+        lines.append(row(said, measure, noise, claim.source, effect, verdict.said))
     return lines
 
 
 def contrast(values: Sequence[float], others: Sequence[float]) -> Contrast:
     """Two methods in a measure, within seeds."""
     return contrasts.of_scores(np.array(values), np.array(others), paired=True)
-
-
-def verdicts_of(against: Sequence[Contrast]) -> list[Verdict]:
-    """Verdicts that are wrong anywhere with a chance of at most 5 %; too few seeds say nothing."""
-    return [
-        Verdict(
-            ALIKE if one.doubt(len(against)) else statistics.verdict(p, one.test.sign), float(p)
-        )
-        for one, p in zip(against, contrasts.adjusted(against), strict=True)
-    ]
 
 
 def _methods(found: Found) -> list[str]:
@@ -141,11 +125,11 @@ def _noises(found: Found) -> list[str]:
 
 
 def _was_run(claim: Claim, found: Found) -> bool:
-    return {claim.better, claim.other} <= found.keys() and f"{claim.noise:g}" in found["data"]
+    return {claim.method, claim.other} <= found.keys() and claim.where in found["data"]
 
 
 def _values(claim: Claim, method: str, found: Found) -> list[float]:
-    return found[method][f"{claim.noise:g}"][claim.measure]
+    return found[method][claim.where][claim.metric]
 
 
 def head(*titles: str) -> Lines:

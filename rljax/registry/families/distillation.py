@@ -35,7 +35,7 @@ DISTILLATION = Family(
         "teacher_context": dict.fromkeys(
             ("same", "demonstration", "reference", "column", *OF_SAMPLES)
         ),
-        "teacher_update": {"none": None, "moving": None},
+        "teacher_update": {"none": None, "moving": None, "mixed": None},
         "off_policy": {"none": None, "demonstrations": None, "teacher": None},
         "aggregation": AGGREGATIONS,
     },
@@ -54,6 +54,7 @@ DISTILLATION = Family(
         "teacher_context=feedback": _FEEDBACK,
         "teacher_context=sample_and_feedback": {**_PATTERN, **_FEEDBACK},
         "teacher_update=moving": {"teacher_mixup": Field(0.05, float)},
+        "teacher_update=mixed": {"teacher_mixup": Field(0.05, float)},
     },
     functions={
         **{f"divergence={name}": {"token_loss": teacher_loss} for name in DIVERGENCES},
@@ -70,9 +71,10 @@ DISTILLATION = Family(
         "context_column": "column of the problems that holds what is told",
         "teacher_update": "moving: the teacher begins as the policy does and follows it, an "
         "exponential moving average that is saved with the state "
-        "(training/update/moving_copy.py)",
-        "teacher_mixup": "share of the policy that the teacher takes over after an update; 1: it "
-        "is the policy itself",
+        "(training/update/moving_copy.py); mixed: its logits are mixed with those of the policy "
+        "as it is, which stays near the teacher (SDPO's trust region)",
+        "teacher_mixup": "share of the policy: that the moving teacher takes over after an update, "
+        "or that its logits have among the mixed ones; 1: the teacher is the policy itself",
         "teacher_temperature": "of the teacher's distribution, where it is compared",
         "context_pattern": "the teacher's prompt, of {context} and {prompt}",
         "feedback_pattern": "the same where {context} is the feedback of the verifiers; with both, "

@@ -48,6 +48,23 @@ ROWS = (
         ),
     ),
     Method(
+        "sdpo_trust_region",
+        "distillation",
+        "arXiv:2601.20802",
+        "SDPO whose teacher is the policy's start, mixed with the policy as it is",
+        dict(
+            divergence="jensen_shannon",
+            other_share=0.5,
+            support="policy_top_k",
+            support_tokens=100,
+            teacher_context="sample",
+            context_pattern="{prompt}\n\nCorrect solution:\n\n{context}\n\n"
+            "Correctly solve the original question.",
+            teacher_update="mixed",
+            teacher_mixup=0.05,
+        ),
+    ),
+    Method(
         "sdft",
         "distillation",
         "arXiv:2601.19897",

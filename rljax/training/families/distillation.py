@@ -89,6 +89,8 @@ class Distillation(Family):
             self.move = jit_move(context.network, context.mesh)
         if self.compares:
             self.in_loss = () if self.moves else tuple(role_names(stage, "teacher"))
+            mixed = objective.choices["teacher_update"] == "mixed"
+            self.policy_share = objective.values["teacher_mixup"] if mixed else 0.0
             self.compare = make_compare(
                 objective.part("divergence"),
                 objective.part("support"),
@@ -101,7 +103,7 @@ class Distillation(Family):
     @staticmethod
     def carried(context: Context, stage: Stage) -> Carried:
         """The teacher, where it follows the policy."""
-        if stage.objective.choices["teacher_update"] == "none":
+        if stage.objective.choices["teacher_update"] != "moving":
             return Carried()
         return carried_copy(TEACHER, context.network, context.mesh)
 
@@ -111,6 +113,7 @@ class Distillation(Family):
         stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
         choices, problems = stage.objective.choices, context.train_problems
         check_moves(context.network, stage, TEACHER)
+        check_mixes(context, stage)
         check_teacher_names(context, stage)
         if choices["off_policy"] == "demonstrations":
             given_completions(context, stage, checked_records(problems))
@@ -141,7 +144,14 @@ class Distillation(Family):
         models = [FrozenModel(self._network_of(role), beside[role]) for role in roles]
         which = batch.get(TEACHER_IDS)
         return compared_statistics(
-            network, params, models, batch, self.compare, other_rows=rows, which=which
+            network,
+            params,
+            models,
+            batch,
+            self.compare,
+            other_rows=rows,
+            which=which,
+            policy_share=self.policy_share,
         )
 
     def _network_of(self, role: str) -> Network:
@@ -255,6 +265,21 @@ class Distillation(Family):
             return None
         per_token = {"logprobs": samples.flat("logprobs")}
         return rollout_record(self.context, self.stage.name, step, samples, None, per_token)
+
+
+def check_mixes(context: Context, stage: Stage) -> None:
+    """Raises ValueError for a teacher whose logits cannot be mixed with those of the policy."""
+    if stage.objective.choices["teacher_update"] != "mixed":
+        return
+    teachers = [context.models[role].network for role in role_names(stage, "teacher")]
+    for network in (context.network, *teachers):
+        cap = network.config.logit_softcap
+        if cap:
+            raise ValueError(
+                "teacher_update='mixed' mixes logits, and soft-capped ones are not mixed: "
+                f"logit_softcap={cap} of the policy or a teacher "
+                f"(config.{stage.name}.objective.teacher_update, config.model.logit_softcap)."
+            )
 
 
 def told_rows(rows: Rows) -> Rows:

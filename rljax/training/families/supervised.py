@@ -1,6 +1,7 @@
 """Supervised stages: packed rows of demonstrations."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import jax
@@ -9,9 +10,10 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
+from rljax.data.balance import balanced
 from rljax.data.canvas import filled
 from rljax.data.packing import Example, PackedEpochs, pack_rows
-from rljax.data.rows import example_of, joined
+from rljax.data.rows import column_of, example_of, joined
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.data.step_examples import STEP_RULES, example_of_steps, ranked_answers
 from rljax.environments.problems import DEMONSTRATION
@@ -249,7 +251,36 @@ def kept_demonstrations(
             record, context.text_format, learn=learn, error_phrases=phrases, seed=seed, **words
         )
 
-    return first, *checked_examples(context, stage, first, read)
+    kept, examples = checked_examples(context, stage, first, read)
+    if column := stage.data["balance_column"]:
+        classes = [balance_class(first[index], column, place_of(first, index)) for index in kept]
+        places = balanced_rows(classes, context.config.seed, stage.name)
+        kept, examples = [kept[n] for n in places], [examples[n] for n in places]
+    return first, kept, examples
+
+
+def balance_class(record: Record, column: str, where: str) -> str | int | bool:
+    """The class of a row; raises ValueError where the column has none."""
+    value = column_of(record, column, where)
+    if not isinstance(value, str | int):
+        raise ValueError(
+            f"{where}: the column {column!r} must hold a text, true or false, or a whole number, "
+            f"got {value!r}."
+        )
+    return value
+
+
+def balanced_rows(classes: Sequence[str | int], seed: int, stage: str) -> list[int]:
+    """`balanced`, and says how many rows each class has; raises ValueError for a single one."""
+    counts = Counter(map(str, classes))
+    if len(counts) < 2:
+        raise ValueError(
+            f"All rows that are learned are {next(iter(counts))!r}: there is nothing to balance "
+            f"(config.{stage}.data.balance_column)."
+        )
+    said = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
+    say_once(f"rows of each class, learned equally often: {said} ({stage}.data.balance_column)")
+    return balanced(classes, seed)
 
 
 def marked_demonstrations(context: Context, stage: Stage) -> tuple[list[Example], list[Marks]]:

@@ -71,6 +71,22 @@ class States(NamedTuple):
     logit_softcap: float = 0.0
 
 
+def mixed_states(first: States, second: States, share: float) -> States:
+    """Two models as one whose logits are (1 - share) of the first and share of the second.
+
+    Its distribution is their geometric mean, p^(1 - share) q^share, normalised. The logits are one
+    product: of the hidden states side by side with the matrices side by side.
+
+    Args:
+        first: [N, T, D].
+        second: [N, T, D'], with the same tokens. Neither may have a soft cap, whose mixture is no
+            product.
+        share: of the second, in [0, 1].
+    """
+    hidden = jnp.concatenate([(1 - share) * first.hidden, share * second.hidden], axis=-1)
+    return States(hidden, jnp.concatenate([first.vocabulary, second.vocabulary], axis=-1))
+
+
 def compared_statistics(
     network: Network,
     params: Params,
@@ -80,6 +96,7 @@ def compared_statistics(
     *,
     other_rows: Batch | None = None,
     which: Array | None = None,
+    policy_share: float = 0.0,
 ) -> TokenStatistics:
     """Statistics of the completions, and how far another model is from the policy on them.
 
@@ -96,6 +113,8 @@ def compared_statistics(
             by default `rows`.
         which: the model of each row, its place among `others`, with the leading axis of the rows;
             by default the first.
+        policy_share: of the policy's own logits, as it reads `other_rows`, in those that it is
+            compared with (`mixed_states`); constant.
 
     Returns:
         With the axes of the mask; `more` holds `other_divergence`, differentiated, and
@@ -104,10 +123,13 @@ def compared_statistics(
     policy = network.bind(params)
     before, targets, routing = states_before(policy, rows)
     own = States(before, policy.vocabulary(), network.config.logit_softcap)
-    shape = rows["mask"].shape
+    shape, read = rows["mask"].shape, other_rows or rows
+    live = _states_of(FrozenModel(network, params), read) if policy_share else None
 
     def compared(other: FrozenModel) -> TokenStatistics:
-        states, size = _states_of(other, other_rows or rows), network.config.vocab_size
+        states, size = _states_of(other, read), network.config.vocab_size
+        if live is not None:
+            states = mixed_states(states, live, policy_share)
         found = token_divergence(own, states, targets, compare, vocab_size=size)
         return jax.tree.map(lambda x: x.reshape(shape), found)
 

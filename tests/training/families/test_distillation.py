@@ -126,7 +126,9 @@ def test_a_teacher_s_samples_are_learned_by_their_likelihood(student):
 
 
 @pytest.mark.parametrize(
-    "method", ["gkd", "reverse_kd", "word_kd", "salt", "sequence_kd", "opsd", "sdft", "sdpo"]
+    "method",
+    ["gkd", "reverse_kd", "word_kd", "salt", "sequence_kd", "opsd", "sdft", "sdpo"]
+    + ["sdpo_trust_region"],
 )
 def test_the_config_of_the_repository_is_whole_and_shortened(method):
     for argument in (method, f"{method},smoke"):

@@ -236,3 +236,27 @@ def test_wrong_steps_of_an_answer_are_read_and_not_learned(family, tmp_path, cap
         family("--config.warmup.data.error_phrases=('E',)")
     with pytest.raises(ValueError, match="error_phrases=.* holds an empty text"):
         family("--config.warmup.data.error_phrases=('E','')", "--config.warmup.data.learn=all")
+
+
+def test_classes_of_a_column_are_learned_equally_often(family, tmp_path, capsys):
+    path = tmp_path / "claims.jsonl"
+    rows = [
+        {"prompt": f"{a}+1=", "completion": str(a + 1 + a % 5 // 4), "right": a % 5 < 4}
+        for a in range(10)
+    ]
+    words = [f"--config.warmup.data.{word}" for word in (f"path={path}", "balance_column=right")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = family(*words)[1].examples
+    wrong = [made for made in found if made in (found[4], found[-1])]
+    assert len(found) == 16 and len(wrong) == 8
+    assert "8 True, 2 False" in capsys.readouterr().err
+    for change, message in (
+        ({"right": None}, r"line 1 lacks the column 'right'"),
+        ({"right": 0.5}, r"line 1: the column 'right' must hold a text, .* got 0.5"),
+    ):
+        path.write_text("".join(json.dumps(row) + "\n" for row in [rows[0] | change, *rows]))
+        with pytest.raises(ValueError, match=message):
+            family(*words)
+    path.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(ValueError, match="All rows .* are 'True': .*balance_column"):
+        family(*words)

@@ -177,6 +177,48 @@ def test_a_teacher_follows_the_policy_after_each_update(pieces):
     assert max(jax.tree.leaves(change)) > 1e-4
 
 
+def test_a_mixed_teacher_is_the_start_and_the_policy_as_it_is(pieces):
+    """log q = 3/4 log of the start + 1/4 log of the policy, both told more; q is constant."""
+    words = ("models.teacher.start_from=model", *MOVING[1:3], "objective.teacher_update=mixed")
+    made = pieces("gkd", *words_of(*SHOWN, *words, MOVING[4]))
+    network, mesh = made.context.network, made.context.mesh
+    start = network.init(jax.random.key(7), mesh)
+    models = {TEACHER: Model(TEACHER, network, "x", False, start)}
+    context = dataclasses.replace(made.context, models=models)
+    family = Distillation(context, made.stage, None, 0)
+    Distillation.check(context, made.stage)
+    (batch,) = take_step(family, made.state, 1)[1].batches
+    p = of_model(network, made.params, batch)
+    each = [of_model(network, one, batch, "told_") for one in (start, made.params)]
+    mixture = each[0] ** 0.75 * each[1] ** 0.25
+    mixture /= mixture.sum(axis=-1, keepdims=True)
+    placed = put_rows(batch, mesh)
+
+    def ours(params):
+        return family.loss_fn({**params, BESIDE: family.beside()}, placed)[0]
+
+    def naive(params):
+        model, slots = network.bind(params), batch["mask"].shape[1]
+        hidden = model(*(batch[name] for name in ("tokens", "positions", "segment_ids"))).hidden
+        logits = (hidden[:, -slots - 1 : -1] @ model.vocabulary().T)[..., : p.shape[-1]]
+        now = jax.nn.softmax(logits)
+        middle = jnp.log((now + mixture) / 2)
+        terms = now * (jnp.log(now) - middle) + mixture * (np.log(mixture) - middle)
+        return (terms.sum(axis=-1) / 2 * batch["mask"]).sum() / batch["mask"].sum()
+
+    value, slope = jax.jit(jax.value_and_grad(ours))(made.params)
+    assert float(value) == pytest.approx(half_way(p, mixture)[batch["mask"]].mean(), rel=1e-4)
+    expected = jax.jit(jax.grad(naive))(made.params)
+    for a, b in zip(jax.tree.leaves(slope), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-6)
+    # The start alone says something else.
+    assert abs(half_way(p, each[0])[batch["mask"]].mean() - float(value)) > 1e-4
+
+    capped = Network.create(dataclasses.replace(network.config, logit_softcap=30.0))
+    with pytest.raises(ValueError, match=r"logit_softcap=30.0 .*teacher_update"):
+        Distillation.check(dataclasses.replace(context, network=capped), made.stage)
+
+
 def samples_of(context, texts):
     """Samples of the first problems, written as these texts say: [B][G]."""
     ids = [[context.tokenizer.encode(text) for text in each] for each in texts]
@@ -282,6 +324,10 @@ def test_the_text_of_a_column_is_told(pieces, rows):
             "teacher_update='moving' is a teacher that compares",
         ),
         ([*SDPO, "batch.samples_per_prompt=1"], "needs another sample of the prompt"),
+        (
+            ["method=sequence_kd", "objective.teacher_update=mixed"],
+            "teacher_update='mixed' is a teacher that compares",
+        ),
     ],
 )
 def test_teachers_that_cannot_be_are_refused(tiny_config, words, message):
