@@ -351,6 +351,12 @@ EXPECTED = {
     | {"ratio": "token", "surrogate": "clipped_old_kl", "clip_low": 0.2, "clip_high": 0.2}
     | {"old_kl_weight": 0.01, "aggregation": "sequence_mean_token_scale", "kl_placement": "none"}
     | {"masking": "trajectory", "mask_draws": 64, "trajectory_shrink": 1},
+    "tracerl_value": ELBO
+    | {"ratio": "token", "surrogate": "clipped_old_kl", "clip_low": 0.2, "clip_high": 0.2}
+    | {"old_kl_weight": 0.01, "aggregation": "sequence_mean_token_scale", "kl_placement": "none"}
+    | {"masking": "trajectory", "mask_draws": 64, "trajectory_shrink": 1, "value_clip": 0.2}
+    | {"segmentation": "trajectory", "advantage": "trajectory_gae", "gamma": 1.0}
+    | {"value_target": "trajectory_returns", "gae_lambda": 1.0, "advantage_epsilon": 1e-6},
     "hpt": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"aggregation": "sequence_mean_token_scale", "entropy_weight": 1e-3}

@@ -9,7 +9,8 @@ Rows without a single True in the mask count as absent: they get 0 and enter no 
 on fewer tokens than were scored (for example to leave truncated rows out of the loss but inside
 their group's mean), compute advantages with the full mask and aggregate with the narrower one.
 
-Parts that need a critic or segments of a row are in `objectives/credit/`.
+Parts that need a critic or segments of a row are in `objectives/credit/`, but for `trajectory.py`,
+which compares with the group too.
 
 | file | what it holds |
 | --- | --- |
@@ -31,6 +32,7 @@ Parts that need a critic or segments of a row are in `objectives/credit/`.
 | `signed.py` | right samples, wrong ones, or both with weights of their own |
 | `softmax.py` | a weight among the good samples minus one among the bad ones (wd1) |
 | `token_zscore.py` | a z-score over tokens instead of rows (HAPO) |
+| `trajectory.py` | a critic of denoising steps (TraceRL) |
 | `whitened.py` | the group's mean, whitened over the batch |
 """
 
@@ -59,6 +61,7 @@ from rljax.objectives.advantages.rewards_to_go import reinforce_plus_plus, remax
 from rljax.objectives.advantages.signed import keep_sign, signed_outcome
 from rljax.objectives.advantages.softmax import group_softmax
 from rljax.objectives.advantages.token_zscore import group_token_zscore
+from rljax.objectives.advantages.trajectory import trajectory_gae
 from rljax.objectives.advantages.whitened import reinforce_plus_plus_baseline
 from rljax.objectives.credit.gae import gae, gae_length_adaptive
 from rljax.objectives.credit.macro_gae import macro_gae
@@ -96,6 +99,7 @@ _GROUPED = {
     "canon_order": canon_order,
     "budgeted": budgeted,
     "optimal_token_baseline": optimal_token_baseline,
+    "trajectory_gae": trajectory_gae,
 }
 
 # Tokens and segments against the values of states.

@@ -253,9 +253,7 @@ def _check_reference(given: ModelConfig, policy: ModelConfig, where: str) -> Non
         )
 
 
-def _check_reward(
-    model: Model, policy: ModelConfig, where: str, fields: Mapping[str, Any]
-) -> None:
+def _check_reward(model: Model, policy: ModelConfig, where: str, fields: Mapping[str, Any]) -> None:
     config, asked = model.network.config, bool(fields["question"])
     for name in ("question", "step_score"):
         if fields[name] and not config.causal:

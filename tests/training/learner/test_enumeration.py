@@ -480,6 +480,7 @@ NOT_ENUMERATED = {
     "espo": "the same",
     "gdpo": "the same",
     "tracerl": "the same",
+    "tracerl_value": "the same",
 }
 
 
