@@ -174,6 +174,9 @@ EXPECTED = {
     | TOKENS
     | {"advantage": "none", "advantage_sign": "positive", "dual_clip": 3.0}
     | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
+    "filtered": NO_RATIO
+    | NO_KL
+    | {"advantage": "better_than_group", "aggregation": "sequence_mean_token_sum"},
     "psr": CLIPPED | TOKENS | {"positive_weight": 1.0, "negative_weight": 0.0},
     "nsr": CLIPPED | TOKENS | {"positive_weight": 0.0, "negative_weight": 1.0},
     "w_reinforce": CLIPPED | TOKENS | {"positive_weight": 0.1, "negative_weight": 1.0},
@@ -453,6 +456,8 @@ EXPECTED = {
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo_rloo": {"bound": "multi_sample", "verifier": "switch", "kl_weight": 1e-3},
+    "ra3": {"bound": "single_sample", "thought_cost": 0.05, "supervised_weight": 1.0}
+    | {"answer_phrase": "\n", "answer_end": "", "format_penalty": 1.0, "kl_placement": "none"},
     "verifree": {"bound": "probability", "norm_scope": "none", "supervised_weight": 1.0} | NO_KL,
     "trice": {"posterior": "chain", "control_variate": "leave_one_out", "guide": "hinted"},
     "trice_basic": {"posterior": "chain", "control_variate": "none", "guide": "hinted"},

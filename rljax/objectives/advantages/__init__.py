@@ -21,6 +21,7 @@ which compares with the group too.
 | `budgeted.py` | long samples within a budget (IBPO) |
 | `canon.py`, `canon_schedule.py` | halves of a group compared, and how the comparison is weighted |
 | `demonstrations.py` | groups that hold demonstrations besides samples |
+| `filtered.py` | the likelihood of samples that are better than their group |
 | `gpg.py` | the group's mean, scaled up for groups without signal |
 | `length_weighted.py` | the group's mean weighted by length (OPO) |
 | `likelihood_scaled.py` | the group's mean over itself (MaxRL) |
@@ -50,6 +51,7 @@ from rljax.objectives.advantages.bnpo import bnpo
 from rljax.objectives.advantages.budgeted import budgeted
 from rljax.objectives.advantages.canon import canon_entropy, canon_length, canon_order
 from rljax.objectives.advantages.demonstrations import group_mean_sampled
+from rljax.objectives.advantages.filtered import better_than_group
 from rljax.objectives.advantages.gpg import gpg
 from rljax.objectives.advantages.length_weighted import group_length_weighted
 from rljax.objectives.advantages.likelihood_scaled import group_mean_ratio
@@ -80,6 +82,7 @@ _UNGROUPED = {
 
 # Whole samples against the prompt's other samples.
 _GROUPED = {
+    "better_than_group": better_than_group,
     "group_leave_one_out": group_leave_one_out,
     "group_mean": group_mean,
     "group_zscore": group_zscore,
