@@ -19,7 +19,7 @@ from pathlib import Path
 from rljax.data.segments import SPLITS, next_segments
 
 HIDDEN = "<missing>"
-TRAINED, HELD_OUT, LINES = 240, 40, 4
+TRAINED, HELD_OUT, LINES = 600, 40, 4
 
 
 def rows_of(texts: Iterable[str], split: str, shortest: int, middle: int) -> Iterator[dict]:

@@ -72,7 +72,7 @@ def tiny() -> dict[str, Any]:
         ),
         text=dict(
             method="sft",
-            steps=150,
+            steps=400,
             data=dict(source="jsonl", path=rows, row_tokens=64),
             batch=dict(sequences_per_update=16),
             optimizer=dict(learning_rate=2e-3, schedule="linear", warmup_updates=20, b2=0.95),
