@@ -178,6 +178,9 @@ EXPECTED = {
     | TOKENS
     | {"advantage": "none", "advantage_sign": "positive", "dual_clip": 3.0}
     | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
+    "filtered": NO_RATIO
+    | NO_KL
+    | {"advantage": "better_than_group", "aggregation": "sequence_mean_token_sum"},
     "psr": CLIPPED | TOKENS | {"positive_weight": 1.0, "negative_weight": 0.0},
     "nsr": CLIPPED | TOKENS | {"positive_weight": 0.0, "negative_weight": 1.0},
     "w_reinforce": CLIPPED | TOKENS | {"positive_weight": 0.1, "negative_weight": 1.0},
@@ -355,6 +358,12 @@ EXPECTED = {
     | {"ratio": "token", "surrogate": "clipped_old_kl", "clip_low": 0.2, "clip_high": 0.2}
     | {"old_kl_weight": 0.01, "aggregation": "sequence_mean_token_scale", "kl_placement": "none"}
     | {"masking": "trajectory", "mask_draws": 64, "trajectory_shrink": 1},
+    "tracerl_value": ELBO
+    | {"ratio": "token", "surrogate": "clipped_old_kl", "clip_low": 0.2, "clip_high": 0.2}
+    | {"old_kl_weight": 0.01, "aggregation": "sequence_mean_token_scale", "kl_placement": "none"}
+    | {"masking": "trajectory", "mask_draws": 64, "trajectory_shrink": 1, "value_clip": 0.2}
+    | {"segmentation": "trajectory", "advantage": "trajectory_gae", "gamma": 1.0}
+    | {"value_target": "trajectory_returns", "gae_lambda": 1.0, "advantage_epsilon": 1e-6},
     "hpt": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"aggregation": "sequence_mean_token_scale", "entropy_weight": 1e-3}
@@ -451,6 +460,8 @@ EXPECTED = {
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo_rloo": {"bound": "multi_sample", "verifier": "switch", "kl_weight": 1e-3},
+    "ra3": {"bound": "single_sample", "thought_cost": 0.05, "supervised_weight": 1.0}
+    | {"answer_phrase": "\n", "answer_end": "", "format_penalty": 1.0, "kl_placement": "none"},
     "verifree": {"bound": "probability", "norm_scope": "none", "supervised_weight": 1.0} | NO_KL,
     "trice": {"posterior": "chain", "control_variate": "leave_one_out", "guide": "hinted"},
     "trice_basic": {"posterior": "chain", "control_variate": "none", "guide": "hinted"},

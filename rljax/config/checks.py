@@ -102,6 +102,17 @@ def reward_texts_are_there(stage: Stage, where: str) -> None:
             raise ValueError(f"{name}='' {why} ({where}.data.{name}).")
 
 
+def thoughts_cost_nats(stage: Stage, where: str) -> None:
+    """Raises ValueError for a cost of thoughts in a bound that is no mean of log-likelihoods."""
+    cost, bound = stage.objective.values["thought_cost"], stage.objective.choices["bound"]
+    if cost and bound != "single_sample":
+        raise ValueError(
+            f"thought_cost={cost} is taken off the log-likelihood of a sample's answer, and bound="
+            f"{bound!r} compares likelihoods: take bound='single_sample' or thought_cost=0 "
+            f"({where}.objective.thought_cost, {where}.objective.bound)."
+        )
+
+
 def tools_of_files(stage: Stage, where: str) -> None:
     """Raises ValueError for weights of tool calls where no file says which tools there are."""
     weight, source = stage.objective.choices["token_weight"], stage.data["source"]
@@ -168,6 +179,7 @@ def phrases_are_read(stage: Stage, where: str) -> None:
 
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
+    "thoughts_cost_nats": thoughts_cost_nats,
     "tools_of_files": tools_of_files,
     "marker_is_written": marker_is_written,
     "phrases_are_read": phrases_are_read,

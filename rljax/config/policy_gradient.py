@@ -40,6 +40,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         _ratio,
         _temperature,
         _critic,
+        _denoising_critic,
         _corrections,
         _demonstrations,
         _guidance,
@@ -134,6 +135,37 @@ def _critic(stage: Stage, where: str) -> None:
         raise ValueError(
             f"value_target={target!r} trains a critic that advantage={advantage!r} never reads "
             f"({where}.objective.advantage, {where}.objective.value_target)."
+        )
+
+
+# Parts of a critic that values the steps of a denoising sampler: all of them, or none.
+OF_TRAJECTORY = {
+    "segmentation": "trajectory",
+    "advantage": "trajectory_gae",
+    "value_target": "trajectory_returns",
+}
+
+
+def _denoising_critic(stage: Stage, where: str) -> None:
+    """A critic of masked diffusion reads the passes of a trajectory, and nothing else has any."""
+    choices, of_trajectory = stage.objective.choices, OF_TRAJECTORY.items()
+    chosen = [f"{name}={option!r}" for name, option in of_trajectory if choices[name] == option]
+    drawn = choices["likelihood"] != "autoregressive"
+    if not chosen and not (drawn and choices["value_target"] != "none"):
+        return
+    all_of_them = ", ".join(f"{name}={option!r}" for name, option in of_trajectory)
+    if len(chosen) < len(OF_TRAJECTORY):
+        said = chosen or [f"value_target={choices['value_target']!r}"]
+        raise ValueError(
+            f"{', '.join(said)} with likelihood={choices['likelihood']!r}: a critic of masked "
+            f"diffusion values the steps of the sampler, which takes {all_of_them} "
+            f"({where}.objective)."
+        )
+    if not drawn or stage.objective.values["masking"] != "trajectory":
+        raise ValueError(
+            f"{all_of_them} read the steps in which a sample was filled: they need "
+            f"likelihood='elbo' and masking='trajectory' ({where}.objective.likelihood, "
+            f"{where}.objective.masking)."
         )
 
 

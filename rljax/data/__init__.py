@@ -28,5 +28,6 @@
 | `batches.py` | indices in batches of one size |
 | `encode.py` | ids to padded rows: prompts to the left, completions to the right |
 | `canvas.py` | a demonstration filled up to the canvas of a diffusion model |
+| `segments.py` | texts cut into lines, sentences or words, each with what comes before it |
 | `packing.py` | several examples in one row, by a plan that any step can look up |
 """

@@ -31,6 +31,7 @@ ARRAYS: dict[str, Described] = {
     "scores": Described("N", float, "step", "reward of the whole sample"),
     "correct": Described("N", bool, "step", "right by the task's own measure"),
     "finished": Described("N", bool, "step", "ended by itself, not cut off"),
+    "fill_steps": Described("NT", int, "step", "in which masked diffusion filled each token"),
     "token_rewards": Described(
         "NT", float, "step", "reward of each token; an outcome is on the last True slot"
     ),

@@ -11,6 +11,7 @@ from rljax.objectives.curricula import CURRICULA, Outcomes, Problems, Turn
 from rljax.objectives.curricula.curriculum import draw_of_sources, epoch_places
 from rljax.objectives.curricula.dump import mean_sizes, remember
 from rljax.objectives.curricula.greso import skip_probability
+from rljax.objectives.curricula.ordered import moved_share
 from rljax.objectives.values import prompt_mean
 
 STREAM = jax.random.key(5)
@@ -256,3 +257,30 @@ def test_the_value_of_a_prompt_is_the_mean_of_its_samples_at_the_first_token():
     returns, where = prompt_mean(scores, groups, mask)
     assert returns.tolist() == [[0.5, 0], [0.5, 0], [1, 0], [0, 0]]
     assert where.tolist() == [[True, False]] * 3 + [[False, False]]
+
+
+def test_a_moving_mixture_goes_from_one_set_of_weights_to_another():
+    """RMT: continuous, a line between two steps; a weight of 0 is never drawn."""
+    shares = [float(moved_share(np.int32(step), 3, 7)) for step in range(1, 10)]
+    np.testing.assert_allclose(shares, [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1])
+    problems = Problems(6, sources=np.array([0, 1, 2, 0, 1, 2]), source_names=("a", "b", "c"))
+    fields = dict(source_weights=(1, 0, 0), final_weights=(0, 1, 3), moves_from=3, moves_until=7)
+    curriculum = CURRICULA["moving_mixture"](**fields)
+    state = curriculum.first(problems, STREAM)
+
+    def sources(step):
+        """The share of each source in 2000 draws of a step."""
+        index, _ = curriculum.take(state, problems, turn(step, 2000))
+        return np.bincount(np.asarray(problems.sources)[np.asarray(index)], minlength=3) / 2000
+
+    assert sources(3).tolist() == [1, 0, 0] and sources(7)[0] == 0
+    np.testing.assert_allclose(sources(5), [0.5, 0.125, 0.375], atol=0.05)
+    np.testing.assert_allclose(sources(9), [0, 0.25, 0.75], atol=0.05)
+    for words, message in (
+        (dict(moves_from=4, moves_until=4), "moves_until is 4.*> moves_from"),
+        (dict(final_weights=(0.0,)), "final_weights is .*numbers >= 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CURRICULA["moving_mixture"](**words)
+    with pytest.raises(ValueError, match="final_weights has 2 numbers for 3 sources"):
+        CURRICULA["moving_mixture"](final_weights=(1, 1)).first(problems, STREAM)

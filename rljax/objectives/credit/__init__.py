@@ -10,6 +10,7 @@
 | `cuts.py` | states whose value is estimated by rollouts; `CUTS` |
 | `segment_values.py` | Monte-Carlo values and the advantages of the segments between them |
 | `segment_ratio.py` | importance ratio of a macro action |
+| `trajectory.py` | the steps in which masked diffusion filled the tokens |
 | `tree.py` | values and edge advantages of sampling trees |
 
 A part of `SEGMENTATIONS` gives every token the number of its segment, [N, T] i32, from 0 in each
@@ -22,6 +23,7 @@ from jax import Array
 from rljax.objectives.credit.cuts import CUTS, spaced, steps, uncertain
 from rljax.objectives.credit.macro_actions import falling_perplexity, ngrams, random_ngrams
 from rljax.objectives.credit.slots import segments_from_starts
+from rljax.objectives.credit.trajectory import trajectory
 
 
 def none(mask: Array) -> Array:
@@ -58,6 +60,7 @@ SEGMENTATIONS = {
     "uncertain": uncertain,
     "spaced": spaced,
     "steps": steps,
+    "trajectory": trajectory,
 }
 
 __all__ = ["CUTS", "SEGMENTATIONS"]

@@ -6,7 +6,7 @@ inside its program. What they know of the problems is indexed by the stable numb
 | file | what it holds |
 | --- | --- |
 | `curriculum.py` | what a curriculum is; epochs and sources |
-| `ordered.py` | from easy to hard, a band of difficulties, a mixture of sources |
+| `ordered.py` | from easy to hard, a band of difficulties, mixtures of sources |
 | `vade.py` | a Beta posterior of each success rate, and Thompson sampling |
 | `dump.py` | a bandit over sources by the size of advantages |
 | `greso.py` | epochs that skip what taught nothing before |
@@ -16,7 +16,7 @@ inside its program. What they know of the problems is indexed by the stable numb
 from rljax.objectives.curricula.curriculum import Curriculum, Outcomes, Problems, Turn
 from rljax.objectives.curricula.dump import dump
 from rljax.objectives.curricula.greso import greso
-from rljax.objectives.curricula.ordered import band, easy_to_hard, mixture
+from rljax.objectives.curricula.ordered import band, easy_to_hard, mixture, moving_mixture
 from rljax.objectives.curricula.pcl import pcl
 from rljax.objectives.curricula.vade import vade
 
@@ -25,6 +25,7 @@ CURRICULA = {
     "easy_to_hard": easy_to_hard,
     "band": band,
     "mixture": mixture,
+    "moving_mixture": moving_mixture,
     "greso": greso,
     "vade": vade,
     "dump": dump,

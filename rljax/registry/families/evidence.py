@@ -49,6 +49,8 @@ EVIDENCE = Family(
         "advantage_epsilon": ADVANTAGE_EPSILON_DOC,
         "advantage_clip": "bound on the normalised advantages",
         "format_penalty": "lost by a sample without the answer phrase",
+        "thought_cost": "of bound=single_sample: nats that a sample loses for writing anything "
+        "before the answer phrase",
         "supervised_weight": SUPERVISED_WEIGHT_DOC,
         **KL_DOCS,
         **LIKELIHOOD_DOCS,
@@ -59,6 +61,7 @@ EVIDENCE = Family(
         "advantage_epsilon": NOT_NEGATIVE,
         "advantage_clip": POSITIVE,
         "format_penalty": NOT_NEGATIVE,
+        "thought_cost": NOT_NEGATIVE,
         "supervised_weight": NOT_NEGATIVE,
         **KL_LIMITS,
     },
@@ -71,4 +74,5 @@ EVIDENCE = Family(
     together=Together(in_batch=None, in_row=None, reason="a group stays whole"),
     completion_slots=("sampling.max_new_tokens", "data.max_answer_tokens"),
     group_baselines={"bound": frozenset(BOUNDS)},
+    checks=("thoughts_cost_nats",),
 )

@@ -149,13 +149,17 @@ class Evidence(Family):
         samples = experience.samples
         judged = self._judged(experience)
         rows, format_ok, present = self._answered(samples, judged.get("solved"))
+        told, metrics = self._thoughts(rows, format_ok, present), dict(experience.metrics)
+        if told:
+            metrics["think_share"] = float(told["thinks"][present].mean()) if present.any() else 0.0
         placed = put_rows(model_rows(rows), self.context.mesh)
         logprobs = to_host(self.score(self.context.full(state.params), placed))
         if self.reference is not None:
             rows["ref_logprobs"] = to_host(self.score(self.reference, placed))
         answer_logprobs = np.where(rows["answer_mask"], logprobs, 0.0).sum(axis=-1).reshape(-1)
         shape = (len(samples.records), samples.samples_per_prompt)
-        advantages = self.advantages(answer_logprobs.reshape(shape), format_ok, present, **judged)
+        scored = answer_logprobs.reshape(shape), format_ok, present
+        advantages = self.advantages(*scored, **judged, **told)
         advantages = to_host(advantages)
         batch = lead_with_prompts(rows, samples.samples_per_prompt) | {
             "format_ok": format_ok,
@@ -168,9 +172,9 @@ class Evidence(Family):
             batch["solved"] = judged["solved"]
         total = (advantages.reasoning + advantages.format).reshape(-1)
         tokens = int(rows["mask"].sum())
-        scored = rows["answer_mask"].any(axis=-1).reshape(-1)
-        detail = Detail(samples, total, answer_logprobs, scored)
-        return state, StepBatches([batch], experience.metrics, experience.seconds, tokens, detail)
+        has_answer = rows["answer_mask"].any(axis=-1).reshape(-1)
+        detail = Detail(samples, total, answer_logprobs, has_answer)
+        return state, StepBatches([batch], metrics, experience.seconds, tokens, detail)
 
     def _judged(self, experience: Experience) -> Rows:
         """With a verifier: rewards [B, G] f32, and solved [B] bool, prompts with a right sample."""
@@ -180,6 +184,16 @@ class Evidence(Family):
         require_rewards(scores, f"verifier='switch' of {self.stage.objective.method.name!r}")
         solved = (scores.judged & scores.correct).reshape(shape).any(axis=-1)
         return {"rewards": scores.total.reshape(shape).astype(np.float32), "solved": solved}
+
+    def _thoughts(self, rows: Rows, format_ok: np.ndarray, present: np.ndarray) -> Rows:
+        """`thinks` [B, G] bool, samples with something before the phrase, where that has a cost."""
+        if not self.stage.objective.values["thought_cost"]:
+            return {}
+        written = rows["thought_mask"].sum(axis=-1).reshape(present.shape)
+        phrase = len(
+            self.context.tokenizer.encode_inside(self.stage.objective.values["answer_phrase"])
+        )
+        return {"thinks": format_ok & present & (written > phrase)}
 
     def _answered(self, samples: Samples, solved: np.ndarray | None) -> Answered:
         """Rows of T + A slots; those of solved prompts are the samples as they were written."""

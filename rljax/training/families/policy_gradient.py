@@ -143,7 +143,8 @@ class PolicyGradient(Family):
         said = self._annotations(state, inputs, known)
         if self.teacher is not None:
             said["teacher_logprobs"] = self.teacher(inputs, samples.records)
-        arrays = step_arrays(group) | known | said
+        steps = {FILL_STEPS: inputs[FILL_STEPS]} if FILL_STEPS in inputs else {}
+        arrays = step_arrays(group) | known | said | steps
         compared = self.learner.compare(
             arrays,
             running_of(self.stage, state.carried),

@@ -136,6 +136,20 @@ def test_samples_of_a_bad_format_take_no_part_in_the_bound(evidence):
     assert (experience.detail.answer_logprobs.reshape(8, 4)[bad] == 0).all()
 
 
+def test_what_stands_before_the_phrase_costs(pieces):
+    words = ("method=ra3", "batch.share_prompts=False", "objective.thought_cost=2.5")
+    made = pieces("jepo", *(f"--config.jepo.{word}" for word in words))
+    family = Evidence(made.context, made.stage, None, 12)
+    line = ord("\n")
+    completions = [[line], [ord("x"), line], [ord("x"), EOS], [line]]
+    samples = samples_of(made, completions)
+    rows, format_ok, present = family._answered(samples, None)
+    told = family._thoughts(rows, format_ok, present)
+    assert told["thinks"].tolist() == [[False, True, False, False]]
+    with pytest.raises(ValueError, match="thought_cost=1.0 is taken off.*bound='multi_sample'"):
+        pieces("jepo", "--config.jepo.objective.thought_cost=1.0")
+
+
 def test_a_solved_prompt_keeps_what_its_samples_wrote(evidence):
     made, family = evidence
     completions = [[ord("x"), OPEN, ord("3"), CLOSE, EOS], [ord("y"), EOS]]

@@ -372,6 +372,7 @@ ADVANTAGES = {
         - (b.lengths * b.scores).sum(axis=2, keepdims=True) / b.lengths.sum(axis=2, keepdims=True)
     ),
     "score": lambda b: np.maximum(b.scores, 0.0),
+    "better": lambda b: (_centred(b) > 0).astype(float),
     "right only": lambda b: np.where(b.correct, b.scores, 0.0),
     "wrong only": lambda b: np.where(b.correct, 0.0, b.scores - 1),
     "right a tenth": lambda b: np.where(b.correct, 0.1 * b.scores, b.scores - 1),
@@ -402,6 +403,7 @@ BY_DEFINITION = {
     "maxrl": ("mean ratio", OF_TOKENS),
     "raft": ("score", OF_TOKENS),
     "raft_plus_plus": ("score", OF_TOKENS),
+    "filtered": ("better", SUMMED),
     "psr": ("right only", OF_TOKENS),
     "nsr": ("wrong only", OF_TOKENS),
     "w_reinforce": ("right a tenth", OF_TOKENS),
@@ -480,6 +482,7 @@ NOT_ENUMERATED = {
     "espo": "the same",
     "gdpo": "the same",
     "tracerl": "the same",
+    "tracerl_value": "the same",
 }
 
 
