@@ -160,8 +160,9 @@ def check(asked: Comparison, seeds: int) -> None:
     """Raises ValueError for unknown names and impossible numbers."""
     known = [name for name, row in METHODS.items() if row.family == "policy_gradient"]
     for method in asked.methods:
-        if method not in known:
-            raise unknown_name("method to compare", method, known, "--methods")
+        name = method.partition("+")[0]  # METHOD+CURRICULUM (configs/compare.py)
+        if name not in known:
+            raise unknown_name("method to compare", name, known, "--methods")
     if len(set(asked.methods)) < len(asked.methods):
         raise ValueError(f"Methods must differ, got {', '.join(asked.methods)} (--methods).")
     if seeds < 2:

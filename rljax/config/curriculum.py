@@ -21,6 +21,15 @@ WITH_ROUNDS = {
     "answer_reward": "none",
 }
 
+# What numbers of samples that differ from prompt to prompt rule out besides.
+WITH_UNEQUAL = {"teacher": "none", "likelihood": "autoregressive", "segmentation": "none"}
+
+# Why a curriculum that learns from samples would be misled.
+_MISLEADS = {
+    "successive": "keeps a balanced choice of them",
+    "by_variance": "draws more of some problems",
+}
+
 # What a critic of prompts rules out: what would make its targets other than the mean raw score of
 # all samples of a prompt.
 WITH_PROMPT_VALUES = {
@@ -117,21 +126,23 @@ def _allocation(stage: Stage, curriculum: Curriculum | None, where: str) -> None
     """Rounds of samples, and the advantage that knows of all of them."""
     choices, pooled = stage.objective.choices, "pool_means" in stage.objective.inputs
     chosen = choices["allocation"]
-    if pooled and chosen == "fixed":
+    if pooled and chosen != "successive":
         raise ValueError(
             f"advantage={choices['advantage']!r} reads all that was drawn of a prompt, and "
-            f"allocation='fixed' draws what is learned from: take 'successive' "
+            f"allocation={chosen!r} draws what is learned from: take 'successive' "
             f"({where}.objective.allocation)."
         )
     if chosen == "fixed":
         return
     try:
-        samples = stage.objective.part("allocation")().samples
+        plan = stage.objective.part("allocation")()
     except ValueError as error:
         raise ValueError(str(error).replace("config.<stage>", where)) from error
-    if samples < stage.batch.samples_per_prompt:
+    if chosen == "by_variance":
+        _by_variance(stage, where)
+    elif plan.samples < stage.batch.samples_per_prompt:
         raise ValueError(
-            f"round_samples={samples} is below samples_per_prompt="
+            f"round_samples={plan.samples} is below samples_per_prompt="
             f"{stage.batch.samples_per_prompt}, of which a group is kept "
             f"({where}.objective.round_samples, {where}.batch.samples_per_prompt)."
         )
@@ -139,8 +150,25 @@ def _allocation(stage: Stage, curriculum: Curriculum | None, where: str) -> None
     if curriculum is not None and curriculum.observe is not unchanged:
         raise ValueError(
             f"curriculum={choices['curriculum']!r} counts right samples, and allocation={chosen!r} "
-            f"keeps a balanced choice of them: one of the two must be 'shuffled' or 'fixed' "
+            f"{_MISLEADS[chosen]}: one of the two must be 'shuffled' or 'fixed' "
             f"({where}.objective.curriculum, {where}.objective.allocation)."
+        )
+
+
+def _by_variance(stage: Stage, where: str) -> None:
+    """Rows of one sample each: nothing may count on groups of one size, side by side."""
+    refuse_others(stage, WITH_UNEQUAL, "allocation='by_variance'", where)
+    if stage.batch.share_prompts:
+        raise ValueError(
+            "share_prompts=True puts the samples of a prompt into one row, and with "
+            "allocation='by_variance' their number differs: set it to False "
+            f"({where}.batch.share_prompts)."
+        )
+    if "greedy_scores" in stage.objective.inputs:
+        raise ValueError(
+            f"advantage={stage.objective.choices['advantage']!r} scores a greedy completion of "
+            "each prompt, and allocation='by_variance' has no fixed number of samples for each: "
+            f"take another one ({where}.objective.advantage)."
         )
 
 

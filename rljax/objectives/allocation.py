@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.parts import check_field
+from rljax.objectives.variance_allocation import by_variance
 
 # When a prompt leaves: with one right sample, or with half a group of right and of wrong ones.
 EXITS = ("positive", "balanced")
@@ -98,4 +99,4 @@ def kept_places(correct: Array, drawn: Array, kept: Array, group: int) -> Array:
     return jnp.argsort(rank, axis=1)[:, :group].astype(jnp.int32)
 
 
-ALLOCATIONS = {"successive": successive}
+ALLOCATIONS = {"successive": successive, "by_variance": by_variance}

@@ -35,6 +35,13 @@ OF_CURRICULA: dict[str, Metric] = {
     "samples_per_prompt_mean": Metric(
         "Samples per prompt", "Drawn in all rounds of a step, mean over its prompts."
     ),
+    "samples_per_prompt_max": Metric(
+        "Most samples of a prompt",
+        "That the step learns from, where prompts get different numbers.",
+    ),
+    "allocation_share": Metric(
+        "Prompts with samples", "Share of the step's prompts that got any besides pilot samples."
+    ),
     "allocation_rounds": Metric("Rounds", "Rounds of samples until all prompts had left."),
     "allocation_left_share": Metric(
         "Prompts that left", "Share of prompts whose samples said enough before the last round."

@@ -14,6 +14,7 @@ Parts that need a critic or segments of a row are in `objectives/credit/`.
 | file | what it holds |
 | --- | --- |
 | `groups.py` | scores of samples and statistics of their groups; every part below uses it |
+| `accepted.py` | right samples that weigh as much as their prompt (GVM) |
 | `baselines.py` | none, batch, moving average; the group's mean, z-score, leave-one-out |
 | `batch_deviation.py` | the group's mean over the batch's deviation (Lite PPO) |
 | `bnpo.py` | over a Beta density that is fitted to success rates |
@@ -34,6 +35,7 @@ Parts that need a critic or segments of a row are in `objectives/credit/`.
 | `whitened.py` | the group's mean, whitened over the batch |
 """
 
+from rljax.objectives.advantages.accepted import accepted_mean
 from rljax.objectives.advantages.baselines import (
     batch_mean,
     ema,
@@ -73,6 +75,7 @@ _UNGROUPED = {
     "reinforce_plus_plus": reinforce_plus_plus,
     "remax": remax,
     "pool_mean": pool_mean,
+    "accepted_mean": accepted_mean,
 }
 
 # Whole samples against the prompt's other samples.

@@ -11,6 +11,7 @@ inside its program. What they know of the problems is indexed by the stable numb
 | `dump.py` | a bandit over sources by the size of advantages |
 | `greso.py` | epochs that skip what taught nothing before |
 | `pcl.py` | candidates whose predicted value is closest to a target |
+| `optimum_distance.py` | how much a prompt of some success rate can teach |
 """
 
 from rljax.objectives.curricula.curriculum import Curriculum, Outcomes, Problems, Turn

@@ -254,6 +254,7 @@ POLICY_GRADIENT = Family(
         **{f"value_target={name}": Reads(critic=_CRITIC) for name in VALUE_TARGETS},
         **{f"answer_reward={name}": ANSWER_DATA for name in ANSWER_REWARDS},
         "demonstrations=guided": CONTEXT_ROOM,
+        "allocation=by_variance": Reads(batch={"share_prompts": False}),
         # The samples of a prompt are not written together.
         "rollouts=windows": Reads(batch={"share_prompts": False}),
     },

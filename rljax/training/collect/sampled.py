@@ -17,7 +17,7 @@ from rljax.training.collect.prompts import Prompts, PromptSource, State
 from rljax.training.collect.rewards import Reward
 from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts
 from rljax.training.collect.rounds import Round, Rounds, means, one_round, sample_rounds
-from rljax.training.collect.successive import Successive
+from rljax.training.collect.successive import Allocated
 from rljax.training.learner.group import Group
 from rljax.training.run.context import Context, Record
 
@@ -30,6 +30,13 @@ class Sampler(Protocol):
 
     def sample(self, weights: Params, requests: Requests, *, key: Array, step: int) -> Rollouts:
         """Answers the requests of B prompts."""
+
+
+class Allocation(Protocol):
+    """What draws different numbers of samples of the prompts of a step."""
+
+    def draw(self, weights: Params, policy: Policy, prompts: Prompts, step: int) -> Allocated:
+        """The samples of a step, and what they took."""
 
 
 class Drawn(NamedTuple):
@@ -108,7 +115,7 @@ class SampledExperience:
         keep: Callable[[Samples, Scores], np.ndarray] | None = None,
         most_rounds: int = 1,
         prompt_values: Callable[[Policy, np.ndarray], np.ndarray] | None = None,
-        allocation: Successive | None = None,
+        allocation: Allocation | None = None,
         guide: Guide | None = None,
     ) -> None:
         """Puts the parts together; nothing runs.

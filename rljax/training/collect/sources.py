@@ -13,6 +13,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.answer_likelihood import AnswerLikelihood
+from rljax.training.collect.by_variance import GradientNorms, SampledByVariance
 from rljax.training.collect.curriculum import prompt_source
 from rljax.training.collect.demonstrations import demonstrations
 from rljax.training.collect.experience import ExperienceSource
@@ -26,6 +27,7 @@ from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.rounds import most_rounds
 from rljax.training.collect.sampled import (
+    Allocation,
     Annotator,
     SampledExperience,
     Sampler,
@@ -81,10 +83,17 @@ def policy_gradient_source(
 
 def _allocation(
     context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
-) -> Successive | None:
-    if stage.objective.choices["allocation"] == "fixed":
+) -> Allocation | None:
+    chosen = stage.objective.choices["allocation"]
+    if chosen == "fixed":
         return None
-    return Successive(context, stage, rollouts.sample, functools.partial(timed_scores, reward))
+    scored = functools.partial(timed_scores, reward)
+    if chosen == "successive":
+        return Successive(context, stage, rollouts.sample, scored)
+    one = stage_engine(context, stage, samples=1)
+    single = WholeRollouts(context, one, key=rollouts.key, first_step=rollouts.first_step)
+    norms = GradientNorms(context, stage)
+    return SampledByVariance(stage, rollouts.sample, single.sample, scored, norms)
 
 
 def _guide(
@@ -104,8 +113,7 @@ def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollo
 def _sampler(context: Context, stage: Stage) -> Sampler:
     """Whole completions by one engine, or trees by an engine for each level."""
     if stage.objective.choices["rollouts"] == "whole":
-        drawn = stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
-        return stage_engine(context, stage, samples=drawn)
+        return stage_engine(context, stage, samples=drawn_at_once(stage))
     tree = tree_shape(stage)
     engines = [
         stage_engine(context, stage, samples=level.branches, max_new_tokens=level.room)
@@ -164,6 +172,13 @@ def stage_engine(
         stop_strings=stage.stop_strings,
         mesh=context.rollout_mesh,
     )
+
+
+def drawn_at_once(stage: Stage) -> int:
+    """Samples of a prompt in the first call of a step."""
+    values = stage.objective.values
+    sizes = [values[name] for name in ("round_samples", "pilot_samples") if name in values]
+    return sizes[0] if sizes else stage.batch.samples_per_prompt
 
 
 def tree_shape(stage: Stage) -> TreeShape:

@@ -148,8 +148,8 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
     allocation = stage.objective.choices["allocation"]
     if allocation != "fixed":
         raise ValueError(
-            f"allocation={allocation!r} needs the host loop: its rounds have fewer and fewer "
-            f"prompts (config.{stage.name}.objective.allocation)."
+            f"allocation={allocation!r} needs the host loop: prompts get different numbers of "
+            f"samples (config.{stage.name}.objective.allocation)."
         )
     if stage.objective.guided:
         raise ValueError(

@@ -30,7 +30,11 @@ from rljax.training.collect.rewards import reference_rows
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.rounds import most_rounds
-from rljax.training.collect.sources import policy_gradient_source, stage_engine
+from rljax.training.collect.sources import (
+    drawn_at_once,
+    policy_gradient_source,
+    stage_engine,
+)
 from rljax.training.collect.teachers import TeacherScores, check_teacher_names
 from rljax.training.families import Family, StepBatches
 from rljax.training.learner.batches import step_order
@@ -79,8 +83,7 @@ class PolicyGradient(Family):
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """Builds the sampler; reads demonstrations and reference completions, if there are any."""
-        drawn = stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
-        stage_engine(context, stage, samples=drawn)
+        stage_engine(context, stage, samples=drawn_at_once(stage))
         reference_rows(context, stage)
         check_problems(context, stage)
         if "answer_logprobs" in stage.objective.inputs:

@@ -446,6 +446,8 @@ NOT_ENUMERATED = {
     "balanced_filter": "the loss of grpo on groups within bounds; two samples are too few",
     "reinforce_ada": "keeps a balanced choice of more samples; its own test",
     "reinforce_ada_positive": "the same",
+    "gvm_raft_plus_plus": "the loss of raft_plus_plus; draws more samples of some problems",
+    "gvm_grpo": "the loss of grpo; draws more samples of some problems",
     "canon_inter": "compares halves of a group, for which two samples are too few",
     "canon_intra": "the same",
     "canon_dynamic": "the same",
