@@ -26,14 +26,17 @@ TASKS = {
     "sudoku4": (dict(name="sudoku4"), 16, 17, 300),
     "edit": (dict(name="edit"), 11, 7, 300),
     "chains": (dict(name="modchain", min_operations=1, max_operations=6), 16, 8, 200),
-    "lengths": (dict(name="sort", min_length=3, max_length=12), 13, 13, 100),
+    "lengths": (dict(name="sort", min_length=2, max_length=8), 9, 9, 60),
 }
 
 # Difficulty shows in the prompt: for methods that choose their problems.
 MIXED = ("chains", "lengths")
 
 # Levels (operations, digits) that are neither too easy nor too hard, as judged beforehand.
-BANDS = {"chains": (2.0, 5.0), "lengths": (5.0, 9.0)}
+BANDS = {"chains": (2.0, 5.0), "lengths": (4.0, 7.0)}
+
+# Prompts of a step, where they are not 32.
+PROMPTS = {"lengths": 16}
 
 # Methods that do not correct for a policy that has changed since it sampled: one update a step.
 ON_POLICY = ("reinforce", "reinforce_batch", "rloo", "remax", "gpg", "opo", "ibpo", "pcl")
@@ -92,9 +95,9 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
             method=method,
             steps=150,
             batch=dict(
-                prompts_per_step=32,
+                prompts_per_step=PROMPTS.get(task, 32),
                 samples_per_prompt=8,
-                **_sequences(method),
+                **_sequences(method, PROMPTS.get(task, 32)),
             ),
             sampling=dict(max_new_tokens=new_tokens),
             optimizer=dict(learning_rate=2e-4, warmup_updates=5),
@@ -116,8 +119,8 @@ def _curriculum(task: str, name: str) -> dict[str, object]:
     return dict(curriculum="band", difficulty_low=low, difficulty_high=high)
 
 
-def _sequences(method: str) -> dict[str, int]:
-    """An update takes half of a step's 32 prompts, or all of them; a pass 8 prompts."""
+def _sequences(method: str, prompts: int) -> dict[str, int]:
+    """An update takes half of a step's prompts, or all of them; a pass 8 prompts."""
     group = 8 + (method in WITH_DEMONSTRATION)
-    update = {} if method in ON_POLICY else {"sequences_per_update": 16 * group}
+    update = {} if method in ON_POLICY else {"sequences_per_update": prompts // 2 * group}
     return {"sequences_per_micro_batch": 8 * group, **update}

@@ -164,6 +164,10 @@ EXPECTED = {
     | {"retry_probability": 0.01, "retry_start": 0.5, "retry_step": 0.01},
     "reinforce_ada": ADA | {"allocation_exit": "balanced"},
     "reinforce_ada_positive": ADA | {"allocation_exit": "positive"},
+    "speed": CLIPPED
+    | NO_KL
+    | {"allocation": "screening", "screen_samples": 4, "group_filter": "mixed"}
+    | {"advantage": "group_leave_one_out", "entropy_weight": 0.0},
     "gvm_raft_plus_plus": BY_VARIANCE
     | TOKENS
     | {"advantage": "none", "advantage_sign": "positive"},
@@ -369,6 +373,11 @@ EXPECTED = {
     | ZSCORE
     | NO_KL
     | {"demonstrations": "guided", "guided_cap": None, "aggregation": "sequence_mean_token_mean"},
+    "scaf_grpo": CLIPPED
+    | ZSCORE
+    | NO_KL
+    | {"demonstrations": "scaffolded", "exempt_share": 0.15, "hint_levels": 12}
+    | {"aggregation": "sequence_mean_token_mean", "entropy_weight": 0.0},
     "luffy": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"demonstrations": "in_group", "shaping": 0.1},

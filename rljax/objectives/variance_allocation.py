@@ -7,7 +7,8 @@ variance has n in proportion to G / sqrt(p).
 
 from typing import NamedTuple
 
-import numpy as np
+import jax.numpy as jnp
+from jax import Array
 
 from rljax.objectives.parts import check_field
 
@@ -48,9 +49,7 @@ def by_variance(
     return ByVariance(pilot_samples, damping, damping_power, success_limit, least_right)
 
 
-def sample_shares(
-    success: np.ndarray, gradient_norms: np.ndarray, budget: int, plan: ByVariance
-) -> np.ndarray:
+def sample_shares(success: Array, gradient_norms: Array, budget: int, plan: ByVariance) -> Array:
     """The share of the budget that each prompt gets.
 
         w = G / sqrt(p + damping p^(1 - damping_power)),   0 where p or G is 0
@@ -65,38 +64,36 @@ def sample_shares(
         plan: of the damping and the limits.
 
     Returns:
-        [B] f64, with sum 1.
+        [B] f32, with sum 1.
     """
-    rate, norms = np.asarray(success, float), np.asarray(gradient_norms, float)
+    rate, norms = jnp.asarray(success, float), jnp.asarray(gradient_norms, float)
     there = (rate > 0) & (norms > 0)
-    safe = np.where(there, rate, 1.0)
-    damped = np.sqrt(safe + plan.damping * safe ** (1 - plan.damping_power))
-    shares = _normalised(np.where(there, norms / damped, 0.0))
+    safe = jnp.where(there, rate, 1.0)
+    damped = jnp.sqrt(safe + plan.damping * safe ** (1 - plan.damping_power))
+    shares = _normalised(jnp.where(there, norms / damped, 0.0))
     kept = (rate <= plan.success_limit) & (rate * shares * budget >= plan.least_right)
-    return _normalised(np.where(kept & there, shares, 0.0))
+    return _normalised(jnp.where(kept & there, shares, 0.0))
 
 
-def whole_samples(shares: np.ndarray, budget: int) -> np.ndarray:
-    """Shares as whole numbers of samples that sum to the budget, [B] i64.
+def whole_samples(shares: Array, budget: int) -> Array:
+    """Shares as whole numbers of samples that sum to the budget, [B] i32.
 
     Each is rounded, ties to even; what is missing goes to the largest remainders, what is too much
     is taken from the smallest ones.
 
     Args:
-        shares: [B] f64, with sum 1.
+        shares: [B] f32, with sum 1.
         budget: samples.
     """
     exact = shares * budget
-    counts = np.round(exact).astype(np.int64)
-    missing = budget - int(counts.sum())
-    order = np.argsort(-(exact - counts), kind="stable")
-    if missing > 0:
-        counts[order[:missing]] += 1
-    elif missing < 0:
-        counts[order[missing:]] -= 1
-    return counts
+    counts = jnp.round(exact).astype(jnp.int32)
+    missing = budget - counts.sum()
+    order = jnp.argsort(counts - exact, stable=True)  # the largest remainder first
+    place = jnp.zeros(len(counts), jnp.int32).at[order].set(jnp.arange(len(counts)))
+    more, less = place < missing, place >= len(counts) + missing
+    return counts + more - less
 
 
-def _normalised(weights: np.ndarray) -> np.ndarray:
+def _normalised(weights: Array) -> Array:
     total = weights.sum()
-    return weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
+    return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 1 / len(weights))

@@ -15,6 +15,9 @@ OF_CURRICULA: dict[str, Metric] = {
     "curriculum/posterior_success": Metric(
         "Success rate believed", "Posterior mean over all training problems (VADE)."
     ),
+    "curriculum/hard_share": Metric(
+        "Hard problems", "Share of all that were hard at their last visit (hard_replay)."
+    ),
     "curriculum/skipped": Metric(
         "Skipped problems", "Problems that the last call passed over (GRESO)."
     ),
@@ -30,6 +33,15 @@ OF_CURRICULA: dict[str, Metric] = {
     "guided_accuracy": Metric("Accuracy behind hints", "Of samples behind a hint; learned from."),
     "guided_ratio_mean": Metric(
         "Ratio of guided tokens", "Policy without the hint / policy behind it, mean over tokens."
+    ),
+    "hinted_share": Metric(
+        "Prompts behind hints", "Share without a right sample that were sampled behind hints."
+    ),
+    "rescued_share": Metric(
+        "Rescued prompts", "Share of which a sample behind a hint was right, and is learned from."
+    ),
+    "hint_level": Metric(
+        "Level of help", "Of rescued prompts, mean; 1 is the first part of the vaguest hint."
     ),
     "guided_failures": Metric("Failures behind hints", "Samples that could not be scored."),
     "samples_per_prompt_mean": Metric(

@@ -21,20 +21,21 @@ def test_without_damping_shares_go_by_the_root():
     norms = np.array([1.0, 2.0, 3.0, 1.0, 5.0])
     shares = sample_shares(RATES, norms, 100, by_variance(damping=0.0))
     expected = norms[:4] / np.sqrt(RATES[:4])
-    np.testing.assert_allclose(shares[:4], expected / expected.sum())
+    np.testing.assert_allclose(shares[:4], expected / expected.sum(), rtol=1e-5)
     assert shares[4] == 0
 
 
 def test_the_scale_of_gradients_says_nothing():
     norms = np.array([1.0, 2.0, 3.0, 1.0, 5.0])
     one, other = (sample_shares(RATES, c * norms, 64, by_variance()) for c in (1, 1e3))
-    np.testing.assert_allclose(one, other)
+    np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_damping_turns_at_the_root_of_alpha():
     rates = np.linspace(0.002, 1, 500)
     shares = sample_shares(rates, np.ones(500), 500, by_variance())
     assert rates[shares.argmax()] == pytest.approx(np.sqrt(1e-3), abs=2e-3)
+    shares = np.asarray(shares)
     assert (np.diff(shares[rates > 0.034]) < 0).all() and (np.diff(shares[rates < 0.03]) > 0).all()
 
 
@@ -42,7 +43,7 @@ def test_prompts_that_are_too_easy_or_too_hard_leave():
     plan = by_variance(success_limit=0.8, least_right=4.0)
     # Of all four the last one would get 41 of 100 samples, and two right ones.
     shares = sample_shares(RATES, np.ones(5), 100, plan)
-    assert (shares > 0).tolist() == [False, True, False, False, False] and shares.sum() == 1
+    assert shares.tolist() == [0, 1, 0, 0, 0]
 
 
 def test_where_nothing_is_right_all_get_the_same():
@@ -82,11 +83,11 @@ def test_the_estimate_varies_less_than_with_equal_numbers():
         sums = 2 * rng.binomial(right, 0.5) - right
         return (norms * sums / np.maximum(right, 1)).sum(axis=1).var()
 
-    chosen = whole_samples(sample_shares(rates, norms, budget, plan), budget)
+    chosen = np.asarray(whole_samples(sample_shares(rates, norms, budget, plan), budget))
     assert variance(chosen) < 0.85 * variance(np.full(4, budget // 4))
     # Where G / sqrt(p) is the same everywhere there is nothing to gain.
     alike = sample_shares(rates, np.sqrt(rates), budget, plan)
-    np.testing.assert_allclose(alike, 0.25)
+    np.testing.assert_allclose(alike, 0.25, rtol=1e-5)
 
 
 def test_prompts_weigh_the_same_however_often_they_were_sampled():

@@ -92,4 +92,13 @@ ROWS = (
         "GRPO with more samples of problems whose gradient varies more",
         **{**GRPO, **_ACCEPTED},
     ),
+    _row(
+        "speed",
+        "arXiv:2506.09016",
+        "dynamic sampling by a few samples, then the others; withdrawn by its authors",
+        allocation="screening",
+        group_filter="mixed",
+        advantage="group_leave_one_out",
+        **CLIPPED,
+    ),
 )

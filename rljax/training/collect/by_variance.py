@@ -56,7 +56,7 @@ class SampledByVariance:
         pilot_scores, pilot_seconds = self.scored(pilot)
         success, slopes = self._estimates(policy.params, pilot, pilot_scores)
         shares = sample_shares(success, slopes, self.budget, self.plan)
-        counts = whole_samples(shares, self.budget)
+        counts = np.asarray(whole_samples(shares, self.budget))
         place = np.repeat(np.arange(count), counts)
         asked = Prompts([prompts.records[i] for i in place], prompts.visits[place])
         samples = self.single(weights, policy, asked, step=step, call=1, most_prompts=self.budget)
@@ -89,6 +89,17 @@ class SampledByVariance:
         if len(rows):
             slopes[rows] = self.norms(params, pilot, rows)
         return success, slopes.reshape(shape).sum(axis=1) / np.maximum(right.sum(axis=1), 1)
+
+
+def check_noise(problems: int, stage: Stage) -> None:
+    """Raises ValueError where repeats of one problem might share the noise of another."""
+    rows = stage.batch.sequences_per_step
+    if 2 * problems * rows > 2**31:
+        raise ValueError(
+            f"allocation='by_variance' may draw any of {problems} problems {rows} times in a step, "
+            "and twice as many addresses of noise are more than 2**31: take fewer problems or "
+            f"samples (config.{stage.name}.batch.prompts_per_step, samples_per_prompt)."
+        )
 
 
 class GradientNorms:

@@ -49,8 +49,18 @@ class Drawn(NamedTuple):
     step: int  # of the stage, from 1
 
 
+class Scaffolded(NamedTuple):
+    """Samples of which some were replaced by others behind a hint."""
+
+    samples: Samples  # N prompts of one sample each, in the order of the groups
+    scores: Scores
+    annotations: Annotations
+
+
 Annotator = Callable[[Drawn], Annotations]
 Guide = Callable[[Drawn], tuple[Group, Annotations]]
+Scaffold = Callable[[Drawn], Scaffolded]
+More = Callable[[Params, Policy, Rounds, int], Rounds]
 
 
 def sampler_weights(sampler: Sampler, policy: Policy) -> Params:
@@ -117,6 +127,8 @@ class SampledExperience:
         prompt_values: Callable[[Policy, np.ndarray], np.ndarray] | None = None,
         allocation: Allocation | None = None,
         guide: Guide | None = None,
+        scaffold: Scaffold | None = None,
+        more: More | None = None,
     ) -> None:
         """Puts the parts together; nothing runs.
 
@@ -132,11 +144,14 @@ class SampledExperience:
             prompt_values: what the critic of a policy expects of problems, where it values prompts.
             allocation: what draws the samples where prompts get different numbers of them.
             guide: what samples prompts again behind a hint, once it is known which are not solved.
+            more: what draws further samples of the prompts of a step, once these passed `keep`.
+            scaffold: as `guide`, where a sample behind a hint takes the place of one without.
         """
         self.prompts, self.rollouts, self.count = prompts, rollouts, prompts_per_step
         self.reward, self.annotators, self.demonstrate = reward, annotators, demonstrate
         self.keep, self.most_rounds = keep, most_rounds
         self.prompt_values, self.allocation, self.guide = prompt_values, allocation, guide
+        self.scaffold, self.more = scaffold, more
 
     def first_state(self) -> State:
         """The first state of the prompt source."""
@@ -153,12 +168,16 @@ class SampledExperience:
         else:
             found = sample_rounds(rounds, self.keep, prompts=self.count)
             say_if_nothing_passed(found, self.count)
+            found = found if self.more is None else self.more(weights, policy, found, step)
         experience = self._experience(found)
         experience = experience if of_pools is None else annotated(experience, of_pools)
         drawn = Drawn(policy, weights, found.samples, found.scores, step)
         if self.guide is not None:
             guided, more = self.guide(drawn)
             experience = annotated(experience, more)._replace(guided=guided)
+        if self.scaffold is not None:
+            samples, scores, more = self.scaffold(drawn)
+            experience = annotated(experience, more)._replace(samples=samples, scores=scores)
         for annotate in self.annotators:
             experience = annotated(experience, annotate(drawn))
         return experience, found.prompts
@@ -171,7 +190,7 @@ class SampledExperience:
     @property
     def splits(self) -> bool:
         """Whether `draw` and `judge` are all of `collect`: scores decide over no further sample."""
-        later = (self.keep, self.allocation, self.guide)
+        later = (self.keep, self.allocation, self.guide, self.scaffold)
         whole = all(part is None for part in later) and not self.annotators
         return whole and not self.prompts.observes
 

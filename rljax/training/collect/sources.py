@@ -25,7 +25,7 @@ from rljax.training.collect.prompt_values import prompt_values
 from rljax.training.collect.prompts import ShuffledPrompts
 from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples
-from rljax.training.collect.rounds import most_rounds
+from rljax.training.collect.rounds import drawn_at_once, most_rounds
 from rljax.training.collect.sampled import (
     Allocation,
     Annotator,
@@ -34,6 +34,8 @@ from rljax.training.collect.sampled import (
     WholeRollouts,
     timed_scores,
 )
+from rljax.training.collect.scaffolded import ScaffoldedSamples
+from rljax.training.collect.screened import Continuation
 from rljax.training.collect.successive import Successive
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
@@ -78,6 +80,8 @@ def policy_gradient_source(
         prompt_values=prompt_values(context, stage, learner),
         allocation=_allocation(context, stage, rollouts, reward),
         guide=_guide(context, stage, rollouts, reward),
+        scaffold=_scaffold(context, stage, rollouts, reward),
+        more=_more(context, stage, rollouts, reward),
     )
 
 
@@ -85,7 +89,7 @@ def _allocation(
     context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
 ) -> Allocation | None:
     chosen = stage.objective.choices["allocation"]
-    if chosen == "fixed":
+    if chosen in ("fixed", "screening"):
         return None
     scored = functools.partial(timed_scores, reward)
     if chosen == "successive":
@@ -103,6 +107,27 @@ def _guide(
         return None
     own = dict(key=rollouts.key, first_step=rollouts.first_step)
     return GuidedSamples(context, stage, rollouts.sampler, reward, **own)
+
+
+def _more(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> Continuation | None:
+    rest = stage.batch.samples_per_prompt - drawn_at_once(stage)
+    if stage.objective.choices["allocation"] != "screening" or not rest:
+        return None
+    engine = stage_engine(context, stage, samples=rest)
+    others = WholeRollouts(context, engine, key=rollouts.key, first_step=rollouts.first_step)
+    scored = functools.partial(timed_scores, reward)
+    return Continuation(others.sample, scored, call=most_rounds(stage))
+
+
+def _scaffold(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> ScaffoldedSamples | None:
+    if stage.objective.choices["demonstrations"] != "scaffolded":
+        return None
+    own = dict(key=rollouts.key, first_step=rollouts.first_step)
+    return ScaffoldedSamples(context, stage, stage_engine(context, stage, samples=1), reward, **own)
 
 
 def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollouts:
@@ -172,13 +197,6 @@ def stage_engine(
         stop_strings=stage.stop_strings,
         mesh=context.rollout_mesh,
     )
-
-
-def drawn_at_once(stage: Stage) -> int:
-    """Samples of a prompt in the first call of a step."""
-    values = stage.objective.values
-    sizes = [values[name] for name in ("round_samples", "pilot_samples") if name in values]
-    return sizes[0] if sizes else stage.batch.samples_per_prompt
 
 
 def tree_shape(stage: Stage) -> TreeShape:

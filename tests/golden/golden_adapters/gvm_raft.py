@@ -1,4 +1,4 @@
-"""Slug gvm-raft: RAFT and RAFT++, whose negative scores count as 0, and who is sampled how often."""
+"""Slug gvm-raft: RAFT and RAFT++, whose negative scores count as 0; samples by variance."""
 
 import jax
 import jax.numpy as jnp

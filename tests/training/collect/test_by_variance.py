@@ -8,7 +8,7 @@ from rljax.config.validate import validate
 from rljax.objectives.variance_allocation import by_variance, sample_shares, whole_samples
 from rljax.rewards.pool import Scores
 from rljax.sampling.request import Rollouts, StopReason
-from rljax.training.collect.by_variance import SampledByVariance
+from rljax.training.collect.by_variance import SampledByVariance, check_noise
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.prompts import Prompts
 from rljax.training.collect.rollouts import Samples
@@ -116,6 +116,12 @@ def test_a_step_compares_samples_with_those_of_their_own_problem(pieces):
     texts = np.array(batches.detail.samples.texts)
     most = np.bincount(ids).argmax()
     assert len(set(texts[ids == most])) > 1
+
+
+def test_addresses_of_noise_must_suffice():
+    check_noise(2**26, stage_of())
+    with pytest.raises(ValueError, match="134217728 problems 12 times in a step"):
+        check_noise(2**27, stage_of())
 
 
 @pytest.mark.parametrize(
