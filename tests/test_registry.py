@@ -56,6 +56,12 @@ ADA = (
     | {"allocation": "successive", "allocation_rounds": 4, "round_samples": 8}
     | {"advantage": "pool_mean", "divide_by_pool_deviation": False, "entropy_weight": 0.0}
 )
+BY_VARIANCE = (
+    CLIPPED
+    | {"allocation": "by_variance", "pilot_samples": 8, "damping": 1e-3, "damping_power": 2.0}
+    | {"success_limit": 1.0, "least_right": 0.0, "dual_clip": 3.0}
+    | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3}
+)
 # PPO of MA-RLHF, whose numbers are complete.
 PPO = (
     CLIPPED
@@ -162,6 +168,14 @@ EXPECTED = {
     | {"retry_probability": 0.01, "retry_start": 0.5, "retry_step": 0.01},
     "reinforce_ada": ADA | {"allocation_exit": "balanced"},
     "reinforce_ada_positive": ADA | {"allocation_exit": "positive"},
+    "speed": CLIPPED
+    | NO_KL
+    | {"allocation": "screening", "screen_samples": 4, "group_filter": "mixed"}
+    | {"advantage": "group_leave_one_out", "entropy_weight": 0.0},
+    "gvm_raft_plus_plus": BY_VARIANCE
+    | TOKENS
+    | {"advantage": "none", "advantage_sign": "positive"},
+    "gvm_grpo": BY_VARIANCE | ZSCORE | {"aggregation": "sequence_mean_token_mean"},
     "balanced_filter": {"group_filter": "accuracy_inside", "accuracy_low": 0.2}
     | {"accuracy_high": 0.8, "advantage": "group_zscore"},
     "lite_ppo": CLIPPED | TOKENS | NO_KL | {"advantage": "group_mean_batch_deviation"},
@@ -372,6 +386,11 @@ EXPECTED = {
     | ZSCORE
     | NO_KL
     | {"demonstrations": "guided", "guided_cap": None, "aggregation": "sequence_mean_token_mean"},
+    "scaf_grpo": CLIPPED
+    | ZSCORE
+    | NO_KL
+    | {"demonstrations": "scaffolded", "exempt_share": 0.15, "hint_levels": 12}
+    | {"aggregation": "sequence_mean_token_mean", "entropy_weight": 0.0},
     "luffy": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"demonstrations": "in_group", "shaping": 0.1},
@@ -476,6 +495,8 @@ USES_REFERENCE = {
         "grpo",
         "dump",
         "raft_plus_plus",
+        "gvm_raft_plus_plus",
+        "gvm_grpo",
         "reinforce_pp",
         "reinforce_pp_baseline",
         "dler",

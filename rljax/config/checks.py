@@ -6,7 +6,7 @@ A family names the checks of its own in its record (rljax/registry/families/).
 from collections.abc import Callable
 
 from rljax.config.batch import check_counters
-from rljax.config.curriculum import check_curriculum
+from rljax.config.curriculum import check_curriculum, check_order
 from rljax.config.data import FILE_SOURCES, check_source
 from rljax.config.distillation import check_distillation, check_teacher
 from rljax.config.policy_gradient import check_policy_gradient
@@ -186,6 +186,7 @@ CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "teacher": check_teacher,
     "policy_gradient": check_policy_gradient,
     "curriculum": check_curriculum,
+    "order": check_order,
     "sampled_rounds": check_sampled_rounds,
     "goals_are_of_pairs": goals_are_of_pairs,
     "reward_texts_are_there": reward_texts_are_there,

@@ -220,7 +220,7 @@ def _reads_reward(stage: Stage) -> bool:
     choices = stage.objective.choices
     whole = choices.get("rollouts") == "whole" and "start_values" not in stage.objective.inputs
     # Rows that are no samples of the prompt are scored by the verifiers, on another scale.
-    alone = choices.get("demonstrations") not in ("in_group", "guided")
+    alone = choices.get("demonstrations") not in ("in_group", "guided", "scaffolded")
     return stage.objective.description.scored and whole and alone
 
 

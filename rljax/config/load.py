@@ -102,7 +102,7 @@ def _shorten_batch(section: ConfigDict) -> None:
             section.objective.branching = (2, 2)  # four leaves
             batch.samples_per_prompt = 4
         demonstrations = _chosen(section, row, "demonstrations")
-        shown = demonstrations not in (None, "none")
+        shown = demonstrations in ("switch", "in_group")
         group = batch.samples_per_prompt + shown
         if demonstrations == "guided":  # as many again
             group = 2 * batch.samples_per_prompt

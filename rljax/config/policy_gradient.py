@@ -4,7 +4,7 @@ import math
 
 import jax
 
-from rljax.config.curriculum import OF_PROMPTS, PLANS, refuse_others
+from rljax.config.curriculum import OF_PROMPTS, PLANS, check_single_rows, refuse_others
 from rljax.config.stage import Stage
 from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
@@ -44,6 +44,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         _corrections,
         _demonstrations,
         _guidance,
+        _scaffold,
         _filter,
         _groups,
         _prefixes,
@@ -192,10 +193,10 @@ def _corrections(stage: Stage, where: str) -> None:
 
 
 def _demonstrations(stage: Stage, where: str) -> None:
-    reads = "demonstration" in stage.objective.inputs
-    if reads and stage.objective.choices["demonstrations"] == "none":
+    reads, chosen = "demonstration" in stage.objective.inputs, stage.objective.choices
+    if reads and chosen["demonstrations"] in ("none", "scaffolded"):
         raise ValueError(
-            f"advantage={stage.objective.choices['advantage']!r} reads demonstrations, and there "
+            f"advantage={chosen['advantage']!r} reads demonstrations, and there "
             f"are none ({where}.objective.demonstrations)."
         )
 
@@ -215,6 +216,26 @@ WITH_GUIDANCE = {
     "likelihood": "autoregressive",
     "value_target": "none",
 }
+
+
+# What is left where a sample behind a hint takes the place of one without.
+WITH_SCAFFOLD = {
+    "rollouts": "whole",
+    "allocation": "fixed",
+    "group_filter": "none",
+    "sampling_temperature": "constant",
+    "answer_reward": "none",
+    "value_target": "none",
+}
+
+
+def _scaffold(stage: Stage, where: str) -> None:
+    """Samples with a prompt of their own, known to be right by verifiers alone."""
+    if stage.objective.choices["demonstrations"] != "scaffolded":
+        return
+    because = "demonstrations='scaffolded'"
+    refuse_others(stage, WITH_SCAFFOLD, because, where)
+    check_single_rows(stage, because, where)
 
 
 def _guidance(stage: Stage, where: str) -> None:

@@ -157,6 +157,32 @@ def test_dump_chooses_evenly_first_and_then_what_moves():
     assert curriculum.metrics(flipped, problems) == shares
 
 
+def test_hard_problems_come_again_until_they_are_solved():
+    curriculum, problems = CURRICULA["hard_replay"](replay_share=0.5), Problems(12)
+    plain, _ = taken(CURRICULA["hard_replay"](), problems, 3, 4)
+    assert sorted(plain) == list(range(12))  # nothing is hard yet: an epoch
+    index, state = taken(curriculum, problems, 1, 4)
+    state = curriculum.observe(state, problems, seen(index, [0, 1, 2, 0]))
+    assert set(np.flatnonzero(state["hard"])) == {index[0], index[1], index[3]}
+    assert curriculum.metrics(state, problems)["hard_share"] == 0.25
+    again, after = curriculum.take(state, problems, turn(2, 4))
+    # Two of the three hard ones, and the two that the epoch has next.
+    assert set(np.asarray(again[:2])) < set(np.flatnonzero(state["hard"]))
+    np.testing.assert_array_equal(again[2:], plain[4:6])
+    assert after["taken"] == 6
+    # Solved once, it is hard no more, even where another visit of the step failed; and a group
+    # without scores says nothing.
+    twice = jnp.array([index[0], index[0], index[1], index[3]])
+    outcomes = seen(twice, [0, 4, 4, 4])
+    outcomes = outcomes._replace(present=outcomes.present.at[3].set(False))
+    state = curriculum.observe(after, problems, outcomes)
+    assert set(np.flatnonzero(state["hard"])) == {index[3]}
+    draws = [int(curriculum.take(state, problems, turn(n, 4))[0][0]) for n in range(3, 6)]
+    assert draws == [index[3]] * 3
+    with pytest.raises(ValueError, match="replay_share"):
+        CURRICULA["hard_replay"](replay_share=0.0)
+
+
 def test_greso_counts_visits_in_a_row_and_one_with_signal_ends_them():
     curriculum, problems = CURRICULA["greso"](), Problems(3)
     state = curriculum.first(problems, STREAM)

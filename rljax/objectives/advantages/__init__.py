@@ -15,6 +15,7 @@ which compares with the group too.
 | file | what it holds |
 | --- | --- |
 | `groups.py` | scores of samples and statistics of their groups; every part below uses it |
+| `accepted.py` | right samples that weigh as much as their prompt (GVM) |
 | `baselines.py` | none, batch, moving average; the group's mean, z-score, leave-one-out |
 | `batch_deviation.py` | the group's mean over the batch's deviation (Lite PPO) |
 | `bnpo.py` | over a Beta density that is fitted to success rates |
@@ -37,6 +38,7 @@ which compares with the group too.
 | `whitened.py` | the group's mean, whitened over the batch |
 """
 
+from rljax.objectives.advantages.accepted import accepted_mean
 from rljax.objectives.advantages.baselines import (
     batch_mean,
     ema,
@@ -78,6 +80,7 @@ _UNGROUPED = {
     "reinforce_plus_plus": reinforce_plus_plus,
     "remax": remax,
     "pool_mean": pool_mean,
+    "accepted_mean": accepted_mean,
 }
 
 # Whole samples against the prompt's other samples.

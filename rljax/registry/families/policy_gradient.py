@@ -31,6 +31,7 @@ from rljax.registry.families.shared import (
     ANSWER_FORM_LIMITS,
     CONTEXT_PATTERN_LIMIT,
     CONTEXT_ROOM,
+    CURRICULUM_DOC,
     KL_DOCS,
     KL_LIMITS,
     LIKELIHOOD_DOCS,
@@ -66,7 +67,7 @@ _CHOICES = {
     "likelihood": LIKELIHOODS,
     "kl_placement": {"none": None, "loss": None, "reward": None},
     "kl_controller": KL_CONTROLLERS,
-    "demonstrations": {"none": None, "switch": None, "in_group": None, "guided": None},
+    "demonstrations": dict.fromkeys(("none", "switch", "in_group", "guided", "scaffolded")),
 }
 
 _DEFAULTS = {
@@ -114,6 +115,11 @@ _FIELDS = {
         "guided_cap": Field(None, float),
         "hint_pattern": Field("{prompt}\nHint: {context}\n", str),
     },
+    "demonstrations=scaffolded": {
+        "exempt_share": Field(0.15, float),
+        "hint_levels": Field(12, int),
+        "hint_pattern": Field("{prompt}\nHints: {context}\n", str),
+    },
     "advantage=segment_difference": {
         "value_samples": Field(9, int),
         "cut_limit": Field(8, int),
@@ -138,7 +144,7 @@ _FIELDS = {
 }
 
 _DOCS = {
-    "curriculum": "which problems a step samples (objectives/curricula/)",
+    "curriculum": CURRICULUM_DOC,
     "allocation": "how many samples a prompt gets (objectives/allocation.py)",
     "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
     "window_tokens": "new tokens of a response in one step, at most; it goes on in the next one",
@@ -189,7 +195,10 @@ _DOCS = {
     "kl_unit": "of kl_target: sequence_sum or token_mean (objectives/kl_controllers.py)",
     "demonstrations": "none; switch: instead of the samples of a prompt that is not solved (HPT); "
     "in_group: one more sample of each prompt (LUFFY); guided: as many samples again behind a "
-    "hint, of prompts without a right one (Guide)",
+    "hint, of prompts without a right one (Guide); scaffolded: the first right sample behind a "
+    "hint in place of a wrong one (Scaf-GRPO)",
+    "exempt_share": "share of the stage's steps, the first ones, in which no hint is told",
+    "hint_levels": "levels of help that are tried, at most: the parts of all tiers",
     "guided_cap": "largest ratio of a token that was sampled behind a hint; None for no cap",
     "hint_pattern": "how the prompt with its hint reads: {prompt} and {context} in it",
     "switch_threshold": "share of right samples up to which a prompt counts as not solved",
@@ -225,6 +234,8 @@ _LIMITS = {
     "advantage_sign": one_of(SIGNS),
     "supervised_weight": NOT_NEGATIVE,
     "guided_cap": Limit(lambda x: x > 1, "> 1"),
+    "exempt_share": SHARE,
+    "hint_levels": COUNT,
     "hint_pattern": CONTEXT_PATTERN_LIMIT,
 }
 
@@ -254,6 +265,8 @@ POLICY_GRADIENT = Family(
         **{f"value_target={name}": Reads(critic=_CRITIC) for name in VALUE_TARGETS},
         **{f"answer_reward={name}": ANSWER_DATA for name in ANSWER_REWARDS},
         "demonstrations=guided": CONTEXT_ROOM,
+        "demonstrations=scaffolded": CONTEXT_ROOM | Reads(batch={"share_prompts": False}),
+        "allocation=by_variance": Reads(batch={"share_prompts": False}),
         # The samples of a prompt are not written together.
         "rollouts=windows": Reads(batch={"share_prompts": False}),
     },

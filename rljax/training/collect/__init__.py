@@ -14,6 +14,8 @@
 | `turn_rewards.py` | annotator: which turn of an episode earned what |
 | `rounds.py` | sampling until enough groups have a signal |
 | `successive.py` | samples in rounds, of prompts that have not said enough |
+| `screened.py` | further samples of prompts whose first few passed |
+| `by_variance.py` | more samples of prompts whose gradient varies more |
 | `windowed.py`, `windows.py` | sampled experience whose responses take several steps |
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
@@ -31,6 +33,8 @@
 | `chains.py` | a chain of completions for each problem, beside a fresh sample |
 | `hinted.py` | samples of prompts that show the answer |
 | `guided.py` | samples behind hints, of prompts that are not solved |
+| `scaffolded.py` | one sample behind the smallest hint that helps, in place of a wrong one |
+| `single_rows.py` | samples as rows with a prompt each |
 | `told_prompts.py` | prompts that tell more than the policy reads |
 | `teachers.py` | which of several teachers a prompt has, and what they say of samples |
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |

@@ -91,15 +91,15 @@ def join_samples(parts: Sequence[Samples]) -> Samples:
 
 def take_scores(scores: Scores, index: np.ndarray) -> Scores:
     """The scores of some samples."""
-    return _of_arrays(lambda values: values[index], scores)
+    return map_scores(lambda values: values[index], scores)
 
 
 def join_scores(parts: Sequence[Scores]) -> Scores:
     """The scores of several calls, one behind the other."""
-    return _of_arrays(lambda *values: np.concatenate(values), *parts)
+    return map_scores(lambda *values: np.concatenate(values), *parts)
 
 
-def _of_arrays(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
+def map_scores(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
     """Scores whose arrays are made of those of others, and whose first error is the first one."""
     columns = [one._asdict() for one in scores]
     arrays = {
@@ -256,7 +256,7 @@ def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Sco
         whole[present] = values
         return whole
 
-    return _of_arrays(spread, scores)
+    return map_scores(spread, scores)
 
 
 def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]:

@@ -13,6 +13,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.answer_likelihood import AnswerLikelihood
+from rljax.training.collect.by_variance import GradientNorms, SampledByVariance
 from rljax.training.collect.curriculum import prompt_source
 from rljax.training.collect.demonstrations import demonstrations
 from rljax.training.collect.episodes import EpisodeRollouts, Player, reply_tokens
@@ -25,14 +26,17 @@ from rljax.training.collect.prompt_values import prompt_values
 from rljax.training.collect.prompts import ShuffledPrompts
 from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples
-from rljax.training.collect.rounds import most_rounds
+from rljax.training.collect.rounds import drawn_at_once, most_rounds
 from rljax.training.collect.sampled import (
+    Allocation,
     Annotator,
     SampledExperience,
     Sampler,
     WholeRollouts,
     timed_scores,
 )
+from rljax.training.collect.scaffolded import ScaffoldedSamples
+from rljax.training.collect.screened import Continuation
 from rljax.training.collect.successive import Successive
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
@@ -78,15 +82,24 @@ def policy_gradient_source(
         prompt_values=prompt_values(context, stage, learner),
         allocation=_allocation(context, stage, rollouts, reward),
         guide=_guide(context, stage, rollouts, reward),
+        scaffold=_scaffold(context, stage, rollouts, reward),
+        more=_more(context, stage, rollouts, reward),
     )
 
 
 def _allocation(
     context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
-) -> Successive | None:
-    if stage.objective.choices["allocation"] == "fixed":
+) -> Allocation | None:
+    chosen = stage.objective.choices["allocation"]
+    if chosen in ("fixed", "screening"):
         return None
-    return Successive(context, stage, rollouts.sample, functools.partial(timed_scores, reward))
+    scored = functools.partial(timed_scores, reward)
+    if chosen == "successive":
+        return Successive(context, stage, rollouts.sample, scored)
+    one = stage_engine(context, stage, samples=1)
+    single = WholeRollouts(context, one, key=rollouts.key, first_step=rollouts.first_step)
+    norms = GradientNorms(context, stage)
+    return SampledByVariance(stage, rollouts.sample, single.sample, scored, norms)
 
 
 def _guide(
@@ -96,6 +109,27 @@ def _guide(
         return None
     own = dict(key=rollouts.key, first_step=rollouts.first_step)
     return GuidedSamples(context, stage, rollouts.sampler, reward, **own)
+
+
+def _more(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> Continuation | None:
+    rest = stage.batch.samples_per_prompt - drawn_at_once(stage)
+    if stage.objective.choices["allocation"] != "screening" or not rest:
+        return None
+    engine = stage_engine(context, stage, samples=rest)
+    others = WholeRollouts(context, engine, key=rollouts.key, first_step=rollouts.first_step)
+    scored = functools.partial(timed_scores, reward)
+    return Continuation(others.sample, scored, call=most_rounds(stage))
+
+
+def _scaffold(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> ScaffoldedSamples | None:
+    if stage.objective.choices["demonstrations"] != "scaffolded":
+        return None
+    own = dict(key=rollouts.key, first_step=rollouts.first_step)
+    return ScaffoldedSamples(context, stage, stage_engine(context, stage, samples=1), reward, **own)
 
 
 def _rollouts(
@@ -127,8 +161,7 @@ def _rollouts(
 def _sampler(context: Context, stage: Stage) -> Sampler:
     """Whole completions by one engine, or trees by an engine for each level."""
     if stage.objective.choices["rollouts"] == "whole":
-        drawn = stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
-        return stage_engine(context, stage, samples=drawn)
+        return stage_engine(context, stage, samples=drawn_at_once(stage))
     tree = tree_shape(stage)
     engines = [
         stage_engine(context, stage, samples=level.branches, max_new_tokens=level.room)

@@ -21,6 +21,7 @@ from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, make_sampler
 from rljax.tasks.symbols.alphabet import EOS_ID, PAD_ID, VOCAB_SIZE
+from rljax.training.collect.rounds import drawn_at_once
 from rljax.training.device_loop.data import TaskData, load_task, make_judge
 from rljax.training.run.engines import check_sampler, stop_automaton, with_text_only
 from rljax.training.run.layout import choose_layouts
@@ -66,7 +67,7 @@ class DeviceProgram:
         evaluation = config.evaluation
         judged = decoding_of(evaluation, (stage,), 0)
         greedy = stage.token_filter.at_temperature(0.0)
-        sizes = stage.batch.samples_per_prompt, stage.max_new_tokens
+        sizes = drawn_at_once(stage), stage.max_new_tokens
         return cls(
             config=config,
             stage=stage,
@@ -148,6 +149,12 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             "The device loop reads no models besides those that it makes itself, got "
             f"{', '.join(stage.models)} (config.{stage.name}.models)."
         )
+    _check_objective(stage)
+    return stages
+
+
+def _check_objective(stage: Stage) -> None:
+    """Raises ValueError for parts of an objective that only the host loop has."""
     rollouts = stage.objective.choices["rollouts"]
     if rollouts != "whole":
         raise ValueError(
@@ -155,14 +162,15 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"(config.{stage.name}.objective.rollouts)."
         )
     allocation = stage.objective.choices["allocation"]
-    if allocation != "fixed":
+    if allocation not in ("fixed", "successive"):
         raise ValueError(
-            f"allocation={allocation!r} needs the host loop: its rounds have fewer and fewer "
-            f"prompts (config.{stage.name}.objective.allocation)."
+            f"allocation={allocation!r} needs the host loop: prompts get different numbers of "
+            f"samples (config.{stage.name}.objective.allocation)."
         )
-    if stage.objective.guided:
+    demonstrations = stage.objective.choices["demonstrations"]
+    if demonstrations in ("guided", "scaffolded"):
         raise ValueError(
-            "demonstrations='guided' needs the host loop, where hints become prompts "
+            f"demonstrations={demonstrations!r} needs the host loop, where hints become prompts "
             f"(config.{stage.name}.objective.demonstrations)."
         )
     likelihood = stage.objective.choices["likelihood"]
@@ -177,4 +185,3 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"method={stage.objective.method.name!r} reads {sorted(on_host)[0]!r}, which only the "
             f"host loop makes (config.{stage.name}.method)."
         )
-    return stages

@@ -32,6 +32,7 @@ from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.curriculum import check_problems, prompt_source
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.reference_answers import (
     Answered,
@@ -44,7 +45,7 @@ from rljax.training.collect.rewards import make_reward
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples, require_rewards
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts
-from rljax.training.collect.sources import shuffled_problems, stage_engine
+from rljax.training.collect.sources import stage_engine
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.update.balancing import balance_loss
@@ -83,7 +84,7 @@ class Evidence(Family):
         )
         key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
         self.source = SampledExperience(
-            shuffled_problems(context),
+            prompt_source(context, stage, first_step),
             WholeRollouts(context, engine, key=key, first_step=first_step),
             prompts_per_step=stage.batch.prompts_per_step,
             reward=make_reward(context, stage) if self.verified else None,
@@ -104,8 +105,9 @@ class Evidence(Family):
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Builds the sampler; reads the first reference answers."""
+        """Builds the sampler; reads the first reference answers, and what a curriculum reads."""
         stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+        check_problems(context, stage)
         check_answers(context, form_of(stage), context.train_problems)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:

@@ -23,8 +23,8 @@ DIGITS = range(ZERO_ID, ZERO_ID + 5)
 OTHERS = tuple(token for token in range(VOCAB_SIZE) if token not in (EOS_ID, *DIGITS))
 
 # Methods that need something of their own: running statistics, several updates, a critic, filters,
-# a greedy completion, noise, a reference, curricula. Samples and held-out completions of grpo end
-# at a string.
+# a greedy completion, noise, a reference, curricula, rounds that prompts leave. Samples and
+# held-out completions of grpo end at a string.
 METHODS = {
     "grpo": {"sequences_per_update": 16},
     "dapo": {"sequences_per_update": 8},
@@ -40,8 +40,10 @@ METHODS = {
     "pcl": {"prompts_per_step": 4},
     "dump": {"prompts_per_step": 4},
     "greso": {"prompts_per_step": 4},
+    "reinforce_ada": {},
 }
 OBJECTIVES = {
+    "reinforce_ada": {"allocation_rounds": 3, "round_samples": 4},
     "dapo": {"overlong_length": 3, "overlong_buffer": 1},
     "pcl": {"pool_factor": 2},
     "greso": {"filter_rounds": 2},
@@ -51,6 +53,7 @@ CURRICULUM = {
     "pcl": {"curriculum/pool_value", "curriculum/chosen_value"},
     "dump": {"curriculum/probability/1", "curriculum/probability/2"},
     "greso": {"curriculum/skipped", "curriculum/easy_retry"},
+    "reinforce_ada": {"samples_per_prompt_mean", "allocation_left_share", "sampled_reward"},
 }
 # Diagnostics of every method.
 LOGGED = {

@@ -24,6 +24,18 @@ def evidence(pieces):
     return made, Evidence(made.context, made.stage, made.params, 12)
 
 
+def test_thoughts_follow_a_curriculum(pieces):
+    """A mixture of the sums' answers, of which all weight is on one."""
+    words = ("objective.curriculum=mixture", "objective.source_weights=(0,0,0,1,0,0,0,0,0,0)")
+    words = [f"--config.jepo.{word}" for word in words]
+    made = pieces("jepo", "--config.data.source_column=reference", *words)
+    Evidence.check(made.context, made.stage)
+    source = Evidence(made.context, made.stage, made.params, 12).source
+    prompts, state = source.prompts.take(source.first_state(), 1, 8)
+    assert {record["reference"] for record in prompts.records} == {"3"}
+    assert state["calls"] == 1 and state["visits"].sum() == 8
+
+
 def samples_of(made, completions: list[list[int]]) -> Samples:
     """One prompt "1+2=" with these completions."""
     group = len(completions)
