@@ -13,6 +13,7 @@
 | `rounds.py` | sampling until enough groups have a signal |
 | `successive.py` | samples in rounds, of prompts that have not said enough |
 | `windowed.py`, `windows.py` | sampled experience whose responses take several steps |
+| `branches.py` | completions that grow piece by piece, with children |
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
 | `rewards.py` | rewards of text, and of models |
