@@ -37,6 +37,7 @@ PASSING = {
     "canon": 66,
     "cov-entropy": 5,
     "d3s": 9,
+    "deepsearch": 10,
     "disco": 22,
     "dler": 2,
     "dllm-rl-baselines": 6,

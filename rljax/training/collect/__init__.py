@@ -22,6 +22,9 @@
 | `greedy.py` | annotator: scores of greedy completions |
 | `reference_answers.py` | rows of sampled thoughts with the reference answer behind them |
 | `answer_likelihood.py` | annotator: how likely the policy finds the reference answer |
+| `searched.py` | sampled experience of tree searches, in rounds of hard problems |
+| `search_tree.py`, `tree_search.py` | the tree of one prompt; searches side by side |
+| `solutions.py` | right completions that are kept for later steps |
 | `tree_edges.py` | annotator: what the edges of a tree are worth |
 | `prefix_values.py`, `continuations.py` | annotator: values of states, by samples from there |
 | `demonstrations.py` | worked demonstrations: as completions, and packed into rows |

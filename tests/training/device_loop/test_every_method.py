@@ -17,7 +17,7 @@ from rljax.training.learner.batches import step_order
 
 # What the device loop refuses by name: trees, windows, rounds, and another model (a teacher).
 ON_HOST = ("spo_chain", "spo_tree", "vineppo", "t_ppo", "reinforce_ada", "reinforce_ada_positive")
-ON_HOST += ("opd", "guide_grpo")
+ON_HOST += ("opd", "guide_grpo", "deepsearch")
 # Rows of masked diffusion, whose likelihood draws masks, are refused too.
 NAMES = [
     name

@@ -466,6 +466,7 @@ NOT_ENUMERATED = {
     "ma_rlhf": "macro actions of more tokens than there are here",
     "spo_chain": "samples from prefixes",
     "spo_tree": "samples branch",
+    "deepsearch": "trajectories of a search are no independent samples",
     "vineppo": "samples from prefixes",
     "luffy": "demonstrations are rewarded as samples",
     "guide_grpo": "samples behind hints are rewarded as samples",
