@@ -24,6 +24,7 @@ _OF_FILES = FEEDBACK_FILE | Reads(
         "error_phrases": (),
         "answer_rank": 0.0,
         "unsure_marker": "Unsure from Here",
+        "weight_column": "",
     }
 )
 
