@@ -132,6 +132,7 @@ def test_there_is_no_cycle_of_rooms():
 # Rooms of training/, each of which imports those before it.
 FLOORS = (
     *("update", "learner", "run", "collect", "pair_evaluation", "win_rate"),
+    *("data_selection", "test_time"),
     *("families", "ahead", "device_loop", "self_check"),
 )
 

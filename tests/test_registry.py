@@ -293,6 +293,13 @@ EXPECTED = {
     "spo_tree": SPO
     | {"rollouts": "tree", "branching": (6, 6, 6), "segment_tokens": 30}
     | {"edge_style": "rloo", "edge_epsilon": 1e-8},
+    "deepsearch": CLIP_HIGHER
+    | TOKENS
+    | NO_KL
+    | {"rollouts": "search", "advantage": "search_mean", "search_deviation": False}
+    | {"dual_clip": 10.0, "segment_tokens": 256, "search_width": 8, "exploration": 2.0}
+    | {"parent_weight": 0.4, "entropy_bonus": 0.0, "depth_weight": 0.01, "backup_floor": 0.1}
+    | {"hard_share": 0.25, "screen_samples": 4, "round_steps": 100},
     "vineppo": SEGMENTS
     | {"segmentation": "steps", "cut_limit": 25, "fill_values": True}
     | {"probability_threshold": None},

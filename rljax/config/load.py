@@ -101,6 +101,8 @@ def _shorten_batch(section: ConfigDict) -> None:
         if _chosen(section, row, "rollouts") == "tree":
             section.objective.branching = (2, 2)  # four leaves
             batch.samples_per_prompt = 4
+        if _chosen(section, row, "rollouts") == "search":
+            section.objective.segment_tokens = section.objective.search_width = 4
         demonstrations = _chosen(section, row, "demonstrations")
         shown = demonstrations in ("switch", "in_group")
         group = batch.samples_per_prompt + shown

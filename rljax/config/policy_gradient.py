@@ -49,6 +49,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         _groups,
         _prefixes,
         _tree,
+        _search,
         _answers,
     ):
         check(stage, where)
@@ -385,6 +386,52 @@ def _tree(stage: Stage, where: str) -> None:
                 f"{name}={values[name]!r} is never read with rollouts='tree', whose nodes have the "
                 f"values of their children ({where}.objective.{name})."
             )
+
+
+# What is left with searched trees, whose pieces have values of their own.
+WITH_SEARCH = {
+    "curriculum": "shuffled",
+    "allocation": "fixed",
+    "sampling_temperature": "constant",
+    "answer_reward": "none",
+    "reward_shaping": "none",
+    "group_filter": "none",
+    "demonstrations": "none",
+    "denominator": "old",
+    "correction": "none",
+    "rejection": "none",
+    "value_target": "none",
+    "likelihood": "autoregressive",
+    "kl_placement": ("none", "loss"),
+}
+
+
+def _search(stage: Stage, where: str) -> None:
+    """Values of nodes come from the search alone, and no sampler reports kept solutions."""
+    choices, inputs = stage.objective.choices, stage.objective.inputs
+    searched = choices["rollouts"] == "search"
+    reads = "end_values" in inputs and "start_values" not in inputs
+    if reads != searched:
+        raise ValueError(
+            f"rollouts={choices['rollouts']!r} does not go with advantage="
+            f"{choices['advantage']!r}: 'search' gives values to pieces, which 'search_mean' reads "
+            f"and no other does ({where}.objective.rollouts, {where}.objective.advantage)."
+        )
+    if not searched:
+        return
+    refuse_others(stage, WITH_SEARCH, "rollouts='search'", where)
+    if stage.token_filter.entropy_temperature is not None:
+        raise ValueError(
+            f"entropy_theta={stage.token_filter.entropy_temperature.theta} gives tokens a "
+            "temperature that kept solutions of rollouts='search' do not have: set it to 0 "
+            f"({where}.sampling.entropy_theta)."
+        )
+    penalty = stage.objective.values["penalty_tokens"]
+    if penalty is not None and penalty > stage.max_new_tokens:
+        raise ValueError(
+            f"penalty_tokens={penalty} is more than max_new_tokens={stage.max_new_tokens} "
+            f"({where}.objective.penalty_tokens, {where}.sampling.max_new_tokens)."
+        )
 
 
 def _critic_of_windows(stage: Stage, where: str) -> None:

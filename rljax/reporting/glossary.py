@@ -309,6 +309,12 @@ METRICS: dict[str, Metric] = {
     "value_truncated_share": Metric(
         "Truncated values", "Share of continuations that ran into the token budget."
     ),
+    "search_share": Metric("Searched", "Prompts that a tree search answered."),
+    "search_expansions": Metric("Expansions", "Nodes that got children, of a searched prompt."),
+    "search_trajectories": Metric("Trajectories", "Completions that a search ended with."),
+    "trees_without_success": Metric("Trees without success", "Searches that found no right one."),
+    "hard_problems": Metric("Hard problems", "In this round, solved seldom at its start."),
+    "kept_solutions": Metric("Kept solutions", "Right completions of hard problems."),
     "tree_leaves": Metric("Leaves", "Completions at the ends of the trees."),
     "tree_edges": Metric("Edges", "Segments of the trees."),
     "trained_edge_share": Metric("Edges trained on", "Share of the edges with an advantage."),

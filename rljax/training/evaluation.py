@@ -7,7 +7,7 @@ import numpy as np
 from rljax.config.decoding import PLAIN, Decoding, decoding_of
 from rljax.data.batches import equal_batches
 from rljax.models.network import Network, Params
-from rljax.rewards.answers import last_boxed, last_tagged
+from rljax.rewards.answers import voting_answers
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
@@ -135,21 +135,12 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def majority_is_correct(texts: Sequence[str], correct: Sequence[bool]) -> bool:
-    """Whether the most frequent answer is correct; the earliest wins a tie.
+    """Whether the most frequent answer (`voting_answers`) is correct; the earliest wins a tie.
 
-    What votes is the tagged or boxed answer; completions without one do not vote, unless none has
-    one: then the whole texts do. Verdicts of equal answers are equal.
+    Verdicts of equal answers are equal.
     """
-    answers = [answer_of(text) for text in texts]
-    if not any(answer is not None for answer in answers):
-        answers = [text.strip() or None for text in texts]
+    answers = voting_answers(texts)
     return vote_is_correct(majority_vote(answers), answers, correct)
-
-
-def answer_of(text: str) -> str | None:
-    r"""The text that votes: the last tagged answer, else the last \boxed, else None."""
-    tagged = last_tagged(text)
-    return tagged if tagged is not None else last_boxed(text)
 
 
 def make_evaluators(context: Context) -> dict[str, Evaluator]:

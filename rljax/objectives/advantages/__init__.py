@@ -69,6 +69,7 @@ from rljax.objectives.advantages.trajectory import trajectory_gae
 from rljax.objectives.advantages.whitened import reinforce_plus_plus_baseline
 from rljax.objectives.credit.gae import gae, gae_length_adaptive
 from rljax.objectives.credit.macro_gae import macro_gae
+from rljax.objectives.credit.search_values import search_mean
 from rljax.objectives.credit.segment_values import segment_difference
 
 # Whole samples against the batch, the past or themselves.
@@ -114,6 +115,7 @@ _CREDIT = {
     "gae_length_adaptive": gae_length_adaptive,
     "macro_gae": macro_gae,
     "segment_difference": segment_difference,
+    "search_mean": search_mean,
 }
 
 ADVANTAGES = {**_UNGROUPED, **_GROUPED, **_CREDIT}

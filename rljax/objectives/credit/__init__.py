@@ -9,6 +9,7 @@
 | `macro_gae.py` | values, rewards, advantages and value targets of macro actions |
 | `cuts.py` | states whose value is estimated by rollouts; `CUTS` |
 | `segment_values.py` | Monte-Carlo values and the advantages of the segments between them |
+| `search_values.py` | advantages of the segments of searched trajectories |
 | `segment_ratio.py` | importance ratio of a macro action |
 | `trajectory.py` | the steps in which masked diffusion filled the tokens |
 | `tree.py` | values and edge advantages of sampling trees |

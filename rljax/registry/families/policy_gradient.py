@@ -8,6 +8,7 @@ from rljax.objectives.answer_rewards import ANSWER_REWARDS
 from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
+from rljax.objectives.credit.search_values import DEPTH_BONUSES
 from rljax.objectives.credit.tree import EDGE_STYLES, edge_advantages
 from rljax.objectives.curricula import CURRICULA
 from rljax.objectives.distillation import TEACHERS
@@ -47,7 +48,7 @@ from rljax.registry.families.shared import (
 _CHOICES = {
     "curriculum": {"shuffled": None, **CURRICULA},
     "allocation": {"fixed": None, **ALLOCATIONS},
-    "rollouts": {"whole": None, "windows": None, "tree": None},
+    "rollouts": {"whole": None, "windows": None, "tree": None, "search": None},
     "sampling_temperature": TEMPERATURES,
     "answer_reward": {"none": None, **ANSWER_REWARDS},
     "reward_shaping": REWARD_SHAPINGS,
@@ -132,6 +133,23 @@ _FIELDS = {
         "segment_tokens": Field(30, int),
         **fields_of(edge_advantages),
     },
+    "rollouts=search": {
+        "segment_tokens": Field(256, int),
+        "search_width": Field(8, int),
+        "most_expansions": Field(256, int),
+        "exploration": Field(2.0, float),
+        "parent_weight": Field(0.4, float),
+        "entropy_bonus": Field(0.0, float),
+        "depth_weight": Field(0.01, float),
+        "depth_bonus": Field("sqrt", str),
+        "backup_floor": Field(0.1, float),
+        "incomplete_value": Field(-1.0, float),
+        "penalty_tokens": Field(None, int),
+        "screen_samples": Field(4, int),
+        "hard_share": Field(0.25, float),
+        "round_steps": Field(100, int),
+        "kept_solutions": Field(1024, int),
+    },
     **{
         # What a probability of 0 would be worth; log-probabilities have no lowest value.
         f"answer_reward={option}": ANSWER_FORM
@@ -146,10 +164,27 @@ _FIELDS = {
 _DOCS = {
     "curriculum": CURRICULUM_DOC,
     "allocation": "how many samples a prompt gets (objectives/allocation.py)",
-    "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
+    "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: "
+    "branches; search: trajectories of a Monte-Carlo tree search",
     "window_tokens": "new tokens of a response in one step, at most; it goes on in the next one",
     "branching": "samples of each node, level by level; their product is samples_per_prompt",
-    "segment_tokens": "new tokens of a node of the tree; nodes of the last level go to the end",
+    "segment_tokens": "new tokens of a node of the tree; of rollouts=tree the nodes of the last "
+    "level go to the end",
+    "search_width": "children of a node of a searched tree",
+    "most_expansions": "nodes of a searched tree that get children, at most",
+    "exploration": "factor of the exploration term among the children of a node",
+    "parent_weight": "of tanh(mean value of the parent), in the score of a node of the frontier",
+    "entropy_bonus": "of the mean surprise of the node's tokens, in that score",
+    "depth_weight": "of the bonus for deep nodes, in that score",
+    "depth_bonus": "how this bonus grows with the depth: constant, log or sqrt",
+    "backup_floor": "least share of a completion's value that a node far above its end gets",
+    "incomplete_value": "value of a searched completion that was cut off and is not right",
+    "penalty_tokens": "tokens before the limit over which a penalty of the length grows to 1; "
+    "None: a quarter of the limit, 0: no penalty",
+    "screen_samples": "samples of every problem at the start of a round, which say how hard it is",
+    "hard_share": "share of right ones up to which a problem is in the round",
+    "round_steps": "steps of a round",
+    "kept_solutions": "right completions of hard problems that are kept, in all",
     "edge_style": "rloo: V(child) - V(node); grpo: divided by the deviation of the children",
     "edge_epsilon": "added to the deviation of edge_style=grpo",
     "sampling_temperature": "constant, or by_entropy: of each token (objectives/temperatures.py)",
@@ -213,6 +248,19 @@ _LIMITS = {
         "one or more whole numbers >= 2: an only child has no advantage",
     ),
     "segment_tokens": COUNT,
+    "search_width": COUNT,
+    "most_expansions": COUNT,
+    "exploration": NOT_NEGATIVE,
+    "parent_weight": NOT_NEGATIVE,
+    "entropy_bonus": NOT_NEGATIVE,
+    "depth_weight": NOT_NEGATIVE,
+    "depth_bonus": one_of(DEPTH_BONUSES),
+    "backup_floor": SHARE,
+    "penalty_tokens": Limit(lambda x: x >= 0, ">= 0"),
+    "screen_samples": COUNT,
+    "hard_share": SHARE,
+    "round_steps": COUNT,
+    "kept_solutions": COUNT,
     "edge_style": one_of(EDGE_STYLES),
     "edge_epsilon": NOT_NEGATIVE,
     "filter_rounds": COUNT,

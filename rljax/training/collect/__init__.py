@@ -17,6 +17,7 @@
 | `screened.py` | further samples of prompts whose first few passed |
 | `by_variance.py` | more samples of prompts whose gradient varies more |
 | `windowed.py`, `windows.py` | sampled experience whose responses take several steps |
+| `branches.py` | completions that grow piece by piece, with children |
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
 | `rewards.py` | rewards of text, and of models |
@@ -25,6 +26,9 @@
 | `greedy.py` | annotator: scores of greedy completions |
 | `reference_answers.py` | rows of sampled thoughts with the reference answer behind them |
 | `answer_likelihood.py` | annotator: how likely the policy finds the reference answer |
+| `searched.py` | sampled experience of tree searches, in rounds of hard problems |
+| `search_tree.py`, `tree_search.py` | the tree of one prompt; searches side by side |
+| `solutions.py` | right completions that are kept for later steps |
 | `tree_edges.py` | annotator: what the edges of a tree are worth |
 | `prefix_values.py`, `continuations.py` | annotator: values of states, by samples from there |
 | `demonstrations.py` | worked demonstrations: as completions, and packed into rows |

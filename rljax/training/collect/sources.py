@@ -1,6 +1,7 @@
 """Which source of experience a stage has: its prompts, rollouts, rewards and annotators."""
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -37,9 +38,12 @@ from rljax.training.collect.sampled import (
 )
 from rljax.training.collect.scaffolded import ScaffoldedSamples
 from rljax.training.collect.screened import Continuation
+from rljax.training.collect.search_tree import SearchRules
+from rljax.training.collect.searched import SearchedExperience
 from rljax.training.collect.successive import Successive
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
+from rljax.training.collect.tree_search import TreeSearch
 from rljax.training.collect.turn_rewards import turn_rewards
 from rljax.training.collect.windowed import WindowedExperience
 from rljax.training.learner.compare import kept_groups
@@ -66,6 +70,8 @@ def policy_gradient_source(
     """
     if stage.objective.choices["rollouts"] == "windows":
         return _windows(context, stage, first_step)
+    if stage.objective.choices["rollouts"] == "search":
+        return _searched(context, stage, first_step)
     rollouts = _rollouts(context, stage, first_step)
     reward = make_reward(context, stage)
     demonstrate = functools.partial(demonstrations, context, stage)
@@ -180,6 +186,46 @@ def _windows(context: Context, stage: Stage, first_step: int) -> WindowedExperie
         make_reward(context, stage),
         key=purpose_key(context.config.seed, Purpose.ROLLOUTS),
         first_step=first_step,
+    )
+
+
+def _searched(context: Context, stage: Stage, first_step: int) -> SearchedExperience:
+    values = stage.objective.values
+    engines = (
+        stage_engine(
+            context,
+            stage,
+            samples=values["search_width"],
+            max_new_tokens=min(values["segment_tokens"], stage.max_new_tokens),
+        ),
+        stage_engine(context, stage, samples=stage.batch.samples_per_prompt),
+        stage_engine(context, stage, samples=values["screen_samples"]),
+    )
+    key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
+    reward = make_reward(context, stage)
+    return SearchedExperience(
+        context, stage, engines, tree_search(stage), reward, key=key, first_step=first_step
+    )
+
+
+def tree_search(stage: Stage) -> TreeSearch:
+    """The search of a stage with rollouts='search'."""
+    values = stage.objective.values
+    rules = SearchRules(
+        width=values["search_width"],
+        depth_limit=math.ceil(stage.max_new_tokens / values["segment_tokens"]),
+        exploration=values["exploration"],
+        parent_weight=values["parent_weight"],
+        entropy_weight=values["entropy_bonus"],
+        depth_weight=values["depth_weight"],
+        depth_bonus=values["depth_bonus"],
+        backup_floor=values["backup_floor"],
+    )
+    return TreeSearch(
+        rules,
+        trajectories=stage.batch.samples_per_prompt,
+        incomplete_value=values["incomplete_value"],
+        most_expansions=values["most_expansions"],
     )
 
 

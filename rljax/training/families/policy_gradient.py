@@ -264,8 +264,11 @@ class PolicyGradient(Family):
             fields = {name: self.objective.values[name] for name in fields_of(clipped_tokens)}
             clip = functools.partial(clipped_tokens, **fields)
             dropped = np.asarray(clip(log_ratio, rows["advantages"], rows["mask"]))
+        reported = rows["behavior_logprobs"]
+        if "old_logprobs" in rows:  # no sampler reported those of a solution that was kept
+            reported = np.where(np.isnan(reported), rows["old_logprobs"], reported)
         per_token = {
-            "logprobs": rows["behavior_logprobs"],
+            "logprobs": reported,
             "ratio": np.exp(log_ratio),
             "clipped": dropped,
             "advantage": rows["advantages"],

@@ -471,6 +471,7 @@ NOT_ENUMERATED = {
     "ma_rlhf": "macro actions of more tokens than there are here",
     "spo_chain": "samples from prefixes",
     "spo_tree": "samples branch",
+    "deepsearch": "trajectories of a search are no independent samples",
     "vineppo": "samples from prefixes",
     "luffy": "demonstrations are rewarded as samples",
     "scaf_grpo": "a sample behind a hint takes the place of another",
