@@ -18,9 +18,10 @@ import numpy as np
 
 from rljax.errors import StoppedError, unknown_name
 from rljax.processes.processes import ONE, Processes
-from rljax.rewards.compose import LARGEST, Composition
+from rljax.rewards.compose import Composition
 from rljax.rewards.functions import PREPARED
 from rljax.rewards.lifeline import Lifeline
+from rljax.rewards.member import LARGEST
 from rljax.rewards.output import OutputPipe
 from rljax.rewards.share import shared_outcomes
 from rljax.rewards.worker import Outcome, Reply, Sample, Timer, score_sample
@@ -73,6 +74,8 @@ class Scores(NamedTuple):
         first_error: text of the first failure, or None.
         feedback: [N] texts (dtype object), what the rewards say of each sample, "" where nothing;
             None where nobody was asked.
+        satisfied: [N] bool, every constraint that applies is satisfied, False where `failed`; None
+            where the rewards hold no constraint.
     """
 
     total: np.ndarray
@@ -83,6 +86,7 @@ class Scores(NamedTuple):
     left_out: np.ndarray
     first_error: str | None
     feedback: np.ndarray | None = None
+    satisfied: np.ndarray | None = None
 
 
 class Scorer:
@@ -256,7 +260,7 @@ class Scorer:
         count, labels = len(outcomes), self.composition.labels
         total = np.full(count, np.nan, np.float32)
         values = np.zeros((len(labels), count), np.float32)
-        correct, failed = np.zeros(count, bool), np.zeros(count, bool)
+        correct, failed, satisfied = (np.zeros(count, bool) for _ in range(3))
         for place, outcome in enumerate(outcomes):
             if outcome.values is None:
                 failed[place] = True
@@ -265,6 +269,7 @@ class Scorer:
             total[place] = np.nan if worth is None else worth
             values[:, place] = [np.nan if v is None else v for v in outcome.values]
             correct[place] = self.composition.is_right(outcome.values)
+            satisfied[place] = self.composition.satisfies(outcome.values)
         if self.failed_samples == "failure_reward":
             total[failed] = self.failure_reward
         left_out = np.isnan(total)
@@ -277,6 +282,7 @@ class Scorer:
             left_out=left_out,
             first_error=next((o.error for o in outcomes if o.values is None), None),
             feedback=np.array([outcome.feedback for outcome in outcomes], object),
+            satisfied=satisfied if self.composition.constraints else None,
         )
 
 
