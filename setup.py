@@ -1,4 +1,4 @@
-"""Packaging: `pip install -e .`, with extras test, tpu, gpu, gcs, hf, wandb, plan and parity."""
+"""Packaging: `pip install -e .`, with the extras of `extras_require`."""
 
 import re
 from pathlib import Path
@@ -39,6 +39,7 @@ setup(
         "gpu": ["jax[cuda12]"],
         "gcs": ["gcsfs", "google-cloud-storage"],
         "hf": ["transformers", "jinja2"],
+        "instructions": ["langdetect"],
         "wandb": ["wandb"],
         "plan": ["libtpu"],
         "parity": ["peft", "torch"],

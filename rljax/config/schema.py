@@ -195,12 +195,23 @@ TASK = Field(
 # Entries of a reward (rljax/rewards/compose.py knows them all).
 REWARD = Field(
     {},
-    "{'name', 'weight', 'options', 'gate', 'as', 'right_at'}",
+    "{'name', 'weight', 'options', 'threshold', 'clip', 'gate', 'where', 'constraint', 'as', "
+    "'right_at'}",
     items={
         "name": Field("", "of the reward"),
         "weight": Field(1.0, "factor in the total"),
         "options": Field({}, "keyword arguments of the reward"),
-        "gate": Field("", "label of another reward, without which this one does not count"),
+        "threshold": Field(None, "a lower value counts as 0", value_type=float),
+        "clip": Field(
+            (), "(least, largest) value that counts; (): any", items=Field(0.0, "a value")
+        ),
+        "gate": Field(
+            "", "labels of other rewards, with commas, without which this one does not count"
+        ),
+        "where": Field({}, "field of the reference -> value, or values, with which it applies"),
+        "constraint": Field(
+            False, "no summand: a sample satisfies it from right_at on, for methods that read it"
+        ),
         "as": Field("", "its label in the metrics"),
         "right_at": Field(None, "the score of a right sample, or more", value_type=float),
     },
@@ -269,7 +280,7 @@ DATA: Section = {
 SCORING: Section = {
     "rewards": Field(
         ({"name": "reasoning_gym"},),
-        "({'name', 'weight', 'options', 'gate', 'as', 'right_at'}, ...); the first one judges",
+        "({'name', 'weight', ...}, ...); the first one that is no constraint judges",
         items=REWARD,
     ),
     "workers": Field(

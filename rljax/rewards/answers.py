@@ -28,6 +28,11 @@ def last_tagged(completion: str, tag: str = "answer") -> str | None:
     return content
 
 
+def answer_text(completion: str, tag: str | None) -> str | None:
+    """The content of the last such tag, or None; without a name of a tag the whole text."""
+    return completion.strip() if tag is None else last_tagged(completion, tag)
+
+
 def ends_with_one_tag(completion: str, tag: str = "answer") -> bool:
     """True if the text holds exactly one opening and one closing tag and ends with that pair."""
     opening, closing = f"<{tag}>", f"</{tag}>"

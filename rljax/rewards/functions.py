@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rljax.errors import unknown_name
-from rljax.rewards.answers import ends_with_one_tag, last_tagged
+from rljax.rewards.actions import shop_action
+from rljax.rewards.answers import answer_text, ends_with_one_tag, last_tagged
 from rljax.rewards.code import reward as code
 from rljax.rewards.countdown import countdown, countdown_boxed
+from rljax.rewards.instructions.reward import instructions
 from rljax.rewards.lengths import boxed_in_thinking, cosine_length, length
 from rljax.rewards.math_strings import math_string, math_tags_format
 from rljax.rewards.mathematics.reward import math
@@ -33,6 +35,7 @@ from rljax.rewards.references import gold_texts
 from rljax.rewards.stacks.table import STACK_REWARDS
 from rljax.rewards.sudoku import sudoku, sudoku_cells, sudoku_valid_grid
 from rljax.rewards.symbols import symbols
+from rljax.rewards.text_metrics.rewards import bleu, chrf, rouge
 from rljax.rewards.tool_calls import tool_call
 from rljax.rewards.user_rewards import FIELD, find_user_reward, is_user_reward
 from rljax.tasks import reasoning_gym as gym
@@ -84,7 +87,7 @@ def exact_match(
         ignore_case: compare without case.
     """
     golds = [text.strip() for text in gold_texts(reference)]
-    answer = completion.strip() if tag is None else last_tagged(completion, tag)
+    answer = answer_text(completion, tag)
     if answer is None:
         return 0.0
     if ignore_case:
@@ -137,6 +140,11 @@ REWARDS: dict[str, Reward] = {
     "math_string": math_string,
     "math_tags_format": math_tags_format,
     "tool_call": tool_call,
+    "shop_action": shop_action,
+    "bleu": bleu,
+    "chrf": chrf,
+    "rouge": rouge,
+    "instructions": instructions,
     "python_tests": code.python_tests,
     **STACK_REWARDS,
 }

@@ -7,9 +7,10 @@ import numpy as np
 
 from rljax.errors import unknown_name
 from rljax.processes.processes import ONE, Processes
-from rljax.rewards.compose import LARGEST, Composition
+from rljax.rewards.compose import Composition
 from rljax.rewards.functions import PREPARED
 from rljax.rewards.judging import NOTHING_PLAYED, WORK, Sample, judging
+from rljax.rewards.member import LARGEST
 from rljax.rewards.share import shared_outcomes
 from rljax.rewards.worker import Job, Outcome, Timer, answer
 from rljax.rewards.workers import FIELD, ScoringError, Workers
@@ -39,6 +40,8 @@ class Scores(NamedTuple):
         first_error: text of the first failure, or None.
         feedback: [N] texts (dtype object), what the rewards say of each sample, "" where nothing;
             None where nobody was asked.
+        satisfied: [N] bool, every constraint that applies is satisfied, False where `failed`; None
+            where the rewards hold no constraint.
     """
 
     total: np.ndarray
@@ -49,6 +52,7 @@ class Scores(NamedTuple):
     left_out: np.ndarray
     first_error: str | None
     feedback: np.ndarray | None = None
+    satisfied: np.ndarray | None = None
 
 
 class Scorer:
@@ -216,7 +220,7 @@ class Scorer:
         count, labels = len(outcomes), self.composition.labels
         total = np.full(count, np.nan, np.float32)
         values = np.zeros((len(labels), count), np.float32)
-        correct, failed = np.zeros(count, bool), np.zeros(count, bool)
+        correct, failed, satisfied = (np.zeros(count, bool) for _ in range(3))
         feedback = np.full(count, "", object)
         for place, outcome in enumerate(outcomes):
             if outcome.answer is None:
@@ -227,6 +231,7 @@ class Scorer:
             total[place] = np.nan if worth is None else worth
             values[:, place] = [np.nan if v is None else v for v in said]
             correct[place] = self.composition.is_right(said)
+            satisfied[place] = self.composition.satisfies(said)
         if self.failed_samples == "failure_reward":
             total[failed] = self.failure_reward
         left_out = np.isnan(total)
@@ -239,6 +244,7 @@ class Scorer:
             left_out=left_out,
             first_error=next((o.error for o in outcomes if o.answer is None), None),
             feedback=feedback,
+            satisfied=satisfied if self.composition.constraints else None,
         )
 
 

@@ -38,7 +38,7 @@ class TextReward:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.watch = RightWatch(context.scorer.composition.members[0])
+        self.watch = RightWatch(context.scorer.composition.first)
 
     def score(self, samples: Samples) -> Scores:
         """See `Scorer.score` (rewards/pool.py)."""

@@ -104,7 +104,7 @@ def map_scores(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
     columns = [one._asdict() for one in scores]
     arrays = {
         name: make(*(column[name] for column in columns))
-        for name in ("total", "correct", "judged", "failed", "left_out", "feedback")
+        for name in ("total", "correct", "judged", "failed", "left_out", "feedback", "satisfied")
         if all(column[name] is not None for column in columns)
     }
     labels = scores[0].parts  # not jax.tree.map, which would sort them
@@ -305,6 +305,8 @@ def reward_metrics(scores: Scores) -> dict[str, float]:
         "reward": scores.total[~scores.left_out],
         "accuracy": scores.correct[scores.judged],
     }
+    if scores.satisfied is not None:
+        measured["constraints_satisfied"] = scores.satisfied
     if len(scores.parts) > 1:
         parts = scores.parts.items()
         measured |= {f"reward/{name}": part[~np.isnan(part)] for name, part in parts}

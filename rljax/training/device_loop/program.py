@@ -16,7 +16,7 @@ from rljax.config.validate import plain, validate
 from rljax.data.tokenizers import load_tokenizer
 from rljax.models.network import Network
 from rljax.objectives.curricula import Problems
-from rljax.rewards.compose import parse_rewards
+from rljax.rewards.member import RewardSpec, parse_rewards
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, make_sampler
@@ -117,6 +117,12 @@ def _check_no_episodes(config: ConfigDict) -> None:
         )
 
 
+def _is_bare(first: RewardSpec) -> bool:
+    """Whether a reward is the verifier of the symbol tasks, without weight and options."""
+    bare = {"name": "symbols", "as": first.label, "right_at": first.right_at}
+    return [first] == parse_rewards([bare])
+
+
 def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[Stage]:
     """Raises ValueError unless the whole run can be one program."""
     _check_no_episodes(config)
@@ -126,10 +132,10 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             "verifier in JAX, kind='symbols' (config.data.kind)."
         )
     first, *others = parse_rewards(config.scoring.rewards)
-    if others or first.name != "symbols" or first.weight != 1 or first.options:
+    if others or not _is_bare(first):
         raise ValueError(
             "The device loop scores with the verifier of the task: it takes the reward 'symbols' "
-            f"alone, without weight and options, got {plain(config.scoring.rewards)} "
+            f"alone, which may have a label and right_at, got {plain(config.scoring.rewards)} "
             "(config.scoring.rewards)."
         )
     if len(stages) != 1 or not stages[0].objective.description.device_loop:

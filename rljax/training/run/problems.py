@@ -1,5 +1,6 @@
 """The problems of a run: opened, and their prompts read, before anything compiles."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from rljax.data.text_format import TextFormat
 from rljax.environments.problems import EnvironmentProblems, MadeRecords
 from rljax.environments.table import find_environment
 from rljax.remarks import say_once
-from rljax.rewards.compose import parse_rewards
 from rljax.rewards.golds import check_golds, counted
+from rljax.rewards.member import FIELD, parse_rewards
 from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
 
@@ -84,11 +85,23 @@ def _read_golds(problems: Sequence[Record], what: str, config: ConfigDict) -> No
     """Says how the gold answers of a file are read; generated ones are as they should be."""
     if config.data.kind in GENERATED:
         return
-    rewards = [member.name for member in parse_rewards(config.scoring.rewards)]
     references = [reference_of(record, config.data.reference_column) for record in problems]
-    counts = check_golds(rewards, references, lambda row: place_of(problems, row))
-    for line in counted(counts, what):
-        say_once(line)
+    for member in parse_rewards(config.scoring.rewards):
+        rows = [row for row, one in enumerate(references) if member.applies_to(one)]
+        if not rows and what == "training":
+            raise ValueError(
+                f"The reward {member.label!r} applies to none of {len(problems)} training problems "
+                f"({FIELD}[{member.label}].where, {member.where!r})."
+            )
+        own = [references[row] for row in rows]
+        places = functools.partial(_place, problems, rows)
+        counts = check_golds([member.name], own, places)
+        for line in counted(counts, what):
+            say_once(line)
+
+
+def _place(problems: Sequence[Record], rows: Sequence[int], place: int) -> str:
+    return place_of(problems, rows[place])
 
 
 def _that_fit(
