@@ -1,4 +1,4 @@
-"""Packaging: `pip install -e .`, with the extras of `extras_require`."""
+"""Packaging: `pip install -e .`; `extras_require` below names the extras."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,17 @@ setup(
         "tensorboardX",
     ],
     extras_require={
-        "test": ["kubernetes-validate", "pytest", "pytest-xdist", "qwix>=0.1.8", "ruff"],
+        "test": [
+            "kubernetes-validate",
+            "openai",
+            "pytest",
+            "pytest-xdist",
+            "qwix>=0.1.8",
+            "ruff",
+            "starlette",
+            "uvicorn",
+        ],
+        "serve": ["starlette", "uvicorn"],
         "tpu": ["jax[tpu]"],
         "gpu": ["jax[cuda12]"],
         "gcs": ["gcsfs", "google-cloud-storage"],

@@ -9,6 +9,7 @@
 | `processes/` | the processes of one run: who they are, whether they fit, how they end together |
 | `pods/` | how a run is brought onto a pod: settings become scripts, files and commands |
 | `sampling/` | the sampler, and the token distribution that the trainer shares with it |
+| `serving/` | a server of one model, exact to the token |
 | `tasks/` | problems with checkable answers |
 | `rewards/` | verifiers of text, and the processes that run them |
 | `verifiers/` | verifiers that are JAX, for the symbol tasks |

@@ -21,6 +21,7 @@ ROOMS = {
     "pods": {"processes", "commands"},
     "laboratory": {"objectives"},
     "sampling": {"models", "parallel"},
+    "serving": {"models", "parallel", "sampling", "data"},
     "tasks": set(),
     "verifiers": {"tasks"},
     "rewards": {"tasks", "processes", "commands"},
@@ -51,7 +52,7 @@ ROOMS = {
     },
     "benchmarks": {
         *("models", "parallel", "rewards", "data", "registry", "config", "sampling", "training"),
-        "reporting",
+        *("reporting", "serving"),
     },
     "chaos": {"reporting", "training"},
     "planning": {
@@ -75,6 +76,7 @@ WITHOUT = {
     "parallel": {"flax", "optax", "orbax", "grain"},
     "models": {"optax", "orbax", "grain"},
     "sampling": {"optax", "orbax", "grain"},
+    "serving": {"flax", "optax", "orbax", "grain"},
     "registry": {"jax", "flax", "optax", "orbax"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
