@@ -13,6 +13,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `aggregation.py` | how per-token losses become one number | `AGGREGATIONS` |
 | `reward_shaping.py` | what is done to scores before they are compared | `REWARD_SHAPINGS` |
 | `advantages/` | rewards to advantages, per batch, group, segment or token | `ADVANTAGES` |
+| `data_selection.py` | which examples of a pool are worth learning | |
 | `curricula/` | which problems a step samples | `CURRICULA` |
 | `allocation.py`, `variance_allocation.py` | how many samples a prompt gets | `ALLOCATIONS` |
 | `credit/` | values of tokens, segments and macro actions: GAE, Monte-Carlo values | |
