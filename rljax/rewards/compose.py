@@ -55,6 +55,11 @@ class Composition:
             )
 
     @property
+    def weights(self) -> tuple[float, ...]:
+        """The weights of the members that are no constraints."""
+        return tuple(member.weight for member in self.members if not member.constraint)
+
+    @property
     def constraints(self) -> tuple[str, ...]:
         """The labels of the members that are constraints."""
         return tuple(member.label for member in self.members if member.constraint)
@@ -129,19 +134,34 @@ class Composition:
 
     def total(self, values: Sequence[Value]) -> Value:
         """Returns the weighted sum of one sample's values; None where no member applies."""
+        counted = self._counted(values)
+        if all(value is None for value in counted):
+            return None
+        pairs = zip(self.weights, counted, strict=True)
+        return sum(weight * value for weight, value in pairs if value is not None)
+
+    def components(self, values: Sequence[Value]) -> list[float]:
+        """Returns what each member that is no constraint adds, before its weight."""
+        return [0.0 if value is None else value for value in self._counted(values)]
+
+    def _counted(self, values: Sequence[Value]) -> list[Value]:
+        """What each member that is no constraint counts as; None where it does not apply."""
         by_label = dict(zip(self.labels, values, strict=True))
         known = {member.label: member for member in self.members}
-        counted, applies = [], False
-        for member in self.members:
-            value, gates = by_label[member.label], [known[label] for label in member.gates]
-            if member.constraint or value is None:
-                continue
-            if any(by_label[gate.label] is None for gate in gates):
-                continue
-            applies = True
-            if all(reaches(by_label[gate.label], gate.right_at) for gate in gates):
-                counted.append(member.weight * member.counted(value))
-        return sum(counted) if applies else None
+        return [
+            self._counts_as(member, by_label, [known[label] for label in member.gates])
+            for member in self.members
+            if not member.constraint
+        ]
+
+    def _counts_as(
+        self, member: RewardSpec, by_label: Mapping[str, Value], gates: Sequence[RewardSpec]
+    ) -> Value:
+        value = by_label[member.label]
+        if value is None or any(by_label[gate.label] is None for gate in gates):
+            return None
+        opened = all(reaches(by_label[gate.label], gate.right_at) for gate in gates)
+        return member.counted(value) if opened else 0.0
 
     def satisfies(self, values: Sequence[Value]) -> bool:
         """Whether every constraint that applies reaches its `right_at`."""

@@ -1,7 +1,7 @@
-"""Says when the scale of a user's reward was probably forgotten."""
+"""Says when a reward's scale was probably forgotten, or nothing satisfies a constraint."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -50,3 +50,41 @@ class RightWatch:
                 f"{values.max():g}: a sample is right from {self.first.right_at:g} on. Give the "
                 "reward the value that means right as 'right_at' (config.scoring.rewards)."
             )
+
+
+class ConstraintWatch:
+    """Looks at the first batches for constraints that no sample satisfies.
+
+    Then methods that reward nothing else learn nothing, and nothing else would say so.
+    """
+
+    def __init__(
+        self, members: Sequence[RewardSpec], say: Callable[[str], None] = to_stderr
+    ) -> None:
+        """Takes a composition, and what prints a line."""
+        self.best = {m.label: -np.inf for m in members if m.constraint}
+        self.right_at = {member.label: member.right_at for member in members}
+        self.say, self.left, self._samples = say, BATCHES if self.best else 0, 0
+        self._any = False
+
+    def see(self, scores: Scores) -> None:
+        """Takes a batch; speaks at most once."""
+        if not self.left:
+            return
+        self.left -= 1
+        there = scores.judged & ~scores.failed
+        self._samples += int(there.sum())
+        self._any |= bool(scores.satisfied[there].any())
+        for label in self.best:
+            values = scores.parts[label][there]
+            self.best[label] = float(np.fmax.reduce(values, initial=self.best[label]))
+        if self.left or self._any or not self._samples:
+            return
+        shown = ", ".join(
+            f"{label!r} reached {best:g} of {self.right_at[label]:g}"
+            for label, best in self.best.items()
+        )
+        self.say(
+            f"warning: none of the first {self._samples} samples satisfies all constraints, so "
+            f"that nothing is rewarded: {shown} (config.scoring.rewards, 'right_at')."
+        )

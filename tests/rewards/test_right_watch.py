@@ -3,7 +3,7 @@ import pytest
 
 from rljax.rewards.member import parse_rewards
 from rljax.rewards.pool import Scores
-from rljax.rewards.right_watch import BATCHES, RightWatch
+from rljax.rewards.right_watch import BATCHES, ConstraintWatch, RightWatch
 
 
 def scores(values, right_at=1.0):
@@ -44,3 +44,20 @@ def test_a_forgotten_threshold_is_said_once(values, word, low, high):
 )
 def test_nothing_is_said(batches, entry):
     assert said(batches, **entry) == []
+
+
+def test_constraints_that_nothing_satisfies_are_named_with_the_best_value():
+    exact = {"name": "exact_match"}
+    members = parse_rewards([exact, {"name": "format", "constraint": True, "right_at": 0.5}])
+    for last, said in ((0.25, 1), (1.0, 0)):
+        lines = []
+        watch = ConstraintWatch(members, lines.append)
+        for best in (0.0, 0.25, last, last):
+            values, yes = np.array([0.0, best], np.float32), np.ones(2, bool)
+            parts = {"exact_match": values, "format": values}
+            scores = Scores(values, parts, yes, yes, ~yes, ~yes, None, satisfied=values >= 0.5)
+            watch.see(scores)
+        assert len(lines) == said
+        assert all("none of the first 6 samples" in line for line in lines)
+        assert all("'format' reached 0.25 of 0.5" in line for line in lines)
+    assert not ConstraintWatch(parse_rewards([exact])).left
