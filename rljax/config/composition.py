@@ -37,7 +37,7 @@ def check_composition(config: ConfigDict, stages: Sequence[Stage]) -> None:
                 f"Stage {stage.name!r} rewards what satisfies constraints, and there is none: mark "
                 f"a reward with constraint=True ({FIELD}, {where}.method)."
             )
-        _check_stage(stage, where, len(members) - len(constraints))
+        _check_stage(stage, where, sum(member.counts for member in members))
 
 
 def reads_constraints(stage: Stage) -> bool:
@@ -60,5 +60,5 @@ def _check_stage(stage: Stage, where: str, rewards: int) -> None:
     if rewards < 2:
         raise ValueError(
             f"Method {stage.objective.method.name!r} weighs several rewards, and there is one that "
-            f"is no constraint ({FIELD})."
+            f"is trained on ({FIELD})."
         )

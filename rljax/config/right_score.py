@@ -8,7 +8,7 @@ from rljax.config.stage import Stage
 from rljax.rewards.compose import right_score
 from rljax.rewards.member import parse_rewards
 
-# How many rewards there are that are no constraints.
+# How many rewards are trained on.
 COUNT = "component_count"
 
 FIELDS = ("virtual_score", "reward_max", "boost_threshold", "right_score")
@@ -33,7 +33,7 @@ def with_right_score(stage: Stage, config: ConfigDict) -> Stage:
         return stage
     rewards = config.scoring.rewards
     score = right_score(rewards)
-    count = sum(not member.constraint for member in parse_rewards(rewards))
+    count = sum(member.counts for member in parse_rewards(rewards))
     found = {name: count if name == COUNT else score for name in unset}
     values = {**objective.values, **found}
     return dataclasses.replace(stage, objective=dataclasses.replace(objective, values=values))

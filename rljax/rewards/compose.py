@@ -5,7 +5,7 @@
 A reward that returns None *does not apply* to a sample: it is left out of the sum, as TRL leaves it
 out; so is one whose `where` does not hold of the problem. A part whose gate does not apply does not
 apply either. Where no part applies there is no verdict, which is not a zero. A constraint is no
-summand: it says whether the sample satisfies it.
+summand: it says whether the sample satisfies it. Nor is a held-out reward, which is only logged.
 """
 
 import inspect
@@ -29,7 +29,7 @@ Value = float | None  # None: does not apply
 class Composition:
     """A validated list of rewards; total = sum of weight * value over members with open gates.
 
-    A sample is right where the first member that applies to it, and is no constraint, reaches its
+    A sample is right where the first member that applies to it, and is trained on, reaches its
     `right_at`.
 
     Args:
@@ -56,8 +56,8 @@ class Composition:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """The weights of the members that are no constraints."""
-        return tuple(member.weight for member in self.members if not member.constraint)
+        """The weights of the members that are trained on."""
+        return tuple(member.weight for member in self.members if member.counts)
 
     @property
     def constraints(self) -> tuple[str, ...]:
@@ -141,17 +141,17 @@ class Composition:
         return sum(weight * value for weight, value in pairs if value is not None)
 
     def components(self, values: Sequence[Value]) -> list[float]:
-        """Returns what each member that is no constraint adds, before its weight."""
+        """Returns what each member that is trained on adds, before its weight."""
         return [0.0 if value is None else value for value in self._counted(values)]
 
     def _counted(self, values: Sequence[Value]) -> list[Value]:
-        """What each member that is no constraint counts as; None where it does not apply."""
+        """What each member that is trained on counts as; None where it does not apply."""
         by_label = dict(zip(self.labels, values, strict=True))
         known = {member.label: member for member in self.members}
         return [
             self._counts_as(member, by_label, [known[label] for label in member.gates])
             for member in self.members
-            if not member.constraint
+            if member.counts
         ]
 
     def _counts_as(
@@ -178,7 +178,7 @@ class Composition:
     def _said_right(self, values: Sequence[Value]) -> bool | None:
         """What the first of some members that applies says; None where none does."""
         for member, value in zip(self.members, values, strict=False):
-            if value is not None and not member.constraint:
+            if value is not None and member.counts:
                 return reaches(value, member.right_at)
         return None
 
@@ -195,6 +195,7 @@ class Composition:
                 "gate": ",".join(member.gates),
                 "where": member.where,
                 "constraint": member.constraint,
+                "heldout_of": member.heldout_of,
                 "right_at": member.right_at,
             }
             for member in self.members
@@ -202,8 +203,8 @@ class Composition:
 
 
 def first_reward(members: Sequence[RewardSpec]) -> RewardSpec:
-    """The first member that is no constraint: it judges where it applies."""
-    return next(member for member in members if not member.constraint)
+    """The first member that is trained on: it judges where it applies."""
+    return next(member for member in members if member.counts)
 
 
 def right_score(spec: Iterable[Any]) -> float:

@@ -42,7 +42,7 @@ class Scores(NamedTuple):
             None where nobody was asked.
         satisfied: [N] bool, every constraint that applies is satisfied, False where `failed`; None
             where the rewards hold no constraint.
-        components: [N, C] f32, what each member that is no constraint counts as, before weights; 0
+        components: [N, C] f32, what each member that is trained on counts as, before weights; 0
             where it does not count, or `failed`.
     """
 
