@@ -73,8 +73,9 @@ def build(methods: Mapping[str, Mapping[str, Any]], arg: str = "") -> ConfigDict
     """The config of a method.
 
     Args:
-        methods: method -> its values: `max_prompt_tokens` and columns of the data, and those of the
-            stage. Sections are laid over those of `STAGE`; a batch replaces that of `STAGE` whole.
+        methods: method -> its values: `max_prompt_tokens` and columns of the data, `rewards` of the
+            scoring, and those of the stage. Sections are laid over those of `STAGE`; a batch
+            replaces that of `STAGE` whole.
         arg: the method.
 
     Raises:
@@ -99,7 +100,7 @@ def build(methods: Mapping[str, Mapping[str, Any]], arg: str = "") -> ConfigDict
         source_column=values.pop("source_column", ""),
         hint_column=values.pop("hint_column", ""),
     )
-    c.scoring = dict(rewards=(dict(name="math"),), workers=8)
+    c.scoring = dict(rewards=values.pop("rewards", (dict(name="math"),)), workers=8)
     stage = {**STAGE, **values}
     for section in ("sampling", "optimizer"):
         stage[section] = {**STAGE[section], **values.get(section, {})}

@@ -31,11 +31,11 @@ def check_environment(config: ConfigDict, stages: Sequence[Stage]) -> None:
     """
     given = config.environment
     if not given.name:
+        values = given.to_dict()  # a ConfigDict is equal to no mapping
         for name, field in ENVIRONMENT.items():
-            value = given[name].to_dict() if name == "options" else given[name]
-            if value != field.default:
+            if values[name] != field.default:
                 raise ValueError(
-                    f"{name}={shown(value)} is never read without an environment: give it a "
+                    f"{name}={shown(values[name])} is never read without an environment: give it a "
                     f"name ({FIELD}.{name}, {FIELD}.name)."
                 )
         if config.data.kind == MADE:

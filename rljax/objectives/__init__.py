@@ -12,6 +12,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `sequences.py` | per-sequence sums of per-token arrays | |
 | `aggregation.py` | how per-token losses become one number | `AGGREGATIONS` |
 | `reward_shaping.py` | what is done to scores before they are compared | `REWARD_SHAPINGS` |
+| `hypervolume.py` | what several rewards reach together, and by how much a step enlarges it | |
 | `advantages/` | rewards to advantages, per batch, group, segment or token | `ADVANTAGES` |
 | `data_selection.py` | which examples of a pool are worth learning | |
 | `curricula/` | which problems a step samples | `CURRICULA` |
