@@ -15,6 +15,9 @@ OF_CURRICULA: dict[str, Metric] = {
     "curriculum/posterior_success": Metric(
         "Success rate believed", "Posterior mean over all training problems (VADE)."
     ),
+    "curriculum/centre": Metric(
+        "Centre", "Rank at which the window over the problems is centred (GAIN-RL)."
+    ),
     "curriculum/skipped": Metric(
         "Skipped problems", "Problems that the last call passed over (GRESO)."
     ),

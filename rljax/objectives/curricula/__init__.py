@@ -9,12 +9,14 @@ inside its program. What they know of the problems is indexed by the stable numb
 | `ordered.py` | from easy to hard, a band of difficulties, a mixture of sources |
 | `vade.py` | a Beta posterior of each success rate, and Thompson sampling |
 | `dump.py` | a bandit over sources by the size of advantages |
+| `gain.py` | a window that slides over problems ranked by the angles of their tokens |
 | `greso.py` | epochs that skip what taught nothing before |
 | `pcl.py` | candidates whose predicted value is closest to a target |
 """
 
 from rljax.objectives.curricula.curriculum import Curriculum, Outcomes, Problems, Turn
 from rljax.objectives.curricula.dump import dump
+from rljax.objectives.curricula.gain import gain
 from rljax.objectives.curricula.greso import greso
 from rljax.objectives.curricula.ordered import band, easy_to_hard, mixture
 from rljax.objectives.curricula.pcl import pcl
@@ -28,6 +30,7 @@ CURRICULA = {
     "greso": greso,
     "vade": vade,
     "dump": dump,
+    "gain": gain,
     "pcl": pcl,
 }
 
