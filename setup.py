@@ -1,4 +1,4 @@
-"""Packaging: `pip install -e .`, with extras test, tpu, gpu, gcs, hf, wandb, plan and parity."""
+"""Packaging: `pip install -e .`; `extras_require` below names the extras."""
 
 import re
 from pathlib import Path
@@ -34,11 +34,22 @@ setup(
         "tensorboardX",
     ],
     extras_require={
-        "test": ["kubernetes-validate", "pytest", "pytest-xdist", "qwix>=0.1.8", "ruff"],
+        "test": [
+            "kubernetes-validate",
+            "openai",
+            "pytest",
+            "pytest-xdist",
+            "qwix>=0.1.8",
+            "ruff",
+            "starlette",
+            "uvicorn",
+        ],
+        "serve": ["starlette", "uvicorn"],
         "tpu": ["jax[tpu]"],
         "gpu": ["jax[cuda12]"],
         "gcs": ["gcsfs", "google-cloud-storage"],
         "hf": ["transformers", "jinja2"],
+        "instructions": ["langdetect"],
         "wandb": ["wandb"],
         "plan": ["libtpu"],
         "parity": ["peft", "torch"],

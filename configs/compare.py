@@ -7,6 +7,8 @@ the main job:
 
     python launch/train.py --config=configs/compare.py:sort/grpo
 
+`METHOD+CURRICULUM` is a method whose problems a curriculum chooses: grpo+easy_to_hard.
+
 All methods get the same prompts and samples a step from the same warmed-up policy, which is right
 about a third of the time; only what the method says differs. A step's samples are used in two
 updates where the method corrects for a policy that has changed since, and in one where not. The
@@ -23,9 +25,18 @@ TASKS = {
     "countdown4": (dict(name="countdown4"), 8, 8, 300),
     "sudoku4": (dict(name="sudoku4"), 16, 17, 300),
     "edit": (dict(name="edit"), 11, 7, 300),
-    # Difficulty shows in the prompt: for methods that choose their problems.
     "chains": (dict(name="modchain", min_operations=1, max_operations=6), 16, 8, 200),
+    "lengths": (dict(name="sort", min_length=2, max_length=8), 9, 9, 60),
 }
+
+# Difficulty shows in the prompt: for methods that choose their problems.
+MIXED = ("chains", "lengths")
+
+# Levels (operations, digits) that are neither too easy nor too hard, as judged beforehand.
+BANDS = {"chains": (2.0, 5.0), "lengths": (4.0, 7.0)}
+
+# Prompts of a step, where they are not 32.
+PROMPTS = {"lengths": 16}
 
 # Methods that do not correct for a policy that has changed since it sampled: one update a step.
 ON_POLICY = ("reinforce", "reinforce_batch", "rloo", "remax", "gpg", "opo", "ibpo", "pcl")
@@ -51,7 +62,8 @@ WITH_DEMONSTRATION = ("hpt", "luffy")
 
 def get_config(arg: str = "sort/grpo") -> ConfigDict:
     """The config of a task and a method; "TASK/" is the warm-up alone."""
-    task, _, method = (arg or "sort/grpo").partition("/")
+    task, _, named = (arg or "sort/grpo").partition("/")
+    method, _, curriculum = named.partition("+")
     if task not in TASKS:
         raise ValueError(f"Unknown task {task!r}; known: {', '.join(TASKS)} (--config=FILE:TASK).")
     entry, prompt_tokens, new_tokens, warmup_steps = TASKS[task]
@@ -76,28 +88,39 @@ def get_config(arg: str = "sort/grpo") -> ConfigDict:
         batch=dict(sequences_per_update=64),
         optimizer=dict(learning_rate=2e-3, warmup_updates=20),
     )
-    if task == "chains":
-        c.data.source_column = "level"
+    if task in MIXED:
+        c.data.update(source_column="level", difficulty_column="level")
     if method:
         c.rl = dict(
             method=method,
             steps=150,
             batch=dict(
-                prompts_per_step=32,
+                prompts_per_step=PROMPTS.get(task, 32),
                 samples_per_prompt=8,
-                **_sequences(method),
+                **_sequences(method, PROMPTS.get(task, 32)),
             ),
             sampling=dict(max_new_tokens=new_tokens),
             optimizer=dict(learning_rate=2e-4, warmup_updates=5),
             **METHODS.get(method, {}),
         )
-        if task == "chains" and method not in ON_POLICY:
-            c.rl.objective = {**c.rl.get("objective", {}), **PLAIN}
+        objective = {**c.rl.get("objective", {}), **_curriculum(task, curriculum)}
+        if task in MIXED and method not in ON_POLICY:
+            objective |= PLAIN
+        if objective:
+            c.rl.objective = objective
     return c
 
 
-def _sequences(method: str) -> dict[str, int]:
-    """An update takes half of a step's 32 prompts, or all of them; a pass 8 prompts."""
+def _curriculum(task: str, name: str) -> dict[str, object]:
+    """What chooses the problems; {} for the method's own choice."""
+    if name != "band":
+        return {"curriculum": name} if name else {}
+    low, high = BANDS[task]
+    return dict(curriculum="band", difficulty_low=low, difficulty_high=high)
+
+
+def _sequences(method: str, prompts: int) -> dict[str, int]:
+    """An update takes half of a step's prompts, or all of them; a pass 8 prompts."""
     group = 8 + (method in WITH_DEMONSTRATION)
-    update = {} if method in ON_POLICY else {"sequences_per_update": 16 * group}
+    update = {} if method in ON_POLICY else {"sequences_per_update": prompts // 2 * group}
     return {"sequences_per_micro_batch": 8 * group, **update}

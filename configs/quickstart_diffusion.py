@@ -3,9 +3,9 @@
 A network of 0.3 M parameters that sees both ways reads symbols. The warm-up hides tokens of worked
 solutions, "257:10=" -> "5+7-2", each with the weight of its noise level, and stops early. Then
 diffu-GRPO (d1, arXiv:2504.12216) samples by filling blocks of masks, two tokens a step, and learns
-from the task's own verifier. Expect a held-out greedy accuracy of at least 0.25 at the end. The
-share of right samples of held-out problems (pass@1) went from 0.231 after the warm-up to 0.321 with
-seed 0, and from 0.233 to 0.277 with seed 1:
+from the task's own verifier. Expect a held-out greedy accuracy of at least 0.25 at the end. Three
+seeds meet it, --config.seed=0, 1 and 2: they went from 0.246, 0.215 and 0.168 after the warm-up to
+0.301, 0.285 and 0.344, and end with 0.306, 0.298 and 0.307 of their samples right (pass@1):
 
     python launch/train.py --config=configs/quickstart_diffusion.py
 

@@ -1,9 +1,11 @@
 """Times training.
 
-    python launch/bench.py sample|step|update|evolution|ahead|dpo|diffusion [--json=FILE] [...]
+    python launch/bench.py sample|batch-size|step|update|evolution|ahead|dpo|diffusion [--json=FILE]
 
 sample  the sampler alone, from token ids to token ids, beside the bounds that the rates of matrix
         products and of memory set, and beside other programs
+batch-size  the sampler for 1, 2, 4, ... prompts up to --prompts: how its time grows, and the batch
+        from which on it is in proportion; beside one pass over the prompts, to choose among them
 step    a whole GRPO step: tokenising, sampling, decoding to text, reward, advantages, moving rows
         to the device, all updates; without logging, evaluation and checkpoints
 update  the updates of a step alone, with each prompt computed once and with it computed for every
@@ -33,11 +35,11 @@ from rljax.commands.parser import Parser, number, path, whole
 from rljax.commands.paths import check_file
 from rljax.commands.run import run
 
-BENCHMARKS = ("sample", "step", "update", "evolution", "ahead", "dpo", "diffusion")
+BENCHMARKS = ("sample", "batch-size", "step", "update", "evolution", "ahead", "dpo", "diffusion")
 
-# Flags that are fields of `Settings`, where they are given; and those that only `sample` reads.
+# Flags that are fields of `Settings`, where they are given.
 SETTINGS = ("prompts", "samples", "prompt_tokens", "new_tokens", "steps", "preset")
-OF_SAMPLE = ("tail", "without_refill")
+WITH_TAIL = ("sample", "batch-size")
 BESIDE_PEERS = ("sample", "dpo")
 # Sizes that the task of `ahead` has by itself, and those that it is timed with by default.
 NOT_AHEAD, AHEAD = ("prompt_tokens", "preset"), {"new_tokens": 8, "steps": 90}
@@ -78,7 +80,7 @@ def parser() -> Parser:
         help="another program (launch/peers/), run in alternation with ours; may be repeated",
     )
     add("--rounds", type=whole(1), metavar="N", help="of ours (--steps calls) and all peers (1)")
-    add = made.add_argument_group("with sample").add_argument
+    add = made.add_argument_group("with sample; --tail with batch-size too").add_argument
     add(
         "--tail",
         type=number(0.0, 1.0),
@@ -97,8 +99,10 @@ def parser() -> Parser:
 
 def bench(options: argparse.Namespace) -> None:
     """Times and prints."""
-    if options.benchmark != "sample" and any(getattr(options, name) for name in OF_SAMPLE):
-        raise ValueError("--tail and --without-refill are read by sample only")
+    if options.benchmark != "sample" and options.without_refill:
+        raise ValueError("--without-refill is read by sample only")
+    if options.benchmark not in WITH_TAIL and options.tail:
+        raise ValueError(f"--tail is read by {' and '.join(WITH_TAIL)} only")
     if options.benchmark not in BESIDE_PEERS and (options.peer or options.rounds):
         raise ValueError(f"--peer and --rounds are read by {' and '.join(BESIDE_PEERS)} only")
     if options.benchmark == "dpo" and options.samples:
@@ -116,6 +120,7 @@ def bench(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from rljax.benchmarks.ahead import time_ahead
+    from rljax.benchmarks.batch_size import time_batch_sizes
     from rljax.benchmarks.diffusion import time_diffusion
     from rljax.benchmarks.evolution import time_evolution
     from rljax.benchmarks.pairs import time_pairs
@@ -132,6 +137,8 @@ def bench(options: argparse.Namespace) -> None:
     if options.benchmark == "sample":
         tails = Tails(mean=options.tail or 0.0, compare=options.without_refill)
         report = time_sampling(settings, tails, options.peer, options.rounds or 1)
+    elif options.benchmark == "batch-size":
+        report = time_batch_sizes(settings, Tails(mean=options.tail or 0.0))
     elif options.benchmark == "dpo":
         report = time_pairs(settings, options.peer, options.rounds or 1)
     elif options.benchmark == "ahead":

@@ -59,6 +59,13 @@ def parser() -> Parser:
         "spends in the steps of its config, or AMOUNT (updates)",
     )
     add(
+        "--also",
+        choices=("updates", "tokens", "seconds"),
+        default="",
+        metavar="AXIS",
+        help="the same runs compared once more in WORKDIR/AXIS, at as much of it as all have spent",
+    )
+    add(
         "--tune",
         type=numbers,
         default=(),
@@ -134,6 +141,7 @@ def asked(module: Any, options: argparse.Namespace) -> Any:
         baseline=options.baseline,
         threshold=options.threshold,
         budget=options.budget,
+        also=options.also,
         rates=options.tune,
         tuning_seeds=options.tune_seeds,
         smoke=options.smoke,

@@ -50,9 +50,9 @@ from rljax.data.truncation import Budgets
 from rljax.errors import unknown_name
 from rljax.reporting.data_page import render_sets
 from rljax.reporting.files import write_text_atomic
-from rljax.rewards.compose import parse_rewards
 from rljax.rewards.functions import REWARDS
 from rljax.rewards.golds import GOLD_READERS, Refused, read_all
+from rljax.rewards.member import parse_rewards
 from rljax.training.collect.stage_rows import budgets_of
 from rljax.training.run.text_format import make_text_format, settle_tokenizer
 from rljax.training.self_check.example import coloured, first_example, legend

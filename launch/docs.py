@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from rljax.chaos import found as chaos
 from rljax.commands.parser import Parser
 from rljax.commands.run import run
 from rljax.config import other_names
@@ -30,6 +31,7 @@ BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("rljax/data/README.md", "rewards"): reward_table,
     ("rljax/models/README.md", "sizes"): sizes.as_markdown,
     ("rljax/registry/README.md", "methods"): method_tables,
+    ("launch/README.md", "chaos"): chaos.as_markdown,
     ("configs/README.md", "fields"): field_tables,
     ("configs/README.md", "names"): other_names.as_markdown,
     ("rljax/reporting/README.md", "metrics"): glossary.as_markdown,

@@ -10,8 +10,8 @@ allocated; weights are not needed. Times are the least that the compiled program
 chip (a roofline): nothing in them is fitted to measurements. The line "expected" is, by one
 efficiency of published runs for training and one for sampling.
 
-A config file may name its slice: TOPOLOGY = "v5e:8x8". Exit status 1: it does not fit, or cannot
-be planned.
+A config file may name its slice: TOPOLOGY = "v5e:8x8"; two slices are "2xv5e:8x8". Exit status 1:
+it does not fit, or cannot be planned.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def parser() -> Parser:
     made = Parser(__doc__, overrides=True)
     add = made.add_argument
     add("--config", type=named, metavar="FILE[:ARG]", help="the run")
-    add("--topology", type=named, metavar="CHIP:AxB", help="the slice; by default the config's")
+    add("--topology", type=named, metavar="[Nx]CHIP:AxB", help="the slices, N (1); or the config's")
     add("--price", type=number(0, 1e6), metavar="P", help="of a chip for an hour")
     add("--json", type=path, metavar="FILE", help="also writes the plan there")
     add("--html", type=path, metavar="FILE", help="also draws the plan as a page")

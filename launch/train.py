@@ -10,6 +10,7 @@ order of its events.jsonl: the same samples, the same parameters.
 
 import argparse
 import sys
+from pathlib import Path
 
 from rljax.commands.interrupts import ending_at_once
 from rljax.commands.parser import Parser, named, path
@@ -30,6 +31,12 @@ def parser() -> Parser:
     )
     add("--workdir", type=path, metavar="DIR", help="of the run (runs/NAME-DATE-TIME)")
     add("--replay", type=path, metavar="DIR", help="of a run of this config that is repeated")
+    add(
+        "--save-executables",
+        type=named,
+        metavar="DIR",
+        help="keeps compiled programs there, and loads them (rljax/training/run/programs.py)",
+    )
     add("--preflight", action="store_true", help="check hosts, files and devices, and stop there")
     add(
         "--profile",
@@ -51,6 +58,8 @@ def train(options: argparse.Namespace) -> None:
                 "a copy of the workdir's files (--workdir)."
             )
         check_folder(options.workdir, "--workdir")
+    if options.save_executables is not None and "://" not in options.save_executables:
+        check_folder(Path(options.save_executables), "--save-executables")
     if options.replay is not None and options.replay == options.workdir:
         raise ValueError("--replay and --workdir are the same folder: a replay needs a new one")
     # Imported late, so that wrong words are answered at once.
@@ -59,8 +68,11 @@ def train(options: argparse.Namespace) -> None:
         from rljax.training import loop
         from rljax.training.preflight import preflight
         from rljax.training.run.phases import process_began
+        from rljax.training.run.programs import keep_programs
         from rljax.training.run.several import started
 
+    if options.save_executables is not None:
+        keep_programs(options.save_executables)
     config = load_config(options.config, options.overrides)
     with started(config, options.workdir) as (processes, workdir):
         if options.preflight:

@@ -66,15 +66,11 @@ def check_flags(options: argparse.Namespace) -> None:
 
 def load(folder: Path, options: argparse.Namespace, flag: str) -> tuple[Any, Any]:
     """A model and the mesh that it is on, one replica of it on each device."""
-    from rljax.models.pretrained import is_pretrained
     from rljax.parallel.mesh import make_mesh
-    from rljax.training.run.loaded import load_published, load_run
+    from rljax.training.run.loaded import load_folder
 
     mesh = make_mesh({"data": -1})
-    if is_pretrained(folder):
-        dtype = options.dtype
-        return load_published(folder, options.tokenizer, dtype, None, mesh, {}, flag), mesh
-    return load_run(folder, options.tokenizer, mesh, {}, flag), mesh
+    return load_folder(folder, options.tokenizer, options.dtype, mesh, flag), mesh
 
 
 def win_rate(options: argparse.Namespace) -> None:

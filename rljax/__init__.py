@@ -9,9 +9,11 @@
 | `processes/` | the processes of one run: who they are, whether they fit, how they end together |
 | `pods/` | how a run is brought onto a pod: settings become scripts, files and commands |
 | `sampling/` | the sampler, and the token distribution that the trainer shares with it |
+| `serving/` | a server of one model, exact to the token |
 | `tasks/` | problems with checkable answers |
 | `rewards/` | verifiers of text, and the processes that run them |
 | `verifiers/` | verifiers that are JAX, for the symbol tasks |
+| `environments/` | what answers the replies of a model, turn by turn; tools |
 | `data/` | tokenizers, chat templates, sources of records, packing |
 | `registry/` | the method table: families, rows, fields, cards |
 | `config/` | from a config file to a checked config |

@@ -21,10 +21,12 @@ ROOMS = {
     "pods": {"processes", "commands"},
     "laboratory": {"objectives"},
     "sampling": {"models", "parallel"},
+    "serving": {"models", "parallel", "sampling", "data"},
     "tasks": set(),
     "verifiers": {"tasks"},
     "rewards": {"tasks", "processes", "commands"},
     "data": {"tasks"},
+    "environments": {"data", "rewards", "processes"},
     "reporting": set(),
     "registry": {"objectives"},
     "config": {
@@ -33,7 +35,7 @@ ROOMS = {
     },
     "training": {
         *("objectives", "models", "parallel", "sampling", "tasks", "verifiers", "rewards", "data"),
-        *("reporting", "registry", "config", "processes"),
+        *("reporting", "registry", "config", "processes", "environments"),
     },
     "comparison": {
         *(
@@ -50,7 +52,7 @@ ROOMS = {
     },
     "benchmarks": {
         *("models", "parallel", "rewards", "data", "registry", "config", "sampling", "training"),
-        "reporting",
+        *("reporting", "serving"),
     },
     "chaos": {"reporting", "training"},
     "planning": {
@@ -68,11 +70,13 @@ WITHOUT = {
     "tasks": DEVICE | {"grain"},
     "rewards": DEVICE | {"grain"},
     "data": DEVICE,
+    "environments": DEVICE | {"grain"},
     "reporting": DEVICE | {"grain"},
     "verifiers": {"flax", "optax", "orbax", "grain"},
     "parallel": {"flax", "optax", "orbax", "grain"},
     "models": {"optax", "orbax", "grain"},
     "sampling": {"optax", "orbax", "grain"},
+    "serving": {"flax", "optax", "orbax", "grain"},
     "registry": {"jax", "flax", "optax", "orbax"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -130,6 +134,7 @@ def test_there_is_no_cycle_of_rooms():
 # Rooms of training/, each of which imports those before it.
 FLOORS = (
     *("update", "learner", "run", "collect", "pair_evaluation", "win_rate"),
+    *("data_selection", "test_time"),
     *("families", "ahead", "device_loop", "self_check"),
 )
 

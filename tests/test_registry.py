@@ -56,6 +56,12 @@ ADA = (
     | {"allocation": "successive", "allocation_rounds": 4, "round_samples": 8}
     | {"advantage": "pool_mean", "divide_by_pool_deviation": False, "entropy_weight": 0.0}
 )
+BY_VARIANCE = (
+    CLIPPED
+    | {"allocation": "by_variance", "pilot_samples": 8, "damping": 1e-3, "damping_power": 2.0}
+    | {"success_limit": 1.0, "least_right": 0.0, "dual_clip": 3.0}
+    | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3}
+)
 # PPO of MA-RLHF, whose numbers are complete.
 PPO = (
     CLIPPED
@@ -162,6 +168,14 @@ EXPECTED = {
     | {"retry_probability": 0.01, "retry_start": 0.5, "retry_step": 0.01},
     "reinforce_ada": ADA | {"allocation_exit": "balanced"},
     "reinforce_ada_positive": ADA | {"allocation_exit": "positive"},
+    "speed": CLIPPED
+    | NO_KL
+    | {"allocation": "screening", "screen_samples": 4, "group_filter": "mixed"}
+    | {"advantage": "group_leave_one_out", "entropy_weight": 0.0},
+    "gvm_raft_plus_plus": BY_VARIANCE
+    | TOKENS
+    | {"advantage": "none", "advantage_sign": "positive"},
+    "gvm_grpo": BY_VARIANCE | ZSCORE | {"aggregation": "sequence_mean_token_mean"},
     "balanced_filter": {"group_filter": "accuracy_inside", "accuracy_low": 0.2}
     | {"accuracy_high": 0.8, "advantage": "group_zscore"},
     "lite_ppo": CLIPPED | TOKENS | NO_KL | {"advantage": "group_mean_batch_deviation"},
@@ -178,6 +192,9 @@ EXPECTED = {
     | TOKENS
     | {"advantage": "none", "advantage_sign": "positive", "dual_clip": 3.0}
     | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
+    "filtered": NO_RATIO
+    | NO_KL
+    | {"advantage": "better_than_group", "aggregation": "sequence_mean_token_sum"},
     "psr": CLIPPED | TOKENS | {"positive_weight": 1.0, "negative_weight": 0.0},
     "nsr": CLIPPED | TOKENS | {"positive_weight": 0.0, "negative_weight": 1.0},
     "w_reinforce": CLIPPED | TOKENS | {"positive_weight": 0.1, "negative_weight": 1.0},
@@ -276,6 +293,13 @@ EXPECTED = {
     "spo_tree": SPO
     | {"rollouts": "tree", "branching": (6, 6, 6), "segment_tokens": 30}
     | {"edge_style": "rloo", "edge_epsilon": 1e-8},
+    "deepsearch": CLIP_HIGHER
+    | TOKENS
+    | NO_KL
+    | {"rollouts": "search", "advantage": "search_mean", "search_deviation": False}
+    | {"dual_clip": 10.0, "segment_tokens": 256, "search_width": 8, "exploration": 2.0}
+    | {"parent_weight": 0.4, "entropy_bonus": 0.0, "depth_weight": 0.01, "backup_floor": 0.1}
+    | {"hard_share": 0.25, "screen_samples": 4, "round_steps": 100},
     "vineppo": SEGMENTS
     | {"segmentation": "steps", "cut_limit": 25, "fill_values": True}
     | {"probability_threshold": None},
@@ -355,6 +379,12 @@ EXPECTED = {
     | {"ratio": "token", "surrogate": "clipped_old_kl", "clip_low": 0.2, "clip_high": 0.2}
     | {"old_kl_weight": 0.01, "aggregation": "sequence_mean_token_scale", "kl_placement": "none"}
     | {"masking": "trajectory", "mask_draws": 64, "trajectory_shrink": 1},
+    "tracerl_value": ELBO
+    | {"ratio": "token", "surrogate": "clipped_old_kl", "clip_low": 0.2, "clip_high": 0.2}
+    | {"old_kl_weight": 0.01, "aggregation": "sequence_mean_token_scale", "kl_placement": "none"}
+    | {"masking": "trajectory", "mask_draws": 64, "trajectory_shrink": 1, "value_clip": 0.2}
+    | {"segmentation": "trajectory", "advantage": "trajectory_gae", "gamma": 1.0}
+    | {"value_target": "trajectory_returns", "gae_lambda": 1.0, "advantage_epsilon": 1e-6},
     "hpt": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"aggregation": "sequence_mean_token_scale", "entropy_weight": 1e-3}
@@ -363,6 +393,11 @@ EXPECTED = {
     | ZSCORE
     | NO_KL
     | {"demonstrations": "guided", "guided_cap": None, "aggregation": "sequence_mean_token_mean"},
+    "scaf_grpo": CLIPPED
+    | ZSCORE
+    | NO_KL
+    | {"demonstrations": "scaffolded", "exempt_share": 0.15, "hint_levels": 12}
+    | {"aggregation": "sequence_mean_token_mean", "entropy_weight": 0.0},
     "luffy": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
     | {"demonstrations": "in_group", "shaping": 0.1},
@@ -451,6 +486,8 @@ EXPECTED = {
     "jepo_single": {"bound": "single_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo": {"bound": "multi_sample", "kl_placement": "loss", "kl_weight": 1e-3},
     "jepo_rloo": {"bound": "multi_sample", "verifier": "switch", "kl_weight": 1e-3},
+    "ra3": {"bound": "single_sample", "thought_cost": 0.05, "supervised_weight": 1.0}
+    | {"answer_phrase": "\n", "answer_end": "", "format_penalty": 1.0, "kl_placement": "none"},
     "verifree": {"bound": "probability", "norm_scope": "none", "supervised_weight": 1.0} | NO_KL,
     "trice": {"posterior": "chain", "control_variate": "leave_one_out", "guide": "hinted"},
     "trice_basic": {"posterior": "chain", "control_variate": "none", "guide": "hinted"},
@@ -465,6 +502,8 @@ USES_REFERENCE = {
         "grpo",
         "dump",
         "raft_plus_plus",
+        "gvm_raft_plus_plus",
+        "gvm_grpo",
         "reinforce_pp",
         "reinforce_pp_baseline",
         "dler",

@@ -7,7 +7,7 @@
 FOLDER is a Hugging Face checkpoint (Qwen 2.5 or 3, say) with its tokenizer. The JSONL files have
 the columns `prompt` (text, or chat messages) and `reference` (compared by math-verify with the last
 boxed answer), for hpt and luffy `completion` too: a worked solution; for dump `source`, a label,
-for guide_grpo `hint`.
+for guide_grpo and scaf_grpo `hint`, for the latter a text or tiers of parts.
 Parameters are split over all devices; on a pod slice give some of them to `mesh.tensor`, and set
 `rl.batch.sequences_per_micro_batch` to what the memory holds. Methods with a critic train a second
 network of the same size.

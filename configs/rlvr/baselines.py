@@ -67,6 +67,8 @@ METHODS = {
     # updates of 256.
     "raft": dict(batch=batch(128, 8, each_pass=16)),
     "raft_plus_plus": dict(batch=batch(128, 8, update=32)),
+    # Its agents of screens (arXiv:2502.07949) have no sizes that carry over.
+    "filtered": {},
     "psr": MATH,
     "nsr": MATH,
     "w_reinforce": MATH,

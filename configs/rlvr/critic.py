@@ -46,6 +46,15 @@ METHODS = {
         batch=batch(16, 216, update=2, each_pass=1),
         sampling=dict(max_new_tokens=1024, temperature=0.6),
     ),
+    # Nemotron-Research-Reasoning-Qwen-1.5B v2 on DeepMath-103K (arXiv:2509.25454 and its code): 256
+    # prompts, 8 updates; trees of 64 levels of 256 tokens; weight decay 0.1. The paper gives 50
+    # steps more than the model had.
+    "deepsearch": dict(
+        steps=100,
+        batch=batch(256, 8, update=32),
+        sampling=dict(max_new_tokens=16384),
+        optimizer=dict(weight_decay=0.1),
+    ),
     # The code of arXiv:2410.01679, on which SPO's is built. Steps end at the tokenizer's line
     # ends: 10 in bytes, 198 and 271 in Qwen's (--config.rl.objective.step_end_tokens).
     "vineppo": SPO,

@@ -14,6 +14,11 @@ batch = BASE["batch"]
 
 ADA = dict(steps=600, batch=batch(512, 4, update=128), sampling=dict(max_new_tokens=2048))
 
+# Qwen2.5-Math-1.5B and 7B on NuminaMath (arXiv:2505.02391): 1024 rows, mini-batches of 256; eight
+# pilot samples of each prompt, estimated anew in every step, where the script does so once in about
+# nine updates.
+GVM = dict(batch=batch(128, 8, update=32))
+
 METHODS = {
     # Qwen3 and Llama-3.2 on MATH (arXiv:2510.01135): 8192 samples a step, one update; contexts of
     # 4096. The optimizer of the value model was not seen: verl's default of a critic.
@@ -35,6 +40,13 @@ METHODS = {
     # most 4 rounds of 8 samples. Its entropy bonus of 1e-4 is 0 in the script.
     "reinforce_ada": ADA,
     "reinforce_ada_positive": ADA,
+    "gvm_raft_plus_plus": GVM,
+    "gvm_grpo": GVM,
+    # Qwen2.5-Math-7B on DeepScaleR (arXiv:2506.09016, withdrawn): 16 prompts of 4 + 20 samples, of
+    # 64 that are asked; here as many rounds of 16. Its script compares by leave-one-out.
+    "speed": dict(
+        objective=dict(filter_rounds=4), batch=batch(16, 24), sampling=dict(max_new_tokens=3072)
+    ),
 }
 
 get_config = functools.partial(BASE["build"], METHODS)

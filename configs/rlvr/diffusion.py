@@ -77,10 +77,17 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
         sampling=dict(max_new_tokens=512),
         objective=dict(trajectory_shrink=8),
     ),
+    # The same with the critic of the TraDo configs, at 5e-6 and trained in every step.
+    "tracerl_value": dict(
+        batch=batch(32, 8, each_pass=1),
+        sampling=dict(max_new_tokens=512),
+        objective=dict(trajectory_shrink=8),
+        critic=dict(learning_rate=5e-6),
+    ),
 }
 
 # Tokens that a denoising step fills. DiffuCoder and TraceRL fill one.
-TOKENS_PER_STEP = {"coupled_grpo": 1, "tracerl": 1}
+TOKENS_PER_STEP = {"coupled_grpo": 1, "tracerl": 1, "tracerl_value": 1}
 
 
 def get_config(arg: str = "") -> ConfigDict:

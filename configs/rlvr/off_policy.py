@@ -52,6 +52,14 @@ METHODS = {
     # 16 samples of each prompt (arXiv:2506.13923); other numbers were not seen. Hints are texts of
     # the column `hint`, written offline, without the answer in them.
     "guide_grpo": dict(batch=batch(128, 16, demonstrations=16), hint_column="hint"),
+    # Qwen2.5-Math-1.5B and 7B on DeepScaleR (arXiv:2510.19807): mini-batches of 64, 10 epochs.
+    "scaf_grpo": dict(
+        max_prompt_tokens=2048,
+        hint_column="hint",
+        batch=batch(256, 8, update=64),
+        data=dict(max_context_tokens=2048),
+        sampling=dict(max_new_tokens=2048),
+    ),
 }
 
 get_config = functools.partial(BASE["build"], METHODS)

@@ -4,6 +4,7 @@ workload.py  what is run: model, prompts, tokenizer and reward of a benchmark
 flops.py     floating-point operations that the model needs
 machine.py   the rates that the machine gives
 sampling.py  the sampler alone, beside bounds and other programs
+batch_size.py the sampler for more and more prompts, beside a critic's pass over them
 evolution.py a population with low-rank noise, beside the same rows without
 ahead.py     whole runs with the sampler in turn and ahead, where the verifier waits
 copy_reward.py  the reward of its task

@@ -22,6 +22,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     )
     kinds = {
         "sample": _sample_rows,
+        "batch-size": _batch_size_rows,
         "step": _step_rows,
         "dpo": _step_rows,
         "update": _update_rows,
@@ -42,7 +43,9 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             console.print(f"{name}: {rate:.0f} tok/s; ours is {ratio:.2f} times as fast")
     if report["benchmark"] == "sample":
         _print_sampling(report, console)
-    if report["benchmark"] in ("sample", "evolution", "diffusion"):
+    if report["benchmark"] == "batch-size":
+        _print_knee(report, console)
+    if report["benchmark"] in ("sample", "batch-size", "evolution", "diffusion"):
         return
     nominal = machine["nominal_flops_per_second"]
     if nominal:
@@ -82,6 +85,29 @@ def _print_sampling(report: dict[str, Any], console: Console) -> None:
         share = report["without_refill"]["useful_slot_steps"]
         lines.insert(1, f"useful slot-steps without refill: {share:.1%}")
     console.print("\n".join(lines), soft_wrap=True)
+
+
+def _batch_size_rows(report: dict[str, Any]) -> list[dict[str, str]]:
+    return [
+        {
+            "prompts": str(size["prompts"]),
+            "samples": str(size["samples"]),
+            "seconds": f"{size['seconds']:.4f}",
+            "tokens/s": f"{size['tokens_per_second']:.0f}",
+            "seconds to read the prompts": f"{size['value_seconds']:.4f}",
+            "of sampling": f"{size['value_share']:.1%}",
+        }
+        for size in report["sizes"]
+    ]
+
+
+def _print_knee(report: dict[str, Any], console: Console) -> None:
+    fixed, each, knee = (report[name] for name in ("fixed_seconds", "seconds_per_sample", "knee"))
+    console.print(
+        f"sampling takes about {fixed:.3f} s + {each:.2e} s for each sample: "
+        + ("nothing grows yet" if knee is None else f"the knee is at {knee:.0f} samples"),
+        soft_wrap=True,
+    )
 
 
 def _step_rows(report: dict[str, Any]) -> list[dict[str, str]]:

@@ -38,7 +38,7 @@ def time_step(settings: Settings) -> dict[str, Any]:
         that of each phase.
     """
     work = build(settings)
-    with jax.set_mesh(work.context.mesh), work.context.scorer:
+    with jax.set_mesh(work.context.mesh), work.context.workers():
         program, _ = _one_step(work, None, 1)
         steps = [_one_step(work, program, number + 2)[1] for number in range(settings.steps)]
         memory = program_memory(program) | _peaks()
@@ -126,7 +126,7 @@ def time_updates(settings: Settings) -> dict[str, Any]:
     for name, override in LAYOUTS.items():
         changed = dataclasses.replace(settings, overrides=(*settings.overrides, override))
         work = build(changed)
-        with jax.set_mesh(work.context.mesh), work.context.scorer:
+        with jax.set_mesh(work.context.mesh), work.context.workers():
             layouts[name] = _time_update(work, settings)
         work.free()  # the next layout has the device for itself
     rate = measured_rate(work.context.network.config.compute_dtype)

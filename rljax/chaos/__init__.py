@@ -9,4 +9,5 @@
 | `compare.py` | whether two workdirs hold the same run |
 | `campaign.py` | reference, rounds of killed runs, verdict |
 | `table.py` | the verdict as a table |
+| `found.json`, `found.py` | what such campaigns have come to, and the table of it |
 """

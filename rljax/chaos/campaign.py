@@ -37,6 +37,10 @@ ANSWERS_OF_SEVERAL = {
 # Before they have joined, a signal ends a process silently.
 AT_START = {"SIGTERM": (RESTART,), "SIGINT": (RESTART,)}
 
+# So often in a row several processes may end with RESTART and without a kill, as they do where a
+# machine is so busy that one of them is missed by the others; whoever started them does so again.
+MOST_RESTARTS = 3
+
 LAST_LINES = 15  # of the output of an attempt that went wrong
 
 
@@ -58,6 +62,7 @@ class Verdict(NamedTuple):
     problems: list[str]  # of kills and comparisons
     hashes: dict[str, str]  # of the last state of each stage
     set_aside: int  # checkpoints, after a bit was flipped
+    restarts: int = 0  # of several processes that asked for it without a kill
 
     @property
     def good(self) -> bool:
@@ -79,6 +84,7 @@ class Verdict(NamedTuple):
             "rounds": self.rounds,
             "processes": self.processes,
             "checkpoints_set_aside": self.set_aside,
+            "restarts": self.restarts,
             "problems": self.problems,
             "state_sha256": self.hashes,
         }
@@ -153,10 +159,11 @@ class Campaign:
         """
         habits, chosen = self.learn(), random.Random(seed + 1)
         plan, killed, problems = Plan(seed, habits, inject), [], []
-        processes = rounds = set_aside = 0
+        processes = rounds = set_aside = restarts = 0
         while len(killed) < kills:
             rounds += 1
             workdir, flipped, first = self.folder / f"round-{rounds}", False, False
+            in_a_row = 0
             shutil.rmtree(workdir, ignore_errors=True)
             while True:
                 kill = plan.next() if len(killed) < kills else None
@@ -173,12 +180,16 @@ class Campaign:
                 problems += [f"round {rounds}, {line}" for line in found]
                 if outcome.status == 0:
                     break
-                if outcome.hit is None:
+                in_a_row = in_a_row + 1 if outcome.hit is None else 0
+                if self._is_restarted(outcome, in_a_row):
+                    restarts += 1
+                    self.say(f"status {RESTART} without a kill: started again")
+                elif outcome.hit is None:
                     raise StoppedError(
                         f"A run that was continued in {workdir} fails with status "
                         f"{outcome.status}:\n{tail(outcome.output)}"
                     )
-                if kill is not None and kill.signal == FLIP:
+                if outcome.hit is not None and kill.signal == FLIP:
                     flipped = flip_bit(workdir, chosen) is not None or flipped
             lines = differences(workdir, self.reference, damaged=flipped)
             problems += [f"round {rounds}: {line}" for line in lines]
@@ -187,7 +198,7 @@ class Campaign:
             if not lines:
                 shutil.rmtree(workdir)
         hashes = {name: state_hash(step) for name, step in final_steps(self.reference).items()}
-        return Verdict(killed, rounds, processes, problems, hashes, set_aside)
+        return Verdict(killed, rounds, processes, problems, hashes, set_aside, restarts)
 
     def _attempt(
         self, workdir: Path, kill: Kill | None = None, chosen: random.Random | None = None
@@ -199,6 +210,11 @@ class Campaign:
             timeout=self.timeout,
             chosen=chosen,
         )
+
+    def _is_restarted(self, outcome: Outcome, in_a_row: int) -> bool:
+        """Whether an attempt that nobody killed asks to be started again, and may be."""
+        wanted = outcome.hit is None and outcome.status == RESTART and not outcome.timed_out
+        return wanted and self.processes > 1 and in_a_row <= MOST_RESTARTS
 
     def _answers(self, signal: str, phase: str) -> tuple[int, ...]:
         """Statuses with which the command may answer."""

@@ -29,8 +29,9 @@ def kills_table(verdict: Verdict) -> Table:
 def verdict_line(verdict: Verdict, kills: int) -> str:
     """The end of it, in one line."""
     held = sum(not each.problems for each in verdict.killed)
+    told = f" ({verdict.restarts} asked for a restart without a kill)" if verdict.restarts else ""
     what = "and nothing differs" if verdict.good else f"but {len(verdict.problems)} things differ"
     return (
         f"{held} of {kills} kills held, in {verdict.rounds} "
-        f"run{'s' * (verdict.rounds != 1)} of {verdict.processes} processes, {what}"
+        f"run{'s' * (verdict.rounds != 1)} of {verdict.processes} processes{told}, {what}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -61,6 +62,11 @@ def spent(runs: MethodRuns, axis: str) -> np.ndarray:
         "seconds": runs.steps * runs.seconds_per_step,
     }[axis]
     return np.broadcast_to(np.asarray(each, np.float64), runs.accuracy.shape)
+
+
+def spent_by_all(runs: Sequence[MethodRuns], axis: str) -> Budget:
+    """As much of an axis as every seed of every method has spent."""
+    return Budget(axis, min(float(spent(run, axis)[:, -1].min()) for run in runs))
 
 
 def is_spent(runs: MethodRuns, budget: Budget) -> bool:

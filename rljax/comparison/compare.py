@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from rljax.comparison.budget import parse_budget
+from rljax.comparison.budget import Budget, parse_budget, spent_by_all
 from rljax.comparison.claims import CLAIMS
 from rljax.comparison.results import claims_about
 from rljax.comparison.runner import Runner, Tuning, rate_points
@@ -51,6 +51,7 @@ class Comparison:
     baseline: str = ""
     threshold: float = 0.8
     budget: str = "updates"
+    also: str = ""
     rates: tuple[float, ...] = ()
     tuning_seeds: int = 4
     smoke: bool = False
@@ -99,16 +100,22 @@ def compare(asked: Comparison, console: Console | None = None) -> dict[str, Any]
         params = warmed_up(asked, mesh, console)[1]
         found = {method: runner.run(method, params, seeds, points) for method in runner.order}
     runs = [run for method in asked.methods for run in found[method]]
-    written = write_comparison(
-        asked.workdir,
-        runs,
-        asked.baseline or runs[0].label,
-        asked.threshold,
-        [] if asked.sweep else claims_about(CLAIMS, runs),
-        budget=runner.budget,
-        remarks=[rates_remark(asked, runs)],
-        title=f"{asked.task}: {len(runs)} methods, {len(seeds)} seeds each",
-    )
+
+    def write(folder: Path, budget: Budget) -> dict[str, Any]:
+        return write_comparison(
+            folder,
+            runs,
+            asked.baseline or runs[0].label,
+            asked.threshold,
+            [] if asked.sweep else claims_about(CLAIMS, runs),
+            budget=budget,
+            remarks=[rates_remark(asked, runs)],
+            title=f"{asked.task}: {len(runs)} methods, {len(seeds)} seeds each",
+        )
+
+    written = write(asked.workdir, runner.budget)
+    if asked.also:
+        write(asked.workdir / asked.also, spent_by_all(runs, asked.also))
     console.print(f"table: {asked.workdir / 'table.md'}", soft_wrap=True)
     return written
 
@@ -160,8 +167,9 @@ def check(asked: Comparison, seeds: int) -> None:
     """Raises ValueError for unknown names and impossible numbers."""
     known = [name for name, row in METHODS.items() if row.family == "policy_gradient"]
     for method in asked.methods:
-        if method not in known:
-            raise unknown_name("method to compare", method, known, "--methods")
+        name = method.partition("+")[0]  # METHOD+CURRICULUM (configs/compare.py)
+        if name not in known:
+            raise unknown_name("method to compare", name, known, "--methods")
     if len(set(asked.methods)) < len(asked.methods):
         raise ValueError(f"Methods must differ, got {', '.join(asked.methods)} (--methods).")
     if seeds < 2:

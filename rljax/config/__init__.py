@@ -1,13 +1,14 @@
 """From a config file and overrides to a checked, locked config.
 
 fields.py    what a field is: type, range, items; the check of one value
-schema.py    every field of a run; schema_model.py those of its model, schema_stage.py of a stage
+schema.py    every field of a run; schema_model.py those of its model, schema_stage.py of a stage,
+             schema_environment.py of an environment
 load.py      --config=FILE[:ARG], `:smoke`
 arguments.py what a config file does with its ARG; recipe_arguments.py  ARG as words, `name=value`
 overrides.py --config.a.b=value
 unknown.py   the error for a field that does not exist
 other_names.py  what other libraries call our fields
-validate.py  a whole config, checked and resolved; calls the seven below
+validate.py  a whole config, checked and resolved; calls the eight below
 data.py      fields that a source of data reads
 resolve.py   a stage with every value filled in; fields that nothing reads
 right_score.py  fields that say what a right sample scores: by default what the rewards say
@@ -18,6 +19,7 @@ asynchronous.py  whether samples of a run may be of older weights
 policy_gradient.py  those of policy-gradient parts
 preference.py  those of preference parts
 distillation.py  those of a teacher
+environment.py  those of episodes
 sampled_rounds.py  those of stages whose policy writes its own rows
 reward_role.py  those of a reward model beside a policy
 teacher_role.py those of a teacher, or of several

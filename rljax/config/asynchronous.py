@@ -100,6 +100,11 @@ def _check_source(stage: Stage) -> None:
             "states by further samples and scores of the trainer's policy "
             f"({where}.objective.advantage, {FIELD}.max_staleness)."
         )
+    if objective.choices.get("allocation") == "by_variance":
+        raise ValueError(
+            f"Stage {stage.name!r} cannot sample ahead: allocation='by_variance' takes gradients "
+            f"of the trainer's policy ({where}.objective.allocation, {FIELD}.max_staleness)."
+        )
     if objective.choices.get("value_target") == OF_PROMPTS:
         raise ValueError(
             f"Stage {stage.name!r} cannot sample ahead: curriculum="

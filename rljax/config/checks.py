@@ -6,7 +6,7 @@ A family names the checks of its own in its record (rljax/registry/families/).
 from collections.abc import Callable
 
 from rljax.config.batch import check_counters
-from rljax.config.curriculum import check_curriculum
+from rljax.config.curriculum import check_curriculum, check_order
 from rljax.config.data import FILE_SOURCES, check_source
 from rljax.config.distillation import check_distillation, check_teacher
 from rljax.config.policy_gradient import check_policy_gradient
@@ -102,6 +102,17 @@ def reward_texts_are_there(stage: Stage, where: str) -> None:
             raise ValueError(f"{name}='' {why} ({where}.data.{name}).")
 
 
+def thoughts_cost_nats(stage: Stage, where: str) -> None:
+    """Raises ValueError for a cost of thoughts in a bound that is no mean of log-likelihoods."""
+    cost, bound = stage.objective.values["thought_cost"], stage.objective.choices["bound"]
+    if cost and bound != "single_sample":
+        raise ValueError(
+            f"thought_cost={cost} is taken off the log-likelihood of a sample's answer, and bound="
+            f"{bound!r} compares likelihoods: take bound='single_sample' or thought_cost=0 "
+            f"({where}.objective.thought_cost, {where}.objective.bound)."
+        )
+
+
 def tools_of_files(stage: Stage, where: str) -> None:
     """Raises ValueError for weights of tool calls where no file says which tools there are."""
     weight, source = stage.objective.choices["token_weight"], stage.data["source"]
@@ -168,12 +179,14 @@ def phrases_are_read(stage: Stage, where: str) -> None:
 
 CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "distillation": check_distillation,
+    "thoughts_cost_nats": thoughts_cost_nats,
     "tools_of_files": tools_of_files,
     "marker_is_written": marker_is_written,
     "phrases_are_read": phrases_are_read,
     "teacher": check_teacher,
     "policy_gradient": check_policy_gradient,
     "curriculum": check_curriculum,
+    "order": check_order,
     "sampled_rounds": check_sampled_rounds,
     "goals_are_of_pairs": goals_are_of_pairs,
     "reward_texts_are_there": reward_texts_are_there,

@@ -21,6 +21,15 @@ WITH_ROUNDS = {
     "answer_reward": "none",
 }
 
+# What samples rule out that are rows of one prompt each (training/collect/single_rows.py).
+WITH_SINGLE_ROWS = {"teacher": "none", "likelihood": "autoregressive", "segmentation": "none"}
+
+# Why a curriculum that learns from samples would be misled.
+_MISLEADS = {
+    "successive": "keeps a balanced choice of them",
+    "by_variance": "draws more of some problems",
+}
+
 # What a critic of prompts rules out: what would make its targets other than the mean raw score of
 # all samples of a prompt.
 WITH_PROMPT_VALUES = {
@@ -93,6 +102,28 @@ def check_curriculum(stage: Stage, where: str) -> None:
         _advantages_are_of_scores(stage, where)
 
 
+def check_order(stage: Stage, where: str) -> None:
+    """The same for families that have no critic of prompts, rounds or rollouts to choose.
+
+    Args:
+        stage: resolved.
+        where: its path in the config.
+    """
+    try:
+        curriculum = curriculum_of(stage)
+    except ValueError as error:
+        raise ValueError(str(error).replace("config.<stage>", where)) from error
+    if curriculum is None or curriculum.observe is unchanged:
+        return
+    if stage.objective.choices.get("verifier") == "none":
+        raise ValueError(
+            f"curriculum={stage.objective.choices['curriculum']!r} learns from right and wrong "
+            "samples, and verifier='none' judges none: take an order ('easy_to_hard', 'band', "
+            f"'mixture'), or verifier='switch' ({where}.objective.curriculum, "
+            f"{where}.objective.verifier)."
+        )
+
+
 def refuse_others(
     stage: Stage, needed: Mapping[str, str | tuple[str, ...]], because: str, where: str
 ) -> None:
@@ -117,21 +148,26 @@ def _allocation(stage: Stage, curriculum: Curriculum | None, where: str) -> None
     """Rounds of samples, and the advantage that knows of all of them."""
     choices, pooled = stage.objective.choices, "pool_means" in stage.objective.inputs
     chosen = choices["allocation"]
-    if pooled and chosen == "fixed":
+    if pooled and chosen != "successive":
         raise ValueError(
             f"advantage={choices['advantage']!r} reads all that was drawn of a prompt, and "
-            f"allocation='fixed' draws what is learned from: take 'successive' "
+            f"allocation={chosen!r} draws what is learned from: take 'successive' "
             f"({where}.objective.allocation)."
         )
     if chosen == "fixed":
         return
     try:
-        samples = stage.objective.part("allocation")().samples
+        plan = stage.objective.part("allocation")()
     except ValueError as error:
         raise ValueError(str(error).replace("config.<stage>", where)) from error
-    if samples < stage.batch.samples_per_prompt:
+    if chosen == "screening":
+        _screening(stage, plan.samples, where)
+        return
+    if chosen == "by_variance":
+        _by_variance(stage, where)
+    elif plan.samples < stage.batch.samples_per_prompt:
         raise ValueError(
-            f"round_samples={samples} is below samples_per_prompt="
+            f"round_samples={plan.samples} is below samples_per_prompt="
             f"{stage.batch.samples_per_prompt}, of which a group is kept "
             f"({where}.objective.round_samples, {where}.batch.samples_per_prompt)."
         )
@@ -139,8 +175,58 @@ def _allocation(stage: Stage, curriculum: Curriculum | None, where: str) -> None
     if curriculum is not None and curriculum.observe is not unchanged:
         raise ValueError(
             f"curriculum={choices['curriculum']!r} counts right samples, and allocation={chosen!r} "
-            f"keeps a balanced choice of them: one of the two must be 'shuffled' or 'fixed' "
+            f"{_MISLEADS[chosen]}: one of the two must be 'shuffled' or 'fixed' "
             f"({where}.objective.curriculum, {where}.objective.allocation)."
+        )
+
+
+def _screening(stage: Stage, samples: int, where: str) -> None:
+    """First samples that a filter judges, and others that make the groups whole."""
+    if samples > stage.batch.samples_per_prompt:
+        raise ValueError(
+            f"screen_samples={samples} is above samples_per_prompt="
+            f"{stage.batch.samples_per_prompt}, of which they are the first "
+            f"({where}.objective.screen_samples, {where}.batch.samples_per_prompt)."
+        )
+    if stage.objective.choices["group_filter"] == "none":
+        raise ValueError(
+            "allocation='screening' samples on where a group passes, and group_filter='none' lets "
+            f"every one pass: take 'mixed' ({where}.objective.group_filter)."
+        )
+    needed = {name: option for name, option in WITH_ROUNDS.items() if name != "group_filter"}
+    refuse_others(stage, needed, "allocation='screening'", where)
+
+
+def _by_variance(stage: Stage, where: str) -> None:
+    """Groups of different sizes: nothing may count on one size."""
+    check_single_rows(stage, "allocation='by_variance'", where)
+    if "score_weights" in stage.objective.batch_inputs:
+        raise ValueError(
+            f"surrogate={stage.objective.choices['surrogate']!r} compares the samples of a prompt "
+            "within an update, and with allocation='by_variance' they may be in several: take "
+            f"another one ({where}.objective.surrogate)."
+        )
+
+
+def check_single_rows(stage: Stage, because: str, where: str) -> None:
+    """Raises ValueError for what needs the samples of a prompt to share it.
+
+    Args:
+        stage: of policy gradients, resolved.
+        because: the choice that makes each sample a row with a prompt of its own.
+        where: path of the stage in the config.
+    """
+    refuse_others(stage, WITH_SINGLE_ROWS, because, where)
+    if stage.batch.share_prompts:
+        raise ValueError(
+            "share_prompts=True puts the samples of a prompt into one row, and with "
+            f"{because} each has its own: set it to False ({where}.batch.share_prompts)."
+        )
+    if "greedy_scores" in stage.objective.inputs:
+        raise ValueError(
+            f"advantage={stage.objective.choices['advantage']!r} scores a greedy completion of "
+            f"each prompt, which does not go with {because}: take another one "
+            f"({where}.objective.advantage)."
         )
 
 

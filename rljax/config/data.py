@@ -20,6 +20,7 @@ FILE_FIELDS = ("path", "heldout_path", "prompt_column", "reference_column", "ove
 
 # Kind of problems -> the fields of config.data that only some kinds read.
 KIND_FIELDS = {
+    "environment": ("train_seed", "heldout_seed", "train_size"),
     "reasoning_gym": GYM_FIELDS,
     "symbols": SYMBOL_FIELDS,
     "jsonl": FILE_FIELDS,

@@ -220,7 +220,7 @@ def _reads_reward(stage: Stage) -> bool:
     choices = stage.objective.choices
     whole = choices.get("rollouts") == "whole" and "start_values" not in stage.objective.inputs
     # Rows that are no samples of the prompt are scored by the verifiers, on another scale.
-    alone = choices.get("demonstrations") not in ("in_group", "guided")
+    alone = choices.get("demonstrations") not in ("in_group", "guided", "scaffolded")
     return stage.objective.description.scored and whole and alone
 
 
@@ -297,3 +297,11 @@ def _check_trained(stage: Stage, start: str, head: str, causal: bool) -> None:
             f"{' or '.join(map(str, family.causal))}, and this one has causal={causal} "
             "(config.model.causal, config.model.init_from)."
         )
+    for option, why in family.from_the_left.items():
+        choice, _, name = option.partition("=")
+        if not causal and stage.objective.choices.get(choice) == name:
+            raise ValueError(
+                f"Stage {stage.name!r}: {choice}={name!r} needs a causal network, as {why}, and "
+                "this one has causal=False (config.model.causal, config.model.init_from, "
+                f"config.{stage.name}.objective.{choice})."
+            )

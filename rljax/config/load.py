@@ -78,7 +78,7 @@ def shorten(config: ConfigDict) -> None:
         section.optimizer.warmup_updates = min(section.optimizer.warmup_updates, 1)
         if section.critic.warmup_updates is not None:
             section.critic.warmup_updates = min(section.critic.warmup_updates, 1)
-    if config.data.kind in ("reasoning_gym", "symbols"):
+    if config.data.kind in ("reasoning_gym", "symbols", "environment"):
         config.data.train_size = min(config.data.train_size, 64)
     config.data.heldout_size = min(config.data.heldout_size, 8)
     config.evaluation.prompts_per_batch = min(config.evaluation.prompts_per_batch, 8)
@@ -101,8 +101,10 @@ def _shorten_batch(section: ConfigDict) -> None:
         if _chosen(section, row, "rollouts") == "tree":
             section.objective.branching = (2, 2)  # four leaves
             batch.samples_per_prompt = 4
+        if _chosen(section, row, "rollouts") == "search":
+            section.objective.segment_tokens = section.objective.search_width = 4
         demonstrations = _chosen(section, row, "demonstrations")
-        shown = demonstrations not in (None, "none")
+        shown = demonstrations in ("switch", "in_group")
         group = batch.samples_per_prompt + shown
         if demonstrations == "guided":  # as many again
             group = 2 * batch.samples_per_prompt

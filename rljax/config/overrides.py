@@ -33,7 +33,8 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         *sections, name = path.split(".")
         field, node = _found(schema, config, sections, name, word)
         where = f"config.{path}"
-        node[name] = checked(field, parsed(field, text, where), where)
+        value = checked(field, parsed(field, text, where), where)
+        node[name] = ConfigDict(value) if field.kind is dict else value
     return config
 
 
@@ -83,10 +84,12 @@ _READERS = {
     float: float,
     bool: lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
     tuple: ast.literal_eval,
+    dict: ast.literal_eval,
 }
 _EXAMPLES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
     tuple: "a tuple in Python's words, such as ('a', 'b') or (1, 2),",
+    dict: "a mapping in Python's words, such as {'words': 2},",
 }

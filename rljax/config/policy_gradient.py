@@ -4,7 +4,7 @@ import math
 
 import jax
 
-from rljax.config.curriculum import OF_PROMPTS, PLANS, refuse_others
+from rljax.config.curriculum import OF_PROMPTS, PLANS, check_single_rows, refuse_others
 from rljax.config.stage import Stage
 from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
@@ -40,13 +40,16 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         _ratio,
         _temperature,
         _critic,
+        _denoising_critic,
         _corrections,
         _demonstrations,
         _guidance,
+        _scaffold,
         _filter,
         _groups,
         _prefixes,
         _tree,
+        _search,
         _answers,
     ):
         check(stage, where)
@@ -137,6 +140,37 @@ def _critic(stage: Stage, where: str) -> None:
         )
 
 
+# Parts of a critic that values the steps of a denoising sampler: all of them, or none.
+OF_TRAJECTORY = {
+    "segmentation": "trajectory",
+    "advantage": "trajectory_gae",
+    "value_target": "trajectory_returns",
+}
+
+
+def _denoising_critic(stage: Stage, where: str) -> None:
+    """A critic of masked diffusion reads the passes of a trajectory, and nothing else has any."""
+    choices, of_trajectory = stage.objective.choices, OF_TRAJECTORY.items()
+    chosen = [f"{name}={option!r}" for name, option in of_trajectory if choices[name] == option]
+    drawn = choices["likelihood"] != "autoregressive"
+    if not chosen and not (drawn and choices["value_target"] != "none"):
+        return
+    all_of_them = ", ".join(f"{name}={option!r}" for name, option in of_trajectory)
+    if len(chosen) < len(OF_TRAJECTORY):
+        said = chosen or [f"value_target={choices['value_target']!r}"]
+        raise ValueError(
+            f"{', '.join(said)} with likelihood={choices['likelihood']!r}: a critic of masked "
+            f"diffusion values the steps of the sampler, which takes {all_of_them} "
+            f"({where}.objective)."
+        )
+    if not drawn or stage.objective.values["masking"] != "trajectory":
+        raise ValueError(
+            f"{all_of_them} read the steps in which a sample was filled: they need "
+            f"likelihood='elbo' and masking='trajectory' ({where}.objective.likelihood, "
+            f"{where}.objective.masking)."
+        )
+
+
 def _corrections(stage: Stage, where: str) -> None:
     """The difference between sampler and trainer may be counted once."""
     choices = stage.objective.choices
@@ -160,10 +194,10 @@ def _corrections(stage: Stage, where: str) -> None:
 
 
 def _demonstrations(stage: Stage, where: str) -> None:
-    reads = "demonstration" in stage.objective.inputs
-    if reads and stage.objective.choices["demonstrations"] == "none":
+    reads, chosen = "demonstration" in stage.objective.inputs, stage.objective.choices
+    if reads and chosen["demonstrations"] in ("none", "scaffolded"):
         raise ValueError(
-            f"advantage={stage.objective.choices['advantage']!r} reads demonstrations, and there "
+            f"advantage={chosen['advantage']!r} reads demonstrations, and there "
             f"are none ({where}.objective.demonstrations)."
         )
 
@@ -183,6 +217,26 @@ WITH_GUIDANCE = {
     "likelihood": "autoregressive",
     "value_target": "none",
 }
+
+
+# What is left where a sample behind a hint takes the place of one without.
+WITH_SCAFFOLD = {
+    "rollouts": "whole",
+    "allocation": "fixed",
+    "group_filter": "none",
+    "sampling_temperature": "constant",
+    "answer_reward": "none",
+    "value_target": "none",
+}
+
+
+def _scaffold(stage: Stage, where: str) -> None:
+    """Samples with a prompt of their own, known to be right by verifiers alone."""
+    if stage.objective.choices["demonstrations"] != "scaffolded":
+        return
+    because = "demonstrations='scaffolded'"
+    refuse_others(stage, WITH_SCAFFOLD, because, where)
+    check_single_rows(stage, because, where)
 
 
 def _guidance(stage: Stage, where: str) -> None:
@@ -332,6 +386,52 @@ def _tree(stage: Stage, where: str) -> None:
                 f"{name}={values[name]!r} is never read with rollouts='tree', whose nodes have the "
                 f"values of their children ({where}.objective.{name})."
             )
+
+
+# What is left with searched trees, whose pieces have values of their own.
+WITH_SEARCH = {
+    "curriculum": "shuffled",
+    "allocation": "fixed",
+    "sampling_temperature": "constant",
+    "answer_reward": "none",
+    "reward_shaping": "none",
+    "group_filter": "none",
+    "demonstrations": "none",
+    "denominator": "old",
+    "correction": "none",
+    "rejection": "none",
+    "value_target": "none",
+    "likelihood": "autoregressive",
+    "kl_placement": ("none", "loss"),
+}
+
+
+def _search(stage: Stage, where: str) -> None:
+    """Values of nodes come from the search alone, and no sampler reports kept solutions."""
+    choices, inputs = stage.objective.choices, stage.objective.inputs
+    searched = choices["rollouts"] == "search"
+    reads = "end_values" in inputs and "start_values" not in inputs
+    if reads != searched:
+        raise ValueError(
+            f"rollouts={choices['rollouts']!r} does not go with advantage="
+            f"{choices['advantage']!r}: 'search' gives values to pieces, which 'search_mean' reads "
+            f"and no other does ({where}.objective.rollouts, {where}.objective.advantage)."
+        )
+    if not searched:
+        return
+    refuse_others(stage, WITH_SEARCH, "rollouts='search'", where)
+    if stage.token_filter.entropy_temperature is not None:
+        raise ValueError(
+            f"entropy_theta={stage.token_filter.entropy_temperature.theta} gives tokens a "
+            "temperature that kept solutions of rollouts='search' do not have: set it to 0 "
+            f"({where}.sampling.entropy_theta)."
+        )
+    penalty = stage.objective.values["penalty_tokens"]
+    if penalty is not None and penalty > stage.max_new_tokens:
+        raise ValueError(
+            f"penalty_tokens={penalty} is more than max_new_tokens={stage.max_new_tokens} "
+            f"({where}.objective.penalty_tokens, {where}.sampling.max_new_tokens)."
+        )
 
 
 def _critic_of_windows(stage: Stage, where: str) -> None:

@@ -1,6 +1,7 @@
 """The fields of a run, each with its default and its meaning. A config sets only what differs.
 
-schema_model.py has those of config.model, schema_stage.py those of a stage.
+schema_model.py has those of config.model, schema_environment.py those of config.environment,
+schema_stage.py those of a stage.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
+from rljax.config.schema_environment import ENVIRONMENT
 from rljax.config.schema_model import MODEL
 from rljax.config.schema_stage import SAMPLING, STAGE
 from rljax.data.chat import CLOCK
@@ -193,12 +195,23 @@ TASK = Field(
 # Entries of a reward (rljax/rewards/compose.py knows them all).
 REWARD = Field(
     {},
-    "{'name', 'weight', 'options', 'gate', 'as', 'right_at'}",
+    "{'name', 'weight', 'options', 'threshold', 'clip', 'gate', 'where', 'constraint', 'as', "
+    "'right_at'}",
     items={
         "name": Field("", "of the reward"),
         "weight": Field(1.0, "factor in the total"),
         "options": Field({}, "keyword arguments of the reward"),
-        "gate": Field("", "label of another reward, without which this one does not count"),
+        "threshold": Field(None, "a lower value counts as 0", value_type=float),
+        "clip": Field(
+            (), "(least, largest) value that counts; (): any", items=Field(0.0, "a value")
+        ),
+        "gate": Field(
+            "", "labels of other rewards, with commas, without which this one does not count"
+        ),
+        "where": Field({}, "field of the reference -> value, or values, with which it applies"),
+        "constraint": Field(
+            False, "no summand: a sample satisfies it from right_at on, for methods that read it"
+        ),
         "as": Field("", "its label in the metrics"),
         "right_at": Field(None, "the score of a right sample, or more", value_type=float),
     },
@@ -208,7 +221,7 @@ DATA: Section = {
     "kind": Field(
         "reasoning_gym",
         "where problems come from",
-        choices=("reasoning_gym", "symbols", "jsonl", "parquet"),
+        choices=("reasoning_gym", "symbols", "environment", "jsonl", "parquet"),
     ),
     "tasks": Field(
         (),
@@ -227,7 +240,7 @@ DATA: Section = {
     "heldout_seed": Field(10_000_000, "first item seed of the held-out problems", minimum=0),
     "train_size": Field(
         10_000,
-        "reasoning_gym, symbols: number of training problems",
+        "reasoning_gym, symbols, environment: number of training problems",
         minimum=1,
         maximum=MOST_PROBLEMS,
     ),
@@ -267,7 +280,7 @@ DATA: Section = {
 SCORING: Section = {
     "rewards": Field(
         ({"name": "reasoning_gym"},),
-        "({'name', 'weight', 'options', 'gate', 'as', 'right_at'}, ...); the first one judges",
+        "({'name', 'weight', ...}, ...); the first one that is no constraint judges",
         items=REWARD,
     ),
     "workers": Field(
@@ -440,6 +453,7 @@ ROOT: Section = {
     "sampler": SAMPLER,
     "asynchronous": ASYNCHRONOUS,
     "data": DATA,
+    "environment": ENVIRONMENT,
     "scoring": SCORING,
     "evaluation": EVALUATION,
     "checkpoint": CHECKPOINT,

@@ -182,6 +182,12 @@ STAGE_DATA: Section = {
         minimum=0,
         maximum=1,
     ),
+    "weight_column": Field(
+        None,
+        "supervised, a file: how much each row counts, a number >= 0, against the mean of all rows "
+        "(launch/select.py); empty: all alike",
+        value_type=str,
+    ),
     "unsure_marker": Field(
         None,
         "supervised: what an answer of labelled steps says in place of an error",

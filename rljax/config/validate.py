@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from rljax.config.asynchronous import check_asynchronous
 from rljax.config.data import check_data
 from rljax.config.decoding import check_evaluation
+from rljax.config.environment import check_environment
 from rljax.config.fields import check_fields
 from rljax.config.graph import resolve_graph
 from rljax.config.resolve import resolve_stage
@@ -36,6 +37,7 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
     stages = [resolve_stage(name, config[name]) for name in config.stages]
     stages = resolve_graph([with_right_score(stage, config) for stage in stages])
     check_asynchronous(config, stages)
+    check_environment(config, stages)
     return stages
 
 

@@ -10,6 +10,7 @@
 | `chat.py` | conversations to text: chat templates |
 | `control_tokens.py` | what becomes of control tokens spelt out in the texts of rows |
 | `text_format.py` | how rows become tokens, and tokens text: beginnings, ends, templates |
+| `next_turn.py` | what stands between two replies of a model |
 | `rows.py` | what the columns of a row say: a prompt, its answer, an example |
 | `pairs.py` | pairs: explicit and implicit prompts, margins |
 | `draws.py` | a described distribution and draws of it, as one example |
@@ -27,5 +28,6 @@
 | `batches.py` | indices in batches of one size |
 | `encode.py` | ids to padded rows: prompts to the left, completions to the right |
 | `canvas.py` | a demonstration filled up to the canvas of a diffusion model |
+| `segments.py` | texts cut into lines, sentences or words, each with what comes before it |
 | `packing.py` | several examples in one row, by a plan that any step can look up |
 """

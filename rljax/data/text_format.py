@@ -195,7 +195,7 @@ class TextFormat:
             ValueError: if the template writes the prompt in another way once it is answered.
         """
         if prompt.messages is not None and not isinstance(self.template, PlainTemplate):
-            ids = self.control_tokens.encode(self._answered(prompt, answer, where), inside=True)
+            ids = self.control_tokens.encode(self.answered(prompt, answer, where), inside=True)
             return self._ended(ids, prompt)
         text = checked_text(_content(answer), f"{where}: the completion")
         text = self.control_tokens.marked(text, where)
@@ -229,7 +229,7 @@ class TextFormat:
         before, after = "", ""
         if prompt.messages is not None and not isinstance(self.template, PlainTemplate):
             whole = self.control_tokens.marked("".join(texts), where)
-            before, found, after = self._answered(prompt, "".join(texts), where).partition(whole)
+            before, found, after = self.answered(prompt, "".join(texts), where).partition(whole)
             if not found:
                 raise ValueError(
                     f"{where}: the chat template changes the text of the steps: {whole[:80]!r} is "
@@ -255,7 +255,7 @@ class TextFormat:
             where: file and row, for the error.
         """
         if prompt.messages is not None and not isinstance(self.template, PlainTemplate):
-            rest = self._answered(prompt, answer, where)
+            rest = self.answered(prompt, answer, where)
         else:
             rest = self.control_tokens.marked(_content(answer), where)
         if prompt.messages is not None:
@@ -275,7 +275,7 @@ class TextFormat:
                 "(config.checks.tokens)."
             )
 
-    def _answered(self, prompt: Prompt, answer: str | Message, where: str) -> str:
+    def answered(self, prompt: Prompt, answer: str | Message, where: str) -> str:
         """What the template writes after the prompt, up to the end of the assistant's turn."""
         message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
         check_texts(message, f"{where}: the completion")
@@ -333,6 +333,7 @@ class TextFormat:
                 continue
             if place == 0 or messages[place - 1]["role"] == "assistant":
                 raise ValueError(f"{where}, message {place}: the assistant answers nobody.")
+            plain = isinstance(self.template, PlainTemplate)
             if made.tokens and not shown:
                 raise ValueError(
                     f"{where}: the chat template marks no end of a turn, so that several cannot be "
@@ -354,8 +355,10 @@ class TextFormat:
             made.tokens.extend([*opening, *answer])
             right = not leads_to_error(messages, place, error_phrases)
             made.learned.extend([False] * len(opening) + [right] * len(answer))
-            if prompt.messages is not None and self.chat_end_text:
-                shown = prompt.rendered + self._answered(prompt, message, where)
+            if plain:  # whose end of a turn is an id without a text
+                shown = prompt.rendered + _content(message)
+            elif prompt.messages is not None and self.chat_end_text:
+                shown = prompt.rendered + self.answered(prompt, message, where)
         if not made.tokens:
             raise ValueError(f"{where}: no message is the assistant's ({field}).")
         if not any(made.learned):

@@ -12,6 +12,7 @@ block.py        one block of the residual stream
 transformer.py  the trunk and its heads, on whole rows
 prefill.py      prompts in chunks, into a cache
 decoding.py     a token of every row at a time, on caches
+by_position.py  the same where rows come and go: a token's column is its position
 kv_cache.py     keys and values of prompts, and of what each row has written
 network.py      Network: the module as a pure function of a parameter tree, with its shardings
 sizes.py        bytes that a model takes, held and trained

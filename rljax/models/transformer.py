@@ -58,6 +58,7 @@ class Transformer(nnx.Module):
         segment_ids: Array,
         *,
         group: GroupLayout | None = None,
+        shift: Array | None = None,
     ) -> Encoded:
         """Encodes whole rows.
 
@@ -67,8 +68,10 @@ class Transformer(nnx.Module):
             segment_ids: [N, S] i32; a token sees the earlier ones of its own segment; 0 is padding.
             group: of shared-prefix rows, S = P + G*T; positions of each completion continue those
                 of the prompt, segment_ids are 1 on tokens.
+            shift: [N, S, D], added to what enters the first block: its gradient is that of the
+                embedded tokens.
         """
-        x, routing = self._trunk(tokens, self._layer(positions, segment_ids, group))
+        x, routing = self._trunk(tokens, self._layer(positions, segment_ids, group), shift)
         return Encoded(self.final_norm(x), routing)
 
     def hidden_states(self, tokens: Array, positions: Array, segment_ids: Array) -> Array:
@@ -125,10 +128,13 @@ class Transformer(nnx.Module):
 
         return layer
 
-    def _trunk(self, tokens: Array, layer: Callable) -> tuple[Array, Any]:
+    def _trunk(
+        self, tokens: Array, layer: Callable, shift: Array | None = None
+    ) -> tuple[Array, Any]:
         """Embeds and scans `layer(block, x, at) -> (x, kept)` over the blocks; stacks `kept`."""
-        config = self.config
-        x = constrain(self.embedded(tokens), "batch", "sequence", "width")
+        config, x = self.config, self.embedded(tokens)
+        x = x if shift is None else x + shift.astype(x.dtype)
+        x = constrain(x, "batch", "sequence", "width")
         graph, stacked = nnx.split(self.blocks)
 
         def body(x: Array, xs: tuple) -> tuple[Array, Any]:

@@ -14,7 +14,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `reward_shaping.py` | what is done to scores before they are compared | `REWARD_SHAPINGS` |
 | `advantages/` | rewards to advantages, per batch, group, segment or token | `ADVANTAGES` |
 | `curricula/` | which problems a step samples | `CURRICULA` |
-| `allocation.py` | how many samples a prompt gets | `ALLOCATIONS` |
+| `allocation.py`, `variance_allocation.py` | how many samples a prompt gets | `ALLOCATIONS` |
 | `credit/` | values of tokens, segments and macro actions: GAE, Monte-Carlo values | |
 | `ratios.py` | the policy in the denominator of the importance ratio | `RATIOS` |
 | `surrogates/` | ratio and advantage to per-token loss; clipping | `SURROGATES` |

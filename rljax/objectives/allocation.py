@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.parts import check_field
+from rljax.objectives.variance_allocation import by_variance
 
 # When a prompt leaves: with one right sample, or with half a group of right and of wrong ones.
 EXITS = ("positive", "balanced")
@@ -43,6 +44,26 @@ def successive(
     check_field("allocation_rounds", allocation_rounds, lambda x: x >= 1, ">= 1")
     check_field("round_samples", round_samples, lambda x: x >= 1, ">= 1")
     return Allocation(allocation_exit, allocation_rounds, round_samples)
+
+
+class Screening(NamedTuple):
+    """How the samples of a step are drawn: some of each prompt, the others of those that pass."""
+
+    samples: int
+
+
+def screening(*, screen_samples: int = 4) -> Screening:
+    """A few samples of each prompt; the group filter judges them, and prompts that pass get more.
+
+    As in SPEED (arXiv:2506.09016), whose authors have withdrawn it: its speed-ups are no evidence.
+    There the further samples come one step later, here in the same one. The first samples of a
+    group that passed are mixed by construction, so the group's mean is not unbiased.
+
+    Args:
+        screen_samples: of each prompt in a round, at most samples_per_prompt.
+    """
+    check_field("screen_samples", screen_samples, lambda x: x >= 2, ">= 2")
+    return Screening(screen_samples)
 
 
 def leaves(right: Array, wrong: Array, group: int, exit: str) -> Array:
@@ -98,4 +119,4 @@ def kept_places(correct: Array, drawn: Array, kept: Array, group: int) -> Array:
     return jnp.argsort(rank, axis=1)[:, :group].astype(jnp.int32)
 
 
-ALLOCATIONS = {"successive": successive}
+ALLOCATIONS = {"successive": successive, "screening": screening, "by_variance": by_variance}

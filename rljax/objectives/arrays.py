@@ -31,9 +31,11 @@ ARRAYS: dict[str, Described] = {
     "scores": Described("N", float, "step", "reward of the whole sample"),
     "correct": Described("N", bool, "step", "right by the task's own measure"),
     "finished": Described("N", bool, "step", "ended by itself, not cut off"),
+    "fill_steps": Described("NT", int, "step", "in which masked diffusion filled each token"),
     "token_rewards": Described(
         "NT", float, "step", "reward of each token; an outcome is on the last True slot"
     ),
+    "turn_rewards": Described("NT", float, "step", "of a turn, on its last token; else 0"),
     "greedy_scores": Described("N", float, "step", "score of the prompt's greedy completion"),
     "answer_logprobs": Described("NT", float, "step", "of the reference answer behind a sample"),
     "answer_mask": Described("NT", bool, "step", "True on the reference answer's tokens"),

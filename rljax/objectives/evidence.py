@@ -232,12 +232,14 @@ def evidence_advantages(
     present: Array,
     rewards: Array | None = None,
     solved: Array | None = None,
+    thinks: Array | None = None,
     *,
     bound: Callable,
     norm_scope: str = "batch",
     advantage_clip: float = 1.0,
     advantage_epsilon: float = 1e-8,
     format_penalty: float = 10.0,
+    thought_cost: float = 0.0,
 ) -> EvidenceAdvantages:
     """Both advantages of JEPO, computed once on the global batch (arXiv:2503.19618, app. B.2).
 
@@ -245,17 +247,23 @@ def evidence_advantages(
     samples of a solved prompt take no part in either: their advantage is the leave-one-out
     difference of their rewards, normalised by itself over the solved prompts.
 
+    With a `thought_cost` c the reward of a sample with a thought is l - c: one that raises the
+    likelihood of the answer by less than c nats does not pay. It stands for the KL to a prior that
+    seldom thinks in a temporal bound (RA3, arXiv:2509.25810).
+
     Args:
         answer_logprobs: [B, G] f32, l, scored by the trained policy at temperature 1.
         format_ok: [B, G] bool, the sample contains the answer phrase.
         present: [B, G] bool, the sample exists and its prompt has a non-empty answer.
         rewards: [B, G] f32, what a verifier says of the samples; with `solved`.
         solved: [B] bool, prompts that are learned from the rewards; None: no prompt is.
+        thinks: [B, G] bool, something stands before the answer phrase; with a `thought_cost`.
         bound: a value of `BOUNDS`.
         norm_scope: see `normalise_advantages`.
         advantage_clip: see `normalise_advantages`.
         advantage_epsilon: see `normalise_advantages`.
         format_penalty: see `format_advantages`; 0 switches the format term off.
+        thought_cost: c, nats.
 
     Returns:
         `EvidenceAdvantages`, two [B, G] arrays without gradient.
@@ -266,6 +274,8 @@ def evidence_advantages(
     verified = jnp.zeros_like(present) if solved is None else present & solved[:, None]
     open_ones = present & ~verified
     valid = format_ok & open_ones
+    if thinks is not None:
+        answer_logprobs = answer_logprobs - thought_cost * thinks
     _, reasoning = bound(answer_logprobs, valid)
     reasoning = normalise_advantages(reasoning, valid, **settings)
     if solved is not None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rljax.objectives.advantages.groups import group_statistics
+from rljax.objectives.advantages.trajectory import trajectory_returns
 from rljax.objectives.credit.gae import TRUNCATIONS, check_unit, generalized_advantages
 from rljax.objectives.credit.macro_gae import macro_returns
 from rljax.objectives.metrics import SumCount, masked
@@ -116,6 +117,7 @@ VALUE_TARGETS = {
     "lambda_returns": lambda_returns,
     "macro_returns": macro_returns,
     "prompt_mean": prompt_mean,
+    "trajectory_returns": trajectory_returns,
 }
 
 

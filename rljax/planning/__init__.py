@@ -4,7 +4,7 @@
 
 | file | what it holds |
 | --- | --- |
-| `chips.py` | TPU chips and slices, with the sources of their figures |
+| `chips.py` | TPU chips, slices, several slices, with the sources of their figures |
 | `parts.py` | the chips that train, and those that only sample |
 | `program.py` | a program of a step: how it is lowered, what it finds on a chip |
 | `programs.py` | the programs of a run, lowered with descriptions of arrays |
@@ -19,6 +19,7 @@
 | `kernels.py` | operations of attention kernels, by their masks |
 | `overlapped.py` | collectives that are hidden behind fusions, each once |
 | `groups.py` | which chips exchange, along which axes |
+| `between_slices.py` | what it exchanges with other slices |
 | `costs.py` | its operations, bytes of memory and collectives |
 | `lengths.py` | how long a stage's sequences are |
 | `useful.py` | operations that a step needs, however it is compiled |

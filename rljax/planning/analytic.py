@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rljax.parallel.mesh import axis_sizes_between
 from rljax.planning.chips import Topology
 
 GRADIENT_BYTES = 4  # gradients are added up in float32
@@ -176,6 +177,7 @@ def training_links(
     """
     updates, fsdp, tensor = work["updates"], layout.size("fsdp"), layout.size("tensor")
     forwards, draws = forwards_of(work, layout.remat), work["draws"]
+    between = axis_sizes_between(topology.slices, {a: layout.size(a) for a in ("data", "fsdp")})
     numbers = work["parameters"] / layout.size("tensor", "expert")
     total = 0.0
     if fsdp > 1:
@@ -183,19 +185,37 @@ def training_links(
         passes = updates * parts * draws * (forwards + 1) + scored
         gathered = passes * numbers * work["activation_bytes"]
         scattered = updates * parts * numbers * GRADIENT_BYTES
-        total += (gathered + scattered) * (fsdp - 1) / fsdp / bandwidth(topology, fsdp)
+        total += (gathered + scattered) * ring_seconds(topology, fsdp, between["fsdp"])
     data = layout.size("data")
     if data > 1:  # gradients are added up for each micro-batch
         size = updates * parts * numbers / fsdp * GRADIENT_BYTES
-        total += 2 * size * (data - 1) / data / bandwidth(topology, data)
+        total += 2 * size * ring_seconds(topology, data, between["data"])
     if tensor > 1:
         # Each layer adds up what attention and MLP give, in each pass and in the backward one.
         rows = layout.size("data", "fsdp", "expert", "context")
         tokens = tokens_of(work, work["sequences_per_update"]) / rows * updates * (forwards + 1)
         tokens += work["passes"] * tokens_of(work, work["sequences_per_step"]) / rows
         size = draws * tokens * 2 * work["layers"] * work["width"] * work["activation_bytes"]
-        total += 2 * size * (tensor - 1) / tensor / bandwidth(topology, tensor)
+        total += 2 * size * ring_seconds(topology, tensor)
     return total
+
+
+def ring_seconds(topology: Topology, members: int, slices: int = 1) -> float:
+    """Seconds in which a chip takes in all but its own part of an array, for each byte of it.
+
+    Over several slices it takes its part from the others over the network, and from then on what
+    the chips beside it have.
+
+    Args:
+        topology: the slice, or several.
+        members: that have a part of the array.
+        slices: that they lie in.
+    """
+    within = members // slices
+    seconds = (within - 1) / within / bandwidth(topology, within)
+    if slices > 1:
+        seconds += (slices - 1) / slices / within / topology.chip.network_bandwidth
+    return seconds
 
 
 def bandwidth(topology: Topology, members: int) -> float:
@@ -222,7 +242,7 @@ def sampler_bytes(work: Mapping[str, Any]) -> tuple[float, float]:
 
 def sampler_rows(work: Mapping[str, Any], tensor: int, chips: int) -> float:
     """Rows that a chip decodes at a time."""
-    sequences = work["prompts_per_step"] * work["samples"]
+    sequences = work["prompts_per_step"] * work["call_samples"]
     slots = work["sampler"]["slots"]
     return (min(slots, sequences) if slots else sequences) / (chips / tensor)
 
@@ -242,13 +262,13 @@ def sampling_memory(work: Mapping[str, Any], tensor: int, chips: int) -> dict[st
 
 
 def sampling_seconds(work: Mapping[str, Any], tensor: int, chips: int, topology: Topology) -> float:
-    """Seconds of prefill and decoding; every completion has all its tokens."""
+    """Seconds of prefill and decoding, of all calls; every completion has all its tokens."""
     if work["denoising"]:
         return denoising_seconds(work, tensor, chips, topology)
     chip = topology.chip
     weight_bytes, cache_bytes = sampler_bytes(work)
     rows = sampler_rows(work, tensor, chips)
-    sequences = work["prompts_per_step"] * work["samples"]
+    sequences = work["prompts_per_step"] * work["call_samples"]
     fillings = math.ceil(sequences / (rows * chips / tensor))
     active = work["parameters"]
     if work["experts"]:
@@ -262,9 +282,9 @@ def sampling_seconds(work: Mapping[str, Any], tensor: int, chips: int, topology:
     )
     if tensor > 1:
         size = 2 * work["layers"] * rows * work["width"] * work["activation_bytes"]
-        sent = 2 * size * (tensor - 1) / tensor / bandwidth(topology, tensor)
+        sent = 2 * size * ring_seconds(topology, tensor)
         token = max(token, sent)
-    return prefill + fillings * work["sampled"] * token
+    return work["calls"] * (prefill + fillings * work["sampled"] * token)
 
 
 def canvas_memory(work: Mapping[str, Any], tensor: int, chips: int) -> dict[str, float]:
@@ -290,7 +310,7 @@ def denoising_seconds(
     if tensor > 1:
         tokens = sampler_rows(work, tensor, chips) * (work["prompt_slots"] + work["sampled"])
         size = 2 * work["layers"] * tokens * work["width"] * work["activation_bytes"]
-        sent = 2 * size * (tensor - 1) / tensor / bandwidth(topology, tensor)
+        sent = 2 * size * ring_seconds(topology, tensor)
     return max(
         work["sampling_flops"] / chips / chip.flops,
         passes * work["parameters"] * weight_bytes / tensor / chip.hbm_bandwidth,

@@ -63,7 +63,7 @@ def _sample_rows(
     reference = params if stage.needs_reference else None
 
     def learned(params: Any, carried: Any, reference: Any, rows: Rows, group: Group) -> Rows:
-        arrays = step_arrays(group)
+        arrays = step_arrays(group) | _annotated(stage, group)
         if family.learner.reads_rows(reference, arrays):
             arrays |= family.learner.annotate(params, carried, reference, rows, arrays)
         running = {name: carried[name] for name in running_statistics(stage)}
@@ -77,6 +77,16 @@ def _sample_rows(
     return rows, jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((x.shape[0] // part, *x.shape[1:]), x.dtype), batch
     )
+
+
+def _annotated(stage: Stage, group: Group) -> dict[str, np.ndarray]:
+    """What is known of samples besides their scores (training/collect/), [N]."""
+    numbers, names = np.zeros(group.scores.size, np.float32), []
+    if "greedy_scores" in stage.objective.inputs:
+        names.append("greedy_scores")
+    if stage.objective.choices["allocation"] != "fixed":
+        names += ["pool_means", "pool_deviations"]
+    return dict.fromkeys(names, numbers)
 
 
 def _thought_rows(context: Context, stage: Stage, *_: Any) -> Made:

@@ -9,7 +9,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from rljax.planning.groups import groups_of
+from rljax.planning.between_slices import exchanged
+from rljax.planning.groups import Groups, groups_of
 from rljax.planning.hlo import FREE, Computation, Instruction, Program
 from rljax.planning.kernels import splash_flops
 from rljax.planning.loops import trips
@@ -62,7 +63,10 @@ class Costs:
 
 
 def costs_of(
-    program: Program, partitions: int, assumed: Mapping[str, Sequence[float]] | None = None
+    program: Program,
+    partitions: int,
+    assumed: Mapping[str, Sequence[float]] | None = None,
+    numbers: Mapping[int, int] | None = None,
 ) -> Costs:
     """Walks a program.
 
@@ -72,8 +76,9 @@ def costs_of(
         assumed: by the end of the name of an operation, one number for each instruction that comes
             from it, in their order. Of loops whose bound depends on data: how often they run. Of
             kernels: the share of the cost they state that is taken.
+        numbers: a chip's number -> its partition, of programs over several slices.
     """
-    walk = _Walk(program, partitions, assumed or {})
+    walk = _Walk(program, partitions, assumed or {}, numbers or {})
     walk.enter(program.entry, 1.0, in_memory=True)
     for (kind, groups), (size, count) in walk.exchanged.items():
         walk.costs.collectives.append(Collective(kind, groups, size, count))
@@ -84,10 +89,14 @@ class _Walk:
     """Adds up what instructions cost, times how often they run."""
 
     def __init__(
-        self, program: Program, partitions: int, assumed: Mapping[str, Sequence[float]]
+        self,
+        program: Program,
+        partitions: int,
+        assumed: Mapping[str, Sequence[float]],
+        numbers: Mapping[int, int],
     ) -> None:
         self.program, self.partitions, self.costs = program, partitions, Costs()
-        self.assumed = assumed
+        self.assumed, self.numbers = assumed, numbers
         self.met: Counter = Counter()  # instructions of each operation in `assumed`
         self.exchanged: dict[tuple, tuple[float, float]] = {}
 
@@ -133,6 +142,8 @@ class _Walk:
         elif kind in COLLECTIVES:
             if in_memory or not goes_on(computation, instruction):
                 self._exchange(computation, instruction, kind, times, fused=not in_memory)
+        elif kind == "send":
+            self._send(computation, instruction, times)
         elif kind == "convolution":
             self.costs.flops += times * convolution_flops(computation, instruction)
         elif kind == "dot":
@@ -153,7 +164,7 @@ class _Walk:
         """The branch with most operations, then most bytes."""
 
         def cost(branch: Computation) -> tuple[float, float]:
-            walk = _Walk(self.program, self.partitions, self.assumed)
+            walk = _Walk(self.program, self.partitions, self.assumed, self.numbers)
             walk.enter(branch, 1.0, in_memory=True)
             return walk.costs.flops, walk.costs.hbm_bytes
 
@@ -192,8 +203,21 @@ class _Walk:
         groups = groups_of(instruction.message, kind, self.partitions)
         if kind == "all-reduce" and fused and _scattered(computation, instruction, len(groups[0])):
             kind = "reduce-scatter"
-        size, count = self.exchanged.get((kind, groups), (0.0, 0.0))
-        self.exchanged[kind, groups] = size + times * max(given, taken), count + times
+        self._add(kind, groups, max(given, taken), times)
+
+    def _send(self, computation: Computation, instruction: Instruction, times: float) -> None:
+        """What goes to other slices; its `recv` is the same exchange."""
+        found = exchanged(instruction.message, self.numbers)
+        if found is None:
+            return
+        kind, groups = found
+        given = computation.operands(instruction)[0].shape.bytes
+        # Of a gather what a chip takes is larger: the parts of all members.
+        self._add(kind, groups, given * (len(groups[0]) if kind == "all-gather" else 1), times)
+
+    def _add(self, kind: str, groups: Groups, size: float, times: float) -> None:
+        bytes_before, count = self.exchanged.get((kind, groups), (0.0, 0.0))
+        self.exchanged[kind, groups] = bytes_before + times * size, count + times
 
     def _bytes(self, computation: Computation, instruction: Instruction) -> float:
         """Bytes of HBM that an instruction reads and writes."""
@@ -205,6 +229,8 @@ class _Walk:
             return written + min(operands[0].shape.hbm_bytes, instruction.shape.bytes)
         if instruction.kind == "dynamic-update-slice":
             return 2 * operands[1].shape.bytes if written else operands[1].shape.hbm_bytes
+        if instruction.kind == "send":  # its result is its operand by another name
+            return operands[0].shape.hbm_bytes
         if instruction.kind == "copy-start":
             written = instruction.shape.parts[0].hbm_bytes
         elif instruction.kind.endswith("-start") and instruction.shape.parts:

@@ -9,15 +9,13 @@ an efficiency, one for training and one for sampling, from published measurement
 from collections.abc import Mapping
 from typing import Any
 
-from rljax.planning import program
 from rljax.planning.ahead import split_times
 from rljax.planning.analytic import Layout, forwards_of, tokens_of, training_links
 from rljax.planning.chips import Topology
+from rljax.planning.program import SAMPLERS
 
 # Least / measured over all published cases, as `python launch/plan.py --trust=none` prints them.
 TRAINING, SAMPLING = 0.769, 0.605
-# Phases that decode token by token.
-DECODING = (program.SAMPLING, program.TEACHER_SAMPLING)
 # Side of a chip's arrays for products, in numbers: https://cloud.google.com/tpu/docs/v6e, and
 # https://jax-ml.github.io/scaling-book/tpus. Heads that are narrower leave a part of it idle.
 ARRAYS = {"v4": 128, "v5e": 128, "v5p": 128, "v6e": 256}
@@ -81,7 +79,7 @@ def expected_step(plan: Mapping[str, Any], topology: Topology) -> dict[str, Any]
         micro=work["sequences_per_micro_batch"],
         sampler_devices=work["sampler_devices"],
     )
-    decoding = () if work["denoising"] else DECODING
+    decoding = () if work["denoising"] else SAMPLERS
     seconds = {
         name: phase["seconds"] / (SAMPLING if name in decoding else TRAINING)
         for name, phase in plan["phases"].items()

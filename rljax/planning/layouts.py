@@ -79,6 +79,8 @@ def _of_split(
         return
     for mesh in meshes_of(work, chips // math.prod(kept.values())):
         mesh = {axis: (mesh | kept)[axis] for axis in AXES}
+        if not goes_over(topology.slices, mesh):
+            continue
         rows = math.prod(mesh[axis] for axis in ("data", "fsdp", "expert"))
         if work["evaluation_prompts"] % rows or work["prompts_per_step"] % rows:
             continue
@@ -87,6 +89,11 @@ def _of_split(
             layouts = [Layout(mesh, remat, micro, own, tensor) for tensor in tensors]
             if layouts:
                 yield _best_sampler(work, topology, layouts)
+
+
+def goes_over(slices: int, mesh: Mapping[str, int]) -> bool:
+    """Whether a mesh can be laid over so many slices."""
+    return mesh["fsdp"] % (slices // math.gcd(slices, mesh["data"])) == 0
 
 
 def _best_sampler(work: Mapping[str, Any], topology: Topology, layouts: list[Layout]) -> Layout:

@@ -24,9 +24,12 @@ COLOURS = {
     "temporaries": 1,
     "code": 7,
 }
-TERMS = {"compute": 0, "memory": 1, "links": 2}
+TERMS = {"compute": 0, "memory": 1, "links": 2, "network": 3}
 # What each term of a roofline is.
-MEANING = "operations / peak, bytes / bandwidth of HBM, exchanged bytes / bandwidth of the links"
+MEANING = (
+    "operations / peak, bytes / bandwidth of HBM, exchanged bytes / bandwidth of links within a "
+    "slice, and of the network between slices"
+)
 
 
 def plan_page(plan: dict[str, Any]) -> str:

@@ -33,7 +33,9 @@ class Part:
 
 def devices_of(topology: Topology) -> list[jax.Device]:
     """Devices for which can be compiled, not computed."""
-    described = topologies.get_topology_desc(platform="tpu", topology_name=str(topology))
+    several = {"num_slices": topology.slices} if topology.slices > 1 else {}
+    name = topology.one_slice
+    described = topologies.get_topology_desc(platform="tpu", topology_name=name, **several)
     return list(described.devices)
 
 
@@ -50,6 +52,11 @@ def parts_of(topology: Topology, sampling: int) -> tuple[Part, Part]:
     Raises:
         ValueError: if no chip trains, or a part cannot be described.
     """
+    if topology.slices > 1:
+        raise ValueError(
+            f"sampler_devices={sampling} on {topology}: a sampler with chips of its own is planned "
+            f"on one slice; plan it there, or all chips in turn ({FIELD})."
+        )
     if not 0 < sampling < topology.count:
         raise ValueError(
             f"sampler_devices={sampling} of {topology.count} devices leaves none to train: it must "
@@ -94,7 +101,12 @@ def _slices(kind: str) -> dict[int, str]:
 
 
 def splits_of(topology: Topology) -> list[int]:
-    """How many chips may only sample: as many of each host, so that both parts are described."""
+    """How many chips may only sample: as many of each host, so that both parts are described.
+
+    Of several slices none is split.
+    """
+    if topology.slices > 1:
+        return []
     each = hosts(topology)
     return [
         count

@@ -72,7 +72,8 @@ def _phase(
         Collective(each["kind"], _groups(each["groups"]), each["bytes"], each["count"])
         for each in costs["collectives"]
     ]
-    exchanged = exchanges(found, topology, program["places"], program["mesh"])
+    where = program["places"], program["mesh"], program["slices"]
+    exchanged = exchanges(found, topology, *where)
     times = times_of(topology, costs["flops"], costs["hbm_bytes"], exchanged)
     useful = run["useful"].get(name)
     phase |= {kind: costs[kind] for kind in KINDS}
@@ -85,6 +86,7 @@ def _phase(
         "compute_seconds": times.compute,
         "memory_seconds": times.memory,
         "links_seconds": times.links,
+        "network_seconds": times.network,
         "dominating": times.dominating,
         "seconds": times.seconds * program["times"],
         "kernels": costs["kernels"],

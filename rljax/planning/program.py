@@ -11,8 +11,12 @@ from jax.sharding import Mesh
 from rljax.parallel.rules import batch_sharding
 from rljax.training.update.rows import Rows
 
-# Phases that sample: with the policy, and with a teacher.
-SAMPLING, TEACHER_SAMPLING = "sampling", "teacher_sampling"
+# Phases that sample: with the policy, again behind hints, greedily, and with a teacher.
+SAMPLING, GUIDED_SAMPLING, GREEDY_SAMPLING = "sampling", "guided_sampling", "greedy_sampling"
+TEACHER_SAMPLING = "teacher_sampling"
+SAMPLERS = (SAMPLING, GUIDED_SAMPLING, GREEDY_SAMPLING, TEACHER_SAMPLING)
+# The critic's values of prompts that may be sampled.
+PROMPT_VALUES = "prompt_values"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,15 +7,17 @@ A program is lowered as training jits it, with the same shardings; nothing is al
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rljax.config.curriculum import OF_PROMPTS, refuse_others
+from rljax.config.curriculum import OF_PROMPTS
 from rljax.config.load import load_config
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
@@ -27,13 +29,16 @@ from rljax.planning.batches import step_rows
 from rljax.planning.chips import Topology
 from rljax.planning.frozen_models import others_of, scoring_of_others, scoring_passes
 from rljax.planning.parts import Part, devices_of, parts_of
-from rljax.planning.program import Program, chip_bytes, described, lowered
+from rljax.planning.program import PROMPT_VALUES, Program, chip_bytes, described, lowered
 from rljax.planning.sampling_programs import sampling_programs
+from rljax.planning.useful import candidates
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.prompt_values import prompt_scorer
 from rljax.training.families import Family
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.families.table import family_class
-from rljax.training.learner.needs import needs_scores
+from rljax.training.learner.needs import needs_scores, reads_values
+from rljax.training.learner.prompt_values import prompt_rows
 from rljax.training.run.context import Context, build_context
 from rljax.training.run.meshes import sampler_sizes
 from rljax.training.run.models import models_of
@@ -104,7 +109,9 @@ def open_run(
     config = load_config(config_file, overrides)
     stages = validate(config)
     name = chosen(config_file, stages, stage).name
-    with config.unlocked():  # no answer is scored while planning
+    with config.unlocked():
+        stages = validate(without_reference_rows(config, stages))
+        # No answer is scored while planning.
         config.scoring.workers, config.scoring.try_first = 0, False
     split = None
     if config.asynchronous.sampler_devices:
@@ -117,7 +124,7 @@ def open_run(
         context = dataclasses.replace(context.of(name), models=models)
         return Run(context, found, *_programs(context, found), topology, split)
     finally:
-        context.scorer.close()
+        context.close()
 
 
 def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
@@ -152,17 +159,27 @@ def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
 
 
 def _check_sampling(stage: Stage) -> None:
-    """Raises ValueError for a step that samples in rounds, or asks a critic before it samples."""
-    if stage.objective.family != "policy_gradient":
-        return
-    targets = stage.objective.description.choices["value_target"]
-    planned = {
-        "allocation": "fixed",
-        "demonstrations": ("none", "switch", "in_group"),
-        "value_target": tuple(name for name in targets if name != OF_PROMPTS),
-    }
-    where = f"config.{stage.name}"
-    refuse_others(stage, planned, "a plan, which has no such programs", where)
+    """Raises ValueError for a step that samples again from inside of its completions."""
+    objective = stage.objective
+    if "start_values" in objective.inputs and objective.choices["rollouts"] == "whole":
+        raise ValueError(
+            f"Stage {stage.name} has advantage={objective.choices['advantage']!r}, which samples "
+            "from inside of its completions; how often is known once they are there, and a plan "
+            f"has none (config.{stage.name}.objective.advantage)."
+        )
+
+
+def without_reference_rows(config: ConfigDict, stages: Sequence[Stage]) -> ConfigDict:
+    """The config whose reward models need no weights before the first step.
+
+    What the scores of reference completions are divided by are two numbers. The programs of a step
+    are the same without them.
+    """
+    for stage in stages:
+        if stage.models.get("reward", {}).get("normalise") == "reference":
+            config[stage.name].models.reward.normalise = "none"
+            config[stage.name].models.reward.reference_path = ""
+    return config
 
 
 def _check_models(stage: Stage) -> None:
@@ -172,13 +189,6 @@ def _check_models(stage: Stage) -> None:
         raise ValueError(
             f"Stage {stage.name} asks a judge model, whose passes are not planned: set it to "
             f"another reward, or name another stage ({where}.judge, --stage)."
-        )
-    reward = stage.models.get("reward", {})
-    if reward.get("reference_path"):
-        raise ValueError(
-            f"normalise={reward['normalise']!r} asks the weights of the reward model before the "
-            "first step, and a plan has none: its programs are the same with normalise='none' and "
-            f"without a reference_path ({where}.reward.normalise, {where}.reward.reference_path)."
         )
 
 
@@ -226,6 +236,7 @@ def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[
         resident |= kept
     scored = described(context.mesh, model_rows(rows))
     programs |= _scoring(stage, family, params, state, scored)
+    programs |= _values_of_prompts(context, stage, family, params, state)
     programs |= scoring_of_others(context, stage, family, rows)
     if stage.needs_reference and "reference" not in family.in_loss:
         score = family.learner.logprobs if _is_compared(family) else family.score
@@ -247,6 +258,21 @@ def _is_compared(family: Family) -> bool:
     return isinstance(family, PolicyGradient)
 
 
+def _values_of_prompts(
+    context: Context, stage: Stage, family: Family, params: Any, state: TrainState
+) -> dict[str, Program]:
+    """What the critic says of a step's candidates, where it chooses among prompts."""
+    if stage.objective.choices.get("value_target") != OF_PROMPTS:
+        return {}
+    score, micro_batch = prompt_scorer(context, stage, family.learner)
+    shape = candidates(stage, micro_batch), context.config.data.max_prompt_tokens
+    made = prompt_rows(np.zeros(shape, np.int32), np.ones(shape, bool), 0)
+    rows = described(context.mesh, made)
+    critic = state.carried["critic"].params
+    lower = functools.partial(score.lower, critic, params, rows)
+    return {PROMPT_VALUES: Program(lower, 1, held=("parameters", "carried"))}
+
+
 def _scoring(
     stage: Stage, family: Family, params: Any, state: TrainState, scored: Any
 ) -> dict[str, Program]:
@@ -265,7 +291,7 @@ def _scoring(
             scoring_passes(stage),
             held=("parameters",),
         )
-    if learner.critic is not None:
+    if learner.critic is not None and reads_values(stage):
         critic = state.carried["critic"].params
         found["values"] = Program(
             lambda: learner.values.lower(critic, params, scored),

@@ -13,13 +13,12 @@ from rljax.planning.chips import Topology
 from rljax.planning.compiling import Compiler
 from rljax.planning.layouts import layout_of, micro_batches, sampler_tensors, words_of
 from rljax.planning.plan import held_beside
-from rljax.planning.program import SAMPLING, TEACHER_SAMPLING
+from rljax.planning.program import SAMPLERS
 
 Told = Callable[[str], None]
 # Changes after which a chip would still be so much too small, by the estimate, are not tried.
 HOPELESS = 1.5
 # Phases whose memory is the sampler's.
-SAMPLERS = (SAMPLING, TEACHER_SAMPLING)
 # From where a run is to where less is kept.
 ORDER = ("none", "dots", "full", "offload")
 
@@ -139,7 +138,7 @@ def changes(work: Mapping[str, Any], topology: Topology, over: list[str]) -> Ite
 def _sampler_settings(work: Mapping[str, Any], layout: Layout) -> Iterator[Change]:
     """Smaller numbers in the sampler's cache and weights, and fewer rows at a time."""
     given, field = work["sampler"], "--config.sampler"
-    sequences = work["prompts_per_step"] * work["samples"]
+    sequences = work["prompts_per_step"] * work["call_samples"]
     shards = layout.sampler_devices or layout.size("data", "fsdp", "expert")
     rows = given["slots"] or sequences
     options: list[dict[str, Any]] = []

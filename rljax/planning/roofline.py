@@ -1,4 +1,4 @@
-"""How long a program takes: the longest of its operations, its memory and its links.
+"""How long a program takes: the longest of its operations, memory, links, and network.
 
 Each term is what the chip needs for that alone, and the others hide behind the longest. Nothing is
 fitted to measurements: a time here is the least that the compiled program can take.
@@ -11,6 +11,8 @@ from rljax.planning.chips import Topology
 from rljax.planning.costs import Collective
 from rljax.planning.groups import axes_of, extents
 
+ICI, DCN = "ICI", "DCN"
+
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
@@ -19,7 +21,7 @@ class Exchange:
     Attributes:
         kind: of the collective.
         axes: of the mesh.
-        link: what it goes over.
+        link: what it goes over: "ICI", the links within a slice, or "DCN", the network between.
         bytes: of a chip's larger side, summed.
         count: how often.
         seconds: on the links.
@@ -40,16 +42,17 @@ class Times:
     compute: float
     memory: float
     links: float
+    network: float = 0.0
 
     @property
     def seconds(self) -> float:
         """The longest."""
-        return max(self.compute, self.memory, self.links)
+        return max(dataclasses.astuple(self))
 
     @property
     def dominating(self) -> str:
         """The name of the longest."""
-        named = {"compute": self.compute, "memory": self.memory, "links": self.links}
+        named = dataclasses.asdict(self)
         return max(named, key=named.__getitem__)
 
 
@@ -58,27 +61,34 @@ def exchanges(
     topology: Topology,
     places: Sequence[Sequence[int]],
     mesh: Mapping[str, int],
+    slices: Sequence[int] = (),
 ) -> list[Exchange]:
     """Collectives with their axes and times, the longest first.
 
     Args:
         collectives: of a program.
-        topology: the slice that it runs on.
-        places: coordinates of the chip of each partition.
+        topology: the slice, or slices, that it runs on.
+        places: coordinates of the chip of each partition in its slice.
         mesh: axis -> size.
+        slices: the slice of each partition; none: there is one.
     """
-    found: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+    found: dict[tuple[str, tuple[str, ...], str], list[float]] = {}
     for each in collectives:
         axes = axes_of(each.groups, dict(mesh))
         if not axes:
             continue  # a chip with itself
         members = max(map(len, each.groups))
-        bandwidth = group_bandwidth(topology, extents(each.groups, places))
-        seconds = each.bytes * share_sent(each.kind, members) / bandwidth
-        row = found.setdefault((each.kind, axes), [0.0, 0.0, 0.0])
+        if slices and any(len({slices[chip] for chip in group}) > 1 for group in each.groups):
+            link, bandwidth = DCN, topology.chip.network_bandwidth
+            share = share_over_network(each.kind, members)
+        else:
+            link, bandwidth = ICI, group_bandwidth(topology, extents(each.groups, places))
+            share = share_sent(each.kind, members)
+        seconds = each.bytes * share / bandwidth
+        row = found.setdefault((each.kind, axes, link), [0.0, 0.0, 0.0])
         for place, value in enumerate((each.bytes, each.count, seconds)):
             row[place] += value
-    rows = [Exchange(kind, axes, "ICI", *row) for (kind, axes), row in found.items()]
+    rows = [Exchange(*which, *row) for which, row in found.items()]
     return sorted(rows, key=lambda row: -row.seconds)
 
 
@@ -90,6 +100,16 @@ def share_sent(kind: str, members: int) -> float:
     if kind == "all-to-all":  # the middle of a ring is passed by a quarter
         return ring / 4
     return 2 * ring if kind == "all-reduce" else ring
+
+
+def share_over_network(kind: str, members: int) -> float:
+    """How often the bytes of a collective leave a chip's slice, a member in each of its slices.
+
+    No member lies between two others, as it does in a ring.
+    """
+    if kind == "all-to-all":
+        return (members - 1) / members
+    return share_sent(kind, members)
 
 
 def group_bandwidth(topology: Topology, along: Sequence[int]) -> float:
@@ -108,10 +128,11 @@ def group_bandwidth(topology: Topology, along: Sequence[int]) -> float:
 def times_of(
     topology: Topology, flops: float, hbm_bytes: float, exchanged: Sequence[Exchange]
 ) -> Times:
-    """The three terms of a program that runs once."""
+    """The terms of a program that runs once."""
     chip = topology.chip
     return Times(
         compute=flops / chip.flops,
         memory=hbm_bytes / chip.hbm_bandwidth,
-        links=sum(each.seconds for each in exchanged),
+        links=sum(each.seconds for each in exchanged if each.link == ICI),
+        network=sum(each.seconds for each in exchanged if each.link == DCN),
     )

@@ -11,10 +11,19 @@ from ml_collections import ConfigDict
 from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
-from rljax.planning.program import SAMPLING, TEACHER_SAMPLING, Program, chip_bytes
+from rljax.planning.program import (
+    GREEDY_SAMPLING,
+    GUIDED_SAMPLING,
+    SAMPLING,
+    TEACHER_SAMPLING,
+    Program,
+    chip_bytes,
+)
 from rljax.planning.sampler_loops import sampler_loops
+from rljax.planning.useful import sampler_calls
 from rljax.sampling.engine import Engine, bucket
 from rljax.sampling.request import Requests
+from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.mixed import MixedExperience, TeacherExperience
 from rljax.training.collect.sampled import WholeRollouts
 from rljax.training.families import Family
@@ -51,6 +60,7 @@ def sampling_programs(
             )
         if teacher is None:
             programs |= _of_policy(context, stage, rollouts, params, share)
+            programs |= _again(context, stage, family.source, params)
         else:
             # It is loaded once in a run, and stays.
             program, weights = _sample(context, stage, rollouts, teacher, share, TEACHER_SAMPLING)
@@ -95,8 +105,21 @@ def _of_policy(
         outs = None if own else places
         return jax.jit(engine.prepared, out_shardings=outs).lower(params)
 
-    program, _ = _sample(context, stage, rollouts, params, share)
+    program, _ = _sample(context, stage, rollouts, params, share * sampler_calls(stage))
     return {"load": Program(load, share, held=("parameters",)), SAMPLING: program}
+
+
+def _again(context: Context, stage: Stage, source: Any, params: Params) -> dict[str, Program]:
+    """What a step samples besides, of all its prompts: behind hints, and greedily."""
+    found = {}
+    if getattr(source, "guide", None) is not None:  # at most all prompts are unsolved
+        hint = stage.data["max_context_tokens"]
+        program, _ = _sample(context, stage, source.rollouts, params, 1, further_tokens=hint)
+        found[GUIDED_SAMPLING] = program
+    for annotate in getattr(source, "annotators", ()):
+        if isinstance(annotate, GreedyScores):
+            found[GREEDY_SAMPLING], _ = _sample(context, stage, annotate.rollouts, params, 1)
+    return found
 
 
 def _sample(
@@ -106,13 +129,14 @@ def _sample(
     params: Params,
     share: float,
     held: str = "",
+    further_tokens: int = 0,
 ) -> tuple[Program, Params]:
-    """The program of a sampler, and its weights described."""
+    """The program of a sampler, whose prompts may be so much longer; and its weights described."""
     engine, own = rollouts.sampler, context.own_sampler_mesh is not None
     mesh, key = engine.mesh, rollouts.key
     shards = rows_divisor(mesh)
     count = math.ceil(stage.batch.prompts_per_step / shards) * shards
-    slots = bucket(context.config.data.max_prompt_tokens)
+    slots = bucket(context.config.data.max_prompt_tokens + further_tokens)
     rows, whole = batch_sharding(mesh), replicated(mesh)
     shapes = jax.eval_shape(engine.prepared, params)
     weights = jax.tree.map(placed, shapes, engine.shardings(params))

@@ -49,6 +49,8 @@ def lines(plan: dict[str, Any]) -> Iterator[str]:
         )
     if "cost_per_1000_steps" in plan:
         yield f"cost of 1,000 steps: {plan['cost_per_1000_steps']:,.2f} at least"
+    if (most := plan["workload"].get("sampler_calls", 1)) > 1:
+        yield f"sampling: counts {most} times, as a step samples so often at most"
     for name, phase in plan["phases"].items():
         for kernel, count in phase.get("kernels", {}).items():
             yield f"{name}: operations of {kernel} ({count:,.0f} times) are not counted"
@@ -71,18 +73,20 @@ def _memory(plan: dict[str, Any]) -> Table:
 
 def _times(plan: dict[str, Any]) -> Table:
     made = Table(title="times, seconds of one run of each program", title_justify="left")
-    for name in ("phase", "runs", "TFLOP", "HBM GB", "compute", "memory", "links", "bound by"):
+    terms = ("compute", "memory", "links", "network")
+    if not any(phase.get("network_seconds") for phase in plan["phases"].values()):
+        terms = terms[:-1]
+    for name in ("phase", "runs", "TFLOP", "HBM GB", *terms, "bound by"):
         made.add_column(name, justify="left" if name in ("phase", "bound by") else "right")
     for name, phase in plan["phases"].items():
         if not phase["compiles"]:
             continue
-        terms = [phase[f"{term}_seconds"] for term in ("compute", "memory", "links")]
         made.add_row(
             name,
             f"{phase['times']:g}",
             f"{phase['flops'] / 1e12:.4g}",
             f"{phase['hbm_bytes'] / 1e9:.4g}",
-            *(f"{term:.3g}" for term in terms),
+            *(f"{phase[f'{term}_seconds']:.3g}" for term in terms),
             phase["dominating"],
         )
     return made

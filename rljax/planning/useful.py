@@ -1,5 +1,7 @@
 """Operations that a step needs, however it is compiled: what MFU counts."""
 
+import math
+
 from rljax.benchmarks.flops import (
     canvas_flops,
     canvas_update_flops,
@@ -8,12 +10,20 @@ from rljax.benchmarks.flops import (
     sampling_flops,
     update_flops,
 )
+from rljax.config.curriculum import OF_PROMPTS
 from rljax.config.stage import Stage
 from rljax.models.config import ModelConfig
 from rljax.planning.frozen_models import asked_of, reward_passes
 from rljax.planning.lengths import Lengths, lengths_of
-from rljax.planning.program import SAMPLING, TEACHER_SAMPLING
+from rljax.planning.program import (
+    GREEDY_SAMPLING,
+    GUIDED_SAMPLING,
+    PROMPT_VALUES,
+    SAMPLING,
+    TEACHER_SAMPLING,
+)
 from rljax.sampling.diffusion_config import DiffusionConfig
+from rljax.training.collect.rounds import most_rounds
 from rljax.training.collect.sources import stage_engine
 from rljax.training.run.context import Context
 from rljax.training.run.models import role_names
@@ -36,6 +46,7 @@ def useful_flops(context: Context, stage: Stage) -> dict[str, dict[str, float] |
     useful = {"update": updated, "scores": scored, "reference": scored}
     if lengths.sampled:
         useful[SAMPLING] = drawing_flops(context, stage, lengths)
+        useful |= _sampled_again(context, stage, lengths)
     for role, other in asked_of(context, stage).items():
         for name, each in _of_other(context, stage, role, other.config, lengths).items():
             useful[name] = useful.get(name, 0.0) + each
@@ -73,14 +84,51 @@ def learning_flops(stage: Stage, model: ModelConfig, lengths: Lengths, sequences
 
 
 def drawing_flops(context: Context, stage: Stage, lengths: Lengths) -> float:
-    """Sampling the completions of a step."""
-    model, sequences = context.network.config, stage.batch.sequences_per_step
-    denoising = denoising_of(context, stage)
+    """Sampling completions of all prompts of a step, once."""
+    model, samples = context.network.config, samples_of_call(stage)
+    prompts = stage.batch.sequences_per_step // lengths.samples
+    denoising, sequences = denoising_of(context, stage), prompts * samples
     if denoising is None:
-        return sampling_flops(model, *_shape(lengths, sequences)[:3], lengths.sampled)
+        return sampling_flops(model, prompts, samples, lengths.prompt, lengths.sampled)
     slots, guided = lengths.prompt + lengths.sampled, 1 + (denoising.cfg_scale > 0)
     one = canvas_flops(model, sequences, slots, denoising.block_tokens)
     return denoising.most_passes * guided * one
+
+
+def samples_of_call(stage: Stage) -> int:
+    """Samples of each prompt that the sampler draws at a time."""
+    return stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
+
+
+def sampler_calls(stage: Stage) -> int:
+    """How often a step samples, at most: in rounds, of new prompts or of the same ones."""
+    if stage.objective.family != "policy_gradient":
+        return 1
+    return stage.objective.values.get("allocation_rounds", most_rounds(stage))
+
+
+def candidates(stage: Stage, divisor: int) -> int:
+    """Prompts that a critic values before a step samples, filled up to a multiple."""
+    wanted = stage.objective.values["pool_factor"] * stage.batch.prompts_per_step
+    return math.ceil(wanted / divisor) * divisor
+
+
+def _sampled_again(context: Context, stage: Stage, lengths: Lengths) -> dict[str, float]:
+    """What a step of policy gradients samples besides, and asks of its critic before."""
+    objective, sizes, model = stage.objective, stage.batch, context.network.config
+    if objective.family != "policy_gradient":
+        return {}
+    found, prompts = {}, sizes.prompts_per_step
+    if objective.guided:
+        shape = prompts, sizes.samples_per_prompt, lengths.prompt + stage.data["max_context_tokens"]
+        found[GUIDED_SAMPLING] = sampling_flops(model, *shape, lengths.sampled)
+    if "greedy_scores" in objective.inputs:
+        found[GREEDY_SAMPLING] = sampling_flops(model, prompts, 1, lengths.prompt, lengths.sampled)
+    if objective.choices["value_target"] == OF_PROMPTS:
+        valued = candidates(stage, 1)
+        scored = forward_flops(model, valued, 1, lengths.prompt, 1, shared=False)
+        found[PROMPT_VALUES] = scored - valued * logits_flops(model)
+    return found
 
 
 def denoising_of(context: Context, stage: Stage) -> DiffusionConfig | None:

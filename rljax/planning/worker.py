@@ -66,6 +66,7 @@ def described(opened: Any) -> dict[str, Any]:
                 "waiting": each.waiting,
                 "mesh": dict(opened.mesh_of(name).shape),
                 "places": [list(device.coords) for device in opened.mesh_of(name).devices.flat],
+                "slices": [slice_of(device) for device in opened.mesh_of(name).devices.flat],
                 "topology": str(opened.topology_of(name)),
             }
             for name, each in opened.programs.items()
@@ -73,6 +74,11 @@ def described(opened: Any) -> dict[str, Any]:
         "workload": workload_of(context, stage),
         **useful_flops(context, stage),
     }
+
+
+def slice_of(device: Any) -> int:
+    """The slice of a chip; where there is one slice, its chips do not say so."""
+    return getattr(device, "slice_index", 0)
 
 
 def split_of(opened: Any) -> dict[str, Any] | None:
@@ -122,7 +128,7 @@ def compiled(opened: Any, name: str, request: dict[str, Any]) -> dict[str, Any]:
             raise
         answer: dict[str, Any] = {"bytes": used, "too_large": True}
     else:
-        answer = measured(program, opened.mesh_of(name).size, assumed)
+        answer = measured(program, opened.mesh_of(name), assumed)
     answer |= {"lower_seconds": lowering, "compile_seconds": time.monotonic() - begin}
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{time.monotonic_ns()}")
@@ -146,14 +152,15 @@ def refused_bytes(said: str, arguments: int) -> float | None:
 
 
 def measured(
-    program: Any, partitions: int, assumed: Mapping[str, tuple[float, ...]] | None = None
+    program: Any, mesh: Any, assumed: Mapping[str, tuple[float, ...]] | None = None
 ) -> dict[str, Any]:
-    """What a compiled program takes, on one chip; `assumed` as in `costs_of`."""
+    """What a compiled program takes, on one chip of its mesh; `assumed` as in `costs_of`."""
     from rljax.planning.costs import costs_of
     from rljax.planning.hlo import Program
 
     memory = program.memory_analysis()
-    costs = costs_of(Program.of(program), partitions, assumed)
+    numbers = {device.id: number for number, device in enumerate(mesh.devices.flat)}
+    costs = costs_of(Program.of(program), mesh.size, assumed, numbers)
     sizes = {
         "arguments": memory.argument_size_in_bytes,
         "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,

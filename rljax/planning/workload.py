@@ -9,13 +9,15 @@ import jax.numpy as jnp
 from rljax.config.stage import Stage
 from rljax.models.lora import split_frozen
 from rljax.planning.frozen_models import copies_of, others_of
-from rljax.planning.lengths import lengths_of
+from rljax.planning.lengths import Lengths, lengths_of
 from rljax.planning.sampling_programs import waiting_copies
 from rljax.planning.useful import (
     denoising_of,
     drawing_flops,
     frozen_flops,
     learning_flops,
+    sampler_calls,
+    samples_of_call,
     scoring_flops,
 )
 from rljax.sampling.engine import bucket
@@ -31,7 +33,7 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
     """What the formulas (analytic.py, expected.py) read of a stage, as JSON has it."""
     model, sizes, lengths = context.network.config, stage.batch, lengths_of(context, stage)
     settings = context.config.sampler
-    shared, denoising = sizes.share_prompts, denoising_of(context, stage)
+    shared = sizes.share_prompts
     scores = stage.objective.family == "evidence"
     if stage.objective.family == "policy_gradient":
         scores = needs_scores(stage)
@@ -67,9 +69,7 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "both_ways": not model.causal,
         "draws": passes_of(stage),
         "drawn_again": draws(stage) and not stage.objective.values["keep_passes"],
-        "sampling_flops": drawing_flops(context, stage, lengths) if lengths.sampled else 0.0,
-        "denoising": denoising
-        and {"passes": denoising.most_passes, "block": denoising.block_tokens},
+        **_sampling(context, stage, lengths),
         "frozen_parameters": _parameters_beside(context, stage),
         "frozen_flops": frozen_flops(context, stage),
         "ahead": may_sample_ahead(stage),
@@ -86,6 +86,22 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "mesh": context.config.mesh.to_dict(),
         "sampler_devices": context.config.asynchronous.sampler_devices,
         "waiting_copies": waiting_copies(context.config.asynchronous),
+    }
+
+
+def _sampling(context: Context, stage: Stage, lengths: Lengths) -> dict[str, Any]:
+    """How a step samples: samples of a prompt in one call, calls, steps of denoising, operations.
+
+    `calls` are all of them, `sampler_calls` those without hints.
+    """
+    denoising, calls = denoising_of(context, stage), sampler_calls(stage)
+    return {
+        "call_samples": samples_of_call(stage),
+        "sampler_calls": calls,
+        "calls": calls + stage.objective.guided,
+        "denoising": denoising
+        and {"passes": denoising.most_passes, "block": denoising.block_tokens},
+        "sampling_flops": drawing_flops(context, stage, lengths) if lengths.sampled else 0.0,
     }
 
 

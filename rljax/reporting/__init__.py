@@ -12,6 +12,7 @@ Nothing here knows models, devices or JAX: the loop hands over plain numbers and
 | `metric.py` | how a metric is shown |
 | `answer_metrics.py`, `feedback_metrics.py` | those of reference answers; of preferences, labels |
 | `curriculum_metrics.py` | those of curricula |
+| `episode_metrics.py` | those of episodes |
 | `bound_metrics.py` | those of likelihoods that are bounds |
 | `goodput.py` | where the wall time went: shares, a line for the console, a bar for the report |
 | `timeline.py` | what each thread did in profiled steps: for Perfetto, and bars for the report |

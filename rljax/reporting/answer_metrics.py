@@ -19,5 +19,6 @@ OF_ANSWERS = {
     "answer_reward": Metric("Answer reward", "Mean likelihood score of the samples."),
     "solved_share": Metric("Solved prompts", "Share of prompts with a right sample."),
     "format_share": Metric("Format", "Share of samples that contain the answer phrase."),
+    "think_share": Metric("Thinks", "Share of samples with a thought, where that has a cost."),
     "valid_share": Metric("Valid prompts", "Share of prompts with at least one valid sample."),
 }

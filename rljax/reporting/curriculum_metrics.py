@@ -15,6 +15,9 @@ OF_CURRICULA: dict[str, Metric] = {
     "curriculum/posterior_success": Metric(
         "Success rate believed", "Posterior mean over all training problems (VADE)."
     ),
+    "curriculum/hard_share": Metric(
+        "Hard problems", "Share of all that were hard at their last visit (hard_replay)."
+    ),
     "curriculum/skipped": Metric(
         "Skipped problems", "Problems that the last call passed over (GRESO)."
     ),
@@ -31,9 +34,25 @@ OF_CURRICULA: dict[str, Metric] = {
     "guided_ratio_mean": Metric(
         "Ratio of guided tokens", "Policy without the hint / policy behind it, mean over tokens."
     ),
+    "hinted_share": Metric(
+        "Prompts behind hints", "Share without a right sample that were sampled behind hints."
+    ),
+    "rescued_share": Metric(
+        "Rescued prompts", "Share of which a sample behind a hint was right, and is learned from."
+    ),
+    "hint_level": Metric(
+        "Level of help", "Of rescued prompts, mean; 1 is the first part of the vaguest hint."
+    ),
     "guided_failures": Metric("Failures behind hints", "Samples that could not be scored."),
     "samples_per_prompt_mean": Metric(
         "Samples per prompt", "Drawn in all rounds of a step, mean over its prompts."
+    ),
+    "samples_per_prompt_max": Metric(
+        "Most samples of a prompt",
+        "That the step learns from, where prompts get different numbers.",
+    ),
+    "allocation_share": Metric(
+        "Prompts with samples", "Share of the step's prompts that got any besides pilot samples."
     ),
     "allocation_rounds": Metric("Rounds", "Rounds of samples until all prompts had left."),
     "allocation_left_share": Metric(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from rljax.reporting.answer_metrics import OF_ANSWERS
 from rljax.reporting.bound_metrics import OF_BOUNDS
 from rljax.reporting.curriculum_metrics import OF_CURRICULA
+from rljax.reporting.episode_metrics import OF_EPISODES
 from rljax.reporting.feedback_metrics import BY_LENGTH, BY_MARGIN, IDEALISED, OF_FEEDBACK
 from rljax.reporting.metric import Metric
 
@@ -308,6 +309,12 @@ METRICS: dict[str, Metric] = {
     "value_truncated_share": Metric(
         "Truncated values", "Share of continuations that ran into the token budget."
     ),
+    "search_share": Metric("Searched", "Prompts that a tree search answered."),
+    "search_expansions": Metric("Expansions", "Nodes that got children, of a searched prompt."),
+    "search_trajectories": Metric("Trajectories", "Completions that a search ended with."),
+    "trees_without_success": Metric("Trees without success", "Searches that found no right one."),
+    "hard_problems": Metric("Hard problems", "In this round, solved seldom at its start."),
+    "kept_solutions": Metric("Kept solutions", "Right completions of hard problems."),
     "tree_leaves": Metric("Leaves", "Completions at the ends of the trees."),
     "tree_edges": Metric("Edges", "Segments of the trees."),
     "trained_edge_share": Metric("Edges trained on", "Share of the edges with an advantage."),
@@ -336,6 +343,7 @@ METRICS: dict[str, Metric] = {
         "Expert overload", "By what share the fullest expert is above the mean load; of all layers."
     ),
     **OF_CURRICULA,
+    **OF_EPISODES,
     **OF_BOUNDS,
     **OF_ANSWERS,
     **OF_FEEDBACK,

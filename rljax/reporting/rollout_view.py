@@ -63,6 +63,10 @@ def compact_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
         "ratio": _rounded(files.plain(sample.get("ratio", [])), 4),
         # The positions of the clipped tokens: a list of mostly false flags would be long.
         "clipped": [index for index, flag in enumerate(sample.get("clipped", [])) if flag],
+        # Tokens that an environment wrote, by position.
+        "inserted": [index for index, flag in enumerate(sample.get("inserted", [])) if flag],
+        "end": sample.get("end", ""),
+        "turns": _rounded(files.plain(sample.get("turn_rewards", [])), 4),
         "reward": _rounded(files.plain(sample.get("reward")), 4),
         "parts": _rounded(files.plain(dict(sample.get("parts") or {})), 4),
         "advantage": _rounded(files.plain(sample.get("advantage")), 4),
@@ -149,7 +153,7 @@ def _fault(sample: Mapping[str, Any]) -> str:
     colours and nobody would notice.
     """
     count = len(sample.get("tokens", []))
-    for name in ("logprobs", "ratio", "clipped"):
+    for name in ("logprobs", "ratio", "clipped", "inserted"):
         values = sample.get(name)
         if values is None:
             if name == "logprobs" and count:

@@ -199,12 +199,13 @@ function drawSample(sample, colour) {
   const edge = {1: "var(--c2)", "-1": "var(--c1)"}[Math.sign(advantage)] || "var(--rule)";
   const parts = Object.entries(sample.parts).map(([name, value]) => `${name} ${short(value)}`);
   const fact = (name, value) => make("span", {}, name + " ", make("b", {}, value));
-  const clipped = new Set(sample.clipped);
+  const clipped = new Set(sample.clipped), inserted = new Set(sample.inserted);
   const signed = (value) => (Number(value) > 0 ? "+" : "") + short(value);
   const mark = (sign) => make("span", {class: "mark"}, sign);
   const body = make("pre", {class: "tokens"});
   sample.tokens.forEach((token, i) => {
-    const look = {class: clipped.has(i) ? "clipped" : null, style: shade(sample, colour, i)};
+    const look = inserted.has(i) ? {class: "inserted"}
+      : {class: clipped.has(i) ? "clipped" : null, style: shade(sample, colour, i)};
     const span = make("span", {"data-token": i, ...look});
     // Line ends and empty pieces would be invisible, and so would their colour.
     if (token === "") span.append(mark("\u25a1"));
@@ -214,7 +215,8 @@ function drawSample(sample, colour) {
   if (!sample.tokens.length) body.append(sample.text);
   const point = (event) => {
     const span = event.target.closest("[data-token]");
-    if (span) tokenTip(sample, Number(span.dataset.token), clipped, event); else hideTip();
+    if (span) tokenTip(sample, Number(span.dataset.token), clipped, inserted, event);
+    else hideTip();
   };
   body.addEventListener("pointermove", point);
   body.addEventListener("pointerdown", point);
@@ -223,6 +225,8 @@ function drawSample(sample, colour) {
     make("header", {}, fact("reward", short(sample.reward)),
       fact(Array.isArray(sample.advantage) ? "mean advantage" : "advantage", signed(advantage)),
       fact("tokens", String(sample.tokens.length)),
+      sample.turns.length ? fact("turns", sample.turns.map(short).join(" + ")) : null,
+      sample.end ? fact("ended", sample.end) : null,
       parts.length ? make("span", {class: "parts"}, parts.join(", ")) : null,
       sample.finished ? null : make("span", {class: "badge"}, "truncated"),
       clipped.size ? make("span", {}, make("b", {}, String(clipped.size)), ` where the ${CLIPPED}`)
@@ -242,8 +246,12 @@ function shade(sample, colour, i) {
   return tint(share > 0 ? "heat" : "cool", Math.abs(share));
 }
 
-function tokenTip(sample, i, clipped, event) {
+function tokenTip(sample, i, clipped, inserted, event) {
   const rows = [tipRow(`token ${i + 1}`, JSON.stringify(sample.tokens[i]).slice(0, 40))];
+  if (inserted.has(i)) {
+    rows.push(tipRow("written by", "the environment"));
+    return showTip(event.clientX, event.clientY, ...rows);
+  }
   const add = (name, value) => { if (value !== undefined) rows.push(tipRow(name, short(value))); };
   const logprob = sample.logprobs[i];
   add("log-probability", logprob);

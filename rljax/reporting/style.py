@@ -157,6 +157,7 @@ pre { margin: 0; font: 14px/1.6 var(--mono); white-space: pre-wrap; overflow-wra
 .sample header .parts { overflow-wrap: anywhere; }
 .tokens span { border-radius: 2px; }
 .tokens span:hover { outline: 1.5px solid var(--ink); }
+.tokens .inserted { color: var(--muted); font-style: italic; }
 .tokens .clipped { text-decoration: underline 3px var(--cool-ink); text-underline-offset: 4px;
   text-decoration-skip-ink: none; }
 .tokens .mark { opacity: .5; }

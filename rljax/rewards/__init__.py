@@ -4,9 +4,12 @@
 | --- | --- |
 | `functions.py` | the built-in rewards by name |
 | `user_rewards.py` | a reward of a file, or of a module of the user's |
-| `compose.py` | several rewards into one number: weights, gates, thresholds |
-| `pool.py`, `worker.py` | scoring processes; time and memory of each sample are limited |
-| `share.py` | several processes of a run score a step together |
+| `compose.py` | several rewards into one number, and constraints |
+| `member.py` | one of them: weight, threshold, clip, gates, where it applies |
+| `thresholds.py` | from which value on something counts |
+| `pool.py`, `judging.py` | scores: what workers are asked of samples, and the answers |
+| `workers.py`, `worker.py` | worker processes; time and memory of each request are limited |
+| `share.py` | several processes of a run answer the requests of a step together |
 | `guard.py`, `output.py`, `lifeline.py` | what keeps rewards from outliving or disturbing the run |
 | `code/` | the reward "python_tests": programs and their tests |
 | `sandbox/` | programs that nobody has read, run under limits |
@@ -20,6 +23,9 @@
 | `countdown.py`, `sudoku.py` | rewards of papers on Countdown and 4 x 4 Sudoku |
 | `lengths.py` | how long a completion is, and the box before its end of thinking |
 | `tool_calls.py` | a tool call against the gold call, graded |
+| `actions.py` | a JSON action, its type and its fields, graded |
+| `text_metrics/` | BLEU, chrF and ROUGE against reference texts |
+| `instructions/` | IFEval's checks of what a text was asked for |
 | `markdown.py` | the table of rewards for the guide |
 | `symbols.py` | the reward of the symbol tasks on the host |
 """

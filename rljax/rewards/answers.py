@@ -1,6 +1,7 @@
 """Where an answer is looked for in a completion."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
@@ -27,6 +28,11 @@ def last_tagged(completion: str, tag: str = "answer") -> str | None:
     return content
 
 
+def answer_text(completion: str, tag: str | None) -> str | None:
+    """The content of the last such tag, or None; without a name of a tag the whole text."""
+    return completion.strip() if tag is None else last_tagged(completion, tag)
+
+
 def ends_with_one_tag(completion: str, tag: str = "answer") -> bool:
     """True if the text holds exactly one opening and one closing tag and ends with that pair."""
     opening, closing = f"<{tag}>", f"</{tag}>"
@@ -36,6 +42,23 @@ def ends_with_one_tag(completion: str, tag: str = "answer") -> bool:
     start = text.find(opening) + len(opening)
     inner = text[start : -len(closing)]
     return text.endswith(closing) and start <= len(text) - len(closing) and bool(inner.strip())
+
+
+def voting_answers(texts: Sequence[str]) -> list[str | None]:
+    """What votes among the completions of a prompt: the answer of each, None where it has none.
+
+    Where none has a tagged or boxed answer, the whole texts vote.
+    """
+    answers = [answer_of(text) for text in texts]
+    if any(answer is not None for answer in answers):
+        return answers
+    return [text.strip() or None for text in texts]
+
+
+def answer_of(text: str) -> str | None:
+    r"""The answer of a completion: the last tagged one, else the last \boxed, else None."""
+    tagged = last_tagged(text)
+    return tagged if tagged is not None else last_boxed(text)
 
 
 class Box(NamedTuple):

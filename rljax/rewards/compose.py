@@ -1,27 +1,24 @@
-"""Several rewards into one number: weights, gates, and from which value on a sample is right.
+"""Several rewards into one number, and from which value on a sample is right.
+
+    value ─► 0 below its threshold ─► clip ─► times its weight ─► added, where its gates are open
 
 A reward that returns None *does not apply* to a sample: it is left out of the sum, as TRL leaves it
-out. A part whose gate does not apply does not apply either. Where no part applies there is no
-verdict, which is not a zero.
+out; so is one whose `where` does not hold of the problem. A part whose gate does not apply does not
+apply either. Where no part applies there is no verdict, which is not a zero. A constraint is no
+summand: it says whether the sample satisfies it.
 """
 
 import inspect
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from rljax.errors import unknown_name
 from rljax.rewards import functions
+from rljax.rewards.member import FIELD, LARGEST, RewardSpec, parse_rewards
+from rljax.rewards.thresholds import reaches
 from rljax.rewards.user_rewards import absolute, is_user_reward
-
-FIELD = "config.scoring.rewards"
-_KEYS = ("name", "as", "weight", "options", "gate", "right_at")
-
-# Objectives add up squares of rewards in float32, which ends at 3.4e38.
-LARGEST = 1e16
 
 # Characters of what a reward says of a sample; the rest is cut.
 LONGEST_FEEDBACK = 4000
@@ -29,36 +26,14 @@ LONGEST_FEEDBACK = 4000
 Value = float | None  # None: does not apply
 
 
-class RewardSpec(NamedTuple):
-    """One member of a composition.
-
-    Attributes:
-        name: of `functions.REWARDS`, "path/to/file.py:function" or "package.module:function".
-        label: its name in metrics; the config key is "as".
-        weight: factor in the total.
-        options: keyword arguments of the reward.
-        gate: label of another member; this one counts only where that one reaches its `right_at`.
-        right_at: the value from which this reward says "right".
-        assumed: `right_at` was not given, and nobody knows the scale of a user's reward.
-    """
-
-    name: str
-    label: str
-    weight: float
-    options: dict[str, Any]
-    gate: str | None
-    right_at: float
-    assumed: bool
-
-
 class Composition:
     """A validated list of rewards; total = sum of weight * value over members with open gates.
 
-    A sample is right where the first member that applies to it reaches its `right_at`.
+    A sample is right where the first member that applies to it, and is no constraint, reaches its
+    `right_at`.
 
     Args:
-        spec: list of mappings {name, as, weight, options, gate, right_at}; only the name is
-            required.
+        spec: list of mappings with the keys of `RewardSpec`; only the name is required.
 
     Raises:
         ValueError: unknown name, key, option or gate; missing option; repeated label; empty list.
@@ -67,35 +42,55 @@ class Composition:
     def __init__(self, spec: Iterable[Any]) -> None:
         self.members = parse_rewards(spec)
         self.labels = tuple(member.label for member in self.members)
-        self.primary = self.labels[0]
+        self.first = first_reward(self.members)
         self._calls = []
         for member in self.members:
             function = functions.find_reward(member.name)
             _check_options(member, function)
             self._calls.append((function, functions.filled_in(function)))
-        if functions.RIGHT in self._calls[0][1]:
+        if functions.RIGHT in functions.filled_in(functions.find_reward(self.first.name)):
             raise ValueError(
-                f"Reward {self.primary!r} reads whether a sample is right, which the rewards "
+                f"Reward {self.first.label!r} reads whether a sample is right, which the rewards "
                 f"before it say: put one there ({FIELD})."
             )
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """The labels of the members that are constraints."""
+        return tuple(member.label for member in self.members if member.constraint)
 
     @property
     def needs_token_counts(self) -> bool:
         """Whether a member reads how many tokens a sample has."""
         return any(functions.COMPLETION_TOKENS in names for _, names in self._calls)
 
+    @property
+    def needs_episodes(self) -> bool:
+        """Whether a member reads what became of an episode."""
+        return any(functions.EPISODE in names for _, names in self._calls)
+
     def values(
-        self, prompt: str, completion: str, reference: Any, completion_tokens: int | None
+        self,
+        prompt: str,
+        completion: str,
+        reference: Any,
+        completion_tokens: int | None,
+        episode: Mapping[str, Any] | None = None,
     ) -> list[Value]:
         """Returns each member's value, before gates and weights; None where it does not apply.
 
         Raises:
             ValueError: as `judge`.
         """
-        return self.judge(prompt, completion, reference, completion_tokens)[0]
+        return self.judge(prompt, completion, reference, completion_tokens, episode)[0]
 
     def judge(
-        self, prompt: str, completion: str, reference: Any, completion_tokens: int | None
+        self,
+        prompt: str,
+        completion: str,
+        reference: Any,
+        completion_tokens: int | None,
+        episode: Mapping[str, Any] | None = None,
     ) -> tuple[list[Value], str]:
         """Returns the values of `values`, and what the members say of the sample, a line each.
 
@@ -106,7 +101,13 @@ class Composition:
         values: list[Value] = []
         said: list[str] = []
         for member, (function, names) in zip(self.members, self._calls, strict=True):
-            filled = {functions.COMPLETION_TOKENS: completion_tokens}
+            if not member.applies_to(reference):
+                values.append(None)
+                continue
+            filled = {
+                functions.COMPLETION_TOKENS: completion_tokens,
+                functions.EPISODE: episode,
+            }
             if functions.RIGHT in names:
                 right = self._said_right(values)
                 if right is None:  # no verdict yet, so that there is nothing to say
@@ -129,16 +130,26 @@ class Composition:
     def total(self, values: Sequence[Value]) -> Value:
         """Returns the weighted sum of one sample's values; None where no member applies."""
         by_label = dict(zip(self.labels, values, strict=True))
-        gates = {member.label: member for member in self.members}
+        known = {member.label: member for member in self.members}
         counted, applies = [], False
         for member in self.members:
-            value, gate = by_label[member.label], gates.get(member.gate)
-            if value is None or (gate is not None and by_label[gate.label] is None):
+            value, gates = by_label[member.label], [known[label] for label in member.gates]
+            if member.constraint or value is None:
+                continue
+            if any(by_label[gate.label] is None for gate in gates):
                 continue
             applies = True
-            if gate is None or reaches(by_label[gate.label], gate.right_at):
-                counted.append(member.weight * value)
+            if all(reaches(by_label[gate.label], gate.right_at) for gate in gates):
+                counted.append(member.weight * member.counted(value))
         return sum(counted) if applies else None
+
+    def satisfies(self, values: Sequence[Value]) -> bool:
+        """Whether every constraint that applies reaches its `right_at`."""
+        return all(
+            reaches(value, member.right_at)
+            for member, value in zip(self.members, values, strict=True)
+            if member.constraint and value is not None
+        )
 
     def is_right(self, values: Sequence[Value]) -> bool:
         """Whether the first member that applies says so."""
@@ -147,7 +158,7 @@ class Composition:
     def _said_right(self, values: Sequence[Value]) -> bool | None:
         """What the first of some members that applies says; None where none does."""
         for member, value in zip(self.members, values, strict=False):
-            if value is not None:
+            if value is not None and not member.constraint:
                 return reaches(value, member.right_at)
         return None
 
@@ -159,87 +170,26 @@ class Composition:
                 "as": member.label,
                 "weight": member.weight,
                 "options": member.options,
-                "gate": member.gate,
+                "threshold": member.threshold,
+                "clip": member.clip,
+                "gate": ",".join(member.gates),
+                "where": member.where,
+                "constraint": member.constraint,
                 "right_at": member.right_at,
             }
             for member in self.members
         ]
 
 
-def reaches(value: float, right_at: float) -> bool:
-    """Whether a value is at least the threshold, in float32, in which rewards are used."""
-    return bool(np.float32(value) >= np.float32(right_at))
+def first_reward(members: Sequence[RewardSpec]) -> RewardSpec:
+    """The first member that is no constraint: it judges where it applies."""
+    return next(member for member in members if not member.constraint)
 
 
 def right_score(spec: Iterable[Any]) -> float:
     """The score of a sample that is just right by the first reward alone: weight * right_at."""
-    first = parse_rewards(spec)[0]
+    first = first_reward(parse_rewards(spec))
     return first.weight * first.right_at if first.weight > 0 else first.right_at
-
-
-def parse_rewards(spec: Iterable[Any]) -> list[RewardSpec]:
-    """Checks names of keys, labels, weights and gates; `Composition` also checks the options."""
-    members = [_parse_member(entry) for entry in spec]
-    if not members:
-        raise ValueError(f"No reward given; name at least one ({FIELD}).")
-    labels = [member.label for member in members]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise ValueError(
-                f"Two rewards are called {label!r}; give one another label with 'as' ({FIELD})."
-            )
-    for member in members:
-        if member.gate is not None and member.gate not in labels:
-            raise unknown_name(f"gate of reward {member.label!r}", member.gate, labels, FIELD)
-        if member.gate == member.label:
-            raise ValueError(f"Reward {member.label!r} cannot be its own gate ({FIELD}).")
-    return members
-
-
-def _parse_member(entry: Any) -> RewardSpec:
-    if isinstance(entry, str):
-        entry = {"name": entry}
-    if not isinstance(entry, Mapping) and not hasattr(entry, "to_dict"):
-        raise ValueError(
-            f"A reward is a name or a mapping with the keys {', '.join(_KEYS)}, got {entry!r} "
-            f"({FIELD})."
-        )
-    entry = entry.to_dict() if hasattr(entry, "to_dict") else dict(entry)
-    for key in entry:
-        if key not in _KEYS:
-            raise unknown_name("reward field", key, _KEYS, FIELD)
-    name = entry.get("name")
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"A reward needs a name, got {entry!r} ({FIELD}).")
-    for key, kinds in (("as", str), ("gate", str), ("options", Mapping)):
-        if entry.get(key) is not None and not isinstance(entry[key], kinds):
-            raise ValueError(
-                f"Reward {name!r}: {key!r} must be a {kinds.__name__.lower()}, got {entry[key]!r} "
-                f"({FIELD})."
-            )
-    right_at = entry.get("right_at")
-    assumed = right_at is None and is_user_reward(name)
-    if right_at is None:
-        right_at = functions.RIGHT_AT.get(name, 1.0)
-    return RewardSpec(
-        name=name,
-        label=entry.get("as") or name.rsplit(":", 1)[-1],
-        weight=_number(name, "weight", entry.get("weight", 1.0)),
-        options=dict(entry.get("options") or {}),
-        gate=entry.get("gate") or None,
-        right_at=_number(name, "right_at", right_at),
-        assumed=assumed,
-    )
-
-
-def _number(name: str, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise ValueError(f"Reward {name!r} needs a number as {key}, got {value!r} ({FIELD}).")
-    if not abs(value) <= LARGEST:
-        raise ValueError(
-            f"Reward {name!r} needs a finite {key} of at most {LARGEST:g}, got {value!r} ({FIELD})."
-        )
-    return float(value)
 
 
 def _check_options(member: RewardSpec, function: functions.Reward) -> None:

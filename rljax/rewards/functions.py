@@ -3,21 +3,24 @@
 Feedback is what a reward says of a sample in words, for a teacher that is told of it; a text or
 None.
 
-Keyword-only arguments are a reward's options, set in its config entry. Two names are special: a
+Keyword-only arguments are a reward's options, set in its config entry. Three names are special: a
 reward with a keyword `completion_tokens` is given the number of sampled tokens (lengths are counted
 in tokens, and not in characters), one with a keyword `right` is told whether the sample is right by
-the rewards that stand before it. A reward must be deterministic. A user's own reward is named
-"path/to/file.py:function" and follows the same rules.
+the rewards that stand before it, one with a keyword `episode` is given what became of the episode
+whose last reply the completion is (episodes/record.py). A reward must be deterministic. A user's
+own reward is named "path/to/file.py:function" and follows the same rules.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rljax.errors import unknown_name
-from rljax.rewards.answers import ends_with_one_tag, last_tagged
+from rljax.rewards.actions import shop_action
+from rljax.rewards.answers import answer_text, ends_with_one_tag, last_tagged
 from rljax.rewards.code import reward as code
 from rljax.rewards.countdown import countdown, countdown_boxed
+from rljax.rewards.instructions.reward import instructions
 from rljax.rewards.lengths import boxed_in_thinking, cosine_length, length
 from rljax.rewards.math_strings import math_string, math_tags_format
 from rljax.rewards.mathematics.reward import math
@@ -32,6 +35,7 @@ from rljax.rewards.references import gold_texts
 from rljax.rewards.stacks.table import STACK_REWARDS
 from rljax.rewards.sudoku import sudoku, sudoku_cells, sudoku_valid_grid
 from rljax.rewards.symbols import symbols
+from rljax.rewards.text_metrics.rewards import bleu, chrf, rouge
 from rljax.rewards.tool_calls import tool_call
 from rljax.rewards.user_rewards import FIELD, find_user_reward, is_user_reward
 from rljax.tasks import reasoning_gym as gym
@@ -41,7 +45,8 @@ Reward = Callable[..., float | tuple[float, str | None]]
 # The keywords that the scorer fills in; never options.
 COMPLETION_TOKENS = "completion_tokens"
 RIGHT = "right"
-FILLED_IN = (COMPLETION_TOKENS, RIGHT)
+EPISODE = "episode"
+FILLED_IN = (COMPLETION_TOKENS, RIGHT, EPISODE)
 
 
 def reasoning_gym(
@@ -82,7 +87,7 @@ def exact_match(
         ignore_case: compare without case.
     """
     golds = [text.strip() for text in gold_texts(reference)]
-    answer = completion.strip() if tag is None else last_tagged(completion, tag)
+    answer = answer_text(completion, tag)
     if answer is None:
         return 0.0
     if ignore_case:
@@ -95,7 +100,25 @@ def format_reward(prompt: str, completion: str, reference: Any, *, tag: str = "a
     return float(ends_with_one_tag(completion, tag))
 
 
+def environment(prompt: str, completion: str, reference: Any, *, episode: Mapping) -> float:
+    """What the environment gave for all turns of an episode, added up.
+
+    Args:
+        prompt: not read.
+        completion: not read.
+        reference: not read.
+        episode: see environments/record.py.
+
+    Raises:
+        RuntimeError: where the environment failed: the sample has failed too.
+    """
+    if episode["error"]:
+        raise RuntimeError(episode["error"])
+    return float(sum(turn["reward"] for turn in episode["turns"]))
+
+
 REWARDS: dict[str, Reward] = {
+    "environment": environment,
     "reasoning_gym": reasoning_gym,
     "math": math,
     "exact_match": exact_match,
@@ -117,6 +140,11 @@ REWARDS: dict[str, Reward] = {
     "math_string": math_string,
     "math_tags_format": math_tags_format,
     "tool_call": tool_call,
+    "shop_action": shop_action,
+    "bleu": bleu,
+    "chrf": chrf,
+    "rouge": rouge,
+    "instructions": instructions,
     "python_tests": code.python_tests,
     **STACK_REWARDS,
 }

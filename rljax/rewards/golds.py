@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from rljax.errors import reason
+from rljax.rewards.actions import read_action
 from rljax.rewards.code.golds import ALLOWED as TESTS_ALLOWED
 from rljax.rewards.code.golds import read_tests
 from rljax.rewards.countdown import read_countdown
+from rljax.rewards.instructions.table import read_instructions
 from rljax.rewards.mathematics.golds import read_gold
 from rljax.rewards.references import gold_text, gold_texts, reference_fields
 from rljax.rewards.stacks.table import RULES, Rule
 from rljax.rewards.sudoku import read_puzzle
+from rljax.rewards.text_metrics.bleu import words_13a
 from rljax.rewards.tool_calls import read_call
 
 
@@ -86,6 +89,22 @@ def _call(reference: Any) -> ReadGold:
     return ReadGold(f"{call.name} of {len(tools)} tools", "tool call")
 
 
+def _action(reference: Any) -> ReadGold:
+    return ReadGold(read_action(reference).type, "action")
+
+
+def _written(reference: Any) -> ReadGold:
+    texts = gold_texts(reference)
+    if not all(map(words_13a, texts)):
+        raise ValueError("a reference text is empty")
+    return ReadGold(" | ".join(texts), "reference text" if len(texts) == 1 else "references")
+
+
+def _instructions(reference: Any) -> ReadGold:
+    names = [one.name for one in read_instructions(reference)]
+    return ReadGold(", ".join(names), "instructions")
+
+
 def _tests(reference: Any) -> ReadGold:
     tests = read_tests(reference)
     return ReadGold(tests.shown, tests.rule)
@@ -127,6 +146,19 @@ GOLD_READERS: dict[str, GoldReader] = {
     "tool_call": GoldReader(
         _call,
         '{"call": "name(key = value)", "tools": {name: [parameter, ...]}}, or that as JSON text',
+    ),
+    "shop_action": GoldReader(
+        _action,
+        '{"type": "click", "name": text}, {"type": "type_and_submit", "name": text, "text": text} '
+        'or {"type": "terminate"}, or that as JSON text',
+    ),
+    **dict.fromkeys(
+        ("bleu", "chrf", "rouge"),
+        GoldReader(_written, "a text or a number with a word in it; a list: several references"),
+    ),
+    "instructions": GoldReader(
+        _instructions,
+        '{"instruction_id_list": [name, ...], "kwargs": [{...}, ...]}, or that as JSON text',
     ),
     "python_tests": GoldReader(_tests, TESTS_ALLOWED),
     "reasoning_gym": _task("task", "entry"),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rljax.rewards.compose import RewardSpec
+from rljax.rewards.member import RewardSpec
 from rljax.rewards.pool import Scores
 
 # Batches of samples that are looked at: steps, or rounds of dynamic sampling.

@@ -1,10 +1,10 @@
-"""One sample under a timer, and the process that scores samples for the pool.
+"""One request under a timer, and the process that answers requests for a pool (workers.py).
 
 The process is a bare interpreter that runs `main`. Children of `multiprocessing` would re-import
 the main script, and with it jax. It speaks pickles over an inherited socket. Every reply carries
-the number of its sample and the process that scored it: a reward may fork.
+the number of its request and the process that answered it: what is asked may fork.
 
-Above it stands a guard (guard.py), so that nothing that a reward has started outlives the process
+Above it stands a guard (guard.py), so that nothing that was started here outlives the process
 or the run.
 """
 
@@ -15,13 +15,11 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from rljax.errors import reason
-from rljax.rewards import functions
-from rljax.rewards.compose import Composition, Value
 from rljax.rewards.guard import start_guarded
 from rljax.user_modules import place_of
 
@@ -31,28 +29,37 @@ _REPEAT_SECONDS = 0.2
 _CPU_GRACE_SECONDS = 1.0
 
 
-class Sample(NamedTuple):
-    """What a reward may look at."""
+class Job(NamedTuple):
+    """What a worker does.
 
-    prompt: str
-    completion: str
-    reference: Any
-    completion_tokens: int | None
+    Attributes:
+        work: "module:function"; called once with `arguments` it returns what answers requests,
+            ask(*request).
+        arguments: plain values.
+        noun: what answers, in messages.
+        seconds: limit for one request.
+        memory_mb: address space of a worker.
+    """
+
+    work: str
+    arguments: tuple
+    noun: str
+    seconds: float
+    memory_mb: int
 
 
 class Outcome(NamedTuple):
-    """`values` per member of the composition, or `error` with the reason why there are none."""
+    """An answer, or the reason why there is none."""
 
-    values: list[Value] | None
+    answer: Any
     error: str | None
-    feedback: str = ""  # what the members say of the sample
 
 
 class Reply(NamedTuple):
-    """What a process says of one sample."""
+    """What a process says of one request."""
 
-    number: int  # of the sample, as it was asked
-    process: int  # id of the one that scored it
+    number: int  # of the request, as it was asked
+    process: int  # id of the one that answered it
     outcome: Outcome
     spent: bool = False  # memory has run out: the process ends, another one goes on
 
@@ -62,10 +69,10 @@ class _TimeUp(BaseException):
 
 
 class Timer:
-    """Raises `_TimeUp` in the main thread when a sample takes too long.
+    """Raises `_TimeUp` in the main thread when a request takes too long.
 
     Args:
-        seconds: limit for one sample, wall time.
+        seconds: limit for one request, wall time.
         kill: also let the kernel end the process after `seconds` of CPU time and a little more;
             the only thing that stops a single long C call, such as a runaway regular expression.
     """
@@ -110,12 +117,12 @@ class Timer:
                 signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def score_sample(composition: Composition, sample: Sample, timer: Timer) -> Outcome:
-    """Scores one sample; whatever a reward does wrong becomes the outcome's error."""
+def answer(ask: Callable, request: Sequence, timer: Timer, noun: str) -> Outcome:
+    """Answers one request; whatever goes wrong in it becomes the outcome's error."""
     try:
         try:
             timer.start()
-            values, feedback = composition.judge(*sample)
+            found = ask(*request)
         finally:
             timer.stop()
     except _TimeUp:
@@ -129,8 +136,8 @@ def score_sample(composition: Composition, sample: Sample, timer: Timer) -> Outc
             return Outcome(None, _said(error))
     else:
         if not timer.fired:
-            return Outcome(values, None, feedback)
-    return Outcome(None, f"The reward took longer than {timer.seconds} s.")
+            return Outcome(found, None)
+    return Outcome(None, f"The {noun} took longer than {timer.seconds} s.")
 
 
 def _said(error: BaseException) -> str:
@@ -140,35 +147,31 @@ def _said(error: BaseException) -> str:
 
 
 def main() -> None:
-    """Scores what the pool sends until the connection closes."""
+    """Answers what the pool sends until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer to handle
     start_guarded(int(sys.argv[2]))
     connection = Connection(int(sys.argv[1]))
-    spec, timeout_seconds, memory_mb = connection.recv()
-    limit = int(memory_mb) * 2**20
+    job = Job(*connection.recv())
+    limit = job.memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    module, _, function = job.work.partition(":")
     try:
-        composition = Composition(spec)
-        for member in composition.members:
-            if member.name in functions.WARM_IMPORTS:
-                importlib.import_module(functions.WARM_IMPORTS[member.name])
-            if member.name in functions.PREPARED:
-                functions.PREPARED[member.name].prepare(**member.options)
+        ask = getattr(importlib.import_module(module), function)(*job.arguments)
     except Exception as error:
         connection.send(_said(error))
         return
-    process, timer = os.getpid(), Timer(timeout_seconds, kill=True)
+    process, timer = os.getpid(), Timer(job.seconds, kill=True)
     connection.send(process)
     with timer.installed(), contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            for number, sample in connection.recv():
-                outcome = score_sample(composition, Sample(*sample), timer)
-                if os.getpid() != process:  # the reward forked, and this is the child
+            for number, request in connection.recv():
+                outcome = answer(ask, request, timer, job.noun)
+                if os.getpid() != process:  # it forked, and this is the child
                     os._exit(0)
                 spent = (outcome.error or "").startswith(MemoryError.__name__)
                 if spent:
-                    error = f"{outcome.error}: more than {memory_mb} MB (config.scoring.memory_mb)"
-                    outcome = Outcome(None, error)
+                    limit = f"more than {job.memory_mb} MB (config.scoring.memory_mb)"
+                    outcome = Outcome(None, f"{outcome.error}: {limit}")
                 connection.send(Reply(number, process, outcome, spent))
                 if spent:
                     return

@@ -305,6 +305,29 @@ def kept_tokens(logits: Array, token_filter: TokenFilter) -> Array:
     return keep
 
 
+def kept_by_row(logits: Array, top_k: Array, top_p: Array, min_p: Array) -> Array:
+    """`kept_tokens` for rows with filters of their own.
+
+    Args:
+        logits: [N, V] f32, tempered.
+        top_k: [N] i32; 0 keeps all.
+        top_p: [N] f32; 1 keeps all.
+        min_p: [N] f32; 0 keeps all.
+
+    Returns:
+        [N, V] bool.
+    """
+    top_k, top_p, min_p = (x[:, None] for x in (top_k, top_p, min_p))
+    keep = logits > EXCLUDED / 2
+    counted = _not_below_threshold(logits, 1, jnp.maximum(top_k, 1))
+    keep &= (top_k == 0) | counted
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    weights = jnp.where(keep, jnp.exp(logits - largest), 0.0)
+    mass = top_p * weights.sum(axis=-1, keepdims=True)
+    keep &= (top_p >= 1) | _not_below_threshold(logits, weights, mass)
+    return keep & ((min_p == 0) | (logits >= largest + jnp.log(min_p)))
+
+
 def _not_below_threshold(logits: Array, weights: Array | int, least: Array | int) -> Array:
     """The tokens that are not below the largest threshold at which they together weigh `least`.
 

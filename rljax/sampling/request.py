@@ -62,6 +62,7 @@ class Rollouts(NamedTuple):
     top_logprobs: Array | None = None  # [B, G, T, k] f32, of the raw model, descending
     top_tokens: Array | None = None  # [B, G, T, k] i32
     fill_steps: Array | None = None  # [B, G, T] i32, of masked diffusion: the step of each token
+    inserted: Array | None = None  # [B, G, T] bool, of episodes: read by the model, not sampled
 
     @property
     def finished(self) -> Array:

@@ -94,6 +94,36 @@ def soft_best_of_n(
     return _argmax(scores / temperature + rng.gumbel(size=scores.shape), finished)
 
 
+def best_at_k(
+    scores: ArrayLike, correct: ArrayLike, k: int, *, finished: ArrayLike | None = None
+) -> float:
+    """Probability that the best of k of the n samples is right, by enumeration of all k-subsets.
+
+    The sample with rank r (from 0, the highest score first) is the best of a subset that holds it
+    and k - 1 of the n - 1 - r behind it:
+
+        sum over r of correct_r C(n - 1 - r, k - 1) / C(n, k)
+
+    Args:
+        scores: [n] float.
+        correct: [n] bool.
+        k: size of the subsets, in [1, n].
+        finished: [n] bool; truncated ones are drawn but never chosen. None: all are.
+
+    Raises:
+        ValueError: if `k` is out of range or a score is NaN.
+    """
+    scores = _scores(scores)
+    n = len(scores)
+    _check_draw(n, k)
+    ended = np.ones(n, bool) if finished is None else np.asarray(finished, bool)
+    # lexsort is stable: of equal scores the first sample comes first, truncated ones come last.
+    order = np.lexsort((-scores, ~ended))
+    right = (np.asarray(correct, bool) & ended)[order]
+    subsets = [math.comb(n - 1 - rank, k - 1) for rank in np.flatnonzero(right).tolist()]
+    return sum(subsets) / math.comb(n, k)
+
+
 def best_of_n_kl_bound(n: ArrayLike) -> np.ndarray:
     """Upper bound on KL(best-of-n || samples): log n - (n - 1) / n, in nats.
 
@@ -170,11 +200,12 @@ def majority_at_k(
     correct: Sequence[bool],
     k: int,
     *,
+    scores: Sequence[float] | None = None,
     finished: Sequence[bool] | None = None,
     draws: int = 1000,
     rng: np.random.Generator | None = None,
 ) -> float:
-    """Probability that the majority of k of the n samples is right: the unbiased maj@k.
+    """Probability that the vote of k of the n samples is right: the unbiased maj@k.
 
     The mean over all k-subsets if there are at most `draws`, else over so many random ones.
     Within a subset the samples keep their order.
@@ -183,6 +214,7 @@ def majority_at_k(
         answers: n of them.
         correct: verdict per sample; those of equal answers of finished samples are equal.
         k: size of the subsets, in [1, n].
+        scores: what each vote counts; None: all the same, the majority.
         finished: one per sample; truncated ones are drawn but have no vote. None: all are.
         draws: how many subsets are looked at, at most.
         rng: source of the draws; not needed where all subsets are looked at.
@@ -205,10 +237,12 @@ def majority_at_k(
             )
         subsets = (np.sort(rng.choice(n, k, replace=False)) for _ in range(draws))
     voters = _voters(answers, finished)
+    weights = [1.0] * n if scores is None else scores
 
     def is_correct(subset: Sequence[int]) -> bool:
         drawn = [voters[i] for i in subset]
-        return vote_is_correct(majority_vote(drawn), drawn, [correct[i] for i in subset])
+        winner = weighted_vote(drawn, [weights[i] for i in subset])
+        return vote_is_correct(winner, drawn, [correct[i] for i in subset])
 
     return float(np.mean([is_correct(subset) for subset in subsets]))
 

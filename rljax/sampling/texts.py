@@ -69,16 +69,16 @@ class Texts:
 
     def of(self, tokens: Sequence[int], reason: StopReason, stop: Sequence[str]) -> tuple[str, str]:
         """The text of a completion without what ended it, and the text of all its tokens."""
-        whole = self._decoded(tokens)
+        whole = self.decoded(tokens)
         if reason == StopReason.STOP_TOKEN:
-            return self._decoded(tokens[:-1]), whole
+            return self.decoded(tokens[:-1]), whole
         if reason == StopReason.STOP_STRING:
             tail = stop_string_tail([self.spelling[token] for token in tokens], stop)
             return without_tail(whole, tail), whole
         return whole, whole
 
-    def _decoded(self, tokens: Sequence[int]) -> str:
-        """A network may have more ids than the tokenizer; they are no text."""
+    def decoded(self, tokens: Sequence[int]) -> str:
+        """The text of tokens; ids that only the network has are no text."""
         return self.tokenizer.decode([id for id in tokens if id < self.tokenizer.vocab_size])
 
 

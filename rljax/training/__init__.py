@@ -7,6 +7,8 @@
 | `run/` | what a run is and where its files are: context, stages, models by role, checkpoints |
 | `collect/` | experience: prompts, samples, scores, pairs, demonstrations |
 | `win_rate/` | how often one set of completions is preferred to another one |
+| `data_selection/` | which examples of a file are worth learning, and how much |
+| `test_time/` | search at test time: what more samples, attempts or beams buy |
 | `families/` | one file for each family of methods: its batches and its loss |
 | `ahead/` | a sampler that runs ahead of the trainer: threads, queue, transfer, event log |
 | `device_loop/` | whole runs as one compiled program |

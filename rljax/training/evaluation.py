@@ -7,14 +7,15 @@ import numpy as np
 from rljax.config.decoding import PLAIN, Decoding, decoding_of
 from rljax.data.batches import equal_batches
 from rljax.models.network import Network, Params
-from rljax.rewards.answers import last_boxed, last_tagged
+from rljax.rewards.answers import voting_answers
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
 from rljax.training.answer_evaluation import AnswerEvaluator
+from rljax.training.collect.episodes import Player, reply_tokens
 from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
-from rljax.training.run.context import Context
+from rljax.training.run.context import Context, Record
 
 Observer = Callable[[Samples, Scores, int], None]
 
@@ -37,10 +38,10 @@ class Evaluator:
         self.settings = context.config.evaluation
         self.key = purpose_key(context.config.seed, Purpose.HELDOUT_SAMPLES)
         self.failures = 0  # of the latest call
-        self.greedy = self._engine(1, 0.0)
+        self.greedy = self._sampler(1, 0.0)
         self.samples = self.settings.samples_per_prompt
         self.sampled = (
-            self._engine(self.samples, self.settings.temperature) if self.samples else None
+            self._sampler(self.samples, self.settings.temperature) if self.samples else None
         )
         scored = self.settings.answer_samples
         self.answers = AnswerEvaluator(context, decoding) if scored else None
@@ -88,16 +89,25 @@ class Evaluator:
         }
         return passes | {f"majority@{k}": _mean(votes)}
 
-    def _engine(self, samples_per_prompt: int, temperature: float) -> Engine:
-        return self.context.make_engine(
-            samples_per_prompt=samples_per_prompt,
-            max_new_tokens=self.settings.max_new_tokens,
+    def _sampler(self, samples_per_prompt: int, temperature: float) -> Engine | Player:
+        room, played = self.settings.max_new_tokens, self.context.stepper is not None
+        engine = self.context.make_engine(
+            samples_per_prompt=1 if played else samples_per_prompt,
+            max_new_tokens=reply_tokens(self.context, room) if played else room,
             token_filter=self.decoding.token_filter.at_temperature(temperature),
             stop_strings=self.decoding.stop_strings,
         )
+        if not played:
+            return engine
+        return Player(self.context, engine, samples=samples_per_prompt, room=room)
+
+    def _drawn(self, sampler: Engine | Player, weights: Params, records: list[Record]) -> Samples:
+        if isinstance(sampler, Player):
+            return sampler.play(weights, records, key=self.key, step=0)
+        return sample_texts(self.context, sampler, weights, records, key=self.key, step=0)
 
     def _verdicts(
-        self, engine: Engine, weights: Params
+        self, sampler: Engine | Player, weights: Params
     ) -> tuple[np.ndarray, np.ndarray, list[Samples]]:
         """Which samples are right and which were judged, [problems, G] bool; and each batch's."""
         problems, size = self.context.heldout_problems, self.settings.prompts_per_batch
@@ -106,7 +116,7 @@ class Evaluator:
         for indices in equal_batches(count, size):
             real = min(size, count - indices[0])
             records = [{**problems[index], "id": index} for index in indices]
-            samples = sample_texts(self.context, engine, weights, records, key=self.key, step=0)
+            samples = self._drawn(sampler, weights, records)
             scores = score_texts(self.context, samples)
             kept = real * samples.samples_per_prompt
             self.failures += int(scores.failed[:kept].sum())
@@ -125,21 +135,12 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def majority_is_correct(texts: Sequence[str], correct: Sequence[bool]) -> bool:
-    """Whether the most frequent answer is correct; the earliest wins a tie.
+    """Whether the most frequent answer (`voting_answers`) is correct; the earliest wins a tie.
 
-    What votes is the tagged or boxed answer; completions without one do not vote, unless none has
-    one: then the whole texts do. Verdicts of equal answers are equal.
+    Verdicts of equal answers are equal.
     """
-    answers = [answer_of(text) for text in texts]
-    if not any(answer is not None for answer in answers):
-        answers = [text.strip() or None for text in texts]
+    answers = voting_answers(texts)
     return vote_is_correct(majority_vote(answers), answers, correct)
-
-
-def answer_of(text: str) -> str | None:
-    r"""The text that votes: the last tagged answer, else the last \boxed, else None."""
-    tagged = last_tagged(text)
-    return tagged if tagged is not None else last_boxed(text)
 
 
 def make_evaluators(context: Context) -> dict[str, Evaluator]:

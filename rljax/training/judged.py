@@ -1,20 +1,23 @@
 """Evaluation alone: a checkpoint or a published model on the held-out problems of a config."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from rljax.config.decoding import decoding_of
+from rljax.config.decoding import Decoding, decoding_of
 from rljax.config.load import apply_overrides, load_config
 from rljax.config.runs import find_run, recorded_network
 from rljax.config.schema_model import LORA, SHAPE
 from rljax.config.validate import validate
 from rljax.models.lora import combine
+from rljax.models.network import Params
 from rljax.models.pretrained import is_pretrained
 from rljax.training.evaluation import Evaluator, Observer
-from rljax.training.run.context import build_context
+from rljax.training.run.context import Context, build_context
 from rljax.training.run.start import Source, load_start
 
 
@@ -53,12 +56,31 @@ def config_of_model(file: str, folder: Path, overrides: Sequence[str] = ()) -> C
     return apply_overrides(_without_shape(load_config(file), str(folder)), overrides)
 
 
+class Judged(NamedTuple):
+    """A model that is evaluated."""
+
+    context: Context
+    decoding: Decoding
+    params: Params
+
+
 def judge(config: ConfigDict, observe: Observer | None = None, stage: str = "") -> dict[str, float]:
     """What training would report of a config's model.
 
     Args:
-        config: complete; its held-out problems, rewards and evaluation settings are used.
+        config, stage: as for `opened`.
         observe: as for `Evaluator`.
+    """
+    with opened(config, stage) as (context, decoding, params):
+        return Evaluator(context, decoding, observe)(params)
+
+
+@contextlib.contextmanager
+def opened(config: ConfigDict, stage: str = "") -> Iterator[Judged]:
+    """A config's model, ready to answer its held-out problems; its mesh is set inside.
+
+    Args:
+        config: complete; its held-out problems, rewards and evaluation settings are used.
         stage: after which the model is judged, as held-out problems are decoded as it samples; by
             default, and where the config has no such stage, the first one.
 
@@ -72,13 +94,12 @@ def judge(config: ConfigDict, observe: Observer | None = None, stage: str = "") 
             f"{config.model.init_from} is a model with a {head} head: evaluation needs a language "
             "model (--checkpoint, --model)."
         )
-    with context.scorer, jax.set_mesh(context.mesh):
+    with context.workers(), jax.set_mesh(context.mesh):
         names = [each.name for each in context.stages]
         index = names.index(stage) if stage in names else 0
         decoding = decoding_of(config.evaluation, context.stages, index)
-        evaluator = Evaluator(context, decoding, observe)
         params = combine(*load_start(Source.of(config), context.network, context.mesh))
-        return evaluator(params)
+        yield Judged(context, decoding, params)
 
 
 def _without_shape(config: ConfigDict, folder: str) -> ConfigDict:

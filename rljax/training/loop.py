@@ -90,7 +90,7 @@ def run(
         context = build_context(config, stages, workdir, processes)
         stages, resolved = context.stages, context.resolved()
         replayed = None if replay is None else Replay(replay)
-        with context.scorer, watched(config.checkpoint.notice, stop), jax.set_mesh(context.mesh):
+        with context.workers(), watched(config.checkpoint.notice, stop), jax.set_mesh(context.mesh):
             stop.check()
             for stage in stages:
                 family_class(stage).check(context.of(stage.name), stage)

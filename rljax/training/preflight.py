@@ -33,7 +33,7 @@ def preflight(
     """
     processes.beat("preflight: data and model", compiles=True)
     context = build_context(config, validate(config), workdir, processes)
-    with context.scorer:
+    with context.workers():
         contents = read_contents(context)
         check_same_contents(processes, contents)
     processes.beat("preflight: collectives", compiles=True)

@@ -1,5 +1,6 @@
 """What the marks of a run say, and which kills are drawn from them."""
 
+import json
 import random
 from collections import Counter
 
@@ -7,6 +8,7 @@ import pytest
 
 from rljax.chaos.campaign import Killed, Verdict
 from rljax.chaos.faults import flip_bit
+from rljax.chaos.found import FOUND, as_markdown
 from rljax.chaos.marks import Mark, MarkReader, habits, phase_at
 from rljax.chaos.plan import FLIP, FULL, Kill, Plan, first_time
 from rljax.chaos.table import kills_table, verdict_line
@@ -104,6 +106,19 @@ def test_the_table_counts_by_phase_and_signal():
         killed=[killed("log", "SIGINT", "a traceback")], problems=["a traceback"]
     )
     assert not bad.good and verdict_line(bad, 1).startswith("0 of 1 kills held")
+
+
+def test_what_campaigns_have_come_to_adds_up():
+    campaigns = json.loads(FOUND.read_text())
+    rows = as_markdown().splitlines()[2:]
+    assert len(rows) == len(campaigns) > 0
+    for (words, each), row in zip(campaigns.items(), rows, strict=True):
+        assert each["good"] and each["held"] == each["killed"] == each["kills"], words
+        assert sum(each["by_signal"].values()) == each["kills"], words
+        assert sum(sum(n.values()) for n in each["by_phase"].values()) == each["kills"], words
+        assert f"--config={each['config']} " in f"{words} " and f"--kills={each['kills']}" in words
+        assert f"--seed={each['seed']}" in words
+        assert f"| `{words}` | {each['kills']} of {each['kills']} |" in row
 
 
 def test_a_bit_flips_only_where_another_checkpoint_is_left(tmp_path):

@@ -1,5 +1,6 @@
 """Budgets: what was spent, and runs cut at just that amount."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from rljax.comparison import write_comparison
-from rljax.comparison.budget import Budget, at_budget, is_spent, parse_budget, spent
+from rljax.comparison.budget import Budget, at_budget, is_spent, parse_budget, spent, spent_by_all
 
 EIGHT = np.linspace(0.3, 0.6, 8)
 
@@ -44,6 +45,13 @@ def test_what_was_spent_by_hand(make_runs):
     assert spent(runs, "tokens").tolist() == [[0, 1000, 2000]] * 2
     assert spent(runs, "seconds").tolist() == [[0, 5, 10]] * 2
     assert is_spent(runs, Budget("tokens", 2000)) and not is_spent(runs, Budget("tokens", 2001))
+
+
+def test_what_all_have_spent(make_runs):
+    runs = make_runs("grpo", [0.4, 0.8])
+    short = dataclasses.replace(runs, updates=runs.updates // 4, tokens=3 * runs.tokens)
+    assert spent_by_all([runs, short], "updates") == Budget("updates", 10.0)
+    assert spent_by_all([runs, short], "tokens") == Budget("tokens", 2000.0)
 
 
 def test_an_evaluation_at_the_amount_is_the_last_one(make_runs):

@@ -73,6 +73,20 @@ def test_the_report_of_a_population_has_the_ratios_of_one_run(bench, tmp_path, c
     assert "sample, low_rank" in capsys.readouterr().out
 
 
+def test_the_report_of_batch_sizes(bench, tmp_path, capsys):
+    words = ("--tail=0.5", f"--json={tmp_path / 'sizes.json'}")
+    bench.main(["batch-size", *SIZES, *TINY, *words])
+    report = json.loads((tmp_path / "sizes.json").read_text())
+    assert [size["samples"] for size in report["sizes"]] == [3, 6]
+    for size in report["sizes"]:
+        assert size["value_share"] == pytest.approx(size["value_seconds"] / size["seconds"])
+        assert size["value_seconds"] > 0 < size["tokens_per_second"]
+    fixed, each = report["fixed_seconds"], report["seconds_per_sample"]
+    assert report["knee"] == (pytest.approx(fixed / each) if each else None)
+    printed = capsys.readouterr().out
+    assert "sampling takes about" in printed and "of sampling" in printed
+
+
 @pytest.mark.long
 def test_the_report_of_a_run_ahead(bench, tmp_path, capsys):
     bench.main(["ahead", "--steps=40", f"--json={tmp_path / 'ahead.json'}"])

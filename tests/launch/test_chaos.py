@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from rljax.chaos.attempt import attempt
+from rljax.chaos.attempt import Outcome, attempt
 from rljax.chaos.campaign import Campaign
 from rljax.chaos.compare import differences
 from rljax.chaos.plan import Kill
+from rljax.chaos.table import verdict_line
+from rljax.errors import StoppedError
 from rljax.training.run.phases import MARKS_VARIABLE
 
 ROOT = Path(__file__).parents[2]
+SEED = 149  # draws both faults and a signal among three kills
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
 
 
@@ -98,11 +101,12 @@ def test_what_hangs_is_ended():
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """The folder, the output and the counts of three kills and two faults."""
+    """The folder, the output and the counts of a kill and two faults."""
     folder = tmp_path_factory.mktemp("chaos")
     command = [
         *(sys.executable, ROOT / "launch/chaos.py", f"--config={ROOT / 'configs/chaos.py'}"),
-        *("--kills=5", "--seed=0", "--inject", f"--workdir={folder}", f"--json={folder}/c.json"),
+        *("--kills=3", f"--seed={SEED}", "--inject", f"--workdir={folder}"),
+        *("--config.warmup.steps=4", "--config.grpo.steps=4", f"--json={folder}/c.json"),
     ]
     done = subprocess.run(
         list(map(str, command)), env=ENVIRONMENT, capture_output=True, text=True, cwd=ROOT
@@ -114,10 +118,11 @@ def killed(tmp_path_factory):
 @pytest.mark.slow
 def test_a_killed_run_is_the_run_that_was_never_killed(killed):
     folder, output, found = killed
-    assert found["good"] and found["held"] == found["killed"] == 5 and not found["problems"]
-    assert sum(sum(counts.values()) for counts in found["by_phase"].values()) == 5
+    assert found["good"] and found["held"] == found["killed"] == 3 and not found["problems"]
+    assert sum(sum(counts.values()) for counts in found["by_phase"].values()) == 3
+    assert {"FULL", "FLIP"} < set(found["by_signal"])
     assert set(found["state_sha256"]) == {"warmup", "grpo"}
-    assert "5 of 5 kills held" in output and "nothing differs" in output
+    assert "3 of 3 kills held" in output and "nothing differs" in output
     assert sorted(path.name for path in folder.iterdir()) == ["c.json", "habits.json", "reference"]
 
 
@@ -137,8 +142,8 @@ def test_every_difference_is_found(killed, tmp_path):
         path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
 
     def other_parameters(workdir):
-        shutil.rmtree(workdir / "checkpoints/warmup/10")
-        shutil.copytree(workdir / "checkpoints/warmup/8", workdir / "checkpoints/warmup/10")
+        shutil.rmtree(workdir / "checkpoints/warmup/4")
+        shutil.copytree(workdir / "checkpoints/warmup/2", workdir / "checkpoints/warmup/4")
 
     def other_figures(workdir):
         summary = json.loads((workdir / "summary.json").read_text())
@@ -157,8 +162,42 @@ def test_every_difference_is_found(killed, tmp_path):
         assert said in "".join(changed(leave))
     for name in ("report.html", "examples/grpo.json", "metrics.jsonl"):
         assert f"{name} is missing" in changed(lambda w, name=name: (w / name).unlink())
-    gone = changed(lambda workdir: shutil.rmtree(workdir / "checkpoints/grpo/12"))
-    assert any("instead of 12" in line for line in gone)
+    gone = changed(lambda workdir: shutil.rmtree(workdir / "checkpoints/grpo/4"))
+    assert any("instead of 4" in line for line in gone)
+
+
+def campaign_of(statuses: list[tuple[int, str | None]], tmp_path, monkeypatch):
+    """A campaign on two processes whose attempts end so: (status, the phase that was hit)."""
+    ends = iter(statuses)
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "reference/summary.json").write_text("{}")
+    known = {"counts": {"start": 1, "update": 4}, "seconds": {"update": 1.0}}
+    (tmp_path / "habits.json").write_text(json.dumps({"command": ["a"], "habits": known}))
+
+    def ended(command, environment, **given):
+        status, hit = next(ends)
+        return Outcome(status, "", [], 0.0, 0.0, hit, False, [])
+
+    def same(workdir, reference, damaged):
+        workdir.mkdir()
+        return []
+
+    monkeypatch.setattr("rljax.chaos.campaign.attempt", ended)
+    monkeypatch.setattr("rljax.chaos.campaign.differences", same)
+    return Campaign(lambda workdir: ["a"], {}, tmp_path, processes=2, say=lambda line: None)
+
+
+def test_several_processes_that_ask_for_it_are_started_again(tmp_path, monkeypatch):
+    ends = [(75, "update"), (75, None), (75, None), (75, "update"), (0, None)]
+    found = campaign_of(ends, tmp_path, monkeypatch).run(2, seed=1)
+    assert (len(found.killed), found.restarts, found.processes, found.rounds) == (2, 2, 5, 1)
+    assert "2 asked for a restart" in verdict_line(found, 2)
+
+
+@pytest.mark.parametrize("ends", [[(75, None)] * 4, [(70, None)]])
+def test_what_fails_again_and_again_or_otherwise_ends_a_campaign(ends, tmp_path, monkeypatch):
+    with pytest.raises(StoppedError, match=f"fails with status {ends[0][0]}"):
+        campaign_of(ends, tmp_path, monkeypatch).run(2, seed=1)
 
 
 def test_the_reference_of_another_command_is_refused(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rljax.comparison.compare import Comparison, alone, check, check_points, sweep_points
+from rljax.config.validate import validate
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +54,7 @@ def test_words_become_options():
         ([*WORDS, "--config=configs/quickstart.py"], "Unknown argument of configs/quickstart.py"),
         ([*WORDS, "--config.rl.optimizer.b1=1.0"], "b1 must be < 1"),
         ([*WORDS[:2], "--workdir=/dev/null"], "/dev/null is no folder (--workdir)"),
+        ([*WORDS[:1], "--methods=grpo,grpo+bend", WORDS[2]], "Did you mean 'band'"),
         ([*WORDS, "--budget=token"], "Did you mean 'tokens'"),
         ([*WORDS, "--budget=tokens:-1"], "above 0, got '-1' (--budget=tokens:AMOUNT)"),
         ([*WORDS, "--tune=1e-4,high"], "--tune needs numbers between commas, got 'high'"),
@@ -85,6 +87,16 @@ def asked(**changes):
 def test_the_same_method_twice_is_refused():
     with pytest.raises(ValueError, match="Methods must differ"):
         check(asked(methods=("grpo", "grpo")), 2)
+
+
+def test_a_method_with_a_curriculum_of_its_own(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (stage,) = validate(alone(asked(task="lengths").load("dapo+band")))
+    assert stage.objective.method.name == "dapo"
+    assert stage.objective.choices["curriculum"] == "band"
+    bounds = [stage.objective.values[f"difficulty_{end}"] for end in ("low", "high")]
+    assert bounds == [4.0, 7.0] and stage.objective.values["filter_rounds"] == 3
+    check(asked(methods=("grpo", "grpo+band")), 2)
 
 
 def sweep_file(folder, text):
@@ -194,7 +206,10 @@ def test_a_budget_of_tokens_with_rates_of_their_own(tmp_path, monkeypatch, capsy
     tuned = json.loads(next((tmp_path / "tuning").glob("dapo-*/config.json")).read_text())
     assert set(tuned["seeds"]).isdisjoint({0, 1}) and len(tuned["points"]) == 2
     capsys.readouterr()
-    COMMAND.main([*words, "--budget=tokens", "--tune=1e-4,3e-4", "--tune_seeds=2"])
+    rates = ["--tune=1e-4,3e-4", "--tune_seeds=2"]
+    COMMAND.main([*words, "--budget=tokens", *rates, "--also=updates"])
+    rows = list(csv.DictReader((tmp_path / "updates" / "table.csv").open()))
+    assert len({row["last_update [updates]"] for row in rows}) == 1
     shown = capsys.readouterr().out
     assert "dr_grpo: step" not in shown and "dapo: step" not in shown  # all of it was read
 

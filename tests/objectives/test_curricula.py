@@ -11,6 +11,7 @@ from rljax.objectives.curricula import CURRICULA, Outcomes, Problems, Turn
 from rljax.objectives.curricula.curriculum import draw_of_sources, epoch_places
 from rljax.objectives.curricula.dump import mean_sizes, remember
 from rljax.objectives.curricula.greso import skip_probability
+from rljax.objectives.curricula.ordered import moved_share
 from rljax.objectives.values import prompt_mean
 
 STREAM = jax.random.key(5)
@@ -156,6 +157,32 @@ def test_dump_chooses_evenly_first_and_then_what_moves():
     assert curriculum.metrics(flipped, problems) == shares
 
 
+def test_hard_problems_come_again_until_they_are_solved():
+    curriculum, problems = CURRICULA["hard_replay"](replay_share=0.5), Problems(12)
+    plain, _ = taken(CURRICULA["hard_replay"](), problems, 3, 4)
+    assert sorted(plain) == list(range(12))  # nothing is hard yet: an epoch
+    index, state = taken(curriculum, problems, 1, 4)
+    state = curriculum.observe(state, problems, seen(index, [0, 1, 2, 0]))
+    assert set(np.flatnonzero(state["hard"])) == {index[0], index[1], index[3]}
+    assert curriculum.metrics(state, problems)["hard_share"] == 0.25
+    again, after = curriculum.take(state, problems, turn(2, 4))
+    # Two of the three hard ones, and the two that the epoch has next.
+    assert set(np.asarray(again[:2])) < set(np.flatnonzero(state["hard"]))
+    np.testing.assert_array_equal(again[2:], plain[4:6])
+    assert after["taken"] == 6
+    # Solved once, it is hard no more, even where another visit of the step failed; and a group
+    # without scores says nothing.
+    twice = jnp.array([index[0], index[0], index[1], index[3]])
+    outcomes = seen(twice, [0, 4, 4, 4])
+    outcomes = outcomes._replace(present=outcomes.present.at[3].set(False))
+    state = curriculum.observe(after, problems, outcomes)
+    assert set(np.flatnonzero(state["hard"])) == {index[3]}
+    draws = [int(curriculum.take(state, problems, turn(n, 4))[0][0]) for n in range(3, 6)]
+    assert draws == [index[3]] * 3
+    with pytest.raises(ValueError, match="replay_share"):
+        CURRICULA["hard_replay"](replay_share=0.0)
+
+
 def test_greso_counts_visits_in_a_row_and_one_with_signal_ends_them():
     curriculum, problems = CURRICULA["greso"](), Problems(3)
     state = curriculum.first(problems, STREAM)
@@ -256,3 +283,30 @@ def test_the_value_of_a_prompt_is_the_mean_of_its_samples_at_the_first_token():
     returns, where = prompt_mean(scores, groups, mask)
     assert returns.tolist() == [[0.5, 0], [0.5, 0], [1, 0], [0, 0]]
     assert where.tolist() == [[True, False]] * 3 + [[False, False]]
+
+
+def test_a_moving_mixture_goes_from_one_set_of_weights_to_another():
+    """RMT: continuous, a line between two steps; a weight of 0 is never drawn."""
+    shares = [float(moved_share(np.int32(step), 3, 7)) for step in range(1, 10)]
+    np.testing.assert_allclose(shares, [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1])
+    problems = Problems(6, sources=np.array([0, 1, 2, 0, 1, 2]), source_names=("a", "b", "c"))
+    fields = dict(source_weights=(1, 0, 0), final_weights=(0, 1, 3), moves_from=3, moves_until=7)
+    curriculum = CURRICULA["moving_mixture"](**fields)
+    state = curriculum.first(problems, STREAM)
+
+    def sources(step):
+        """The share of each source in 2000 draws of a step."""
+        index, _ = curriculum.take(state, problems, turn(step, 2000))
+        return np.bincount(np.asarray(problems.sources)[np.asarray(index)], minlength=3) / 2000
+
+    assert sources(3).tolist() == [1, 0, 0] and sources(7)[0] == 0
+    np.testing.assert_allclose(sources(5), [0.5, 0.125, 0.375], atol=0.05)
+    np.testing.assert_allclose(sources(9), [0, 0.25, 0.75], atol=0.05)
+    for words, message in (
+        (dict(moves_from=4, moves_until=4), "moves_until is 4.*> moves_from"),
+        (dict(final_weights=(0.0,)), "final_weights is .*numbers >= 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CURRICULA["moving_mixture"](**words)
+    with pytest.raises(ValueError, match="final_weights has 2 numbers for 3 sources"):
+        CURRICULA["moving_mixture"](final_weights=(1, 1)).first(problems, STREAM)

@@ -481,3 +481,35 @@ def test_the_probability_is_estimated_without_bias_in_value_and_gradient():
     expected = jax.grad(marginal, (0, 1))(COT, ANSWER)
     np.testing.assert_allclose(cot, expected[0], atol=1e-6)
     np.testing.assert_allclose(answer, expected[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("cost", [0.0, 0.7])
+def test_with_a_cost_of_thoughts_the_gradient_is_that_of_the_temporal_bound(cost):
+    """One line of RA3: E[l - c where a thought is written], by all draws; chain 0 writes none."""
+    n = 2
+    valid, thinks = jnp.ones((1, n), bool), jnp.arange(len(ANSWER)) > 0
+    settings = dict(norm_scope="none", advantage_clip=1e6, bound=BOUNDS["single_sample"])
+
+    def gradient(draw):
+        told = dict(thinks=thinks[draw][None], thought_cost=cost)
+        found = evidence_advantages(ANSWER[draw][None], valid, valid, **settings, **told)
+        return score(draw, found.reasoning[0]) / n
+
+    def bound(logits):
+        return (jax.nn.softmax(logits) * (ANSWER - cost * thinks)).sum()
+
+    np.testing.assert_allclose(expectation(n, gradient), jax.grad(bound)(COT), atol=1e-6)
+
+
+def test_a_thought_pays_if_it_raises_the_likelihood_by_more_than_its_cost():
+    values, valid = jnp.array([[-2.0, -1.8]]), jnp.ones((1, 2), bool)
+    thinks = jnp.array([[False, True]])
+    for cost, sign in ((0.05, 1), (0.2, 0), (0.3, -1)):
+        told = dict(thinks=thinks, thought_cost=cost)
+        found = evidence_advantages(values, valid, valid, bound=BOUNDS["single_sample"], **told)
+        assert np.sign(np.round(found.reasoning[0, 1], 5)) == sign
+    # A badly formatted sample costs nothing, and the format term knows no cost.
+    bad = evidence_advantages(
+        values, jnp.array([[True, False]]), valid, bound=BOUNDS["single_sample"], **told
+    )
+    assert not np.asarray(bad.reasoning).any() and np.asarray(bad.format).any()

@@ -90,3 +90,14 @@ def test_relative_to_the_group_a_wrong_group_teaches_nothing_and_a_right_sample_
 def test_an_unknown_sign_is_named():
     with pytest.raises(ValueError, match="advantage_sign is 'minus'"):
         keep_sign(jnp.ones((1, 1)), "minus")
+
+
+def test_the_filter_is_the_limit_of_exponential_weights():
+    """Weights exp(A / temperature), clipped at 1 (AWR); a sample at the mean has none."""
+    rewards = jnp.array([[0.0], [1.0], [2.0], [5.0], [3.0], [3.0]])
+    mask, groups = jnp.ones((6, 1), bool), jnp.array([7, 7, 7, 7, 2, 2])
+    found = ADVANTAGES["better_than_group"](rewards, mask, groups)[:, 0]
+    advantages = ADVANTAGES["group_mean"](rewards, mask, groups)[:, 0]
+    weights = jnp.minimum(jnp.exp(advantages / 1e-3), 1.0)
+    np.testing.assert_array_equal(found, jnp.where(advantages == 0, 0.0, weights))
+    assert found.tolist() == [0, 0, 0, 1, 0, 0]

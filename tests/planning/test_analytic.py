@@ -58,6 +58,8 @@ WORK = {
     "frozen_flops": 0.0,
     "waiting_copies": 1,
     "samples": 4,
+    "call_samples": 4,
+    "calls": 1,
     "prompt": 6,
     "completion": 10,
     "sampled": 10,
@@ -148,6 +150,9 @@ def test_decoding_reads_weights_and_cache_for_every_token():
     prefill = 2 * 8000 * 8 * 6 / 8 / 197e12
     token = (8000 * 2 + cache) / 8.1e11
     assert sampling_seconds(WORK, 1, 8, V5E) == pytest.approx(prefill + 10 * token)
+    assert sampling_seconds(WORK | {"calls": 3}, 1, 8, V5E) == pytest.approx(
+        3 * (prefill + 10 * token)
+    )
     queued = WORK | {"sampler": WORK["sampler"] | {"slots": 8}}
     token = (8000 * 2 + cache / 4) / 8.1e11
     assert sampling_seconds(queued, 1, 8, V5E) == pytest.approx(prefill + 4 * 10 * token)

@@ -11,6 +11,17 @@ def test_a_name_gives_a_slice():
     assert str(slice_) == "v5p:4x4x8"
 
 
+def test_several_slices_are_counted_before_the_name_of_one():
+    several = read_topology("2xv5p:4x4x8")
+    assert (several.sizes, several.slices, several.count) == ((4, 4, 8), 2, 256)
+    assert str(several) == "2xv5p:4x4x8" and several.one_slice == "v5p:4x4x8"
+    assert read_topology("1xv5p:4x4x8") == read_topology("v5p:4x4x8")
+    refused = {"0xv5e:4x4": "0 slices", "2xv4:2x2x2": "v5e, v5p, v6e", "2xv5e:3x3": "'v5e:3x3'"}
+    for name, said in refused.items():
+        with pytest.raises(ValueError, match=said):
+            read_topology(name)
+
+
 @pytest.mark.parametrize("kind", CHIPS)
 def test_every_known_slice_can_be_read(kind):
     names = topologies_of(kind)

@@ -81,7 +81,7 @@ def largest(x, table):
 
 def report(function, *arguments, out=None, donate=()):
     jitted = jax.jit(function, out_shardings=out, donate_argnums=donate)
-    found = measured(jitted.lower(*arguments).compile(), 4)
+    found = measured(jitted.lower(*arguments).compile(), arguments[0].sharding.mesh)
     sizes = dict(arguments[0].sharding.mesh.shape)
     found["collectives"] = [
         [c["kind"], axes_of(c["groups"], sizes), c["bytes"], c["count"]]
@@ -97,7 +97,34 @@ def exchange(function):
     return report(mapped, given)
 
 whole = array((6, 512, 512)), array((256, 512), "rows")
+# Two slices of 2x2: data goes over both.
+slices = make_mesh({"data": 2, "fsdp": 4}, devices_of(read_topology("2xv5e:2x2")))
+
+def between(function, shape, given, out):
+    array = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(slices, P(*given)))
+    return report(function, array, out=NamedSharding(slices, P(*out)))
+
+def passed_on(x):
+    pairs = [(0, 1), (1, 0)]
+    def pass_on(x):
+        return jax.lax.ppermute(x, "data", pairs)
+    return jax.shard_map(pass_on, mesh=slices, in_specs=P("data"), out_specs=P("data"))(x)
+
+def looped(x):
+    def add(_, total):
+        return total + jnp.sum(x * total[None], axis=0)
+    return jax.lax.fori_loop(0, 3, add, jnp.ones(x.shape[1:]))
+
 print(json.dumps({
+    "between": {
+        "summed": between(lambda x: x.sum(0), (8, 512, 256), [("data", "fsdp")], []),
+        "looped": between(looped, (2, 512, 256), ["data"], []),
+        "scattered": between(lambda x: x.sum(0), (2, 512, 256), ["data"], ["data"]),
+        "gathered": between(lambda x: x + 1, (512, 256), ["data"], []),
+        "all gathered": between(lambda x: x + 1, (512, 256), [("data", "fsdp")], []),
+        "exchanged": between(lambda x: x + 1, (512, 256), ["data"], [None, "data"]),
+        "passed": between(passed_on, (512, 256), ["data"], ["data"]),
+    },
     "layers": report(layers, *whole, out=place("rows")),
     "twice": report(twice, *whole, out=place("rows")),
     "until": report(until, *whole, out=place("rows")),
@@ -127,8 +154,13 @@ PART = 4 * 512 * 256  # bytes of a chip's array in the programs that exchange
 
 
 @pytest.fixture(scope="module")
-def found(run_for_tpu):
+def everything(run_for_tpu):
     return json.loads(run_for_tpu("-c", PROGRAM).splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def found(everything):
+    return {name: each for name, each in everything.items() if name != "between"}
 
 
 def test_products_are_counted_with_the_trips_of_their_loops(found):
@@ -172,6 +204,27 @@ def test_collectives_have_their_kind_axes_and_bytes(found):
     assert found["scattered"]["collectives"] == [["reduce-scatter", rows, PART, 1]]
     assert found["exchanged"]["collectives"] == [["all-to-all", hidden, PART, 1]]
     assert found["passed"]["collectives"] == [["collective-permute", hidden, PART, 1]]
+
+
+def test_what_goes_between_slices_is_read_from_what_chips_give_their_hosts(everything):
+    between = {name: each["collectives"] for name, each in everything["between"].items()}
+    data, fsdp = ["data"], ["fsdp"]
+    # Within the slice a chip gets its quarter of the sum, of which it gets the other slice's part.
+    assert sorted(between["summed"]) == [
+        ["all-gather", fsdp, PART, 1],
+        ["all-reduce", data, PART / 4, 1],
+        ["reduce-scatter", fsdp, PART, 1],
+    ]
+    assert between["looped"] == [["all-reduce", data, 3 * PART, 3]]
+    assert between["scattered"] == [["reduce-scatter", data, PART, 1]]
+    assert between["gathered"] == [["all-gather", data, PART, 1]]
+    # An eighth of each chip, and of the quarter that it has then, from the chips beside it.
+    assert sorted(between["all gathered"]) == [
+        ["all-gather", data, PART / 4, 1],
+        ["all-gather", fsdp, PART, 1],
+    ]
+    assert between["exchanged"] == [["all-to-all", data, PART / 2, 1]]
+    assert between["passed"] == [["collective-permute", data, PART / 2, 1]]
 
 
 def test_gradients_of_embeddings_are_exchanged_by_columns_not_summed_as_tables(found):

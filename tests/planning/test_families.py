@@ -35,6 +35,12 @@ DIFFUSION = str(ROOT / "configs/quickstart_diffusion.py")
 DISTILLATION = str(ROOT / "configs/distillation.py")
 PREFERENCE = str(ROOT / "configs/preference.py")
 EVOLUTION = str(ROOT / "configs/evolution.py")
+QUICKSTART = str(ROOT / "configs/quickstart.py")
+HINTS = ("--config.data.hint_column=reference", "--config.grpo.data.max_context_tokens=8")
+REFERENCE = (
+    "--config.ppo.models.reward.reference_path=configs/examples/pairs.jsonl",
+    "--config.ppo.models.reward.normalise=reference",
+)
 
 LOWER = """
 import json, sys
@@ -54,9 +60,19 @@ def lowered(config, stage, *overrides):
     sampling = run.programs["sampling"]
     with jax.set_mesh(run.mesh_of("sampling")):
         compiled = sampling.lower().compile()
-    return found | {"compiled": measured(compiled, run.mesh.size, sampling.assumed)}
+    return found | {"compiled": measured(compiled, run.mesh, sampling.assumed)}
 
-print(json.dumps([lowered(*words) for words in json.loads(sys.argv[1])]))
+def only_described(config, *overrides):
+    run = open_run(config, overrides, read_topology("v5e:2x2"))
+    for name in {"prompt_values", "guided_sampling", "greedy_sampling"} & run.programs.keys():
+        with jax.set_mesh(run.mesh_of(name)):
+            run.programs[name].lower()
+    return described(run)
+
+wanted, others = json.loads(sys.argv[1])
+print(json.dumps([
+    [lowered(*words) for words in wanted], [only_described(*words) for words in others]
+]))
 """
 FOLDER = {
     "model_type": "qwen3",
@@ -89,7 +105,7 @@ def get_config():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def opened_runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("folder")
     (folder / "config.json").write_text(json.dumps(FOLDER))
     config = folder / "run.py"
@@ -104,13 +120,61 @@ def runs(tmp_path_factory):
         (RLHF, "ppo"),
         (str(config), ""),
     ]
+    grpo = ("--config.grpo.batch.prompts_per_step=16", "--config.grpo.batch.samples_per_prompt=4")
+    grpo += ("--config.grpo.batch.sequences_per_update=None",)
+    others = [
+        (QUICKSTART, *grpo, "--config.grpo.method=reinforce_ada"),
+        (QUICKSTART, *grpo, "--config.grpo.method=pcl"),
+        (QUICKSTART, *grpo, "--config.grpo.method=remax"),
+        (QUICKSTART, *grpo, "--config.grpo.method=guide_grpo", *HINTS),
+        (RLHF, *REFERENCE),
+        (QUICKSTART, *grpo, "--config.grpo.method=tis", "--config.asynchronous.max_staleness=1"),
+    ]
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed (extra plan)")
     kept = {name: value for name, value in os.environ.items() if name not in FOR_CPUS}
-    words = [sys.executable, "-c", LOWER, json.dumps(wanted)]
+    words = [sys.executable, "-c", LOWER, json.dumps([wanted, others])]
     done = subprocess.run(words, env=kept | ENVIRONMENT, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def runs(opened_runs):
+    return opened_runs[0]
+
+
+def test_programs_of_steps_that_sample_again(opened_runs):
+    ada, pcl, remax, guided, normalised, ahead = opened_runs[1]
+    plain = 16 * 4  # sequences of a call
+
+    def drawn(run, name="sampling"):  # operations of a token that is sampled, all of a step's calls
+        return run["programs"][name]["times"] * run["useful"][name]
+
+    # Four rounds of eight samples at most, of which four are learned from.
+    assert ada["programs"]["sampling"]["times"] == ada["workload"]["sampler_calls"] == 4
+    assert ada["tokens"] == remax["tokens"] == plain * remax["workload"]["sampled"]
+    prefill = 2 * drawn(remax) - drawn(ada) / 4  # twice as many samples read their prompts once
+    assert 0 < prefill < 0.5 * drawn(remax)
+    # One greedy completion beside four samples.
+    assert list(remax["programs"]) == ["load", "sampling", "greedy_sampling", "update"]
+    assert 4 * drawn(remax, "greedy_sampling") - drawn(remax) == pytest.approx(3 * prefill)
+    # The critic reads the prompts of 4 x 16 candidates, and no sample before it learns.
+    assert list(pcl["programs"]) == ["load", "sampling", "prompt_values", "update"]
+    assert pcl["useful"]["prompt_values"] == pytest.approx(4 * prefill, rel=0.1)
+    # As many samples again, behind prompts that are longer by their hints.
+    assert guided["programs"]["guided_sampling"]["times"] == 1
+    assert guided["tokens"] == 2 * remax["tokens"]
+    assert drawn(remax) < drawn(guided, "guided_sampling") < 2 * drawn(remax)
+    assert drawn(guided) == drawn(remax)
+    assert ahead["programs"]["sampling"] == remax["programs"]["sampling"]
+    # Statistics of reference completions are two numbers, taken before the first step.
+    assert normalised["programs"].keys() == runs_of(opened_runs, "ppo")["programs"].keys()
+
+
+def runs_of(opened_runs, stage):
+    (found,) = [run for run in opened_runs[0] if run["stage"] == stage]
+    return found
 
 
 def test_programs_of_each_family(runs):
@@ -223,12 +287,11 @@ def test_the_stage_that_prepares_no_other_is_the_default():
         chosen(EVOLUTION, stages, name)
 
 
-def test_what_has_no_programs_without_weights_is_refused():
-    file = "--config.ppo.models.reward.reference_path=configs/examples/pairs.jsonl"
-    words = (file, "--config.ppo.models.reward.normalise=reference")
-    stages = validate(load_config(RLHF, words))
-    with pytest.raises(ValueError, match=r"normalise='reference' asks the weights.*ppo\.models"):
-        chosen(RLHF, stages, "ppo")
+def test_what_has_no_programs_without_samples_is_refused():
+    stages = validate(load_config(QUICKSTART, ("--config.grpo.method=vineppo",)))
+    with pytest.raises(ValueError, match=r"from inside of its comp.*config\.grpo\.objective"):
+        chosen(QUICKSTART, stages, "grpo")
+    stages = validate(load_config(RLHF))
     judged = dataclasses.replace(stages[-1], models={"judge": {"start_from": "rm"}})
     with pytest.raises(ValueError, match=r"ppo asks a judge model.*ppo\.models\.judge, --stage"):
         chosen(RLHF, [judged], "")

@@ -24,6 +24,7 @@ PHASE = {
     "compute_seconds": 0.5,
     "memory_seconds": 0.25,
     "links_seconds": 0.0,
+    "network_seconds": 0.0,
     "dominating": "compute",
 }
 PLAN = {

@@ -44,6 +44,7 @@ class Compiler:
             "waiting": 0,
             "mesh": {"fsdp": 4},
             "places": [[x, y, 0] for x in range(2) for y in range(2)],
+            "slices": [0, 0, 0, 0],
             "topology": "v5e:2x2",
         }
         programs = {name: dict(each) for name in self.costs}

@@ -39,6 +39,26 @@ def test_what_a_collective_sends():
     assert share_sent("collective-permute", 2) == 1
 
 
+def test_what_spans_slices_goes_over_the_network():
+    two, mesh = read_topology("2xv5e:2x2"), {"data": 2, "fsdp": 4}
+    places, slices = 2 * list(itertools.product(range(2), range(2))), [0] * 4 + [1] * 4
+    pairs = tuple((chip, chip + 4) for chip in range(4))
+    within = tuple(tuple(range(first, first + 4)) for first in (0, 4))
+    summed = Collective("all-reduce", pairs, 3.125e9, 1)
+    exchanged = Collective("all-to-all", pairs, 3.125e9, 1)
+    gathered = Collective("all-gather", within, 2e11, 1)
+    rows = exchanges([summed, exchanged, gathered], two, places, mesh, slices)
+    # In a slice three quarters come over two lines; over the network both halves, twice for a sum.
+    assert [(row.kind, row.axes, row.link) for row in rows] == [
+        ("all-gather", ("fsdp",), "ICI"),
+        ("all-reduce", ("data",), "DCN"),
+        ("all-to-all", ("data",), "DCN"),
+    ]
+    assert [row.seconds for row in rows] == pytest.approx([1.5, 1.0, 0.5])
+    times = times_of(two, flops=0.0, hbm_bytes=0.0, exchanged=rows)
+    assert (times.links, times.network, times.dominating) == (1.5, 1.5, "links")
+
+
 def test_the_longest_term_is_the_time():
     gathered = Collective("all-gather", ALONG_TENSOR, 4e9, 2)
     itself = Collective("all-reduce", ((0,), (1,)), 1e12, 1)

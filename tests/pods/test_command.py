@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.pods.scripts import ROOT, TRAIN, executable
+from tests.training.tiny_config import DATA, write_data
 
 
 def pod(*words, **given):
@@ -56,8 +57,13 @@ def test_two_hosts_run_the_preflight_and_the_training(tmp_path):
     """Two hosts that are this machine: ssh is replaced, all else is real."""
     executable(tmp_path / "bin/ssh", 'for last; do :; done\nexec /bin/sh -c "$last"')
     environ = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-    environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    train = ["launch/train.py", "--config=configs/quickstart.py:smoke", f"--workdir={tmp_path}/run"]
+    # A device for each; what is compiled is not what takes time here.
+    environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environ[DATA] = str(tmp_path)
+    write_data(tmp_path)
+    config = f"--config={ROOT / 'tests/training/tiny_config.py'}:reinforce"
+    short = ("--config.reinforce.steps=1", "--config.evaluation.every_steps=0")
+    train = ["launch/train.py", config, *short, f"--workdir={tmp_path}/run"]
     done = pod(
         *("ssh", "--hosts=127.0.0.1,localhost", f"--directory={ROOT}", "--run"),
         *(f"--python={sys.executable}", f"--logs={tmp_path}/logs", "--", *train),

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from rljax.rewards.compose import LONGEST_FEEDBACK, Composition, parse_rewards, right_score
+from rljax.rewards.compose import LONGEST_FEEDBACK, Composition, right_score
+from rljax.rewards.member import parse_rewards
 from rljax.rewards.pool import Scorer
 from rljax.training.collect.rollouts import join_scores, take_scores
 
@@ -86,7 +87,7 @@ def test_token_counts_reach_only_the_reward_that_wants_them():
 def test_the_same_reward_twice_needs_labels():
     first, second = {**EXACT, "as": "strict"}, {**EXACT, "options": {"ignore_case": True}}
     composition = Composition([first, second])
-    assert composition.labels == ("strict", "exact_match") and composition.primary == "strict"
+    assert composition.labels == ("strict", "exact_match") and composition.first.label == "strict"
     with pytest.raises(ValueError, match="Two rewards are called 'exact_match'"):
         Composition([EXACT, second])
 
@@ -151,3 +152,98 @@ def test_what_a_reward_says_of_a_sample_stands_beside_its_number(tmp_path):
     assert joined.feedback.tolist() == ["no 4\nno 4", "", "", "no 4\nno 4"]
     with pytest.raises(ValueError, match="'odd' returned .*, a text or None"):
         run([odd], "5")
+
+
+def test_a_value_below_its_threshold_counts_as_0_and_others_within_the_clip(given):
+    member = {**given, "threshold": 0.5, "clip": (-1, 2), "weight": 3.0}
+    for value, worth in ((0.4, 0.0), (0.5, 1.5), (5.0, 6.0), (-7.0, 0.0)):
+        spec = [{**member, "options": {"by": value}}]
+        assert run(spec, "x") == ([value], worth)  # the value that is logged is the reward's own
+    only_clipped = [{**given, "clip": [-1, 2], "options": {"by": -7.0}}]
+    assert run(only_clipped, "x") == ([-7.0], -1.0)
+    assert (
+        Composition(Composition([member]).portable())
+        .members[0]
+        ._replace(name=member["name"], assumed=True)
+        == (Composition([member]).members[0])
+    )
+
+
+def test_several_gates_must_all_be_open(given):
+    spec = [
+        {**given, "as": "a", "weight": 0.0},
+        {**given, "as": "b", "weight": 0.0, "options": {"by": 0.5}},
+        {**EXACT, "gate": "a, b"},
+    ]
+    assert run(spec, "5")[1] == 0.0
+    spec[1]["right_at"] = 0.5
+    assert run(spec, "5")[1] == 1.0
+
+
+def test_where_chooses_rewards_by_the_kind_of_problem(given):
+    spec = [
+        {**EXACT, "where": {"domain": ("math", "logic")}},
+        {**given, "where": {"domain": "chat"}, "weight": 0.5},
+    ]
+    for domain, text, values, worth, right in (
+        ("math", "5", [1.0, None], 1.0, True),
+        ("logic", "4", [0.0, None], 0.0, False),
+        ("chat", "4", [None, 1.0], 0.5, True),
+        ("code", "4", [None, None], None, False),
+    ):
+        reference = {"answer": "5", "domain": domain}
+        assert run(spec, text, reference) == (values, worth)
+        assert Composition(spec).is_right(values) is right
+    message = r"by the field 'domain' .* has answer \(config.scoring.rewards\[exact_match\].where"
+    with pytest.raises(ValueError, match=message):
+        run(spec, "5", {"answer": "5"})
+
+
+def test_constraints_are_no_summands_and_all_that_apply_must_hold(given):
+    spec = [
+        {**FORMAT, "constraint": True},
+        {**EXACT, "options": {"tag": "answer"}, "weight": 2.0},
+        {**given, "constraint": True, "where": {"domain": "chat"}, "options": {"by": 0.0}},
+    ]
+    composition = Composition(spec)
+    assert (
+        composition.constraints == ("format", "given") and composition.first.label == "exact_match"
+    )
+    for domain, text, worth, satisfied in (
+        ("math", "<answer>5</answer>", 2.0, True),
+        ("math", "<answer>5</answer>.", 2.0, False),
+        ("math", "<answer>4</answer>", 0.0, True),
+        ("chat", "<answer>5</answer>", 2.0, False),
+    ):
+        values = composition.values("", text, {"answer": "5", "domain": domain}, None)
+        assert composition.total(values) == worth and composition.satisfies(values) is satisfied
+        assert composition.is_right(values) is (worth == 2.0)
+    assert right_score(spec) == 2.0
+    with Scorer(spec, workers=0) as scorer:
+        reference = {"answer": "5", "domain": "math"}
+        texts = ["<answer>5</answer>", "5"]
+        scores = scorer.score(["p"] * 2, texts, [reference] * 2)
+        assert scores.satisfied.tolist() == [True, False]
+        assert take_scores(scores, np.array([1])).satisfied.tolist() == [False]
+        broken = scorer.score(["p"] * 2, texts, [reference, {}])
+        assert broken.failed.tolist() == [False, True] == (~broken.satisfied).tolist()
+    with Scorer([EXACT], workers=0) as scorer:
+        assert scorer.score(["p"], ["5"], ["5"]).satisfied is None
+    with pytest.raises(ValueError, match="All of the rewards format are constraints"):
+        Composition(spec[:1])
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"clip": 3}, "the least and the largest value as clip, got 3"),
+        ({"clip": (2, 1)}, "clip must ascend"),
+        ({"threshold": "x"}, "needs a number as threshold"),
+        ({"where": "math"}, "'where' must be a mapping, got 'math'"),
+        ({"constraint": 1}, "'constraint' must be a bool, got 1"),
+        ({"gate": "format, fromat"}, "Unknown gate .*'fromat'.*mean 'format'"),
+    ],
+)
+def test_bad_fields_of_a_member(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Composition([{**EXACT, **fields}, FORMAT])

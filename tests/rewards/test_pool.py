@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rljax.rewards.pool import Scorer, ScoringError, read_reply
+from rljax.rewards.pool import Scorer, ScoringError
 from rljax.rewards.worker import Outcome, Reply
+from rljax.rewards.workers import read_reply
 from rljax.tasks.reasoning_gym import ReasoningGym
 
 # The completion says how the reward behaves.
@@ -219,7 +220,7 @@ def test_a_process_that_cannot_be_started_is_an_error(user_file, monkeypatch):
     def refused(*args, **kwargs):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("rljax.rewards.pool.subprocess.Popen", refused)
+    monkeypatch.setattr("rljax.rewards.workers.subprocess.Popen", refused)
     with lenient(user_file) as scorer:
         with pytest.raises(ScoringError, match="did not start: .*temporarily.*scoring.workers"):
             score(scorer, ["ok"])
@@ -403,7 +404,7 @@ def test_token_counts_arrive_in_order_and_are_required(user_file):
         np.testing.assert_array_equal(scores.total, np.arange(100))
         with pytest.raises(ValueError, match="pass completion_tokens"):
             score(scorer, ["x"])
-        with pytest.raises(ValueError, match=r"differ in number: \[1, 1, 1, 2\]"):
+        with pytest.raises(ValueError, match=r"differ in number: \[1, 1, 1, 2, 1\]"):
             score(scorer, ["x"], completion_tokens=[1, 2])
 
 

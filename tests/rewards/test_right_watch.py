@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rljax.rewards.compose import parse_rewards
+from rljax.rewards.member import parse_rewards
 from rljax.rewards.pool import Scores
 from rljax.rewards.right_watch import BATCHES, RightWatch
 

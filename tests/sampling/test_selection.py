@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rljax.sampling.selection import (
+    best_at_k,
     best_of_n,
     best_of_n_kl_bound,
     count_correct,
@@ -174,6 +175,31 @@ def test_whether_a_vote_is_right_is_read_off_a_finished_sample():
     assert not vote_is_correct(None, answers, correct)
 
 
+@pytest.mark.parametrize("n", [1, 5])
+def test_best_at_k_is_the_mean_over_all_subsets(n):
+    rng = np.random.default_rng(n)
+    scores = rng.integers(0, 3, n).astype(float)  # with ties
+    correct, finished = rng.random(n) < 0.5, rng.random(n) < 0.7
+    for k in range(1, n + 1):
+        right = []
+        for draw in map(list, combinations(range(n), k)):
+            chosen = int(best_of_n(scores[draw], finished=finished[draw]))
+            right.append(chosen >= 0 and correct[draw][chosen])
+        found = best_at_k(scores, correct, k, finished=finished)
+        assert found == pytest.approx(np.mean(right), abs=1e-12)
+    with pytest.raises(ValueError, match="k must lie"):
+        best_at_k(scores, correct, n + 1)
+
+
+def test_the_best_of_n_without_ties_wins_n_of_n_plus_one():
+    """Over uniform scores the best of k is above a threshold t with chance 1 - t^k."""
+    n = 400
+    scores = (np.arange(n) + 0.5) / n
+    for k in (1, 2, 8):
+        above = [best_at_k(scores, scores > t, k) for t in scores]
+        assert np.mean(above) == pytest.approx(k / (k + 1), abs=3e-3)
+
+
 # --- maj@k ---------------------------------------------------------------------------------------
 
 
@@ -184,6 +210,13 @@ def test_majority_at_k_by_hand():
     assert majority_at_k(answers, correct, 1) == 0.5
     assert majority_at_k(answers, correct, 4) == 1.0
     assert majority_at_k([None] * 3, [False] * 3, 2) == 0.0
+
+
+def test_votes_of_subsets_may_have_weights():
+    answers, correct, weights = ["a", "b", "b"], [True, False, False], [5.0, 1.0, 2.0]
+    assert majority_at_k(answers, correct, 3) == 0.0
+    assert majority_at_k(answers, correct, 3, scores=weights) == 1.0
+    assert majority_at_k(answers, correct, 2, scores=weights) == pytest.approx(2 / 3)
 
 
 def test_majority_at_k_is_unbiased():

@@ -135,7 +135,7 @@ def pieces(one_device_runs, tiny_config, tmp_path) -> Iterator[Callable[..., Pie
             config = tiny_config(variant, *overrides)
             stages = validate(config)
             made = context.build_context(config, stages, tmp_path / "pieces")
-            stack.enter_context(made.scorer)
+            stack.enter_context(made.workers())
             stack.enter_context(jax.set_mesh(made.mesh))
             optimizer = build_optimizer(stages[-1])
             params = made.network.init(jax.random.key(0), made.mesh)

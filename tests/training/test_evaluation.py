@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from rljax.models.network import Network
+from rljax.rewards.answers import answer_of
 from rljax.rewards.pool import Scores
 from rljax.training import evaluation
-from rljax.training.evaluation import Evaluator, answer_of, majority_is_correct, make_evaluators
+from rljax.training.evaluation import Evaluator, majority_is_correct, make_evaluators
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The same runs by one process, by two and by four, and continued by another number of them."""
 
+import functools
 import json
 import math
 import os
@@ -21,11 +22,12 @@ OVERRIDES = [
     "--config.checkpoint.every_steps=10",
     "--config.checkpoint.keep=2",
 ]
-# Method -> the variant of tiny_config.py, and its last stage. A chain over a reward model is left
-# out: Adam's first steps on gradients near zero make more than 1e-4 of the last bits of a sum.
-METHODS = {"grpo": "grpo", "dpo": "dpo", "jepo": "jepo", "ppo": "grpo"}
-# A stage of pairs of a file follows the one of sampled pairs.
-VARIANTS = {"dpo": "dpo_twice"}
+# The stages of `:many` that are compared over so many steps. Each starts from the warm-up: along a
+# chain differences of rounding grow. A stage of pairs of a file follows the one of sampled pairs. A
+# reward model is left out: Adam's first steps on gradients near zero make more than 1e-4 of the
+# last bits of a sum.
+METHODS = ("grpo", "dpo", "jepo", "ppo")
+MANY = ("grpo", "dpo", "dpo_file", "jepo", "ppo")
 # What is sampled, scored or placed in another way: overrides of the variant grpo, for a few steps.
 KINDS = {
     "evolution": (
@@ -74,17 +76,11 @@ def data(tmp_path_factory):
     return folder
 
 
-def train(data, workdir, method, processes, devices, steps=STEPS, words=(), flags=()):
+def train(data, workdir, processes, devices, words=(), flags=(), variant="grpo"):
     """Trains by so many processes with so many devices each."""
-    variant = METHODS[method]
-    overrides = [*OVERRIDES, f"--config.{variant}.steps={steps}"]
-    if method != variant:
-        overrides += [f"--config.{variant}.method={method}"]
-    overrides += [f"--config.{word}" for word in words]
-    if method == "dpo":
-        overrides += [f"--config.dpo_file.data.reference_cache={cache_of(workdir)}"]
-    config = f"--config={ROOT / 'tests/training/tiny_config.py'}:{VARIANTS.get(variant, variant)}"
+    overrides = [*OVERRIDES, *(f"--config.{word}" for word in words)]
     hosts = [f"--processes={processes}", f"--devices={devices}", "--"]
+    config = f"--config={ROOT / 'tests/training/tiny_config.py'}:{variant}"
     train = ["launch/train.py", config, f"--workdir={workdir}", *overrides, *flags]
     finished = subprocess.run(
         [sys.executable, "launch/hosts.py", *hosts, *train],
@@ -97,25 +93,40 @@ def train(data, workdir, method, processes, devices, steps=STEPS, words=(), flag
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]
 
 
+def train_many(data, workdir, processes, devices):
+    """All of `METHODS`, one after the other."""
+    words = [f"{method}.steps={STEPS}" for method in METHODS]
+    words += [f"dpo_file.data.reference_cache={cache_of(workdir)}"]
+    train(data, workdir, processes, devices, words, variant="many")
+
+
 def cache_of(workdir):
     """Where a run keeps what the reference says of a file."""
     return workdir.with_name(f"{workdir.name}-cache")
+
+
+def go_back(workdir, stage, step):
+    """Takes the end of the last stage away: the run goes on after the step before."""
+    shutil.rmtree(workdir / "checkpoints" / stage / str(step))
+    (workdir / "summary.json").unlink()
 
 
 def rows(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def texts(workdir):
-    """What was sampled in the recorded steps, token by token."""
+def texts(workdir, stages):
+    """What was sampled in the recorded steps of some stages, token by token."""
     found = {}
     for path in sorted((workdir / "rollouts").glob("*.json")):
-        prompts = json.loads(path.read_text())["prompts"]
-        found[path.name] = [
-            (prompt["prompt"], sample["text"], sample["tokens"])
-            for prompt in prompts
-            for sample in prompt["samples"]
-        ]
+        record = json.loads(path.read_text())
+        if record["stage"] in stages:
+            found[path.name] = [
+                (prompt["prompt"], sample["text"], sample["tokens"])
+                for prompt in record["prompts"]
+                for sample in prompt["samples"]
+            ]
+    assert found
     return found
 
 
@@ -126,9 +137,11 @@ def agree(name, value, other):
     return name.startswith(OF_ROUNDING) or math.isclose(value, other, rel_tol=1e-4, abs_tol=least)
 
 
-def assert_same_run(one, other):
-    assert texts(one) == texts(other)
-    for row, same in zip(rows(one), rows(other), strict=True):
+def assert_same_run(one, other, stages=("warmup", "grpo")):
+    assert texts(one, stages) == texts(other, stages)
+    pair = [[row for row in rows(each) if row["stage"] in stages] for each in (one, other)]
+    assert pair[0]
+    for row, same in zip(*pair, strict=True):
         assert row.keys() == same.keys()
         apart = {
             name: (row[name], same[name]) for name in row if not agree(name, row[name], same[name])
@@ -162,68 +175,87 @@ def order_of(workdir):
 
 
 @pytest.fixture(scope="module")
-def alone(data, tmp_path_factory):
-    """The run of one process with four devices."""
-    made = {}
+def many(data, tmp_path_factory):
+    """many(processes, devices): the workdir of a run of all methods."""
 
-    def run(method):
-        if method not in made:
-            made[method] = tmp_path_factory.mktemp(method) / "alone"
-            train(data, made[method], method, 1, 4)
-        return made[method]
+    @functools.cache
+    def run(processes, devices):
+        workdir = tmp_path_factory.mktemp("many") / f"{processes}x{devices}"
+        train_many(data, workdir, processes, devices)
+        return workdir
 
     return run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "method, processes, devices", [*((method, 2, 2) for method in METHODS), ("grpo", 4, 1)]
-)
-def test_processes_change_nothing(data, alone, tmp_path, method, processes, devices):
-    several = tmp_path / "several"
-    train(data, several, method, processes, devices)
-    assert_same_run(alone(method), several)
-    if method == "dpo":
-        assert_same_cache(cache_of(alone(method)), cache_of(several))
+def test_two_processes_change_nothing(many):
+    alone, two = many(1, 4), many(2, 2)
+    stages = {row["stage"]: row["step"] for row in rows(alone)}
+    assert stages == {"warmup": 12, **dict.fromkeys(METHODS, STEPS), "dpo_file": 5}
+    assert_same_run(alone, two, stages)
+    assert_same_cache(cache_of(alone), cache_of(two))
+
+
+@pytest.fixture(scope="module")
+def four(data, tmp_path_factory):
+    """The workdir of a run of GRPO alone by four processes."""
+    workdir = tmp_path_factory.mktemp("four") / "run"
+    train(data, workdir, 4, 1, [f"grpo.steps={STEPS}"])
+    return workdir
+
+
+@pytest.mark.slow
+def test_four_processes_change_nothing(many, four):
+    assert_same_run(many(1, 4), four)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "grpo"])
-def test_four_processes_change_nothing(data, alone, tmp_path, method):
-    train(data, tmp_path / "four", method, 4, 1)
-    assert_same_run(alone(method), tmp_path / "four")
+def test_four_processes_change_nothing_whatever_the_method(many):
+    assert_same_run(many(1, 4), many(4, 1), ("warmup", *MANY))
+    assert_same_cache(cache_of(many(1, 4)), cache_of(many(4, 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes, devices", [(1, 4), (2, 1)])
+def test_others_continue(data, many, four, tmp_path, processes, devices):
+    """From the checkpoint in the middle, by another number of processes, or on fewer devices."""
+    part = tmp_path / "part"
+    shutil.copytree(four, part)
+    go_back(part, "grpo", STEPS)
+    train(data, part, processes, devices, [f"grpo.steps={STEPS}"])
+    assert (part / "summary.json").exists()
+    assert_same_run(many(1, 4), part)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_do_the_same_whatever_a_step_is_made_of(data, tmp_path, kind):
     for name, processes, devices in (("alone", 1, 4), ("two", 2, 2)):
-        train(data, tmp_path / name, "grpo", processes, devices, steps=4, words=KINDS[kind])
+        train(data, tmp_path / name, processes, devices, ("grpo.steps=4", *KINDS[kind]))
     assert_same_run(tmp_path / "alone", tmp_path / "two")
 
 
+# Who goes on: a process with fewer devices, and one with all of them.
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", AHEADS)
-def test_two_processes_sample_ahead_as_one_does(data, tmp_path, kind):
-    """The same samples of the same weights; and from a checkpoint in the middle, once more."""
+@pytest.mark.parametrize("kind, devices", [("in turn", 2), ("devices of its own", 4)])
+def test_two_processes_sample_ahead_as_one_does(data, tmp_path, kind, devices):
+    """The same samples of the same weights; and continued with its queue by one process alone."""
     whole, two = tmp_path / "alone", tmp_path / "two"
-    words = (*AHEADS[kind], "checkpoint.every_steps=3")
-    train(data, whole, "grpo", 1, 4, steps=6, words=words)
-    train(data, two, "grpo", 2, 2, steps=6, words=words)
+    words = (*AHEADS[kind], "checkpoint.every_steps=3", "grpo.steps=6")
+    train(data, whole, 1, 4, words)
+    train(data, two, 2, 2, words)
     assert order_of(two) == order_of(whole)
     assert_same_run(whole, two)
-    events = events_of(two)
-    shutil.rmtree(two / "checkpoints/grpo/6")
-    (two / "summary.json").unlink()
     assert not (two / "weights").exists()  # of transfer=storage
-    train(data, two, "grpo", 2, 2, steps=6, words=words)
-    assert events_of(two) == events
+    go_back(two, "grpo", 6)
+    train(data, two, 1, devices, words)
+    assert order_of(two) == order_of(whole)
     assert_same_run(whole, two)
 
 
 @pytest.mark.slow
 def test_two_processes_agree_on_the_newest_weights(data, tmp_path):
-    train(data, tmp_path / "two", "grpo", 2, 2, steps=6, words=LATEST)
+    train(data, tmp_path / "two", 2, 2, ("grpo.steps=6", *LATEST))
     trained = [row for row in rows(tmp_path / "two") if row["stage"] == "grpo" and "loss" in row]
     assert len(trained) == 6 and max(row["staleness_max"] for row in trained) <= 1
     drawn = [row for row in order_of(tmp_path / "two") if row["event"] == "drawn"]
@@ -236,18 +268,5 @@ def test_two_processes_agree_on_the_newest_weights(data, tmp_path):
 def test_two_processes_replay_what_timing_decided(data, tmp_path):
     """The same samples of the same weights, and the same parameters, or the run refuses."""
     for name, more in (("first", ()), ("again", (f"--replay={tmp_path / 'first'}",))):
-        train(data, tmp_path / name, "grpo", 2, 2, steps=6, words=LATEST, flags=more)
+        train(data, tmp_path / name, 2, 2, ("grpo.steps=6", *LATEST), more)
     assert order_of(tmp_path / "first") == order_of(tmp_path / "again")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("processes, devices", [(2, 2), (2, 1)])
-def test_others_continue(data, alone, tmp_path, processes, devices):
-    """From the checkpoint in the middle, by another number of processes, or on fewer devices."""
-    whole, part = alone("grpo"), tmp_path / "part"
-    shutil.copytree(whole, part)
-    shutil.rmtree(part / "checkpoints" / "grpo" / str(STEPS))
-    (part / "summary.json").unlink()
-    train(data, part, "grpo", processes, devices)
-    assert (part / "summary.json").exists()
-    assert_same_run(whole, part)

@@ -88,26 +88,29 @@ def get_config(arg: str = "grpo") -> ConfigDict:
         batch=dict(prompts_per_step=8, samples_per_prompt=4),
         optimizer=dict(learning_rate=1e-3),
     )
+    sampled_pairs = dict(
+        method="dpo",
+        steps=5,
+        data=dict(source="sampled_pairs", pair_prompts=40, max_completion_tokens=8),
+        sampling=dict(max_new_tokens=6),
+        batch=dict(sequences_per_update=16, samples_per_prompt=4),
+        optimizer=dict(learning_rate=1e-3),
+    )
+    evidence = dict(rollouts, method="jepo", data=dict(max_answer_tokens=4))
+    groups = dict(rollouts, method="grpo")
+    groups["batch"] = dict(groups["batch"], sequences_per_update=16)
     c.stages = ("warmup", arg)
     if arg != "reinforce":
         c.warmup = warmup
     if arg == "grpo":
-        c.grpo = dict(rollouts, method="grpo")
-        c.grpo.batch.sequences_per_update = 16
+        c.grpo = groups
     elif arg == "reinforce":
         c.stages = ("reinforce",)
         c.reinforce = dict(rollouts, method="reinforce")
         reward = f"{Path(__file__).parent / 'odd_reward.py'}:odd"
         c.scoring.rewards = ({"name": reward},)
     elif arg in ("dpo", "dpo_twice"):
-        c.dpo = dict(
-            method="dpo",
-            steps=5,
-            data=dict(source="sampled_pairs", pair_prompts=40, max_completion_tokens=8),
-            sampling=dict(max_new_tokens=6),
-            batch=dict(sequences_per_update=16, samples_per_prompt=4),
-            optimizer=dict(learning_rate=1e-3),
-        )
+        c.dpo = sampled_pairs
         if arg == "dpo_twice":
             c.stages, c.dpo_file = ("warmup", "dpo", "dpo_file"), pairs_of_a_file(folder)
             # Where it starts from itself, its first rewards are rounding alone.
@@ -197,7 +200,14 @@ def get_config(arg: str = "grpo") -> ConfigDict:
         batch = dict(prompts_per_step=8, samples_per_prompt=1)
         c.trice = dict(rollouts, method="trice", batch=batch, data=dict(max_context_tokens=8))
     elif arg == "jepo":
-        c.jepo = dict(rollouts, method="jepo", data=dict(max_answer_tokens=4))
+        c.jepo = evidence
+    elif arg == "many":
+        c.stages = ("warmup", "grpo", "dpo", "dpo_file", "jepo", "ppo")
+        after = dict(start_from="warmup")
+        c.dpo, c.jepo, c.grpo = (sampled_pairs | after, evidence | after, groups | after)
+        c.ppo = groups | after | dict(method="ppo")
+        c.dpo_file = pairs_of_a_file(folder)
+        c.dpo_file.models = dict(reference=dict(start_from="warmup"))
     else:
         raise ValueError(f"Unknown variant {arg!r}.")
     return c

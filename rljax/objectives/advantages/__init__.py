@@ -9,17 +9,20 @@ Rows without a single True in the mask count as absent: they get 0 and enter no 
 on fewer tokens than were scored (for example to leave truncated rows out of the loss but inside
 their group's mean), compute advantages with the full mask and aggregate with the narrower one.
 
-Parts that need a critic or segments of a row are in `objectives/credit/`.
+Parts that need a critic or segments of a row are in `objectives/credit/`, but for `trajectory.py`,
+which compares with the group too.
 
 | file | what it holds |
 | --- | --- |
 | `groups.py` | scores of samples and statistics of their groups; every part below uses it |
+| `accepted.py` | right samples that weigh as much as their prompt (GVM) |
 | `baselines.py` | none, batch, moving average; the group's mean, z-score, leave-one-out |
 | `batch_deviation.py` | the group's mean over the batch's deviation (Lite PPO) |
 | `bnpo.py` | over a Beta density that is fitted to success rates |
 | `budgeted.py` | long samples within a budget (IBPO) |
 | `canon.py`, `canon_schedule.py` | halves of a group compared, and how the comparison is weighted |
 | `demonstrations.py` | groups that hold demonstrations besides samples |
+| `filtered.py` | the likelihood of samples that are better than their group |
 | `gpg.py` | the group's mean, scaled up for groups without signal |
 | `length_weighted.py` | the group's mean weighted by length (OPO) |
 | `likelihood_scaled.py` | the group's mean over itself (MaxRL) |
@@ -31,9 +34,11 @@ Parts that need a critic or segments of a row are in `objectives/credit/`.
 | `signed.py` | right samples, wrong ones, or both with weights of their own |
 | `softmax.py` | a weight among the good samples minus one among the bad ones (wd1) |
 | `token_zscore.py` | a z-score over tokens instead of rows (HAPO) |
+| `trajectory.py` | a critic of denoising steps (TraceRL) |
 | `whitened.py` | the group's mean, whitened over the batch |
 """
 
+from rljax.objectives.advantages.accepted import accepted_mean
 from rljax.objectives.advantages.baselines import (
     batch_mean,
     ema,
@@ -48,6 +53,7 @@ from rljax.objectives.advantages.bnpo import bnpo
 from rljax.objectives.advantages.budgeted import budgeted
 from rljax.objectives.advantages.canon import canon_entropy, canon_length, canon_order
 from rljax.objectives.advantages.demonstrations import group_mean_sampled
+from rljax.objectives.advantages.filtered import better_than_group
 from rljax.objectives.advantages.gpg import gpg
 from rljax.objectives.advantages.length_weighted import group_length_weighted
 from rljax.objectives.advantages.likelihood_scaled import group_mean_ratio
@@ -59,9 +65,11 @@ from rljax.objectives.advantages.rewards_to_go import reinforce_plus_plus, remax
 from rljax.objectives.advantages.signed import keep_sign, signed_outcome
 from rljax.objectives.advantages.softmax import group_softmax
 from rljax.objectives.advantages.token_zscore import group_token_zscore
+from rljax.objectives.advantages.trajectory import trajectory_gae
 from rljax.objectives.advantages.whitened import reinforce_plus_plus_baseline
 from rljax.objectives.credit.gae import gae, gae_length_adaptive
 from rljax.objectives.credit.macro_gae import macro_gae
+from rljax.objectives.credit.search_values import search_mean
 from rljax.objectives.credit.segment_values import segment_difference
 
 # Whole samples against the batch, the past or themselves.
@@ -73,10 +81,12 @@ _UNGROUPED = {
     "reinforce_plus_plus": reinforce_plus_plus,
     "remax": remax,
     "pool_mean": pool_mean,
+    "accepted_mean": accepted_mean,
 }
 
 # Whole samples against the prompt's other samples.
 _GROUPED = {
+    "better_than_group": better_than_group,
     "group_leave_one_out": group_leave_one_out,
     "group_mean": group_mean,
     "group_zscore": group_zscore,
@@ -96,6 +106,7 @@ _GROUPED = {
     "canon_order": canon_order,
     "budgeted": budgeted,
     "optimal_token_baseline": optimal_token_baseline,
+    "trajectory_gae": trajectory_gae,
 }
 
 # Tokens and segments against the values of states.
@@ -104,6 +115,7 @@ _CREDIT = {
     "gae_length_adaptive": gae_length_adaptive,
     "macro_gae": macro_gae,
     "segment_difference": segment_difference,
+    "search_mean": search_mean,
 }
 
 ADVANTAGES = {**_UNGROUPED, **_GROUPED, **_CREDIT}

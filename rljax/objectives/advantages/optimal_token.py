@@ -7,6 +7,7 @@ from jax import Array
 
 from rljax.objectives.advantages.groups import group_max, group_statistics, group_sum, scores_of
 from rljax.objectives.advantages.rewards_to_go import rewards_to_go
+from rljax.objectives.credit.slots import from_front, to_front
 from rljax.objectives.parts import check_field
 
 
@@ -26,7 +27,8 @@ def optimal_token_baseline(
         W[n, t] = sum of w[n, s] over s <= t
         b[g, t] = sum over n of W[n, t] R[n, t] / (sum over n of W[n, t] + epsilon)
 
-    over the rows n of the group that have a token in slot t.
+    over the rows n of the group that have a token t, counted over the tokens of the mask: what is
+    inserted between them does not count.
 
     Args:
         token_rewards: [N, T] f32.
@@ -47,6 +49,10 @@ def optimal_token_baseline(
     """
     check_field("baseline_epsilon", baseline_epsilon, lambda x: x >= 0, ">= 0")
     chex.assert_equal_shape([mask, old_logprobs, old_collision])
+    where = mask
+    token_rewards, old_logprobs, old_collision, mask = (
+        to_front(x, where) for x in (token_rewards, old_logprobs, old_collision, where)
+    )
     scores, present = scores_of(token_rewards, mask, group_ids)
     group = group_statistics(scores, present, group_ids)
     returns = rewards_to_go(token_rewards, mask)
@@ -66,4 +72,5 @@ def optimal_token_baseline(
     has_baseline = (group.size > 1)[:, None]
     if zero_tail:
         has_baseline &= group_sum(mask.astype(scores.dtype), group.segment) > 1
-    return jnp.where(mask, returns - jnp.where(has_baseline, baseline, 0.0), 0.0)
+    advantages = returns - jnp.where(has_baseline, baseline, 0.0)
+    return jnp.where(where, from_front(advantages, where), 0.0)

@@ -45,6 +45,21 @@ def bounded_scores(
     return jax.lax.stop_gradient(scores)
 
 
+def place_turns(turn_rewards: Array, scores: Array, mask: Array) -> Array:
+    """Rewards of turns where they were earned; what else a score holds is on the last True slot.
+
+    Args:
+        turn_rewards: [N, T] f32, on the last token of each turn, 0 elsewhere.
+        scores: [N] f32, of whole samples: the sum of a row's rewards.
+        mask: [N, T] bool.
+
+    Returns:
+        [N, T] f32, 0 outside the mask.
+    """
+    own = jnp.where(mask, turn_rewards, 0.0)
+    return own + place_outcomes(scores - own.sum(axis=-1), mask)
+
+
 def place_outcomes(scores: Array, mask: Array) -> Array:
     """Puts each row's score on its last True slot.
 

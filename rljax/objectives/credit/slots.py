@@ -18,6 +18,21 @@ def ranks(mask: Array) -> Array:
     return jnp.cumsum(mask.astype(jnp.int32), axis=-1) - 1
 
 
+def to_front(values: Array, mask: Array) -> Array:
+    """The values of a row's True slots in its first slots, in order; behind them what is left.
+
+    Args:
+        values: [N, T].
+        mask: [N, T] bool. Mask 0 1 0 1 with values 5 6 7 8 gives 6 8 5 7.
+    """
+    return jnp.take_along_axis(values, jnp.argsort(~mask, axis=-1, stable=True), axis=-1)
+
+
+def from_front(values: Array, mask: Array) -> Array:
+    """Undoes `to_front` on the True slots; False slots hold the value of the True one before."""
+    return jnp.take_along_axis(values, jnp.maximum(ranks(mask), 0), axis=-1)
+
+
 def last_slot(mask: Array) -> Array:
     """[N, T] bool, True on the last True slot of each row; nowhere in a row without any."""
     return mask & (ranks(mask) == mask.sum(axis=-1, keepdims=True) - 1)

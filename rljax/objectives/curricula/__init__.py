@@ -6,17 +6,20 @@ inside its program. What they know of the problems is indexed by the stable numb
 | file | what it holds |
 | --- | --- |
 | `curriculum.py` | what a curriculum is; epochs and sources |
-| `ordered.py` | from easy to hard, a band of difficulties, a mixture of sources |
+| `ordered.py` | from easy to hard, a band of difficulties, mixtures of sources |
 | `vade.py` | a Beta posterior of each success rate, and Thompson sampling |
 | `dump.py` | a bandit over sources by the size of advantages |
 | `greso.py` | epochs that skip what taught nothing before |
 | `pcl.py` | candidates whose predicted value is closest to a target |
+| `hard_replay.py` | what was not solved comes again |
+| `optimum_distance.py` | how much a prompt of some success rate can teach |
 """
 
 from rljax.objectives.curricula.curriculum import Curriculum, Outcomes, Problems, Turn
 from rljax.objectives.curricula.dump import dump
 from rljax.objectives.curricula.greso import greso
-from rljax.objectives.curricula.ordered import band, easy_to_hard, mixture
+from rljax.objectives.curricula.hard_replay import hard_replay
+from rljax.objectives.curricula.ordered import band, easy_to_hard, mixture, moving_mixture
 from rljax.objectives.curricula.pcl import pcl
 from rljax.objectives.curricula.vade import vade
 
@@ -25,10 +28,15 @@ CURRICULA = {
     "easy_to_hard": easy_to_hard,
     "band": band,
     "mixture": mixture,
+    "moving_mixture": moving_mixture,
     "greso": greso,
+    "hard_replay": hard_replay,
     "vade": vade,
     "dump": dump,
     "pcl": pcl,
 }
 
-__all__ = ["CURRICULA", "Curriculum", "Outcomes", "Problems", "Turn"]
+# Those that need no critic of prompts and no advantages of scores, for families without them.
+OF_SAMPLES = {name: made for name, made in CURRICULA.items() if name not in ("dump", "pcl")}
+
+__all__ = ["CURRICULA", "OF_SAMPLES", "Curriculum", "Outcomes", "Problems", "Turn"]

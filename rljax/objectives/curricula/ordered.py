@@ -1,4 +1,4 @@
-"""Orders that are known before the first sample: easy to hard, a band, a mixture of sources."""
+"""Orders that are known before the first sample: easy to hard, a band, mixtures of sources."""
 
 from typing import Any
 
@@ -93,23 +93,84 @@ def mixture(*, source_weights: tuple = (1.0,)) -> Curriculum:
         source_weights: of each source, in the order of their names; one number: equal ones.
     """
 
-    check_field("source_weights", source_weights, _are_weights, "numbers >= 0, not all of them 0")
+    _check_weights(source_weights=source_weights)
 
     def first(problems: Problems, stream: Array) -> State:
-        names = problems.source_names
-        if len(source_weights) not in (1, len(names)):
-            raise ValueError(
-                f"source_weights has {len(source_weights)} numbers for {len(names)} sources: "
-                f"{', '.join(names)} (config.<stage>.objective.source_weights)."
-            )
+        _check_sources(problems, source_weights=source_weights)
         return {}
 
     def take(state: State, problems: Problems, turn: Turn) -> tuple[Array, State]:
-        weights = jnp.asarray(source_weights, jnp.float32)
-        weights = jnp.broadcast_to(weights, len(problems.source_names))
-        return draw_of_sources(turn.key, weights / weights.sum(), problems, turn.count), state
+        probabilities = _probabilities(source_weights, problems)
+        return draw_of_sources(turn.key, probabilities, problems, turn.count), state
 
     return Curriculum(first, take, unchanged, reads=frozenset({"sources"}))
+
+
+def moved_share(step: Array, moves_from: int, moves_until: int) -> Array:
+    """u of a moving mixture: 0 before `moves_from`, 1 from `moves_until` on, a line between.
+
+    Args:
+        step: [] i32.
+        moves_from, moves_until: steps; the former is smaller.
+    """
+    return jnp.clip((step - moves_from) / (moves_until - moves_from), 0.0, 1.0)
+
+
+def moving_mixture(
+    *,
+    source_weights: tuple = (1.0,),
+    final_weights: tuple = (1.0,),
+    moves_from: int = 30,
+    moves_until: int = 70,
+) -> Curriculum:
+    """A mixture whose weights move from one to another, in RMT over tiers of difficulty.
+
+        p = (1 - u) p_first + u p_final      u from 0 to 1 between two steps (arXiv:2509.24375)
+
+    The weights of the paper were not seen; it moves between 30 % and 70 % of its steps.
+
+    Args:
+        source_weights: of each source before the move; one number: equal ones.
+        final_weights: of each source behind it.
+        moves_from: last step of the stage with the first weights.
+        moves_until: first step with the final ones.
+    """
+    weights = {"source_weights": source_weights, "final_weights": final_weights}
+    _check_weights(**weights)
+    check_field("moves_from", moves_from, lambda x: x >= 0, ">= 0")
+    check_field("moves_until", moves_until, lambda x: x > moves_from, "> moves_from")
+
+    def first(problems: Problems, stream: Array) -> State:
+        _check_sources(problems, **weights)
+        return {}
+
+    def take(state: State, problems: Problems, turn: Turn) -> tuple[Array, State]:
+        before, behind = (_probabilities(x, problems) for x in (source_weights, final_weights))
+        share = moved_share(turn.step, moves_from, moves_until)
+        mixed = (1 - share) * before + share * behind
+        return draw_of_sources(turn.key, mixed, problems, turn.count), state
+
+    return Curriculum(first, take, unchanged, reads=frozenset({"sources"}))
+
+
+def _probabilities(weights: tuple, problems: Problems) -> Array:
+    given = jnp.broadcast_to(jnp.asarray(weights, jnp.float32), len(problems.source_names))
+    return given / given.sum()
+
+
+def _check_weights(**fields: tuple) -> None:
+    for name, weights in fields.items():
+        check_field(name, weights, _are_weights, "numbers >= 0, not all of them 0")
+
+
+def _check_sources(problems: Problems, **fields: tuple) -> None:
+    names = problems.source_names
+    for name, weights in fields.items():
+        if len(weights) not in (1, len(names)):
+            raise ValueError(
+                f"{name} has {len(weights)} numbers for {len(names)} sources: "
+                f"{', '.join(names)} (config.<stage>.objective.{name})."
+            )
 
 
 def _are_weights(weights: tuple) -> bool:

@@ -102,6 +102,7 @@ class Family:
         heads: heads of the networks that it trains (models/config.py).
         option_heads: the same where an option says so, by "choice=option".
         causal: attention masks of these networks.
+        from_the_left: options that need causal ones, by "choice=option", and why.
         device_loop: whether training/device_loop/ can run it.
         ahead: whether its samples may be of older weights (training/ahead/).
         checks: functions of config/checks.py that refuse combinations, by name.
@@ -135,6 +136,7 @@ class Family:
     heads: tuple[str, ...] = ("language_model",)
     option_heads: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     causal: tuple[bool, ...] = (True,)
+    from_the_left: Mapping[str, str] = dataclasses.field(default_factory=dict)
     device_loop: bool = False
     ahead: bool = False
     checks: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """Learning from reference answers: a bound on their likelihood behind sampled thoughts."""
 
+from rljax.objectives.curricula import OF_SAMPLES
 from rljax.objectives.evidence import BOUNDS, NORM_SCOPES, evidence_advantages, evidence_loss
 from rljax.objectives.parts import fields_of
 from rljax.registry.families.description import Family, Reads, Together
@@ -10,6 +11,7 @@ from rljax.registry.families.shared import (
     ANSWER_FORM,
     ANSWER_FORM_DOCS,
     ANSWER_FORM_LIMITS,
+    CURRICULUM_DOC,
     KL_DOCS,
     KL_LIMITS,
     LIKELIHOOD_DOCS,
@@ -24,12 +26,18 @@ EVIDENCE = Family(
     data="prompts with a reference answer",
     online=True,
     choices={
+        "curriculum": {"shuffled": None, **OF_SAMPLES},
         "bound": BOUNDS,
         "likelihood": LIKELIHOODS,
         "kl_placement": {"none": None, "loss": None},
         "verifier": {"none": None, "switch": None},
     },
-    defaults={"likelihood": "autoregressive", "kl_placement": "none", "verifier": "none"},
+    defaults={
+        "curriculum": "shuffled",
+        "likelihood": "autoregressive",
+        "kl_placement": "none",
+        "verifier": "none",
+    },
     fields={
         "": {
             **ANSWER_FORM,
@@ -39,6 +47,7 @@ EVIDENCE = Family(
         "kl_placement=loss": kl_fields("k3_plus", 1e-3),
     },
     docs={
+        "curriculum": CURRICULUM_DOC,
         "bound": "lower bound on the answer's log-likelihood, or the likelihood itself "
         "(objectives/evidence.py)",
         "verifier": "none; switch: prompts with a right sample are learned from config.scoring's "
@@ -49,6 +58,8 @@ EVIDENCE = Family(
         "advantage_epsilon": ADVANTAGE_EPSILON_DOC,
         "advantage_clip": "bound on the normalised advantages",
         "format_penalty": "lost by a sample without the answer phrase",
+        "thought_cost": "of bound=single_sample: nats that a sample loses for writing anything "
+        "before the answer phrase",
         "supervised_weight": SUPERVISED_WEIGHT_DOC,
         **KL_DOCS,
         **LIKELIHOOD_DOCS,
@@ -59,6 +70,7 @@ EVIDENCE = Family(
         "advantage_epsilon": NOT_NEGATIVE,
         "advantage_clip": POSITIVE,
         "format_penalty": NOT_NEGATIVE,
+        "thought_cost": NOT_NEGATIVE,
         "supervised_weight": NOT_NEGATIVE,
         **KL_LIMITS,
     },
@@ -71,4 +83,5 @@ EVIDENCE = Family(
     together=Together(in_batch=None, in_row=None, reason="a group stays whole"),
     completion_slots=("sampling.max_new_tokens", "data.max_answer_tokens"),
     group_baselines={"bound": frozenset(BOUNDS)},
+    checks=("thoughts_cost_nats", "order"),
 )

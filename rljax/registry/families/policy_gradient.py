@@ -8,6 +8,7 @@ from rljax.objectives.answer_rewards import ANSWER_REWARDS
 from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
+from rljax.objectives.credit.search_values import DEPTH_BONUSES
 from rljax.objectives.credit.tree import EDGE_STYLES, edge_advantages
 from rljax.objectives.curricula import CURRICULA
 from rljax.objectives.distillation import TEACHERS
@@ -31,6 +32,7 @@ from rljax.registry.families.shared import (
     ANSWER_FORM_LIMITS,
     CONTEXT_PATTERN_LIMIT,
     CONTEXT_ROOM,
+    CURRICULUM_DOC,
     KL_DOCS,
     KL_LIMITS,
     LIKELIHOOD_DOCS,
@@ -46,7 +48,7 @@ from rljax.registry.families.shared import (
 _CHOICES = {
     "curriculum": {"shuffled": None, **CURRICULA},
     "allocation": {"fixed": None, **ALLOCATIONS},
-    "rollouts": {"whole": None, "windows": None, "tree": None},
+    "rollouts": {"whole": None, "windows": None, "tree": None, "search": None},
     "sampling_temperature": TEMPERATURES,
     "answer_reward": {"none": None, **ANSWER_REWARDS},
     "reward_shaping": REWARD_SHAPINGS,
@@ -66,7 +68,7 @@ _CHOICES = {
     "likelihood": LIKELIHOODS,
     "kl_placement": {"none": None, "loss": None, "reward": None},
     "kl_controller": KL_CONTROLLERS,
-    "demonstrations": {"none": None, "switch": None, "in_group": None, "guided": None},
+    "demonstrations": dict.fromkeys(("none", "switch", "in_group", "guided", "scaffolded")),
 }
 
 _DEFAULTS = {
@@ -114,6 +116,11 @@ _FIELDS = {
         "guided_cap": Field(None, float),
         "hint_pattern": Field("{prompt}\nHint: {context}\n", str),
     },
+    "demonstrations=scaffolded": {
+        "exempt_share": Field(0.15, float),
+        "hint_levels": Field(12, int),
+        "hint_pattern": Field("{prompt}\nHints: {context}\n", str),
+    },
     "advantage=segment_difference": {
         "value_samples": Field(9, int),
         "cut_limit": Field(8, int),
@@ -125,6 +132,23 @@ _FIELDS = {
         "branching": Field((6, 6, 6), tuple),
         "segment_tokens": Field(30, int),
         **fields_of(edge_advantages),
+    },
+    "rollouts=search": {
+        "segment_tokens": Field(256, int),
+        "search_width": Field(8, int),
+        "most_expansions": Field(256, int),
+        "exploration": Field(2.0, float),
+        "parent_weight": Field(0.4, float),
+        "entropy_bonus": Field(0.0, float),
+        "depth_weight": Field(0.01, float),
+        "depth_bonus": Field("sqrt", str),
+        "backup_floor": Field(0.1, float),
+        "incomplete_value": Field(-1.0, float),
+        "penalty_tokens": Field(None, int),
+        "screen_samples": Field(4, int),
+        "hard_share": Field(0.25, float),
+        "round_steps": Field(100, int),
+        "kept_solutions": Field(1024, int),
     },
     **{
         # What a probability of 0 would be worth; log-probabilities have no lowest value.
@@ -138,12 +162,29 @@ _FIELDS = {
 }
 
 _DOCS = {
-    "curriculum": "which problems a step samples (objectives/curricula/)",
+    "curriculum": CURRICULUM_DOC,
     "allocation": "how many samples a prompt gets (objectives/allocation.py)",
-    "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: branches",
+    "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: "
+    "branches; search: trajectories of a Monte-Carlo tree search",
     "window_tokens": "new tokens of a response in one step, at most; it goes on in the next one",
     "branching": "samples of each node, level by level; their product is samples_per_prompt",
-    "segment_tokens": "new tokens of a node of the tree; nodes of the last level go to the end",
+    "segment_tokens": "new tokens of a node of the tree; of rollouts=tree the nodes of the last "
+    "level go to the end",
+    "search_width": "children of a node of a searched tree",
+    "most_expansions": "nodes of a searched tree that get children, at most",
+    "exploration": "factor of the exploration term among the children of a node",
+    "parent_weight": "of tanh(mean value of the parent), in the score of a node of the frontier",
+    "entropy_bonus": "of the mean surprise of the node's tokens, in that score",
+    "depth_weight": "of the bonus for deep nodes, in that score",
+    "depth_bonus": "how this bonus grows with the depth: constant, log or sqrt",
+    "backup_floor": "least share of a completion's value that a node far above its end gets",
+    "incomplete_value": "value of a searched completion that was cut off and is not right",
+    "penalty_tokens": "tokens before the limit over which a penalty of the length grows to 1; "
+    "None: a quarter of the limit, 0: no penalty",
+    "screen_samples": "samples of every problem at the start of a round, which say how hard it is",
+    "hard_share": "share of right ones up to which a problem is in the round",
+    "round_steps": "steps of a round",
+    "kept_solutions": "right completions of hard problems that are kept, in all",
     "edge_style": "rloo: V(child) - V(node); grpo: divided by the deviation of the children",
     "edge_epsilon": "added to the deviation of edge_style=grpo",
     "sampling_temperature": "constant, or by_entropy: of each token (objectives/temperatures.py)",
@@ -189,7 +230,10 @@ _DOCS = {
     "kl_unit": "of kl_target: sequence_sum or token_mean (objectives/kl_controllers.py)",
     "demonstrations": "none; switch: instead of the samples of a prompt that is not solved (HPT); "
     "in_group: one more sample of each prompt (LUFFY); guided: as many samples again behind a "
-    "hint, of prompts without a right one (Guide)",
+    "hint, of prompts without a right one (Guide); scaffolded: the first right sample behind a "
+    "hint in place of a wrong one (Scaf-GRPO)",
+    "exempt_share": "share of the stage's steps, the first ones, in which no hint is told",
+    "hint_levels": "levels of help that are tried, at most: the parts of all tiers",
     "guided_cap": "largest ratio of a token that was sampled behind a hint; None for no cap",
     "hint_pattern": "how the prompt with its hint reads: {prompt} and {context} in it",
     "switch_threshold": "share of right samples up to which a prompt counts as not solved",
@@ -204,6 +248,19 @@ _LIMITS = {
         "one or more whole numbers >= 2: an only child has no advantage",
     ),
     "segment_tokens": COUNT,
+    "search_width": COUNT,
+    "most_expansions": COUNT,
+    "exploration": NOT_NEGATIVE,
+    "parent_weight": NOT_NEGATIVE,
+    "entropy_bonus": NOT_NEGATIVE,
+    "depth_weight": NOT_NEGATIVE,
+    "depth_bonus": one_of(DEPTH_BONUSES),
+    "backup_floor": SHARE,
+    "penalty_tokens": Limit(lambda x: x >= 0, ">= 0"),
+    "screen_samples": COUNT,
+    "hard_share": SHARE,
+    "round_steps": COUNT,
+    "kept_solutions": COUNT,
     "edge_style": one_of(EDGE_STYLES),
     "edge_epsilon": NOT_NEGATIVE,
     "filter_rounds": COUNT,
@@ -225,6 +282,8 @@ _LIMITS = {
     "advantage_sign": one_of(SIGNS),
     "supervised_weight": NOT_NEGATIVE,
     "guided_cap": Limit(lambda x: x > 1, "> 1"),
+    "exempt_share": SHARE,
+    "hint_levels": COUNT,
     "hint_pattern": CONTEXT_PATTERN_LIMIT,
 }
 
@@ -254,6 +313,8 @@ POLICY_GRADIENT = Family(
         **{f"value_target={name}": Reads(critic=_CRITIC) for name in VALUE_TARGETS},
         **{f"answer_reward={name}": ANSWER_DATA for name in ANSWER_REWARDS},
         "demonstrations=guided": CONTEXT_ROOM,
+        "demonstrations=scaffolded": CONTEXT_ROOM | Reads(batch={"share_prompts": False}),
+        "allocation=by_variance": Reads(batch={"share_prompts": False}),
         # The samples of a prompt are not written together.
         "rollouts=windows": Reads(batch={"share_prompts": False}),
     },

@@ -1,11 +1,13 @@
 """Learning from samples of the posterior: completions given that their answer is right."""
 
+from rljax.objectives.curricula import OF_SAMPLES
 from rljax.objectives.parts import Field
 from rljax.objectives.posterior import CONTROL_VARIATES, right_share
 from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.shared import (
     CONTEXT_PATTERN_LIMIT,
     CONTEXT_ROOM,
+    CURRICULUM_DOC,
     LIKELIHOOD_DOCS,
     LIKELIHOODS,
     ROLLOUT_BATCH,
@@ -16,14 +18,21 @@ POSTERIOR = Family(
     data="prompts with a verifier",
     online=True,
     choices={
+        "curriculum": {"shuffled": None, **OF_SAMPLES},
         "posterior": {"chain": None, "fresh": right_share},
         "control_variate": CONTROL_VARIATES,
         "guide": {"none": None, "hinted": None},
         "likelihood": LIKELIHOODS,
     },
-    defaults={"control_variate": "none", "guide": "none", "likelihood": "autoregressive"},
+    defaults={
+        "curriculum": "shuffled",
+        "control_variate": "none",
+        "guide": "none",
+        "likelihood": "autoregressive",
+    },
     fields={"guide=hinted": {"context_pattern": Field("{context} {prompt}", str)}},
     docs={
+        "curriculum": CURRICULUM_DOC,
         "posterior": "chain: a Markov chain for each prompt, one fresh sample a visit; fresh: the "
         "right ones of several fresh samples (objectives/posterior.py)",
         "control_variate": "what is taken off for the proposals of chains: none, or leave_one_out "
@@ -42,5 +51,5 @@ POSTERIOR = Family(
     },
     rows_beside={"posterior=chain": 1},  # the state of the chain
     together=Together(in_batch=None, in_row=None, reason="the rows of a prompt stay together"),
-    checks=("posterior",),
+    checks=("posterior", "order"),
 )

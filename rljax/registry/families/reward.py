@@ -72,5 +72,11 @@ REWARD = Family(
     completion_slots=("data.max_completion_tokens",),
     heads=("reward",),
     option_heads={"reward_loss=verdict": ("language_model",)},
+    causal=(True, False),
+    from_the_left={
+        "reward_loss=step_binary": "a step is judged by what comes before its end",
+        "reward_loss=verdict": "a verdict is the token that comes next",
+        "representation=goal_conditioned": "an early state is one of what comes before it",
+    },
     checks=("goals_are_of_pairs", "reward_texts_are_there"),
 )

@@ -68,6 +68,7 @@ ANSWER_FORM_LIMITS = {"answer_phrase": Limit(bool, "a text that is not empty")}
 ANSWER_DATA = Reads(data={"max_answer_tokens": 16})
 
 # A prompt that tells more than the policy reads (training/collect/told_prompts.py).
+CURRICULUM_DOC = "which problems a step samples (objectives/curricula/)"
 CONTEXT_ROOM = Reads(data={"max_context_tokens": 512})
 CONTEXT_PATTERN_LIMIT = Limit(
     lambda x: x.count("{prompt}") == 1 and "{context}" in x,

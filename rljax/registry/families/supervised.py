@@ -25,6 +25,7 @@ _OF_FILES = FEEDBACK_FILE | Reads(
         "answer_rank": 0.0,
         "unsure_marker": "Unsure from Here",
         "balance_column": "",
+        "weight_column": "",
     }
 )
 

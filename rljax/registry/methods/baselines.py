@@ -163,6 +163,15 @@ ROWS = (
         **CLIPPED,
     ),
     _row(
+        "filtered",
+        "arXiv:2502.07949",
+        "the likelihood of samples better than their group's mean, each the same (VSC-RL's filter)",
+        advantage="better_than_group",
+        ratio="none",
+        surrogate="policy_gradient",
+        aggregation="sequence_mean_token_sum",
+    ),
+    _row(
         "psr",
         "arXiv:2506.01347",
         "right samples only",

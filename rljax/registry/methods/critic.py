@@ -89,6 +89,17 @@ ROWS = (
         **CLIPPED,
     ),
     _row(
+        "deepsearch",
+        "arXiv:2509.25454",
+        "trajectories of a Monte-Carlo tree search on hard problems; values of their pieces",
+        rollouts="search",
+        advantage="search_mean",
+        aggregation="token_mean",
+        clip_high=0.28,
+        dual_clip=10.0,
+        **CLIPPED,
+    ),
+    _row(
         "vineppo",
         "arXiv:2410.01679",
         "values of the steps of a solution, by samples from there",

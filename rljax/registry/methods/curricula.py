@@ -3,6 +3,10 @@
 from rljax.registry.method import Method
 from rljax.registry.methods.shared import CLIPPED, GRPO, K3_IN_LOSS, ON_POLICY
 
+_ACCEPTED = dict(
+    allocation="by_variance", kl_placement="loss", kl_estimator="k3", kl_weight=1e-3, dual_clip=3.0
+)
+
 
 def _row(name: str, paper: str, summary: str, **parts: object) -> Method:
     return Method(name, "policy_gradient", paper, summary, parts)
@@ -72,5 +76,29 @@ ROWS = (
         "rounds of samples until a prompt has a right one; against its whole pool",
         allocation_exit="positive",
         **_ADA,
+    ),
+    _row(
+        "gvm_raft_plus_plus",
+        "arXiv:2505.02391",
+        "RAFT++ with more samples of problems whose gradient varies more",
+        advantage="none",
+        advantage_sign="positive",
+        **_ACCEPTED,
+        **CLIPPED,
+    ),
+    _row(
+        "gvm_grpo",
+        "arXiv:2505.02391",
+        "GRPO with more samples of problems whose gradient varies more",
+        **{**GRPO, **_ACCEPTED},
+    ),
+    _row(
+        "speed",
+        "arXiv:2506.09016",
+        "dynamic sampling by a few samples, then the others; withdrawn by its authors",
+        allocation="screening",
+        group_filter="mixed",
+        advantage="group_leave_one_out",
+        **CLIPPED,
     ),
 )

@@ -12,7 +12,8 @@ quadrature_time); the row has the ratio per token, as the pull request that trai
 weight n / k, which sums to 1 at any length. TraceRL is that of networks whose attention has no
 blocks, normalised as the authors' form with blocks is: by a constant, and here over samples, where
 they average over the passes of all samples. What the sampler had filled behind the end is shown as
-masks.
+masks. The head of its critic has a bias, and its loss is a mean over tokens. A value is read at the
+open slot of its token, in models too whose logits are read one slot before.
 """
 
 from rljax.registry.method import Method
@@ -22,6 +23,18 @@ from rljax.registry.methods.shared import CLIPPED, K3_IN_LOSS
 _ELBO = dict(likelihood="elbo", open_canvas=True)
 # One pass with the whole completion hidden, as if each token were the first to be filled.
 _ONE_STEP = dict(masking="full", context_mask_rate=0.15, **_ELBO)
+
+# Each token in the context in which the sampler filled it.
+_TRAJECTORY = dict(
+    ratio="token",
+    surrogate="clipped_old_kl",
+    old_kl_weight=0.01,
+    aggregation="sequence_mean_token_scale",
+    masking="trajectory",
+    mask_draws=64,
+    trajectory_shrink=1,
+    **_ELBO,
+)
 
 
 def _row(name: str, paper: str, summary: str, **parts: object) -> Method:
@@ -143,13 +156,18 @@ ROWS = (
         "arXiv:2509.06949",
         "clipped token ratios, each token in the context in which the sampler filled it (TraceRL)",
         advantage="group_zscore",
-        ratio="token",
-        surrogate="clipped_old_kl",
-        old_kl_weight=0.01,
-        aggregation="sequence_mean_token_scale",
-        masking="trajectory",
-        mask_draws=64,
-        trajectory_shrink=1,
-        **_ELBO,
+        **_TRAJECTORY,
+    ),
+    _row(
+        "tracerl_value",
+        "arXiv:2509.06949",
+        "TraceRL with a critic of the sampler's steps, GAE over them",
+        segmentation="trajectory",
+        advantage="trajectory_gae",
+        value_target="trajectory_returns",
+        gamma=1.0,
+        gae_lambda=1.0,
+        value_clip=0.2,
+        **_TRAJECTORY,
     ),
 )

@@ -130,4 +130,11 @@ ROWS = (
         demonstrations="guided",
         **GRPO,
     ),
+    _row(
+        "scaf_grpo",
+        "arXiv:2510.19807",
+        "GRPO with one sample behind the smallest hint that helps where a prompt is not solved",
+        demonstrations="scaffolded",
+        **GRPO,
+    ),
 )

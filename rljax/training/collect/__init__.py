@@ -10,9 +10,14 @@
 | `prompt_values.py` | what a critic expects of prompts that are not sampled yet |
 | `rollouts.py` | samples of prompts, as text, with scores |
 | `sampled.py` | sampled experience: prompts, rollouts, rewards, annotators put together |
+| `episodes.py` | replies and an environment's answers in turn, as one completion each |
+| `turn_rewards.py` | annotator: which turn of an episode earned what |
 | `rounds.py` | sampling until enough groups have a signal |
 | `successive.py` | samples in rounds, of prompts that have not said enough |
+| `screened.py` | further samples of prompts whose first few passed |
+| `by_variance.py` | more samples of prompts whose gradient varies more |
 | `windowed.py`, `windows.py` | sampled experience whose responses take several steps |
+| `branches.py` | completions that grow piece by piece, with children |
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
 | `rewards.py` | rewards of text, and of models |
@@ -21,6 +26,9 @@
 | `greedy.py` | annotator: scores of greedy completions |
 | `reference_answers.py` | rows of sampled thoughts with the reference answer behind them |
 | `answer_likelihood.py` | annotator: how likely the policy finds the reference answer |
+| `searched.py` | sampled experience of tree searches, in rounds of hard problems |
+| `search_tree.py`, `tree_search.py` | the tree of one prompt; searches side by side |
+| `solutions.py` | right completions that are kept for later steps |
 | `tree_edges.py` | annotator: what the edges of a tree are worth |
 | `prefix_values.py`, `continuations.py` | annotator: values of states, by samples from there |
 | `demonstrations.py` | worked demonstrations: as completions, and packed into rows |
@@ -29,6 +37,8 @@
 | `chains.py` | a chain of completions for each problem, beside a fresh sample |
 | `hinted.py` | samples of prompts that show the answer |
 | `guided.py` | samples behind hints, of prompts that are not solved |
+| `scaffolded.py` | one sample behind the smallest hint that helps, in place of a wrong one |
+| `single_rows.py` | samples as rows with a prompt each |
 | `told_prompts.py` | prompts that tell more than the policy reads |
 | `teachers.py` | which of several teachers a prompt has, and what they say of samples |
 | `kept_samples.py` | demonstrations that the policy wrote and a verifier kept |

@@ -24,6 +24,9 @@ from rljax.training.collect.rollouts import Samples, rollout_metrics
 from rljax.training.collect.sampled import WholeRollouts, sampler_weights
 from rljax.training.run.context import Context
 
+# Calls in a row that bring no other prompt, until it is sure that there is none.
+MOST_FRUITLESS = 1000
+
 
 class Chains(NamedTuple):
     """The states of the chains of N problems, or of M of them."""
@@ -83,12 +86,24 @@ def distinct_prompts(
 ) -> tuple[Prompts, State]:
     """The next prompts of a source, each once: one that comes again, at the end of an epoch, is
     passed over.
+
+    Raises:
+        ValueError: where the source has not handed out another one for a long time.
     """
     found: dict[int, tuple] = {}
+    fruitless = 0
     while len(found) < count:
-        more, state = source.take(state, step, count - len(found))
+        known = len(found)
+        more, state = source.take(state, step, count - known)
         for record, visits in zip(more.records, more.visits, strict=True):
             found.setdefault(record["id"], (record, visits))
+        fruitless = 0 if len(found) > known else fruitless + 1
+        if fruitless == MOST_FRUITLESS:
+            raise ValueError(
+                f"The curriculum hands out {len(found)} different problems, and a step visits "
+                f"prompts_per_step={count} chains: widen the curriculum, or lower the number "
+                "(config.<stage>.objective.curriculum, config.<stage>.batch.prompts_per_step)."
+            )
     records, visits = zip(*found.values(), strict=True)
     return Prompts(list(records), np.array(visits)), state
 
@@ -124,6 +139,7 @@ class ChainExperience:
         samples = self.rollouts.sample(weights, policy, prompts, step=step)
         started = time.perf_counter()
         scores = self.reward.score(samples)
+        taken = self.prompts.observe(taken, samples, scores)
         scoring = time.perf_counter() - started
         before = Chains(*(np.asarray(x)[ids] for x in memory))
         if self.stage.objective.choices["guide"] == "hinted" and not before.begun.all():
@@ -139,7 +155,9 @@ class ChainExperience:
             scores=scores,
             arrays={"memory_tokens": after.tokens, "memory_mask": after.mask}
             | {"memory_right": after_right, "proposal_right": right},
-            metrics=rollout_metrics(samples, scores) | _chain_metrics(after, accepted),
+            metrics=rollout_metrics(samples, scores)
+            | _chain_metrics(after, accepted)
+            | self.prompts.metrics(taken),
             seconds={"sampling": samples.seconds, "scoring": scoring},
         )
         return experience, {"prompts": taken, "chains": chains}

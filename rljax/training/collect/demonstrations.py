@@ -1,19 +1,20 @@
 """Worked demonstrations of problems, as completions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from rljax.config.stage import Stage
 from rljax.data.conversations import Message
 from rljax.data.encode import check_length, pad_completions
-from rljax.data.packing import Example, PackedEpochs
+from rljax.data.packing import Example, PackedEpochs, pack_rows
 from rljax.data.rows import answer_of
 from rljax.data.sources import place_of
 from rljax.data.text_format import Prompt, checked_text
 from rljax.training.collect.experience import Demonstrations, Experience, Policy
 from rljax.training.collect.prompts import State
 from rljax.training.run.context import Context, Record
+from rljax.training.update.rows import Rows
 
 COLUMNS = ("demonstration", "completion")  # of generated problems, of files
 
@@ -111,3 +112,26 @@ class PackedDemonstrations:
     def collect(self, policy: Policy, state: State, step: int) -> tuple[Experience, State]:
         """The rows of a step (from 1)."""
         return Experience(self.epochs.rows_for_step(step - 1, self.rows_per_step)), state
+
+
+def packed_batch(
+    examples: Sequence[Example],
+    plan: Sequence[Sequence[int]],
+    *,
+    row_tokens: int,
+    pad_id: int,
+    prepared: Callable[[Example], Example] = lambda example: example,
+) -> Rows:
+    """Packed rows in the trainer's layout: tokens [R, S], and a mask [R, S - 1] of targets.
+
+    The first token of a row is never predicted, hence S - 1; the first token of any other example
+    is part of a prompt and masked out.
+    """
+    chosen = {index: prepared(examples[index]) for members in plan for index in members}
+    packed = pack_rows(chosen, plan, row_tokens=row_tokens, pad_id=pad_id)
+    return {
+        "tokens": packed.tokens,
+        "positions": packed.positions,
+        "segment_ids": packed.segment_ids,
+        "mask": packed.loss_mask[:, 1:],
+    }

@@ -47,6 +47,7 @@ def step_rows(samples: Samples, group: Group, stage: Stage) -> Rows:
         samples.prompt_mask,
         group.tokens,
         group.mask,
+        inserted_tokens(samples, group),
         share_prompts=stage.batch.share_prompts,
     )
     if stage.token_filter.entropy_temperature is not None:
@@ -55,6 +56,16 @@ def step_rows(samples: Samples, group: Group, stage: Stage) -> Rows:
         used[:, : sampled.tokens.shape[1]] = np.where(sampled.mask, sampled.temperature, 1.0)
         rows["temperature"] = used.reshape(rows["mask"].shape)
     return rows
+
+
+def inserted_tokens(samples: Samples, group: Group) -> np.ndarray | None:
+    """[B, R, T] bool, what the rows of a group read and nobody sampled; None: there is nothing."""
+    inserted = samples.rollouts.inserted
+    if inserted is None:
+        return None
+    whole = np.zeros(group.mask.shape, bool)
+    whole[:, : inserted.shape[1]] = inserted
+    return whole & group.mask.any(axis=-1, keepdims=True)
 
 
 def arrays_of(experience: Experience, *, version: int) -> dict[str, np.ndarray]:

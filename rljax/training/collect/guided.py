@@ -16,7 +16,7 @@ from rljax.training.collect.rewards import Reward
 from rljax.training.collect.rollouts import Samples, sample_texts
 from rljax.training.collect.sampled import Drawn, timed_scores
 from rljax.training.collect.successive import filled, first_prompts
-from rljax.training.collect.told_prompts import prompts_with
+from rljax.training.collect.told_prompts import check_room, prompts_with
 from rljax.training.learner.group import Group
 from rljax.training.run.context import Context, Record
 from rljax.training.run.problems import checked_records
@@ -153,10 +153,4 @@ def check_guidance(context: Context, stage: Stage) -> None:
     told = [(record, hint) for record, hint in zip(records, hints, strict=True) if hint]
     hinted, texts = zip(*told, strict=True)
     prompts_with(context, stage, hinted, texts, stage.objective.values["hint_pattern"])
-    context.network.config.check_positions(
-        context.config.data.max_prompt_tokens
-        + stage.data["max_context_tokens"]
-        + stage.max_new_tokens,
-        "A prompt with its hint and a completion",
-        f"lower config.{stage.name}.data.max_context_tokens",
-    )
+    check_room(context, stage)

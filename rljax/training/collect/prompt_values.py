@@ -22,12 +22,7 @@ def prompt_values(
     """Builds values(policy, problems [K]) -> [K] f32; None where no critic values prompts."""
     if stage.objective.choices["value_target"] != OF_PROMPTS:
         return None
-    divisor = rows_divisor(context.mesh)
-    micro_batch = max(divisor, stage.batch.sequences_per_micro_batch // divisor * divisor)
-    score = jax.jit(
-        make_prompt_values(learner.critic, micro_batch),
-        out_shardings=batch_sharding(context.mesh),
-    )
+    score, micro_batch = prompt_scorer(context, stage, learner)
 
     def values(policy: Policy, problems: np.ndarray) -> np.ndarray:
         index = np.asarray(problems)
@@ -40,3 +35,14 @@ def prompt_values(
         return to_host(found)[: len(index)]
 
     return values
+
+
+def prompt_scorer(context: Context, stage: Stage, learner: Learner) -> tuple[Callable, int]:
+    """score(critic, parameters, rows of K prompts) -> [K] f32, compiled; and what divides K."""
+    divisor = rows_divisor(context.mesh)
+    micro_batch = max(divisor, stage.batch.sequences_per_micro_batch // divisor * divisor)
+    score = jax.jit(
+        make_prompt_values(learner.critic, micro_batch),
+        out_shardings=batch_sharding(context.mesh),
+    )
+    return score, micro_batch

@@ -38,7 +38,7 @@ class TextReward:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.watch = RightWatch(context.scorer.composition.members[0])
+        self.watch = RightWatch(context.scorer.composition.first)
 
     def score(self, samples: Samples) -> Scores:
         """See `Scorer.score` (rewards/pool.py)."""
@@ -116,6 +116,7 @@ class ModelReward:
             samples.prompt_mask,
             np.asarray(samples.rollouts.tokens),
             np.asarray(samples.rollouts.mask),
+            samples.rollouts.inserted,
             share_prompts=False,
         )
         return np.stack([one(rows) for one in self.members])

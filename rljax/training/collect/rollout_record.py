@@ -59,16 +59,22 @@ def _sample(
     per_token: Mapping[str, np.ndarray],
     n: int,
 ) -> dict[str, Any]:
-    mask = samples.flat("mask")[n]
+    mask, inserted = samples.flat("mask")[n], samples.rollouts.inserted
+    shown = mask if inserted is None else mask | samples.flat("inserted")[n]
     sample = {
         "text": samples.texts[n],
-        "tokens": [context.tokenizer.token_text(int(i)) for i in samples.flat("tokens")[n][mask]],
+        "tokens": [context.tokenizer.token_text(int(i)) for i in samples.flat("tokens")[n][shown]],
         "finished": bool(samples.flat("finished")[n]),
         "reward": 0.0 if scores is None else _number(scores.total[n]),
         "parts": {} if scores is None else {k: _number(v[n]) for k, v in scores.parts.items()},
     }
+    if inserted is not None:
+        sample["inserted"] = samples.flat("inserted")[n][shown].tolist()
+        episode = samples.episodes[n]
+        sample["end"] = episode["end"]
+        sample["turn_rewards"] = [turn["reward"] for turn in episode["turns"]]
     for name, values in per_token.items():
-        kept = values[n][mask]
+        kept = values[n][shown]
         sample[name] = kept.tolist() if kept.dtype == bool else [round(float(v), 6) for v in kept]
     return sample
 

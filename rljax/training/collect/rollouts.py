@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from rljax.data.encode import pad_prompts
+from rljax.environments.record import ENDS
 from rljax.models.network import Params
 from rljax.parallel.host import to_host
 from rljax.rewards.pool import Scores
@@ -32,6 +33,7 @@ class Samples(NamedTuple):
     versions: np.ndarray  # [B, G, T] i32, of the weights that drew each token (`Policy.version`)
     texts: list[str]  # N
     seconds: float  # of sampling
+    episodes: list[dict[str, Any]] | None = None  # N (environments/record.py)
 
     @property
     def samples_per_prompt(self) -> int:
@@ -60,6 +62,9 @@ def take_prompts(samples: Samples, index: Sequence[int]) -> Samples:
         versions=samples.versions[np.asarray(index, int)],
         texts=[text for i in index for text in texts[i * group : (i + 1) * group]],
         seconds=samples.seconds,
+        episodes=None
+        if samples.episodes is None
+        else [each for i in index for each in samples.episodes[i * group : (i + 1) * group]],
     )
 
 
@@ -78,25 +83,28 @@ def join_samples(parts: Sequence[Samples]) -> Samples:
         versions=np.concatenate([part.versions for part in parts]),
         texts=[text for part in parts for text in part.texts],
         seconds=sum(part.seconds for part in parts),
+        episodes=None
+        if parts[0].episodes is None
+        else [episode for part in parts for episode in part.episodes],
     )
 
 
 def take_scores(scores: Scores, index: np.ndarray) -> Scores:
     """The scores of some samples."""
-    return _of_arrays(lambda values: values[index], scores)
+    return map_scores(lambda values: values[index], scores)
 
 
 def join_scores(parts: Sequence[Scores]) -> Scores:
     """The scores of several calls, one behind the other."""
-    return _of_arrays(lambda *values: np.concatenate(values), *parts)
+    return map_scores(lambda *values: np.concatenate(values), *parts)
 
 
-def _of_arrays(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
+def map_scores(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
     """Scores whose arrays are made of those of others, and whose first error is the first one."""
     columns = [one._asdict() for one in scores]
     arrays = {
         name: make(*(column[name] for column in columns))
-        for name in ("total", "correct", "judged", "failed", "left_out", "feedback")
+        for name in ("total", "correct", "judged", "failed", "left_out", "feedback", "satisfied")
         if all(column[name] is not None for column in columns)
     }
     labels = scores[0].parts  # not jax.tree.map, which would sort them
@@ -226,6 +234,7 @@ def score_texts(context: Context, samples: Samples) -> Scores:
         [samples.texts[row] for row in rows],
         [references[prompt] for prompt in prompts],
         lengths[rows].tolist(),
+        None if samples.episodes is None else [samples.episodes[row] for row in rows],
     )
     return spread_scores(found, lengths > 0, missing=0.0)
 
@@ -247,7 +256,7 @@ def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Sco
         whole[present] = values
         return whole
 
-    return _of_arrays(spread, scores)
+    return map_scores(spread, scores)
 
 
 def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]:
@@ -269,6 +278,8 @@ def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]
             [row[kept] for row, kept in zip(samples.flat("tokens"), mask, strict=True)]
         ),
     }
+    if samples.episodes is not None:
+        metrics |= episode_metrics(samples)
     if scores is None:
         return metrics
     metrics |= reward_metrics(scores)
@@ -278,12 +289,24 @@ def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]
     return metrics
 
 
+def episode_metrics(samples: Samples) -> dict[str, float]:
+    """Turns of an episode, tokens that were inserted into it, and how episodes end."""
+    ends = [episode["end"] for episode in samples.episodes]
+    return {
+        "episode_turns": float(np.mean([len(each["turns"]) for each in samples.episodes])),
+        "inserted_tokens": float(samples.flat("inserted").sum(axis=1).mean()),
+        **{f"episodes_{end}": ends.count(end) / len(ends) for end in ENDS},
+    }
+
+
 def reward_metrics(scores: Scores) -> dict[str, float]:
     """Means over the samples that have a reward, a verdict, a part; where none has, no number."""
     measured = {
         "reward": scores.total[~scores.left_out],
         "accuracy": scores.correct[scores.judged],
     }
+    if scores.satisfied is not None:
+        measured["constraints_satisfied"] = scores.satisfied
     if len(scores.parts) > 1:
         parts = scores.parts.items()
         measured |= {f"reward/{name}": part[~np.isnan(part)] for name, part in parts}

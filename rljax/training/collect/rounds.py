@@ -20,8 +20,19 @@ from rljax.training.collect.rollouts import (
 
 def most_rounds(stage: Stage) -> int:
     """Times that a step samples prompts, at most."""
-    filtered = stage.objective.choices["group_filter"] != "none"
+    filtered = stage.objective.choices.get("group_filter", "none") != "none"
     return stage.objective.values["filter_rounds"] if filtered else 1
+
+
+def drawn_at_once(stage: Stage) -> int:
+    """Samples of a prompt in the first call of a step."""
+    values = stage.objective.values
+    sizes = [
+        values[name]
+        for name in ("round_samples", "screen_samples", "pilot_samples")
+        if name in values
+    ]
+    return sizes[0] if sizes else stage.batch.samples_per_prompt
 
 
 class Round(NamedTuple):

@@ -17,7 +17,7 @@ from rljax.training.collect.prompts import Prompts, PromptSource, State
 from rljax.training.collect.rewards import Reward
 from rljax.training.collect.rollouts import Samples, rollout_metrics, sample_texts
 from rljax.training.collect.rounds import Round, Rounds, means, one_round, sample_rounds
-from rljax.training.collect.successive import Successive
+from rljax.training.collect.successive import Allocated
 from rljax.training.learner.group import Group
 from rljax.training.run.context import Context, Record
 
@@ -32,6 +32,13 @@ class Sampler(Protocol):
         """Answers the requests of B prompts."""
 
 
+class Allocation(Protocol):
+    """What draws different numbers of samples of the prompts of a step."""
+
+    def draw(self, weights: Params, policy: Policy, prompts: Prompts, step: int) -> Allocated:
+        """The samples of a step, and what they took."""
+
+
 class Drawn(NamedTuple):
     """The samples of a step, and all that an annotator may need to sample further."""
 
@@ -42,8 +49,18 @@ class Drawn(NamedTuple):
     step: int  # of the stage, from 1
 
 
+class Scaffolded(NamedTuple):
+    """Samples of which some were replaced by others behind a hint."""
+
+    samples: Samples  # N prompts of one sample each, in the order of the groups
+    scores: Scores
+    annotations: Annotations
+
+
 Annotator = Callable[[Drawn], Annotations]
 Guide = Callable[[Drawn], tuple[Group, Annotations]]
+Scaffold = Callable[[Drawn], Scaffolded]
+More = Callable[[Params, Policy, Rounds, int], Rounds]
 
 
 def sampler_weights(sampler: Sampler, policy: Policy) -> Params:
@@ -108,8 +125,10 @@ class SampledExperience:
         keep: Callable[[Samples, Scores], np.ndarray] | None = None,
         most_rounds: int = 1,
         prompt_values: Callable[[Policy, np.ndarray], np.ndarray] | None = None,
-        allocation: Successive | None = None,
+        allocation: Allocation | None = None,
         guide: Guide | None = None,
+        scaffold: Scaffold | None = None,
+        more: More | None = None,
     ) -> None:
         """Puts the parts together; nothing runs.
 
@@ -125,11 +144,14 @@ class SampledExperience:
             prompt_values: what the critic of a policy expects of problems, where it values prompts.
             allocation: what draws the samples where prompts get different numbers of them.
             guide: what samples prompts again behind a hint, once it is known which are not solved.
+            more: what draws further samples of the prompts of a step, once these passed `keep`.
+            scaffold: as `guide`, where a sample behind a hint takes the place of one without.
         """
         self.prompts, self.rollouts, self.count = prompts, rollouts, prompts_per_step
         self.reward, self.annotators, self.demonstrate = reward, annotators, demonstrate
         self.keep, self.most_rounds = keep, most_rounds
         self.prompt_values, self.allocation, self.guide = prompt_values, allocation, guide
+        self.scaffold, self.more = scaffold, more
 
     def first_state(self) -> State:
         """The first state of the prompt source."""
@@ -146,12 +168,16 @@ class SampledExperience:
         else:
             found = sample_rounds(rounds, self.keep, prompts=self.count)
             say_if_nothing_passed(found, self.count)
+            found = found if self.more is None else self.more(weights, policy, found, step)
         experience = self._experience(found)
         experience = experience if of_pools is None else annotated(experience, of_pools)
         drawn = Drawn(policy, weights, found.samples, found.scores, step)
         if self.guide is not None:
             guided, more = self.guide(drawn)
             experience = annotated(experience, more)._replace(guided=guided)
+        if self.scaffold is not None:
+            samples, scores, more = self.scaffold(drawn)
+            experience = annotated(experience, more)._replace(samples=samples, scores=scores)
         for annotate in self.annotators:
             experience = annotated(experience, annotate(drawn))
         return experience, found.prompts
@@ -164,7 +190,7 @@ class SampledExperience:
     @property
     def splits(self) -> bool:
         """Whether `draw` and `judge` are all of `collect`: scores decide over no further sample."""
-        later = (self.keep, self.allocation, self.guide)
+        later = (self.keep, self.allocation, self.guide, self.scaffold)
         whole = all(part is None for part in later) and not self.annotators
         return whole and not self.prompts.observes
 

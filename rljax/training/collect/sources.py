@@ -1,6 +1,7 @@
 """Which source of experience a stage has: its prompts, rollouts, rewards and annotators."""
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -13,8 +14,10 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.answer_likelihood import AnswerLikelihood
+from rljax.training.collect.by_variance import GradientNorms, SampledByVariance
 from rljax.training.collect.curriculum import prompt_source
 from rljax.training.collect.demonstrations import demonstrations
+from rljax.training.collect.episodes import EpisodeRollouts, Player, reply_tokens
 from rljax.training.collect.experience import ExperienceSource
 from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.grouped import step_group
@@ -24,17 +27,24 @@ from rljax.training.collect.prompt_values import prompt_values
 from rljax.training.collect.prompts import ShuffledPrompts
 from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples
-from rljax.training.collect.rounds import most_rounds
+from rljax.training.collect.rounds import drawn_at_once, most_rounds
 from rljax.training.collect.sampled import (
+    Allocation,
     Annotator,
     SampledExperience,
     Sampler,
     WholeRollouts,
     timed_scores,
 )
+from rljax.training.collect.scaffolded import ScaffoldedSamples
+from rljax.training.collect.screened import Continuation
+from rljax.training.collect.search_tree import SearchRules
+from rljax.training.collect.searched import SearchedExperience
 from rljax.training.collect.successive import Successive
 from rljax.training.collect.tree_edges import TreeEdges
 from rljax.training.collect.tree_samples import TreeSampler, TreeShape
+from rljax.training.collect.tree_search import TreeSearch
+from rljax.training.collect.turn_rewards import turn_rewards
 from rljax.training.collect.windowed import WindowedExperience
 from rljax.training.learner.compare import kept_groups
 from rljax.training.learner.group import step_arrays
@@ -60,7 +70,9 @@ def policy_gradient_source(
     """
     if stage.objective.choices["rollouts"] == "windows":
         return _windows(context, stage, first_step)
-    rollouts = _rollouts(context, _sampler(context, stage), first_step)
+    if stage.objective.choices["rollouts"] == "search":
+        return _searched(context, stage, first_step)
+    rollouts = _rollouts(context, stage, first_step)
     reward = make_reward(context, stage)
     demonstrate = functools.partial(demonstrations, context, stage)
     filtered = stage.objective.choices["group_filter"] != "none"
@@ -76,15 +88,24 @@ def policy_gradient_source(
         prompt_values=prompt_values(context, stage, learner),
         allocation=_allocation(context, stage, rollouts, reward),
         guide=_guide(context, stage, rollouts, reward),
+        scaffold=_scaffold(context, stage, rollouts, reward),
+        more=_more(context, stage, rollouts, reward),
     )
 
 
 def _allocation(
     context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
-) -> Successive | None:
-    if stage.objective.choices["allocation"] == "fixed":
+) -> Allocation | None:
+    chosen = stage.objective.choices["allocation"]
+    if chosen in ("fixed", "screening"):
         return None
-    return Successive(context, stage, rollouts.sample, functools.partial(timed_scores, reward))
+    scored = functools.partial(timed_scores, reward)
+    if chosen == "successive":
+        return Successive(context, stage, rollouts.sample, scored)
+    one = stage_engine(context, stage, samples=1)
+    single = WholeRollouts(context, one, key=rollouts.key, first_step=rollouts.first_step)
+    norms = GradientNorms(context, stage)
+    return SampledByVariance(stage, rollouts.sample, single.sample, scored, norms)
 
 
 def _guide(
@@ -96,16 +117,57 @@ def _guide(
     return GuidedSamples(context, stage, rollouts.sampler, reward, **own)
 
 
-def _rollouts(context: Context, sampler: Sampler, first_step: int) -> WholeRollouts:
-    key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
-    return WholeRollouts(context, sampler, key=key, first_step=first_step)
+def _more(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> Continuation | None:
+    rest = stage.batch.samples_per_prompt - drawn_at_once(stage)
+    if stage.objective.choices["allocation"] != "screening" or not rest:
+        return None
+    engine = stage_engine(context, stage, samples=rest)
+    others = WholeRollouts(context, engine, key=rollouts.key, first_step=rollouts.first_step)
+    scored = functools.partial(timed_scores, reward)
+    return Continuation(others.sample, scored, call=most_rounds(stage))
+
+
+def _scaffold(
+    context: Context, stage: Stage, rollouts: WholeRollouts, reward: Reward
+) -> ScaffoldedSamples | None:
+    if stage.objective.choices["demonstrations"] != "scaffolded":
+        return None
+    own = dict(key=rollouts.key, first_step=rollouts.first_step)
+    return ScaffoldedSamples(context, stage, stage_engine(context, stage, samples=1), reward, **own)
+
+
+def _rollouts(
+    context: Context, stage: Stage, first_step: int, *, greedy: bool = False
+) -> WholeRollouts | EpisodeRollouts:
+    """What answers the prompts of a stage; greedy: once each, by the likeliest tokens."""
+    noise = {
+        "key": purpose_key(context.config.seed, Purpose.ROLLOUTS),
+        "first_step": first_step,
+    }
+    token_filter = stage.token_filter.at_temperature(0.0) if greedy else None
+    if context.stepper is not None:
+        engine = stage_engine(
+            context,
+            stage,
+            samples=1,
+            max_new_tokens=reply_tokens(context, stage.max_new_tokens),
+            token_filter=token_filter,
+        )
+        samples = 1 if greedy else stage.batch.samples_per_prompt
+        player = Player(context, engine, samples=samples, room=stage.max_new_tokens)
+        return EpisodeRollouts(context, player, **noise)
+    if greedy:
+        engine = stage_engine(context, stage, samples=1, token_filter=token_filter)
+        return WholeRollouts(context, engine, **noise)
+    return WholeRollouts(context, _sampler(context, stage), **noise)
 
 
 def _sampler(context: Context, stage: Stage) -> Sampler:
     """Whole completions by one engine, or trees by an engine for each level."""
     if stage.objective.choices["rollouts"] == "whole":
-        drawn = stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
-        return stage_engine(context, stage, samples=drawn)
+        return stage_engine(context, stage, samples=drawn_at_once(stage))
     tree = tree_shape(stage)
     engines = [
         stage_engine(context, stage, samples=level.branches, max_new_tokens=level.room)
@@ -127,17 +189,57 @@ def _windows(context: Context, stage: Stage, first_step: int) -> WindowedExperie
     )
 
 
+def _searched(context: Context, stage: Stage, first_step: int) -> SearchedExperience:
+    values = stage.objective.values
+    engines = (
+        stage_engine(
+            context,
+            stage,
+            samples=values["search_width"],
+            max_new_tokens=min(values["segment_tokens"], stage.max_new_tokens),
+        ),
+        stage_engine(context, stage, samples=stage.batch.samples_per_prompt),
+        stage_engine(context, stage, samples=values["screen_samples"]),
+    )
+    key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
+    reward = make_reward(context, stage)
+    return SearchedExperience(
+        context, stage, engines, tree_search(stage), reward, key=key, first_step=first_step
+    )
+
+
+def tree_search(stage: Stage) -> TreeSearch:
+    """The search of a stage with rollouts='search'."""
+    values = stage.objective.values
+    rules = SearchRules(
+        width=values["search_width"],
+        depth_limit=math.ceil(stage.max_new_tokens / values["segment_tokens"]),
+        exploration=values["exploration"],
+        parent_weight=values["parent_weight"],
+        entropy_weight=values["entropy_bonus"],
+        depth_weight=values["depth_weight"],
+        depth_bonus=values["depth_bonus"],
+        backup_floor=values["backup_floor"],
+    )
+    return TreeSearch(
+        rules,
+        trajectories=stage.batch.samples_per_prompt,
+        incomplete_value=values["incomplete_value"],
+        most_expansions=values["most_expansions"],
+    )
+
+
 def _annotators(
     context: Context, stage: Stage, learner: Learner, reward: Reward, first_step: int
 ) -> list[Annotator]:
     """What adds the arrays that the objective reads and no score or policy gives."""
     objective, found = stage.objective, []
+    if context.config.environment.turn_credit:
+        found.append(functools.partial(turn_rewards, context))
     if "answer_logprobs" in objective.inputs:
         found.append(AnswerLikelihood(context, stage))
     if "greedy_scores" in objective.inputs:
-        greedy = stage.token_filter.at_temperature(0.0)
-        one = stage_engine(context, stage, samples=1, token_filter=greedy)
-        rollouts = _rollouts(context, one, first_step)
+        rollouts = _rollouts(context, stage, first_step, greedy=True)
         found.append(GreedyScores(rollouts, reward, stage.batch.rows_per_prompt))
     if objective.choices["rollouts"] == "tree":
         fields = ("edge_style", "edge_epsilon", "unfinished_score")

@@ -79,6 +79,17 @@ def prompts_with(
     return pad_prompts(prompts, context.tokenizer.pad_id, max_prompt_tokens=budget)
 
 
+def check_room(context: Context, stage: Stage) -> None:
+    """Raises ValueError where the network has no positions for a prompt with its hint."""
+    context.network.config.check_positions(
+        context.config.data.max_prompt_tokens
+        + stage.data["max_context_tokens"]
+        + stage.max_new_tokens,
+        "A prompt with its hint and a completion",
+        f"lower config.{stage.name}.data.max_context_tokens",
+    )
+
+
 def told_of_samples(samples: Samples, scores: Scores, teacher_context: str) -> list[Told]:
     """What the teacher is told of each sample, as in SDPO (arXiv:2601.20802).
 

@@ -58,6 +58,8 @@ class Responses(NamedTuple):
     temperature: np.ndarray  # [S, 1, T] f32
     stop_reason: np.ndarray  # [S, 1] i32
 
+    inserted = None  # nobody answers while a response is written
+
     @property
     def finished(self) -> np.ndarray:
         """[S, 1] bool, True where the response ended by itself."""

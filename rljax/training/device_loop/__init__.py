@@ -14,6 +14,7 @@ every array, and can be spread over devices.
 | `prompts.py` | which problems a step samples |
 | `program.py` | what is static in a compiled run |
 | `rollout.py` | sampling and verifying, as many rounds as a step takes |
+| `successive.py` | rounds that prompts leave |
 | `step.py` | one step of one run |
 | `runs.py` | several runs side by side: what differs between them, steps by the chunk |
 """

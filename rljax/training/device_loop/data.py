@@ -13,7 +13,7 @@ from rljax.config.curriculum import curriculum_of
 from rljax.config.stage import Stage
 from rljax.data.sources import stream
 from rljax.objectives.curricula import Problems
-from rljax.rewards.compose import parse_rewards
+from rljax.rewards.member import parse_rewards
 from rljax.tasks.symbols import SymbolProblems, make_task
 from rljax.training.collect.curriculum import check_count, known_problems
 from rljax.verifiers import find_verifier

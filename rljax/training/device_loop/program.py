@@ -16,11 +16,12 @@ from rljax.config.validate import plain, validate
 from rljax.data.tokenizers import load_tokenizer
 from rljax.models.network import Network
 from rljax.objectives.curricula import Problems
-from rljax.rewards.compose import parse_rewards
+from rljax.rewards.member import RewardSpec, parse_rewards
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.sampler import Sampler, make_sampler
 from rljax.tasks.symbols.alphabet import EOS_ID, PAD_ID, VOCAB_SIZE
+from rljax.training.collect.rounds import drawn_at_once
 from rljax.training.device_loop.data import TaskData, load_task, make_judge
 from rljax.training.run.engines import check_sampler, stop_automaton, with_text_only
 from rljax.training.run.layout import choose_layouts
@@ -66,7 +67,7 @@ class DeviceProgram:
         evaluation = config.evaluation
         judged = decoding_of(evaluation, (stage,), 0)
         greedy = stage.token_filter.at_temperature(0.0)
-        sizes = stage.batch.samples_per_prompt, stage.max_new_tokens
+        sizes = drawn_at_once(stage), stage.max_new_tokens
         return cls(
             config=config,
             stage=stage,
@@ -108,18 +109,33 @@ def _sampler(
     return functools.partial(make_sampler(network, config), stop_strings=stops)
 
 
+def _check_no_episodes(config: ConfigDict) -> None:
+    if config.environment.name:
+        raise ValueError(
+            f"The device loop plays no episodes of {config.environment.name!r}: leave the "
+            "environment out (config.environment.name)."
+        )
+
+
+def _is_bare(first: RewardSpec) -> bool:
+    """Whether a reward is the verifier of the symbol tasks, without weight and options."""
+    bare = {"name": "symbols", "as": first.label, "right_at": first.right_at}
+    return [first] == parse_rewards([bare])
+
+
 def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[Stage]:
     """Raises ValueError unless the whole run can be one program."""
+    _check_no_episodes(config)
     if config.data.kind != "symbols":
         raise ValueError(
             f"kind={config.data.kind!r} has rewards of texts; the device loop runs tasks with a "
             "verifier in JAX, kind='symbols' (config.data.kind)."
         )
     first, *others = parse_rewards(config.scoring.rewards)
-    if others or first.name != "symbols" or first.weight != 1 or first.options:
+    if others or not _is_bare(first):
         raise ValueError(
             "The device loop scores with the verifier of the task: it takes the reward 'symbols' "
-            f"alone, without weight and options, got {plain(config.scoring.rewards)} "
+            f"alone, which may have a label and right_at, got {plain(config.scoring.rewards)} "
             "(config.scoring.rewards)."
         )
     if len(stages) != 1 or not stages[0].objective.description.device_loop:
@@ -139,6 +155,12 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             "The device loop reads no models besides those that it makes itself, got "
             f"{', '.join(stage.models)} (config.{stage.name}.models)."
         )
+    _check_objective(stage)
+    return stages
+
+
+def _check_objective(stage: Stage) -> None:
+    """Raises ValueError for parts of an objective that only the host loop has."""
     rollouts = stage.objective.choices["rollouts"]
     if rollouts != "whole":
         raise ValueError(
@@ -146,14 +168,15 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"(config.{stage.name}.objective.rollouts)."
         )
     allocation = stage.objective.choices["allocation"]
-    if allocation != "fixed":
+    if allocation not in ("fixed", "successive"):
         raise ValueError(
-            f"allocation={allocation!r} needs the host loop: its rounds have fewer and fewer "
-            f"prompts (config.{stage.name}.objective.allocation)."
+            f"allocation={allocation!r} needs the host loop: prompts get different numbers of "
+            f"samples (config.{stage.name}.objective.allocation)."
         )
-    if stage.objective.guided:
+    demonstrations = stage.objective.choices["demonstrations"]
+    if demonstrations in ("guided", "scaffolded"):
         raise ValueError(
-            "demonstrations='guided' needs the host loop, where hints become prompts "
+            f"demonstrations={demonstrations!r} needs the host loop, where hints become prompts "
             f"(config.{stage.name}.objective.demonstrations)."
         )
     likelihood = stage.objective.choices["likelihood"]
@@ -168,4 +191,3 @@ def check_device_loop(config: ConfigDict, stages: tuple[Stage, ...]) -> tuple[St
             f"method={stage.objective.method.name!r} reads {sorted(on_host)[0]!r}, which only the "
             f"host loop makes (config.{stage.name}.method)."
         )
-    return stages

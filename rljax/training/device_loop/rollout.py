@@ -1,5 +1,6 @@
 """Sampling and verifying on the device, as many rounds as a step takes."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from rljax.sampling.request import Requests
 from rljax.training.collect.rounds import most_rounds
 from rljax.training.device_loop.program import DeviceProgram
 from rljax.training.device_loop.prompts import Following, Prompts
+from rljax.training.device_loop.successive import sample_pools
 from rljax.training.learner.compare import kept_groups
 from rljax.training.learner.group import Group, step_arrays
 
@@ -46,7 +48,7 @@ def sample_step(
     following: Following,
     step: Array,
     slopes: Array | None = None,
-) -> tuple[Sampled, dict[str, Array], Following]:
+) -> tuple[Sampled, dict[str, Array], dict[str, Array], Following]:
     """Samples until B prompts pass the group filter, as the host does (collect/rounds.py).
 
     Args:
@@ -59,21 +61,23 @@ def sample_step(
         slopes: [B, 4] f32, of the temperature (`sloped_temperature`); None: it is constant.
 
     Returns:
-        The step's samples; with a filter `sampling_rounds`, `filled_prompts` and `sampled_tokens`,
-        and the reward and accuracy of all that was sampled; the state of `prompts` after it.
+        The step's samples; arrays of them by name, where pools say more than they do; with a filter
+        `sampling_rounds`, `filled_prompts` and `sampled_tokens`, and the reward and accuracy of all
+        that was sampled; the state of `prompts` after it.
     """
     stage, problems = program.stage, len(program.train.prompts)
     count, rounds = stage.batch.prompts_per_step, most_rounds(stage)
-    offsets = jnp.asarray(call_offsets(problems, count, rounds))
+    successive = stage.objective.choices["allocation"] == "successive"
+    calls = stage.objective.values["allocation_rounds"] if successive else rounds
+    offsets = jnp.asarray(call_offsets(problems, count, calls))
 
-    def sample(number: Array, following: Following) -> tuple[Sampled, Following]:
-        index, following = prompts.take(following, step)
+    def draw(index: Array, number: Array) -> Group:
         data = program.train.take(index)
         noise_ids = distinct(index, problems) + offsets[number]
         requests = Requests(data.prompts, data.prompt_mask, noise_ids, temperature_slopes=slopes)
         rollouts = program.sample(params, requests, key, step)
         scores, correct = program.judge(data.facts, rollouts.tokens, rollouts.mask)
-        group = Group(
+        return Group(
             tokens=rollouts.tokens,
             mask=rollouts.mask,
             logprobs=rollouts.logprobs,
@@ -81,17 +85,28 @@ def sample_step(
             scores=scores,
             correct=correct,
         )
+
+    def sample(number: Array, following: Following) -> tuple[Sampled, Following]:
+        index, following = prompts.take(following, step)
+        group = draw(index, number)
         return Sampled(index, group), prompts.observe(following, index, group)
 
+    if successive:
+        index, following = prompts.take(following, step)
+        group, arrays, counts = sample_pools(
+            functools.partial(draw, index), stage.objective.part("allocation")(), stage.batch
+        )
+        return Sampled(index, group), arrays, counts, following
     if stage.objective.choices["group_filter"] == "none":
         sampled, following = sample(jnp.int32(0), following)
-        return sampled, {}, following
+        return sampled, {}, {}, following
 
     def passing(sampled: Sampled) -> Array:
         kept = kept_groups(stage.objective, step_arrays(sampled.group))
         return kept.reshape(sampled.group.scores.shape).any(axis=1)
 
-    return _sample_rounds(sample, passing, following, count, rounds)
+    sampled, counts, following = _sample_rounds(sample, passing, following, count, rounds)
+    return sampled, {}, counts, following
 
 
 def _sample_rounds(

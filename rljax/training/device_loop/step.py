@@ -92,10 +92,11 @@ def train_step(
     prompts = run_prompts(program, run, state)
     key = purpose_key(run.seed, Purpose.ROLLOUTS)
     slopes = for_each_prompt(state.carried.get("temperature_slopes"), batch.prompts_per_step)
-    sampled, counts, following = sample_step(
+    sampled, pools, counts, following = sample_step(
         program, state.params, key, prompts, state.carried[PROMPTS], plan.step, slopes
     )
     inputs, arrays = _rows(program, stage, sampled)
+    arrays |= pools
     arrays |= learner.annotate(state.params, state.carried, reference, inputs, {})
     if "greedy_scores" in stage.objective.inputs:
         greedy = _greedy_scores(program, state.params, key, sampled, plan.step)

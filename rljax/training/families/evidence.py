@@ -32,6 +32,7 @@ from rljax.objectives.sequences import sequence_logprobs
 from rljax.parallel.host import to_host
 from rljax.parallel.rules import put_rows
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.curriculum import check_problems, prompt_source
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.reference_answers import (
     Answered,
@@ -44,7 +45,7 @@ from rljax.training.collect.rewards import make_reward
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples, require_rewards
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts
-from rljax.training.collect.sources import shuffled_problems, stage_engine
+from rljax.training.collect.sources import stage_engine
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.update.balancing import balance_loss
@@ -83,7 +84,7 @@ class Evidence(Family):
         )
         key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
         self.source = SampledExperience(
-            shuffled_problems(context),
+            prompt_source(context, stage, first_step),
             WholeRollouts(context, engine, key=key, first_step=first_step),
             prompts_per_step=stage.batch.prompts_per_step,
             reward=make_reward(context, stage) if self.verified else None,
@@ -104,8 +105,9 @@ class Evidence(Family):
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
-        """Builds the sampler; reads the first reference answers."""
+        """Builds the sampler; reads the first reference answers, and what a curriculum reads."""
         stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+        check_problems(context, stage)
         check_answers(context, form_of(stage), context.train_problems)
 
     def loss_fn(self, params: Params, batch: Batch) -> tuple[Array, Metrics]:
@@ -149,13 +151,17 @@ class Evidence(Family):
         samples = experience.samples
         judged = self._judged(experience)
         rows, format_ok, present = self._answered(samples, judged.get("solved"))
+        told, metrics = self._thoughts(rows, format_ok, present), dict(experience.metrics)
+        if told:
+            metrics["think_share"] = float(told["thinks"][present].mean()) if present.any() else 0.0
         placed = put_rows(model_rows(rows), self.context.mesh)
         logprobs = to_host(self.score(self.context.full(state.params), placed))
         if self.reference is not None:
             rows["ref_logprobs"] = to_host(self.score(self.reference, placed))
         answer_logprobs = np.where(rows["answer_mask"], logprobs, 0.0).sum(axis=-1).reshape(-1)
         shape = (len(samples.records), samples.samples_per_prompt)
-        advantages = self.advantages(answer_logprobs.reshape(shape), format_ok, present, **judged)
+        scored = answer_logprobs.reshape(shape), format_ok, present
+        advantages = self.advantages(*scored, **judged, **told)
         advantages = to_host(advantages)
         batch = lead_with_prompts(rows, samples.samples_per_prompt) | {
             "format_ok": format_ok,
@@ -168,9 +174,9 @@ class Evidence(Family):
             batch["solved"] = judged["solved"]
         total = (advantages.reasoning + advantages.format).reshape(-1)
         tokens = int(rows["mask"].sum())
-        scored = rows["answer_mask"].any(axis=-1).reshape(-1)
-        detail = Detail(samples, total, answer_logprobs, scored)
-        return state, StepBatches([batch], experience.metrics, experience.seconds, tokens, detail)
+        has_answer = rows["answer_mask"].any(axis=-1).reshape(-1)
+        detail = Detail(samples, total, answer_logprobs, has_answer)
+        return state, StepBatches([batch], metrics, experience.seconds, tokens, detail)
 
     def _judged(self, experience: Experience) -> Rows:
         """With a verifier: rewards [B, G] f32, and solved [B] bool, prompts with a right sample."""
@@ -180,6 +186,16 @@ class Evidence(Family):
         require_rewards(scores, f"verifier='switch' of {self.stage.objective.method.name!r}")
         solved = (scores.judged & scores.correct).reshape(shape).any(axis=-1)
         return {"rewards": scores.total.reshape(shape).astype(np.float32), "solved": solved}
+
+    def _thoughts(self, rows: Rows, format_ok: np.ndarray, present: np.ndarray) -> Rows:
+        """`thinks` [B, G] bool, samples with something before the phrase, where that has a cost."""
+        if not self.stage.objective.values["thought_cost"]:
+            return {}
+        written = rows["thought_mask"].sum(axis=-1).reshape(present.shape)
+        phrase = len(
+            self.context.tokenizer.encode_inside(self.stage.objective.values["answer_phrase"])
+        )
+        return {"thinks": format_ok & present & (written > phrase)}
 
     def _answered(self, samples: Samples, solved: np.ndarray | None) -> Answered:
         """Rows of T + A slots; those of solved prompts are the samples as they were written."""

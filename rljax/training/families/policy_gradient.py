@@ -20,6 +20,7 @@ from rljax.parallel.host import to_host
 from rljax.parallel.rules import batch_sharding, put_rows, replicated
 from rljax.rewards.pool import Scores
 from rljax.sampling.keys import Purpose, call_offsets, purpose_key
+from rljax.training.collect.by_variance import check_noise
 from rljax.training.collect.curriculum import check_problems
 from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.experience import Experience, Policy
@@ -29,7 +30,8 @@ from rljax.training.collect.reference_answers import check_answers, form_of, nam
 from rljax.training.collect.rewards import reference_rows
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
-from rljax.training.collect.rounds import most_rounds
+from rljax.training.collect.rounds import drawn_at_once, most_rounds
+from rljax.training.collect.scaffolded import check_scaffold
 from rljax.training.collect.sources import policy_gradient_source, stage_engine
 from rljax.training.collect.teachers import TeacherScores, check_teacher_names
 from rljax.training.families import Family, StepBatches
@@ -79,8 +81,7 @@ class PolicyGradient(Family):
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
         """Builds the sampler; reads demonstrations and reference completions, if there are any."""
-        drawn = stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
-        stage_engine(context, stage, samples=drawn)
+        stage_engine(context, stage, samples=drawn_at_once(stage))
         reference_rows(context, stage)
         check_problems(context, stage)
         if "answer_logprobs" in stage.objective.inputs:
@@ -88,11 +89,16 @@ class PolicyGradient(Family):
             check_answers(context, form, context.train_problems, needed_by=reward)
         problems = context.train_problems
         rounds = stage.objective.values.get("allocation_rounds", 1)
-        calls = max(most_rounds(stage), CALLS, rounds)
+        levels = stage.objective.values.get("hint_levels", 0)
+        calls = max(most_rounds(stage) + 1, CALLS, rounds, 1 + levels)
         call_offsets(len(problems), stage.batch.prompts_per_step, calls)
+        if stage.objective.choices["allocation"] == "by_variance":
+            check_noise(len(problems), stage)
         check_teacher_names(context, stage)
         if stage.objective.guided:
             check_guidance(context, stage)
+        elif stage.objective.choices["demonstrations"] == "scaffolded":
+            check_scaffold(context, stage)
         elif stage.batch.rows_beside:
             encode_demonstrations(context, stage, checked_records(problems))
 
@@ -143,7 +149,8 @@ class PolicyGradient(Family):
         said = self._annotations(state, inputs, known)
         if self.teacher is not None:
             said["teacher_logprobs"] = self.teacher(inputs, samples.records)
-        arrays = step_arrays(group) | known | said
+        steps = {FILL_STEPS: inputs[FILL_STEPS]} if FILL_STEPS in inputs else {}
+        arrays = step_arrays(group) | known | said | steps
         compared = self.learner.compare(
             arrays,
             running_of(self.stage, state.carried),
@@ -257,8 +264,11 @@ class PolicyGradient(Family):
             fields = {name: self.objective.values[name] for name in fields_of(clipped_tokens)}
             clip = functools.partial(clipped_tokens, **fields)
             dropped = np.asarray(clip(log_ratio, rows["advantages"], rows["mask"]))
+        reported = rows["behavior_logprobs"]
+        if "old_logprobs" in rows:  # no sampler reported those of a solution that was kept
+            reported = np.where(np.isnan(reported), rows["old_logprobs"], reported)
         per_token = {
-            "logprobs": rows["behavior_logprobs"],
+            "logprobs": reported,
             "ratio": np.exp(log_ratio),
             "clipped": dropped,
             "advantage": rows["advantages"],

@@ -17,13 +17,14 @@ from rljax.objectives.metrics import masked
 from rljax.objectives.posterior import chain_weights, net_weights, posterior_loss
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.chains import ChainExperience, is_right
+from rljax.training.collect.curriculum import check_problems, prompt_source
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.hinted import check_hints
 from rljax.training.collect.rewards import make_reward
 from rljax.training.collect.rollout_record import rollout_record
 from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts
-from rljax.training.collect.sources import shuffled_problems, stage_engine
+from rljax.training.collect.sources import stage_engine
 from rljax.training.families import Family, StepBatches
 from rljax.training.run.context import Context
 from rljax.training.update.balancing import balance_loss
@@ -55,7 +56,8 @@ class Posterior(Family):
         engine = stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
         key = purpose_key(context.config.seed, Purpose.ROLLOUTS)
         rollouts = WholeRollouts(context, engine, key=key, first_step=first_step)
-        prompts, reward = shuffled_problems(context), make_reward(context, stage)
+        prompts = prompt_source(context, stage, first_step)
+        reward = make_reward(context, stage)
         if self.chained:
             self.source = ChainExperience(context, stage, prompts, rollouts, reward)
         else:
@@ -68,6 +70,7 @@ class Posterior(Family):
     def check(context: Context, stage: Stage) -> None:
         """Builds the sampler; encodes the first hinted prompts, where chains begin with them."""
         stage_engine(context, stage, samples=stage.batch.samples_per_prompt)
+        check_problems(context, stage)
         prompts, problems = stage.batch.prompts_per_step, len(context.train_problems)
         if stage.objective.choices["posterior"] == "chain" and prompts > problems:
             raise ValueError(

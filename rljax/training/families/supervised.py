@@ -12,16 +12,18 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.data.balance import balanced
 from rljax.data.canvas import filled
-from rljax.data.packing import Example, PackedEpochs, pack_rows
+from rljax.data.packing import Example, PackedEpochs
 from rljax.data.rows import column_of, example_of, joined
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.data.step_examples import STEP_RULES, example_of_steps, ranked_answers
+from rljax.environments.problems import DEMONSTRATION
+from rljax.errors import typed
 from rljax.models.network import Params
 from rljax.objectives.metrics import masked
 from rljax.objectives.supervised import anchor_loss
 from rljax.remarks import say_once
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.collect.demonstrations import PackedDemonstrations
+from rljax.training.collect.demonstrations import PackedDemonstrations, packed_batch
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.hinted import check_hints
 from rljax.training.collect.kept_samples import KeptSamples
@@ -69,15 +71,16 @@ class Supervised(Family):
             self.anchor_loss = stage.objective.bind(anchor_loss)
         self.weigh = jax.jit(stage.objective.part("aggregation"))
         self.marks: Sequence[Marks] = ()
+        self.factors: np.ndarray | None = None
         # What the stage starts from samples; a reference of its own is another model.
         start = None if "reference" in stage.models else reference
         if stage.data["source"] == "sampled":
             self.source = KeptSamples(context, stage, start, self.packed)
         else:
-            if stage.objective.choices["token_weight"] == "none":
-                examples = read_demonstrations(context, stage)
-            else:
-                examples, self.marks = marked_demonstrations(context, stage)
+            records, kept, examples = kept_demonstrations(context, stage)
+            if stage.objective.choices["token_weight"] != "none":
+                self.marks = marks_of_demonstrations(context, stage, records, kept, examples)
+            self.factors = example_factors(stage, records, kept)
             self.source = PackedDemonstrations(
                 self.packed(examples), self.batch.sequences_per_update, examples
             )
@@ -126,10 +129,13 @@ class Supervised(Family):
             return
         generated = stage.data["source"] == "problems"
         at_most = checked_count(context.train_problems) if generated else None
-        if stage.objective.choices["token_weight"] == "none":
-            examples = read_demonstrations(context, stage, at_most=at_most)
-        else:
-            examples, _ = marked_demonstrations(context, stage)
+        marked = stage.objective.choices["token_weight"] != "none"
+        records, kept, examples = kept_demonstrations(
+            context, stage, at_most=None if marked else at_most
+        )
+        if marked:
+            marks_of_demonstrations(context, stage, records, kept, examples)
+        example_factors(stage, records, kept)
         lengths = [len(on_canvas(context, stage, example).tokens) for example in examples]
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if lengths[longest] > stage.data["row_tokens"]:
@@ -160,6 +166,8 @@ class Supervised(Family):
         """Weights [R, S - 1] f32 of the targets; factors of tokens leave their sum as it is."""
         mask = rows["mask"]
         weights = np.asarray(self.weigh(mask), np.float32)
+        if self.factors is not None:
+            weights = weights * factors_of_rows(self.factors, plan, rows["segment_ids"][:, 1:])
         if not self.marks:
             return weights
         part = self.stage.objective.part("token_weight")
@@ -211,21 +219,15 @@ def check_sampled(context: Context, stage: Stage) -> None:
         check_hints(context, stage, pattern, f"config.{stage.name}.data.hint_pattern")
 
 
-def read_demonstrations(
+def kept_demonstrations(
     context: Context, stage: Stage, at_most: int | None = None
-) -> list[Example]:
-    """Tokenises the stage's demonstrations: those of the run's problems, or the rows of a file.
+) -> tuple[Sequence[Record], list[int], list[Example]]:
+    """All rows, which of them are kept, and these as examples: the demonstrations of the run's
+    problems, `at_most` of them, or the rows of a file.
 
     Raises:
         ValueError: for one that cannot be read.
     """
-    return kept_demonstrations(context, stage, at_most)[2]
-
-
-def kept_demonstrations(
-    context: Context, stage: Stage, at_most: int | None = None
-) -> tuple[Sequence[Record], list[int], list[Example]]:
-    """All rows, which of them are kept, and these as examples; see `read_demonstrations`."""
     if stage.data["source"] == "problems":
         records = problems_of(context, stage)
         count = min(len(records), stage.data["limit"] or len(records), at_most or len(records))
@@ -282,13 +284,70 @@ def balanced_rows(classes: Sequence[str | int], seed: int, stage: str) -> list[i
     return balanced(classes, seed)
 
 
-def marked_demonstrations(context: Context, stage: Stage) -> tuple[list[Example], list[Marks]]:
-    """The demonstrations of a file, and which of their tokens decide a tool call.
+def example_factors(
+    stage: Stage, records: Sequence[Record], kept: Sequence[int]
+) -> np.ndarray | None:
+    """How much each demonstration counts, [N] f32 of mean 1; None where all count alike.
+
+    Args:
+        stage: that learns them.
+        records: rows of the file.
+        kept: the places of the N demonstrations among them.
 
     Raises:
-        ValueError: for rows that cannot be read, or without tools, or if no row holds a call.
+        ValueError: for a row without a weight, one that is no finite number >= 0, or zeros alone.
     """
-    records, kept, examples = kept_demonstrations(context, stage)
+    column, where = stage.data.get("weight_column", ""), f"config.{stage.name}.data.weight_column"
+    if not column:
+        return None
+    weights = []
+    for index in kept:
+        value = records[index].get(column)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < float("inf"):
+            raise ValueError(
+                f"{place_of(records, index)}: {column!r} must be a finite number >= 0, got "
+                f"{typed(value)} ({where})."
+            )
+        weights.append(float(value))
+    if not any(weights):
+        raise ValueError(f"All {len(weights)} rows have the weight 0 in {column!r} ({where}).")
+    return (np.array(weights) / np.mean(weights)).astype(np.float32)
+
+
+def factors_of_rows(
+    factors: np.ndarray, plan: Sequence[Sequence[int]], segment_ids: np.ndarray
+) -> np.ndarray:
+    """[R, S - 1] f32, the factor of each target's demonstration; 0 on padding.
+
+    Args:
+        factors: [N] f32, of all demonstrations.
+        plan: per row, the numbers of its demonstrations.
+        segment_ids: [R, S - 1] i32, from 1, 0 on padding.
+    """
+    found = np.zeros(segment_ids.shape, np.float32)
+    for row, members in enumerate(plan):
+        of_segment = np.concatenate([[0.0], factors[list(members)]])
+        found[row] = of_segment[segment_ids[row]]
+    return found
+
+
+def marks_of_demonstrations(
+    context: Context,
+    stage: Stage,
+    records: Sequence[Record],
+    kept: Sequence[int],
+    examples: Sequence[Example],
+) -> list[Marks]:
+    """Which tokens of the demonstrations of a file decide a tool call.
+
+    Args:
+        context, stage: that learn them.
+        records, kept, examples: of `kept_demonstrations`.
+
+    Raises:
+        ValueError: for rows without tools, or if no row holds a call.
+    """
     token_bytes = context.tokenizer.token_bytes()
     marks = [
         marks_of(records[index], example, token_bytes, stage, place_of(records, index))
@@ -296,7 +355,7 @@ def marked_demonstrations(context: Context, stage: Stage) -> tuple[list[Example]
     ]
     plain = [index for index, mark in zip(kept, marks, strict=True) if not mark.key.any()]
     _say_without_calls(stage, [place_of(records, index) for index in plain], len(marks))
-    return examples, marks
+    return marks
 
 
 def _say_without_calls(stage: Stage, places: Sequence[str], count: int) -> None:
@@ -353,6 +412,9 @@ def _worked_example(
     context: Context, stage: Stage, records: Sequence[Record], index: int
 ) -> Example:
     record, where = records[index], place_of(records, index)
+    if DEMONSTRATION in record:  # a whole conversation, whose replies are learned
+        shown, tools = record[DEMONSTRATION], record.get("tools")
+        return context.text_format.turns(shown, tools=tools, where=where)
     if "demonstration" not in record:
         raise ValueError(
             f"{where} has no worked demonstration (there are some for the tasks of "
@@ -368,26 +430,3 @@ def on_canvas(context: Context, stage: Stage, example: Example) -> Example:
     where = f"config.{stage.name}.data.canvas_tokens"
     tokens = stage.data.get("canvas_tokens", 0)
     return filled(example, tokens, context.text_format.ends, where)
-
-
-def packed_batch(
-    examples: Sequence[Example],
-    plan: Sequence[Sequence[int]],
-    *,
-    row_tokens: int,
-    pad_id: int,
-    prepared: Callable[[Example], Example] = lambda example: example,
-) -> Rows:
-    """Packed rows in the trainer's layout: tokens [R, S], and a mask [R, S - 1] of targets.
-
-    The first token of a row is never predicted, hence S - 1; the first token of any other example
-    is part of a prompt and masked out.
-    """
-    chosen = {index: prepared(examples[index]) for members in plan for index in members}
-    packed = pack_rows(chosen, plan, row_tokens=row_tokens, pad_id=pad_id)
-    return {
-        "tokens": packed.tokens,
-        "positions": packed.positions,
-        "segment_ids": packed.segment_ids,
-        "mask": packed.loss_mask[:, 1:],
-    }

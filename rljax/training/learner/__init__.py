@@ -10,6 +10,7 @@
 | `group.py` | a step's completions by prompt |
 | `prompt_values.py` | what a critic expects of prompts |
 | `scoring.py` | what the trainer knows of samples before the first update |
+| `embedding_gradients.py` | how steep completions are in the embedding |
 | `needs.py` | what an objective needs besides its samples |
 | `compare.py` | samples compared with each other |
 | `batches.py` | which rows and arrays an update gets |

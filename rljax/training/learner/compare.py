@@ -12,7 +12,7 @@ from rljax.objectives.advantages import BASELINE_UPDATES
 from rljax.objectives.advantages.groups import share_without_signal
 from rljax.objectives.advantages.signed import keep_sign
 from rljax.objectives.corrections import corrected
-from rljax.objectives.credit.outcomes import place_outcomes
+from rljax.objectives.credit.outcomes import place_outcomes, place_turns
 from rljax.objectives.kl import k1
 from rljax.objectives.kl_controllers import KL_UNITS
 from rljax.objectives.metrics import SumCount
@@ -47,7 +47,8 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
         arrays: of the whole step by name (objectives/arrays.py): `scores`, `mask`, `group_ids`,
             `correct`, `finished`, `behavior_logprobs`, and whatever the parts name. With rows that
             are written over several steps (T-PPO, arXiv:2506.15050) also `trained_tokens` [N, T]
-            bool, what is new of the mask, and `complete` [N] bool, False where a row goes on.
+            bool, what is new of the mask, and `complete` [N] bool, False where a row goes on. With
+            episodes `turn_rewards` [N, T] f32 may say which turn earned what.
     """
     arrays = dict(arrays)
     shown_alone = objective.choices["demonstrations"] != "guided"
@@ -59,7 +60,7 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
     sampled = sampled_mask(arrays)
     known = arrays | {"mask": sampled if _switches(objective) else arrays["mask"]}
     known |= _shaped(objective, known)
-    rewards = place_outcomes(known["scores"], known["mask"])
+    rewards = _token_rewards(known)
     metrics = {}
     if "complete" not in arrays:  # else a row is compared with no other
         no_signal = share_without_signal(rewards, sampled, known["group_ids"])
@@ -140,10 +141,17 @@ def score_advantages(objective: Objective, arrays: Mapping[str, Array]) -> Array
         arrays: of the samples, as `compare_samples` reads them.
     """
     known = dict(arrays) | _shaped(objective, arrays)
-    known["token_rewards"] = place_outcomes(known["scores"], known["mask"])
+    known["token_rewards"] = _token_rewards(known)
     known["segment_ids"] = apply(objective.part("segmentation"), known)
     advantages = _advantages(objective, known)
     return keep_sign(advantages, objective.values["advantage_sign"])
+
+
+def _token_rewards(arrays: Arrays) -> Array:
+    """The score of each row on its last token; known rewards of turns on theirs."""
+    if "turn_rewards" in arrays:
+        return place_turns(arrays["turn_rewards"], arrays["scores"], arrays["mask"])
+    return place_outcomes(arrays["scores"], arrays["mask"])
 
 
 def _advantages(objective: Objective, arrays: Arrays) -> Array:

@@ -2,7 +2,8 @@
 
 With `trunk="separate"` it is a copy of the policy's trunk with a value head, all of it trained.
 With `trunk="shared"` it is a head alone, on the hidden states of the policy, which it does not
-change. Either has its own optimizer and counters, sharded as the policy's are.
+change. Either has its own optimizer and counters, sharded as the policy's are. Beside a policy of
+masked diffusion it values what the sampler saw when it filled each token.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from rljax.training.learner.arrays import flat
 from rljax.training.update.logprobs import states_before
 from rljax.training.update.state import TrainState, first_moments, state_shardings
 from rljax.training.update.train_step import Batch, Metrics, make_train_step
+from rljax.training.update.trajectory_values import trajectory_values
 
 HEAD = "value_head"  # of a shared trunk
 
@@ -37,6 +39,7 @@ class Critic:
     loss: Callable  # objectives/values.py, fields bound
     settings: Mapping[str, Any]  # config.<stage>.critic
     micro_batches: int
+    trajectory: Mapping[str, Any] | None = None  # fields of the likelihood, of masked diffusion
 
     @classmethod
     def create(
@@ -46,6 +49,7 @@ class Critic:
         loss: Callable,
         settings: Mapping[str, Any],
         micro_batches: int,
+        trajectory: Mapping[str, Any] | None = None,
     ) -> "Critic":
         """Its structure; nothing is allocated.
 
@@ -53,13 +57,14 @@ class Critic:
             ValueError: for a separate trunk of a policy with adapters.
         """
         if settings["trunk"] == "shared":
-            return cls(policy, None, optimizer, loss, settings, micro_batches)
+            return cls(policy, None, optimizer, loss, settings, micro_batches, trajectory)
         if policy.config.lora is not None:
             raise ValueError(
                 "trunk='separate' would train a whole second model beside adapters on a frozen "
                 "one: set trunk='shared' (config.<stage>.critic.trunk, config.model.lora)."
             )
-        return cls(policy, value_network(policy), optimizer, loss, settings, micro_batches)
+        network = value_network(policy)
+        return cls(policy, network, optimizer, loss, settings, micro_batches, trajectory)
 
     def first_params(self, params: Params) -> Params:
         """Zero head, so that every value is 0 first; and a copy of the policy's trunk."""
@@ -89,7 +94,7 @@ class Critic:
         return jax.tree.map(lambda _: whole, abstract)
 
     def values(self, params: Params, policy_params: Params, rows: Batch) -> Array:
-        """The value of the state before each completion token.
+        """The value of the state before each completion token; of masked diffusion, around it.
 
         Args:
             params: its own.
@@ -99,15 +104,26 @@ class Critic:
         Returns:
             f32, with the axes of the mask.
         """
-        if self.network is None:
-            states, *_ = states_before(self.policy.bind(policy_params), rows)
-            head = params[HEAD]
-            states = jax.lax.stop_gradient(states).astype(jnp.float32)
-            scores = states @ head["kernel"] + head["bias"]
-        else:
-            model = self.network.bind(params)
-            scores = model.scores(states_before(model, rows)[0])
-        return scores[..., 0].reshape(rows["mask"].shape)
+        trunk, own_trunk = self.policy.bind(policy_params), self.network is not None
+        if self.trajectory is not None:
+
+            def value(params: Params, *inputs: Array) -> Array:
+                model = self.network.bind(params) if own_trunk else trunk
+                return self._scores(params, model(*inputs).hidden)
+
+            mask_token = self.policy.config.mask_token
+            return trajectory_values(
+                value, params, rows, mask_token=mask_token, fields=self.trajectory
+            )
+        model = self.network.bind(params) if own_trunk else trunk
+        return self._scores(params, states_before(model, rows)[0]).reshape(rows["mask"].shape)
+
+    def _scores(self, params: Params, states: Array) -> Array:
+        """[..., D] -> [...] f32: its head's score of each state."""
+        if self.network is not None:
+            return self.network.bind(params).scores(states)[..., 0]
+        head, states = params[HEAD], jax.lax.stop_gradient(states).astype(jnp.float32)
+        return (states @ head["kernel"] + head["bias"])[..., 0]
 
     def step(
         self, state: TrainState, policy_params: Params, batch: Batch

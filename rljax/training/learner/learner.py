@@ -29,7 +29,7 @@ from rljax.training.learner.needs import (
 )
 from rljax.training.learner.scoring import make_scores, make_values
 from rljax.training.learner.update import Update, make_policy_update
-from rljax.training.update.likelihood import likelihood_of
+from rljax.training.update.likelihood import draws, likelihood_of
 from rljax.training.update.logprobs import make_score
 from rljax.training.update.optimizers import Optimizer, build_critic_optimizer, build_optimizer
 
@@ -170,6 +170,7 @@ def make_critic(network: Network, stage: Stage) -> Critic | None:
         stage.objective.bind(critic_loss),
         stage.critic,
         stage.batch.micro_batches,
+        stage.objective.values if draws(stage) else None,
     )
 
 

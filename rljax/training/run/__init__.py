@@ -26,5 +26,6 @@
 | `goodput.py` | the wall time of a run over all its processes, and what killed ones lost |
 | `lock.py` | one process at a time in a workdir |
 | `store.py` | a run with checkpoints in a store: its lock there, a copy of its small files |
+| `programs.py` | compiled programs that are kept, and loaded by later runs |
 | `summary.py` | the final figures of a run |
 """

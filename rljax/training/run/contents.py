@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from rljax.config.data import FILE_SOURCES
 from rljax.data.data_files import data_files, kind_of_files
+from rljax.environments.table import environment_file, is_users
 from rljax.errors import blamed
 from rljax.rewards.functions import REWARDS
 from rljax.rewards.user_rewards import reward_file
@@ -116,6 +117,8 @@ def _files(context: Context) -> Iterator[tuple[str, str, dict[str, Path]]]:
             for number, start in enumerate(model.get("members", ())):
                 if Path(start).is_absolute():
                     yield f"{where}.models.{role}.members.{number}", start, _model(start)
+    if is_users(name := config.environment.name):
+        yield "config.environment.name", name, local_modules(environment_file(name))
     for index, reward in enumerate(config.scoring.rewards):
         if reward["name"] not in REWARDS:
             path = reward_file(reward["name"])

@@ -1,7 +1,8 @@
 """What the stages of a run share."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from rljax.config.validate import plain, resolved_dict
 from rljax.data.rows import prompt_of, reference_of
 from rljax.data.text_format import Prompt, TextFormat
 from rljax.data.tokenizers import Tokenizer
+from rljax.environments.problems import STATE
+from rljax.environments.stepping import Stepper
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.lora import (
     check_rank,
@@ -70,6 +73,7 @@ class Context:
     train_problems: Sequence[Record]
     heldout_problems: Sequence[Record]
     scorer: Scorer
+    stepper: Stepper | None = None  # of the environment, where there is one
     processes: Processes = ONE
     # Of the devices that only sample, where there are some (run/meshes.py).
     own_sampler_mesh: Mesh | None = None
@@ -77,6 +81,20 @@ class Context:
     # By stage, and of a stage by role (run/models.py).
     networks: Mapping[str, Network] = dataclasses.field(default_factory=dict, repr=False)
     models: Mapping[str, Model] = dataclasses.field(default_factory=dict, repr=False)
+
+    @contextlib.contextmanager
+    def workers(self) -> Iterator[None]:
+        """Ends the processes that score samples, and those of the environment, in the end."""
+        try:
+            yield
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Ends these processes now; may be called twice."""
+        self.scorer.close()
+        if self.stepper is not None:
+            self.stepper.close()
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -275,6 +293,11 @@ def build_context(
         max_failed_share=scoring.max_failed_share,
         processes=processes,
     )
+    try:
+        stepper = _stepper(config, text_format, scorer, processes)
+    except BaseException:
+        scorer.close()
+        raise
     context = Context(
         config=config,
         workdir=workdir,
@@ -285,6 +308,7 @@ def build_context(
         train_problems=train,
         heldout_problems=heldout,
         scorer=scorer,
+        stepper=stepper,
         own_sampler_mesh=own_sampler_mesh,
         networks=networks,
         processes=processes,
@@ -295,14 +319,47 @@ def build_context(
 
 
 def try_rewards(context: Context) -> None:
-    """Asks the rewards about the first training problem (`Scorer.try_first`)."""
+    """Asks the rewards, and the environment, about the first training problem."""
     record = {**context.train_problems[0], "id": 0}
     (prompt,), (reference,) = context.prompts([record]), context.references([record])
     try:
         context.scorer.try_first(prompt.text, reference)
+        if context.stepper is not None:
+            context.stepper.try_first(record[STATE])
     except BaseException:
-        context.scorer.close()
+        context.close()
         raise
+
+
+def _stepper(
+    config: ConfigDict, text_format: TextFormat, scorer: Scorer, processes: Processes
+) -> Stepper | None:
+    """The processes of the environment; None where there is none.
+
+    Raises:
+        ValueError: for rewards that read episodes, or episodes of texts without turns.
+    """
+    given, scoring = config.environment, config.scoring
+    if not given.name:
+        if scorer.composition.needs_episodes:
+            raise ValueError(
+                f"The rewards {scorer.composition.labels} read what became of an episode, and none "
+                "is played (config.environment.name, config.scoring.rewards)."
+            )
+        return None
+    if text_format.template is None:
+        raise ValueError(
+            f"Episodes of {given.name!r} are conversations, and the tokenizer has no chat template "
+            "for them (config.tokenizer.chat_turn, config.environment.name)."
+        )
+    return Stepper(
+        given.name,
+        given.options.to_dict(),
+        workers=scoring.workers,
+        timeout_seconds=given.timeout_seconds,
+        memory_mb=scoring.memory_mb,
+        processes=processes,
+    )
 
 
 def _samplable(network: Network, text_format: TextFormat) -> np.ndarray:

@@ -28,6 +28,13 @@ class Model(NamedTuple):
     text_format: TextFormat
 
 
+def load_folder(folder: Path, tokenizer: str, dtype: str, mesh: Mesh, flag: str) -> Model:
+    """A model of either kind; arguments as for `load_published` and `load_run`."""
+    if is_pretrained(folder):
+        return load_published(folder, tokenizer, dtype, None, mesh, {}, flag)
+    return load_run(folder, tokenizer, mesh, {}, flag)
+
+
 def load_run(
     checkpoint: Path, tokenizer: str, mesh: Mesh, talk: Talk, flag: str = "--checkpoint"
 ) -> Model:

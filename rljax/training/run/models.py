@@ -15,7 +15,8 @@ and has no row of its own.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from rljax.config.model import model_of_role
 from rljax.config.runs import find_step
 from rljax.config.stage import Stage
 from rljax.data.tokenizers import holds_tokenizer
+from rljax.errors import shown
 from rljax.models.config import ModelConfig
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.heads import value_network
@@ -141,8 +143,7 @@ def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mes
             if role != kind != "":
                 where = f"config.{stage.name}.models.{kind}.members"
             if kind == "reward":
-                asked = bool(stage.models["reward"]["question"])
-                _check_reward(model, policy, where, asked)
+                _check_reward(model, policy, where, stage.models["reward"])
             if kind == "teacher":
                 _check_teacher(model, policy, where)
                 _check_teaches(stage, model, table["policy"].origin, where)
@@ -252,8 +253,16 @@ def _check_reference(given: ModelConfig, policy: ModelConfig, where: str) -> Non
         )
 
 
-def _check_reward(model: Model, policy: ModelConfig, where: str, asked: bool) -> None:
-    config = model.network.config
+def _check_reward(model: Model, policy: ModelConfig, where: str, fields: Mapping[str, Any]) -> None:
+    config, asked = model.network.config, bool(fields["question"])
+    for name in ("question", "step_score"):
+        if fields[name] and not config.causal:
+            raise ValueError(
+                f"{where}={model.origin!r} has causal=False, a network whose every slot sees the "
+                f"whole sample; {name}={shown(fields[name])} reads slots that must not see what "
+                f"comes behind them: leave it out, or name a causal model ({where}, "
+                f"{where.rpartition('.')[0]}.{name})."
+            )
     if asked and config.head != "language_model":
         raise ValueError(
             f"{where}={model.origin!r} has the head {config.head!r}; a model that is asked a "

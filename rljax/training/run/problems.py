@@ -1,5 +1,6 @@
 """The problems of a run: opened, and their prompts read, before anything compiles."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ from rljax.data.encode import check_length
 from rljax.data.rows import prompt_of, reference_columns, reference_of
 from rljax.data.sources import Part, ProblemSource, open_source, place_of
 from rljax.data.text_format import TextFormat
+from rljax.environments.problems import EnvironmentProblems, MadeRecords
+from rljax.environments.table import find_environment
 from rljax.remarks import say_once
-from rljax.rewards.compose import parse_rewards
 from rljax.rewards.golds import check_golds, counted
+from rljax.rewards.member import FIELD, parse_rewards
 from rljax.tasks.reasoning_gym import splits
 from rljax.tasks.symbols.records import symbol_splits
 
@@ -20,7 +23,7 @@ Record = dict[str, Any]
 BUDGET = "config.data.max_prompt_tokens"
 
 # Kinds of data whose problems are made, not read.
-GENERATED = ("reasoning_gym", "symbols")
+GENERATED = ("reasoning_gym", "symbols", "environment")
 
 # Generated training problems looked at before anything compiles; files are looked at whole.
 CHECKED_PROBLEMS = 1000
@@ -31,12 +34,19 @@ CHECKED_ROWS = 64
 
 def prompt_column(config: ConfigDict) -> str:
     """The column of problems that holds the prompt."""
-    return "prompt" if config.data.kind in GENERATED else config.data.prompt_column
+    made = config.data.kind in GENERATED or config.environment.name
+    return "prompt" if made else config.data.prompt_column
+
+
+def is_generated(records: Sequence[Record]) -> bool:
+    """Whether problems are made when they are asked for."""
+    inner = records.problems if isinstance(records, EnvironmentProblems) else records
+    return isinstance(inner, ProblemSource | MadeRecords)
 
 
 def checked_count(records: Sequence[Record]) -> int:
     """How many records are checked at the start: files whole, generated problems in part."""
-    generated = isinstance(records, ProblemSource)
+    generated = is_generated(records)
     return min(len(records), CHECKED_PROBLEMS) if generated else len(records)
 
 
@@ -60,6 +70,9 @@ def checked_problems(
             none is left; for a gold answer that a reward cannot read.
     """
     train, heldout = open_problems(config)
+    if name := config.environment.name:
+        environment = find_environment(name, config.environment.options.to_dict())
+        train, heldout = (EnvironmentProblems(environment, each) for each in (train, heldout))
     count = min(len(heldout), config.data.heldout_size)
     train = _that_fit(train, checked_count(train), "training", text_format, config)
     heldout = _that_fit(heldout, count, "held-out", text_format, config)
@@ -72,11 +85,23 @@ def _read_golds(problems: Sequence[Record], what: str, config: ConfigDict) -> No
     """Says how the gold answers of a file are read; generated ones are as they should be."""
     if config.data.kind in GENERATED:
         return
-    rewards = [member.name for member in parse_rewards(config.scoring.rewards)]
     references = [reference_of(record, config.data.reference_column) for record in problems]
-    counts = check_golds(rewards, references, lambda row: place_of(problems, row))
-    for line in counted(counts, what):
-        say_once(line)
+    for member in parse_rewards(config.scoring.rewards):
+        rows = [row for row, one in enumerate(references) if member.applies_to(one)]
+        if not rows and what == "training":
+            raise ValueError(
+                f"The reward {member.label!r} applies to none of {len(problems)} training problems "
+                f"({FIELD}[{member.label}].where, {member.where!r})."
+            )
+        own = [references[row] for row in rows]
+        places = functools.partial(_place, problems, rows)
+        counts = check_golds([member.name], own, places)
+        for line in counted(counts, what):
+            say_once(line)
+
+
+def _place(problems: Sequence[Record], rows: Sequence[int], place: int) -> str:
+    return place_of(problems, rows[place])
 
 
 def _that_fit(
@@ -88,8 +113,8 @@ def _that_fit(
 ) -> Sequence[Record]:
     """The source, of whose first problems those are dropped whose prompt is too long."""
     column, budget, field = prompt_column(config), config.data.max_prompt_tokens, BUDGET
-    dropping = config.data.overlong == "drop" and not isinstance(problems, ProblemSource)
-    if not isinstance(problems, ProblemSource):
+    dropping = config.data.overlong == "drop" and not is_generated(problems)
+    if not is_generated(problems):
         field += "; config.data.overlong='drop' leaves it out"
     kept = []
     for index in range(count):
@@ -111,6 +136,13 @@ def _that_fit(
 def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record]]:
     """Training and held-out problems as random-access records."""
     data = config.data
+    if data.kind == "environment":
+        name, options = config.environment.name, config.environment.options.to_dict()
+        environment = find_environment(name, options)
+        return (
+            MadeRecords(environment, first_seed=data.train_seed, size=data.train_size),
+            MadeRecords(environment, first_seed=data.heldout_seed, size=data.heldout_size),
+        )
     if data.kind == "reasoning_gym":
         train, heldout = splits(
             [dict(task) for task in data.tasks],

@@ -9,6 +9,7 @@
 | `sequences.py` | the rows of a batch, in any layout, as sequences of tokens |
 | `logprobs.py` | log-probabilities and entropy of completions, the trainer's side |
 | `masked_likelihood.py` | the bound of masked diffusion, from passes with hidden tokens |
+| `trajectory_values.py` | what a critic says of the steps of masked diffusion |
 | `likelihood.py` | which estimator of them a stage uses: `LIKELIHOODS` |
 | `sequence_scores.py` | what a value or reward head says of whole completions |
 | `verdicts.py` | a language model's verdict on a text, by its next token |

@@ -124,7 +124,7 @@ _WITH_DRAWS = {
 
 # What only single passes of a causal network say of tokens.
 _OF_PASSES = frozenset(
-    {"behavior_logprobs", "old_collision", "proxy_logprobs", "values", "start_values"}
+    {"behavior_logprobs", "old_collision", "proxy_logprobs", "start_values"}
     | {
         "ref_divergence",
         "teacher_logprobs",

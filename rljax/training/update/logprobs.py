@@ -22,6 +22,8 @@ LIKELIHOOD_KEYS = "likelihood_keys"
 # Rows that are in several updates of a step hold the number of the update, i32 [N], from 0: masks
 # are drawn anew in each of them.
 LIKELIHOOD_EPOCH = "likelihood_epoch"
+# What is added to the embedded tokens of separate rows, f32 [N, S, D]: for gradients by them.
+EMBEDDING_SHIFT = "embedding_shift"
 # Samples of masked diffusion hold the step in which each token was filled, i32 [N, T].
 FILL_STEPS = "fill_steps"
 
@@ -111,7 +113,7 @@ def states_before(model: Transformer, rows: Batch) -> tuple[Array, Array, Routin
         layout = _layout(rows)
         encoded = model(*inputs, group=layout)
         return *_completions(encoded.hidden, rows["tokens"], layout), encoded.routing
-    encoded = model(*inputs)
+    encoded = model(*inputs, shift=rows.get(EMBEDDING_SHIFT))
     length = shape[1]
     return encoded.hidden[:, -length - 1 : -1], rows["tokens"][:, -length:], encoded.routing
 

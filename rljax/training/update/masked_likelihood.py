@@ -8,7 +8,7 @@ each hidden one, and the passes of a row are put together (objectives/bounds.py)
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.update.logprobs import FILL_STEPS, LIKELIHOOD_EPOCH
 from rljax.training.update.token_statistics import TokenStatistics, token_statistics
 from rljax.training.update.train_step import Batch
+
+Stacked = TypeVar("Stacked")  # a tree of arrays
 
 
 class Canvas(NamedTuple):
@@ -157,13 +159,13 @@ def elbo(
     epoch = rows.get(LIKELIHOOD_EPOCH, jnp.zeros(len(canvas.tokens), jnp.int32))
     # The mask token is never right (SUBS).
     of_text = dataclasses.replace(token_filter.of_text, forbidden_tokens=(config.mask_token,))
-    drawing = _Drawing(masking, settings, key, epoch, _fill_steps(rows, masking, canvas))
+    drawing = Drawing(masking, settings, key, epoch, fill_steps(rows, masking, canvas))
     run = functools.partial(_pass, network, canvas, drawing, of_text, guidance_scale)
-    passes = _in_turn(run, params, mask_draws * MASKINGS[masking].passes, keep=keep_passes)
+    passes = in_turn(run, params, mask_draws * MASKINGS[masking].passes, keep=keep_passes)
     return _statistics(passes, rows["mask"], plain=plain_logprobs)
 
 
-class _Drawing(NamedTuple):
+class Drawing(NamedTuple):
     """How the rows of a canvas draw what they hide."""
 
     masking: str
@@ -187,7 +189,7 @@ class _Drawing(NamedTuple):
         return jax.vmap(of_row)(self.key, self.epoch, self.steps, slots)
 
 
-def _fill_steps(rows: Batch, masking: str, canvas: Canvas) -> Array:
+def fill_steps(rows: Batch, masking: str, canvas: Canvas) -> Array:
     """[N, S] i32, the sampler's steps of the completion's slots; zeros elsewhere."""
     if masking != "trajectory":
         return jnp.zeros(canvas.tokens.shape, jnp.int32)
@@ -204,7 +206,7 @@ def _fill_steps(rows: Batch, masking: str, canvas: Canvas) -> Array:
 def _pass(
     network: Network,
     canvas: Canvas,
-    drawing: _Drawing,
+    drawing: Drawing,
     token_filter: TokenFilter,
     guidance_scale: float,
     params: Params,
@@ -233,10 +235,17 @@ def _pass(
     return Pass(found.logprobs, found.entropy, found.greedy, weights[:, -length:])
 
 
-def _in_turn(
-    run: Callable[[Params, Array], Pass], params: Params, count: int, *, keep: bool
-) -> Pass:
-    """The passes one after the other, stacked at the end of the axes: [N, T, count]."""
+def in_turn(
+    run: Callable[[Params, Array], Stacked], params: Params, count: int, *, keep: bool
+) -> Stacked:
+    """The passes one after the other, stacked at the end of the axes: [N, T, count].
+
+    Args:
+        run: what a pass says, given parameters and its number: arrays [N, T].
+        params: differentiated.
+        count: passes.
+        keep: keep their activations; else the backward pass runs each of them again.
+    """
     one = run if keep else jax.checkpoint(run)
     if count == 1:
         return jax.tree.map(lambda x: x[..., None], one(params, jnp.int32(0)))

@@ -23,22 +23,33 @@ Rows = dict[str, np.ndarray]
 
 
 def completion_rows(
-    prompts: np.ndarray, prompt_mask: np.ndarray, completions: np.ndarray, mask: np.ndarray
+    prompts: np.ndarray,
+    prompt_mask: np.ndarray,
+    completions: np.ndarray,
+    mask: np.ndarray,
+    inserted: np.ndarray | None = None,
 ) -> Rows:
     """Separate rows: every completion after its prompt.
 
     Args:
         prompts: [N, P] i32, padded on the left; prompt_mask: [N, P] bool.
         completions: [N, T] i32, padded on the right; mask: [N, T] bool.
+        inserted: [N, T] bool, tokens of a completion that are read and have no loss.
 
     Returns:
         tokens, positions, segment_ids [N, S] i32 and mask [N, T] bool. Padding has segment 0.
     """
-    return group_rows(prompts, prompt_mask, completions[:, None], mask[:, None]) | {"mask": mask}
+    more = None if inserted is None else inserted[:, None]
+    rows = group_rows(prompts, prompt_mask, completions[:, None], mask[:, None], more)
+    return rows | {"mask": mask}
 
 
 def group_rows(
-    prompts: np.ndarray, prompt_mask: np.ndarray, completions: np.ndarray, mask: np.ndarray
+    prompts: np.ndarray,
+    prompt_mask: np.ndarray,
+    completions: np.ndarray,
+    mask: np.ndarray,
+    inserted: np.ndarray | None = None,
 ) -> Rows:
     """Group rows: all completions of a prompt after it, one behind the other.
 
@@ -48,6 +59,7 @@ def group_rows(
     Args:
         prompts: [B, P] i32, padded on the left; prompt_mask: [B, P] bool.
         completions: [B, G, T] i32, padded on the right; mask: [B, G, T] bool.
+        inserted: [B, G, T] bool, tokens of a completion that are read and have no loss.
 
     Returns:
         tokens, positions, segment_ids [B, P + G * T] i32 and mask [B, G, T] bool. Positions of a
@@ -56,9 +68,10 @@ def group_rows(
     xp = namespace(mask)
     count = len(prompts)
     lengths = prompt_mask.sum(axis=1)
-    own = lengths[:, None, None] + xp.cumsum(mask, axis=2) - 1
+    read = mask if inserted is None else mask | inserted
+    own = lengths[:, None, None] + xp.cumsum(read, axis=2) - 1
     positions = [xp.cumsum(prompt_mask, axis=1) - 1, own.reshape(count, -1)]
-    present = xp.concatenate([prompt_mask, mask.reshape(count, -1)], axis=1)
+    present = xp.concatenate([prompt_mask, read.reshape(count, -1)], axis=1)
     tokens = xp.concatenate([prompts, completions.reshape(count, -1)], axis=1)
     return {
         "tokens": tokens.astype(np.int32),
@@ -78,17 +91,18 @@ def rollout_rows(
     prompt_mask: np.ndarray,
     completions: np.ndarray,
     mask: np.ndarray,
+    inserted: np.ndarray | None = None,
     *,
     share_prompts: bool,
 ) -> Rows:
     """Group rows, or the same completions as separate rows (row b * G + g is sample g of prompt b).
 
     Args:
-        prompts, prompt_mask, completions, mask: as for `group_rows`.
+        prompts, prompt_mask, completions, mask, inserted: as for `group_rows`.
         share_prompts: the layout.
     """
     if share_prompts:
-        return group_rows(prompts, prompt_mask, completions, mask)
+        return group_rows(prompts, prompt_mask, completions, mask, inserted)
     group, length = mask.shape[1:]
     repeat = namespace(mask).repeat
     return completion_rows(
@@ -96,6 +110,7 @@ def rollout_rows(
         repeat(prompt_mask, group, axis=0),
         completions.reshape(-1, length),
         mask.reshape(-1, length),
+        None if inserted is None else inserted.reshape(-1, length),
     )
 
 

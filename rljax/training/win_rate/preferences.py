@@ -1,27 +1,18 @@
 """Who prefers which of two completions: rewards of the files, a reward model, or a judge."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from rljax.data.batches import equal_batches
-from rljax.data.encode import pad_completions, pad_prompts
 from rljax.data.rows import prompt_of
 from rljax.data.text_format import Prompt
-from rljax.models.frozen_base import parameter_shardings
-from rljax.parallel.host import to_host
-from rljax.parallel.rules import batch_sharding, put_rows, rows_divisor
 from rljax.training.run.loaded import Model
-from rljax.training.update.rows import Rows, completion_rows, take_rows
 from rljax.training.update.sequence_scores import make_head_scores
 from rljax.training.update.verdicts import make_verdicts, verdict_ids
 from rljax.training.win_rate.completions import EVALUATED, Compared
-
-# Rows of one pass of a model.
-ROWS_PER_PASS = 32
+from rljax.training.win_rate.passes import in_passes
 
 # What a judge that is a language model is asked; the next token is the verdict.
 QUESTION = """Two assistants have answered the same prompt. Which answer is better?
@@ -87,7 +78,7 @@ def scores_of_model(compared: Compared, model: Model, mesh: Mesh) -> np.ndarray:
             for one in pair:
                 prompts.append(prompt.tokens)
                 completions.append(model.text_format.completion(prompt, one.text, place))
-    scores = _in_passes(model, mesh, make_head_scores(model.network), prompts, completions)
+    scores = in_passes(model, mesh, make_head_scores(model.network), prompts, completions)
     return scores.reshape(len(compared.sides), -1, 2).astype(np.float64)
 
 
@@ -135,7 +126,7 @@ def judged_outcomes(
                 asked.append(_asked(model, text, place))
     verdicts = make_verdicts(model.network, tokens)
     empty: list[list[int]] = [[] for _ in asked]
-    found = _in_passes(model, mesh, verdicts, asked, empty)
+    found = in_passes(model, mesh, verdicts, asked, empty)
     # How much the first place is preferred, in the first and in the second order: 1, 1/2 or 0.
     first = (1 + np.sign(found[:, 0] - found[:, 1]).astype(np.float64)) / 2
     first = first.reshape(len(compared.sides), -1, 2)
@@ -177,37 +168,3 @@ def _filled(question: str, **values: str) -> str:
     for name, mark in marks.items():
         text = text.replace(mark, values[name])
     return text
-
-
-def _in_passes(
-    model: Model,
-    mesh: Mesh,
-    score: Callable[[Mapping[str, Any], Rows], jax.Array],
-    prompts: Sequence[list[int]],
-    completions: Sequence[list[int]],
-) -> np.ndarray:
-    """What a model says of prompts with their completions, so many rows at a time."""
-    pad_id = model.text_format.tokenizer.pad_id
-    tokens, mask = pad_completions(
-        completions, pad_id, max_new_tokens=max(1, *map(len, completions))
-    )
-    padded = pad_prompts(prompts, pad_id, max_prompt_tokens=max(map(len, prompts)))
-    model.network.config.check_positions(
-        max(len(prompt) + len(own) for prompt, own in zip(prompts, completions, strict=True)),
-        "What the model reads of a line",
-        "leave such a line out (FIRST, SECOND)",
-    )
-    rows = completion_rows(*padded, tokens, mask)
-    size = rows_divisor(mesh) * max(1, ROWS_PER_PASS // rows_divisor(mesh))
-    sharding = batch_sharding(mesh)
-    jitted = jax.jit(
-        score,
-        in_shardings=(parameter_shardings(model.network, mesh), sharding),
-        out_shardings=sharding,
-    )
-    with jax.set_mesh(mesh):
-        passes = [
-            jitted(model.params, put_rows(take_rows(rows, np.array(index)), mesh))
-            for index in equal_batches(len(prompts), size)
-        ]
-    return np.concatenate(to_host(passes))[: len(prompts)]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from golden_adapters.common import NotBuilt, bools, floats, part
+from golden_adapters.common import bools, floats, part
 from rljax.objectives.advantages.groups import share_without_signal
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.credit.outcomes import place_outcomes
@@ -15,6 +15,11 @@ from rljax.objectives.curricula import greso as greso_curriculum
 from rljax.objectives.curricula import vade as vade_curriculum
 from rljax.objectives.curricula.dump import mean_sizes, remember, upper_bounds
 from rljax.objectives.curricula.greso import skip_probability
+from rljax.objectives.curricula.optimum_distance import (
+    kl_from_optimum,
+    kl_second_order,
+    kl_to_optimum,
+)
 from rljax.objectives.curricula.pcl import (
     closest,
     equivalent_samples,
@@ -185,7 +190,13 @@ def greso(case: dict) -> dict:
 
 def online_difficulty_filtering(case: dict) -> dict:
     if case["name"] == "kl":
-        raise NotBuilt("the KL to a regularised optimum of a binary reward")
+        success = floats(case, "p")[:, None]
+        inverse_weight = floats(case, "inv_beta")
+        return {
+            "kl_init_to_opt": kl_to_optimum(success, inverse_weight),
+            "kl_opt_to_init": kl_from_optimum(success, inverse_weight),
+            "second_order": kl_second_order(success, inverse_weight),
+        }
     rewards = floats(case, "rewards")
     rows, samples = rewards.shape
     keep = accuracy_inside(

@@ -115,6 +115,18 @@ def test_weights_of_sources_are_numbers_of_the_config():
         stage_of("grpo", {"curriculum": "mixture", "source_weights": ("a", "b")})
 
 
+def test_what_no_verifier_judges_teaches_no_curriculum():
+    rl = {"method": "jepo", "steps": 1, "objective": {"curriculum": "vade"}}
+    with pytest.raises(ValueError, match="verifier='none' judges none"):
+        validate(complete({"stages": ("rl",), "rl": rl}))
+    rl["objective"]["curriculum"] = "pcl"
+    with pytest.raises(ValueError, match="curriculum"):
+        validate(complete({"stages": ("rl",), "rl": rl}))
+    rl["objective"] = {"curriculum": "band", "difficulty_low": 2.0, "difficulty_high": 1.0}
+    with pytest.raises(ValueError, match=r"difficulty_high .*config\.rl"):
+        validate(complete({"stages": ("rl",), "rl": rl}))
+
+
 FACTS = Problems(
     6,
     difficulty=np.array([1, 2, 3, 1, 2, 3], np.float32),

@@ -15,9 +15,17 @@ from rljax.training.device_loop.runs import SideBySide, _advance
 from rljax.training.device_loop.step import Plan
 from rljax.training.learner.batches import step_order
 
-# What the device loop refuses by name: trees, windows, rounds, and another model (a teacher).
-ON_HOST = ("spo_chain", "spo_tree", "vineppo", "t_ppo", "reinforce_ada", "reinforce_ada_positive")
-ON_HOST += ("opd", "guide_grpo")
+# What the device loop refuses by name: trees, windows, hints, search, another model (a teacher).
+ON_HOST = ("spo_chain", "spo_tree", "vineppo", "t_ppo")
+ON_HOST += (
+    "opd",
+    "guide_grpo",
+    "scaf_grpo",
+    "speed",
+    "gvm_raft_plus_plus",
+    "gvm_grpo",
+    "deepsearch",
+)
 # Rows of masked diffusion, whose likelihood draws masks, are refused too.
 NAMES = [
     name

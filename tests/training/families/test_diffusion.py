@@ -70,7 +70,8 @@ def test_demonstrations_fill_a_canvas_and_draw_masks_by_their_number(pieces):
 
 
 # On the policy: updates that look back to the step's start, and others.
-METHODS = ("spg", "bgpo", "diffu_grpo", "wd1", "unigrpo", "coupled_grpo", "espo", "gdpo", "tracerl")
+METHODS = ("spg", "bgpo", "diffu_grpo", "wd1", "unigrpo", "coupled_grpo", "espo", "gdpo")
+METHODS += ("tracerl", "tracerl_value")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ METHODS = ("spg", "bgpo", "diffu_grpo", "wd1", "unigrpo", "coupled_grpo", "espo"
 )
 def test_every_epoch_of_a_step_has_its_masks_and_what_is_known_under_them(pieces, method):
     words = [f"--config.grpo.method={method}", "--config.grpo.batch.epochs_per_step=2", STEPS]
-    if method in ("bgpo", "tracerl"):  # a pass for each of the two steps
+    if method in ("bgpo", "tracerl", "tracerl_value"):  # a pass for each of the two steps
         words.append("--config.grpo.objective.mask_draws=2")
     made = pieces("grpo", *BOTH_WAYS, *words)
     family = family_of(made)
@@ -99,7 +100,11 @@ def test_every_epoch_of_a_step_has_its_masks_and_what_is_known_under_them(pieces
                 assert abs(metrics["kl"].mean()) < 8 * np.finfo(np.float32).eps
         if method == "bgpo":
             assert abs(metrics["bound_log_ratio"].mean()) < 1e-3
-    if method == "tracerl":  # whose masks are those of the sampler
+    if method == "tracerl_value":  # whose critic knows nothing yet: what is to come
+        first = found.batches[0]
+        assert not first["values"].any() and first["returns"].any()
+        np.testing.assert_allclose(first["advantages"], first["returns"], atol=1e-6)
+    if method.startswith("tracerl"):  # whose masks are those of the sampler
         steps = found.batches[0][FILL_STEPS]
         assert (steps[found.batches[0]["mask"]] >= 0).all() and set(np.unique(steps)) <= {-1, 0, 1}
     elif method not in ("spg", "wd1", "diffu_grpo"):  # whose prompts alone differ
@@ -160,6 +165,15 @@ REFUSED = {
     "passes that are not those of the steps": (
         ["grpo.method=tracerl", "grpo.objective.trajectory_shrink=2"],
         "of 6 steps on 6 tokens mask_draws must be 3, got 64",
+    ),
+    "a critic of other states": (
+        ["grpo.method=spg", "grpo.objective.value_target=lambda_returns"]
+        + ["grpo.objective.advantage=gae"],
+        "a critic of masked diffusion values the steps of the sampler, which takes segmentation",
+    ),
+    "a critic of steps that are not scored": (
+        ["grpo.method=tracerl_value", "grpo.objective.masking=bernoulli"],
+        "they need likelihood='elbo' and masking='trajectory'",
     ),
     "a trajectory of demonstrations": (
         ["warmup.objective.masking=trajectory"],

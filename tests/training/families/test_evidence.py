@@ -24,6 +24,18 @@ def evidence(pieces):
     return made, Evidence(made.context, made.stage, made.params, 12)
 
 
+def test_thoughts_follow_a_curriculum(pieces):
+    """A mixture of the sums' answers, of which all weight is on one."""
+    words = ("objective.curriculum=mixture", "objective.source_weights=(0,0,0,1,0,0,0,0,0,0)")
+    words = [f"--config.jepo.{word}" for word in words]
+    made = pieces("jepo", "--config.data.source_column=reference", *words)
+    Evidence.check(made.context, made.stage)
+    source = Evidence(made.context, made.stage, made.params, 12).source
+    prompts, state = source.prompts.take(source.first_state(), 1, 8)
+    assert {record["reference"] for record in prompts.records} == {"3"}
+    assert state["calls"] == 1 and state["visits"].sum() == 8
+
+
 def samples_of(made, completions: list[list[int]]) -> Samples:
     """One prompt "1+2=" with these completions."""
     group = len(completions)
@@ -134,6 +146,20 @@ def test_samples_of_a_bad_format_take_no_part_in_the_bound(evidence):
     assert not batch["answer_mask"][bad].any()
     assert (batch["reasoning_advantages"][bad] == 0).all()
     assert (experience.detail.answer_logprobs.reshape(8, 4)[bad] == 0).all()
+
+
+def test_what_stands_before_the_phrase_costs(pieces):
+    words = ("method=ra3", "batch.share_prompts=False", "objective.thought_cost=2.5")
+    made = pieces("jepo", *(f"--config.jepo.{word}" for word in words))
+    family = Evidence(made.context, made.stage, None, 12)
+    line = ord("\n")
+    completions = [[line], [ord("x"), line], [ord("x"), EOS], [line]]
+    samples = samples_of(made, completions)
+    rows, format_ok, present = family._answered(samples, None)
+    told = family._thoughts(rows, format_ok, present)
+    assert told["thinks"].tolist() == [[False, True, False, False]]
+    with pytest.raises(ValueError, match="thought_cost=1.0 is taken off.*bound='multi_sample'"):
+        pieces("jepo", "--config.jepo.objective.thought_cost=1.0")
 
 
 def test_a_solved_prompt_keeps_what_its_samples_wrote(evidence):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rljax.training.collect.chains import Chains, distinct_prompts
-from rljax.training.collect.prompts import ShuffledPrompts
+from rljax.training.collect.prompts import Prompts, ShuffledPrompts
 from rljax.training.families.posterior import Posterior
 
 WITHOUT_GUIDE = ("objective.guide=none", "data.max_context_tokens=None")
@@ -52,9 +52,13 @@ def test_chains_go_on_where_their_problem_is_visited_again(trice, monkeypatch):
             return {}
 
         def take(self, state, step, count):
-            from rljax.training.collect.prompts import Prompts
-
             return Prompts(records[:count], np.zeros(count, int)), state
+
+        def observe(self, state, samples, scores):
+            return state
+
+        def metrics(self, state):
+            return {}
 
     family.source.prompts = Same()
     state, policy = family.source.first_state(), family.policy(made.state, 1)
@@ -145,6 +149,34 @@ def test_a_problem_is_visited_once_in_a_step():
     for _ in range(7):
         prompts, state = distinct_prompts(source, state, 1, 3)
         assert len({record["id"] for record in prompts.records}) == 3
+
+
+def test_a_curriculum_with_too_few_problems_is_named():
+    class Two:
+        def take(self, state, step, count):
+            return Prompts([{"id": n % 2} for n in range(count)], np.zeros(count, int)), state
+
+    with pytest.raises(ValueError, match="hands out 2 different problems, .*prompts_per_step=3"):
+        distinct_prompts(Two(), {}, 1, 3)
+
+
+def test_chains_follow_a_curriculum(trice):
+    """VADE counts the proposal of each visited problem; chains stay with their problems."""
+    made, family = trice(*WITHOUT_GUIDE, "objective.curriculum=vade")
+    right = np.arange(8) % 2 == 0
+    score = family.source.reward.score
+    family.source.reward.score = lambda samples: score(samples)._replace(
+        correct=right, judged=np.ones(8, bool), left_out=np.zeros(8, bool)
+    )
+    before = family.source.first_state()
+    experience, state = family.source.collect(family.policy(made.state, 1), before, 1)
+    ids = [record["id"] for record in experience.records]
+    assert len(set(ids)) == 8 and not before["prompts"]["right"].any()
+    np.testing.assert_array_equal(state["prompts"]["right"][ids], right)
+    np.testing.assert_array_equal(state["prompts"]["wrong"][ids], ~right)
+    assert state["prompts"]["right"].sum() == 4
+    assert state["chains"]["begun"][ids].all() and state["chains"]["begun"].sum() == 8
+    assert "curriculum/posterior_success" in experience.metrics
 
 
 def test_fresh_samples_weigh_by_prompt(pieces):

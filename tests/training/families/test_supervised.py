@@ -11,7 +11,8 @@ from rljax.config.load import load_config
 from rljax.config.validate import validate
 from rljax.parallel.rules import put_rows
 from rljax.sampling.distribution import TokenFilter
-from rljax.training.families.supervised import Supervised, read_demonstrations
+from rljax.training.collect.demonstrations import packed_batch
+from rljax.training.families.supervised import Supervised, kept_demonstrations
 from rljax.training.run.context import build_context
 from rljax.training.update.logprobs import make_score, model_rows
 from tests.training.steps import take_step
@@ -122,7 +123,7 @@ def sums(tmp_path, *overrides):
         config.grpo.batch.share_prompts = False  # its micro-batches have 2 groups for 8 devices
     stages = validate(config)
     context = build_context(config, stages, tmp_path)
-    examples = read_demonstrations(context, stages[1])
+    examples = kept_demonstrations(context, stages[1])[2]
     return [context.tokenizer.decode(example.tokens) for example in examples]
 
 
@@ -157,7 +158,7 @@ def test_demonstrations_that_are_too_long_follow_the_stage_s_rule(pieces, tmp_pa
     words = [f"data.path={path}", "data.row_tokens=14", "data.truncation=keep_end_of_prompt"]
     made = pieces("grpo", *(f"--config.warmup.{word}" for word in words))
     capsys.readouterr()
-    examples = read_demonstrations(made.context, made.context.stages[0])
+    examples = kept_demonstrations(made.context, made.context.stages[0])[2]
     assert [bytes(example.tokens[:-1]).decode() for example in examples] == [
         "1+1=2",
         "1+1=2",
@@ -260,3 +261,43 @@ def test_classes_of_a_column_are_learned_equally_often(family, tmp_path, capsys)
     path.write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(ValueError, match="All rows .* are 'True': .*balance_column"):
         family(*words)
+
+
+def test_rows_of_a_file_may_have_weights(family, tmp_path):
+    """Each target counts by its own example, against the mean of all; padding counts nothing."""
+    path = tmp_path / "weighted.jsonl"
+    rows = [{"prompt": f"{n}+1=", "completion": "2", "weight": n} for n in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [f"data.path={path}", "data.row_tokens=14"]
+    _, plain = family(*(f"--config.warmup.{word}" for word in words))
+    words.append("data.weight_column=weight")
+    _, weighted = family(*(f"--config.warmup.{word}" for word in words))
+    np.testing.assert_allclose(weighted.factors, np.array([0, 1, 2, 3]) / 1.5, rtol=1e-6)
+    plan = [[3, 1], [0]]
+    rows = packed_batch(weighted.examples, plan, row_tokens=14, pad_id=0)
+    before, after = plain.weights(rows, plan), weighted.weights(rows, plan)
+    ids = rows["segment_ids"][:, 1:]
+    for row, segment, factor in ((0, 1, 2.0), (0, 2, 1 / 1.5), (1, 1, 0.0)):
+        own = (ids[row] == segment) & rows["mask"][row]
+        np.testing.assert_allclose(after[row][own], factor * before[row][own], rtol=1e-6)
+        assert before[row][own].all()
+    assert not after[~rows["mask"]].any()
+
+
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        ([1.0, None], r"line 2: 'w' must be a finite number >= 0, got null"),
+        ([-1.0, 1.0], r"line 1: 'w' must be a finite number >= 0, got -1.0"),
+        ([float("nan"), 1.0], r"must be a finite number >= 0"),
+        ([True, 1.0], r"must be a finite number >= 0, got True"),
+        ([0.0, 0.0], r"All 2 rows have the weight 0 in 'w'"),
+    ],
+)
+def test_weights_that_are_none_are_refused(weights, message, family, tmp_path):
+    path = tmp_path / "weighted.jsonl"
+    rows = [{"prompt": f"{n}+1=", "completion": "2", "w": w} for n, w in enumerate(weights)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [f"data.path={path}", "data.row_tokens=14", "data.weight_column=w"]
+    with pytest.raises(ValueError, match=message):
+        family(*(f"--config.warmup.{word}" for word in words))

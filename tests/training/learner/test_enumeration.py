@@ -372,6 +372,7 @@ ADVANTAGES = {
         - (b.lengths * b.scores).sum(axis=2, keepdims=True) / b.lengths.sum(axis=2, keepdims=True)
     ),
     "score": lambda b: np.maximum(b.scores, 0.0),
+    "better": lambda b: (_centred(b) > 0).astype(float),
     "right only": lambda b: np.where(b.correct, b.scores, 0.0),
     "wrong only": lambda b: np.where(b.correct, 0.0, b.scores - 1),
     "right a tenth": lambda b: np.where(b.correct, 0.1 * b.scores, b.scores - 1),
@@ -402,6 +403,7 @@ BY_DEFINITION = {
     "maxrl": ("mean ratio", OF_TOKENS),
     "raft": ("score", OF_TOKENS),
     "raft_plus_plus": ("score", OF_TOKENS),
+    "filtered": ("better", SUMMED),
     "psr": ("right only", OF_TOKENS),
     "nsr": ("wrong only", OF_TOKENS),
     "w_reinforce": ("right a tenth", OF_TOKENS),
@@ -446,6 +448,9 @@ NOT_ENUMERATED = {
     "balanced_filter": "the loss of grpo on groups within bounds; two samples are too few",
     "reinforce_ada": "keeps a balanced choice of more samples; its own test",
     "reinforce_ada_positive": "the same",
+    "speed": "leaves out groups by their first samples",
+    "gvm_raft_plus_plus": "the loss of raft_plus_plus; draws more samples of some problems",
+    "gvm_grpo": "the loss of grpo; draws more samples of some problems",
     "canon_inter": "compares halves of a group, for which two samples are too few",
     "canon_intra": "the same",
     "canon_dynamic": "the same",
@@ -466,8 +471,10 @@ NOT_ENUMERATED = {
     "ma_rlhf": "macro actions of more tokens than there are here",
     "spo_chain": "samples from prefixes",
     "spo_tree": "samples branch",
+    "deepsearch": "trajectories of a search are no independent samples",
     "vineppo": "samples from prefixes",
     "luffy": "demonstrations are rewarded as samples",
+    "scaf_grpo": "a sample behind a hint takes the place of another",
     "guide_grpo": "samples behind hints are rewarded as samples",
     "copg_on_policy": "its scores hold the log-ratio to the start; its own test",
     "opd": "its advantage is a teacher's log-ratio",
@@ -480,6 +487,7 @@ NOT_ENUMERATED = {
     "espo": "the same",
     "gdpo": "the same",
     "tracerl": "the same",
+    "tracerl_value": "the same",
 }
 
 

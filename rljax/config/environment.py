@@ -1,0 +1,84 @@
+"""The environment that answers a run's samples: fields that go together, and stages that may."""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from rljax.config.schema_environment import ENVIRONMENT
+from rljax.config.stage import Stage
+from rljax.errors import shown
+
+FIELD = "config.environment"
+MADE = "environment"  # kind of problems that the environment makes itself
+
+# What else than whole replies in turn rules out: option that is left.
+WITH_EPISODES = {
+    "rollouts": "whole",
+    "allocation": "fixed",
+    "demonstrations": "none",
+    "answer_reward": "none",
+    "teacher": "none",
+    "likelihood": "autoregressive",
+}
+
+
+def check_environment(config: ConfigDict, stages: Sequence[Stage]) -> None:
+    """Raises ValueError for fields that are never read, and for stages that cannot play episodes.
+
+    Args:
+        config: complete.
+        stages: resolved.
+    """
+    given = config.environment
+    if not given.name:
+        for name, field in ENVIRONMENT.items():
+            if given[name] != field.default:
+                raise ValueError(
+                    f"{name}={shown(given[name])} is never read without an environment: give it a "
+                    f"name ({FIELD}.{name}, {FIELD}.name)."
+                )
+        if config.data.kind == MADE:
+            raise ValueError(
+                f"kind={MADE!r} has problems that an environment makes, and there is none "
+                f"(config.data.kind, {FIELD}.name)."
+            )
+        return
+    if config.evaluation.answer_samples:
+        raise ValueError(
+            f"answer_samples={config.evaluation.answer_samples} scores answers behind one reply, "
+            f"which episodes do not have: set it to 0 (config.evaluation.answer_samples, "
+            f"{FIELD}.name)."
+        )
+    if config.asynchronous.partial_tokens:
+        raise ValueError(
+            f"partial_tokens={config.asynchronous.partial_tokens} pauses completions of one reply, "
+            f"which episodes do not have: set it to 0 (config.asynchronous.partial_tokens, "
+            f"{FIELD}.name)."
+        )
+    for stage in stages:
+        _check_stage(stage)
+
+
+def _check_stage(stage: Stage) -> None:
+    where, family = f"config.{stage.name}", stage.objective.description.name
+    sampled = str(stage.data.get("source", "")).startswith("sampled")
+    if not stage.online and not sampled:
+        return
+    if family != "policy_gradient":
+        raise ValueError(
+            f"Stage {stage.name!r} samples single replies: only methods of the family "
+            f"'policy_gradient' play episodes, and {stage.objective.method.name!r} is of "
+            f"{family!r} ({where}.method, {FIELD}.name)."
+        )
+    for name, option in WITH_EPISODES.items():
+        if (chosen := stage.objective.choices[name]) != option:
+            raise ValueError(
+                f"{name}={chosen!r} does not go with episodes: {name} must be {option!r} "
+                f"({where}.objective.{name}, {FIELD}.name)."
+            )
+    if "start_values" in stage.objective.inputs:
+        raise ValueError(
+            f"advantage={stage.objective.choices['advantage']!r} samples single replies again from "
+            f"states inside of them, which episodes do not have ({where}.objective.advantage, "
+            f"{FIELD}.name)."
+        )

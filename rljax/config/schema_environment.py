@@ -1,0 +1,39 @@
+"""The fields of config.environment."""
+
+from rljax.config.fields import MOST_ROWS, MOST_TOKENS, Field, Section
+
+ENVIRONMENT: Section = {
+    "name": Field(
+        "",
+        "what answers the model's replies, turn by turn (rljax/environments/): one of its table, "
+        "or 'path/to/file.py' with reset() and step(); '': a completion is one reply",
+    ),
+    "options": Field({}, "keyword arguments of what makes the environment"),
+    "turns": Field(8, "replies of an episode at most", minimum=1, maximum=10_000),
+    "turn_tokens": Field(
+        0,
+        "tokens of a reply at most; 0: as many as the episode has left of max_new_tokens, in which "
+        "the environment's answers count too",
+        minimum=0,
+        maximum=MOST_TOKENS,
+    ),
+    "rows_per_call": Field(
+        0,
+        "episodes that the sampler goes on with at a time; the environment answers them while the "
+        "next ones are sampled; 0: all at once",
+        minimum=0,
+        maximum=MOST_ROWS,
+    ),
+    "turn_credit": Field(
+        False,
+        "rewards of turns count where they were earned, for parts that read rewards of tokens "
+        "(gae, rewards_to_go, ...); else all of them count at the end",
+    ),
+    "timeout_seconds": Field(5.0, "per step of the environment", above=0, maximum=86_400),
+    "rewritten_turns": Field(
+        "refuse",
+        "a chat template that writes earlier turns in another way once later ones follow (leaves "
+        "out thoughts, say): refused; or the model reads on what it read and wrote",
+        choices=("refuse", "keep"),
+    ),
+}

@@ -1,0 +1,108 @@
+"""What stands between a reply of the model and its next one, as ids.
+
+What the model has read and written stays as it is, token by token: a reply is never tokenised
+again, nor rendered again. Only what the chat template writes behind it is: the end of its turn, the
+messages that answer it, and the opening of the next turn.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rljax.data.control_tokens import unmarked
+from rljax.data.conversations import Message
+from rljax.data.text_format import TextFormat, check_texts
+
+# What becomes of a template that writes earlier turns in another way once later ones follow.
+REWRITES = ("refuse", "keep")
+FIELD = "config.environment.rewritten_turns"
+
+# Stands for the reply: a letter for private use that no template changes.
+_PLACE = "\ue002"
+
+
+class NextTurn(NamedTuple):
+    """The conversation before the model's next reply.
+
+    Attributes:
+        tokens: ids behind the reply; none of them was sampled.
+        messages: all so far, the reply included.
+    """
+
+    tokens: list[int]
+    messages: list[Message]
+
+
+def next_turn(
+    text_format: TextFormat,
+    messages: Sequence[Message],
+    reply: Sequence[int],
+    answers: Sequence[Message],
+    *,
+    options: Mapping[str, Any],
+    rewritten: str,
+    where: str,
+) -> NextTurn:
+    """The ids behind a reply, and the conversation with its answers.
+
+    Args:
+        text_format: of the run, with a chat template.
+        messages: before the reply, as `TextFormat.prompt` or this function gave them.
+        reply: ids that the model wrote, the one that ends the turn included if it was written.
+        answers: messages that follow, at least one.
+        options: variables of the template, as of the prompt.
+        rewritten: one of `REWRITES`; "keep" lets the model read on what it read and wrote.
+        where: the problem and the turn, for errors.
+
+    Raises:
+        ValueError: for a template that writes earlier turns in another way once later ones follow,
+            or that does not show a reply.
+    """
+    check_texts(list(answers), where)
+    answers = text_format.control_tokens.marked(list(answers), where)
+    render = text_format.template.render
+    shown = render(messages, open_turn=True, options=options, where=where)
+    opening = _opening(text_format, messages, shown, options, where)
+    text = opening + text_format.control_tokens.marked(text_format.text(reply), where)
+    said = {"role": "assistant", "content": text}
+    if rewritten == "refuse":
+        whole = render([*messages, said, *answers], open_turn=True, options=options, where=where)
+        if not _squeezed(whole).startswith(_squeezed(shown + text[len(opening) :])):
+            raise ValueError(
+                f"{where}: the chat template writes earlier turns in another way once later ones "
+                f"follow: of {unmarked(shown + text)[-60:]!r} it makes {unmarked(whole)[-80:]!r}. "
+                f"Take another template, or let the model read on what it wrote itself ({FIELD}="
+                "'keep')."
+            )
+    held = {"role": "assistant", "content": opening + _PLACE}
+    behind = render([*messages, held, *answers], open_turn=True, options=options, where=where)
+    before, found, rest = behind.rpartition(_PLACE)
+    if not found:
+        raise ValueError(
+            f"{where}: the chat template does not show what the assistant says, so that nothing "
+            "can follow it (config.tokenizer.path)."
+        )
+    tokens = text_format.control_tokens.encode(rest, inside=True)
+    if tokens and reply and tokens[0] == reply[-1] and tokens[0] in text_format.ends:
+        tokens = tokens[1:]  # the model has ended its turn itself
+    return NextTurn(tokens, [*messages, said, *answers])
+
+
+def _opening(
+    text_format: TextFormat,
+    messages: Sequence[Message],
+    shown: str,
+    options: Mapping[str, Any],
+    where: str,
+) -> str:
+    """What a template writes for the model at the beginning of its turn, such as "<think>"."""
+    held = {"role": "assistant", "content": _PLACE}
+    closed = text_format.template.render(
+        [*messages, held], open_turn=False, options=options, where=where
+    )
+    before = closed.partition(_PLACE)[0]
+    return shown[len(before) :] if shown.startswith(before) else ""
+
+
+def _squeezed(text: str) -> str:
+    """Without blanks, which templates strip around what is said."""
+    return "".join(text.split())

@@ -1,0 +1,309 @@
+"""Episodes that somebody else plays: the server keeps the ids of every turn.
+
+Each request of an episode carries its id. The prompt of the next turn must extend what has been
+read and written; new messages are appended behind the sampled ids, which are never tokenised again.
+So of an episode's ids each one was sampled, or inserted as the model read it.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rljax.data.conversations import without_nulls
+from rljax.data.text_format import Prompt, TextFormat
+from rljax.sampling.request import StopReason
+from rljax.serving.asked import Sample
+from rljax.serving.protocol import BadRequest
+from rljax.serving.rendering import Rewritten, append_turn, first_turn
+from rljax.serving.tool_calls import for_template
+
+# What of a message is compared; clients add fields such as `refusal`.
+COMPARED = ("role", "content", "tool_calls", "tool_call_id", "name")
+
+
+class Turn(NamedTuple):
+    """One answer of an episode."""
+
+    start: int  # place of its first sampled id in the segment
+    stop: int
+    reason: str
+    version: int  # of the weights
+    seed: int
+    temperature: float
+
+
+@dataclasses.dataclass(eq=False)
+class Segment:
+    """Ids that the model read and wrote without a break, T of them.
+
+    Attributes:
+        ids: [T].
+        sampled: [T], True where an id was sampled, False where it was inserted.
+        logprobs: [T], under the distribution really sampled from; 0 where inserted.
+        model_logprobs: [T], under the raw model; 0 where inserted.
+        versions: [T] of the weights that sampled an id; -1 where inserted.
+        turns: in order.
+    """
+
+    ids: list[int] = dataclasses.field(default_factory=list)
+    sampled: list[bool] = dataclasses.field(default_factory=list)
+    logprobs: list[float] = dataclasses.field(default_factory=list)
+    model_logprobs: list[float] = dataclasses.field(default_factory=list)
+    versions: list[int] = dataclasses.field(default_factory=list)
+    turns: list[Turn] = dataclasses.field(default_factory=list)
+
+    def insert(self, ids: Sequence[int]) -> None:
+        """Appends ids that were not sampled."""
+        count = len(ids)
+        self.ids += ids
+        self.sampled += [False] * count
+        self.logprobs += [0.0] * count
+        self.model_logprobs += [0.0] * count
+        self.versions += [-1] * count
+
+    def append(self, sample: Sample, seed: int, temperature: float) -> None:
+        """Appends an answer."""
+        start, count = len(self.ids), len(sample.tokens)
+        self.ids += sample.tokens
+        self.sampled += [True] * count
+        self.logprobs += sample.logprobs
+        self.model_logprobs += sample.model.logprobs
+        self.versions += [sample.version] * count
+        reason = StopReason(sample.reason).name.lower()
+        turn = Turn(start, start + count, reason, sample.version, seed, temperature)
+        self.turns.append(turn)
+
+
+class Talk(NamedTuple):
+    """The conversation of a segment after a turn; None for prompts that are ids."""
+
+    prompt: Prompt
+    answer: str
+    messages: list[dict[str, Any]]  # as the client has them, with the answer's
+    own: list[Any]  # as the template reads them, with the answer's text as it was written
+
+
+class Opened(NamedTuple):
+    """A turn that has begun: the ids that the model reads, and what its answer is kept with."""
+
+    episode: str
+    ids: list[int]
+    inserted: list[int]
+    is_new: bool  # whether it begins a segment
+    prompt: Prompt | None = None
+    messages: list[Any] = []  # noqa: RUF012 (never changed)
+    own: list[Any] = []  # noqa: RUF012
+
+
+class _Episode:
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        self.talk: Talk | None = None
+        self.busy = False
+
+
+class Episodes:
+    """All episodes of a server; may be read from any thread."""
+
+    def __init__(self, text_format: TextFormat, most: int) -> None:
+        self._format, self._most = text_format, most
+        self._episodes: dict[str, _Episode] = {}
+        self._lock = threading.Lock()
+
+    def open_chat(
+        self,
+        name: str,
+        messages: Sequence[Any],
+        tools: Sequence[Any] | None,
+        options: Mapping[str, Any],
+        on_rewrite: str,
+    ) -> Opened:
+        """Begins a turn with a whole conversation, whose beginning is that of the last turn.
+
+        Raises:
+            BadRequest: if another turn is still running; and with on_rewrite="refuse" for a
+                conversation, or a template, that writes earlier turns anew.
+        """
+        messages = [_plain(message, place) for place, message in enumerate(messages)]
+        episode = self._take(name)
+        try:
+            talk = episode.talk
+            if episode.segments and talk is None and on_rewrite == "refuse":
+                raise Rewritten("its last turn was asked for as ids")
+            if talk is not None:
+                try:
+                    return self._extended(name, episode, talk, messages, tools, options)
+                except Rewritten:
+                    if on_rewrite == "refuse":
+                        raise
+            own = for_template(messages)
+            prompt = first_turn(self._format, own, tools, options)
+            return Opened(name, prompt.tokens, prompt.tokens, True, prompt, messages, own)
+        except Rewritten as error:
+            self.close_turn(name)
+            raise _refused(name, error) from error
+        except BaseException:
+            self.close_turn(name)
+            raise
+
+    def _extended(
+        self,
+        name: str,
+        episode: _Episode,
+        talk: Talk,
+        messages: list[dict[str, Any]],
+        tools: Sequence[Any] | None,
+        options: Mapping[str, Any],
+    ) -> Opened:
+        """A conversation that goes on after the last answer."""
+        known = talk.messages
+        for place, before in enumerate(known):
+            if place == len(messages) or _compared(messages[place]) != _compared(before):
+                raise Rewritten(f"message {place} is not the one of the last turn")
+        if len(messages) == len(known):
+            raise Rewritten("no message follows the last answer")
+        own = [*talk.own, *for_template(messages[len(known) :])]
+        segment = episode.segments[-1]
+        sampled = segment.ids[segment.turns[-1].start :]
+        prompt, added = append_turn(
+            self._format, talk.prompt, talk.answer, sampled, own, tools, options
+        )
+        return Opened(name, [*segment.ids, *added], added, False, prompt, messages, own)
+
+    def open_ids(self, name: str, ids: Sequence[int], on_rewrite: str) -> Opened:
+        """Begins a turn with ids, whose beginning are those of the last turn.
+
+        Raises:
+            BadRequest: as `open_chat`.
+        """
+        episode, ids = self._take(name), list(ids)
+        known = episode.segments[-1].ids if episode.segments else []
+        if ids[: len(known)] == known:
+            return Opened(name, ids, ids[len(known) :], not known)
+        if on_rewrite == "segment":
+            return Opened(name, ids, ids, True)
+        self.close_turn(name)
+        pairs = zip(ids, known, strict=False)
+        place = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(known)))
+        error = Rewritten(f"the prompt differs at id {place} from the {len(known)} ids before it")
+        raise _refused(name, error)
+
+    def keep(
+        self,
+        opened: Opened,
+        sample: Sample,
+        answer: str,
+        message: Mapping[str, Any] | None,
+        *,
+        seed: int,
+        temperature: float,
+    ) -> None:
+        """The answer of a turn, which ends it.
+
+        Args:
+            opened: the turn.
+            sample: that has ended.
+            answer: its text, without what ended it.
+            message: as the client gets it; None for ids.
+            seed, temperature: that it was asked with.
+        """
+        with self._lock:
+            episode = self._episodes.get(opened.episode)
+            if episode is None:  # closed meanwhile
+                return
+            if opened.is_new:
+                episode.segments.append(Segment())
+            segment = episode.segments[-1]
+            segment.insert(opened.inserted)
+            segment.append(sample, seed, temperature)
+            episode.talk = None
+            if opened.prompt is not None:
+                own = [*opened.own, {"role": "assistant", "content": answer}]
+                messages = [*opened.messages, dict(message)]
+                episode.talk = Talk(opened.prompt, answer, messages, own)
+            episode.busy = False
+
+    def close_turn(self, name: str) -> None:
+        """A turn ends without an answer; the episode is as it was before, and a new one is gone."""
+        with self._lock:
+            episode = self._episodes.get(name)
+            if episode is None:
+                return
+            episode.busy = False
+            if not episode.segments:
+                del self._episodes[name]
+
+    def read(self, name: str) -> list[Segment]:
+        """The segments of an episode; more than one where a prompt did not extend the last one.
+
+        Raises:
+            BadRequest: if there is no such episode, or a turn of it is running.
+        """
+        with self._lock:
+            return list(self._idle(name).segments)
+
+    def close(self, name: str) -> list[Segment]:
+        """`read`, and forgets the episode."""
+        with self._lock:
+            segments = self._idle(name).segments
+            del self._episodes[name]
+            return segments
+
+    def _idle(self, name: str) -> _Episode:
+        episode = self._episodes.get(name)
+        if episode is None:
+            raise BadRequest(
+                f"There is no episode {name!r} (episode).", "episode", code="not_found", status=404
+            )
+        if episode.busy:
+            raise BadRequest(
+                f"A turn of episode {name!r} is running: wait for its end (episode).",
+                "episode",
+                code="busy",
+                status=409,
+            )
+        return episode
+
+    def _take(self, name: str) -> _Episode:
+        """The episode, busy from now on."""
+        with self._lock:
+            if name not in self._episodes:
+                if len(self._episodes) >= self._most:
+                    raise BadRequest(
+                        f"The server keeps {self._most} episodes already: read and delete those "
+                        "that are over (episode, --episodes).",
+                        "episode",
+                        code="too_many_episodes",
+                        status=429,
+                    )
+                self._episodes[name] = _Episode()
+            episode = self._idle(name)
+            episode.busy = True
+            return episode
+
+
+def _refused(name: str, error: Rewritten) -> BadRequest:
+    return BadRequest(
+        f"The prompt does not extend episode {name!r}: {error}. With on_rewrite: 'segment' it "
+        "begins a new segment (on_rewrite).",
+        "on_rewrite",
+        code="episode_rewritten",
+    )
+
+
+def _plain(message: Any, place: int) -> dict[str, Any]:
+    if not isinstance(message, dict):
+        raise BadRequest(f"Message {place} must be an object (messages).", "messages")
+    return without_nulls(message)
+
+
+def _compared(message: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same for a message to be the same; no content is like an empty one."""
+    found = {name: message[name] for name in COMPARED if message.get(name)}
+    return without_nulls(found)
+
+
+def segment_json(segment: Segment) -> dict[str, Any]:
+    """A segment for JSON."""
+    return dataclasses.asdict(segment) | {"turns": [turn._asdict() for turn in segment.turns]}
