@@ -31,8 +31,9 @@ def check_environment(config: ConfigDict, stages: Sequence[Stage]) -> None:
     """
     given = config.environment
     if not given.name:
+        values = given.to_dict()  # a ConfigDict is equal to no mapping
         for name, field in ENVIRONMENT.items():
-            if given[name] != field.default:
+            if values[name] != field.default:
                 raise ValueError(
                     f"{name}={shown(given[name])} is never read without an environment: give it a "
                     f"name ({FIELD}.{name}, {FIELD}.name)."
