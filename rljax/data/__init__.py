@@ -22,6 +22,7 @@
 | `truncation.py` | rows that are too long: one named rule, and what it costs |
 | `feedback_survey.py` | rows twice, contradictions, wrong columns, overlap of two sets |
 | `step_examples.py` | answers in labelled steps as demonstrations |
+| `balance.py` | rows whose classes are learned equally often |
 | `set_view.py` | a preference or supervised set at a glance |
 | `sources.py` | records by their index, and the endless shuffled stream over them |
 | `data_files.py` | the files that a path means: a file, a folder, a pattern |
