@@ -234,12 +234,8 @@ DATA: Section = {
     ),
     "prompt_pattern": Field("", "reasoning_gym: regex whose group 1 is kept as the prompt"),
     "answer_template": Field("<answer>{answer}</answer>", "how worked demonstrations end"),
-    "worked_share": Field(
-        1.0, "share of demonstrations with steps; others: answer only", minimum=0, maximum=1
-    ),
-    "train_seed": Field(
-        0, "first item seed of the training problems; symbols: of the draws", minimum=0
-    ),
+    "worked_share": Field(1.0, "share of demonstrations with steps", minimum=0, maximum=1),
+    "train_seed": Field(0, "first item seed of the training problems, or of draws", minimum=0),
     "heldout_seed": Field(10_000_000, "first item seed of the held-out problems", minimum=0),
     "train_size": Field(
         10_000,
@@ -261,16 +257,10 @@ DATA: Section = {
         "reference",
         "jsonl, parquet: what the reward compares with; several, with commas: a mapping of them",
     ),
-    "difficulty_column": Field(
-        "", "a number of each problem that curricula may read; of symbol tasks 'level'"
-    ),
-    "angle_column": Field(
-        "", "mean cosine of each problem's tokens, which curriculum='gain' reads (launch/select.py)"
-    ),
+    "difficulty_column": Field("", "a number of each problem that curricula may read ('level')"),
+    "angle_column": Field("", "mean cosine of a problem's tokens (launch/select.py angle)"),
     "hint_column": Field("", "a text of each problem that guided samples may read; empty: none"),
-    "source_column": Field(
-        "", "a label of each problem that curricula may read: 'task' of reasoning-gym, 'level', ..."
-    ),
+    "source_column": Field("", "a label of each problem that curricula read: 'task', 'level'"),
     "max_prompt_tokens": Field(64, "P, tokens of a prompt at most", minimum=1, maximum=MOST_TOKENS),
     "overlong": Field(
         "refuse",
