@@ -132,9 +132,7 @@ STAGE_DATA: Section = {
     "heldout_limit": Field(
         None, "judge by the first so many held-out rows; 0: all", value_type=int, minimum=0
     ),
-    "limit": Field(
-        None, "supervised: use the first so many demonstrations", value_type=int, minimum=1
-    ),
+    "limit": Field(None, "supervised: the first so many rows", value_type=int, minimum=1),
     "worked_share": Field(
         None,
         "problems, supervised: of this stage instead of config.data.worked_share",
@@ -185,11 +183,7 @@ STAGE_DATA: Section = {
     "weight_column": Field(
         None, "supervised, a file: how much a row counts (launch/select.py)", value_type=str
     ),
-    "unsure_marker": Field(
-        None,
-        "supervised: what an answer of labelled steps says in place of an error",
-        value_type=str,
-    ),
+    "unsure_marker": Field(None, "what labelled steps say in place of an error", value_type=str),
     "balance_column": Field(
         None,
         "supervised, rows of a file: the column whose values are learned equally often, those of "

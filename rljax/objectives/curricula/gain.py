@@ -85,20 +85,24 @@ def gain(
         taken = (start + turn.count).astype(jnp.int32)
         return index, {"centre": centre, "subset": subset, "taken": taken, **seen}
 
-    def observe(state: State, problems: Problems, outcomes: Outcomes) -> State:
-        present = outcomes.present.astype(float)
-        angles = jnp.asarray(problems.angles)[outcomes.index][:, None] * present
-        return state | {
-            "samples": state["samples"] + present.sum(),
-            "right": state["right"] + (outcomes.correct & outcomes.present).sum(),
-            "angles": state["angles"] + angles.sum(),
-        }
-
-    def metrics(state: State, problems: Problems) -> dict[str, Array]:
-        return {"centre": state["centre"]}
-
     reads = frozenset({"difficulty", "angles"})
-    return Curriculum(first, take, observe, metrics, reads=reads, repeats=False)
+    return Curriculum(first, take, observed, metrics, reads=reads, repeats=False)
+
+
+def observed(state: State, problems: Problems, outcomes: Outcomes) -> State:
+    """The state after some more samples of a subset; see `Curriculum.observe`."""
+    present = outcomes.present.astype(float)
+    angles = jnp.asarray(problems.angles)[outcomes.index][:, None] * present
+    return state | {
+        "samples": state["samples"] + present.sum(),
+        "right": state["right"] + (outcomes.correct & outcomes.present).sum(),
+        "angles": state["angles"] + angles.sum(),
+    }
+
+
+def metrics(state: State, problems: Problems) -> dict[str, Array]:
+    """The centre, in ranks."""
+    return {"centre": state["centre"]}
 
 
 def nothing_seen() -> State:
