@@ -78,6 +78,9 @@ METHODS = {
     "rpo": {},
     # LLaDA-8B (arXiv:2505.19223): 350k pairs once, of up to 4096 tokens with their prompts. Give a
     # checkpoint that sees both ways; without one set model.causal=False.
+    # Online: the policy writes pairs that its constraints and its reward choose (CGPO):
+    # --config.preference.data.source=sampled_pairs --config.preference.data.pair_rule=constrained
+    "codpo": {},
     "vrpo": dict(optimizer=dict(learning_rate=5e-7, schedule="cosine", warmup_updates=15, b2=0.95)),
     "mpo": dict(optimizer=dict(learning_rate=5e-6)),
     "wpo": {},

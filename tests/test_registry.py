@@ -163,6 +163,9 @@ EXPECTED = {
     | {"information": "variance_room", "advantage": "group_zscore"},
     "dump": {"curriculum": "dump", "window_samples": 300, "choice_temperature": 0.1}
     | {"exploration_weight": 1.0, "kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
+    "gain_rl": {"curriculum": "gain", "advantage": "group_zscore", "subset_problems": 256}
+    | {"centre_slope": 2.0, "target_accuracy": 0.5}
+    | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 5e-3},
     "greso": NO_KL
     | {"curriculum": "greso", "group_filter": "mixed", "easy_reward": 0.98, "hard_reward": 0.11}
     | {"retry_probability": 0.01, "retry_start": 0.5, "retry_step": 0.01},
@@ -219,6 +222,17 @@ EXPECTED = {
     | {"reward_shaping": "difficulty_truncation"}
     | {"difficulty_thresholds": (0.5,), "difficulty_lengths": (4000, 2000)},
     "ibpo": NO_RATIO | NO_KL | {"advantage": "budgeted", "aggregation": "sequence_mean_token_mean"},
+    "crpg": NO_RATIO
+    | NO_KL
+    | {"advantage": "calibrated_constrained", "aggregation": "sequence_mean_token_sum"}
+    | {"kl_factor_limit": None},
+    "crraft": NO_RATIO
+    | NO_KL
+    | {"advantage": "best_constrained", "aggregation": "sequence_mean_token_sum"},
+    "grpo_components": CLIPPED | {"advantage": "component_zscore", "kl_weight": 0.04},
+    "rloo_hypervolume": NO_RATIO
+    | NO_KL
+    | {"advantage": "group_leave_one_out", "reward_shaping": "hypervolume"},
     "tokenbuncher": CLIPPED
     | ZSCORE
     | TOKENS
@@ -447,6 +461,7 @@ EXPECTED = {
     "f_dpo": PLAIN | {"score": "jensen_shannon", "link": "logistic"},
     "chi_po": PLAIN | {"score": "chi_squared", "link": "logistic_clipped"},
     "rpo": PLAIN | {"link": "logistic", "chosen_nll": "sequence_mean", "nll_weight": 1.0},
+    "codpo": PLAIN | {"link": "logistic", "chosen_nll": "sequence_mean", "beta": 0.1},
     "vrpo": PLAIN
     | {"link": "logistic", "beta": 0.2, "chosen_nll": "sequence_mean", "nll_weight": 0.05}
     | {"likelihood": "elbo", "masking": "bernoulli", "mask_draws": 8},
@@ -501,6 +516,7 @@ USES_REFERENCE = {
     *(
         "grpo",
         "dump",
+        "gain_rl",
         "raft_plus_plus",
         "gvm_raft_plus_plus",
         "gvm_grpo",
@@ -516,7 +532,7 @@ USES_REFERENCE = {
     *("bco_pair", "sppo", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "f_dpo"),
     *("sft_kl", "asft", "diffu_grpo", "unigrpo", "coupled_grpo", "espo", "vrpo"),
     *("chi_po", "rpo", "mpo", "wpo", "kto", "apo_zero_unpaired", "bco", "mdpo", "mipo", "copg"),
-    *("copg_on_policy", "step_kto", "tr_dpo"),
+    *("copg_on_policy", "step_kto", "tr_dpo", "crpg", "crraft", "codpo", "grpo_components"),
 }
 
 

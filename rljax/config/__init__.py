@@ -11,12 +11,13 @@ other_names.py  what other libraries call our fields
 validate.py  a whole config, checked and resolved; calls the eight below
 data.py      fields that a source of data reads
 resolve.py   a stage with every value filled in; fields that nothing reads
-right_score.py  fields that say what a right sample scores: by default what the rewards say
+right_score.py  fields that follow the rewards: what a right sample scores, how many there are
+composition.py  whether methods and composed rewards fit together
 batch.py     batch arithmetic
 checks.py    combinations that cannot work
 curriculum.py    which problems a stage samples, and what that needs
 asynchronous.py  whether samples of a run may be of older weights
-policy_gradient.py  those of policy-gradient parts
+policy_gradient.py  those of policy-gradient parts; windows.py  of responses in several steps
 preference.py  those of preference parts
 distillation.py  those of a teacher
 environment.py  those of episodes

@@ -117,6 +117,12 @@ def _check_source(stage: Stage) -> None:
             f"{objective.choices['answer_reward']!r} is a score by the trainer's policy "
             f"({where}.objective.answer_reward, {FIELD}.max_staleness)."
         )
+    if "base_scores" in objective.inputs:
+        raise ValueError(
+            f"Stage {stage.name!r} cannot sample ahead: advantage="
+            f"{objective.choices['advantage']!r} compares with answers of the stage's start, whose "
+            f"weights the sampler has not ({where}.objective.advantage, {FIELD}.max_staleness)."
+        )
     if "reward" in stage.models:
         raise ValueError(
             f"Stage {stage.name!r} cannot sample ahead: its reward model runs on the trainer's "

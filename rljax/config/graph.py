@@ -163,6 +163,7 @@ def _check_whitened(stage: Stage, fields: Mapping[str, Any], where: str) -> None
     rounds = stage.objective.choices.get("group_filter", "none")
     apart = {
         "the greedy completions of its baseline": "greedy_scores" in stage.objective.inputs,
+        "the greedy completions of the start": "base_scores" in stage.objective.inputs,
         f"the rounds of group_filter={rounds!r}": rounds != "none",
         "a part of its prompts after the other": stage.data.get("source") in SAMPLED_SOURCES,
     }

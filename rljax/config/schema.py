@@ -196,7 +196,7 @@ TASK = Field(
 REWARD = Field(
     {},
     "{'name', 'weight', 'options', 'threshold', 'clip', 'gate', 'where', 'constraint', 'as', "
-    "'right_at'}",
+    "'heldout_of', 'right_at'}",
     items={
         "name": Field("", "of the reward"),
         "weight": Field(1.0, "factor in the total"),
@@ -209,6 +209,9 @@ REWARD = Field(
             "", "labels of other rewards, with commas, without which this one does not count"
         ),
         "where": Field({}, "field of the reference -> value, or values, with which it applies"),
+        "heldout_of": Field(
+            "", "label of a reward that is trained on: this one is logged beside it, and never is"
+        ),
         "constraint": Field(
             False, "no summand: a sample satisfies it from right_at on, for methods that read it"
         ),
@@ -260,6 +263,9 @@ DATA: Section = {
     ),
     "difficulty_column": Field(
         "", "a number of each problem that curricula may read; of symbol tasks 'level'"
+    ),
+    "angle_column": Field(
+        "", "mean cosine of each problem's tokens, which curriculum='gain' reads (launch/select.py)"
     ),
     "hint_column": Field("", "a text of each problem that guided samples may read; empty: none"),
     "source_column": Field(

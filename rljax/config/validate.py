@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.asynchronous import check_asynchronous
+from rljax.config.composition import check_composition
 from rljax.config.data import check_data
 from rljax.config.decoding import check_evaluation
 from rljax.config.environment import check_environment
@@ -36,6 +37,7 @@ def validate(config: ConfigDict) -> tuple[Stage, ...]:
         check_family(name, config)
     stages = [resolve_stage(name, config[name]) for name in config.stages]
     stages = resolve_graph([with_right_score(stage, config) for stage in stages])
+    check_composition(config, stages)
     check_asynchronous(config, stages)
     check_environment(config, stages)
     return stages

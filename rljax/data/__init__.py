@@ -11,6 +11,7 @@
 | `control_tokens.py` | what becomes of control tokens spelt out in the texts of rows |
 | `text_format.py` | how rows become tokens, and tokens text: beginnings, ends, templates |
 | `next_turn.py` | what stands between two replies of a model |
+| `balance.py` | rows whose classes are learned equally often |
 | `rows.py` | what the columns of a row say: a prompt, its answer, an example |
 | `pairs.py` | pairs: explicit and implicit prompts, margins |
 | `draws.py` | a described distribution and draws of it, as one example |

@@ -14,6 +14,9 @@ rewards of config.scoring. Right and wrong is what the verifier says.
     top_lower                each of the k best, any of a lower score that is not among them (FenCE,
                              arXiv:2410.18359)
 
+    constrained              highest score among those that satisfy all constraints, lowest score
+                             among those that do not, or of all where all do (CODPO, 2409.20370)
+
     labels                   good, bad
     right                    right, wrong
     above_mean               above the mean of the prompt's scores, below it
@@ -38,11 +41,13 @@ class Candidates(NamedTuple):
         scores: [K] f32; -inf of a sample that did not end, where it is the worst.
         right: [K] bool.
         wrong: [K] bool; a sample without a verdict is neither.
+        satisfied: [K] bool, all constraints are satisfied; None where there are none.
     """
 
     scores: np.ndarray
     right: np.ndarray
     wrong: np.ndarray
+    satisfied: np.ndarray | None = None
 
 
 class PairOptions(NamedTuple):
@@ -115,6 +120,16 @@ def _top_lower(found: Candidates, options: PairOptions) -> Pairs:
     return pairs
 
 
+def _constrained(found: Candidates, options: PairOptions) -> Pairs:
+    kept, violating = np.flatnonzero(found.satisfied), np.flatnonzero(~found.satisfied)
+    if not len(kept):
+        return []
+    best = int(kept[found.scores[kept].argmax()])
+    if len(violating):
+        return [(best, int(violating[found.scores[violating].argmin()]))]
+    return _apart(found, [(best, int(found.scores.argmin()))], options)
+
+
 def _apart(found: Candidates, pairs: Pairs, options: PairOptions) -> Pairs:
     """The pairs whose scores differ by more than the margin, the chosen one's being higher."""
     return [pair for pair in pairs if _difference(found, pair) > options.margin]
@@ -162,6 +177,7 @@ PAIR_RULES: dict[str, Callable[[Candidates, PairOptions], Pairs]] = {
     "best_random": _best_random,
     "all_above_margin": _all_above_margin,
     "top_lower": _top_lower,
+    "constrained": _constrained,
 }
 LABEL_RULES: dict[str, Callable[[Candidates, float], list[bool | None]]] = {
     "right": _right,
@@ -175,5 +191,7 @@ UNFINISHED = ("left_out", "worst")
 
 # Rules that go by the verifier alone: they never read a score.
 OF_VERDICTS = frozenset({"first_right_first_wrong", "random_right_wrong", "right"})
+# Rules that ask whether a sample satisfies the constraints of config.scoring.
+OF_CONSTRAINTS = frozenset({"constrained"})
 # Rules of pairs that find several for a prompt.
 SEVERAL = frozenset({"random_right_wrong", "all_above_margin", "top_lower"})

@@ -12,8 +12,11 @@ standard library. A training step calls these functions on log-probabilities tha
 | `sequences.py` | per-sequence sums of per-token arrays | |
 | `aggregation.py` | how per-token losses become one number | `AGGREGATIONS` |
 | `reward_shaping.py` | what is done to scores before they are compared | `REWARD_SHAPINGS` |
+| `hypervolume.py` | what several rewards reach together, and by how much a step enlarges it | |
 | `advantages/` | rewards to advantages, per batch, group, segment or token | `ADVANTAGES` |
 | `curricula/` | which problems a step samples | `CURRICULA` |
+| `angles.py` | how parallel the token vectors of a question are | |
+| `data_selection.py` | which examples are worth learning: by gradients, by losses | `LOSS_MAPS` |
 | `allocation.py`, `variance_allocation.py` | how many samples a prompt gets | `ALLOCATIONS` |
 | `credit/` | values of tokens, segments and macro actions: GAE, Monte-Carlo values | |
 | `ratios.py` | the policy in the denominator of the importance ratio | `RATIOS` |

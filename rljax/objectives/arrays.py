@@ -1,7 +1,7 @@
 """The arrays that parts read by name, and where they come from, a table for each family.
 
-N = B * G rows, one for each completion; T completion slots; M passes of a likelihood that draws
-masks; K sides of each of B pairs. "step"
+N = B * G rows, one for each completion; T completion slots; C rewards of a composition and F
+points of their front; M passes of a likelihood that draws masks; K sides of each of B pairs. "step"
 arrays are constants of the step that sampled or read them, "batch" arrays those of one optimizer
 update, "loss" arrays exist inside the loss only and are differentiated.
 """
@@ -15,7 +15,8 @@ import jax.numpy as jnp
 class Described(NamedTuple):
     """What an array is."""
 
-    # "NT", "NTM", "N" or "" for a scalar; "BKT", "BK" or "B" of preferences, "BM" of M comparisons
+    # "NT", "NTM", "NC", "N", "C", "FC" or "" for a scalar; "BKT", "BK" or "B" of preferences,
+    # "BM" of M comparisons
     axes: str
     dtype: type
     level: str  # "step", "batch" or "loss"
@@ -37,6 +38,10 @@ ARRAYS: dict[str, Described] = {
     ),
     "turn_rewards": Described("NT", float, "step", "of a turn, on its last token; else 0"),
     "greedy_scores": Described("N", float, "step", "score of the prompt's greedy completion"),
+    "base_scores": Described("N", float, "step", "score of the start's greedy completion"),
+    "satisfied": Described("N", bool, "step", "all constraints of config.scoring are satisfied"),
+    "components": Described("NC", float, "step", "value of each of C rewards, before weights"),
+    "component_weights": Described("C", float, "step", "weights of these rewards"),
     "answer_logprobs": Described("NT", float, "step", "of the reference answer behind a sample"),
     "answer_mask": Described("NT", bool, "step", "True on the reference answer's tokens"),
     "pool_means": Described("N", float, "step", "mean score of all that was drawn of a prompt"),
@@ -64,6 +69,8 @@ ARRAYS: dict[str, Described] = {
     "kl_weights": Described("N", float, "step", "weight of the KL, where it is controlled"),
     "noise": Described("NT", float, "step", "uniform in [0, 1), fresh in every step"),
     "baseline": Described("", float, "step", "moving average of scores"),
+    "front": Described("FC", float, "step", "reference point and front of rewards, NaN: none"),
+    "meta_reward": Described("", float, "step", "by how much the last step enlarged the front"),
     "step": Described("", int, "step", "steps done in the stage"),
     "progress": Described("", float, "step", "their share of all steps of the stage"),
     "current_logprobs": Described("NT", float, "batch", "under the policy before the update"),
@@ -181,5 +188,5 @@ DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}
 def abstract(name: str, rows: int = 4, slots: int = 3) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array; unknown names are [N, T] f32, as all inputs of a batch are."""
     axes, dtype, *_ = ARRAYS.get(name, Described("NT", float, "batch", ""))
-    sizes = {"N": rows, "T": slots, "M": 2}
+    sizes = {"N": rows, "T": slots, "M": 2, "C": 2, "F": 3}
     return jax.ShapeDtypeStruct(tuple(sizes[axis] for axis in axes), DTYPES[dtype])

@@ -11,6 +11,7 @@ from jax import Array
 
 from rljax.objectives.advantages.groups import group_max, group_statistics
 from rljax.objectives.credit.outcomes import bounded_scores
+from rljax.objectives.hypervolume import hypervolume_scaled
 from rljax.objectives.parts import check_field
 
 
@@ -286,4 +287,5 @@ REWARD_SHAPINGS = {
     "negative_entropy": negative_entropy,
     "bounded_scores": bounded_scores,
     "token_budget": token_budget,
+    "hypervolume": hypervolume_scaled,
 }

@@ -15,6 +15,9 @@ from rljax.registry.objective import Objective, field_doc, resolve_objective
 NEEDS = {
     "values": "critic",
     "greedy_scores": "greedy completion",
+    "satisfied": "constraints",
+    "components": "several rewards",
+    "base_scores": "greedy completion of the start",
     "answer_logprobs": "reference answers",
     "start_values": "samples from prefixes",
     "old_entropy": "token entropies",

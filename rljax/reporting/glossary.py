@@ -219,6 +219,9 @@ METRICS: dict[str, Metric] = {
         "Share of the step's samples whose answer is right; with a group filter, of those it kept.",
         True,
     ),
+    "constraints_satisfied": Metric(
+        "Constraints satisfied", "Share of the step's samples that satisfy all constraints.", True
+    ),
     "sampled_reward": Metric(
         "Reward, all rounds", "Mean reward of all samples of a step, before the filter chose.", True
     ),

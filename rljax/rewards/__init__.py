@@ -25,6 +25,7 @@
 | `tool_calls.py` | a tool call against the gold call, graded |
 | `actions.py` | a JSON action, its type and its fields, graded |
 | `text_metrics/` | BLEU, chrF and ROUGE against reference texts |
+| `judges/` | rewards that a language model gives, and one that trains a judge |
 | `instructions/` | IFEval's checks of what a text was asked for |
 | `markdown.py` | the table of rewards for the guide |
 | `symbols.py` | the reward of the symbol tasks on the host |

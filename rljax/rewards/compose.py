@@ -5,7 +5,7 @@
 A reward that returns None *does not apply* to a sample: it is left out of the sum, as TRL leaves it
 out; so is one whose `where` does not hold of the problem. A part whose gate does not apply does not
 apply either. Where no part applies there is no verdict, which is not a zero. A constraint is no
-summand: it says whether the sample satisfies it.
+summand: it says whether the sample satisfies it. Nor is a held-out reward, which is only logged.
 """
 
 import inspect
@@ -29,7 +29,7 @@ Value = float | None  # None: does not apply
 class Composition:
     """A validated list of rewards; total = sum of weight * value over members with open gates.
 
-    A sample is right where the first member that applies to it, and is no constraint, reaches its
+    A sample is right where the first member that applies to it, and is trained on, reaches its
     `right_at`.
 
     Args:
@@ -53,6 +53,11 @@ class Composition:
                 f"Reward {self.first.label!r} reads whether a sample is right, which the rewards "
                 f"before it say: put one there ({FIELD})."
             )
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weights of the members that are trained on."""
+        return tuple(member.weight for member in self.members if member.counts)
 
     @property
     def constraints(self) -> tuple[str, ...]:
@@ -129,19 +134,34 @@ class Composition:
 
     def total(self, values: Sequence[Value]) -> Value:
         """Returns the weighted sum of one sample's values; None where no member applies."""
+        counted = self._counted(values)
+        if all(value is None for value in counted):
+            return None
+        pairs = zip(self.weights, counted, strict=True)
+        return sum(weight * value for weight, value in pairs if value is not None)
+
+    def components(self, values: Sequence[Value]) -> list[float]:
+        """Returns what each member that is trained on adds, before its weight."""
+        return [0.0 if value is None else value for value in self._counted(values)]
+
+    def _counted(self, values: Sequence[Value]) -> list[Value]:
+        """What each member that is trained on counts as; None where it does not apply."""
         by_label = dict(zip(self.labels, values, strict=True))
         known = {member.label: member for member in self.members}
-        counted, applies = [], False
-        for member in self.members:
-            value, gates = by_label[member.label], [known[label] for label in member.gates]
-            if member.constraint or value is None:
-                continue
-            if any(by_label[gate.label] is None for gate in gates):
-                continue
-            applies = True
-            if all(reaches(by_label[gate.label], gate.right_at) for gate in gates):
-                counted.append(member.weight * member.counted(value))
-        return sum(counted) if applies else None
+        return [
+            self._counts_as(member, by_label, [known[label] for label in member.gates])
+            for member in self.members
+            if member.counts
+        ]
+
+    def _counts_as(
+        self, member: RewardSpec, by_label: Mapping[str, Value], gates: Sequence[RewardSpec]
+    ) -> Value:
+        value = by_label[member.label]
+        if value is None or any(by_label[gate.label] is None for gate in gates):
+            return None
+        opened = all(reaches(by_label[gate.label], gate.right_at) for gate in gates)
+        return member.counted(value) if opened else 0.0
 
     def satisfies(self, values: Sequence[Value]) -> bool:
         """Whether every constraint that applies reaches its `right_at`."""
@@ -158,7 +178,7 @@ class Composition:
     def _said_right(self, values: Sequence[Value]) -> bool | None:
         """What the first of some members that applies says; None where none does."""
         for member, value in zip(self.members, values, strict=False):
-            if value is not None and not member.constraint:
+            if value is not None and member.counts:
                 return reaches(value, member.right_at)
         return None
 
@@ -175,6 +195,7 @@ class Composition:
                 "gate": ",".join(member.gates),
                 "where": member.where,
                 "constraint": member.constraint,
+                "heldout_of": member.heldout_of,
                 "right_at": member.right_at,
             }
             for member in self.members
@@ -182,8 +203,8 @@ class Composition:
 
 
 def first_reward(members: Sequence[RewardSpec]) -> RewardSpec:
-    """The first member that is no constraint: it judges where it applies."""
-    return next(member for member in members if not member.constraint)
+    """The first member that is trained on: it judges where it applies."""
+    return next(member for member in members if member.counts)
 
 
 def right_score(spec: Iterable[Any]) -> float:

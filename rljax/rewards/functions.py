@@ -11,6 +11,7 @@ whose last reply the completion is (episodes/record.py). A reward must be determ
 own reward is named "path/to/file.py:function" and follows the same rules.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -21,6 +22,14 @@ from rljax.rewards.answers import answer_text, ends_with_one_tag, last_tagged
 from rljax.rewards.code import reward as code
 from rljax.rewards.countdown import countdown, countdown_boxed
 from rljax.rewards.instructions.reward import instructions
+from rljax.rewards.judges.agreement import score_agreement
+from rljax.rewards.judges.rewards import (
+    REQUESTS,
+    check_options,
+    judge_pair,
+    judge_score,
+    nothing_to_prepare,
+)
 from rljax.rewards.lengths import boxed_in_thinking, cosine_length, length
 from rljax.rewards.math_strings import math_string, math_tags_format
 from rljax.rewards.mathematics.reward import math
@@ -145,6 +154,9 @@ REWARDS: dict[str, Reward] = {
     "chrf": chrf,
     "rouge": rouge,
     "instructions": instructions,
+    "judge_score": judge_score,
+    "judge_pair": judge_pair,
+    "score_agreement": score_agreement,
     "python_tests": code.python_tests,
     **STACK_REWARDS,
 }
@@ -169,8 +181,14 @@ class Preparation(NamedTuple):
     prepare: Callable[..., None]
 
 
-# Rewards that need something outside of Python.
-PREPARED = {"python_tests": Preparation(code.check_options, code.prepare)}
+# Rewards that need something outside of this process.
+PREPARED = {
+    "python_tests": Preparation(code.check_options, code.prepare),
+    **{
+        name: Preparation(functools.partial(check_options, name), nothing_to_prepare)
+        for name in REQUESTS
+    },
+}
 
 # The value from which a sample is right, where it is not 1.0 (config key "right_at").
 RIGHT_AT = {"tagged_correctness": 2.0, "math_string": 2.0}

@@ -100,6 +100,13 @@ def _written(reference: Any) -> ReadGold:
     return ReadGold(" | ".join(texts), "reference text" if len(texts) == 1 else "references")
 
 
+def _score(reference: Any) -> ReadGold:
+    text = gold_text(reference).strip()
+    if not text.lstrip("-").isdigit():
+        raise ValueError("a score is a whole number")
+    return ReadGold(text, "score")
+
+
 def _instructions(reference: Any) -> ReadGold:
     names = [one.name for one in read_instructions(reference)]
     return ReadGold(", ".join(names), "instructions")
@@ -156,6 +163,8 @@ GOLD_READERS: dict[str, GoldReader] = {
         ("bleu", "chrf", "rouge"),
         GoldReader(_written, "a text or a number with a word in it; a list: several references"),
     ),
+    "judge_pair": GoldReader(_text, "the answer that completions are compared with"),
+    "score_agreement": GoldReader(_score, "the gold judge's score, a whole number"),
     "instructions": GoldReader(
         _instructions,
         '{"instruction_id_list": [name, ...], "kwargs": [{...}, ...]}, or that as JSON text',

@@ -20,6 +20,7 @@ _KEYS = (
     "gate",
     "where",
     "constraint",
+    "heldout_of",
     "right_at",
 )
 
@@ -41,6 +42,8 @@ class RewardSpec(NamedTuple):
             `right_at`. The config key is "gate", labels with commas.
         where: field of the reference -> the values with which this member applies.
         constraint: it is no summand: a sample satisfies it from its `right_at` on.
+        heldout_of: label of a member that is trained on; this one measures the same, and is never
+            trained on; None for all others.
         right_at: the value from which this reward says "right".
         assumed: `right_at` was not given, and nobody knows the scale of a user's reward.
     """
@@ -54,8 +57,14 @@ class RewardSpec(NamedTuple):
     gates: tuple[str, ...]
     where: dict[str, tuple[Any, ...]]
     constraint: bool
+    heldout_of: str | None
     right_at: float
     assumed: bool
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a summand of the total: no constraint, and not held out."""
+        return not self.constraint and self.heldout_of is None
 
     def counted(self, value: float) -> float:
         """What a value counts as: 0 below the threshold, then within the clip."""
@@ -98,12 +107,33 @@ def parse_rewards(spec: Iterable[Any]) -> list[RewardSpec]:
                 raise unknown_name(f"gate of reward {member.label!r}", gate, labels, FIELD)
             if gate == member.label:
                 raise ValueError(f"Reward {member.label!r} cannot be its own gate ({FIELD}).")
-    if all(member.constraint for member in members):
+    if not any(member.counts for member in members):
         raise ValueError(
-            f"All of the rewards {', '.join(labels)} are constraints; one must be the reward of "
-            f"what satisfies them ({FIELD})."
+            f"All of the rewards {', '.join(labels)} are constraints or held out; one must be what "
+            f"is trained on ({FIELD})."
         )
+    _check_heldout({member.label: member for member in members})
     return members
+
+
+def _check_heldout(members: Mapping[str, RewardSpec]) -> None:
+    """Raises ValueError for a held-out reward of nothing, or one that decides over others."""
+    for label, member in members.items():
+        if member.heldout_of is not None:
+            if member.heldout_of not in members:
+                kind = f"heldout_of of reward {label!r}"
+                raise unknown_name(kind, member.heldout_of, members, FIELD)
+            if member.constraint or not members[member.heldout_of].counts:
+                raise ValueError(
+                    f"Reward {label!r} is held out of {member.heldout_of!r}: that one must be "
+                    f"trained on, and neither may be a constraint ({FIELD}[{label}].heldout_of)."
+                )
+        for gate in member.gates:
+            if members[gate].heldout_of is not None and member.heldout_of is None:
+                raise ValueError(
+                    f"Reward {label!r} has the gate {gate!r}, which is held out: training would "
+                    f"see it ({FIELD}[{label}].gate)."
+                )
 
 
 def _parse_member(entry: Any) -> RewardSpec:
@@ -124,6 +154,7 @@ def _parse_member(entry: Any) -> RewardSpec:
     for key, kind in (
         ("as", str),
         ("gate", str),
+        ("heldout_of", str),
         ("options", Mapping),
         ("where", Mapping),
         ("constraint", bool),
@@ -150,6 +181,7 @@ def _parse_member(entry: Any) -> RewardSpec:
             for field, values in (entry.get("where") or {}).items()
         },
         constraint=bool(entry.get("constraint")),
+        heldout_of=entry.get("heldout_of") or None,
         right_at=_number(name, "right_at", right_at),
         assumed=assumed,
     )

@@ -42,6 +42,8 @@ class Scores(NamedTuple):
             None where nobody was asked.
         satisfied: [N] bool, every constraint that applies is satisfied, False where `failed`; None
             where the rewards hold no constraint.
+        components: [N, C] f32, what each member that is trained on counts as, before weights; 0
+            where it does not count, or `failed`.
     """
 
     total: np.ndarray
@@ -53,6 +55,7 @@ class Scores(NamedTuple):
     first_error: str | None
     feedback: np.ndarray | None = None
     satisfied: np.ndarray | None = None
+    components: np.ndarray | None = None
 
 
 class Scorer:
@@ -220,6 +223,7 @@ class Scorer:
         count, labels = len(outcomes), self.composition.labels
         total = np.full(count, np.nan, np.float32)
         values = np.zeros((len(labels), count), np.float32)
+        components = np.zeros((count, len(self.composition.weights)), np.float32)
         correct, failed, satisfied = (np.zeros(count, bool) for _ in range(3))
         feedback = np.full(count, "", object)
         for place, outcome in enumerate(outcomes):
@@ -231,6 +235,7 @@ class Scorer:
             total[place] = np.nan if worth is None else worth
             values[:, place] = [np.nan if v is None else v for v in said]
             correct[place] = self.composition.is_right(said)
+            components[place] = self.composition.components(said)
             satisfied[place] = self.composition.satisfies(said)
         if self.failed_samples == "failure_reward":
             total[failed] = self.failure_reward
@@ -245,6 +250,7 @@ class Scorer:
             first_error=next((o.error for o in outcomes if o.answer is None), None),
             feedback=feedback,
             satisfied=satisfied if self.composition.constraints else None,
+            components=components,
         )
 
 

@@ -46,10 +46,15 @@ def batch(scores, groups, lengths=None, *, slots=None, garbage=np.nan):
         "correct": scores > 0.5,
         "finished": np.ones(n, bool),
         "greedy_scores": np.full(n, 0.25, np.float32),
+        "base_scores": np.full(n, 0.25, np.float32),
+        "satisfied": scores > 0.25,
+        "components": np.stack([scores, np.zeros(n, np.float32)], axis=1),
+        "component_weights": np.array([1.0, 0.5], np.float32),
         "demonstration": np.zeros(n, bool),
         "pool_means": np.full(n, 0.5, np.float32),
         "pool_deviations": np.full(n, 0.25, np.float32),
         "old_logprobs": tokens(np.log(draws[0, :, :slots])),
+        "ref_logprobs": tokens(np.log(draws[2, :, :slots])),
         "old_collision": tokens(draws[0, :, :slots] ** 2 + 0.01),
         "old_entropy": tokens(draws[1, :, :slots] + scores[:, None]),
         "step": np.int32(3),
@@ -66,7 +71,7 @@ def padded(arrays, rows=9, slots=6, garbage=np.inf):
     n, t = arrays["mask"].shape
 
     def grown(name, value):
-        if np.ndim(value) == 0:
+        if np.ndim(value) == 0 or name == "component_weights":
             return value
         fill = {"group_ids": 7, "mask": False}.get(name, garbage if value.dtype.kind == "f" else 1)
         shape = ((0, rows - n), (0, slots - t))[: np.ndim(value)]
@@ -153,6 +158,7 @@ VANISHING = NEEDS_GROUPS - {
     "group_zscore_virtual",
     "optimal_token_baseline",
     "budgeted",
+    "best_constrained",
 }
 
 

@@ -14,7 +14,9 @@ from rljax.objectives.means import mean_of, ratio
 from rljax.objectives.parts import fields_of, inputs_of
 
 # Those without a baseline that follows the rewards; the baselines of the others are equal scores.
-WITHOUT_BASELINE = {"none", "signed_outcome", "budgeted"}
+WITHOUT_BASELINE = {"none", "signed_outcome", "budgeted", "best_constrained"}
+# The KL of a sample is part of what it earns.
+WITHOUT_BASELINE |= {"calibrated_constrained"}
 ROWS, SLOTS = 12, 7
 
 
@@ -40,11 +42,16 @@ def step(scores, groups, *, lengths=None):
         "correct": scores >= np.float32(scores[0]),
         "finished": np.ones(rows, bool),
         "greedy_scores": np.full(rows, scores[0]),
+        "base_scores": np.full(rows, scores[0]),
+        "satisfied": np.ones(rows, bool),
+        "components": np.stack([scores, np.zeros(rows, np.float32)], axis=1),
+        "component_weights": np.array([1.0, 0.5], np.float32),
         "demonstration": np.zeros(rows, bool),
         # Of a pool that is the group: its first score, where all are equal exactly their mean.
         "pool_means": np.array([scores[groups == group][0] for group in groups]),
         "pool_deviations": np.ones(rows, np.float32),
         "old_logprobs": np.log(draws[0]),
+        "ref_logprobs": np.log(draws[2]),
         "old_collision": draws[0] ** 2 + 0.01,
         "old_entropy": draws[1],
         "step": np.int32(3),
@@ -96,7 +103,7 @@ def with_left_out(arrays, rows):
     kept[rows] = False
 
     def wider(name, values):
-        if np.ndim(values) == 0:
+        if np.ndim(values) == 0 or name == "component_weights":
             return values
         fill = {"mask": False, "correct": True, "group_ids": arrays["group_ids"][0]}.get(name)
         if fill is None:

@@ -229,7 +229,7 @@ def test_constraints_are_no_summands_and_all_that_apply_must_hold(given):
         assert broken.failed.tolist() == [False, True] == (~broken.satisfied).tolist()
     with Scorer([EXACT], workers=0) as scorer:
         assert scorer.score(["p"], ["5"], ["5"]).satisfied is None
-    with pytest.raises(ValueError, match="All of the rewards format are constraints"):
+    with pytest.raises(ValueError, match="All of the rewards format are constraints or held out"):
         Composition(spec[:1])
 
 
@@ -241,9 +241,22 @@ def test_constraints_are_no_summands_and_all_that_apply_must_hold(given):
         ({"threshold": "x"}, "needs a number as threshold"),
         ({"where": "math"}, "'where' must be a mapping, got 'math'"),
         ({"constraint": 1}, "'constraint' must be a bool, got 1"),
+        ({"heldout_of": "fromat"}, "Unknown heldout_of .*'fromat'.*mean 'format'"),
+        ({"heldout_of": "format", "constraint": True}, "neither may be a constraint"),
         ({"gate": "format, fromat"}, "Unknown gate .*'fromat'.*mean 'format'"),
     ],
 )
 def test_bad_fields_of_a_member(fields, message):
     with pytest.raises(ValueError, match=message):
         Composition([{**EXACT, **fields}, FORMAT])
+
+
+def test_a_held_out_reward_is_logged_and_nothing_else():
+    held = {"name": "format", "heldout_of": "exact_match"}
+    composition = Composition([held, EXACT])
+    values = composition.values("", "<answer>5</answer>", "5", None)
+    assert values == [1.0, 0.0] and composition.total(values) == 0.0
+    assert composition.weights == (1.0,) and composition.components(values) == [0.0]
+    assert not composition.is_right(values) and composition.constraints == ()
+    with pytest.raises(ValueError, match="gate 'format', which is held out: training would see it"):
+        Composition([held, {**EXACT, "gate": "format"}])

@@ -20,6 +20,8 @@ which compares with the group too.
 | `batch_deviation.py` | the group's mean over the batch's deviation (Lite PPO) |
 | `bnpo.py` | over a Beta density that is fitted to success rates |
 | `budgeted.py` | long samples within a budget (IBPO) |
+| `calibrated.py` | rewards that only what satisfies all constraints earns (CGPO) |
+| `components.py` | several rewards, mixed after each is normalised |
 | `canon.py`, `canon_schedule.py` | halves of a group compared, and how the comparison is weighted |
 | `demonstrations.py` | groups that hold demonstrations besides samples |
 | `filtered.py` | the likelihood of samples that are better than their group |
@@ -51,7 +53,9 @@ from rljax.objectives.advantages.baselines import (
 from rljax.objectives.advantages.batch_deviation import group_mean_batch_deviation
 from rljax.objectives.advantages.bnpo import bnpo
 from rljax.objectives.advantages.budgeted import budgeted
+from rljax.objectives.advantages.calibrated import best_constrained, calibrated_constrained
 from rljax.objectives.advantages.canon import canon_entropy, canon_length, canon_order
+from rljax.objectives.advantages.components import component_zscore
 from rljax.objectives.advantages.demonstrations import group_mean_sampled
 from rljax.objectives.advantages.filtered import better_than_group
 from rljax.objectives.advantages.gpg import gpg
@@ -82,6 +86,7 @@ _UNGROUPED = {
     "remax": remax,
     "pool_mean": pool_mean,
     "accepted_mean": accepted_mean,
+    "calibrated_constrained": calibrated_constrained,
 }
 
 # Whole samples against the prompt's other samples.
@@ -105,6 +110,8 @@ _GROUPED = {
     "canon_entropy": canon_entropy,
     "canon_order": canon_order,
     "budgeted": budgeted,
+    "best_constrained": best_constrained,
+    "component_zscore": component_zscore,
     "optimal_token_baseline": optimal_token_baseline,
     "trajectory_gae": trajectory_gae,
 }

@@ -12,6 +12,7 @@ from rljax.objectives.credit.search_values import DEPTH_BONUSES
 from rljax.objectives.credit.tree import EDGE_STYLES, edge_advantages
 from rljax.objectives.curricula import CURRICULA
 from rljax.objectives.distillation import TEACHERS
+from rljax.objectives.hypervolume import update_front
 from rljax.objectives.kl_controllers import KL_CONTROLLERS, KL_UNITS
 from rljax.objectives.parts import Field, fields_of
 from rljax.objectives.ratios import RATIOS
@@ -300,6 +301,7 @@ POLICY_GRADIENT = Family(
     functions={
         **{f"advantage={name}": {"baseline": move} for name, move in BASELINE_UPDATES.items()},
         **{f"value_target={name}": {"critic": critic_loss} for name in VALUE_TARGETS},
+        "reward_shaping=hypervolume": {"front": update_front},
     },
     batch_inputs=BATCH_INPUTS,
     docs=_DOCS,
@@ -326,5 +328,6 @@ POLICY_GRADIENT = Family(
     causal=(True, False),
     device_loop=True,
     ahead=True,
+    episodes=True,
     checks=("policy_gradient", "curriculum", "teacher"),
 )

@@ -6,6 +6,7 @@
 | `distillation.py` | learning from a teacher |
 | `baselines.py` | policy gradients without a critic: what a sample is compared with |
 | `token_level.py` | the same: how each token counts |
+| `composed.py` | constraints, and several rewards of which each counts by itself |
 | `critic.py` | credit within a completion |
 | `curricula.py` | which problems are sampled, and which groups are learned from |
 | `diffusion.py` | policy gradients of masked diffusion models |
@@ -22,6 +23,7 @@
 from rljax.registry.method import Method
 from rljax.registry.methods import (
     baselines,
+    composed,
     critic,
     curricula,
     diffusion,
@@ -44,6 +46,7 @@ METHODS: dict[str, Method] = {
         distillation,
         baselines,
         token_level,
+        composed,
         critic,
         curricula,
         diffusion,

@@ -145,6 +145,14 @@ ROWS = (
         dict(link="logistic", beta=0.1, chosen_nll="sequence_mean", nll_weight=1.0),
     ),
     Method(
+        "codpo",
+        "preference",
+        "arXiv:2409.20370",
+        "DPO with the likelihood of the chosen side; give it pair_rule=constrained (CGPO)",
+        # The paper's beta and lambda were not seen.
+        dict(link="logistic", beta=0.1, chosen_nll="sequence_mean", nll_weight=1.0),
+    ),
+    Method(
         "vrpo",
         "preference",
         "arXiv:2505.19223",

@@ -1,5 +1,7 @@
 """A step's samples by prompt, and the rows that the model runs on to score them."""
 
+from collections.abc import Container, Sequence
+
 import numpy as np
 
 from rljax.config.stage import Stage
@@ -82,3 +84,27 @@ def arrays_of(experience: Experience, *, version: int) -> dict[str, np.ndarray]:
     if (samples.versions[samples.rollouts.mask] == version).all():
         return experience.arrays
     return {name: x for name, x in experience.arrays.items() if not name.startswith("old_")}
+
+
+def composed_arrays(
+    scores: Scores, weights: Sequence[float], names: Container[str]
+) -> dict[str, np.ndarray]:
+    """What a step's samples are worth reward by reward, as far as an objective reads it.
+
+    Args:
+        scores: of the N samples.
+        weights: of the C rewards that are no constraints.
+        names: of the arrays that are read.
+
+    Returns:
+        `satisfied` [N] bool, True without a constraint; `components` [N, C] f32 and
+        `component_weights` [C] f32.
+    """
+    found = {
+        "satisfied": np.ones(len(scores.total), bool)
+        if scores.satisfied is None
+        else scores.satisfied,
+        "components": scores.components,
+        "component_weights": np.asarray(weights, np.float32),
+    }
+    return {name: array for name, array in found.items() if name in names}

@@ -11,7 +11,7 @@ from rljax.data.encode import check_length, pad_completions, pad_prompts
 from rljax.data.rows import answered_prompt
 from rljax.data.sources import open_source, place_of
 from rljax.rewards.pool import Scores
-from rljax.rewards.right_watch import RightWatch
+from rljax.rewards.right_watch import ConstraintWatch, HackingWatch, RightWatch
 from rljax.training.collect.model_scorer import ModelScorer
 from rljax.training.collect.model_scores import ScoreParts, reference_statistics
 from rljax.training.collect.rollouts import Samples, score_texts
@@ -38,12 +38,18 @@ class TextReward:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.watch = RightWatch(context.scorer.composition.first)
+        composition = context.scorer.composition
+        self.watches = (
+            RightWatch(composition.first),
+            ConstraintWatch(composition.members),
+            HackingWatch(composition.members),
+        )
 
     def score(self, samples: Samples) -> Scores:
         """See `Scorer.score` (rewards/pool.py)."""
         scores = score_texts(self.context, samples)
-        self.watch.see(scores)
+        for watch in self.watches:
+            watch.see(scores)
         return scores
 
 

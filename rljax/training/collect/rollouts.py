@@ -104,7 +104,7 @@ def map_scores(make: Callable[..., np.ndarray], *scores: Scores) -> Scores:
     columns = [one._asdict() for one in scores]
     arrays = {
         name: make(*(column[name] for column in columns))
-        for name in ("total", "correct", "judged", "failed", "left_out", "feedback", "satisfied")
+        for name in set(Scores._fields) - {"parts", "first_error"}
         if all(column[name] is not None for column in columns)
     }
     labels = scores[0].parts  # not jax.tree.map, which would sort them
@@ -252,7 +252,7 @@ def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Sco
 
     def spread(values: np.ndarray) -> np.ndarray:
         nothing = {"b": False, "O": ""}.get(values.dtype.kind, missing)  # "O": feedback
-        whole = np.full(present.shape, nothing, values.dtype)
+        whole = np.full(present.shape + values.shape[1:], nothing, values.dtype)
         whole[present] = values
         return whole
 

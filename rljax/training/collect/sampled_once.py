@@ -125,10 +125,12 @@ def by_prompt(found: Sampled, unfinished: str = "left_out") -> Iterator[OfPrompt
     usable = (finished | (unfinished == "worst")) & ~scores.failed & ~scores.left_out
     right = finished & scores.judged & scores.correct
     wrong = scores.judged & ~scores.correct | ~finished
+    satisfied = None if scores.satisfied is None else finished & scores.satisfied
     total = np.where(finished, scores.total, -np.inf).astype(np.float32)
     for b in range(found.prompts):
         rows = [n for n in range(b * group, (b + 1) * group) if usable[n]]
-        yield OfPrompt(rows, Candidates(total[rows], right[rows], wrong[rows]))
+        kept = None if satisfied is None else satisfied[rows]
+        yield OfPrompt(rows, Candidates(total[rows], right[rows], wrong[rows], kept))
 
 
 def prompt_columns(samples: Samples, n: int) -> dict[str, Any]:

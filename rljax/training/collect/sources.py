@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
+from rljax.models.network import Params
 from rljax.parallel.rules import put_rows
 from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
@@ -58,7 +59,11 @@ def shuffled_problems(context: Context) -> ShuffledPrompts:
 
 
 def policy_gradient_source(
-    context: Context, stage: Stage, learner: Learner, first_step: int
+    context: Context,
+    stage: Stage,
+    learner: Learner,
+    first_step: int,
+    reference: Params | None = None,
 ) -> ExperienceSource:
     """Samples with scores: whole completions, windows or trees, as the objective says.
 
@@ -67,6 +72,7 @@ def policy_gradient_source(
         stage: of policy gradients.
         learner: compiled; annotators that need the trainer's log-probabilities call it.
         first_step: steps of the run before the stage.
+        reference: parameters of the stage's start, where a part reads what it answers.
     """
     if stage.objective.choices["rollouts"] == "windows":
         return _windows(context, stage, first_step)
@@ -81,7 +87,7 @@ def policy_gradient_source(
         rollouts,
         prompts_per_step=stage.batch.prompts_per_step,
         reward=reward,
-        annotators=_annotators(context, stage, learner, reward, first_step),
+        annotators=_annotators(context, stage, learner, reward, first_step, reference),
         demonstrate=demonstrate if stage.objective.rows_beside else None,
         keep=GroupFilter(stage) if filtered else None,
         most_rounds=most_rounds(stage),
@@ -230,7 +236,12 @@ def tree_search(stage: Stage) -> TreeSearch:
 
 
 def _annotators(
-    context: Context, stage: Stage, learner: Learner, reward: Reward, first_step: int
+    context: Context,
+    stage: Stage,
+    learner: Learner,
+    reward: Reward,
+    first_step: int,
+    reference: Params | None,
 ) -> list[Annotator]:
     """What adds the arrays that the objective reads and no score or policy gives."""
     objective, found = stage.objective, []
@@ -238,9 +249,10 @@ def _annotators(
         found.append(functools.partial(turn_rewards, context))
     if "answer_logprobs" in objective.inputs:
         found.append(AnswerLikelihood(context, stage))
-    if "greedy_scores" in objective.inputs:
-        rollouts = _rollouts(context, stage, first_step, greedy=True)
-        found.append(GreedyScores(rollouts, reward, stage.batch.rows_per_prompt))
+    for name, start in (("greedy_scores", None), ("base_scores", reference)):
+        if name in objective.inputs:
+            rollouts = _rollouts(context, stage, first_step, greedy=True)
+            found.append(GreedyScores(rollouts, reward, stage.batch.rows_per_prompt, start))
     if objective.choices["rollouts"] == "tree":
         fields = ("edge_style", "edge_epsilon", "unfinished_score")
         values = {name: objective.values[name] for name in fields}

@@ -26,6 +26,9 @@ from rljax.training.device_loop.data import TaskData, load_task, make_judge
 from rljax.training.run.engines import check_sampler, stop_automaton, with_text_only
 from rljax.training.run.layout import choose_layouts
 
+# Arrays that only the host loop makes.
+ON_HOST = frozenset({"start_values", "answer_logprobs", "base_scores", "satisfied", "components"})
+
 
 @dataclasses.dataclass(frozen=True)
 class DeviceProgram:
@@ -185,7 +188,7 @@ def _check_objective(stage: Stage) -> None:
             f"likelihood={likelihood!r} needs the host loop: the device loop samples token by "
             f"token (config.{stage.name}.objective.likelihood)."
         )
-    on_host = {"start_values", "answer_logprobs"} & stage.objective.inputs
+    on_host = ON_HOST & stage.objective.inputs
     if on_host:
         raise ValueError(
             f"method={stage.objective.method.name!r} reads {sorted(on_host)[0]!r}, which only the "

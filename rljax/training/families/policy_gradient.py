@@ -24,7 +24,12 @@ from rljax.training.collect.by_variance import check_noise
 from rljax.training.collect.curriculum import check_problems
 from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.experience import Experience, Policy
-from rljax.training.collect.grouped import arrays_of, step_group, step_rows
+from rljax.training.collect.grouped import (
+    arrays_of,
+    composed_arrays,
+    step_group,
+    step_rows,
+)
 from rljax.training.collect.guided import CALLS, check_guidance
 from rljax.training.collect.reference_answers import check_answers, form_of, named_reward
 from rljax.training.collect.rewards import reference_rows
@@ -76,7 +81,7 @@ class PolicyGradient(Family):
         teaches = stage.objective.choices["teacher"] != "none"
         self.teacher = TeacherScores(context, stage) if teaches else None
         self.noise_key = purpose_key(context.config.seed, Purpose.SELECTION)
-        self.source = policy_gradient_source(context, stage, self.learner, first_step)
+        self.source = policy_gradient_source(context, stage, self.learner, first_step, reference)
 
     @staticmethod
     def check(context: Context, stage: Stage) -> None:
@@ -146,6 +151,8 @@ class PolicyGradient(Family):
             if self.objective.values["masking"] == "trajectory":
                 inputs[FILL_STEPS] = samples.flat("fill_steps")
         known = arrays_of(experience, version=self.version(step))
+        composition = self.context.scorer.composition
+        known |= composed_arrays(scores, composition.weights, self.objective.inputs)
         said = self._annotations(state, inputs, known)
         if self.teacher is not None:
             said["teacher_logprobs"] = self.teacher(inputs, samples.records)

@@ -13,6 +13,7 @@ from rljax.objectives.advantages.groups import share_without_signal
 from rljax.objectives.advantages.signed import keep_sign
 from rljax.objectives.corrections import corrected
 from rljax.objectives.credit.outcomes import place_outcomes, place_turns
+from rljax.objectives.hypervolume import update_front
 from rljax.objectives.kl import k1
 from rljax.objectives.kl_controllers import KL_UNITS
 from rljax.objectives.metrics import SumCount
@@ -185,6 +186,8 @@ def _running(objective: Objective, arrays: Arrays) -> Arrays:
     if objective.choices["advantage"] in BASELINE_UPDATES:
         update = objective.bind(BASELINE_UPDATES[objective.choices["advantage"]])
         running["baseline"] = apply(update, arrays)
+    if objective.choices["reward_shaping"] == "hypervolume":
+        running["front"], running["meta_reward"] = apply(objective.bind(update_front), arrays)
     if "kl_coefficient" in arrays:
         running["kl_coefficient"] = _kl_coefficient(objective, arrays)
     if objective.choices["sampling_temperature"] != "constant":

@@ -6,6 +6,7 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.objectives.advantages import BASELINE_UPDATES
+from rljax.objectives.hypervolume import empty_front
 from rljax.objectives.parts import inputs_of
 
 
@@ -27,6 +28,9 @@ def running_statistics(stage: Stage) -> dict[str, Array]:
     first: dict[str, Array] = {}
     if objective.choices["advantage"] in BASELINE_UPDATES:
         first["baseline"] = jnp.float32(0)
+    if objective.choices["reward_shaping"] == "hypervolume":
+        sizes = (objective.values[name] for name in ("component_count", "front_points"))
+        first |= {"front": empty_front(*sizes), "meta_reward": jnp.float32(1)}
     if objective.choices["kl_controller"] != "fixed" and objective.kl is not None:
         first["kl_coefficient"] = jnp.asarray(objective.values["kl_weight"], jnp.float32)
     if objective.choices["sampling_temperature"] != "constant":

@@ -26,6 +26,8 @@ ON_HOST += (
     "gvm_grpo",
     "deepsearch",
 )
+# Those that read constraints, or rewards one by one, too.
+ON_HOST += ("crpg", "crraft", "grpo_components", "rloo_hypervolume")
 # Rows of masked diffusion, whose likelihood draws masks, are refused too.
 NAMES = [
     name

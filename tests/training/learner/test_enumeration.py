@@ -418,6 +418,7 @@ BY_DEFINITION = {
     # The loss of given problems; which ones are given is the business of a curriculum.
     "vade": ("zscore", OF_ROWS),
     "dump": ("zscore", OF_ROWS),
+    "gain_rl": ("zscore", OF_ROWS),
     "cispo": ("zscore", OF_TOKENS),
     "sapo": ("zscore", OF_ROWS),
     "gmpo": ("zscore", OF_ROWS),
@@ -455,6 +456,10 @@ NOT_ENUMERATED = {
     "canon_intra": "the same",
     "canon_dynamic": "the same",
     "canon_eff": "the same",
+    "crpg": "rewards what satisfies constraints, and by its log-ratio to the start",
+    "crraft": "learns one sample of a prompt, the best that satisfies constraints",
+    "grpo_components": "is GRPO on each of several rewards",
+    "rloo_hypervolume": "is RLOO with a factor of all rewards",
     "ibpo": "chooses samples by a budget of long ones",
     "tokenbuncher": "its reward is the policy's own entropy",
     "clip_cov": "leaves out random tokens",

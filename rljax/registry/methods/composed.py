@@ -1,0 +1,45 @@
+"""Policy gradients that read more of several rewards than their sum: constraints, or each alone."""
+
+from rljax.registry.method import Method
+from rljax.registry.methods.shared import GRPO, K3_IN_LOSS, ON_POLICY, changed
+
+
+def _row(name: str, paper: str, summary: str, **parts: object) -> Method:
+    return Method(name, "policy_gradient", paper, summary, parts)
+
+
+ROWS = (
+    _row(
+        "crpg",
+        "arXiv:2409.20370",
+        "calibrated rewards, of what satisfies all constraints only, minus the batch's mean (CGPO)",
+        advantage="calibrated_constrained",
+        aggregation="sequence_mean_token_sum",
+        **ON_POLICY,
+    ),
+    _row(
+        "crraft",
+        "arXiv:2409.20370",
+        "the likelihood of each prompt's best sample that satisfies all constraints (CGPO)",
+        advantage="best_constrained",
+        aggregation="sequence_mean_token_sum",
+        **ON_POLICY,
+    ),
+    _row(
+        "grpo_components",
+        "-",
+        "GRPO on several rewards, each normalised by itself before they are weighted",
+        kl_weight=0.04,
+        **K3_IN_LOSS,
+        **changed(GRPO, advantage="component_zscore"),
+    ),
+    _row(
+        "rloo_hypervolume",
+        "arXiv:2509.11452",
+        "RLOO whose rewards count more after a step that reached what no earlier one did",
+        advantage="group_leave_one_out",
+        reward_shaping="hypervolume",
+        aggregation="sequence_mean_token_sum",
+        **ON_POLICY,
+    ),
+)
