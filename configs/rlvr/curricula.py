@@ -55,9 +55,7 @@ METHODS = {
     "gvm_grpo": GVM,
     # Qwen2.5-Math-7B on DeepScaleR (arXiv:2506.09016, withdrawn): 16 prompts of 4 + 20 samples, of
     # 64 that are asked; here as many rounds of 16. Its script compares by leave-one-out.
-    "speed": dict(
-        objective=dict(filter_rounds=4), batch=batch(16, 24), sampling=dict(max_new_tokens=3072)
-    ),
+    "speed": dict(objective=dict(filter_rounds=4), batch=batch(16, 24)),
 }
 
 get_config = functools.partial(BASE["build"], METHODS)

@@ -1,7 +1,7 @@
 """The fields of a run, each with its default and its meaning. A config sets only what differs.
 
-schema_model.py has those of config.model, schema_environment.py those of config.environment,
-schema_stage.py those of a stage.
+schema_model.py has those of config.model, schema_data.py those of problems and of scoring,
+schema_environment.py those of config.environment, schema_stage.py those of a stage.
 """
 
 import dataclasses
@@ -11,7 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
+from rljax.config.fields import MOST_ROWS, MOST_TOKENS, Field, Section
+from rljax.config.schema_data import DATA, SCORING
 from rljax.config.schema_environment import ENVIRONMENT
 from rljax.config.schema_model import MODEL
 from rljax.config.schema_stage import SAMPLING, STAGE
@@ -178,142 +179,6 @@ ASYNCHRONOUS: Section = {
     "allow_uncorrected": Field(
         False, "a method without a correction for older weights may run, to be compared"
     ),
-}
-
-# Entries of a task; a symbol task has fields of its own.
-TASK = Field(
-    {},
-    "{'name', 'weight', 'parameters', 'prompt_pattern'}",
-    items={
-        "name": Field("", "of the task"),
-        "weight": Field(1.0, "share of the problems", above=0),
-        "parameters": Field({}, "of the task"),
-        "prompt_pattern": Field("", "regex whose group 1 is kept as the prompt"),
-    },
-)
-
-# Entries of a reward (rljax/rewards/compose.py knows them all).
-REWARD = Field(
-    {},
-    "{'name', 'weight', 'options', 'threshold', 'clip', 'gate', 'where', 'constraint', 'as', "
-    "'heldout_of', 'right_at'}",
-    items={
-        "name": Field("", "of the reward"),
-        "weight": Field(1.0, "factor in the total"),
-        "options": Field({}, "keyword arguments of the reward"),
-        "threshold": Field(None, "a lower value counts as 0", value_type=float),
-        "clip": Field(
-            (), "(least, largest) value that counts; (): any", items=Field(0.0, "a value")
-        ),
-        "gate": Field(
-            "", "labels of other rewards, with commas, without which this one does not count"
-        ),
-        "where": Field({}, "field of the reference -> value, or values, with which it applies"),
-        "heldout_of": Field(
-            "", "label of a reward that is trained on: this one is logged beside it, and never is"
-        ),
-        "constraint": Field(
-            False, "no summand: a sample satisfies it from right_at on, for methods that read it"
-        ),
-        "as": Field("", "its label in the metrics"),
-        "right_at": Field(None, "the score of a right sample, or more", value_type=float),
-    },
-)
-
-DATA: Section = {
-    "kind": Field(
-        "reasoning_gym",
-        "where problems come from",
-        choices=("reasoning_gym", "symbols", "environment", "jsonl", "parquet"),
-    ),
-    "tasks": Field(
-        (),
-        "reasoning_gym: ({'name', 'weight', 'parameters', 'prompt_pattern'}, ...); symbols: one, "
-        "({'name', and fields of it},) (rljax/tasks/symbols/)",
-        items=TASK,
-    ),
-    "prompt_pattern": Field("", "reasoning_gym: regex whose group 1 is kept as the prompt"),
-    "answer_template": Field("<answer>{answer}</answer>", "how worked demonstrations end"),
-    "worked_share": Field(
-        1.0, "share of demonstrations with steps; others: answer only", minimum=0, maximum=1
-    ),
-    "train_seed": Field(
-        0, "first item seed of the training problems; symbols: of the draws", minimum=0
-    ),
-    "heldout_seed": Field(10_000_000, "first item seed of the held-out problems", minimum=0),
-    "train_size": Field(
-        10_000,
-        "reasoning_gym, symbols, environment: number of training problems",
-        minimum=1,
-        maximum=MOST_PROBLEMS,
-    ),
-    "heldout_size": Field(
-        256,
-        "number of held-out problems evaluated",
-        minimum=1,
-        maximum=1_000_000,
-        why="each is read before the run starts, and sampled in every evaluation",
-    ),
-    "path": Field("", "jsonl, parquet: training file, folder or pattern", path=True),
-    "heldout_path": Field("", "jsonl, parquet: held-out file, folder or pattern", path=True),
-    "prompt_column": Field("prompt", "jsonl, parquet: text, or a list of chat messages"),
-    "reference_column": Field(
-        "reference",
-        "jsonl, parquet: what the reward compares with; several, with commas: a mapping of them",
-    ),
-    "difficulty_column": Field(
-        "", "a number of each problem that curricula may read; of symbol tasks 'level'"
-    ),
-    "angle_column": Field(
-        "", "mean cosine of each problem's tokens, which curriculum='gain' reads (launch/select.py)"
-    ),
-    "hint_column": Field("", "a text of each problem that guided samples may read; empty: none"),
-    "source_column": Field(
-        "", "a label of each problem that curricula may read: 'task' of reasoning-gym, 'level', ..."
-    ),
-    "max_prompt_tokens": Field(64, "P, tokens of a prompt at most", minimum=1, maximum=MOST_TOKENS),
-    "overlong": Field(
-        "refuse",
-        "problems of a file whose prompt is longer: an error, or dropped and counted",
-        choices=("refuse", "drop"),
-    ),
-    "chat": Field(
-        False, "a prompt that is text becomes the user's message, through the chat template"
-    ),
-    "system_prompt": Field("", "the first message of conversations that have no system message"),
-}
-
-SCORING: Section = {
-    "rewards": Field(
-        ({"name": "reasoning_gym"},),
-        "({'name', 'weight', ...}, ...); the first one that is no constraint judges",
-        items=REWARD,
-    ),
-    "workers": Field(
-        2,
-        "scoring processes; 0 scores in the main process",
-        minimum=0,
-        maximum=1024,
-        why="each is a process with an address space of its own",
-    ),
-    "timeout_seconds": Field(5.0, "per sample", above=0, maximum=86_400),
-    "memory_mb": Field(
-        4096,
-        "address space of a scoring process; a sample that takes more has failed",
-        minimum=512,
-        maximum=2**24,
-        why="an interpreter with its verifiers needs some",
-    ),
-    "failure_reward": Field(0.0, "reward of a sample whose verifier raised or timed out"),
-    "failed_samples": Field(
-        "failure_reward",
-        "they get that reward, or are left_out of their groups, as where no reward applies",
-        choices=("failure_reward", "left_out"),
-    ),
-    "max_failed_share": Field(
-        0.5, "share of a step's samples above which the run stops", minimum=0, maximum=1
-    ),
-    "try_first": Field(True, "ask the rewards about the first problem before anything compiles"),
 }
 
 EVALUATION: Section = {

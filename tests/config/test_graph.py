@@ -268,7 +268,6 @@ def test_a_reward_model_of_a_folder_or_another_run_is_read_as_it_was_trained(tmp
             dict(tied_embeddings=False),
             ["Stage 'ppo' starts from 'rm'", "no output matrix", "config.ppo.network.head"],
         ),
-        ({}, dict(causal=False), ["Stage 'rm'", "causal=True", "config.model.causal"]),
     ],
 )
 def test_networks_that_no_family_trains(changes, shape, messages):
