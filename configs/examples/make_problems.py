@@ -19,6 +19,18 @@ def write(name: str, seed: int, count: int) -> None:
     (FOLDER / name).write_text("\n".join(lines) + "\n")
 
 
+def write_told(seed: int, count: int) -> None:
+    """Letters to sort, three in four with the sorted ones before them: a model reads a solution."""
+    generator = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        letters = generator.sample("abcdefghij", 4)
+        answer, prompt = "".join(sorted(letters)), f"sort {''.join(letters)} "
+        told = f"{answer} {prompt}" if generator.random() < 0.75 else prompt
+        lines.append(json.dumps({"prompt": told, "completion": answer}))
+    (FOLDER / "told.jsonl").write_text("\n".join(lines) + "\n")
+
+
 def wrong(generator: random.Random, right: str) -> str:
     """Nearly right: letters exchanged, one that was not asked for, too few, too many, any order."""
     kind, (i, j) = generator.randrange(5), generator.sample(range(4), 2)
@@ -122,3 +134,4 @@ if __name__ == "__main__":
     write_feedback(seed=3, count=512)
     write_groups(seed=4, count=512)
     write_steps(seed=5, count=512)
+    write_told(seed=6, count=2048)

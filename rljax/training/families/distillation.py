@@ -81,6 +81,7 @@ class Distillation(Family):
         self, context: Context, stage: Stage, reference: Params | None, first_step: int
     ) -> None:
         self.context, self.stage = context, stage
+        check_mixes(context, stage)
         objective = stage.objective
         self.compares = not OF_TEACHER.isdisjoint(objective.inputs)
         self.moves = objective.choices["teacher_update"] == "moving"
@@ -268,11 +269,14 @@ class Distillation(Family):
 
 
 def check_mixes(context: Context, stage: Stage) -> None:
-    """Raises ValueError for a teacher whose logits cannot be mixed with those of the policy."""
+    """Raises ValueError for a teacher whose logits cannot be mixed with those of the policy.
+
+    Teachers are looked at once they are there, and the policy before.
+    """
     if stage.objective.choices["teacher_update"] != "mixed":
         return
-    teachers = [context.models[role].network for role in role_names(stage, "teacher")]
-    for network in (context.network, *teachers):
+    roles = [role for role in role_names(stage, "teacher") if role in context.models]
+    for network in (context.network, *(context.models[role].network for role in roles)):
         cap = network.config.logit_softcap
         if cap:
             raise ValueError(

@@ -215,8 +215,13 @@ def test_a_mixed_teacher_is_the_start_and_the_policy_as_it_is(pieces):
     assert abs(half_way(p, each[0])[batch["mask"]].mean() - float(value)) > 1e-4
 
     capped = Network.create(dataclasses.replace(network.config, logit_softcap=30.0))
+    unknown = dataclasses.replace(context, models={})  # as before the models are read
+    Distillation.check(unknown, made.stage)
     with pytest.raises(ValueError, match=r"logit_softcap=30.0 .*teacher_update"):
-        Distillation.check(dataclasses.replace(context, network=capped), made.stage)
+        Distillation.check(dataclasses.replace(unknown, network=capped), made.stage)
+    models = {TEACHER: Model(TEACHER, capped, "x", False, start)}
+    with pytest.raises(ValueError, match=r"logit_softcap=30.0 .*teacher_update"):
+        Distillation(dataclasses.replace(context, models=models), made.stage, None, 0)
 
 
 def samples_of(context, texts):
