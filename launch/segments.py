@@ -20,6 +20,9 @@ from rljax.data.segments import SPLITS, next_segments
 
 RECIPES = Path(__file__).parents[1] / "configs/recipes"
 HIDDEN = "<missing>"
+# Ends a prompt: a thought is a comment. Without it the end of a line would end both a prompt and
+# what comes next.
+ASKED = "\n#"
 TRAINED, HELD_OUT, LINES = 600, 40, 4
 
 
@@ -33,6 +36,7 @@ def rows_of(texts: Iterable[str], split: str, shortest: int, middle: int) -> Ite
             if middle and count % middle == 0 and segment.following:
                 prompt = f"{prompt} {HIDDEN} {segment.following}"
             completion = f"\n{segment.target}"
+            prompt += ASKED
             yield {"prompt": prompt, "reference": segment.target, "completion": completion}
 
 

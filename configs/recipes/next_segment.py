@@ -1,9 +1,9 @@
 """Texts as environments: the next segment of a text is learned with a thought before it.
 
 A row is a context and what comes next in its text; launch/segments.py cuts texts into rows. The
-policy writes a thought up to the end of a line, and the likelihood that it then gives to the text's
-own segment is what it learns from: no judge and no verifier (the objective of RLPT,
-arXiv:2509.19249, with the bound of JEPO, arXiv:2503.19618, in place of its judge).
+policy writes a thought behind a `#`, up to the end of the line, and the likelihood that it then
+gives to the text's own segment is what it learns from: no judge and no verifier (the objective of
+RLPT, arXiv:2509.19249, with the bound of JEPO, arXiv:2503.19618, in place of its judge).
 
     python launch/train.py --config=configs/recipes/next_segment.py
 
@@ -64,7 +64,7 @@ def tiny() -> dict[str, Any]:
             kind="jsonl",
             path=rows,
             heldout_path=f"{HERE}/next_line_heldout.jsonl",
-            max_prompt_tokens=12,
+            max_prompt_tokens=14,
             heldout_size=96,
         ),
         evaluation=dict(

@@ -78,7 +78,13 @@ DIFFUSION: Section = {
         None,
         "which draws are kept first (default: low_confidence)",
         value_type=str,
-        choices=("low_confidence", "random"),
+        choices=("low_confidence", "margin", "entropy", "left_to_right", "random"),
+    ),
+    "entropy_bound": Field(
+        None,
+        "nats of what is kept at once, beside its most uncertain position (default: as steps says)",
+        value_type=float,
+        minimum=0,
     ),
     "stop_confidence": Field(
         None,

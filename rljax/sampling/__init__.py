@@ -32,5 +32,6 @@ guides.py        logits of several models become one; guide_rules.py has the ari
 
 Beside it:
 diffusion.py     masked-diffusion decoding, for the same requests; diffusion_config.py
+acceptance.py    which draws of a denoising step are kept, and how many
 selection.py     best-of-n, votes, pass@k
 """

@@ -3,7 +3,8 @@
 Nie et al. 2025, arXiv:2502.09992, appendix on sampling (semi-autoregressive, low-confidence
 remasking). N = B * G rows of S = P + T slots: P prompt slots, then the canvas of T positions in
 blocks of K. Each denoising step predicts every open position of one block and commits the most
-confident ones; a committed token never changes. Two blocks of two positions, one a step:
+confident ones (sampling/acceptance.py); a committed token never changes. Two blocks of two
+positions, one a step:
 
     prompt M M M M    prompt M b M M    prompt a b M M    prompt a b c M    prompt a b c d
 """
@@ -21,6 +22,13 @@ from jax import Array
 from rljax.models.network import Network, Params
 from rljax.models.transformer import Transformer
 from rljax.parallel.rules import constrain, row_shards
+from rljax.sampling.acceptance import (
+    OF_MODEL,
+    log_probability,
+    negative_entropy,
+    ranks_of,
+    within_bound,
+)
 from rljax.sampling.diffusion_config import DiffusionConfig
 from rljax.sampling.distribution import EXCLUDED, entropy, take
 from rljax.sampling.keys import row_keys
@@ -70,6 +78,7 @@ class _Draws(NamedTuple):
     model_logprobs: Array  # [N, K] f32
     tempered_logprobs: Array  # [N, K] f32
     entropy: Array  # [N, K] f32
+    model_entropy: Array  # [N, K] f32, untempered; zeros where no bound reads it
 
 
 class _Draw(enum.IntEnum):
@@ -112,7 +121,8 @@ def decode_blocks(denoise: Denoiser, rows: Rows, config: DiffusionConfig) -> Dec
     """Fills the canvas of every row, the blocks from left to right.
 
     Each step draws a token for every position of the block and commits, of the open ones, the k
-    with the highest confidence (`num_transfer`; ties: the leftmost). The noise depends on the
+    with the highest confidence (`num_transfer`, or more with an `entropy_bound`; ties: the
+    leftmost). The noise depends on the
     row's key, the step and the position, and on nothing else.
 
     The loop ends when every row has a stop token with nothing open before it, or is full. What is
@@ -163,8 +173,16 @@ def _one_step(denoise: Denoiser, rows: Rows, state: _State, config: DiffusionCon
     still_open = (cut(state.decoded.commit_step) < 0) & (places < rows.max_new_tokens[:, None])
     # A whole row always has K positions; one with a lower limit may have a shorter block, or none.
     in_block = jnp.clip(rows.max_new_tokens - start, 0, config.block_tokens)
-    count = jnp.take(num_transfer(in_block, config.steps_per_block), step_of_block, axis=-1)
-    chosen = _most_confident(jnp.where(still_open, draws.confidence, -jnp.inf), count) & still_open
+    schedule = num_transfer(in_block, config.steps_per_block)
+    ranks = ranks_of(jnp.where(still_open, draws.confidence, -jnp.inf))
+    count = jnp.take(schedule, step_of_block, axis=-1)
+    if config.entropy_bound is not None:
+        # What the schedule would have kept by now, so that its steps are enough.
+        later = jnp.where(jnp.arange(config.steps_per_block) > step_of_block, schedule, 0)
+        behind = still_open.sum(axis=-1) - later.sum(axis=-1)
+        sure = within_bound(ranks, draws.model_entropy, still_open, config.entropy_bound)
+        count = jnp.maximum(sure, behind)
+    chosen = (ranks < count[:, None]) & still_open
 
     def write(old: Array, new: Array) -> Array:
         block = jnp.where(chosen, new, cut(old))
@@ -178,12 +196,6 @@ def _one_step(denoise: Denoiser, rows: Rows, state: _State, config: DiffusionCon
     left = jnp.any(still_open & ~chosen & ~done[:, None])
     next_block = (block + 1) * config.steps_per_block
     return _State(jnp.where(left, state.step + 1, next_block), done, decoded)
-
-
-def _most_confident(confidence: Array, count: Array) -> Array:
-    """[N, K] f32, [N] i32 -> [N, K] bool, True on the `count` highest; ties: the leftmost."""
-    order = jnp.argsort(-confidence, axis=-1, stable=True)
-    return jnp.argsort(order, axis=-1) < count[:, None]
 
 
 def _done(decoded: Decoded, rows: Rows, config: DiffusionConfig) -> Array:
@@ -250,18 +262,45 @@ def _draw(logits: Array, rows: Rows, step: Array, places: Array, config: Diffusi
         fields = dict(logprobs=certain, entropy=certain, tempered_logprobs=certain)
     else:
         tokens, fields = _draw_tempered(model, forbidden, rows.temperature, keys_of(_Draw.TOKEN))
+    confidence = _confidence(legal, is_stop, tokens, places, keys_of, config)
+    doubt = jnp.zeros(tokens.shape, jnp.float32)
+    if config.entropy_bound is not None:
+        doubt = -negative_entropy(legal, tokens)
+    model_logprobs = log_probability(model, tokens)
+    fields |= dict(model_logprobs=model_logprobs, model_entropy=doubt)
+    return _Draws(tokens, confidence, **fields)
+
+
+def _confidence(
+    legal: Array,
+    is_stop: Array,
+    tokens: Array,
+    places: Array,
+    keys_of: Callable[[_Draw], Array],
+    config: DiffusionConfig,
+) -> Array:
+    """[N, K] f32: how sure each draw counts, of which only the order is read.
+
+    Args:
+        legal: [N, K, V] untempered logits of what may be drawn.
+        is_stop: [V] bool.
+        tokens: [N, K] i32, the draws.
+        places: [K] i32, positions of the completion.
+        keys_of: the keys of a purpose, [N, K].
+        config: of the sampler.
+    """
+    if config.remasking == "left_to_right":
+        return jnp.broadcast_to(-places.astype(jnp.float32), tokens.shape)
     if config.remasking == "random":
         uniform = jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, dtype=jnp.float32)))
-        confidence = uniform(keys_of(_Draw.ORDER))
-    else:
-        if config.stop_confidence == "excluded":
-            legal = jnp.where(is_stop, EXCLUDED, legal)
-        # The logarithm: probabilities near 1 would round to ties. An excluded stop token has a
-        # finite one, above the -inf of positions that cannot be committed.
-        confidence = _logprobs(legal, tokens)
-        if config.stop_confidence == "zero":
-            confidence = jnp.where(_is_stop(tokens, config), EXCLUDED, confidence)
-    return _Draws(tokens, confidence, model_logprobs=_logprobs(model, tokens), **fields)
+        return uniform(keys_of(_Draw.ORDER))
+    if config.stop_confidence == "excluded":
+        legal = jnp.where(is_stop, EXCLUDED, legal)
+    # That of a late stop token is finite, above the -inf of positions that cannot be committed.
+    found = OF_MODEL[config.remasking](legal, tokens)
+    if config.stop_confidence == "model":
+        return found
+    return jnp.where(_is_stop(tokens, config), EXCLUDED, found)
 
 
 def _draw_tempered(
@@ -293,7 +332,7 @@ def _draw_tempered(
     return tokens, dict(
         logprobs=certain_or(take(log_probabilities, tokens)),
         entropy=certain_or(entropy(log_probabilities)),
-        tempered_logprobs=certain_or(_logprobs(tempered, tokens)),
+        tempered_logprobs=certain_or(log_probability(tempered, tokens)),
     )
 
 
@@ -305,13 +344,6 @@ def _position_keys(keys: Array, step: Array, places: Array, draw: _Draw) -> Arra
         return jax.vmap(lambda place: jax.random.fold_in(step_key, 2 * place + draw))(places)
 
     return jax.vmap(of_row)(keys)
-
-
-def _logprobs(logits: Array, tokens: Array) -> Array:
-    """[..., V] f32, [...] i32 -> [...] log-probabilities, exact to the last digits near 0."""
-    largest = logits.max(axis=-1)
-    normaliser = jnp.log(jnp.exp(logits - largest[..., None]).sum(axis=-1))
-    return take(logits, tokens) - largest - normaliser
 
 
 def network_denoiser(

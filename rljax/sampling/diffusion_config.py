@@ -4,9 +4,9 @@ import dataclasses
 import math
 
 from rljax.models.network import Network
+from rljax.sampling.acceptance import OF_MODEL, REMASKING
 from rljax.sampling.distribution import TokenFilter
 
-REMASKING = ("low_confidence", "random")
 STOP_CONFIDENCE = ("model", "zero", "excluded")
 
 # Fields that a run does not set in config.sampler.diffusion.
@@ -33,8 +33,13 @@ class DiffusionConfig:
         stop_tokens: ids that end a completion; without any, every row fills its canvas.
         pad_token: id after the end.
         temperature: of the softmax that tokens are drawn from; 0 takes the likeliest token.
-        remasking: which draws are committed first: those of highest probability under the
-            untempered model ("low_confidence"), or any ("random").
+        remasking: which draws are committed first (sampling/acceptance.py): those that the
+            untempered model is surest of by the token's probability ("low_confidence"), by the
+            "margin" of the likeliest token, by the "entropy"; from "left_to_right"; or any
+            ("random").
+        entropy_bound: nats that what is committed at once may be worth, beside its most uncertain
+            position; a step then commits as much as that lets through, at least one position and
+            what `steps` makes it. None: as `steps` says.
         stop_confidence: how sure a drawn stop token counts: as the "model" says; "zero", so that
             it is committed after all others; or "excluded", which moreover takes the confidence of
             the others from a softmax without stop tokens. Instruct models whose block is the whole
@@ -58,6 +63,7 @@ class DiffusionConfig:
     pad_token: int
     temperature: float = 0.0
     remasking: str = "low_confidence"
+    entropy_bound: float | None = None
     stop_confidence: str = "model"
     cfg_scale: float = 0.0
     shift_logits: bool = False
@@ -85,7 +91,13 @@ class DiffusionConfig:
         self._require(
             "stop_confidence", self.stop_confidence in STOP_CONFIDENCE, f"one of {STOP_CONFIDENCE}"
         )
-        if self.remasking == "random" or not self.stop_tokens:
+        bound = self.entropy_bound
+        self._require(
+            "entropy_bound",
+            bound is None or (bound >= 0 and math.isfinite(bound)),
+            "None, or finite and >= 0",
+        )
+        if self.remasking not in OF_MODEL or not self.stop_tokens:
             self._require(
                 "stop_confidence",
                 self.stop_confidence == "model",

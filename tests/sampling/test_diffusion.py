@@ -158,9 +158,18 @@ def draw_one(logits, noise, config, temperature, may_stop):
         confidence = np.exp(log_softmax(without_stops))[token]
     if config.stop_confidence != "model" and token in stops:
         confidence = 0.0
-    if config.remasking == "random":
-        confidence = uniform
+    p = np.exp(log_softmax(without_stops if config.stop_confidence == "excluded" else legal))
+    other = {
+        "random": uniform,
+        "margin": np.sort(p)[-1] - np.sort(p)[-2],
+        "entropy": (p[p > 0] * np.log(p[p > 0])).sum(),
+        "left_to_right": 0.0,  # ties: the leftmost
+    }
+    late = config.stop_confidence != "model" and token in stops
+    confidence = other.get(config.remasking, confidence) if not late else -1e9
+    log_legal = log_softmax(legal)[np.isfinite(legal)]
     fields = {"tokens": token, "model_logprobs": log_softmax(logits)[token]}
+    fields["doubt"] = -(np.exp(log_legal) * log_legal).sum()
     fields |= dict(logprobs=0.0, tempered_logprobs=0.0, entropy=0.0)
     if temperature > 0:
         log_p = log_softmax(legal / temperature)
@@ -188,9 +197,16 @@ def reference_row(forward, prompt, key, config, temperature, least, limit):
             for i in places
             if found[i] is None
         }
-        n = len(places)
-        count = n // per_block + (step_of_block < n % per_block)
-        for i in sorted(drawn, key=lambda i: (-drawn[i][0], i))[:count]:
+        schedule = [
+            len(places) // per_block + (s < len(places) % per_block) for s in range(per_block)
+        ]
+        count, order = schedule[step_of_block], sorted(drawn, key=lambda i: (-drawn[i][0], i))
+        if config.entropy_bound is not None:
+            doubts = [drawn[i][1]["doubt"] for i in order]
+            sure = [sum(doubts[:c]) - max(doubts[:c]) for c in range(1, len(order) + 1)]
+            count = sum(x <= config.entropy_bound for x in sure)  # they never fall
+            count = max(count, len(order) - sum(schedule[step_of_block + 1 :]))
+        for i in order[:count]:
             found[i] = drawn[i][1]
             tokens[i] = found[i]["tokens"]
     stops = [i for i in range(limit) if tokens[i] in config.stop_tokens]
@@ -217,6 +233,17 @@ VARIANTS = {
         dict(cfg_scale=1.5, temperature=0.5, stop_confidence="excluded", steps=6, block_tokens=6),
         {},
     ),
+    "margins, late stops": (dict(remasking="margin", stop_confidence="zero", block_tokens=6), {}),
+    "entropies, without stops, within limits": (
+        dict(remasking="entropy", stop_confidence="excluded", block_tokens=6, pad_token=STOPS[0]),
+        LIMITS,
+    ),
+    "left to right": (dict(remasking="left_to_right", block_tokens=6), {}),
+    "as many as an entropy bound lets through": (
+        dict(remasking="entropy", entropy_bound=1.5, block_tokens=6, steps=6),
+        LIMITS,
+    ),
+    "an entropy bound with few steps": (dict(entropy_bound=0.2, block_tokens=6, steps=2), {}),
     "hot, late stops": (dict(temperature=2.0, stop_confidence="zero", block_tokens=6), {}),
 }
 STATISTICS = ("logprobs", "model_logprobs", "tempered_logprobs", "entropy")
@@ -622,7 +649,9 @@ def test_min_new_tokens_hold_back_stop_tokens_only():
         (dict(temperature=-1.0), "temperature must be finite and >= 0; got -1.0"),
         (dict(temperature=float("inf")), "temperature must be finite and >= 0; got inf"),
         (dict(cfg_scale=-0.5), "cfg_scale must be finite and >= 0; got -0.5"),
-        (dict(remasking="entropy"), "remasking must be one of .*random.*; got 'entropy'"),
+        (dict(remasking="surest"), "remasking must be one of .*random.*; got 'surest'"),
+        (dict(entropy_bound=-0.1), "entropy_bound must be None, or finite and >= 0; got -0.1"),
+        (dict(stop_confidence="zero", remasking="left_to_right"), "stop_confidence must be 'mod"),
         (dict(stop_confidence="no"), "stop_confidence must be one of .*zero.*; got 'no'"),
         (dict(stop_confidence="zero", remasking="random"), "stop_confidence must be 'model'"),
         (dict(stop_confidence="zero", stop_tokens=()), "stop_confidence must be 'model'"),

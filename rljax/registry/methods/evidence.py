@@ -4,8 +4,8 @@ RA3 is a recipe (configs/recipes/next_segment.py), and an experiment: neither it
 estimator has been seen. Both of its steps are taken in each update: a policy gradient of the bound
 on the tokens of the thought (E), and the likelihood of the line behind it (M), where the authors
 alternate, and write the thoughts of the first into a corpus for the second. A thought is judged by
-the next line, where theirs is by all later ones; and it stands behind the line before, where theirs
-is a comment line of its own.
+the next line, where theirs is by all later ones; and an empty one leaves an empty comment, where
+theirs leaves nothing.
 """
 
 from rljax.registry.method import Method
