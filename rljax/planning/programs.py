@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rljax.config.curriculum import OF_PROMPTS
+from rljax.config.curriculum import OF_PROMPTS, refuse_others
 from rljax.config.load import load_config
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
@@ -159,8 +159,15 @@ def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
 
 
 def _check_sampling(stage: Stage) -> None:
-    """Raises ValueError for a step that samples again from inside of its completions."""
+    """Raises ValueError for a step that samples again in a way that is not planned."""
     objective = stage.objective
+    if objective.family == "policy_gradient":
+        planned = {
+            "allocation": ("fixed", "successive"),
+            "demonstrations": ("none", "switch", "in_group", "guided"),
+        }
+        because = "a plan, which has no such programs"
+        refuse_others(stage, planned, because, f"config.{stage.name}")
     if "start_values" in objective.inputs and objective.choices["rollouts"] == "whole":
         raise ValueError(
             f"Stage {stage.name} has advantage={objective.choices['advantage']!r}, which samples "

@@ -288,6 +288,11 @@ def test_the_stage_that_prepares_no_other_is_the_default():
 
 
 def test_what_has_no_programs_without_samples_is_refused():
+    (*_, grpo) = validate(load_config(QUICKSTART))
+    choices = {**grpo.objective.choices, "allocation": "by_variance"}
+    other = dataclasses.replace(grpo.objective, choices=choices)
+    with pytest.raises(ValueError, match=r"allocation='by_variance'.*'successive'"):
+        chosen(QUICKSTART, [dataclasses.replace(grpo, objective=other)], "grpo")
     stages = validate(load_config(QUICKSTART, ("--config.grpo.method=vineppo",)))
     with pytest.raises(ValueError, match=r"from inside of its comp.*config\.grpo\.objective"):
         chosen(QUICKSTART, stages, "grpo")
