@@ -10,12 +10,20 @@ for, `reward/exact_match`, as the KL to the start grows.
 
     python launch/train.py --config=configs/quickstart_rlhf.py
 
-Expect, with seed 0: pass@1 on held-out problems rises from 0.102 after `sft` to 0.660 after `ppo`,
-pass@4 from 0.359 to 0.734, greedy accuracy from 0.609 to 0.719; after `rm` 0.995 of the held-out
-pairs are right. Other seeds gain less: after `ppo` pass@1 is 0.273 with `--config.seed=1` and 0.254
-with `--config.seed=2`. What the reward model pays stays above what is right: the policy also finds
-sorted letters that were not asked for. Scores are clipped, so that it gains nothing by going
-further.
+Expect, on held-out problems, with --config.seed=0 (as it is), 1 and 2; the settings were chosen on
+seeds 10 and 11:
+
+    seed    pass@1 after sft    after ppo    greedy accuracy    held-out pairs after rm
+    0       0.508               0.859        0.844 to 0.938     0.995
+    1       0.293               0.832        0.672 to 0.953     0.995
+    2       0.293               0.832        0.891 to 0.953     0.993
+
+How much `sft` learns decides whether PPO earns what it is paid for. The wrong sides of the pairs
+are nearly right, so the reward model knows the neighbourhood of an answer. A start whose samples
+lie there is made right. With --config.sft.steps=20 they do not, and --config.seed=1
+--config.ppo.steps=250 goes from pass@1 0.027 to 0.273 while the reward model is content: the policy
+has found sorted letters that were not asked for. Scores are clipped, so that it gains nothing by
+going further.
 
 Pairs of your own are JSONL with the columns prompt, chosen, rejected. A reward model of another
 run, or a published one with the same tokenizer, goes into ppo.models.reward.start_from as a folder.
@@ -42,7 +50,7 @@ def get_config() -> ConfigDict:
     c.evaluation = dict(max_new_tokens=6, samples_per_prompt=4, prompts_per_batch=64)
     c.sft = dict(
         method="sft",
-        steps=20,
+        steps=26,
         data=dict(source="jsonl", path="configs/examples/problems.jsonl", row_tokens=64),
         batch=dict(sequences_per_update=32),
         optimizer=dict(learning_rate=2e-3, warmup_updates=10),
@@ -58,7 +66,7 @@ def get_config() -> ConfigDict:
     )
     c.ppo = dict(
         method="ppo",
-        steps=250,
+        steps=150,
         start_from="sft",  # not from the reward model, the stage before
         models=dict(
             reward=dict(start_from="rm", clip=2.0),

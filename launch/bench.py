@@ -1,6 +1,8 @@
 """Times training.
 
-    python launch/bench.py sample|batch-size|step|update|evolution|ahead|dpo|diffusion [--json=FILE]
+    python launch/bench.py NAME [--json=FILE] [...]
+
+with one of these names:
 
 sample  the sampler alone, from token ids to token ids, beside the bounds that the rates of matrix
         products and of memory set, and beside other programs
@@ -18,6 +20,8 @@ dpo     a whole step of DPO on --prompts pairs of a file: reading, the reference
         beside other programs
 diffusion  canvases that a masked diffusion model fills, beside published code, and the memory of
         its gradient for several numbers of draws of masks
+serve   a server that --prompts clients keep busy, beside the generator on the same requests, and
+        its latencies; needs the extra serve
 
 Lengths of --peer's commands stand in braces: {prompts} {samples} {prompt_tokens} {new_tokens}. What
 such a program prints last as "N tok/s" is compared.
@@ -36,6 +40,7 @@ from rljax.commands.paths import check_file
 from rljax.commands.run import run
 
 BENCHMARKS = ("sample", "batch-size", "step", "update", "evolution", "ahead", "dpo", "diffusion")
+BENCHMARKS += ("serve",)
 
 # Flags that are fields of `Settings`, where they are given.
 SETTINGS = ("prompts", "samples", "prompt_tokens", "new_tokens", "steps", "preset")
@@ -43,6 +48,7 @@ WITH_TAIL = ("sample", "batch-size")
 BESIDE_PEERS = ("sample", "dpo")
 # Sizes that the task of `ahead` has by itself, and those that it is timed with by default.
 NOT_AHEAD, AHEAD = ("prompt_tokens", "preset"), {"new_tokens": 8, "steps": 90}
+SERVE = {"prompts": 64, "steps": 3}
 
 
 def peer(text: str) -> tuple[str, str]:
@@ -107,6 +113,8 @@ def bench(options: argparse.Namespace) -> None:
         raise ValueError(f"--peer and --rounds are read by {' and '.join(BESIDE_PEERS)} only")
     if options.benchmark == "dpo" and options.samples:
         raise ValueError("--samples is not read by dpo: a pair has two sides")
+    if options.benchmark == "serve" and options.samples:
+        raise ValueError("--samples is not read by serve: a request has one")
     if options.benchmark == "ahead":
         if any(getattr(options, name) for name in NOT_AHEAD):
             raise ValueError(
@@ -125,6 +133,7 @@ def bench(options: argparse.Namespace) -> None:
     from rljax.benchmarks.evolution import time_evolution
     from rljax.benchmarks.pairs import time_pairs
     from rljax.benchmarks.sampling import Tails, time_sampling
+    from rljax.benchmarks.serving import time_serving
     from rljax.benchmarks.table import print_report
     from rljax.benchmarks.timing import time_step, time_updates
     from rljax.benchmarks.workload import Settings
@@ -133,6 +142,8 @@ def bench(options: argparse.Namespace) -> None:
     fields = {name: value for name, value in given.items() if value is not None}
     if options.benchmark == "ahead":
         fields = AHEAD | fields
+    if options.benchmark == "serve":
+        fields = SERVE | fields
     settings = Settings(**fields, overrides=options.overrides)
     if options.benchmark == "sample":
         tails = Tails(mean=options.tail or 0.0, compare=options.without_refill)
@@ -146,6 +157,7 @@ def bench(options: argparse.Namespace) -> None:
     else:
         functions = {"step": time_step, "update": time_updates}
         functions |= {"evolution": time_evolution, "diffusion": time_diffusion}
+        functions["serve"] = time_serving
         report = functions[options.benchmark](settings)
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

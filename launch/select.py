@@ -10,17 +10,21 @@ KIND is one of
     less    LESS (arXiv:2402.04333): keeps the share of the pool whose updates go where the
             gradients of the target's examples point, by checkpoints of a warm-up on a part of the
             pool, best with adapters (config.model.lora); of several tasks the one it helps most
-    loss    weights of all examples by their losses under one checkpoint (arXiv:2502.06733)
+    loss    weights of all examples by their losses under one model (arXiv:2502.06733)
+    angle   how parallel the token vectors of each problem are (GAIN-RL, arXiv:2506.02281)
 
-A line of --out is the line of --pool with a column `weight`, whose mean is 1, and `influence` or
-`loss`. A supervised stage reads it as --config.STAGE.data.path=FILE
---config.STAGE.data.weight_column=weight.
+A line of --out is the line of --pool with further columns. Of less and loss these are `weight`,
+whose mean is 1, and `influence` or `loss`: a supervised stage reads the file as
+--config.STAGE.data.path=FILE --config.STAGE.data.weight_column=weight. Of angle they are
+`angle_signal` and `angle`, which method gain_rl reads as --config.data.difficulty_column and
+--config.data.angle_column.
 """
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from rljax.commands.parser import Parser, path, whole
 from rljax.commands.paths import check_file
@@ -32,6 +36,7 @@ LOSS_MAPS = ("linupper", "quadratic", "extremes", "upper")
 OWN = {
     "less": ("target", "task_column", "keep", "projection"),
     "loss": ("loss_map", "loss_temperature"),
+    "angle": ("prompt_column", "shared_weight"),
 }
 
 
@@ -60,15 +65,21 @@ def parser() -> Parser:
     """The parser of all flags."""
     made = Parser(__doc__)
     add = made.add_argument
-    add("kind", choices=tuple(OWN), metavar="KIND", help="less or loss")
-    add("--checkpoints", type=folders, required=True, metavar="DIR,DIR", help="steps of one stage")
-    add("--pool", type=path, required=True, metavar="FILE", help="demonstrations to choose from")
+    add("kind", choices=tuple(OWN), metavar="KIND", help="less, loss or angle")
+    either = made.add_mutually_exclusive_group(required=True)
+    either.add_argument("--checkpoints", type=folders, metavar="DIR,DIR", help="of one stage")
+    either.add_argument(
+        "--model", type=path, metavar="DIR", help="a Hugging Face folder (not less)"
+    )
+    add("--pool", type=path, required=True, metavar="FILE", help="demonstrations, or problems")
     add("--target", type=path, metavar="FILE", help="less: demonstrations of what is wanted")
     add("--task-column", metavar="NAME", help="less: the task of a target's row (one task)")
     add("--keep", type=share, metavar="X", help="less: the share that is kept (0.05)")
     add("--projection", type=whole(1), metavar="N", help="less: numbers of a gradient (8192)")
     add("--loss-map", choices=LOSS_MAPS, help="loss: which losses count more (linupper)")
     add("--loss-temperature", type=positive, metavar="X", help="loss: of the weights (0.4)")
+    add("--prompt-column", metavar="NAME", help="angle: of --pool (prompt)")
+    add("--shared-weight", type=positive, metavar="X", help="angle: of the system prompt (1)")
     add("--row-tokens", type=whole(2), default=4096, metavar="N", help="of an example, at most")
     add("--rows", type=whole(1), default=8, metavar="N", help="examples of a pass (8)")
     add("--seed", type=whole(0), default=0, metavar="N", help="of the random signs (0)")
@@ -86,8 +97,10 @@ def check_flags(options: argparse.Namespace) -> None:
                 raise ValueError(f"only {kind} reads it (--{flag}, KIND={options.kind})")
     if options.kind == "less" and options.target is None:
         raise ValueError("less compares with examples of what is wanted (--target)")
-    if options.kind == "loss" and len(options.checkpoints) > 1:
-        raise ValueError("the losses are those of one checkpoint (--checkpoints)")
+    if options.kind == "less" and options.checkpoints is None:
+        raise ValueError("less reads the moments of an optimizer, which --model has not (--model)")
+    if options.kind != "less" and options.checkpoints and len(options.checkpoints) > 1:
+        raise ValueError(f"{options.kind} asks one model (--checkpoints)")
 
 
 def select(options: argparse.Namespace) -> None:
@@ -96,54 +109,87 @@ def select(options: argparse.Namespace) -> None:
     check_flags(options)
     check_file(options.out, "--out", overwrite=options.overwrite)
     # Imported late, so that wrong words are answered at once.
-    import numpy as np
-
     from rljax.parallel.mesh import make_mesh
-    from rljax.training.data_selection.less import less_scores
-    from rljax.training.data_selection.losses import example_losses, weights_of
-    from rljax.training.data_selection.sets import (
-        WEIGHT,
-        best_share,
-        read_set,
-        tasks_of,
-        write_set,
-    )
-    from rljax.training.data_selection.warmup import load_checkpoints
+    from rljax.training.data_selection.sets import read_prompts, read_set, write_set
+    from rljax.training.data_selection.warmup import load_checkpoints, load_model
 
     mesh = make_mesh({"data": -1})
-    less = options.kind == "less"
-    checkpoints = load_checkpoints(options.checkpoints, mesh, "--checkpoints", moments=less)
-    text_format = checkpoints[-1].text_format
-    pool = read_set(options.pool, text_format, options.row_tokens, "--pool")
-    if less:
-        target = read_set(options.target, text_format, options.row_tokens, "--target")
-        tasks, names = tasks_of(target, options.task_column or "", "--target")
-        size = options.projection or 8192
-        scores = less_scores(
-            checkpoints,
-            pool.examples,
-            target.examples,
-            tasks,
-            mesh=mesh,
-            projection=size,
-            seed=options.seed,
-            rows=options.rows,
-        )
-        chosen = best_share(scores, options.keep or 0.05)
-        columns = {"influence": scores, WEIGHT: np.ones(len(scores))}
-        said = f"{len(target.examples)} examples of {len(names)} tasks"
+    if options.checkpoints is None:
+        models = [load_model(options.model, mesh, "--model")]
     else:
-        losses = example_losses(checkpoints[-1], pool.examples, mesh=mesh, rows=options.rows)
-        weights = weights_of(
-            losses,
-            loss_map=options.loss_map or "linupper",
-            loss_temperature=options.loss_temperature or 0.4,
-        )
-        chosen = list(range(len(losses)))
-        columns = {"loss": losses, WEIGHT: weights}
-        said = f"weights from {weights.min():.3g} to {weights.max():.3g}"
+        moments = options.kind == "less"
+        models = load_checkpoints(options.checkpoints, mesh, "--checkpoints", moments=moments)
+    text_format, most = models[-1].text_format, options.row_tokens
+    if options.kind == "angle":
+        column = options.prompt_column or "prompt"
+        pool = read_prompts(options.pool, text_format, most, column, "--pool")
+    else:
+        pool = read_set(options.pool, text_format, most, "--pool")
+    chosen, columns, said = KINDS[options.kind](options, models, pool, mesh)
     write_set(options.out, pool, chosen, columns)
-    print(f"wrote {len(chosen)} of {len(pool.examples)} examples to {options.out}; {said}")
+    print(f"wrote {len(chosen)} of {len(pool.examples)} rows to {options.out}; {said}")
+
+
+def by_influence(options: argparse.Namespace, models: list, pool: Any, mesh: Any) -> tuple:
+    """The best share of the pool."""
+    import numpy as np
+
+    from rljax.training.data_selection.less import less_scores
+    from rljax.training.data_selection.sets import WEIGHT, best_share, read_set, tasks_of
+
+    target = read_set(options.target, models[-1].text_format, options.row_tokens, "--target")
+    tasks, names = tasks_of(target, options.task_column or "", "--target")
+    scores = less_scores(
+        models,
+        pool.examples,
+        target.examples,
+        tasks,
+        mesh=mesh,
+        projection=options.projection or 8192,
+        seed=options.seed,
+        rows=options.rows,
+    )
+    chosen = best_share(scores, options.keep or 0.05)
+    said = f"{len(target.examples)} examples of {len(names)} tasks"
+    return chosen, {"influence": scores, WEIGHT: np.ones(len(scores))}, said
+
+
+def by_loss(options: argparse.Namespace, models: list, pool: Any, mesh: Any) -> tuple:
+    """All of the pool, with weights."""
+    from rljax.training.data_selection.losses import example_losses, weights_of
+    from rljax.training.data_selection.sets import WEIGHT
+
+    losses = example_losses(models[-1], pool.examples, mesh=mesh, rows=options.rows)
+    weights = weights_of(
+        losses,
+        loss_map=options.loss_map or "linupper",
+        loss_temperature=options.loss_temperature or 0.4,
+    )
+    said = f"weights from {weights.min():.3g} to {weights.max():.3g}"
+    return range(len(losses)), {"loss": losses, WEIGHT: weights}, said
+
+
+def by_angle(options: argparse.Namespace, models: list, pool: Any, mesh: Any) -> tuple:
+    """All of the pool, with angles."""
+    from rljax.models.lora import combine
+    from rljax.training.data_selection.angles import prompt_angles
+
+    model = models[-1]
+    found = prompt_angles(
+        model.network,
+        combine(model.trained, model.frozen),
+        [example.tokens for example in pool.examples],
+        mesh=mesh,
+        shared_weight=options.shared_weight or 1.0,
+        pad_id=model.text_format.tokenizer.pad_id,
+        rows=options.rows,
+    )
+    said = f"signals from {found.signal.min():.3g} to {found.signal.max():.3g}"
+    columns = {"angle_signal": found.signal, "angle": found.angle}
+    return range(len(pool.examples)), columns, said
+
+
+KINDS = {"less": by_influence, "loss": by_loss, "angle": by_angle}
 
 
 def main(arguments: list[str] | None = None) -> int:

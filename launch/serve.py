@@ -164,6 +164,7 @@ def serve(flags: argparse.Namespace) -> int:
         started=started,
     )
     service.worker.start()
+    service.worker.warm()
     asyncio.run(server.serve_until_stopped(signals=True))
     service.worker.join()
     return {2: Status.INTERRUPTED, 15: Status.TERMINATED}.get(server.signal or 0, Status.FAILED)

@@ -163,6 +163,9 @@ EXPECTED = {
     | {"information": "variance_room", "advantage": "group_zscore"},
     "dump": {"curriculum": "dump", "window_samples": 300, "choice_temperature": 0.1}
     | {"exploration_weight": 1.0, "kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
+    "gain_rl": {"curriculum": "gain", "advantage": "group_zscore", "subset_problems": 256}
+    | {"centre_slope": 2.0, "target_accuracy": 0.5}
+    | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 5e-3},
     "greso": NO_KL
     | {"curriculum": "greso", "group_filter": "mixed", "easy_reward": 0.98, "hard_reward": 0.11}
     | {"retry_probability": 0.01, "retry_start": 0.5, "retry_step": 0.01},
@@ -513,6 +516,7 @@ USES_REFERENCE = {
     *(
         "grpo",
         "dump",
+        "gain_rl",
         "raft_plus_plus",
         "gvm_raft_plus_plus",
         "gvm_grpo",

@@ -1,6 +1,6 @@
 """Texts as environments: the next segment of a text is learned with a thought before it.
 
-A row is a context and what comes next in its text; make_segments.py cuts texts into rows. The
+A row is a context and what comes next in its text; launch/segments.py cuts texts into rows. The
 policy writes a thought up to the end of a line, and the likelihood that it then gives to the text's
 own segment is what it learns from: no judge and no verifier (the objective of RLPT,
 arXiv:2509.19249, with the bound of JEPO, arXiv:2503.19618, in place of its judge).

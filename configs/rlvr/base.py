@@ -7,7 +7,8 @@
 FOLDER is a Hugging Face checkpoint (Qwen 2.5 or 3, say) with its tokenizer. The JSONL files have
 the columns `prompt` (text, or chat messages) and `reference` (compared by math-verify with the last
 boxed answer), for hpt and luffy `completion` too: a worked solution; for dump `source`, a label,
-for guide_grpo and scaf_grpo `hint`, for the latter a text or tiers of parts.
+for guide_grpo and scaf_grpo `hint`, for the latter a text or tiers of parts; for gain_rl what
+`launch/select.py angle` writes.
 Parameters are split over all devices; on a pod slice give some of them to `mesh.tensor`, and set
 `rl.batch.sequences_per_micro_batch` to what the memory holds. Methods with a critic train a second
 network of the same size.
@@ -98,6 +99,8 @@ def build(methods: Mapping[str, Mapping[str, Any]], arg: str = "") -> ConfigDict
         heldout_path="configs/rlvr/heldout.jsonl",
         max_prompt_tokens=values.pop("max_prompt_tokens", 1024),
         source_column=values.pop("source_column", ""),
+        difficulty_column=values.pop("difficulty_column", ""),
+        angle_column=values.pop("angle_column", ""),
         hint_column=values.pop("hint_column", ""),
     )
     c.scoring = dict(rewards=values.pop("rewards", (dict(name="math"),)), workers=8)

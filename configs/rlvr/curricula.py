@@ -25,6 +25,17 @@ METHODS = {
     "pcl": dict(batch=batch(512, 16), critic=dict(learning_rate=1e-5)),
     # Qwen2.5-VL (arXiv:2511.18902); other numbers than G = 8 were not seen.
     "vade": dict(),
+    # Qwen2.5 and Llama-3.2 on 7-8 thousand problems (arXiv:2506.02281, the version on TRL): 16
+    # samples a step, 8 of a prompt, subsets of 256 problems; Adam's b2 0.99, gradients clipped at
+    # 0.1. The columns are those of `launch/select.py angle`.
+    "gain_rl": dict(
+        max_prompt_tokens=512,
+        difficulty_column="angle_signal",
+        angle_column="angle",
+        batch=batch(16, 8),
+        sampling=dict(max_new_tokens=512),
+        optimizer=dict(weight_decay=0.1, b2=0.99, clip_norm=0.1),
+    ),
     # Qwen2.5-7B-1M on puzzles of 12 sources (arXiv:2504.09710), 4 updates a step.
     "dump": dict(
         max_prompt_tokens=4096,

@@ -29,7 +29,7 @@ METHODS = {
     "jepo_single": MATH,
     "jepo": MATH,
     "jepo_rloo": MATH,
-    # Python text, cut into lines by configs/recipes/make_segments.py. Sizes and rates of
+    # Python text, cut into lines by launch/segments.py. Sizes and rates of
     # arXiv:2509.25810 were not seen; the cost of 0.05 is its default.
     "ra3": dict(data=dict(max_answer_tokens=64)),
     # Its sizes (arXiv:2505.21493) were not seen.

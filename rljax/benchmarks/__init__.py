@@ -13,6 +13,8 @@ pairs.py     a whole step of DPO on pairs of a file, beside other programs
 diffusion.py canvases of a masked diffusion model, and its gradient's memory by draws of masks
 plain_diffusion.py the decoding of published code, beside it
 side_by_side.py  seeds side by side in one compiled program
+serving.py   a server under load, beside the generator on the same requests
+serving_load.py  its clients
 table.py     the results as text
 
 `launch/bench.py` is the command, and `launch/compare.py --time` that of `side_by_side.py`.

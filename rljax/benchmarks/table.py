@@ -11,6 +11,9 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     if report["benchmark"] == "ahead":
         _print_ahead(report, console)
         return
+    if report["benchmark"] == "serve":
+        _print_serving(report, console)
+        return
     settings, machine = report["settings"], report["machine"]
     console.print(
         f"{report['parameters'] / 1e6:.1f} M parameters, {report['model']['dtype']}; "
@@ -71,6 +74,32 @@ def _sample_rows(report: dict[str, Any]) -> list[dict[str, str]]:
         {"sampler": name, "tokens/s": f"{rate:.0f}", "ours / it": f"{ratios[name]:.2f}"}
         for name, rate in rates.items()
     ]
+
+
+def _print_serving(report: dict[str, Any], console: Console) -> None:
+    settings, rates = report["settings"], report["tokens_per_second"]
+    console.print(
+        f"{report['parameters'] / 1e6:.1f} M parameters, {report['model']['dtype']}; "
+        f"{report['requests']} requests of {settings['prompts']} clients, "
+        f"{settings['prompt_tokens']} + {settings['new_tokens']} tokens"
+    )
+    console.print(
+        f"server {rates['server']:.0f} tokens/s, generator {rates['generator']:.0f}: "
+        f"{report['ratio']:.2f} of its rate"
+    )
+    cpu = report["cpu_seconds"]
+    console.print(
+        f"CPU seconds of a round: server {cpu['server']:.1f}, generator {cpu['generator']:.1f}: "
+        f"{cpu['generator'] / cpu['server']:.2f}"
+    )
+    table = Table()
+    names = list(next(iter(report["latency"].values())))
+    for name in ("seconds until", *names):
+        table.add_column(name, justify="left" if name not in names else "right")
+    shown = {"first_token": "the first token", "token": "each further token", "request": "the end"}
+    for name, label in shown.items():
+        table.add_row(label, *(f"{report['latency'][name][each]:.3f}" for each in names))
+    console.print(table)
 
 
 def _print_sampling(report: dict[str, Any], console: Console) -> None:

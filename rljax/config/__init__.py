@@ -17,7 +17,7 @@ batch.py     batch arithmetic
 checks.py    combinations that cannot work
 curriculum.py    which problems a stage samples, and what that needs
 asynchronous.py  whether samples of a run may be of older weights
-policy_gradient.py  those of policy-gradient parts
+policy_gradient.py  those of policy-gradient parts; windows.py  of responses in several steps
 preference.py  those of preference parts
 distillation.py  those of a teacher
 environment.py  those of episodes

@@ -35,7 +35,7 @@ def check_environment(config: ConfigDict, stages: Sequence[Stage]) -> None:
         for name, field in ENVIRONMENT.items():
             if values[name] != field.default:
                 raise ValueError(
-                    f"{name}={shown(given[name])} is never read without an environment: give it a "
+                    f"{name}={shown(values[name])} is never read without an environment: give it a "
                     f"name ({FIELD}.{name}, {FIELD}.name)."
                 )
         if config.data.kind == MADE:
@@ -61,15 +61,15 @@ def check_environment(config: ConfigDict, stages: Sequence[Stage]) -> None:
 
 
 def _check_stage(stage: Stage) -> None:
-    where, family = f"config.{stage.name}", stage.objective.description.name
+    where, family = f"config.{stage.name}", stage.objective.description
     sampled = str(stage.data.get("source", "")).startswith("sampled")
     if not stage.online and not sampled:
         return
-    if family != "policy_gradient":
+    if not family.episodes:
         raise ValueError(
-            f"Stage {stage.name!r} samples single replies: only methods of the family "
-            f"'policy_gradient' play episodes, and {stage.objective.method.name!r} is of "
-            f"{family!r} ({where}.method, {FIELD}.name)."
+            f"Stage {stage.name!r} samples single replies: only policy gradients play episodes, "
+            f"and {stage.objective.method.name!r} is of the family {stage.objective.family!r} "
+            f"({where}.method, {FIELD}.name)."
         )
     for name, option in WITH_EPISODES.items():
         if (chosen := stage.objective.choices[name]) != option:

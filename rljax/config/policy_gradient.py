@@ -6,20 +6,14 @@ import jax
 
 from rljax.config.curriculum import OF_PROMPTS, PLANS, check_single_rows, refuse_others
 from rljax.config.stage import Stage
+from rljax.config.windows import check_windows
 from rljax.objectives.arrays import abstract
 from rljax.objectives.credit import CUTS
-from rljax.objectives.parts import fields_of, inputs_of
+from rljax.objectives.parts import inputs_of
 from rljax.registry.families.policy_gradient import POLICY_GRADIENT
 
 # Fields of samples from prefixes.
 OF_PREFIXES = POLICY_GRADIENT.fields["advantage=segment_difference"]
-
-# What a response that is still being written rules out: option that is left, and why.
-WITH_WINDOWS = {
-    "group_filter": ("none", "judges prompts by all of their samples"),
-    "demonstrations": ("none", "gives rows to prompts that come and go with the slots"),
-    "kl_controller": ("fixed", "measures the KL of whole samples"),
-}
 
 # What reads scores as soon as samples are drawn: the option that is left with answer_reward.
 WITH_ANSWERS = {"rollouts": "whole", "group_filter": "none", "demonstrations": "none"}
@@ -54,8 +48,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
     ):
         check(stage, where)
     if stage.objective.choices["rollouts"] == "windows":
-        _critic_of_windows(stage, where)
-        _parts_of_windows(stage, where)
+        check_windows(stage, where)
     _fields(stage, where)
 
 
@@ -431,67 +424,6 @@ def _search(stage: Stage, where: str) -> None:
         raise ValueError(
             f"penalty_tokens={penalty} is more than max_new_tokens={stage.max_new_tokens} "
             f"({where}.objective.penalty_tokens, {where}.sampling.max_new_tokens)."
-        )
-
-
-def _critic_of_windows(stage: Stage, where: str) -> None:
-    """Only a critic can say what a response is worth that is not finished."""
-    objective = stage.objective
-    choices, functions = objective.choices, objective.functions
-    if "values" not in inputs_of(functions["advantage"]):
-        raise ValueError(
-            f"advantage={choices['advantage']!r} compares the scores of whole samples, and with "
-            "rollouts='windows' most have none yet: a critic is needed, advantage='gae' with "
-            "value_target='lambda_returns' say "
-            f"({where}.objective.advantage, {where}.objective.rollouts)."
-        )
-    for name in ("advantage", "value_target"):
-        if "truncation" not in fields_of(functions[name]):
-            raise ValueError(
-                f"{name}={choices[name]!r} takes every row for a finished one, which "
-                "rollouts='windows' does not give: take a part with the field 'truncation', 'gae' "
-                f"and 'lambda_returns' say ({where}.objective.{name}, {where}.objective.rollouts)."
-            )
-    if objective.values["truncation"] != "hold":
-        raise ValueError(
-            f"truncation={objective.values['truncation']!r} with rollouts='windows' would punish "
-            "or drop every response that goes on in the next step; it must be 'hold' "
-            f"({where}.objective.truncation)."
-        )
-
-
-def _parts_of_windows(stage: Stage, where: str) -> None:
-    """A step holds parts of responses, each to a prompt of its own."""
-    objective = stage.objective
-    choices, refused = objective.choices, f"does not go with rollouts='windows' ({where}.objective."
-    for name, (option, reason) in WITH_WINDOWS.items():
-        if choices[name] != option:
-            raise ValueError(
-                f"{name}={choices[name]!r} {reason}: only {option!r} goes with rollouts='windows' "
-                f"({where}.objective.{name})."
-            )
-    for name, part in objective.functions.items():
-        if name != "group_filter" and "group_ids" in inputs_of(part):
-            field = name if name in choices else "surrogate"
-            raise ValueError(
-                f"{field}={choices[field]!r} compares the samples of a prompt, which are written "
-                f"in different steps: it {refused}{field})."
-            )
-    if choices["selection"] == "finished":
-        raise ValueError(
-            "selection='finished' would drop all that is written before the last window of a "
-            f"response: it {refused}selection)."
-        )
-    if objective.values["likelihood_weight"]:
-        raise ValueError(
-            f"likelihood_weight={objective.values['likelihood_weight']} would reward the last "
-            f"window of right samples alone: it {refused}likelihood_weight)."
-        )
-    if stage.batch.share_prompts:
-        raise ValueError(
-            "share_prompts=True puts the samples of a prompt into one row; with rollouts='windows' "
-            "they are written in different steps, and rows differ in length: set it to False "
-            f"({where}.batch.share_prompts)."
         )
 
 

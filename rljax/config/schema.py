@@ -264,6 +264,9 @@ DATA: Section = {
     "difficulty_column": Field(
         "", "a number of each problem that curricula may read; of symbol tasks 'level'"
     ),
+    "angle_column": Field(
+        "", "mean cosine of each problem's tokens, which curriculum='gain' reads (launch/select.py)"
+    ),
     "hint_column": Field("", "a text of each problem that guided samples may read; empty: none"),
     "source_column": Field(
         "", "a label of each problem that curricula may read: 'task' of reasoning-gym, 'level', ..."

@@ -183,10 +183,7 @@ STAGE_DATA: Section = {
         maximum=1,
     ),
     "weight_column": Field(
-        None,
-        "supervised, a file: how much each row counts, a number >= 0, against the mean of all rows "
-        "(launch/select.py); empty: all alike",
-        value_type=str,
+        None, "supervised, a file: how much a row counts (launch/select.py)", value_type=str
     ),
     "unsure_marker": Field(
         None,

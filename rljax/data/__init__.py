@@ -11,6 +11,7 @@
 | `control_tokens.py` | what becomes of control tokens spelt out in the texts of rows |
 | `text_format.py` | how rows become tokens, and tokens text: beginnings, ends, templates |
 | `next_turn.py` | what stands between two replies of a model |
+| `balance.py` | rows whose classes are learned equally often |
 | `rows.py` | what the columns of a row say: a prompt, its answer, an example |
 | `pairs.py` | pairs: explicit and implicit prompts, margins |
 | `draws.py` | a described distribution and draws of it, as one example |
@@ -21,6 +22,7 @@
 | `truncation.py` | rows that are too long: one named rule, and what it costs |
 | `feedback_survey.py` | rows twice, contradictions, wrong columns, overlap of two sets |
 | `step_examples.py` | answers in labelled steps as demonstrations |
+| `balance.py` | rows whose classes are learned equally often |
 | `set_view.py` | a preference or supervised set at a glance |
 | `sources.py` | records by their index, and the endless shuffled stream over them |
 | `data_files.py` | the files that a path means: a file, a folder, a pattern |

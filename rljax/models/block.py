@@ -33,15 +33,20 @@ class Block(nnx.Module):
         self, x: Array, rotation: Rotation, attend: Attend, present: Array
     ) -> tuple[Array, Routing | None]:
         """x [N, S, D], present [N, S] bool (no padding) -> [N, S, D], and where tokens went."""
-        x = checkpoint_name(x, "block_input")  # by which `remat` offloads it
-        y = self.attention(_maybe(self.attention_norm, x), rotation, attend)
-        x = x + _maybe(self.attention_out_norm, y)
-        y, routing = _maybe(self.mlp_norm, x), None
+        x, y = self.attended(x, rotation, attend)
+        routing = None
         if self.has_experts:
             y, routing = self.mlp(y, present)
         else:
             y = self.mlp(y)
         return x + _maybe(self.mlp_out_norm, y), routing
+
+    def attended(self, x: Array, rotation: Rotation, attend: Attend) -> tuple[Array, Array]:
+        """x [N, S, D] -> the stream behind the attention, and what enters the MLP of it."""
+        x = checkpoint_name(x, "block_input")  # by which `remat` offloads it
+        y = self.attention(_maybe(self.attention_norm, x), rotation, attend)
+        x = x + _maybe(self.attention_out_norm, y)
+        return x, _maybe(self.mlp_norm, x)
 
 
 def _maybe(norm: RMSNorm | None, x: Array) -> Array:

@@ -118,13 +118,15 @@ def _product(
 ) -> Array:
     inputs = math.prod(weights.shape[:-out_axes])
     outputs = weights.shape[-out_axes:]
+    scale = None
     if isinstance(weights, Quantised):
-        weights = weights.gathered(axes).astype(x.dtype)
+        weights, scale = weights.gathered(axes).factors(x.dtype)
     matrix = weights.reshape(inputs, math.prod(outputs))
     # Rows and slots that are both split over the mesh would be gathered to become one axis.
     rows = x.shape[:2] if slots_are_split() else (-1,)
     y = checkpoint_name(matmul(x.reshape(*rows, inputs), matrix), "product")
-    return y.reshape(*x.shape[:2], *outputs)
+    y = y.reshape(*x.shape[:2], *outputs)
+    return y if scale is None else (y * scale.reshape(outputs)).astype(x.dtype)
 
 
 class Projection(nnx.Module):

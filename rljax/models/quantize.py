@@ -93,6 +93,17 @@ class Quantised:
         values = self.codes if self.kind == "int8" else jnp.asarray(NF4_VALUES)[_unpack(self.codes)]
         return (values.astype(jnp.float32) * scale).astype(dtype)
 
+    def factors(self, dtype: Any) -> tuple[Array, Array | None]:
+        """The matrix of a product, and what the product is multiplied by, [1.., *out]; None: 1.
+
+        Codes of int8 are whole numbers that any dtype has, and all inputs of an output channel have
+        one scale. A matrix that is scaled before the product may be written to memory in `dtype`:
+        the compiler for TPUs did so with every layer's output of attention, for each token.
+        """
+        if self.kind == "int8":
+            return self.codes.astype(dtype), self.scale
+        return self.astype(dtype), None
+
     def gathered(self, axes: tuple[str, ...]) -> "Quantised":
         """The matrix gathered over fsdp, inside jit; where no mesh is set, as it is.
 

@@ -88,6 +88,23 @@ class Transformer(nnx.Module):
         last, entered = self._trunk(tokens, layer)
         return jnp.concatenate([entered, last[None]])
 
+    def last_mlp_inputs(self, tokens: Array, positions: Array, segment_ids: Array) -> Array:
+        """[N, S, D], what enters the MLP of the last block; arguments as in `__call__`.
+
+        Holds what enters each block at once, as `hidden_states` does.
+        """
+        entered = self.hidden_states(tokens, positions, segment_ids)[-2]
+        attend = make_attend(self.config, positions, segment_ids, None)
+        is_global = jnp.asarray(self.config.global_layers[-1])
+        graph, stacked = nnx.split(self.blocks)
+        block = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[-1], stacked))
+
+        def seen(q: Array, k: Array, v: Array) -> Array:
+            return attend(q, k, v, is_global)
+
+        rotation = rotary(self.config, positions).of(is_global)
+        return block.attended(entered, rotation, seen)[1]
+
     def embedded(self, tokens: Array) -> Array:
         """[N, S] i32 -> [N, S, D], what enters the first block."""
         config = self.config

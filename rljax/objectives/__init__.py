@@ -15,6 +15,8 @@ standard library. A training step calls these functions on log-probabilities tha
 | `hypervolume.py` | what several rewards reach together, and by how much a step enlarges it | |
 | `advantages/` | rewards to advantages, per batch, group, segment or token | `ADVANTAGES` |
 | `curricula/` | which problems a step samples | `CURRICULA` |
+| `angles.py` | how parallel the token vectors of a question are | |
+| `data_selection.py` | which examples are worth learning: by gradients, by losses | `LOSS_MAPS` |
 | `allocation.py`, `variance_allocation.py` | how many samples a prompt gets | `ALLOCATIONS` |
 | `credit/` | values of tokens, segments and macro actions: GAE, Monte-Carlo values | |
 | `ratios.py` | the policy in the denominator of the importance ratio | `RATIOS` |

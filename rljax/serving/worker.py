@@ -2,7 +2,9 @@
 
 import collections
 import concurrent.futures
+import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -33,8 +35,12 @@ from rljax.serving.limits import Limits
 from rljax.serving.program import Chunk, make_programs, prompt_arrays
 from rljax.serving.scoring import make_score
 
-# Batches of prompts that are computed between two calls of `advance`, while rows are waiting.
+# Batches of prompts that are computed between two calls of `advance` while most slots are running.
 PREFILLS = 4
+
+# Seconds that an idle worker waits for one more request, and for all of them together: a step takes
+# as long for one row as for many, so those that come at once begin at once.
+ONE_MORE, ALL_OF_THEM = 0.005, 0.1
 
 
 class Overloaded(RuntimeError):
@@ -167,6 +173,18 @@ class Worker:
         """Begins to answer."""
         self._thread.start()
 
+    def warm(self) -> None:
+        """Compiles what every request runs, by answering a small one; after `start`.
+
+        Raises:
+            Exception: what the programs fail with.
+        """
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.submit([Ask(prompt=(0,), n=1, most=1)], events.put)
+        event = events.get()
+        if isinstance(event, Failed):
+            raise event.error
+
     def submit(
         self, asks: Sequence[Ask], deliver: Callable[[Event], None], *, streams: bool = False
     ) -> Job:
@@ -281,6 +299,14 @@ class Worker:
                 if self._closed:
                     return False
                 self._changed.wait()
+                self._gather()
+
+    def _gather(self) -> None:
+        """Waits a little for requests that come together with the first one."""
+        end = time.monotonic() + ALL_OF_THEM
+        while 0 < len(self._waiting) < self.limits.slots and time.monotonic() < end:
+            if not self._changed.wait(ONE_MORE):
+                return
 
     def _turn(self) -> None:
         if self._next_weights is not None and not any(self._rows):
@@ -310,7 +336,8 @@ class Worker:
     def _admit(self) -> None:
         """Gives free slots the next rows, as far as a few batches of prompts reach."""
         free = [slot for slot, row in enumerate(self._rows) if row is None]
-        calls = len(free) if len(free) == len(self._rows) else PREFILLS
+        # Few rows wait for it where most slots are free.
+        calls = len(free) if 2 * len(free) >= len(self._rows) else PREFILLS
         batches: list[_Batch] = []
         with self._changed:
             count = 0

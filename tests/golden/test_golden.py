@@ -46,6 +46,7 @@ PASSING = {
     "dump": 2,
     "dynamic-logits-fusion": 2,
     "eggroll": 9,
+    "gain-rl": 4,
     "gedi": 3,
     "genarm": 3,
     "greso": 2,

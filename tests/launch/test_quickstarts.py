@@ -49,4 +49,4 @@ def test_the_quickstart_with_a_reward_model_earns_the_gold_reward(tmp_path):
     rows = [row for row in map(json.loads, lines) if row["kind"] == "heldout"]
     last = {row["stage"]: row for row in rows}
     assert last["rm"]["reward_accuracy"] >= 0.97 and last["rm"]["calibration_error"] <= 0.05
-    assert last["sft"]["pass@1"] <= 0.2 and last["ppo"]["pass@1"] >= 0.5
+    assert last["sft"]["pass@1"] <= 0.55 and last["ppo"]["pass@1"] >= 0.75

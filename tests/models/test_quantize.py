@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from rljax.models.config import LoRAConfig
 from rljax.models.frozen_base import parameter_shapes, parameter_shardings, quantise_base
+from rljax.models.layers import linear
 from rljax.models.lora import combine, drop_adapters, flatten, split_frozen, unflatten
 from rljax.models.quantize import quantise
 from rljax.parallel.mesh import make_mesh
@@ -25,6 +26,7 @@ NF4 = np.array(
     float,
 )
 SIZES = dict(vocab_size=13, layers=2, width=64, heads=4, kv_heads=2, head_dim=16, mlp_width=128)
+SHAPE = (2, 3, 4, 8)  # of tokens by head
 TOKENS = jnp.arange(24).reshape(4, 6) % 13
 
 
@@ -97,6 +99,22 @@ def test_numbers_are_those_of_qwix_bit_for_bit(kind, dtype):
 def test_an_odd_last_axis_has_no_nf4():
     with pytest.raises(ValueError, match="odd .config.model.lora.base"):
         quantise(jnp.ones((1, 4, 3)), 1, "nf4")
+
+
+def test_a_product_with_int8_is_scaled_and_not_the_matrix():
+    """A scaled matrix would be written to memory for each token that a TPU decodes."""
+    matrix, x = (jax.random.normal(jax.random.key(n), s) for n, s in enumerate(((4, 8, 16), SHAPE)))
+    found = jax.tree.map(lambda part: part[0], quantise(matrix[None], 2, "int8"))
+    axes = ("heads", "head_dim", "embed")
+
+    def product(x, weights):
+        return linear(x, weights, axes=axes)
+
+    exact = jnp.einsum("nshd,hdw->nsw", x, found.astype(jnp.float32))
+    np.testing.assert_allclose(product(x, found), exact, rtol=1e-5, atol=1e-5)
+    traced = str(jax.make_jaxpr(product)(x, found))
+    scaled = re.findall(r"f32\[([\d,]+)\] = mul", traced)
+    assert scaled == ["2,3,16"], traced
 
 
 @pytest.mark.parametrize("base, share, error", [("int8", 0.27, 0.02), ("nf4", 0.15, 0.25)])

@@ -17,6 +17,7 @@ from rljax.sampling.distribution import (
     TokenFilter,
     _not_below_threshold,
     entropy,
+    kept_by_row,
     kept_tokens,
     log_distribution,
     step_temperature,
@@ -132,6 +133,19 @@ def test_kept_tokens_by_hand(probabilities, fields, kept):
     token_filter = TokenFilter(**fields)
     logits = jnp.maximum(jnp.log(jnp.array(probabilities)) / token_filter.temperature, EXCLUDED)
     np.testing.assert_array_equal(kept_tokens(logits, token_filter), np.array(kept, bool))
+
+
+def test_rows_with_filters_of_their_own_keep_what_the_filter_keeps():
+    """Every combination of three of each, on rows with ties and excluded tokens."""
+    choices = itertools.product((0, 1, 5), (1.0, 0.9, 0.3), (0.0, 0.05, 0.5))
+    top_k, top_p, min_p = map(np.array, zip(*choices, strict=True))
+    logits = np.round(np.random.default_rng(7).normal(size=(27, 40)) * 3, 1).astype(np.float32)
+    logits[:, 3] = EXCLUDED
+    numbers = top_k.astype(np.int32), top_p.astype(np.float32), min_p.astype(np.float32)
+    found = kept_by_row(jnp.asarray(logits), *numbers)
+    for row, k, p, least, kept in zip(logits, top_k, top_p, min_p, found, strict=True):
+        token_filter = TokenFilter(top_k=int(k), top_p=float(p), min_p=float(least))
+        np.testing.assert_array_equal(kept, kept_tokens(jnp.asarray(row), token_filter))
 
 
 # --- thresholds ----------------------------------------------------------------------------------

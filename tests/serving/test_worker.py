@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 
+from rljax.parallel.rules import replicated
 from rljax.sampling.generate import Generator
 from rljax.sampling.options import SamplingOptions
 from rljax.sampling.request import StopReason
 from rljax.serving.asked import Ask, Failed, Sample, Scored, StopFinder, Written
 from rljax.serving.fair_queue import FairQueue
 from rljax.serving.limits import Limits
+from rljax.serving.service import make_worker
 from rljax.serving.worker import Overloaded, Worker
 from tests.serving.conftest import LIMITS
 
@@ -255,6 +257,20 @@ def test_parameters_that_are_not_finite_fail_the_request_alone(parts, service):
     assert isinstance(event, Failed) and "no finite number" in str(event.error)
     worker.load(parts.params, 3).result(60)
     assert len(ended(worker, [ask_of(3, 0)])[0].tokens) > 0
+
+
+@pytest.mark.slow
+def test_the_tokens_do_not_depend_on_the_mesh(parts, mesh_2x2x2, alone):
+    """Rows over four shards, the model over two devices."""
+    params = jax.device_put(parts.params, replicated(mesh_2x2x2))
+    worker = make_worker(parts.network, params, parts.text_format, mesh_2x2x2, LIMITS)
+    worker.start()
+    for place in (0, 3, 4):
+        for sample, expected in zip(ended(worker, [CROWD[place]]), alone[place], strict=True):
+            assert sample.tokens == expected.tokens
+            np.testing.assert_allclose(sample.logprobs, expected.logprobs, atol=2e-5)
+    worker.drain()
+    assert worker.join(60)
 
 
 # --- sizes ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ inside its program. What they know of the problems is indexed by the stable numb
 | `ordered.py` | from easy to hard, a band of difficulties, mixtures of sources |
 | `vade.py` | a Beta posterior of each success rate, and Thompson sampling |
 | `dump.py` | a bandit over sources by the size of advantages |
+| `gain.py` | a window that slides over problems ranked by the angles of their tokens |
 | `greso.py` | epochs that skip what taught nothing before |
 | `pcl.py` | candidates whose predicted value is closest to a target |
 | `hard_replay.py` | what was not solved comes again |
@@ -17,6 +18,7 @@ inside its program. What they know of the problems is indexed by the stable numb
 
 from rljax.objectives.curricula.curriculum import Curriculum, Outcomes, Problems, Turn
 from rljax.objectives.curricula.dump import dump
+from rljax.objectives.curricula.gain import gain
 from rljax.objectives.curricula.greso import greso
 from rljax.objectives.curricula.hard_replay import hard_replay
 from rljax.objectives.curricula.ordered import band, easy_to_hard, mixture, moving_mixture
@@ -33,6 +35,7 @@ CURRICULA = {
     "hard_replay": hard_replay,
     "vade": vade,
     "dump": dump,
+    "gain": gain,
     "pcl": pcl,
 }
 

@@ -18,12 +18,14 @@ class Problems(NamedTuple):
         difficulty: [M] f32 on the host, by a column of the data; None where nobody reads it.
         sources: [M] i32 on the host, number of the source of each problem; None likewise.
         source_names: S labels.
+        angles: [M] f32 on the host, mean cosine of each problem's tokens; None likewise.
     """
 
     count: int
     difficulty: Any = None
     sources: Any = None
     source_names: tuple[str, ...] = ()
+    angles: Any = None
 
 
 class Turn(NamedTuple):
@@ -73,7 +75,8 @@ class Curriculum(NamedTuple):
         take: (state, problems, turn) -> [B] i32 problems, the state after.
         observe: (state, problems, outcomes) -> the state after.
         metrics: (state, problems) -> numbers by name.
-        reads: of "difficulty", "sources", "prompt_values", "advantages": what has to be there.
+        reads: of "difficulty", "angles", "sources", "prompt_values", "advantages": what has to be
+            there.
         repeats: whether one call may hand out a problem twice; else it asks for B <= M.
     """
 

@@ -105,6 +105,7 @@ class Family:
         from_the_left: options that need causal ones, by "choice=option", and why.
         device_loop: whether training/device_loop/ can run it.
         ahead: whether its samples may be of older weights (training/ahead/).
+        episodes: whether its samples may be episodes of several replies (environments/).
         checks: functions of config/checks.py that refuse combinations, by name.
     """
 
@@ -139,4 +140,5 @@ class Family:
     from_the_left: Mapping[str, str] = dataclasses.field(default_factory=dict)
     device_loop: bool = False
     ahead: bool = False
+    episodes: bool = False
     checks: tuple[str, ...] = ()

@@ -328,5 +328,6 @@ POLICY_GRADIENT = Family(
     causal=(True, False),
     device_loop=True,
     ahead=True,
+    episodes=True,
     checks=("policy_gradient", "curriculum", "teacher"),
 )

@@ -40,6 +40,15 @@ ROWS = (
         **GRPO,
     ),
     _row(
+        "gain_rl",
+        "arXiv:2506.02281",
+        "GRPO on a window that slides over problems ranked by the angles of their tokens",
+        curriculum="gain",
+        kl_weight=0.005,
+        **K3_IN_LOSS,
+        **GRPO,
+    ),
+    _row(
         "dump",
         "arXiv:2504.09710",
         "GRPO on sources that a bandit chooses by the size of advantages",

@@ -83,6 +83,13 @@ def check_count(problems: Problems, curriculum: Curriculum, stage: Stage) -> Non
             f"{prompts} prompts x {calls} rounds are more addresses of noise than 2**31: take "
             f"fewer problems or prompts ({where}.batch.prompts_per_step)."
         )
+    subset = stage.objective.values.get("subset_problems")
+    if subset is not None and prompts > subset:
+        raise ValueError(
+            f"curriculum={name!r} hands out subsets of {subset} problems, and prompts_per_step="
+            f"{prompts} asks for more ({where}.objective.subset_problems, "
+            f"{where}.batch.prompts_per_step)."
+        )
     if not curriculum.repeats and prompts > problems.count:
         raise ValueError(
             f"curriculum={name!r} takes each problem once in a step: prompts_per_step={prompts} "
@@ -99,11 +106,16 @@ def known_problems(
         ValueError: for a column that is not named, or that a record lacks.
     """
     columns = {}
-    for fact, field in (("difficulty", "difficulty_column"), ("sources", "source_column")):
+    fields = {
+        "difficulty": "difficulty_column",
+        "angles": "angle_column",
+        "sources": "source_column",
+    }
+    for fact, field in fields.items():
         if fact in curriculum.reads:
             columns[fact] = _column(records, config.data[field], f"config.data.{field}")
-    if "difficulty" in columns:
-        columns["difficulty"] = _numbers(records, columns["difficulty"], config)
+            if fact != "sources":
+                columns[fact] = _numbers(records, columns[fact], config, field)
     names: tuple[str, ...] = ()
     if "sources" in columns:
         names, columns["sources"] = labelled(columns["sources"])
@@ -146,13 +158,15 @@ def _column(records: Sequence[Record], column: str, field: str) -> list[object]:
     return values
 
 
-def _numbers(records: Sequence[Record], values: list[object], config: ConfigDict) -> np.ndarray:
+def _numbers(
+    records: Sequence[Record], values: list[object], config: ConfigDict, field: str
+) -> np.ndarray:
     for index, value in enumerate(values):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not np.isfinite(value):
             raise ValueError(
-                f"{place_of(records, index)}: {config.data.difficulty_column!r} must be a finite "
-                f"number, got {typed(value)} (config.data.difficulty_column)."
+                f"{place_of(records, index)}: {config.data[field]!r} must be a finite "
+                f"number, got {typed(value)} (config.data.{field})."
             )
     return np.array(values, np.float32)
 

@@ -7,5 +7,6 @@
 | `projection.py` | random signs that keep inner products |
 | `warmup.py` | the checkpoints of a warm-up: trained parameters, Adam's moments, learning rates |
 | `losses.py` | losses of examples, and weights by them |
+| `angles.py` | how parallel the token vectors of problems are |
 | `less.py` | examples whose updates go where a target's gradients point |
 """

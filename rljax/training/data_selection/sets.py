@@ -9,7 +9,7 @@ import numpy as np
 
 from rljax.data.data_files import kind_of_files
 from rljax.data.packing import Example
-from rljax.data.rows import example_of
+from rljax.data.rows import example_of, prompt_of
 from rljax.data.sources import open_source, place_of
 from rljax.data.text_format import TextFormat
 from rljax.reporting.files import write_text_atomic
@@ -44,11 +44,39 @@ def read_set(path: Path, text_format: TextFormat, most_tokens: int, flag: str) -
     ]
     for index, example in enumerate(examples):
         if len(example.tokens) > most_tokens:
-            raise ValueError(
-                f"{place_of(records, index)} has {len(example.tokens)} tokens, and at most "
-                f"{most_tokens} are read: raise it, or leave the row out ({flag}, --row-tokens)."
-            )
+            where = place_of(records, index)
+            raise _too_long(where, len(example.tokens), most_tokens, flag)
     return Demonstrations(records, examples)
+
+
+def read_prompts(
+    path: Path, text_format: TextFormat, most_tokens: int, column: str, flag: str
+) -> Demonstrations:
+    """The problems of a file, each with the ids of its prompt, of which nothing is learned.
+
+    Args:
+        path, text_format, most_tokens, flag: as for `read_set`.
+        column: of the prompts.
+    """
+    kind = kind_of_files(str(path), flag)
+    records = open_source(kind, path=str(path), path_field=flag, chat_columns=(column,))
+    examples = []
+    for index in range(len(records)):
+        where = place_of(records, index)
+        tokens = prompt_of(
+            records[index], text_format, where=where, column=column, field=flag
+        ).tokens
+        if len(tokens) > most_tokens:
+            raise _too_long(where, len(tokens), most_tokens, flag)
+        examples.append(Example(tokens, [False] * len(tokens)))
+    return Demonstrations(records, examples)
+
+
+def _too_long(where: str, tokens: int, most_tokens: int, flag: str) -> ValueError:
+    return ValueError(
+        f"{where} has {tokens} tokens, and at most {most_tokens} are read: raise it, or leave the "
+        f"row out ({flag}, --row-tokens)."
+    )
 
 
 def tasks_of(shown: Demonstrations, column: str, flag: str) -> tuple[np.ndarray, list[str]]:

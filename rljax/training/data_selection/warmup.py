@@ -16,6 +16,7 @@ from rljax.config.runs import find_run, recorded_network
 from rljax.data.text_format import TextFormat
 from rljax.models.network import Network, Params
 from rljax.training.data_selection.passes import flat
+from rljax.training.run.loaded import load_published
 from rljax.training.run.start import Source, load_start
 from rljax.training.run.text_format import make_text_format
 
@@ -62,15 +63,26 @@ def load_checkpoints(
     ]
 
 
+def load_model(folder: Path, mesh: Mesh, flag: str) -> Checkpoint:
+    """A published model, of which nothing is trained yet; see `load_published`."""
+    model = load_published(folder, "", "float32", None, mesh, {}, flag)
+    _check_head(folder, model.network, flag)
+    return Checkpoint(folder, model.network, model.params, {}, None, 0.0, model.text_format)
+
+
+def _check_head(folder: Path, network: Network, flag: str) -> None:
+    if network.config.head != "language_model":
+        raise ValueError(
+            f"{folder} is a model with a {network.config.head} head: prompts and demonstrations "
+            f"are those of language models ({flag})."
+        )
+
+
 def _loaded(
     step: Path, config: Mapping[str, Any], rate: float, mesh: Mesh, flag: str
 ) -> Checkpoint:
     network = Network.create(recorded_network(config, step))
-    if network.config.head != "language_model":
-        raise ValueError(
-            f"{step} is a model with a {network.config.head} head: demonstrations are learned by "
-            "language models (--checkpoints)."
-        )
+    _check_head(step, network, "--checkpoints")
     with jax.set_mesh(mesh):
         trained, frozen = load_start(Source(str(step), config["seed"]), network, mesh)
     text_format = make_text_format(config)

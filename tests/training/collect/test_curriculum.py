@@ -23,7 +23,7 @@ STREAM = jax.random.key(1)
 
 
 def known(records, curriculum, **columns):
-    named = {"difficulty_column": "", "source_column": "", **columns}
+    named = {"difficulty_column": "", "angle_column": "", "source_column": "", **columns}
     data = type("Data", (), {**named, "__getitem__": lambda self, name: named[name]})()
     return known_problems(records, SimpleNamespace(data=data), CURRICULA[curriculum]())
 
@@ -130,6 +130,7 @@ def test_what_no_verifier_judges_teaches_no_curriculum():
 FACTS = Problems(
     6,
     difficulty=np.array([1, 2, 3, 1, 2, 3], np.float32),
+    angles=np.array([0.1, 0.2, 0.3, 0.1, 0.2, 0.3], np.float32),
     sources=np.array([0, 1, 0, 1, 0, 1], np.int32),
     source_names=("a", "b"),
 )

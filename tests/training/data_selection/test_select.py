@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
+from rljax.objectives.angles import angle_signal, mean_angle
 from rljax.parallel.mesh import make_mesh
+from rljax.training.data_selection.angles import shared_ends
 from rljax.training.data_selection.passes import flat, gradients_of_rows, losses_of_rows
 from rljax.training.data_selection.projection import CHUNK, projected
 from rljax.training.data_selection.sets import best_share, read_set
@@ -92,13 +94,47 @@ def test_losses_become_weights_of_mean_one(one_device_runs, tiny_run, files, tmp
     assert found.rate == pytest.approx(3e-2, rel=1e-3)
 
 
+def test_angles_rank_problems(one_device_runs, tiny_run, files, tmp_path, capsys):
+    workdir, out = tiny_run("grpo").workdir, tmp_path / "ranked.jsonl"
+    words = ["angle", f"--checkpoints={workdir / 'checkpoints/warmup'}", "--rows=4"]
+    assert load("select").main([*words, f"--pool={files / 'pool.jsonl'}", f"--out={out}"]) == 0
+    assert "wrote 30 of 30" in capsys.readouterr().out
+    rows = rows_of(out)
+    assert [row["prompt"] for row in rows] == [x["prompt"] for x in rows_of(files / "pool.jsonl")]
+    # Prompts are n+t=: nothing at the start is shared, the last token is, and is no question.
+    mesh = make_mesh({"data": 1}, devices=jax.devices()[:1])
+    (found,) = load_checkpoints([workdir / "checkpoints/warmup"], mesh, "", moments=False)
+    tokens = jnp.asarray([list(rows[7]["prompt"].encode())])
+    where = jnp.arange(tokens.shape[1])[None], jnp.ones_like(tokens)
+    model = found.network.bind(found.trained)
+    with jax.set_mesh(mesh):
+        states = model.last_mlp_inputs(tokens, *where)
+        # With the MLP of these states the last block's output is whole.
+        entered, last = model.hidden_states(tokens, *where)[-2:]
+        block = jax.tree.map(lambda leaf: leaf[-1], found.trained["blocks"])
+        (block,) = found.network.bind_layers({**found.trained, "blocks": (block,)})[1]
+        stream = last - block.mlp(states)
+        np.testing.assert_allclose(block.mlp_norm(stream), states, atol=1e-4)
+        assert float(jnp.abs(stream - entered).max()) > 0
+    length, question = tokens.shape[1], jnp.arange(tokens.shape[1]) < tokens.shape[1] - 1
+    signal = angle_signal(states[0], question, ~question & False)
+    assert rows[7]["angle_signal"] == pytest.approx(float(signal), rel=1e-4)
+    whole = mean_angle(states[0], jnp.ones(length, bool))
+    assert rows[7]["angle"] == pytest.approx(float(whole), rel=1e-4)
+
+
+def test_what_all_prompts_share_is_no_question():
+    assert shared_ends([[1, 2, 3, 9], [1, 2, 4, 9], [1, 2, 5, 6, 9]]) == (2, 1)
+    assert shared_ends([[1, 2], [1, 2]]) == (1, 0) and shared_ends([[1], [1, 2]]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
         (["less"], r"compares with examples of what is wanted \(--target\)"),
         (["less", "--loss-map=upper"], r"only loss reads it \(--loss-map"),
         (["loss", "--keep=0.1"], r"only less reads it \(--keep"),
-        (["loss", "--checkpoints=a,b"], r"those of one checkpoint"),
+        (["loss", "--checkpoints=a,b"], r"loss asks one model"),
         (["loss"], "No checkpoint in"),
     ],
 )

@@ -418,6 +418,7 @@ BY_DEFINITION = {
     # The loss of given problems; which ones are given is the business of a curriculum.
     "vade": ("zscore", OF_ROWS),
     "dump": ("zscore", OF_ROWS),
+    "gain_rl": ("zscore", OF_ROWS),
     "cispo": ("zscore", OF_TOKENS),
     "sapo": ("zscore", OF_ROWS),
     "gmpo": ("zscore", OF_ROWS),

@@ -1,12 +1,12 @@
 """Writes the rows of next_segment.py: a context, and the segment of a text that comes next.
 
-    python configs/recipes/make_segments.py TEXTS.jsonl ROWS.jsonl --split=sentence --shortest=12
-    python configs/recipes/make_segments.py
+    python launch/segments.py TEXTS.jsonl ROWS.jsonl --split=sentence --shortest=12
+    python launch/segments.py
 
 TEXTS holds a column `text` (--column names another); ROWS gets `prompt`, `reference` and, for a
 stage of demonstrations, `completion`, the segment behind the end of a line. One target in so many
 (--middle=4, say) is asked for between what comes before and behind it. Without files it writes
-next_line.jsonl and next_line_heldout.jsonl beside this file, always the same: lines such as `7+5`,
+configs/recipes/next_line.jsonl and next_line_heldout.jsonl, always the same: lines such as `7+5`,
 each of which begins with the last digit of the sum or difference of the line before.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rljax.data.segments import SPLITS, next_segments
 
+RECIPES = Path(__file__).parents[1] / "configs/recipes"
 HIDDEN = "<missing>"
 TRAINED, HELD_OUT, LINES = 600, 40, 4
 
@@ -71,7 +72,7 @@ def main() -> None:
     texts = list({lines_of_sums(generator): None for _ in range(TRAINED + HELD_OUT)})
     parts = {"next_line": texts[:-HELD_OUT], "next_line_heldout": texts[-HELD_OUT:]}
     for name, part in parts.items():
-        write(Path(__file__).with_name(f"{name}.jsonl"), rows_of(part, "line", 1, 0))
+        write(RECIPES / f"{name}.jsonl", rows_of(part, "line", 1, 0))
 
 
 if __name__ == "__main__":
