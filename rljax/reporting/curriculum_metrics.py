@@ -17,6 +17,7 @@ OF_CURRICULA: dict[str, Metric] = {
     ),
     "curriculum/hard_share": Metric(
         "Hard problems", "Share of all that were hard at their last visit (hard_replay)."
+    ),
     "curriculum/centre": Metric(
         "Centre", "Rank at which the window over the problems is centred (GAIN-RL)."
     ),
