@@ -1,7 +1,7 @@
 """The fields of a run, each with its default and its meaning. A config sets only what differs.
 
 schema_model.py has those of config.model, schema_environment.py those of config.environment,
-schema_stage.py those of a stage.
+schema_scoring.py those of config.scoring, schema_stage.py those of a stage.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from rljax.config.fields import MOST_PROBLEMS, MOST_ROWS, MOST_TOKENS, Field, Section
 from rljax.config.schema_environment import ENVIRONMENT
 from rljax.config.schema_model import MODEL
+from rljax.config.schema_scoring import SCORING
 from rljax.config.schema_stage import SAMPLING, STAGE
 from rljax.data.chat import CLOCK
 from rljax.data.control_tokens import RULES
@@ -192,34 +193,6 @@ TASK = Field(
     },
 )
 
-# Entries of a reward (rljax/rewards/compose.py knows them all).
-REWARD = Field(
-    {},
-    "{'name', 'weight', 'options', 'threshold', 'clip', 'gate', 'where', 'constraint', 'as', "
-    "'heldout_of', 'right_at'}",
-    items={
-        "name": Field("", "of the reward"),
-        "weight": Field(1.0, "factor in the total"),
-        "options": Field({}, "keyword arguments of the reward"),
-        "threshold": Field(None, "a lower value counts as 0", value_type=float),
-        "clip": Field(
-            (), "(least, largest) value that counts; (): any", items=Field(0.0, "a value")
-        ),
-        "gate": Field(
-            "", "labels of other rewards, with commas, without which this one does not count"
-        ),
-        "where": Field({}, "field of the reference -> value, or values, with which it applies"),
-        "heldout_of": Field(
-            "", "label of a reward that is trained on: this one is logged beside it, and never is"
-        ),
-        "constraint": Field(
-            False, "no summand: a sample satisfies it from right_at on, for methods that read it"
-        ),
-        "as": Field("", "its label in the metrics"),
-        "right_at": Field(None, "the score of a right sample, or more", value_type=float),
-    },
-)
-
 DATA: Section = {
     "kind": Field(
         "reasoning_gym",
@@ -281,39 +254,6 @@ DATA: Section = {
         False, "a prompt that is text becomes the user's message, through the chat template"
     ),
     "system_prompt": Field("", "the first message of conversations that have no system message"),
-}
-
-SCORING: Section = {
-    "rewards": Field(
-        ({"name": "reasoning_gym"},),
-        "({'name', 'weight', ...}, ...); the first one that is no constraint judges",
-        items=REWARD,
-    ),
-    "workers": Field(
-        2,
-        "scoring processes; 0 scores in the main process",
-        minimum=0,
-        maximum=1024,
-        why="each is a process with an address space of its own",
-    ),
-    "timeout_seconds": Field(5.0, "per sample", above=0, maximum=86_400),
-    "memory_mb": Field(
-        4096,
-        "address space of a scoring process; a sample that takes more has failed",
-        minimum=512,
-        maximum=2**24,
-        why="an interpreter with its verifiers needs some",
-    ),
-    "failure_reward": Field(0.0, "reward of a sample whose verifier raised or timed out"),
-    "failed_samples": Field(
-        "failure_reward",
-        "they get that reward, or are left_out of their groups, as where no reward applies",
-        choices=("failure_reward", "left_out"),
-    ),
-    "max_failed_share": Field(
-        0.5, "share of a step's samples above which the run stops", minimum=0, maximum=1
-    ),
-    "try_first": Field(True, "ask the rewards about the first problem before anything compiles"),
 }
 
 EVALUATION: Section = {
