@@ -1,7 +1,8 @@
 """The fields of a run, each with its default and its meaning. A config sets only what differs.
 
-schema_model.py has those of config.model, schema_data.py those of problems and of scoring,
-schema_environment.py those of config.environment, schema_stage.py those of a stage.
+schema_model.py has those of config.model, schema_data.py those of config.data, schema_scoring.py
+those of config.scoring, schema_environment.py those of config.environment, schema_stage.py those of
+a stage.
 """
 
 import dataclasses
@@ -12,9 +13,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rljax.config.fields import MOST_ROWS, MOST_TOKENS, Field, Section
-from rljax.config.schema_data import DATA, SCORING
+from rljax.config.schema_data import DATA
 from rljax.config.schema_environment import ENVIRONMENT
 from rljax.config.schema_model import MODEL
+from rljax.config.schema_scoring import SCORING
 from rljax.config.schema_stage import SAMPLING, STAGE
 from rljax.data.chat import CLOCK
 from rljax.data.control_tokens import RULES
