@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
             app,
             host=host,
             port=port,
-            log_level="warning",
+            log_config=None,  # warnings go where those of the process go
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=drain_seconds,

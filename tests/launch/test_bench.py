@@ -123,3 +123,26 @@ def test_wrong_arguments_give_one_message(bench, capsys, words, message):
     assert bench.main(words) == 1
     text = capsys.readouterr().err
     assert text.startswith("error: ") and message in text and text.count("\n") == 1
+
+
+def test_the_report_of_a_server(bench, tmp_path, capsys):
+    """Four clients, eight requests, beside the generator on the same ones."""
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    words = ["--prompts=4", "--prompt-tokens=5", "--new-tokens=4", "--steps=1", *TINY[:-1]]
+    out = tmp_path / "serve.json"
+    assert bench.main(["serve", *words, "--config.model.vocab_size=259", f"--json={out}"]) == 0
+    report = json.loads(out.read_text())
+    rates = report["tokens_per_second"]
+    assert report["requests"] == 8
+    assert report["ratios"] == [pytest.approx(rates["server"] / rates["generator"])]
+    for times in report["latency"].values():
+        assert 0 <= times["p50"] <= times["p90"] <= times["p99"]
+    assert report["latency"]["first_token"]["p50"] < report["latency"]["request"]["p50"]
+    assert report["cpu_seconds"]["server"] > 0
+    assert "of its rate" in capsys.readouterr().out
+
+
+def test_a_request_to_a_server_has_one_sample(bench, capsys):
+    assert bench.main(["serve", "--samples=2"]) == 1
+    assert "--samples is not read by serve" in capsys.readouterr().err
