@@ -6,6 +6,7 @@
 | `meshes.py` | which devices of a run train, and which only sample |
 | `text_format.py` | the tokenizer, chat template, beginnings and ends of a run |
 | `problems.py` | the problems of a run, opened and read before anything compiles |
+| `workers.py` | the processes that score samples and answer replies |
 | `engines.py` | the sampler that a network has, from the settings of the run |
 | `layout.py` | the layout of a stage's rows, once model and mesh are known |
 | `start.py` | parameters that are drawn, of another run, or of a published checkpoint |

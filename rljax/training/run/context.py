@@ -56,6 +56,7 @@ from rljax.training.run.problems import GENERATED, Record, checked_problems, pro
 from rljax.training.run.start import Source, check_start
 from rljax.training.run.text_format import make_text_format, settle_tokenizer, tokenizer_folder
 from rljax.training.run.tokenizers import check_tokenizers, check_verdicts
+from rljax.training.run.workers import make_workers
 from rljax.training.update.likelihood import check_likelihoods
 from rljax.training.update.logprobs import Statistics, make_score
 
@@ -282,22 +283,8 @@ def build_context(
     samplable = _samplable(network, text_format)
     stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)
     networks = stage_networks(network, stages)
-    scoring = config.scoring
-    scorer = Scorer(  # last: it has processes, which an error would leave behind
-        scoring.rewards,
-        workers=scoring.workers,
-        timeout_seconds=scoring.timeout_seconds,
-        memory_mb=scoring.memory_mb,
-        failure_reward=scoring.failure_reward,
-        failed_samples=scoring.failed_samples,
-        max_failed_share=scoring.max_failed_share,
-        processes=processes,
-    )
-    try:
-        stepper = _stepper(config, text_format, scorer, processes)
-    except BaseException:
-        scorer.close()
-        raise
+    # Last: they have processes, which an error would leave behind.
+    scorer, stepper = make_workers(config, text_format, processes)
     context = Context(
         config=config,
         workdir=workdir,
@@ -313,7 +300,7 @@ def build_context(
         networks=networks,
         processes=processes,
     )
-    if scoring.try_first:
+    if config.scoring.try_first:
         try_rewards(context)
     return context
 
@@ -329,37 +316,6 @@ def try_rewards(context: Context) -> None:
     except BaseException:
         context.close()
         raise
-
-
-def _stepper(
-    config: ConfigDict, text_format: TextFormat, scorer: Scorer, processes: Processes
-) -> Stepper | None:
-    """The processes of the environment; None where there is none.
-
-    Raises:
-        ValueError: for rewards that read episodes, or episodes of texts without turns.
-    """
-    given, scoring = config.environment, config.scoring
-    if not given.name:
-        if scorer.composition.needs_episodes:
-            raise ValueError(
-                f"The rewards {scorer.composition.labels} read what became of an episode, and none "
-                "is played (config.environment.name, config.scoring.rewards)."
-            )
-        return None
-    if text_format.template is None:
-        raise ValueError(
-            f"Episodes of {given.name!r} are conversations, and the tokenizer has no chat template "
-            "for them (config.tokenizer.chat_turn, config.environment.name)."
-        )
-    return Stepper(
-        given.name,
-        given.options.to_dict(),
-        workers=scoring.workers,
-        timeout_seconds=given.timeout_seconds,
-        memory_mb=scoring.memory_mb,
-        processes=processes,
-    )
 
 
 def _samplable(network: Network, text_format: TextFormat) -> np.ndarray:
