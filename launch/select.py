@@ -20,16 +20,25 @@ whose mean is 1, and `influence` or `loss`: a supervised stage reads the file as
 --config.data.angle_column.
 """
 
-import argparse
-import os
 import sys
-from pathlib import Path
-from typing import Any
+from os.path import dirname
 
-from rljax.commands.parser import Parser, path, whole
-from rljax.commands.paths import check_file
-from rljax.commands.run import run
-from rljax.processes.identity import check_alone
+# This file has the name of a standard module, and Python looks for modules beside a command first.
+# Whoever asks for the standard one, in any command of this folder, gets it (as in inspect.py).
+sys.path[:] = [path for path in sys.path if path != dirname(__file__)]
+if __name__ == "select":
+    del sys.modules["select"]
+    __import__("select")
+else:
+    import argparse
+    import os
+    from pathlib import Path
+    from typing import Any
+
+    from rljax.commands.parser import Parser, path, whole
+    from rljax.commands.paths import check_file
+    from rljax.commands.run import run
+    from rljax.processes.identity import check_alone
 
 LOSS_MAPS = ("linupper", "quadratic", "extremes", "upper")
 # Flags that only one kind reads.
@@ -56,12 +65,12 @@ def positive(text: str) -> float:
     return value
 
 
-def folders(text: str) -> tuple[Path, ...]:
+def folders(text: str) -> "tuple[Path, ...]":
     """Reads folders with commas between them."""
     return tuple(path(word) for word in text.split(","))
 
 
-def parser() -> Parser:
+def parser() -> "Parser":
     """The parser of all flags."""
     made = Parser(__doc__)
     add = made.add_argument
@@ -88,7 +97,7 @@ def parser() -> Parser:
     return made
 
 
-def check_flags(options: argparse.Namespace) -> None:
+def check_flags(options: "argparse.Namespace") -> None:
     """Raises ValueError for flags that the kind never reads, or lacks."""
     for kind, names in OWN.items():
         for name in names:
@@ -103,7 +112,7 @@ def check_flags(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.kind} asks one model (--checkpoints)")
 
 
-def select(options: argparse.Namespace) -> None:
+def select(options: "argparse.Namespace") -> None:
     """Checks, scores and writes."""
     check_alone("launch/select.py", os.environ)
     check_flags(options)
@@ -130,7 +139,7 @@ def select(options: argparse.Namespace) -> None:
     print(f"wrote {len(chosen)} of {len(pool.examples)} rows to {options.out}; {said}")
 
 
-def by_influence(options: argparse.Namespace, models: list, pool: Any, mesh: Any) -> tuple:
+def by_influence(options: "argparse.Namespace", models: list, pool: "Any", mesh: "Any") -> tuple:
     """The best share of the pool."""
     import numpy as np
 
@@ -154,7 +163,7 @@ def by_influence(options: argparse.Namespace, models: list, pool: Any, mesh: Any
     return chosen, {"influence": scores, WEIGHT: np.ones(len(scores))}, said
 
 
-def by_loss(options: argparse.Namespace, models: list, pool: Any, mesh: Any) -> tuple:
+def by_loss(options: "argparse.Namespace", models: list, pool: "Any", mesh: "Any") -> tuple:
     """All of the pool, with weights."""
     from rljax.training.data_selection.losses import example_losses, weights_of
     from rljax.training.data_selection.sets import WEIGHT
@@ -169,7 +178,7 @@ def by_loss(options: argparse.Namespace, models: list, pool: Any, mesh: Any) -> 
     return range(len(losses)), {"loss": losses, WEIGHT: weights}, said
 
 
-def by_angle(options: argparse.Namespace, models: list, pool: Any, mesh: Any) -> tuple:
+def by_angle(options: "argparse.Namespace", models: list, pool: "Any", mesh: "Any") -> tuple:
     """All of the pool, with angles."""
     from rljax.models.lora import combine
     from rljax.training.data_selection.angles import prompt_angles

@@ -48,6 +48,14 @@ def test_an_unknown_flag_is_one_line_with_the_nearest_one(name, capsys):
     assert text.endswith("Did you mean '--traceback'?\n") and text.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name in sys.stdlib_module_names])
+def test_a_command_does_not_stand_in_for_a_standard_module(name):
+    """Whichever is asked for first, as from a command of the same folder."""
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'launch')!r}); import {name} as found\n"
+    program += "assert '/launch/' not in str(found), found; assert not hasattr(found, 'parser')"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
 def small_parser() -> Parser:
     made = Parser("What it does.", overrides=True)
     made.add_argument("--new-tokens", type=whole(1), default=8, help="of a sample")
