@@ -2,8 +2,8 @@
 
 fields.py    what a field is: type, range, items; the check of one value
 schema.py    every field of a run; schema_model.py those of its model, schema_stage.py of a stage,
-             schema_data.py of problems, schema_scoring.py of rewards, schema_environment.py of an
-             environment
+             schema_stage_data.py of its data, schema_data.py of problems, schema_scoring.py of
+             rewards, schema_environment.py of an environment
 load.py      --config=FILE[:ARG], `:smoke`
 arguments.py what a config file does with its ARG; recipe_arguments.py  ARG as words, `name=value`
 overrides.py --config.a.b=value
