@@ -42,19 +42,19 @@ def rows_of(path):
 
 
 def test_less_finds_the_tasks_of_the_target(one_device_runs, tiny_run, files, tmp_path, capsys):
-    """The target holds two of five tasks: most of the best 40 % of the pool are theirs.
-
-    By chance it would be 0.4 of them, give or take 0.11; measured are 0.83.
-    """
+    """The target holds two of five tasks: by the mean of their examples these two come first."""
     checkpoint, out = tiny_run("grpo").workdir / "checkpoints/warmup", tmp_path / "chosen.jsonl"
     words = ["less", f"--checkpoints={checkpoint}", f"--pool={files / 'pool.jsonl'}"]
-    words += [f"--target={files / 'target.jsonl'}", "--task-column=task", "--keep=0.4"]
+    words += [f"--target={files / 'target.jsonl'}", "--task-column=task", "--keep=1"]
     command = load("select")
     assert command.main([*words, "--projection=512", f"--out={out}"]) == 0
-    assert "12 of 30 examples" in capsys.readouterr().out
+    assert "30 of 30 rows" in capsys.readouterr().out
     chosen = rows_of(out)
     wanted = {row["task"] for row in rows_of(files / "target.jsonl")}
-    assert len(wanted) == 2 and np.mean([row["task"] in wanted for row in chosen]) > 0.75
+    means = {
+        word: np.mean([row["influence"] for row in chosen if row["task"] == word]) for word in WORDS
+    }
+    assert len(wanted) == 2 and set(sorted(means, key=means.get)[-2:]) == wanted
     assert {row["weight"] for row in chosen} == {1.0}
     assert all(-1.01 <= row["influence"] <= 1.01 for row in chosen)
     assert command.main([*words, f"--out={out}"]) == 1
