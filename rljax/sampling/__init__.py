@@ -32,6 +32,7 @@ guides.py        logits of several models become one; guide_rules.py has the ari
 
 Beside it:
 diffusion.py     masked-diffusion decoding, for the same requests; diffusion_config.py
+diffusion_draws.py  one draw for every position of a block
 acceptance.py    which draws of a denoising step are kept, and how many
 selection.py     best-of-n, votes, pass@k
 """

@@ -9,8 +9,6 @@ positions, one a step:
     prompt M M M M    prompt M b M M    prompt a b M M    prompt a b c M    prompt a b c d
 """
 
-import enum
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,15 +20,9 @@ from jax import Array
 from rljax.models.network import Network, Params
 from rljax.models.transformer import Transformer
 from rljax.parallel.rules import constrain, row_shards
-from rljax.sampling.acceptance import (
-    OF_MODEL,
-    log_probability,
-    negative_entropy,
-    ranks_of,
-    within_bound,
-)
+from rljax.sampling.acceptance import ranks_of, within_bound
 from rljax.sampling.diffusion_config import DiffusionConfig
-from rljax.sampling.distribution import EXCLUDED, entropy, take
+from rljax.sampling.diffusion_draws import Rows, draw_block, is_stop_token
 from rljax.sampling.keys import row_keys
 from rljax.sampling.request import Requests, Rollouts, StopReason
 
@@ -40,16 +32,6 @@ Denoiser = Callable[[Array, Array], Array]
 
 
 STEPS = "denoising"  # name of the loop over the steps in a compiled program
-
-
-class Rows(NamedTuple):
-    """N rows to decode."""
-
-    prompts: Array  # [N, P] i32
-    keys: Array  # [N] keys of the noise
-    max_new_tokens: Array  # [N] i32, positions from here on are no part of the canvas
-    min_new_tokens: Array | None = None  # [N] i32, no stop token at positions before; None: 0
-    temperature: Array | None = None  # [N] f32, >= 0; None: every row is greedy
 
 
 class Decoded(NamedTuple):
@@ -67,25 +49,6 @@ class Decoded(NamedTuple):
     tempered_logprobs: Array  # [N, T] f32
     entropy: Array  # [N, T] f32, nats
     passes: Array  # [] i32, steps that were run; each costs a forward pass, with guidance two
-
-
-class _Draws(NamedTuple):
-    """One draw for each position of a block, and its fields of `Decoded`."""
-
-    tokens: Array  # [N, K] i32
-    confidence: Array  # [N, K] f32, only their order counts
-    logprobs: Array  # [N, K] f32
-    model_logprobs: Array  # [N, K] f32
-    tempered_logprobs: Array  # [N, K] f32
-    entropy: Array  # [N, K] f32
-    model_entropy: Array  # [N, K] f32, untempered; zeros where no bound reads it
-
-
-class _Draw(enum.IntEnum):
-    """What random numbers of a position are for."""
-
-    TOKEN = 0
-    ORDER = 1
 
 
 class _State(NamedTuple):
@@ -165,7 +128,7 @@ def _one_step(denoise: Denoiser, rows: Rows, state: _State, config: DiffusionCon
     places = start + jnp.arange(config.block_tokens, dtype=jnp.int32)
     canvas = jnp.concatenate([rows.prompts, state.decoded.tokens], axis=1)
     logits = denoise(canvas, rows.prompts.shape[1] + start)
-    draws = _draw(logits, rows, state.step, places, config)
+    draws = draw_block(logits, rows, state.step, places, config)
 
     def cut(x: Array) -> Array:
         return jax.lax.dynamic_slice_in_dim(x, start, config.block_tokens, axis=1)
@@ -203,22 +166,8 @@ def _done(decoded: Decoded, rows: Rows, config: DiffusionConfig) -> Array:
     places = jnp.arange(decoded.tokens.shape[1], dtype=jnp.int32)
     filled = (decoded.commit_step >= 0) | (places >= rows.max_new_tokens[:, None])
     filled_until = jnp.cumprod(filled.astype(jnp.int32), axis=-1) > 0
-    stopped = _is_stop(decoded.tokens, config) & filled_until
+    stopped = is_stop_token(decoded.tokens, config) & filled_until
     return stopped.any(axis=-1) | filled_until[:, -1]
-
-
-def _is_stop(tokens: Array, config: DiffusionConfig) -> Array:
-    """[...] i32 -> [...] bool."""
-    return (tokens[..., None] == jnp.array(config.stop_tokens, jnp.int32)).any(axis=-1)
-
-
-def _never(tokens: Array, config: DiffusionConfig) -> Array:
-    """[V] i32 -> [V] bool: ids that no position is filled with."""
-    is_mask = tokens == config.mask_token
-    never = is_mask & config.forbid_mask_token
-    for start, stop in config.textless:
-        never |= (start <= tokens) & (tokens < stop) & ~is_mask
-    return never
 
 
 def guided(with_prompt: Array, without: Array, scale: float) -> Array:
@@ -235,115 +184,6 @@ def _guided(denoise: Denoiser, prompt_slots: int, config: DiffusionConfig) -> De
         return guided(*both, config.cfg_scale)
 
     return denoise_guided
-
-
-def _draw(logits: Array, rows: Rows, step: Array, places: Array, config: DiffusionConfig) -> _Draws:
-    """One token for every position of a block.
-
-    Args:
-        logits: [N, K, V] of the model, guidance included.
-        rows: keys, temperatures and limits.
-        step: [] i32, over all blocks.
-        places: [K] i32, positions of the completion.
-        config: of the sampler.
-    """
-    vocabulary = jnp.arange(logits.shape[-1], dtype=jnp.int32)
-    model = jnp.where(_never(vocabulary, config), EXCLUDED, logits.astype(jnp.float32))
-    is_stop = _is_stop(vocabulary, config)
-    forbidden = jnp.zeros((1, 1, 1), bool)
-    if rows.min_new_tokens is not None:
-        forbidden = (places < rows.min_new_tokens[:, None])[..., None] & is_stop
-    legal = jnp.where(forbidden, EXCLUDED, model)
-
-    keys_of = functools.partial(_position_keys, rows.keys, step, places)
-    if rows.temperature is None:
-        tokens = jnp.argmax(legal, axis=-1).astype(jnp.int32)
-        certain = jnp.zeros(tokens.shape, jnp.float32)
-        fields = dict(logprobs=certain, entropy=certain, tempered_logprobs=certain)
-    else:
-        tokens, fields = _draw_tempered(model, forbidden, rows.temperature, keys_of(_Draw.TOKEN))
-    confidence = _confidence(legal, is_stop, tokens, places, keys_of, config)
-    doubt = jnp.zeros(tokens.shape, jnp.float32)
-    if config.entropy_bound is not None:
-        doubt = -negative_entropy(legal, tokens)
-    model_logprobs = log_probability(model, tokens)
-    fields |= dict(model_logprobs=model_logprobs, model_entropy=doubt)
-    return _Draws(tokens, confidence, **fields)
-
-
-def _confidence(
-    legal: Array,
-    is_stop: Array,
-    tokens: Array,
-    places: Array,
-    keys_of: Callable[[_Draw], Array],
-    config: DiffusionConfig,
-) -> Array:
-    """[N, K] f32: how sure each draw counts, of which only the order is read.
-
-    Args:
-        legal: [N, K, V] untempered logits of what may be drawn.
-        is_stop: [V] bool.
-        tokens: [N, K] i32, the draws.
-        places: [K] i32, positions of the completion.
-        keys_of: the keys of a purpose, [N, K].
-        config: of the sampler.
-    """
-    if config.remasking == "left_to_right":
-        return jnp.broadcast_to(-places.astype(jnp.float32), tokens.shape)
-    if config.remasking == "random":
-        uniform = jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, dtype=jnp.float32)))
-        return uniform(keys_of(_Draw.ORDER))
-    if config.stop_confidence == "excluded":
-        legal = jnp.where(is_stop, EXCLUDED, legal)
-    # That of a late stop token is finite, above the -inf of positions that cannot be committed.
-    found = OF_MODEL[config.remasking](legal, tokens)
-    if config.stop_confidence == "model":
-        return found
-    return jnp.where(_is_stop(tokens, config), EXCLUDED, found)
-
-
-def _draw_tempered(
-    model: Array, forbidden: Array, temperature: Array, keys: Array
-) -> tuple[Array, dict[str, Array]]:
-    """Gumbel-max draws at the rows' temperatures.
-
-    Args:
-        model: [N, K, V] f32 logits.
-        forbidden: bool, broadcasts against them; True where a token may not be drawn.
-        temperature: [N] f32; 0 takes the likeliest token.
-        keys: [N, K] keys.
-
-    Returns:
-        tokens [N, K] i32 and their fields of `_Draws`.
-    """
-    greedy = (temperature == 0)[:, None]
-    divided = model / jnp.where(greedy, 1.0, temperature[:, None])[..., None]
-    tempered = jnp.maximum(divided, EXCLUDED)  # Still finite, so that 0 * log p is 0.
-    legal = jnp.where(forbidden, EXCLUDED, tempered)
-    log_probabilities = jax.nn.log_softmax(legal, axis=-1)
-    # Coarse noise has no tail, which makes samples colder than they should be (arXiv:2409.02908).
-    gumbel = functools.partial(
-        jax.random.gumbel, shape=model.shape[-1:], dtype=jnp.float32, mode="high"
-    )
-    noisy = log_probabilities + jax.vmap(jax.vmap(gumbel))(keys)
-    tokens = jnp.argmax(jnp.where(greedy[..., None], legal, noisy), axis=-1).astype(jnp.int32)
-    certain_or = functools.partial(jnp.where, greedy, 0.0)
-    return tokens, dict(
-        logprobs=certain_or(take(log_probabilities, tokens)),
-        entropy=certain_or(entropy(log_probabilities)),
-        tempered_logprobs=certain_or(log_probability(tempered, tokens)),
-    )
-
-
-def _position_keys(keys: Array, step: Array, places: Array, draw: _Draw) -> Array:
-    """[N] keys, [] i32, [K] i32 -> [N, K] keys, for one of the two draws of each position."""
-
-    def of_row(key: Array) -> Array:
-        step_key = jax.random.fold_in(key, step)
-        return jax.vmap(lambda place: jax.random.fold_in(step_key, 2 * place + draw))(places)
-
-    return jax.vmap(of_row)(keys)
 
 
 def network_denoiser(
@@ -479,7 +319,7 @@ def _rollouts(decoded: Decoded, rows: Rows, config: DiffusionConfig) -> Rollouts
     g, t = config.samples_per_prompt, config.max_new_tokens
     places = jnp.arange(t, dtype=jnp.int32)
     inside = places < rows.max_new_tokens[:, None]
-    stops = _is_stop(decoded.tokens, config) & inside
+    stops = is_stop_token(decoded.tokens, config) & inside
     stops_before = jnp.cumsum(stops, axis=-1) - stops
     mask = inside & (stops_before == 0)
     temperature = rows.temperature

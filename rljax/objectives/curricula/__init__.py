@@ -39,7 +39,8 @@ CURRICULA = {
     "pcl": pcl,
 }
 
-# Those that need no critic of prompts and no advantages of scores, for families without them.
-OF_SAMPLES = {name: made for name, made in CURRICULA.items() if name not in ("dump", "pcl")}
+# Those that need no critic of prompts, no advantages of scores and no angles, for families without
+# them.
+OF_SAMPLES = {name: made for name, made in CURRICULA.items() if name not in ("dump", "pcl", "gain")}
 
 __all__ = ["CURRICULA", "OF_SAMPLES", "Curriculum", "Outcomes", "Problems", "Turn"]

@@ -38,7 +38,7 @@ def gain(
         window_width: in ranks; None: an eighth of the problems, as 1000 of 8000 in the paper.
         centre_step: n, in ranks; None: a sixteenth of the problems.
         largest_step: of the centre, in ranks; None: an eighth of the problems.
-        centre_slope: a.
+        centre_slope: a, of both terms.
         target_accuracy: b, share of right samples from which on the first term moves on.
     """
     check_field("subset_problems", subset_problems, lambda x: x >= 1, ">= 1")
