@@ -14,10 +14,13 @@ from rljax.data.text_format import TextFormat, check_texts
 
 # What becomes of a template that writes earlier turns in another way once later ones follow.
 REWRITES = ("refuse", "keep")
-FIELD = "config.environment.rewritten_turns"
 
 # Stands for the reply: a letter for private use that no template changes.
 _PLACE = "\ue002"
+
+
+class Rewritten(ValueError):
+    """A conversation, or its template, changes what has been read and written before."""
 
 
 class NextTurn(NamedTuple):
@@ -54,8 +57,8 @@ def next_turn(
         where: the problem and the turn, for errors.
 
     Raises:
-        ValueError: for a template that writes earlier turns in another way once later ones follow,
-            or that does not show a reply.
+        Rewritten: for a template that writes earlier turns in another way once later ones follow.
+        ValueError: for messages that it refuses, or a template that does not show a reply.
     """
     check_texts(list(answers), where)
     answers = text_format.control_tokens.marked(list(answers), where)
@@ -67,11 +70,9 @@ def next_turn(
     if rewritten == "refuse":
         whole = render([*messages, said, *answers], open_turn=True, options=options, where=where)
         if not _squeezed(whole).startswith(_squeezed(shown + text[len(opening) :])):
-            raise ValueError(
+            raise Rewritten(
                 f"{where}: the chat template writes earlier turns in another way once later ones "
-                f"follow: of {unmarked(shown + text)[-60:]!r} it makes {unmarked(whole)[-80:]!r}. "
-                f"Take another template, or let the model read on what it wrote itself ({FIELD}="
-                "'keep')."
+                f"follow: of {unmarked(shown + text)[-60:]!r} it makes {unmarked(whole)[-80:]!r}"
             )
     held = {"role": "assistant", "content": opening + _PLACE}
     behind = render([*messages, held, *answers], open_turn=True, options=options, where=where)

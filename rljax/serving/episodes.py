@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rljax.data.conversations import without_nulls
+from rljax.data.next_turn import Rewritten
 from rljax.data.text_format import Prompt, TextFormat
 from rljax.sampling.request import StopReason
 from rljax.serving.asked import Sample
 from rljax.serving.protocol import BadRequest
-from rljax.serving.rendering import Rewritten, append_turn, first_turn
+from rljax.serving.rendering import append_turn, first_turn
 from rljax.serving.tool_calls import for_template
 
 # What of a message is compared; clients add fields such as `refusal`.
@@ -78,10 +79,9 @@ class Segment:
 class Talk(NamedTuple):
     """The conversation of a segment after a turn; None for prompts that are ids."""
 
-    prompt: Prompt
-    answer: str
+    prompt: Prompt  # that was answered last
     messages: list[dict[str, Any]]  # as the client has them, with the answer's
-    own: list[Any]  # as the template reads them, with the answer's text as it was written
+    asked: dict[str, Any]  # tools and variables of the template
 
 
 class Opened(NamedTuple):
@@ -93,7 +93,7 @@ class Opened(NamedTuple):
     is_new: bool  # whether it begins a segment
     prompt: Prompt | None = None
     messages: list[Any] = []  # noqa: RUF012 (never changed)
-    own: list[Any] = []  # noqa: RUF012
+    asked: dict[str, Any] = {}  # noqa: RUF012
 
 
 class _Episode:
@@ -137,9 +137,9 @@ class Episodes:
                 except Rewritten:
                     if on_rewrite == "refuse":
                         raise
-            own = for_template(messages)
-            prompt = first_turn(self._format, own, tools, options)
-            return Opened(name, prompt.tokens, prompt.tokens, True, prompt, messages, own)
+            prompt = first_turn(self._format, for_template(messages), tools, options)
+            asked = {"tools": tools, "options": options}
+            return Opened(name, prompt.tokens, prompt.tokens, True, prompt, messages, asked)
         except Rewritten as error:
             self.close_turn(name)
             raise _refused(name, error) from error
@@ -163,13 +163,14 @@ class Episodes:
                 raise Rewritten(f"message {place} is not the one of the last turn")
         if len(messages) == len(known):
             raise Rewritten("no message follows the last answer")
-        own = [*talk.own, *for_template(messages[len(known) :])]
+        asked = {"tools": tools, "options": options}
+        if asked != talk.asked:
+            raise Rewritten("its tools or chat_template_kwargs are not those of the last turn")
         segment = episode.segments[-1]
         sampled = segment.ids[segment.turns[-1].start :]
-        prompt, added = append_turn(
-            self._format, talk.prompt, talk.answer, sampled, own, tools, options
-        )
-        return Opened(name, [*segment.ids, *added], added, False, prompt, messages, own)
+        new = for_template(messages[len(known) :])
+        prompt, added = append_turn(self._format, talk.prompt, sampled, new)
+        return Opened(name, [*segment.ids, *added], added, False, prompt, messages, asked)
 
     def open_ids(self, name: str, ids: Sequence[int], on_rewrite: str) -> Opened:
         """Begins a turn with ids, whose beginning are those of the last turn.
@@ -193,7 +194,6 @@ class Episodes:
         self,
         opened: Opened,
         sample: Sample,
-        answer: str,
         message: Mapping[str, Any] | None,
         *,
         seed: int,
@@ -204,7 +204,6 @@ class Episodes:
         Args:
             opened: the turn.
             sample: that has ended.
-            answer: its text, without what ended it.
             message: as the client gets it; None for ids.
             seed, temperature: that it was asked with.
         """
@@ -219,9 +218,8 @@ class Episodes:
             segment.append(sample, seed, temperature)
             episode.talk = None
             if opened.prompt is not None:
-                own = [*opened.own, {"role": "assistant", "content": answer}]
                 messages = [*opened.messages, dict(message)]
-                episode.talk = Talk(opened.prompt, answer, messages, own)
+                episode.talk = Talk(opened.prompt, messages, opened.asked)
             episode.busy = False
 
     def close_turn(self, name: str) -> None:

@@ -283,7 +283,6 @@ class Service:
             self.episodes.keep(
                 work.opened,
                 sample,
-                text,
                 message if work.kind == CHAT else None,
                 seed=work.seed,
                 temperature=work.common.others["temperature"],

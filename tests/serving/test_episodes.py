@@ -125,7 +125,7 @@ def test_a_template_that_forgets_is_refused_by_name(player, service):
     """It writes an answer in another way once a message follows, as those without thoughts do."""
     forget = {"chat_template_kwargs": {"forget": True}}
     talk = [*START, player.chat(START, **forget), {"role": "user", "content": "next"}]
-    message = r"earlier turns in another way.*'\(forgotten\).*TokenizerTemplate of"
+    message = r"earlier turns in another way.*\(forgotten\).*TokenizerTemplate of"
     with pytest.raises(BadRequest, match=message):
         player.chat(talk, **forget)
     player.chat(talk, **forget, on_rewrite="segment")

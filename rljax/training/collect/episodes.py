@@ -22,7 +22,7 @@ import numpy as np
 from jax import Array
 
 from rljax.data.conversations import Message
-from rljax.data.next_turn import next_turn
+from rljax.data.next_turn import Rewritten, next_turn
 from rljax.data.text_format import Prompt
 from rljax.environments.problems import STATE
 from rljax.environments.record import PlayedTurn, episode_record
@@ -258,15 +258,21 @@ class Player:
 
     def _answer(self, episode: Episode, messages: list[Message], prompt: Prompt) -> None:
         last, number = episode.turns[-1], len(episode.turns)
-        found = next_turn(
-            self.context.text_format,
-            episode.messages,
-            episode.tokens[last.begin : last.end],
-            messages,
-            options=prompt.options,
-            rewritten=self.settings.rewritten_turns,
-            where=f"an episode's turn {number}",
-        )
+        try:
+            found = next_turn(
+                self.context.text_format,
+                episode.messages,
+                episode.tokens[last.begin : last.end],
+                messages,
+                options=prompt.options,
+                rewritten=self.settings.rewritten_turns,
+                where=f"an episode's turn {number}",
+            )
+        except Rewritten as error:
+            raise ValueError(
+                f"{error}. Take another template, or let the model read on what it wrote itself "
+                "(config.environment.rewritten_turns='keep')."
+            ) from error
         if len(episode.tokens) + len(found.tokens) >= self.room:
             self._end(episode, "room")
             return
