@@ -12,11 +12,17 @@ each of which begins with the last digit of the sum or difference of the line be
 
 import argparse
 import json
+import os
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rljax.commands.parser import Parser
+from rljax.commands.run import run
 from rljax.data.segments import SPLITS, next_segments
+from rljax.data.sources import open_source
+from rljax.processes.identity import check_alone
 
 RECIPES = Path(__file__).parents[1] / "configs/recipes"
 HIDDEN = "<missing>"
@@ -55,21 +61,25 @@ def write(path: Path, rows: Iterable[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def main() -> None:
+def parser() -> Parser:
+    """The flags."""
+    made = Parser(__doc__)
+    made.add_argument("texts", nargs="?", type=Path, help="JSONL; without it the recipe's own rows")
+    made.add_argument("rows", nargs="?", type=Path, help="the file that is written")
+    made.add_argument("--column", default="text", help="of the texts")
+    made.add_argument("--split", choices=tuple(SPLITS), default="line", help="what a segment is")
+    made.add_argument("--shortest", type=int, default=1, help="letters of a segment, at least")
+    made.add_argument("--middle", type=int, default=0, help="hide every so manieth target; 0: none")
+    return made
+
+
+def cut(given: argparse.Namespace) -> None:
     """Writes the rows of the given texts, or both files of the sums."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("texts", nargs="?", type=Path)
-    parser.add_argument("rows", nargs="?", type=Path)
-    parser.add_argument("--column", default="text")
-    parser.add_argument("--split", choices=tuple(SPLITS), default="line")
-    parser.add_argument("--shortest", type=int, default=1)
-    parser.add_argument("--middle", type=int, default=0)
-    given = parser.parse_args()
+    check_alone("launch/segments.py", os.environ)
     if given.texts and not given.rows:
-        parser.error("give a file for the rows")
+        raise ValueError("Give a file for the rows behind the one of the texts (rows).")
     if given.texts:
-        lines = given.texts.read_text(encoding="utf-8").splitlines()
-        texts = [json.loads(line)[given.column] for line in lines]
+        texts = [record[given.column] for record in open_source("jsonl", path=str(given.texts))]
         write(given.rows, rows_of(texts, given.split, given.shortest, given.middle))
         return
     generator = random.Random(0)
@@ -79,5 +89,10 @@ def main() -> None:
         write(RECIPES / f"{name}.jsonl", rows_of(part, "line", 1, 0))
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status (rljax/commands/run.py)."""
+    return run(parser(), cut, arguments)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

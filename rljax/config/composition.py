@@ -50,6 +50,12 @@ def _check_stage(stage: Stage, where: str, rewards: int) -> None:
     if not read:
         return
     refuse_others(stage, WITH_REWARDS, f"method={stage.objective.method.name!r}", where)
+    if "base_scores" in read or stage.objective.choices["advantage"] == "component_zscore":
+        # What they read is not shaped, nor has it a KL: both would count on one side, or nowhere.
+        because = f"advantage={stage.objective.choices['advantage']!r}"
+        refuse_others(
+            stage, {"reward_shaping": "none", "kl_placement": ("none", "loss")}, because, where
+        )
     if "components" not in read:
         return
     if "reward" in stage.models:

@@ -222,7 +222,7 @@ def check_single_rows(stage: Stage, because: str, where: str) -> None:
             "share_prompts=True puts the samples of a prompt into one row, and with "
             f"{because} each has its own: set it to False ({where}.batch.share_prompts)."
         )
-    if "greedy_scores" in stage.objective.inputs:
+    if {"greedy_scores", "base_scores"} & stage.objective.inputs:
         raise ValueError(
             f"advantage={stage.objective.choices['advantage']!r} scores a greedy completion of "
             f"each prompt, which does not go with {because}: take another one "

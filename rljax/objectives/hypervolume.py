@@ -90,7 +90,7 @@ def hypervolume_scaled(scores: Array, meta_reward: Array) -> Array:
     Returns:
         [N] f32.
     """
-    return jax.lax.stop_gradient(scores) * meta_reward
+    return jax.lax.stop_gradient(scores * meta_reward)
 
 
 def update_front(
@@ -104,7 +104,8 @@ def update_front(
 ) -> tuple[Array, Array]:
     """The front after a step, and the meta reward of the next one.
 
-    The point of a step is the mean of each reward over its samples; a reward whose weight is
+    The point of a step is the mean of each reward over the samples that a filter keeps; a step
+    without any changes nothing. A reward whose weight is
     negative is minimised. The first step's point is the reference point, the performance before
     training. The paper takes points from validation; here they are of the step's own samples, which
     the policy has not learned yet.
@@ -128,11 +129,13 @@ def update_front(
     signs = jnp.where(component_weights < 0, -1.0, 1.0)
     written = jnp.broadcast_to(mask.any(axis=1)[:, None], components.shape)
     point = signs * mean_of(components, written, axis=0)
+    seen = mask.any()  # else there is no point, as where a filter kept no group
     reference, points = front[0], front[1:]
     first = jnp.isnan(reference).any()
     grown = jnp.where(first, 0.0, contribution(points, point, reference))
     following = jnp.where(first, point, reference)[None], next_front(points, point, grown)
-    return jnp.concatenate(following), jnp.where(first, 1.0, meta_of(grown))
+    meta = jnp.where(first | ~seen, 1.0, meta_of(grown))
+    return jnp.where(seen, jnp.concatenate(following), front), meta
 
 
 def empty_front(component_count: int, front_points: int) -> Array:

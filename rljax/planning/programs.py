@@ -231,7 +231,9 @@ def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[
         "parameters": chip_bytes(state.params) + chip_bytes(frozen),
         "optimizer": chip_bytes(state.optimizer_state),
         "carried": chip_bytes(state.carried),
-        "reference": chip_bytes(params) if stage.freezes_reference else 0,
+        # Base answers are sampled with a copy of the reference of their own.
+        "reference": chip_bytes(params)
+        * (stage.freezes_reference + ("base_scores" in stage.objective.inputs)),
     }
     resident |= {
         role: chip_bytes(model.arrays(context.mesh)) for role, model in others_of(context).items()

@@ -49,7 +49,7 @@ def lines(plan: dict[str, Any]) -> Iterator[str]:
         )
     if "cost_per_1000_steps" in plan:
         yield f"cost of 1,000 steps: {plan['cost_per_1000_steps']:,.2f} at least"
-    if (most := plan["workload"].get("sampler_calls", 1)) > 1:
+    if (most := plan.get("workload", {}).get("sampler_calls", 1)) > 1:
         yield f"sampling: counts {most} times, as a step samples so often at most"
     for name, phase in plan["phases"].items():
         for kernel, count in phase.get("kernels", {}).items():

@@ -122,7 +122,7 @@ def _sampled_again(context: Context, stage: Stage, lengths: Lengths) -> dict[str
     if objective.guided:
         shape = prompts, sizes.samples_per_prompt, lengths.prompt + stage.data["max_context_tokens"]
         found[GUIDED_SAMPLING] = sampling_flops(model, *shape, lengths.sampled)
-    if "greedy_scores" in objective.inputs:
+    if {"greedy_scores", "base_scores"} & objective.inputs:
         found[GREEDY_SAMPLING] = sampling_flops(model, prompts, 1, lengths.prompt, lengths.sampled)
     if objective.choices["value_target"] == OF_PROMPTS:
         valued = candidates(stage, 1)

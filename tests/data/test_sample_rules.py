@@ -5,6 +5,7 @@ import pytest
 
 from rljax.data.sample_rules import (
     LABEL_RULES,
+    OF_CONSTRAINTS,
     OF_VERDICTS,
     PAIR_RULES,
     SEVERAL,
@@ -119,7 +120,7 @@ def test_what_did_not_end_is_the_worst_and_never_the_best():
     assert labels_by_rule("best_worst", cut, 0.0) == [None, False, True, None]
     assert labels_by_rule("above_threshold", cut, -9.0) == [True, False, True, False]
     never = candidates([-np.inf] * 3, [False] * 3, [True] * 3)
-    for rule in PAIR_RULES:
+    for rule in set(PAIR_RULES) - OF_CONSTRAINTS:
         assert pairs(rule, never) == []
     assert labels_by_rule("above_mean", never, 0.0) == [False] * 3
     # One that ended is above those that did not, and by itself neither good nor bad.
@@ -129,7 +130,7 @@ def test_what_did_not_end_is_the_worst_and_never_the_best():
 
 def test_a_rule_of_verdicts_never_reads_a_score():
     unread = candidates([np.nan] * 5)
-    for rule in OF_VERDICTS & set(PAIR_RULES):
+    for rule in OF_VERDICTS & set(PAIR_RULES) - OF_CONSTRAINTS:
         assert pairs(rule, unread) == pairs(rule)
     assert labels_by_rule("right", unread, 0.0) == labels_by_rule("right", candidates(), 0.0)
     assert OF_VERDICTS <= {*PAIR_RULES, *LABEL_RULES} and SEVERAL <= set(PAIR_RULES)

@@ -15,6 +15,7 @@ ARRAYS = {
     "finished": np.array([1, 1, 1, 1, 1, 1, 0, 1], bool),
     "old_entropy": np.ones((8, 10), np.float32),
     "progress": np.float32(0.5),
+    "meta_reward": np.float32(1.5),
 }
 
 

@@ -451,8 +451,8 @@ def test_a_worker_that_cannot_start_says_why(tmp_path):
     with scorer:
         assert score(scorer, ["x"]).total == [1.0]
         path.write_text("raise OSError('the file changed')\n")
-        scorer._workers[0]._process.kill()
-        scorer._workers[0]._process.wait()
+        scorer._workers._workers[0]._process.kill()
+        scorer._workers._workers[0]._process.wait()
         with pytest.raises(ScoringError, match="(?s)did not start.*the file changed"):
             score(scorer, ["x", "x"])
 
@@ -461,7 +461,7 @@ def test_closing_leaves_no_process_and_happens_at_once(user_file):
     scorer = lenient(user_file)
     score(scorer, ["ok"])
     # A worker that was not needed yet may not have been started.
-    processes = [worker._process for worker in scorer._workers if worker._process]
+    processes = [worker._process for worker in scorer._workers._workers if worker._process]
     start = time.perf_counter()
     scorer.close()
     scorer.close()
@@ -476,7 +476,7 @@ import time
 from rljax.rewards.pool import Scorer
 scorer = Scorer(["{user_file}:mischief"], workers=1, timeout_seconds=0.5, max_failed_share=1.0)
 scorer.score([""], ["ok"], [None])
-print(scorer._workers[0]._process.pid, flush=True)
+print(scorer._workers._workers[0]._process.pid, flush=True)
 if "{state}" == "idle":
     time.sleep(60)
 scorer.score([""] * 50, ["{state}"] * 50, [None] * 50)

@@ -23,4 +23,6 @@ def better_than_group(token_rewards: Array, mask: Array, group_ids: Array) -> Ar
     """
     scores, present = scores_of(token_rewards, mask, group_ids)
     group = group_statistics(scores, present, group_ids)
-    return broadcast((scores > group.mean).astype(jnp.float32), mask)
+    # A score that is the mean but for rounding is not above it.
+    above = scores - group.mean > 1e-6 * jnp.abs(group.mean)
+    return broadcast(above.astype(jnp.float32), mask)

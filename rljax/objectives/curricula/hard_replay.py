@@ -32,7 +32,7 @@ def hard_replay(*, replay_share: float = 0.25, replay_reward: float = 0.25) -> C
         return nothing_taken(problems, stream) | {"hard": jnp.zeros(problems.count, bool)}
 
     def take(state: State, problems: Problems, turn: Turn) -> tuple[Array, State]:
-        most = min(round(replay_share * turn.count), problems.count)
+        most = min(max(1, round(replay_share * turn.count)), problems.count)
         lot = jax.random.uniform(turn.key, (problems.count,))
         again = jnp.lexsort((lot, ~state["hard"]))[:most].astype(jnp.int32)
         replayed = jnp.arange(turn.count) < jnp.minimum(state["hard"].sum(), most)

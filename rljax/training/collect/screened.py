@@ -38,8 +38,13 @@ class Continuation:
         asked = Prompts(list(found.samples.records), np.zeros(count, np.int64))
         others = self.sample(weights, policy, asked, step=step, call=self.call)
         scores, seconds = self.scored(others)
+        samples = joined_samples(found.samples, others)
+        if found.filled:  # the last ones have failed the screen: they fill the step's rows alone
+            mask = samples.rollouts.mask.copy()
+            mask[-found.filled :] = False
+            samples = samples._replace(rollouts=samples.rollouts._replace(mask=mask))
         return found._replace(
-            samples=joined_samples(found.samples, others),
+            samples=samples,
             scores=joined_scores(found.scores, scores, count),
             scoring_seconds=found.scoring_seconds + seconds,
             failed=found.failed + int(scores.failed.sum()),
@@ -79,7 +84,8 @@ def joined_scores(first: Scores, others: Scores, prompts: int) -> Scores:
     """The scores of `joined_samples`, in its order."""
 
     def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        both = [a.reshape(prompts, -1), b.reshape(prompts, -1)]
-        return np.concatenate(both, axis=1).reshape(-1)
+        both = [x.reshape(prompts, -1, *x.shape[1:]) for x in (a, b)]
+        whole = np.concatenate(both, axis=1)
+        return whole.reshape(-1, *whole.shape[2:])
 
     return map_scores(joined, first, others)

@@ -16,6 +16,7 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.data.batches import equal_batches
 from rljax.models.network import Params
+from rljax.remarks import say_once
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.request import Requests, Rollouts, StopReason
@@ -149,9 +150,17 @@ class SearchedExperience:
                 tokens += sum(one.length for one in drawn[place])
                 if 0 < share <= self.hard_share:
                     own = [
-                        one for one, good in zip(drawn[place], right[place], strict=True) if good
+                        one
+                        for one, good in zip(drawn[place], right[place], strict=True)
+                        if good and one.finished
                     ]
                     kept = self.solutions.add(kept, index, [one.tokens for one in own])
+        if not hard.any() and state["hard"].any():
+            say_once(
+                "no problem is hard any more: those of the round before are searched again "
+                f"({self.stage.name}.objective.hard_share)"
+            )
+            hard = state["hard"]
         if not hard.any():
             raise ValueError(
                 f"No problem is hard: {samples} samples of each of {count} problems were right "

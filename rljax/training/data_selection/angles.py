@@ -48,7 +48,9 @@ def prompt_angles(
     before, behind = shared_ends(prompts)
 
     @jax.jit
-    def program(tokens: Array, present: Array, question: Array, shared: Array) -> tuple:
+    def program(
+        params: Params, tokens: Array, present: Array, question: Array, shared: Array
+    ) -> tuple:
         positions = jax.numpy.arange(tokens.shape[1])[None].repeat(len(tokens), axis=0)
         model = network.bind(params)
         states = model.last_mlp_inputs(tokens, positions, present.astype(jax.numpy.int32))
@@ -67,7 +69,7 @@ def prompt_angles(
         shared = present & (slot < before)
         question = present & (slot >= before) & (slot < lengths - behind)
         with jax.set_mesh(mesh):
-            found.append(to_host(program(tokens, present, question, shared)))
+            found.append(to_host(program(params, tokens, present, question, shared)))
     back = np.argsort(order)
     signal, angle = (
         np.concatenate(each)[: len(prompts)][back] for each in zip(*found, strict=True)

@@ -5,6 +5,7 @@ example of the pool, and the gradient of one example of the target, both by rand
 numbers. What is compared are cosines, so that the length of an answer has no say.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -13,6 +14,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from rljax.data.packing import Example
+from rljax.models.network import Params
 from rljax.objectives.data_selection import adam_direction, influence_scores
 from rljax.training.data_selection.passes import gradients_of_rows, in_batches
 from rljax.training.data_selection.projection import projected
@@ -63,12 +65,16 @@ def _features(
 ) -> np.ndarray:
     gradients = gradients_of_rows(checkpoint.network)
 
-    @jax.jit
-    def program(batch: Rows) -> Array:
-        found = gradients(checkpoint.trained, checkpoint.frozen, batch)
+    @jax.jit  # parameters are arguments: closed over they would be constants of the program
+    def of_params(trained: Params, frozen: Params, moments: tuple, batch: Rows) -> Array:
+        found = gradients(trained, frozen, batch)
         if directions:
-            found = adam_direction(found, *checkpoint.moments)
+            found = adam_direction(found, *moments)
         return projected(found, key, projection)
+
+    program = functools.partial(
+        of_params, checkpoint.trained, checkpoint.frozen, checkpoint.moments
+    )
 
     pad_id = checkpoint.text_format.tokenizer.pad_id
     with jax.set_mesh(mesh):

@@ -4,19 +4,18 @@ The paper weighs the examples of each batch anew, by the losses of that moment; 
 a file are weighed once, under one model.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.sharding import Mesh
 
 from rljax.data.packing import Example
 from rljax.objectives.data_selection import loss_weights
 from rljax.training.data_selection.passes import in_batches, losses_of_rows
 from rljax.training.data_selection.warmup import Checkpoint
-from rljax.training.update.rows import Rows
 
 
 def example_losses(
@@ -30,12 +29,8 @@ def example_losses(
         mesh: of the parameters.
         rows: examples of a pass.
     """
-    losses = losses_of_rows(checkpoint.network)
-
-    @jax.jit
-    def program(batch: Rows) -> Array:
-        return losses(checkpoint.trained, checkpoint.frozen, batch)
-
+    losses = jax.jit(losses_of_rows(checkpoint.network))
+    program = functools.partial(losses, checkpoint.trained, checkpoint.frozen)
     pad_id = checkpoint.text_format.tokenizer.pad_id
     with jax.set_mesh(mesh):
         return in_batches(program, examples, rows, pad_id).astype(np.float64)

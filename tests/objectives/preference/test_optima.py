@@ -204,6 +204,7 @@ AT_REFERENCE = {
     "exo": -np.log(2) - 0.5 * np.log(1e-3 * (1 - 1e-3)),
     "discopop": 0.5 * (np.log(2) + 1),
     "rpo": np.log(2) + np.log(2),
+    "codpo": np.log(2) + np.log(2),
     "mdpo": np.log(2),
     "mipo": 1 / (4 * BETA**2),
     "copg": (REWARDS[0] - REWARDS[1]) ** 2 / (2 * BETA),

@@ -36,7 +36,7 @@ def kept(samples, scores, prompts, keep, most):
 def scored(**changes):
     arrays = {name: np.zeros(8, bool) for name in ("failed", "left_out")}
     arrays |= {"judged": np.ones(8, bool), "correct": np.array(CORRECT), "total": np.array(TOTAL)}
-    return SimpleNamespace(**(arrays | changes))
+    return SimpleNamespace(satisfied=None, **(arrays | changes))
 
 
 def test_right_samples_are_kept_and_equal_ones_once():

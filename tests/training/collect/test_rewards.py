@@ -29,7 +29,9 @@ def samples_of(tokenizer, problems, texts):
         prompt_texts=[record["prompt"] for record in records],
         prompts=prompts,
         prompt_mask=np.ones(prompts.shape, bool),
-        rollouts=SimpleNamespace(tokens=tokens.reshape(3, 2, 6), mask=mask.reshape(3, 2, 6)),
+        rollouts=SimpleNamespace(
+            tokens=tokens.reshape(3, 2, 6), mask=mask.reshape(3, 2, 6), inserted=None
+        ),
         versions=None,
         texts=texts,
         seconds=0.0,
