@@ -21,7 +21,7 @@ ROOMS = {
     "pods": {"processes", "commands"},
     "laboratory": {"objectives"},
     "sampling": {"models", "parallel"},
-    "serving": {"models", "parallel", "sampling", "data"},
+    "serving": {"environments", "models", "parallel", "sampling", "data"},
     "tasks": set(),
     "verifiers": {"tasks"},
     "rewards": {"tasks", "processes", "commands"},
@@ -76,7 +76,7 @@ WITHOUT = {
     "parallel": {"flax", "optax", "orbax", "grain"},
     "models": {"optax", "orbax", "grain"},
     "sampling": {"optax", "orbax", "grain"},
-    "serving": {"flax", "optax", "orbax", "grain"},
+    "serving": {"environments", "flax", "optax", "orbax", "grain"},
     "registry": {"jax", "flax", "optax", "orbax"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

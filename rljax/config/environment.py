@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from rljax.config.schema_environment import ENVIRONMENT
 from rljax.config.stage import Stage
 from rljax.errors import shown
+from rljax.rewards.member import parse_rewards
 
 FIELD = "config.environment"
 MADE = "environment"  # kind of problems that the environment makes itself
@@ -56,8 +57,28 @@ def check_environment(config: ConfigDict, stages: Sequence[Stage]) -> None:
             f"which episodes do not have: set it to 0 (config.asynchronous.partial_tokens, "
             f"{FIELD}.name)."
         )
+    if given.turn_credit:
+        _check_turn_credit(config)
     for stage in stages:
         _check_stage(stage)
+
+
+def _check_turn_credit(config: ConfigDict) -> None:
+    """Rewards of turns must be summands of the total as they are."""
+    members = [each for each in parse_rewards(config.scoring.rewards) if each.name == MADE]
+    counted = [each for each in members if each.counts]
+    if not counted:
+        raise ValueError(
+            "turn_credit=True places the rewards of turns, and none of config.scoring.rewards "
+            f"is {MADE!r} ({FIELD}.turn_credit, config.scoring.rewards)."
+        )
+    for member in counted:
+        if member.gates or member.where or member.clip or member.threshold is not None:
+            raise ValueError(
+                f"turn_credit=True counts every turn by itself, and the reward {member.label!r} "
+                "has a gate, a field, a clip or a threshold for their sum: leave it out "
+                f"({FIELD}.turn_credit, config.scoring.rewards)."
+            )
 
 
 def _check_stage(stage: Stage) -> None:
@@ -77,6 +98,11 @@ def _check_stage(stage: Stage) -> None:
                 f"{name}={chosen!r} does not go with episodes: {name} must be {option!r} "
                 f"({where}.objective.{name}, {FIELD}.name)."
             )
+    if "reward" in stage.models:
+        raise ValueError(
+            f"Stage {stage.name!r} has a reward model, which reads single replies: leave it out "
+            f"({where}.models.reward.start_from, {FIELD}.name)."
+        )
     if "start_values" in stage.objective.inputs:
         raise ValueError(
             f"advantage={stage.objective.choices['advantage']!r} samples single replies again from "

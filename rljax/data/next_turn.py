@@ -5,6 +5,7 @@ again, nor rendered again. Only what the chat template writes behind it is: the 
 messages that answer it, and the opening of the next turn.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ from rljax.data.text_format import TextFormat, check_texts
 # What becomes of a template that writes earlier turns in another way once later ones follow.
 REWRITES = ("refuse", "keep")
 
-# Stands for the reply: a letter for private use that no template changes.
-_PLACE = "\ue002"
+# Letters for private use, which no template changes: one that is nowhere stands for the reply.
+_PLACES = tuple(map(chr, range(0xE002, 0xF8FF)))
 
 
 class Rewritten(ValueError):
@@ -64,7 +65,8 @@ def next_turn(
     answers = text_format.control_tokens.marked(list(answers), where)
     render = text_format.template.render
     shown = render(messages, open_turn=True, options=options, where=where)
-    opening = _opening(text_format, messages, shown, options, where)
+    place = _unused(shown, answers)
+    opening = _opening(text_format, messages, shown, options, place, where)
     text = opening + text_format.control_tokens.marked(text_format.text(reply), where)
     said = {"role": "assistant", "content": text}
     if rewritten == "refuse":
@@ -74,9 +76,9 @@ def next_turn(
                 f"{where}: the chat template writes earlier turns in another way once later ones "
                 f"follow: of {unmarked(shown + text)[-60:]!r} it makes {unmarked(whole)[-80:]!r}"
             )
-    held = {"role": "assistant", "content": opening + _PLACE}
+    held = {"role": "assistant", "content": opening + place}
     behind = render([*messages, held, *answers], open_turn=True, options=options, where=where)
-    before, found, rest = behind.rpartition(_PLACE)
+    before, found, rest = behind.rpartition(place)
     if not found:
         raise ValueError(
             f"{where}: the chat template does not show what the assistant says, so that nothing "
@@ -93,15 +95,22 @@ def _opening(
     messages: Sequence[Message],
     shown: str,
     options: Mapping[str, Any],
+    place: str,
     where: str,
 ) -> str:
     """What a template writes for the model at the beginning of its turn, such as "<think>"."""
-    held = {"role": "assistant", "content": _PLACE}
+    held = {"role": "assistant", "content": place}
     closed = text_format.template.render(
         [*messages, held], open_turn=False, options=options, where=where
     )
-    before = closed.partition(_PLACE)[0]
+    before = closed.partition(place)[0]
     return shown[len(before) :] if shown.startswith(before) else ""
+
+
+def _unused(shown: str, answers: Sequence[Message]) -> str:
+    """A letter that is in none of these texts."""
+    texts = shown + json.dumps(list(answers), ensure_ascii=False, default=str)
+    return next(letter for letter in _PLACES if letter not in texts)
 
 
 def _squeezed(text: str) -> str:

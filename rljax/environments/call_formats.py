@@ -41,13 +41,15 @@ def llama3(reply: str) -> list[Call]:
     text = reply.strip()
     tagged = text.startswith(_PYTHON_TAG)
     text = text.removeprefix(_PYTHON_TAG).strip()
-    if not tagged and not (text.startswith("{") and '"name"' in text):
+    keys = ('"parameters"', '"arguments"')
+    called = '"name"' in text and any(key in text for key in keys)
+    if not tagged and not (text.startswith("{") and called):
         return []
     decoder, calls, place = json.JSONDecoder(), [], 0
     while place < len(text):
         try:
             value, place = decoder.raw_decode(text, place)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CallError(f"the call is no JSON: {reason(error)}") from error
         calls.append(_call(value, "parameters", "arguments"))
         while place < len(text) and text[place] in "; \n":

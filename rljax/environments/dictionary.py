@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rljax.environments.environment import FIELD, Start, Turn
+from rljax.rewards.answers import last_tagged
 
 _QUERY = re.compile(r"<query>(.*?)(?:</query>|\Z)", re.DOTALL)
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 
 # Words of a query that are looked up, as in the paper.
@@ -85,9 +85,9 @@ class Dictionary:
     def step(self, state: dict[str, Any], reply: str) -> Turn:
         """The matches of a query, or the reward of an answer."""
         state["left"] -= 1
-        answers = _ANSWER.findall(reply)
-        if answers:
-            return Turn(None, self._score(answers[-1], state["gold"]), True)
+        answer = last_tagged(reply, "answer")
+        if answer is not None:
+            return Turn(None, self._score(answer, state["gold"]), True)
         if not state["left"]:
             return Turn(None, 0.0, True)
         asked = " ".join(_QUERY.findall(reply)).split()[:MOST_WORDS]

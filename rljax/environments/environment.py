@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from rljax.data.conversations import Message, read_messages
+from rljax.data.text_format import check_texts
 from rljax.errors import typed
 
 FIELD = "config.environment"
@@ -118,6 +119,7 @@ def turn_of(environment: Environment, state: Any, reply: str) -> tuple[Any, Turn
                 "step() must return what the model answers, and its last message is the "
                 f"assistant's ({FIELD}.name)."
             )
+        check_texts(messages, "what step() returned")
     check_plain(state, "the state after step()")
     return state, Turn(messages, float(turn.reward), turn.done)
 

@@ -13,7 +13,7 @@ _NUMBER = re.compile(r"-?\d+")
 class Guess:
     """A number between 1 and `largest`; reward 1 for finding it, within `tries` replies."""
 
-    def __init__(self, *, largest: int = 20, tries: int = 4) -> None:
+    def __init__(self, *, largest: int = 20, tries: int = 5) -> None:
         """Raises ValueError unless both are at least 1."""
         if largest < 1 or tries < 1:
             raise ValueError(

@@ -62,7 +62,7 @@ class Lookup:
         state["read"] += 1
         if name == "look":
             return f"{argument}: {table.get(argument, 'not there')}"
-        page = int(argument) if argument.isdecimal() else 0
+        page = int(argument) if argument.isdecimal() and len(argument) < 7 else 0
         return ", ".join(list(table)[page * PAGE : (page + 1) * PAGE]) or "nothing"
 
 

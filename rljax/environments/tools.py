@@ -167,12 +167,12 @@ def run_call(tools: Mapping[str, Tool], call: Call) -> ToolAnswer:
             return _error(f"{call.name} has no argument {key!r}")
         if not fits(value, parameters["properties"][key]):
             kind = parameters["properties"][key]["type"]
-            return _error(f"{call.name}: {key}={json.dumps(value)} is no {kind}")
+            return _error(f"{call.name}: {key}={value!r} is no {kind}")
     try:
         found = tool(**call.arguments)
+        text = found if isinstance(found, str) else json.dumps(found, default=str)
     except Exception as error:  # whatever a tool raises is for the model to read
         return _error(f"{type(error).__name__}: {reason(error)}")
-    text = found if isinstance(found, str) else json.dumps(found, default=str)
     if len(text) > LONGEST_ANSWER:
         text = f"{text[:LONGEST_ANSWER]} ... ({len(text) - LONGEST_ANSWER} letters more)"
     return ToolAnswer(text, False)

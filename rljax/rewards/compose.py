@@ -100,9 +100,12 @@ class Composition:
         """Returns the values of `values`, and what the members say of the sample, a line each.
 
         Raises:
+            RuntimeError: the environment of the sample's episode failed.
             ValueError: a reward returns no number, or one too large for float32 statistics; or
                 their weighted sum is too large.
         """
+        if episode is not None and episode["error"]:
+            raise RuntimeError(episode["error"])  # the environment's: the sample has failed
         values: list[Value] = []
         said: list[str] = []
         for member, (function, names) in zip(self.members, self._calls, strict=True):

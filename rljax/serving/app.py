@@ -160,7 +160,8 @@ async def _events(
                 yield _event(line)
         except Exception as error:
             traceback.print_exc()
-            yield _event(error_body(error, 500))
+            known = isinstance(error, BadRequest)
+            yield _event(error_body(error if known else Exception("the server has failed"), 500))
     yield "data: [DONE]\n\n"
 
 

@@ -94,13 +94,19 @@ class Opened(NamedTuple):
     prompt: Prompt | None = None
     messages: list[Any] = []  # noqa: RUF012 (never changed)
     asked: dict[str, Any] = {}  # noqa: RUF012
+    turn: object | None = None  # tells this turn from another one of the episode
 
 
 class _Episode:
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.talk: Talk | None = None
-        self.busy = False
+        self.turn: object | None = None  # that is running
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn is running."""
+        return self.turn is not None
 
 
 class Episodes:
@@ -139,12 +145,13 @@ class Episodes:
                         raise
             prompt = first_turn(self._format, for_template(messages), tools, options)
             asked = {"tools": tools, "options": options}
-            return Opened(name, prompt.tokens, prompt.tokens, True, prompt, messages, asked)
+            ids = prompt.tokens
+            return Opened(name, ids, ids, True, prompt, messages, asked, episode.turn)
         except Rewritten as error:
-            self.close_turn(name)
+            self.close_turn(name, episode.turn)
             raise _refused(name, error) from error
         except BaseException:
-            self.close_turn(name)
+            self.close_turn(name, episode.turn)
             raise
 
     def _extended(
@@ -170,7 +177,8 @@ class Episodes:
         sampled = segment.ids[segment.turns[-1].start :]
         new = for_template(messages[len(known) :])
         prompt, added = append_turn(self._format, talk.prompt, sampled, new)
-        return Opened(name, [*segment.ids, *added], added, False, prompt, messages, asked)
+        ids = [*segment.ids, *added]
+        return Opened(name, ids, added, False, prompt, messages, asked, episode.turn)
 
     def open_ids(self, name: str, ids: Sequence[int], on_rewrite: str) -> Opened:
         """Begins a turn with ids, whose beginning are those of the last turn.
@@ -181,10 +189,10 @@ class Episodes:
         episode, ids = self._take(name), list(ids)
         known = episode.segments[-1].ids if episode.segments else []
         if ids[: len(known)] == known:
-            return Opened(name, ids, ids[len(known) :], not known)
+            return Opened(name, ids, ids[len(known) :], not known, turn=episode.turn)
         if on_rewrite == "segment":
-            return Opened(name, ids, ids, True)
-        self.close_turn(name)
+            return Opened(name, ids, ids, True, turn=episode.turn)
+        self.close_turn(name, episode.turn)
         pairs = zip(ids, known, strict=False)
         place = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ids), len(known)))
         error = Rewritten(f"the prompt differs at id {place} from the {len(known)} ids before it")
@@ -209,7 +217,7 @@ class Episodes:
         """
         with self._lock:
             episode = self._episodes.get(opened.episode)
-            if episode is None:  # closed meanwhile
+            if episode is None or episode.turn is not opened.turn:  # closed meanwhile
                 return
             if opened.is_new:
                 episode.segments.append(Segment())
@@ -220,15 +228,18 @@ class Episodes:
             if opened.prompt is not None:
                 messages = [*opened.messages, dict(message)]
                 episode.talk = Talk(opened.prompt, messages, opened.asked)
-            episode.busy = False
+            episode.turn = None
 
-    def close_turn(self, name: str) -> None:
-        """A turn ends without an answer; the episode is as it was before, and a new one is gone."""
+    def close_turn(self, name: str, turn: object) -> None:
+        """A turn ends without an answer; the episode is as it was before, and a new one is gone.
+
+        A turn that has ended, or another one, is not touched.
+        """
         with self._lock:
             episode = self._episodes.get(name)
-            if episode is None:
+            if episode is None or episode.turn is not turn:
                 return
-            episode.busy = False
+            episode.turn = None
             if not episode.segments:
                 del self._episodes[name]
 
@@ -277,7 +288,7 @@ class Episodes:
                     )
                 self._episodes[name] = _Episode()
             episode = self._idle(name)
-            episode.busy = True
+            episode.turn = object()
             return episode
 
 
@@ -299,7 +310,14 @@ def _plain(message: Any, place: int) -> dict[str, Any]:
 def _compared(message: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same for a message to be the same; no content is like an empty one."""
     found = {name: message[name] for name in COMPARED if message.get(name)}
-    return without_nulls(found)
+    if message.get("role") == "assistant" and isinstance(found.get("content"), str):
+        found["content"] = found["content"].strip()  # a stream has the blanks before calls
+    if isinstance(found.get("tool_calls"), list):  # some clients keep the index of a stream
+        found["tool_calls"] = [
+            {key: call.get(key) for key in ("id", "function")} if isinstance(call, dict) else call
+            for call in found["tool_calls"]
+        ]
+    return without_nulls({name: value for name, value in found.items() if value})
 
 
 def segment_json(segment: Segment) -> dict[str, Any]:

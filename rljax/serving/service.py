@@ -187,7 +187,7 @@ class Service:
 
     def _close(self, opened: Opened | None) -> None:
         if opened is not None:
-            self.episodes.close_turn(opened.episode)
+            self.episodes.close_turn(opened.episode, opened.turn)
 
     def _ids(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
         if not isinstance(prompt, str):

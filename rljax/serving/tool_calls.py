@@ -8,12 +8,12 @@ One form is read, which the templates of Qwen, Hermes and others ask the model f
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rljax.environments.call_formats import CallError, hermes
+
 OPENING = "<tool_call>"
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 
 def tool_calls(text: str, tag: str) -> tuple[str | None, list[dict[str, Any]]]:
@@ -26,20 +26,23 @@ def tool_calls(text: str, tag: str) -> tuple[str | None, list[dict[str, Any]]]:
     Returns:
         (text, []) where any of the calls cannot be read: it is then a text like others.
     """
-    calls = []
-    for place, found in enumerate(_CALL.findall(text)):
-        try:
-            call = json.loads(found)
-        except ValueError:
-            return text, []
-        name = call.get("name") if isinstance(call, dict) else None
-        if not isinstance(name, str):
-            return text, []
-        arguments = json.dumps(call.get("arguments", {}), ensure_ascii=False)
-        function = {"name": name, "arguments": arguments}
-        calls.append({"id": f"call-{tag}-{place}", "type": "function", "function": function})
-    if not calls:
+    try:
+        found = hermes(text)
+    except CallError:
         return text, []
+    if not found:
+        return text, []
+    calls = [
+        {
+            "id": f"call-{tag}-{place}",
+            "type": "function",
+            "function": {
+                "name": call.name,
+                "arguments": json.dumps(call.arguments, ensure_ascii=False),
+            },
+        }
+        for place, call in enumerate(found)
+    ]
     return text[: text.index(OPENING)].strip() or None, calls
 
 
@@ -66,6 +69,6 @@ def _with_object(call: Any) -> Any:
         return call
     try:
         arguments = json.loads(function["arguments"])
-    except ValueError:
+    except (ValueError, RecursionError):
         return call
     return {**call, "function": {**function, "arguments": arguments}}

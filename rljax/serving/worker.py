@@ -161,6 +161,7 @@ class Worker:
         self._rows: list[_Running | None] = [None] * limits.slots
         self._waiting: FairQueue[tuple[Job, Sample]] = FairQueue()
         self._unscored: collections.deque[tuple[Job, int]] = collections.deque()
+        self._begun: set[Job] = set()  # taken from a queue in this turn
         self._next_weights: tuple[Params, int, concurrent.futures.Future] | None = None
         self._changed = threading.Condition()
         self._closed = False
@@ -318,6 +319,7 @@ class Worker:
             keep = np.array([row is not None and not row.job.cancelled for row in self._rows])
             self._state, chunk = self._programs.advance(self._weights, self._state, keep)
             self._read(jax.device_get(chunk), keep)
+        self._begun.clear()
 
     def _swap(self) -> None:
         with self._changed:
@@ -351,6 +353,7 @@ class Worker:
                     batch = _Batch(self._batch_rows(len(prompt)), self._batch_rows)
                     batches.append(batch)
                 batch.add(prompt, self._waiting.pop())
+                self._begun.add(job)
                 count += 1
         for batch in batches:
             self._begin(batch, free)
@@ -373,6 +376,8 @@ class Worker:
                     ask.row(sample.number),
                 )
                 finder = StopFinder(ask.stop, self.vocabulary.spelling)
+                for token in ask.prompt[len(ask.prompt) - ask.continued :]:
+                    finder.found(token)  # a stop string may begin in what was written before
                 self._rows[slot] = _Running(job, sample, finder)
 
     def _read(self, chunk: Chunk, kept: np.ndarray) -> None:
@@ -418,6 +423,7 @@ class Worker:
                 fits = self._batch_rows(len(job.asks[place].prompt)) == shape
                 (batch if fits and len(batch) < shape[0] else kept).append((job, place))
             self._unscored = kept
+        self._begun |= {job for job, _ in batch}
         prompts = [job.asks[place].prompt for job, place in batch]
         tokens = np.zeros(shape, np.int32)
         for index, prompt in enumerate(prompts):
@@ -438,7 +444,7 @@ class Worker:
         """The programs cannot go on: everybody hears it, and nothing more is taken."""
         with self._changed:
             self._closed, self.error = True, error
-            jobs = {row.job for row in self._rows if row is not None}
+            jobs = {row.job for row in self._rows if row is not None} | self._begun
             while len(self._waiting):
                 jobs.add(self._waiting.pop()[0])
             jobs |= {job for job, _ in self._unscored}

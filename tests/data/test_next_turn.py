@@ -149,3 +149,11 @@ def test_a_template_of_two_strings():
     assert shown.tokens == [*prompt.tokens, *reply, *found.tokens, *last]
     learned = [token for token, on in zip(*shown, strict=True) if on]
     assert learned == [*reply, *last]
+
+
+@pytest.mark.parametrize("letter", ["\ue002", "\ue002\ue003"])
+def test_letters_for_private_use_are_letters(made, letter):
+    """As icons of a web page are: once an answer with the mark in it lost its beginning."""
+    answer, asked = {"role": "tool", "content": f"a{letter}b"}, {**USER, "content": letter}
+    found = after(made(), [*ids_of("5"), END], [answer], [asked]).tokens
+    assert found == ids_of(f"\n<|start|>tool\na{letter}b<|end|>\n<|start|>assistant\n")

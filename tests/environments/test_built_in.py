@@ -10,6 +10,7 @@ from rljax.environments.guess import Guess
 from rljax.environments.lookup import Lookup, f_score
 from rljax.environments.retries import Retries
 from rljax.environments.table import ENVIRONMENTS, find_environment
+from rljax.environments.tool_use import ToolUse
 
 
 def played(environment, record, replies):
@@ -36,9 +37,9 @@ def test_guess_says_higher_and_lower():
     assert len(turns) == 1 and turns[0] == ([], 0.0, True)
 
 
-@pytest.mark.parametrize("secret", [1, 7, 13, 20])
+@pytest.mark.parametrize("secret", [1, 4, 9, 14, 20])
 def test_a_search_by_halves_is_always_right(secret):
-    guess = Guess(tries=5)
+    guess = Guess()
     shown = guess.demonstration({"secret": secret})
     replies = [m["content"] for m in shown if m["role"] == "assistant"]
     _, turns = played(guess, {"secret": secret}, replies)
@@ -157,3 +158,23 @@ def test_made_problems_are_those_of_their_seed(name):
 def test_wrong_options_are_refused(name, options, match):
     with pytest.raises(ValueError, match=match):
         find_environment(name, options)
+
+
+def test_whatever_a_model_writes_is_answered():
+    """Values that JSON has not, bottomless objects, numbers of thousands of digits."""
+
+    def double(x: int) -> int:
+        """Doubles."""
+        return 2 * x
+
+    environment = ToolUse([double], call_format="pythonic")
+    for value in ("{1, 2}", "b'a'", "1j", "...", "10 ** 9"):
+        _, turns = played(environment, {"prompt": "?"}, [f"[double(x={value})]"])
+        assert said(turns[0])[0].startswith("Error: ")
+    deep = ToolUse([double], call_format="llama3")
+    _, turns = played(deep, {"prompt": "?"}, ['{"name": "double", "arguments":' * 50_000])
+    assert said(turns[0])[0].startswith("Error: the call is no JSON")
+    _, turns = played(deep, {"prompt": "?"}, ['{"name": "Bob", "age": 3}'])
+    assert turns[0].done  # an answer that is JSON
+    record = Lookup().record(0)
+    assert said(played(Lookup(), record, [f"list({'9' * 5000})"])[1][0])

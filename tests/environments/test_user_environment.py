@@ -6,6 +6,7 @@ from rljax.environments.environment import start_of
 from rljax.environments.problems import EnvironmentProblems, MadeRecords
 from rljax.environments.stepping import Stepper
 from rljax.environments.table import absolute_name, find_environment
+from rljax.rewards.pool import Scorer
 
 FILE = """
 import os, time
@@ -162,3 +163,11 @@ def test_an_environment_that_makes_no_problems(file):
     assert made[0]["reference"] is None and 1 <= made[0]["secret"] <= 20
     with pytest.raises(IndexError):
         made[3]
+
+
+def test_an_episode_that_failed_has_no_reward_of_any_kind():
+    """Also where only the last reply is judged."""
+    with Scorer(["exact_match"], workers=0, max_failed_share=1.0) as scorer:
+        episode = {"messages": [], "turns": [], "end": "failed", "error": "boom"}
+        scores = scorer.score(["p"], ["4"], ["4"], episodes=[episode])
+    assert scores.failed[0] and not scores.correct[0] and "boom" in scores.first_error

@@ -162,7 +162,7 @@ def test_a_turn_at_a_time_and_so_many_episodes(player, service):
         episodes.open_ids(f"episode {number}", [5], "refuse")
     with pytest.raises(BadRequest, match=r"keeps 4 episodes already.*\(episode, --episodes\)"):
         episodes.open_ids("one more", [5], "refuse")
-    episodes.close_turn(opened.episode)  # without an answer it is forgotten
+    episodes.close_turn(opened.episode, opened.turn)  # without an answer it is forgotten
     episodes.open_ids("one more", [5], "refuse")
 
 
@@ -180,3 +180,15 @@ def test_a_segment_has_as_many_of_each():
     segment.insert([1, 2])
     lengths = {len(getattr(segment, name)) for name in ("ids", "sampled", "logprobs", "versions")}
     assert lengths == {2} and segment.model_logprobs == [0.0, 0.0]
+
+
+def test_an_end_that_comes_late_touches_no_other_turn(player, service):
+    """A stream's end is seen after its answer is kept, and a next turn may have begun by then."""
+    episodes = service.episodes
+    player.complete([5, 6, 7], max_tokens=2)
+    first = episodes.open_ids(player.name, episodes.read(player.name)[0].ids + [8], "refuse")
+    episodes.close_turn(player.name, object())  # of a turn that is over
+    with pytest.raises(BadRequest, match="is running"):
+        episodes.open_ids(player.name, [5], "segment")
+    episodes.close_turn(player.name, first.turn)
+    assert len(episodes.read(player.name)[0].turns) == 1

@@ -273,6 +273,10 @@ class Player:
                 f"{error}. Take another template, or let the model read on what it wrote itself "
                 "(config.environment.rewritten_turns='keep')."
             ) from error
+        except ValueError as error:  # a text that cannot be read on costs its own episode
+            episode.error = str(error)
+            self._end(episode, "failed")
+            return
         if len(episode.tokens) + len(found.tokens) >= self.room:
             self._end(episode, "room")
             return

@@ -20,7 +20,7 @@ def turn_rewards(context: Context, drawn: Drawn) -> Annotations:
         `turn_rewards` [N, T] f32.
     """
     members = context.scorer.composition.members
-    weight = sum(member.weight for member in members if member.name == REWARD)
+    weight = sum(member.weight for member in members if member.name == REWARD and member.counts)
     rewards = np.zeros(drawn.samples.flat("mask").shape, np.float32)
     for row, episode in enumerate(drawn.samples.episodes):
         for turn in episode["turns"]:

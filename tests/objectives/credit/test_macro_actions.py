@@ -75,7 +75,8 @@ def test_perplexity_falls_inside_a_macro_action_from_its_second_token_on():
     np.testing.assert_array_equal(ids[1][MASK[1]], [0, 0, 0, 1])
 
 
-@pytest.mark.parametrize("option", SEGMENTATIONS)
+# Those of trajectories follow the steps in which tokens were filled, not the row.
+@pytest.mark.parametrize("option", sorted(set(SEGMENTATIONS) - {"trajectory"}))
 def test_numbers_start_at_zero_rise_by_one_and_cover_the_row(option):
     noise = jax.random.uniform(jax.random.key(1), MASK.shape)
     tokens = jnp.arange(7) % 3 + jnp.zeros_like(MASK, jnp.int32) + 9

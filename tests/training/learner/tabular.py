@@ -63,7 +63,9 @@ class Model(NamedTuple):
 
     table: Array  # [PROMPTS * STATES, VOCAB]
 
-    def __call__(self, tokens: Array, positions: Array, segment_ids: Array) -> Encoded:
+    def __call__(
+        self, tokens: Array, positions: Array, segment_ids: Array, shift: Array | None = None
+    ) -> Encoded:
         """Rows of a prompt of one token, its number, and SLOTS tokens."""
         states, code = [tokens[:, 0] * STATES], 0
         for size in range(1, SLOTS):
