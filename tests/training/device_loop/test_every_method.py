@@ -26,6 +26,8 @@ ON_HOST += (
     "gvm_grpo",
     "deepsearch",
 )
+# It reads what launch/select.py writes beside problems; test_curriculum.py has it in both loops.
+ON_HOST += ("gain_rl",)
 # Those that read constraints, or rewards one by one, too.
 ON_HOST += ("crpg", "crraft", "grpo_components", "rloo_hypervolume")
 # Rows of masked diffusion, whose likelihood draws masks, are refused too.
