@@ -36,7 +36,7 @@ def hypervolume(points: Array, reference: Array) -> Array:
 
 
 def _volume(above: Array) -> Array:
-    """Of points [M, K], as far as they are above 0."""
+    """The volume that points [M, K] cover, as far as they are above 0."""
     if above.shape[1] == 1:
         return above.max(initial=0.0)
     ends = jnp.sort(above[:, 0])

@@ -28,7 +28,7 @@ class Spelling:
         self.tokenizer, self.texts = tokenizer, texts
 
     def text(self, sample: Sample, stop: Sequence[str]) -> str:
-        """Of a sample that has ended, without what ended it."""
+        """The text of a sample that has ended, without what ended it."""
         return self.texts.of(sample.tokens, sample.reason, stop)[0]
 
     def token(self, token: int) -> str:
@@ -95,7 +95,7 @@ def _letters(spelt: bytes) -> int:
 
 
 def scores_of(sample: Sample, start: int, stop: int) -> TokenScores:
-    """Of some of the tokens of a sample."""
+    """The scores of the tokens start .. stop - 1 of a sample, under the raw model."""
     return TokenScores(sample.model.logprobs[start:stop], sample.model.tops[start:stop])
 
 

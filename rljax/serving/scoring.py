@@ -18,7 +18,7 @@ SCORED = 16
 
 
 class Scores(NamedTuple):
-    """Of each token of R prompts given those before it, under the raw model.
+    """What is said of each token of R prompts given those before it, under the raw model.
 
     The first token has none before it: its numbers have no meaning.
     """

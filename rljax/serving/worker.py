@@ -270,7 +270,7 @@ class Worker:
 
     @property
     def network(self) -> Network:
-        """Of the sampler."""
+        """The network that the sampler runs."""
         return self._engine.network
 
     def busy(self) -> dict[str, int]:

@@ -17,7 +17,7 @@ from rljax.sampling.engine import bucket
 
 
 class Angles(NamedTuple):
-    """Of N prompts. [N] f32."""
+    """What the angles of N prompts are. [N] f32."""
 
     signal: np.ndarray  # by which problems are ranked
     angle: np.ndarray  # mean cosine of the whole prompt

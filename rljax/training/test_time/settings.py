@@ -9,7 +9,7 @@ STRATEGIES = ("vote", "sequential", *SCORED)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Of a study.
+    """The settings of a study.
 
     Attributes:
         strategies: of `STRATEGIES`; `pass`, the chance that a right sample is there, is always in.
