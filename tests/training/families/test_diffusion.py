@@ -26,6 +26,7 @@ BOTH_WAYS = (
     "--config.warmup.data.canvas_tokens=6",
 )
 STEPS = "--config.sampler.diffusion.steps=2"
+ODD_REWARD = Path(__file__).parents[1] / "odd_reward.py"
 
 
 def values_of(family, made, batch):
@@ -82,6 +83,8 @@ def test_every_epoch_of_a_step_has_its_masks_and_what_is_known_under_them(pieces
     words = [f"--config.grpo.method={method}", "--config.grpo.batch.epochs_per_step=2", STEPS]
     if method in ("bgpo", "tracerl", "tracerl_value"):  # a pass for each of the two steps
         words.append("--config.grpo.objective.mask_draws=2")
+    # So that even a network that never saw a problem earns something.
+    words.append(f"--config.scoring.rewards=({{'name': '{ODD_REWARD}:odd'}},)")
     made = pieces("grpo", *BOTH_WAYS, *words)
     family = family_of(made)
     _, found = take_step(family, made.state, 1)
