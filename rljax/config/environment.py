@@ -98,10 +98,11 @@ def _check_stage(stage: Stage) -> None:
                 f"{name}={chosen!r} does not go with episodes: {name} must be {option!r} "
                 f"({where}.objective.{name}, {FIELD}.name)."
             )
-    if "reward" in stage.models:
+    if step_score := stage.models.get("reward", {}).get("step_score"):
         raise ValueError(
-            f"Stage {stage.name!r} has a reward model, which reads single replies: leave it out "
-            f"({where}.models.reward.start_from, {FIELD}.name)."
+            f"step_score={step_score!r} judges the steps of one reply, and an episode also holds "
+            f"what its environment says: leave it out ({where}.models.reward.step_score, "
+            f"{FIELD}.name)."
         )
     if "start_values" in stage.objective.inputs:
         raise ValueError(

@@ -116,13 +116,16 @@ class ModelReward:
 
     @phase("scoring")
     def scores(self, samples: Samples) -> np.ndarray:
-        """[M, N] f32, the scores of each model."""
+        """[M, N] f32, the scores of each model, which reads all of an episode to its last reply."""
+        rollouts = samples.rollouts
+        read = np.asarray(rollouts.mask)
+        if rollouts.inserted is not None:
+            read = read | rollouts.inserted
         rows = rollout_rows(
             samples.prompts,
             samples.prompt_mask,
-            np.asarray(samples.rollouts.tokens),
-            np.asarray(samples.rollouts.mask),
-            samples.rollouts.inserted,
+            np.asarray(rollouts.tokens),
+            read,
             share_prompts=False,
         )
         return np.stack([one(rows) for one in self.members])

@@ -77,6 +77,23 @@ def test_a_model_scores_beside_the_texts(pieces):
     assert reward.scores(samples).dtype == np.float32 and np.ptp(own) > 0
 
 
+def test_a_model_reads_a_whole_episode(pieces):
+    """Two replies with an answer between them: the score at the end of the last reply."""
+    made = pieces("rlhf", "--config.ppo.batch.sequences_per_micro_batch=4")
+    network = made.context.networks["rm"]
+    params = network.init(jax.random.key(5), made.context.mesh)
+    model = Model("reward", network, "rm", trained=False, params=params)
+    reward = make_reward(dataclasses.replace(made.context, models={"reward": model}), made.stage)
+    samples = samples_of(made.context.tokenizer, made.context.train_problems, ["12345"] * 6)
+    whole = reward.scores(samples)
+    inserted = np.zeros(samples.rollouts.mask.shape, bool)
+    inserted[..., 2:4] = True
+    holes = SimpleNamespace(
+        tokens=samples.rollouts.tokens, mask=samples.rollouts.mask & ~inserted, inserted=inserted
+    )
+    np.testing.assert_array_equal(reward.scores(samples._replace(rollouts=holes)), whole)
+
+
 def test_named_parts_of_a_models_reward(pieces, tmp_path):
     """Normalised by reference completions, clipped, and less for every token."""
     path = tmp_path / "reference.jsonl"
