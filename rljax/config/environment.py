@@ -88,16 +88,21 @@ def _check_stage(stage: Stage) -> None:
         return
     if not family.episodes:
         raise ValueError(
-            f"Stage {stage.name!r} samples single replies: only policy gradients play episodes, "
-            f"and {stage.objective.method.name!r} is of the family {stage.objective.family!r} "
-            f"({where}.method, {FIELD}.name)."
+            f"Stage {stage.name!r} samples single replies: policy gradients and supervised stages "
+            f"play episodes, and {stage.objective.method.name!r} is of the family "
+            f"{stage.objective.family!r} ({where}.method, {FIELD}.name)."
         )
     for name, option in WITH_EPISODES.items():
-        if (chosen := stage.objective.choices[name]) != option:
+        if (chosen := stage.objective.choices.get(name, option)) != option:
             raise ValueError(
                 f"{name}={chosen!r} does not go with episodes: {name} must be {option!r} "
                 f"({where}.objective.{name}, {FIELD}.name)."
             )
+    if pattern := stage.data.get("hint_pattern"):
+        raise ValueError(
+            f"hint_pattern={pattern!r} shows the answer before one reply, which episodes do not "
+            f"have: leave it out ({where}.data.hint_pattern, {FIELD}.name)."
+        )
     if step_score := stage.models.get("reward", {}).get("step_score"):
         raise ValueError(
             f"step_score={step_score!r} judges the steps of one reply, and an episode also holds "

@@ -13,8 +13,8 @@ from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
 from rljax.training.answer_evaluation import AnswerEvaluator
-from rljax.training.collect.episodes import Player, reply_tokens
-from rljax.training.collect.rollouts import Samples, sample_texts, score_texts
+from rljax.training.collect.episodes import Player, drawn_samples, make_sampler
+from rljax.training.collect.rollouts import Samples, score_texts
 from rljax.training.run.context import Context, Record
 
 Observer = Callable[[Samples, Scores, int], None]
@@ -90,21 +90,16 @@ class Evaluator:
         return passes | {f"majority@{k}": _mean(votes)}
 
     def _sampler(self, samples_per_prompt: int, temperature: float) -> Engine | Player:
-        room, played = self.settings.max_new_tokens, self.context.stepper is not None
-        engine = self.context.make_engine(
-            samples_per_prompt=1 if played else samples_per_prompt,
-            max_new_tokens=reply_tokens(self.context, room) if played else room,
+        return make_sampler(
+            self.context,
+            samples_per_prompt=samples_per_prompt,
+            max_new_tokens=self.settings.max_new_tokens,
             token_filter=self.decoding.token_filter.at_temperature(temperature),
             stop_strings=self.decoding.stop_strings,
         )
-        if not played:
-            return engine
-        return Player(self.context, engine, samples=samples_per_prompt, room=room)
 
     def _drawn(self, sampler: Engine | Player, weights: Params, records: list[Record]) -> Samples:
-        if isinstance(sampler, Player):
-            return sampler.play(weights, records, key=self.key, step=0)
-        return sample_texts(self.context, sampler, weights, records, key=self.key, step=0)
+        return drawn_samples(self.context, sampler, weights, records, key=self.key, step=0)
 
     def _verdicts(
         self, sampler: Engine | Player, weights: Params

@@ -82,5 +82,6 @@ SUPERVISED = Family(
     },
     completion_slots=(),
     row_slots="data.row_tokens",
+    episodes=True,
     checks=("tools_of_files", "hints", "marker_is_written", "phrases_are_read"),
 )

@@ -33,7 +33,12 @@ from rljax.sampling.engine import Engine, fill_rows
 from rljax.sampling.request import Requests, Rollouts, StopReason, for_each_prompt
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.prompts import Prompts
-from rljax.training.collect.rollouts import Samples, noise_addresses, padded_prompts
+from rljax.training.collect.rollouts import (
+    Samples,
+    noise_addresses,
+    padded_prompts,
+    sample_texts,
+)
 from rljax.training.run.context import Context, Record
 from rljax.training.run.phases import phase
 
@@ -307,6 +312,41 @@ class Player:
         arrays = {"tokens": tokens, "mask": mask, "inserted": inserted, "stop_reason": stop, **said}
         by_prompt = jax.tree.map(lambda x: x.reshape(prompts, self.samples, *x.shape[1:]), arrays)
         return Rollouts(**by_prompt, slot_steps=np.full(prompts, slot_steps, np.int32))
+
+
+def make_sampler(
+    context: Context, *, samples_per_prompt: int, max_new_tokens: int, **decoding: Any
+) -> Engine | Player:
+    """An engine, or a player with one where the run has an environment.
+
+    Args:
+        context: of the run.
+        samples_per_prompt: G.
+        max_new_tokens: of a completion; of an episode, replies and answers together.
+        decoding: what else `Context.make_engine` takes.
+    """
+    if context.stepper is None:
+        return context.make_engine(
+            samples_per_prompt=samples_per_prompt, max_new_tokens=max_new_tokens, **decoding
+        )
+    reply = reply_tokens(context, max_new_tokens)
+    engine = context.make_engine(samples_per_prompt=1, max_new_tokens=reply, **decoding)
+    return Player(context, engine, samples=samples_per_prompt, room=max_new_tokens)
+
+
+def drawn_samples(
+    context: Context,
+    sampler: Engine | Player,
+    weights: Params,
+    records: Sequence[Record],
+    *,
+    key: Array,
+    step: int,
+) -> Samples:
+    """Whole replies of an engine, or the episodes of a player; arguments as of `sample_texts`."""
+    if isinstance(sampler, Player):
+        return sampler.play(weights, records, key=key, step=step)
+    return sample_texts(context, sampler, weights, records, key=key, step=step)
 
 
 def reply_tokens(context: Context, room: int) -> int:

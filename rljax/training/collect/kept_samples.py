@@ -25,6 +25,7 @@ from rljax.training.collect.sampled_once import (
     answer_columns,
     by_prompt,
     prompt_columns,
+    read_tokens,
     sample_once,
 )
 from rljax.training.run.context import Context
@@ -75,7 +76,8 @@ def kept_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
     """The one round of a stage with source="sampled": WORKDIR/samples/STAGE.jsonl.
 
     Columns are prompt, completion, problem and score; and the ids of both texts, which are what is
-    learned: text that is tokenised anew may become other tokens. A teacher samples where the stage
+    learned: text that is tokenised anew may become other tokens. Of an episode the sampled ids are
+    learned, and the messages stand beside them. A teacher samples where the stage
     names one.
     """
     if "teacher" in stage.models:
@@ -116,10 +118,16 @@ def read_kept(path: Path) -> list[Example]:
     return [
         Example(
             [*row["prompt_tokens"], *row["completion_tokens"]],
-            [False] * len(row["prompt_tokens"]) + [True] * len(row["completion_tokens"]),
+            [False] * len(row["prompt_tokens"]) + _learned(row),
         )
         for row in rows
     ]
+
+
+def _learned(row: dict[str, Any]) -> list[bool]:
+    """Which tokens of a row's completion are learned: those that were sampled."""
+    mask = row.get("completion_mask")
+    return [True] * len(row["completion_tokens"]) if mask is None else [bool(x) for x in mask]
 
 
 def kept_numbers(found: Sampled, keep: str, most: int) -> list[int]:
@@ -131,7 +139,7 @@ def kept_numbers(found: Sampled, keep: str, most: int) -> list[int]:
             scores, equal ones once, of equal scores the first.
         most: of a prompt.
     """
-    tokens, mask = found.samples.flat("tokens"), found.samples.flat("mask")
+    tokens, read = found.samples.flat("tokens"), read_tokens(found.samples)
     kept = []
     for rows, candidates in by_prompt(found):
         if keep == "best":
@@ -140,7 +148,7 @@ def kept_numbers(found: Sampled, keep: str, most: int) -> list[int]:
             order = np.flatnonzero(candidates.right)
         different: dict[tuple[int, ...], int] = {}
         for n in (rows[place] for place in order):
-            different.setdefault(tuple(tokens[n][mask[n]].tolist()), n)
+            different.setdefault(tuple(tokens[n][read[n]].tolist()), n)
         kept += sorted(list(different.values())[:most])
     return kept
 

@@ -20,10 +20,11 @@ from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.episodes import Player, drawn_samples, make_sampler
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.hinted import hinted_samples
 from rljax.training.collect.rewards import Reward, make_reward
-from rljax.training.collect.rollouts import Samples, sample_texts
+from rljax.training.collect.rollouts import Samples
 from rljax.training.run.context import Context
 
 # Prompts sampled at once.
@@ -49,7 +50,7 @@ class OfPrompt(NamedTuple):
 class RoundSampler(NamedTuple):
     """What samples and scores a stage's problems; rounds with the same one compile nothing anew."""
 
-    engine: Engine
+    sampler: Engine | Player
     reward: Reward
 
 
@@ -60,13 +61,14 @@ def round_sampler(context: Context, stage: Stage) -> RoundSampler:
         context: of the stage, with the parameters of its models.
         stage: whose sampling settings and reward are taken.
     """
-    engine = context.make_engine(
+    sampler = make_sampler(
+        context,
         samples_per_prompt=stage.batch.samples_per_prompt,
         max_new_tokens=stage.max_new_tokens,
         token_filter=stage.token_filter,
         stop_strings=stage.stop_strings,
     )
-    return RoundSampler(engine, make_reward(context, stage))
+    return RoundSampler(sampler, make_reward(context, stage))
 
 
 def sample_once(
@@ -76,7 +78,7 @@ def sample_once(
     count: int,
     number: int = 0,
     hint_pattern: str = "",
-    sampler: RoundSampler | None = None,
+    own: RoundSampler | None = None,
 ) -> Iterator[Sampled]:
     """Samples and scores some training problems, a batch after the other.
 
@@ -88,21 +90,21 @@ def sample_once(
         number: of the round, from 0; each takes the problems after those of the one before, from
             the first again behind the last, and noise of its own.
         hint_pattern: where there is one, prompts are sampled a second time behind it.
-        sampler: of the stage, where other rounds have it too.
+        own: sampler and reward of the stage, where other rounds have them too.
     """
     shards = rows_divisor(context.mesh)
     batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
-    engine, reward = sampler or round_sampler(context, stage)
-    weights = engine.load(params)
+    sampler, reward = own or round_sampler(context, stage)
+    weights = sampler.load(params)
     key = purpose_key(context.config.seed, Purpose.PAIRS)
     for indices in equal_batches(count, batch):
         places = [place_in_round(context, number, count, index) for index in indices]
         records = [{**context.train_problems[place], "id": place} for place in places]
-        samples = sample_texts(context, engine, weights, records, key=key, step=number)
+        samples = drawn_samples(context, sampler, weights, records, key=key, step=number)
         real, hinted = min(batch, count - indices[0]), None
         if hint_pattern:
             shown = hinted_samples(
-                context, stage, engine, weights, samples, hint_pattern, key=key, step=number
+                context, stage, sampler, weights, samples, hint_pattern, key=key, step=number
             )
             hinted = Sampled(shown, reward.score(shown), real)
         yield Sampled(samples, reward.score(samples), real, hinted)
@@ -144,9 +146,23 @@ def prompt_columns(samples: Samples, n: int) -> dict[str, Any]:
 
 
 def answer_columns(samples: Samples, n: int, name: str) -> dict[str, Any]:
-    """What a file says of sample n: its text, and the ids that were sampled."""
-    kept = samples.flat("mask")[n]
-    return {name: samples.texts[n], f"{name}_tokens": samples.flat("tokens")[n][kept].tolist()}
+    """What a file says of sample n: its text, and the ids that were sampled.
+
+    Of an episode it is the text of the last reply, the ids of replies and answers with a mask that
+    is 1 on the former, and the messages of the whole conversation.
+    """
+    read = read_tokens(samples)[n]
+    columns = {name: samples.texts[n], f"{name}_tokens": samples.flat("tokens")[n][read].tolist()}
+    if samples.episodes is None:
+        return columns
+    mask = samples.flat("mask")[n][read].astype(int).tolist()
+    return {**columns, f"{name}_mask": mask, "messages": samples.episodes[n]["messages"]}
+
+
+def read_tokens(samples: Samples) -> np.ndarray:
+    """[N, T] bool, the slots of each completion that are read: sampled, or inserted."""
+    mask = samples.flat("mask")
+    return mask if samples.rollouts.inserted is None else mask | samples.flat("inserted")
 
 
 class Rounds:

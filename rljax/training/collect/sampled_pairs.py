@@ -40,9 +40,7 @@ def pair_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
     sampler = functools.cache(lambda: round_sampler(context, stage))
 
     def make(params: Params, number: int) -> list[Row]:
-        found = sample_once(
-            context, stage, params, _prompts(context, stage), number, sampler=sampler()
-        )
+        found = sample_once(context, stage, params, _prompts(context, stage), number, own=sampler())
         rows = [row for each in found for row in pairs_of(context, stage, each, number)]
         return rows or _placeholders(context, stage, number) or _raise_for_none(stage, number)
 
@@ -55,9 +53,7 @@ def label_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds
     sampler = functools.cache(lambda: round_sampler(context, stage))
 
     def make(params: Params, number: int) -> list[Row]:
-        found = sample_once(
-            context, stage, params, _prompts(context, stage), number, sampler=sampler()
-        )
+        found = sample_once(context, stage, params, _prompts(context, stage), number, own=sampler())
         rows = [row for each in found for row in labelled_of_samples(stage, each)]
         return rows or _placeholders(context, stage, number) or _raise_for_none(stage, number)
 

@@ -1,6 +1,7 @@
 """Episodes are exact: what was read and written is what is learned from, token by token."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -11,7 +12,9 @@ from rljax.parallel.rules import put_rows
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.training.collect.episodes import rows_of_call
 from rljax.training.collect.grouped import step_group, step_rows
+from rljax.training.collect.kept_samples import read_kept
 from rljax.training.collect.rewards import make_reward
+from rljax.training.collect.sampled_once import answer_columns, prompt_columns
 from rljax.training.collect.turn_rewards import turn_rewards
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.update.logprobs import model_rows
@@ -133,6 +136,22 @@ def test_a_step_is_learned_from(played):
     assert 1 <= metrics["episode_turns"] <= TURNS
     assert metrics["inserted_tokens"] > 0
     assert sum(metrics[f"episodes_{end}"] for end in ENDS) == pytest.approx(1)
+
+
+def test_an_episode_that_is_kept_teaches_its_replies(played, tmp_path):
+    """Its row holds what was read and written, and only the latter is learned."""
+    samples, path = played[2], tmp_path / "kept.jsonl"
+    rows = [
+        prompt_columns(samples, n) | answer_columns(samples, n, "completion")
+        for n in range(len(samples.episodes))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mask, inserted = samples.flat("mask"), samples.flat("inserted")
+    for n, (example, row) in enumerate(zip(read_kept(path), rows, strict=True)):
+        count, lead = int((mask | inserted)[n].sum()), len(row["prompt_tokens"])
+        assert list(example.tokens[lead:]) == samples.flat("tokens")[n, :count].tolist()
+        assert list(example.learned) == [False] * lead + mask[n, :count].tolist()
+        assert row["messages"] == samples.episodes[n]["messages"]
 
 
 def test_rewards_of_turns_stay_where_they_were_earned(played):

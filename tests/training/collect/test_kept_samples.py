@@ -26,7 +26,8 @@ def sampled(**changes):
         "finished": np.ones(8, bool),
         **changes,
     }
-    return SimpleNamespace(samples_per_prompt=4, flat=flat.__getitem__)
+    whole = SimpleNamespace(inserted=None)
+    return SimpleNamespace(samples_per_prompt=4, flat=flat.__getitem__, rollouts=whole)
 
 
 def kept(samples, scores, prompts, keep, most):
@@ -136,7 +137,7 @@ def test_hinted_samples_stand_in_for_prompts_without_a_right_one():
     """Prompt 0 is solved by itself, prompt 1 by two of its hinted samples."""
     records = [{"id": 5}, {"id": 6}]
     prompts = np.array([[0, 1], [2, 3]])
-    shared = dict(records=records, prompts=prompts, prompt_mask=prompts > 0)
+    shared = dict(records=records, prompts=prompts, prompt_mask=prompts > 0, episodes=None)
     texts = dict(prompt_texts=["p", "q"], texts=list("abcdefgh"))
     plain = SimpleNamespace(**vars(sampled()), **shared, **texts)
     wrong = np.array(CORRECT) & (np.arange(8) < 4)
