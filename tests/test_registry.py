@@ -229,6 +229,15 @@ EXPECTED = {
     "crraft": NO_RATIO
     | NO_KL
     | {"advantage": "best_constrained", "aggregation": "sequence_mean_token_sum"},
+    **{
+        method: CLIPPED
+        | TOKENS
+        | {"advantage": "mixed_components", "value_target": "component_returns"}
+        | {"kl_placement": "reward", "kl_estimator": "k1", "kl_weight": 0.2, "clip_low": 0.2}
+        | {"threshold_kind": kind, "multiplier_rate": 0.1, "multiplier_decay": 0.1}
+        | {"kl_value_weight": 0.2, "reward_value_weight": 0.5, "component_epsilon": 1e-8}
+        for method, kind in (("mu_ppo", "at_least"), ("xi_ppo", "equal"))
+    },
     "grpo_components": CLIPPED | {"advantage": "component_zscore", "kl_weight": 0.04},
     "rloo_hypervolume": NO_RATIO
     | NO_KL
@@ -513,6 +522,7 @@ EXPECTED = {
 
 # Methods with a KL to the stage's start, or a reward relative to it.
 USES_REFERENCE = {
+    *("mu_ppo", "xi_ppo"),
     *(
         "grpo",
         "dump",

@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 from rljax.config.curriculum import refuse_others
 from rljax.config.stage import Stage
 from rljax.data.sample_rules import OF_CONSTRAINTS
-from rljax.rewards.member import FIELD, parse_rewards
+from rljax.objectives.advantages import SCALE_FREE
+from rljax.rewards.member import FIELD, RewardSpec, parse_rewards
 
 # Arrays of the rewards of a step's samples, besides their sum.
 OF_REWARDS = frozenset({"satisfied", "components", "base_scores"})
@@ -37,7 +38,7 @@ def check_composition(config: ConfigDict, stages: Sequence[Stage]) -> None:
                 f"Stage {stage.name!r} rewards what satisfies constraints, and there is none: mark "
                 f"a reward with constraint=True ({FIELD}, {where}.method)."
             )
-        _check_stage(stage, where, sum(member.counts for member in members))
+        _check_stage(stage, where, members)
 
 
 def reads_constraints(stage: Stage) -> bool:
@@ -45,26 +46,81 @@ def reads_constraints(stage: Stage) -> bool:
     return "satisfied" in stage.objective.inputs or stage.data.get("pair_rule") in OF_CONSTRAINTS
 
 
-def _check_stage(stage: Stage, where: str, rewards: int) -> None:
-    read = OF_REWARDS & stage.objective.inputs
+def _check_stage(stage: Stage, where: str, members: Sequence[RewardSpec]) -> None:
+    read, trained = OF_REWARDS & stage.objective.inputs, [x for x in members if x.counts]
     if not read:
         return
     refuse_others(stage, WITH_REWARDS, f"method={stage.objective.method.name!r}", where)
     if "base_scores" in read or stage.objective.choices["advantage"] == "component_zscore":
         # What they read is not shaped, nor has it a KL: both would count on one side, or nowhere.
         because = f"advantage={stage.objective.choices['advantage']!r}"
+        if "base_scores" in read and "reference" in stage.models:
+            raise ValueError(
+                f"{because} compares with what the stage's start says, and start_from="
+                f"{stage.models['reference']['start_from']!r} puts another model in its place: "
+                f"leave it out ({where}.models.reference.start_from)."
+            )
         refuse_others(
             stage, {"reward_shaping": "none", "kl_placement": ("none", "loss")}, because, where
         )
     if "components" not in read:
         return
+    _check_meta_reward(stage, where)
     if "reward" in stage.models:
         raise ValueError(
             f"Method {stage.objective.method.name!r} reads the rewards of config.scoring one by "
             f"one, and a reward model is none of them ({where}.models.reward.start_from)."
         )
-    if rewards < 2:
+    if stage.objective.choices["advantage"] == "mixed_components":
+        _check_thresholds(stage, where, trained)
+    elif len(trained) < 2:
         raise ValueError(
             f"Method {stage.objective.method.name!r} weighs several rewards, and there is one that "
             f"is trained on ({FIELD})."
+        )
+
+
+def _check_meta_reward(stage: Stage, where: str) -> None:
+    """Raises ValueError where advantages would undo the factor of all rewards."""
+    objective, name = stage.objective, stage.objective.choices["advantage"]
+    undone = name in SCALE_FREE or objective.values.get("whiten_advantages", False)
+    if undone and objective.values.get("meta_applied_to") == "rewards":
+        because = f"advantage={name!r}"
+        because += "" if name in SCALE_FREE else " with whiten_advantages=True"
+        raise ValueError(
+            f"{because} stays the same when all rewards are multiplied, as reward_shaping="
+            f"'hypervolume' does: set meta_applied_to='advantages', or take an advantage such as "
+            f"'group_leave_one_out' ({where}.objective.meta_applied_to, "
+            f"{where}.objective.advantage)."
+        )
+
+
+def _check_thresholds(stage: Stage, where: str, trained: Sequence[RewardSpec]) -> None:
+    """Raises ValueError unless each reward has a threshold, and the KL is another component."""
+    objective, because = stage.objective, "advantage='mixed_components'"
+    thresholds, labels = objective.values["thresholds"], ", ".join(x.label for x in trained)
+    if len(thresholds) != len(trained):
+        raise ValueError(
+            f"thresholds={tuple(thresholds)!r} must hold {len(trained)} numbers, one for each "
+            f"reward that is trained on: {labels} ({where}.objective.thresholds, {FIELD})."
+        )
+    for member in trained:
+        if member.weight != 1:
+            raise ValueError(
+                f"{because} gives each reward a weight that is learned, and the weight "
+                f"{member.weight:g} of {member.label!r} would never be read: leave it out "
+                f"({FIELD}[{member.label}].weight)."
+            )
+    others = {"reward_shaping": "none", "kl_placement": "reward", "teacher": "none"}
+    refuse_others(stage, others, because, where)
+    if objective.kl is None:
+        raise ValueError(
+            f"kl_weight=0 leaves {because} without its first component: the KL must have a weight "
+            f"> 0 ({where}.objective.kl_weight)."
+        )
+    if objective.values["advantage_sign"] != "both":
+        raise ValueError(
+            f"advantage_sign={objective.values['advantage_sign']!r} is never read with {because}, "
+            f"whose advantages are mixed in each update: it must be 'both' "
+            f"({where}.objective.advantage_sign)."
         )

@@ -33,6 +33,7 @@ def check_policy_gradient(stage: Stage, where: str) -> None:
         _bounds,
         _ratio,
         _temperature,
+        _components,
         _critic,
         _denoising_critic,
         _corrections,
@@ -126,10 +127,33 @@ def _critic(stage: Stage, where: str) -> None:
             f"teaches those of prompts alone ({where}.objective.advantage, "
             f"{where}.objective.value_target)."
         )
-    if target not in ("none", OF_PROMPTS) and not reads:
+    if target not in ("none", OF_PROMPTS, OF_COMPONENTS[1]) and not reads:
         raise ValueError(
             f"value_target={target!r} trains a critic that advantage={advantage!r} never reads "
             f"({where}.objective.advantage, {where}.objective.value_target)."
+        )
+
+
+# The advantage and the target of a critic with a head for each reward: both, or neither.
+OF_COMPONENTS = ("mixed_components", "component_returns")
+
+
+def _components(stage: Stage, where: str) -> None:
+    """Advantages of several rewards need a critic with a head for each, and their thresholds."""
+    choices, (advantage, target) = stage.objective.choices, OF_COMPONENTS
+    chosen = choices["advantage"] == advantage, choices["value_target"] == target
+    if chosen[0] != chosen[1]:
+        raise ValueError(
+            f"advantage={choices['advantage']!r} does not go with value_target="
+            f"{choices['value_target']!r}: {advantage!r} reads a value of each reward, which "
+            f"{target!r} teaches a critic, and neither is of use without the other "
+            f"({where}.objective.advantage, {where}.objective.value_target)."
+        )
+    if chosen[0] and not stage.objective.values["thresholds"]:
+        raise ValueError(
+            f"advantage={advantage!r} holds each reward at a threshold, and there is none: "
+            f"thresholds must hold a number for each reward that is trained on "
+            f"({where}.objective.thresholds, config.scoring.rewards)."
         )
 
 
@@ -429,11 +453,15 @@ def _search(stage: Stage, where: str) -> None:
 
 def _fields(stage: Stage, where: str) -> None:
     """Every part sees its fields once, on arrays without numbers: it checks them itself."""
+    components = len(stage.objective.values.get("thresholds", ())) or 2
     for choice, part in stage.objective.functions.items():
         if choice in PLANS:  # no functions of arrays: config/curriculum.py
             continue
         bound = stage.objective.bind(part)
-        arrays = [abstract(name, slots=stage.max_new_tokens) for name in inputs_of(part)]
+        arrays = [
+            abstract(name, slots=stage.max_new_tokens, components=components)
+            for name in inputs_of(part)
+        ]
         try:
             jax.eval_shape(bound, *arrays)
         except ValueError as error:

@@ -130,8 +130,8 @@ def objective_section() -> Section:
     fields: dict[str, Field] = {}
     for family in FAMILIES:
         for name, field in objective_fields(family).items():
-            # A tuple holds values like those of its default; texts, where it has none.
-            first = field.default[0] if field.type is tuple and field.default else ""
+            # A tuple holds values like those of its default; where it has none, of its items' type.
+            first = field.default[0] if field.type is tuple and field.default else field.items()
             items = Field(first, "one of them") if field.type is tuple else None
             fields[name] = Field(None, field_doc(family, name), value_type=field.type, items=items)
     return fields

@@ -74,10 +74,11 @@ def process_rewards(
     return jnp.where(steps[..., None] >= 0, at_steps, 0.0)
 
 
-def value_network(policy: Network) -> Network:
-    """The network of a value model beside a policy: its trunk without adapters, one score."""
+def value_network(policy: Network, outputs: int = 1) -> Network:
+    """The network of a value model beside a policy: its trunk without adapters, so many scores."""
     config = without_adapters(policy).config
-    return Network.create(dataclasses.replace(config, head="value", head_outputs=1, head_bias=True))
+    changes = {"head": "value", "head_outputs": outputs, "head_bias": True}
+    return Network.create(dataclasses.replace(config, **changes))
 
 
 def _bound(network: Network, params: Params) -> Transformer:

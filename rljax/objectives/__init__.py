@@ -13,6 +13,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `aggregation.py` | how per-token losses become one number | `AGGREGATIONS` |
 | `reward_shaping.py` | what is done to scores before they are compared | `REWARD_SHAPINGS` |
 | `hypervolume.py` | what several rewards reach together, and by how much a step enlarges it | |
+| `multipliers.py` | rewards that are held at thresholds by weights that are learned | |
 | `advantages/` | rewards to advantages, per batch, group, segment or token | `ADVANTAGES` |
 | `curricula/` | which problems a step samples | `CURRICULA` |
 | `angles.py` | how parallel the token vectors of a question are | |

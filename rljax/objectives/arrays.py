@@ -1,9 +1,10 @@
 """The arrays that parts read by name, and where they come from, a table for each family.
 
-N = B * G rows, one for each completion; T completion slots; C rewards of a composition and F
-points of their front; M passes of a likelihood that draws masks; K sides of each of B pairs. "step"
-arrays are constants of the step that sampled or read them, "batch" arrays those of one optimizer
-update, "loss" arrays exist inside the loss only and are differentiated.
+N = B * G rows, one for each completion; T completion slots; C rewards of a composition, H = 1 + C
+heads of a critic of the KL and of each, and F points of their front; M passes of a likelihood that
+draws masks; K sides of each of B pairs. "step" arrays are constants of the step that sampled or
+read them, "batch" arrays those of one optimizer update, "loss" arrays exist inside the loss only
+and are differentiated.
 """
 
 from typing import NamedTuple
@@ -15,8 +16,8 @@ import jax.numpy as jnp
 class Described(NamedTuple):
     """What an array is."""
 
-    # "NT", "NTM", "NC", "N", "C", "FC" or "" for a scalar; "BKT", "BK" or "B" of preferences,
-    # "BM" of M comparisons
+    # "NT", "NTM", "NTC", "NTH", "NC", "N", "C", "FC" or "" for a scalar; "BKT", "BK" or "B" of
+    # preferences, "BM" of M comparisons
     axes: str
     dtype: type
     level: str  # "step", "batch" or "loss"
@@ -39,6 +40,16 @@ ARRAYS: dict[str, Described] = {
     "turn_rewards": Described("NT", float, "step", "of a turn, on its last token; else 0"),
     "greedy_scores": Described("N", float, "step", "score of the prompt's greedy completion"),
     "base_scores": Described("N", float, "step", "score of the start's greedy completion"),
+    "kl_rewards": Described(
+        "NT", float, "step", "minus the weighted KL, where it is in the reward"
+    ),
+    "component_rewards": Described("NTH", float, "step", "of each token: the KL, each reward"),
+    "component_values": Described("NTH", float, "step", "of each of these, by the old critic"),
+    "component_advantages": Described("NTH", float, "step", "of each of these, not normalised"),
+    "component_returns": Described("NTH", float, "step", "targets of each head of the critic"),
+    "rewards_to_go": Described("NTC", float, "step", "what each reward brings from a token on"),
+    "multipliers": Described("C", float, "step", "of rewards with thresholds, not squashed"),
+    "multiplier_momentum": Described("C", float, "step", "of their updates"),
     "satisfied": Described("N", bool, "step", "all constraints of config.scoring are satisfied"),
     "components": Described("NC", float, "step", "value of each of C rewards, before weights"),
     "component_weights": Described("C", float, "step", "weights of these rewards"),
@@ -86,6 +97,7 @@ ARRAYS: dict[str, Described] = {
     "token_share": Described("NT", float, "loss", "weight of a token, where few are scored"),
     "entropy": Described("NT", float, "loss", "of the policy"),
     "new_values": Described("NT", float, "loss", "of the critic that learns"),
+    "new_component_values": Described("NTH", float, "loss", "of that critic, head by head"),
     "log_ratio": Described("NT", float, "loss", "log of policy / denominator (ratios.py)"),
 }
 
@@ -185,8 +197,8 @@ OF_TEACHER = frozenset({"teacher_logprobs", "teacher_divergence"})
 DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}
 
 
-def abstract(name: str, rows: int = 4, slots: int = 3) -> jax.ShapeDtypeStruct:
+def abstract(name: str, rows: int = 4, slots: int = 3, components: int = 2) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array; unknown names are [N, T] f32, as all inputs of a batch are."""
     axes, dtype, *_ = ARRAYS.get(name, Described("NT", float, "batch", ""))
-    sizes = {"N": rows, "T": slots, "M": 2, "C": 2, "F": 3}
+    sizes = {"N": rows, "T": slots, "M": 2, "C": components, "H": 1 + components, "F": 3}
     return jax.ShapeDtypeStruct(tuple(sizes[axis] for axis in axes), DTYPES[dtype])

@@ -15,6 +15,9 @@ from rljax.objectives.parts import check_field
 # A volume that grows by less has not grown: sums of products are rounded.
 TOLERANCE = 1e-6
 
+# What the meta reward multiplies.
+META_APPLIED_TO = ("rewards", "advantages")
+
 
 def hypervolume(points: Array, reference: Array) -> Array:
     """The volume that is dominated by some points, all of which are maximised.
@@ -78,19 +81,30 @@ def next_front(front: Array, point: Array, grown: Array) -> Array:
     return jnp.where(grown > 0, jnp.concatenate([point[None], front[:-1]]), front)
 
 
-def hypervolume_scaled(scores: Array, meta_reward: Array) -> Array:
+def hypervolume_scaled(
+    scores: Array, meta_reward: Array, *, meta_applied_to: str = "rewards"
+) -> Array:
     """Scores times the meta reward of the step before; 1 in the first step.
 
-    An estimator that divides by the deviation of the scores undoes it: take one that does not.
+    An advantage that divides by the deviation of the scores undoes the factor of rewards, as the
+    paper has it, and is refused: with `advantages` these have it instead, and scores stay as they
+    are.
 
     Args:
         scores: [N] f32.
         meta_reward: [] f32, see `meta_of`.
+        meta_applied_to: what the meta reward multiplies: rewards, or advantages.
 
     Returns:
         [N] f32.
+
+    Raises:
+        ValueError: for another `meta_applied_to`.
     """
-    return jax.lax.stop_gradient(scores * meta_reward)
+    places = "one of " + ", ".join(META_APPLIED_TO)
+    check_field("meta_applied_to", meta_applied_to, META_APPLIED_TO.__contains__, places)
+    factor = meta_reward if meta_applied_to == "rewards" else 1.0
+    return jax.lax.stop_gradient(scores * factor)
 
 
 def update_front(

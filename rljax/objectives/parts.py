@@ -11,6 +11,7 @@ traced, since runs that differ in a number are compiled together: parts never br
 
 import dataclasses
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,17 +21,25 @@ from jax import Array
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """A config field of an objective: its default and its type."""
+    """A config field of an objective: its default and its type; of a tuple that of its items."""
 
     default: Any
     type: type
+    items: type = str
 
 
 def fields_of(function: Callable, *, leave_out: tuple[str, ...] = ()) -> dict[str, Field]:
-    """The keyword-only arguments of a part, with their types (`float | None` counts as float)."""
+    """The keyword-only arguments of a part, with their types (`float | None` counts as float).
+
+    The items of a tuple have the type that `tuple[float, ...]` names.
+    """
     fields = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in leave_out:
+            if typing.get_origin(parameter.annotation) is tuple:
+                items = typing.get_args(parameter.annotation)[0]
+                fields[name] = Field(parameter.default, tuple, items)
+                continue
             options = getattr(parameter.annotation, "__args__", (parameter.annotation,))
             kind = next(option for option in options if option is not type(None))
             fields[name] = Field(parameter.default, kind)

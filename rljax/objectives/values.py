@@ -14,6 +14,7 @@ from jax import Array
 
 from rljax.objectives.advantages.groups import group_statistics
 from rljax.objectives.advantages.trajectory import trajectory_returns
+from rljax.objectives.credit.component_gae import component_returns
 from rljax.objectives.credit.gae import TRUNCATIONS, check_unit, generalized_advantages
 from rljax.objectives.credit.macro_gae import macro_returns
 from rljax.objectives.metrics import SumCount, masked
@@ -114,6 +115,7 @@ def prompt_mean(scores: Array, group_ids: Array, mask: Array) -> tuple[Array, Ar
 
 
 VALUE_TARGETS = {
+    "component_returns": component_returns,
     "lambda_returns": lambda_returns,
     "macro_returns": macro_returns,
     "prompt_mean": prompt_mean,

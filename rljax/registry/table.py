@@ -14,8 +14,10 @@ from rljax.registry.objective import Objective, field_doc, resolve_objective
 # What a method needs besides a policy, by the array that one of its parts names.
 NEEDS = {
     "values": "critic",
+    "component_values": "critic with a head for each reward",
     "greedy_scores": "greedy completion",
     "satisfied": "constraints",
+    "multipliers": "thresholds of the rewards",
     "components": "several rewards",
     "base_scores": "greedy completion of the start",
     "answer_logprobs": "reference answers",

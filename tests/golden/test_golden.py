@@ -37,6 +37,7 @@ PASSING = {
     "bnpo": 9,
     "canon": 66,
     "cgpo": 9,
+    "constrained-rlhf": 2,
     "cov-entropy": 5,
     "d3s": 9,
     "deepsearch": 10,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from rljax.objectives.advantages import ADVANTAGES
+from rljax.objectives.advantages import ADVANTAGES, SCALE_FREE
 from rljax.objectives.means import mean_of, ratio
 from rljax.objectives.parts import fields_of, inputs_of
 
@@ -48,6 +48,8 @@ def step(scores, groups, *, lengths=None):
         "satisfied": np.ones(rows, bool),
         "components": np.stack([scores, np.zeros(rows, np.float32)], axis=1),
         "component_weights": np.array([1.0, 0.5], np.float32),
+        "component_advantages": np.broadcast_to(scores[:, None, None], (rows, SLOTS, 3)),
+        "multipliers": np.array([0.3, -0.2], np.float32),
         "demonstration": np.zeros(rows, bool),
         # Of a pool that is the group: its first score, where all are equal exactly their mean.
         "pool_means": np.array([scores[groups == group][0] for group in groups]),
@@ -88,7 +90,7 @@ def test_equal_rewards_have_no_advantage_at_any_scale(name):
 
 # A whitening over tokens does not centre single groups; two halves of a group may differ.
 OF_BATCH = {"batch_mean", "ema", "remax", "reinforce_plus_plus", "reinforce_plus_plus_baseline"}
-OF_VALUES = {"gae", "gae_length_adaptive", "macro_gae", "segment_difference"}
+OF_VALUES = {"gae", "gae_length_adaptive", "macro_gae", "segment_difference", "mixed_components"}
 CENTRED = set(ADVANTAGES) - WITHOUT_BASELINE - OF_BATCH - OF_VALUES - {"group_zscore_virtual"}
 
 
@@ -105,7 +107,7 @@ def with_left_out(arrays, rows):
     kept[rows] = False
 
     def wider(name, values):
-        if np.ndim(values) == 0 or name == "component_weights":
+        if np.ndim(values) == 0 or name in ("component_weights", "multipliers"):
             return values
         fill = {"mask": False, "correct": True, "group_ids": arrays["group_ids"][0]}.get(name)
         if fill is None:
@@ -128,6 +130,24 @@ def test_a_sample_left_out_is_as_if_it_had_not_been_sampled(name):
     np.testing.assert_allclose(got[kept], expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(got[~kept], 0.0)
     assert np.abs(expected).max() > 0.01
+
+
+# Arrays in the unit of the scores.
+OF_SCORES = ("token_rewards", "scores", "baseline", "greedy_scores", "base_scores", "values")
+OF_SCORES += ("start_values", "end_values", "pool_means", "pool_deviations", "components")
+OF_SCORES += ("component_advantages",)
+
+
+@pytest.mark.parametrize("name", sorted(set(ADVANTAGES) - {"bnpo"}))  # its scores end at 1
+def test_it_is_known_which_advantages_undo_a_factor_of_all_scores(name):
+    rng = np.random.default_rng(1)
+    scores = rng.integers(0, 3, ROWS) / 2 + rng.uniform(0, 0.1, ROWS)
+    arrays = step(scores, np.arange(ROWS) // 4, lengths=rng.integers(1, SLOTS + 1, ROWS))
+    twice = {key: 2 * values if key in OF_SCORES else values for key, values in arrays.items()}
+    plain, got = advantages(name, arrays), advantages(name, twice)
+    field = fields_of(ADVANTAGES[name]).get("whiten_advantages")
+    undone = name in SCALE_FREE or (field is not None and field.default)
+    assert (np.abs(got - plain).max() < 1e-4 * np.abs(plain).max()) == undone
 
 
 def test_a_prompt_whose_greedy_completion_has_no_verdict_has_no_advantage():

@@ -1,6 +1,7 @@
 """Tiny whole runs, shared by the tests of this folder."""
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import io
@@ -21,6 +22,7 @@ from rich.console import Console
 from rljax.config.load import load_config
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
+from rljax.models.lora import split_frozen
 from rljax.parallel.mesh import make_mesh
 from rljax.training import loop
 from rljax.training.families.table import family_class
@@ -139,7 +141,8 @@ def pieces(one_device_runs, tiny_config, tmp_path) -> Iterator[Callable[..., Pie
             stack.enter_context(jax.set_mesh(made.mesh))
             optimizer = build_optimizer(stages[-1])
             params = made.network.init(jax.random.key(0), made.mesh)
-            copy = jax.tree.map(lambda leaf: leaf.copy(), params)
+            copy, frozen = split_frozen(jax.tree.map(lambda leaf: leaf.copy(), params))
+            made = dataclasses.replace(made, frozen=frozen)
             carried = family_class(stages[-1]).carried(made, stages[-1])
             shardings = state_shardings(made.network, optimizer, made.mesh, carried)
             state = create_state(copy, optimizer, shardings, carried)

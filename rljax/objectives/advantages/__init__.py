@@ -10,7 +10,7 @@ on fewer tokens than were scored (for example to leave truncated rows out of the
 their group's mean), compute advantages with the full mask and aggregate with the narrower one.
 
 Parts that need a critic or segments of a row are in `objectives/credit/`, but for `trajectory.py`,
-which compares with the group too.
+which compares with the group too, and `mixed_components` (`objectives/multipliers.py`).
 
 | file | what it holds |
 | --- | --- |
@@ -75,6 +75,7 @@ from rljax.objectives.credit.gae import gae, gae_length_adaptive
 from rljax.objectives.credit.macro_gae import macro_gae
 from rljax.objectives.credit.search_values import search_mean
 from rljax.objectives.credit.segment_values import segment_difference
+from rljax.objectives.multipliers import mixed_components
 
 # Whole samples against the batch, the past or themselves.
 _UNGROUPED = {
@@ -121,6 +122,7 @@ _CREDIT = {
     "gae": gae,
     "gae_length_adaptive": gae_length_adaptive,
     "macro_gae": macro_gae,
+    "mixed_components": mixed_components,
     "segment_difference": segment_difference,
     "search_mean": search_mean,
 }
@@ -130,8 +132,25 @@ ADVANTAGES = {**_UNGROUPED, **_GROUPED, **_CREDIT}
 # Parts whose baseline is the prompt's other samples: at least two samples per prompt.
 NEEDS_GROUPS = frozenset(_GROUPED)
 
+# Parts in which a factor of all scores cancels: they divide by a deviation or a mean, or ask only
+# which sample is better. Others do where they whiten (`whiten_advantages`).
+SCALE_FREE = frozenset(
+    {
+        *("accepted_mean", "better_than_group", "budgeted", "component_zscore", "group_zscore"),
+        *("group_mean_batch_deviation", "group_mean_ratio", "group_token_zscore", "pass_at_k"),
+        *("mixed_components", "reinforce_plus_plus", "reinforce_plus_plus_baseline"),
+    }
+)
+
 # Parts with a state: they take it as the last positional argument, and the function here computes
 # the next state. Its keyword-only arguments are config fields of the part as well.
 BASELINE_UPDATES = {"ema": update_ema_baseline}
 
-__all__ = ["ADVANTAGES", "BASELINE_UPDATES", "NEEDS_GROUPS", "keep_sign", "update_ema_baseline"]
+__all__ = [
+    "ADVANTAGES",
+    "BASELINE_UPDATES",
+    "NEEDS_GROUPS",
+    "SCALE_FREE",
+    "keep_sign",
+    "update_ema_baseline",
+]

@@ -4,6 +4,7 @@
 | --- | --- |
 | `slots.py` | ranks, ends and neighbours of True slots; segment numbers from boundaries |
 | `gae.py` | generalised advantage estimation over tokens, rows that were cut off |
+| `component_gae.py` | the same for each of several rewards, and a critic's heads for them |
 | `outcomes.py` | the score of a sample as rewards of its tokens |
 | `macro_actions.py` | macro actions: n-grams, random lengths, perplexity |
 | `macro_gae.py` | values, rewards, advantages and value targets of macro actions |

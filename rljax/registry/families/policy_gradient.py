@@ -8,12 +8,19 @@ from rljax.objectives.answer_rewards import ANSWER_REWARDS
 from rljax.objectives.batch_inputs import BATCH_INPUTS, TOKEN_WEIGHTS
 from rljax.objectives.corrections import CORRECTIONS, REJECTIONS
 from rljax.objectives.credit import SEGMENTATIONS
+from rljax.objectives.credit.component_gae import (
+    component_advantages,
+    component_critic_loss,
+    component_rewards,
+    rewards_to_go,
+)
 from rljax.objectives.credit.search_values import DEPTH_BONUSES
 from rljax.objectives.credit.tree import EDGE_STYLES, edge_advantages
 from rljax.objectives.curricula import CURRICULA
 from rljax.objectives.distillation import TEACHERS
-from rljax.objectives.hypervolume import update_front
+from rljax.objectives.hypervolume import META_APPLIED_TO, update_front
 from rljax.objectives.kl_controllers import KL_CONTROLLERS, KL_UNITS
+from rljax.objectives.multipliers import MULTIPLIER_STEPS, THRESHOLD_KINDS, move_multipliers
 from rljax.objectives.parts import Field, fields_of
 from rljax.objectives.ratios import RATIOS
 from rljax.objectives.reward_shaping import REWARD_SHAPINGS
@@ -128,6 +135,7 @@ _FIELDS = {
         "fill_values": Field(False, bool),
         "unfinished_score": Field(0.0, float),
     },
+    "advantage=mixed_components": {"multiplier_step": Field("update", str)},
     "rollouts=windows": {"window_tokens": Field(32, int)},
     "rollouts=tree": {
         "branching": Field((6, 6, 6), tuple),
@@ -202,6 +210,8 @@ _DOCS = {
     "advantage_epsilon": ADVANTAGE_EPSILON_DOC,
     "advantage_sign": "both, or negative / positive: the other advantages become 0",
     "teacher": "what a teacher's log-ratio adds to each token (objectives/distillation.py)",
+    "multiplier_step": "when multipliers move: after each update, by its samples, as in the paper; "
+    "or once a step, by all of the step's",
     "ema_decay": "weight of the past in the moving average of rewards",
     "value_target": "what a critic learns (objectives/values.py)",
     "value_samples": "continuations of each state whose value is their mean score (SPO, VinePPO)",
@@ -268,6 +278,9 @@ _LIMITS = {
     **ANSWER_FORM_LIMITS,
     "advantage_epsilon": NOT_NEGATIVE,
     "ema_decay": SHARE,
+    "threshold_kind": one_of(THRESHOLD_KINDS),
+    "multiplier_step": one_of(MULTIPLIER_STEPS),
+    "meta_applied_to": one_of(META_APPLIED_TO),
     "value_samples": COUNT,
     "cut_limit": COUNT,
     "clip_low": NOT_NEGATIVE,
@@ -301,6 +314,13 @@ POLICY_GRADIENT = Family(
     functions={
         **{f"advantage={name}": {"baseline": move} for name, move in BASELINE_UPDATES.items()},
         **{f"value_target={name}": {"critic": critic_loss} for name in VALUE_TARGETS},
+        "value_target=component_returns": {"critic": component_critic_loss},
+        "advantage=mixed_components": {
+            "component_rewards": component_rewards,
+            "component_advantages": component_advantages,
+            "rewards_to_go": rewards_to_go,
+            "multipliers": move_multipliers,
+        },
         "reward_shaping=hypervolume": {"front": update_front},
     },
     batch_inputs=BATCH_INPUTS,

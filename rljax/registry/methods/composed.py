@@ -1,7 +1,24 @@
 """Policy gradients that read more of several rewards than their sum: constraints, or each alone."""
 
 from rljax.registry.method import Method
-from rljax.registry.methods.shared import GRPO, K3_IN_LOSS, ON_POLICY, changed
+from rljax.registry.methods.shared import (
+    CLIPPED,
+    GRPO,
+    K1_IN_REWARD,
+    K3_IN_LOSS,
+    ON_POLICY,
+    changed,
+)
+
+# PPO on the KL and each reward, mixed by multipliers.
+_MULTIPLIED = dict(
+    advantage="mixed_components",
+    value_target="component_returns",
+    gae_lambda=0.95,
+    kl_weight=0.2,
+    **K1_IN_REWARD,
+    **CLIPPED,
+)
 
 
 def _row(name: str, paper: str, summary: str, **parts: object) -> Method:
@@ -24,6 +41,20 @@ ROWS = (
         advantage="best_constrained",
         aggregation="sequence_mean_token_sum",
         **ON_POLICY,
+    ),
+    _row(
+        "mu_ppo",
+        "arXiv:2310.04373",
+        "PPO that holds each reward at its threshold or above, by a weight that is learned",
+        threshold_kind="at_least",
+        **_MULTIPLIED,
+    ),
+    _row(
+        "xi_ppo",
+        "arXiv:2310.04373",
+        "the same at its threshold, so that a reward beyond it is pushed down",
+        threshold_kind="equal",
+        **_MULTIPLIED,
     ),
     _row(
         "grpo_components",

@@ -8,7 +8,8 @@ import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
-from rljax.models.network import Params
+from rljax.models.lora import has_adapters, without_adapters
+from rljax.models.network import Network, Params
 from rljax.parallel.rules import put_rows
 from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
@@ -145,9 +146,17 @@ def _scaffold(
 
 
 def _rollouts(
-    context: Context, stage: Stage, first_step: int, *, greedy: bool = False
+    context: Context,
+    stage: Stage,
+    first_step: int,
+    *,
+    greedy: bool = False,
+    network: Network | None = None,
 ) -> WholeRollouts | EpisodeRollouts:
-    """What answers the prompts of a stage; greedy: once each, by the likeliest tokens."""
+    """What answers the prompts of a stage; greedy: once each, by the likeliest tokens.
+
+    By the run's network, or by that which is given.
+    """
     noise = {
         "key": purpose_key(context.config.seed, Purpose.ROLLOUTS),
         "first_step": first_step,
@@ -160,12 +169,13 @@ def _rollouts(
             samples=1,
             max_new_tokens=reply_tokens(context, stage.max_new_tokens),
             token_filter=token_filter,
+            network=network,
         )
         samples = 1 if greedy else stage.batch.samples_per_prompt
         player = Player(context, engine, samples=samples, room=stage.max_new_tokens)
         return EpisodeRollouts(context, player, **noise)
     if greedy:
-        engine = stage_engine(context, stage, samples=1, token_filter=token_filter)
+        engine = stage_engine(context, stage, samples=1, token_filter=token_filter, network=network)
         return WholeRollouts(context, engine, **noise)
     return WholeRollouts(context, _sampler(context, stage), **noise)
 
@@ -251,7 +261,10 @@ def _annotators(
         found.append(AnswerLikelihood(context, stage))
     for name, start in (("greedy_scores", None), ("base_scores", reference)):
         if name in objective.inputs:
-            rollouts = _rollouts(context, stage, first_step, greedy=True)
+            # A start whose adapters are zero comes without them (training/run/stages.py).
+            bare = start is not None and not has_adapters(start)
+            network = without_adapters(context.network) if bare else context.network
+            rollouts = _rollouts(context, stage, first_step, greedy=True, network=network)
             found.append(GreedyScores(rollouts, reward, stage.batch.rows_per_prompt, start))
     if objective.choices["rollouts"] == "tree":
         fields = ("edge_style", "edge_epsilon", "unfinished_score")
@@ -269,6 +282,7 @@ def stage_engine(
     samples: int,
     max_new_tokens: int | None = None,
     token_filter: TokenFilter | None = None,
+    network: Network | None = None,
 ) -> Engine:
     """A sampler with the settings of a stage, and so many samples per prompt."""
     return context.make_engine(
@@ -277,6 +291,7 @@ def stage_engine(
         token_filter=token_filter or stage.token_filter,
         stop_strings=stage.stop_strings,
         mesh=context.rollout_mesh,
+        network=network,
     )
 
 

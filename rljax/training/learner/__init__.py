@@ -18,4 +18,5 @@
 | `loss.py` | the policy's loss on a micro-batch |
 | `critic.py` | the value model: network, state, values, loss |
 | `update.py` | one update of policy and critic |
+| `multiplied.py` | the same with advantages that multipliers of rewards mix, which move with it |
 """

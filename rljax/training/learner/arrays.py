@@ -7,8 +7,10 @@ from jax import Array
 from rljax.objectives.arrays import ARRAYS
 from rljax.training.update.rows import per_row, per_sample
 
-# Arrays of a batch with a number for each draw of a token.
-DRAWN = frozenset(name for name, described in ARRAYS.items() if described.axes == "NTM")
+# Arrays of a batch with several numbers for each token: of its draws, of rewards.
+SEVERAL = frozenset(
+    name for name, described in ARRAYS.items() if described.axes[:2] == "NT" != described.axes
+)
 
 
 def per_token(array: Array, shape: tuple[int, ...]) -> Array:
@@ -24,7 +26,7 @@ def per_token(array: Array, shape: tuple[int, ...]) -> Array:
 def flat(batch: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays of a batch with one number for each token or completion, as [N, T] or [N].
 
-    Numbers of draws, several for each token, are [N, T, M]. The rows that the model runs on are
+    Where there are several for each token they are [N, T, M]. The rows that the model runs on are
     left out.
     """
     shape = batch["mask"].shape
@@ -32,7 +34,7 @@ def flat(batch: Mapping[str, Array]) -> dict[str, Array]:
     for name, array in batch.items():
         if array.shape == shape:
             arrays[name] = per_sample(array)
-        elif name in DRAWN:
+        elif name in SEVERAL:
             arrays[name] = per_token(array, shape)
         elif array.shape == shape[:-1]:
             arrays[name] = per_row(array)

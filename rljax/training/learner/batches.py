@@ -10,12 +10,14 @@ from rljax.training.learner.loss import PolicyLoss
 from rljax.training.update.rows import update_order
 
 # What a critic learns from, where there is one.
-OF_CRITIC = ("values", "returns", "value_mask")
+OF_CRITIC = ("values", "returns", "value_mask", "component_values", "component_returns")
+# What multipliers of rewards learn from, and mix.
+OF_MULTIPLIERS = ("component_advantages", "rewards_to_go")
 
 
 def trained_arrays(loss: PolicyLoss, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays of a step that its updates read, [N, T] or [N]."""
-    wanted = {*loss.reads, *OF_CRITIC} - {"mask"}
+    wanted = {*loss.reads, *OF_CRITIC, *OF_MULTIPLIERS} - {"mask"}
     return {name: array for name, array in arrays.items() if name in wanted}
 
 

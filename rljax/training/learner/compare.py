@@ -17,6 +17,7 @@ from rljax.objectives.hypervolume import update_front
 from rljax.objectives.kl import k1
 from rljax.objectives.kl_controllers import KL_UNITS
 from rljax.objectives.metrics import SumCount
+from rljax.objectives.multipliers import values_reached
 from rljax.objectives.parts import apply
 from rljax.objectives.policy_gradient import kl_in_reward
 from rljax.objectives.selections import FULL_DENOMINATOR
@@ -70,13 +71,18 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
     known |= {"mask": known["mask"] & kept[:, None], "token_rewards": rewards}
     known["token_rewards"] = _without_kl(objective, known)
     known["segment_ids"] = apply(objective.part("segmentation"), known)
+    known |= _by_component(objective, known)
     advantages = _advantages(objective, known)
     known["advantages"] = keep_sign(advantages, objective.values["advantage_sign"])
+    if objective.values.get("meta_applied_to") == "advantages":
+        known["advantages"] = known["advantages"] * known["meta_reward"]
     if objective.choices["teacher"] != "none":
         known["advantages"] = apply(objective.part("teacher"), known)
     if objective.choices["value_target"] != "none":
         targets = apply(objective.part("value_target"), known)
-        known |= dict(zip(("returns", "value_mask"), targets, strict=True))
+        several = objective.choices["value_target"] == "component_returns"
+        names = ("component_returns" if several else "returns", "value_mask")
+        known |= dict(zip(names, targets, strict=True))
     running = _running(objective, known | {"mask": known["mask"] & sampled})
     if "trained_tokens" in arrays:
         known["mask"] &= arrays["trained_tokens"]
@@ -178,6 +184,21 @@ def _without_kl(objective: Objective, arrays: Arrays) -> Array:
         kl_weight=arrays.get("kl_coefficient", objective.values["kl_weight"]),
         kl=objective.kl,
     )
+
+
+def _by_component(objective: Objective, arrays: Arrays) -> Arrays:
+    """The KL and each reward as rewards of tokens, and what they bring, where they are mixed."""
+    if objective.choices["advantage"] != "mixed_components":
+        return {}
+    nothing = jnp.zeros_like(arrays["token_rewards"])
+    found = {"kl_rewards": _without_kl(objective, arrays | {"token_rewards": nothing})}
+    for name in ("component_rewards", "component_advantages", "rewards_to_go"):
+        part = objective.bind(objective.functions[name])
+        found[name] = apply(part, arrays | found)
+    if objective.values["multiplier_step"] == "step":
+        reached = values_reached(found["rewards_to_go"], arrays["mask"])
+        found["rewards_to_go"] = jnp.broadcast_to(reached, found["rewards_to_go"].shape)
+    return found
 
 
 def _running(objective: Objective, arrays: Arrays) -> Arrays:

@@ -20,7 +20,7 @@ from rljax.models.heads import value_network
 from rljax.models.network import Network, Params
 from rljax.objectives.parts import apply
 from rljax.parallel.rules import replicated
-from rljax.training.learner.arrays import flat
+from rljax.training.learner.arrays import flat, per_token
 from rljax.training.update.logprobs import states_before
 from rljax.training.update.state import TrainState, first_moments, state_shardings
 from rljax.training.update.train_step import Batch, Metrics, make_train_step
@@ -36,10 +36,11 @@ class Critic:
     policy: Network
     network: Network | None  # None: the trunk is the policy's
     optimizer: optax.GradientTransformation
-    loss: Callable  # objectives/values.py, fields bound
+    loss: Callable  # objectives/values.py or credit/component_gae.py, fields bound
     settings: Mapping[str, Any]  # config.<stage>.critic
     micro_batches: int
     trajectory: Mapping[str, Any] | None = None  # fields of the likelihood, of masked diffusion
+    heads: int | None = None  # values of several rewards; None: one value, without an axis
 
     @classmethod
     def create(
@@ -50,6 +51,7 @@ class Critic:
         settings: Mapping[str, Any],
         micro_batches: int,
         trajectory: Mapping[str, Any] | None = None,
+        heads: int | None = None,
     ) -> "Critic":
         """Its structure; nothing is allocated.
 
@@ -57,20 +59,20 @@ class Critic:
             ValueError: for a separate trunk of a policy with adapters.
         """
         if settings["trunk"] == "shared":
-            return cls(policy, None, optimizer, loss, settings, micro_batches, trajectory)
+            return cls(policy, None, optimizer, loss, settings, micro_batches, trajectory, heads)
         if policy.config.lora is not None:
             raise ValueError(
                 "trunk='separate' would train a whole second model beside adapters on a frozen "
                 "one: set trunk='shared' (config.<stage>.critic.trunk, config.model.lora)."
             )
-        network = value_network(policy)
-        return cls(policy, network, optimizer, loss, settings, micro_batches, trajectory)
+        network = value_network(policy, heads or 1)
+        return cls(policy, network, optimizer, loss, settings, micro_batches, trajectory, heads)
 
     def first_params(self, params: Params) -> Params:
         """Zero head, so that every value is 0 first; and a copy of the policy's trunk."""
-        width = self.policy.config.width
+        width, heads = self.policy.config.width, self.heads or 1
         if self.network is None:
-            return {HEAD: {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros((1,))}}
+            return {HEAD: {"kernel": jnp.zeros((width, heads)), "bias": jnp.zeros((heads,))}}
         trunk = {name: params[name] for name in self.network.shapes if name in params}
         head = {
             name: jnp.zeros(shape.shape, shape.dtype)
@@ -102,7 +104,7 @@ class Critic:
             rows: of `completion_statistics` (training/update/logprobs.py).
 
         Returns:
-            f32, with the axes of the mask.
+            f32, with the axes of the mask; and one of the heads, where there are several.
         """
         trunk, own_trunk = self.policy.bind(policy_params), self.network is not None
         if self.trajectory is not None:
@@ -116,14 +118,18 @@ class Critic:
                 value, params, rows, mask_token=mask_token, fields=self.trajectory
             )
         model = self.network.bind(params) if own_trunk else trunk
-        return self._scores(params, states_before(model, rows)[0]).reshape(rows["mask"].shape)
+        scores = self._scores(params, states_before(model, rows)[0])
+        own = () if self.heads is None else (self.heads,)
+        return scores.reshape(*rows["mask"].shape, *own)
 
     def _scores(self, params: Params, states: Array) -> Array:
-        """[..., D] -> [...] f32: its head's score of each state."""
+        """[..., D] -> [...] f32: its head's score of each state; of several heads [..., H]."""
         if self.network is not None:
-            return self.network.bind(params).scores(states)[..., 0]
-        head, states = params[HEAD], jax.lax.stop_gradient(states).astype(jnp.float32)
-        return (states @ head["kernel"] + head["bias"])[..., 0]
+            scores = self.network.bind(params).scores(states)
+        else:
+            head, states = params[HEAD], jax.lax.stop_gradient(states).astype(jnp.float32)
+            scores = states @ head["kernel"] + head["bias"]
+        return scores[..., 0] if self.heads is None else scores
 
     def step(
         self, state: TrainState, policy_params: Params, batch: Batch
@@ -141,8 +147,9 @@ class Critic:
 
         def loss_fn(params: Params, part: Batch) -> tuple[Array, Metrics]:
             arrays = flat(part)
-            values = self.values(params, policy_params, part).reshape(arrays["mask"].shape)
-            loss, metrics = apply(self.loss, arrays | {"new_values": values})
+            values = per_token(self.values(params, policy_params, part), part["mask"].shape)
+            name = "new_values" if self.heads is None else "new_component_values"
+            loss, metrics = apply(self.loss, arrays | {name: values})
             return loss.sum() / count, metrics
 
         update = make_train_step(loss_fn, self.optimizer, micro_batches=self.micro_batches)

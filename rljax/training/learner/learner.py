@@ -15,12 +15,12 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.models.network import Network, Params
-from rljax.objectives.values import critic_loss
 from rljax.training.learner.arrays import per_token
 from rljax.training.learner.batches import trained_arrays
 from rljax.training.learner.compare import Compared, compare_samples
 from rljax.training.learner.critic import Critic
 from rljax.training.learner.loss import PolicyLoss
+from rljax.training.learner.multiplied import mixes
 from rljax.training.learner.needs import (
     needs_scores,
     reads_values,
@@ -134,7 +134,8 @@ class Learner:
         if reference is not None:
             arrays["ref_logprobs"] = self.logprobs(reference, rows)
         if self.critic is not None and reads_values(self.stage):
-            arrays["values"] = self.values(carried["critic"].params, params, rows)
+            name = "values" if self.critic.heads is None else "component_values"
+            arrays[name] = self.values(carried["critic"].params, params, rows)
         elif self.critic is not None:  # named by the critic's loss, which does not read them
             arrays["values"] = jnp.zeros(rows["mask"].shape)
         return {name: per_token(array, rows["mask"].shape) for name, array in arrays.items()}
@@ -167,10 +168,11 @@ def make_critic(network: Network, stage: Stage) -> Critic | None:
     return Critic.create(
         network,
         build_critic_optimizer(stage),
-        stage.objective.bind(critic_loss),
+        stage.objective.bind(stage.objective.functions["critic"]),
         stage.critic,
         stage.batch.micro_batches,
         stage.objective.values if draws(stage) else None,
+        1 + len(stage.objective.values["thresholds"]) if mixes(stage) else None,
     )
 
 

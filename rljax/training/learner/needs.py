@@ -7,6 +7,7 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.objectives.advantages import BASELINE_UPDATES
 from rljax.objectives.hypervolume import empty_front
+from rljax.objectives.multipliers import first_multipliers
 from rljax.objectives.parts import inputs_of
 
 
@@ -28,6 +29,9 @@ def running_statistics(stage: Stage) -> dict[str, Array]:
     first: dict[str, Array] = {}
     if objective.choices["advantage"] in BASELINE_UPDATES:
         first["baseline"] = jnp.float32(0)
+    if objective.choices["advantage"] == "mixed_components":
+        count = len(objective.values["thresholds"])
+        first |= {"multipliers": first_multipliers(count), "multiplier_momentum": jnp.zeros(count)}
     if objective.choices["reward_shaping"] == "hypervolume":
         sizes = (objective.values[name] for name in ("component_count", "front_points"))
         first |= {"front": empty_front(*sizes), "meta_reward": jnp.float32(1)}
@@ -77,4 +81,5 @@ def reads_values(stage: Stage) -> bool:
     objective = stage.objective
     readers = (part for name, part in objective.functions.items() if name != "critic")
     clipped = objective.values.get("value_clip") is not None
-    return clipped or any("values" in inputs_of(part) for part in readers)
+    known = {"values", "component_values"}
+    return clipped or any(known & set(inputs_of(part)) for part in readers)

@@ -1,7 +1,5 @@
 """One optimizer update of the policy, and of its critic where it has one."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,10 +9,9 @@ from rljax.models.lora import combine
 from rljax.models.network import Params
 from rljax.training.learner.critic import Critic
 from rljax.training.learner.loss import PolicyLoss
+from rljax.training.learner.multiplied import Update, with_multipliers
 from rljax.training.update.state import TrainState
 from rljax.training.update.train_step import Batch, Metrics, make_train_step
-
-Update = Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]
 
 
 def make_policy_update(
@@ -59,4 +56,4 @@ def make_policy_update(
             metrics["learning_rate"] = jax.tree.map(lambda x: x * made, metrics["learning_rate"])
         return moved, metrics | critic_metrics
 
-    return update
+    return with_multipliers(update, loss.stage)

@@ -164,10 +164,12 @@ class Context:
         extra_stop_tokens: tuple[int, ...] = (),
         stop_strings: tuple[str, ...] = (),
         mesh: Mesh | None = None,
+        network: Network | None = None,
     ) -> Engine:
         """A sampler with the run's settings, `config.sampler` (sampling/engine.py).
 
-        It is on `sampler_mesh`, beside the trainer, unless a mesh is given.
+        It is on `sampler_mesh`, beside the trainer, unless a mesh is given; and of the run's
+        network, unless another is.
         """
         stops = (*self.text_format.ends, *extra_stop_tokens)
         settings = self.config.sampler
@@ -183,7 +185,7 @@ class Context:
             stop_strings=stop_strings,
         )
         return Engine(
-            self.network,
+            network or self.network,
             config,
             mesh or self.sampler_mesh,
             weights=settings.weights,

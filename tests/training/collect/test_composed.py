@@ -1,8 +1,11 @@
 """Methods that read rewards one by one: constraints, a base answer, several that are weighed."""
 
+import jax
 import numpy as np
 import pytest
 
+from rljax.models.lora import drop_adapters
+from rljax.parallel.rules import put_rows
 from rljax.rewards.pool import Scores
 from rljax.training.collect.grouped import composed_arrays
 from rljax.training.families.policy_gradient import PolicyGradient
@@ -21,15 +24,18 @@ def collected(pieces, tmp_path):
     file = tmp_path / "user_rewards.py"
     file.write_text(USER)
 
-    def run(method, keys):
+    def run(method, keys, *words, updates=1, adapters=0):
         first, second = (f"{{'name':'{file}:{name}'" for name in ("signs", "even"))
         made = pieces(
             "grpo",
             f"--config.grpo.method={method}",
-            "--config.grpo.batch.sequences_per_update=None",
+            *(["--config.grpo.batch.sequences_per_update=None"] if updates == 1 else []),
             f"--config.scoring.rewards=({first}}},{second}{keys}}})",
+            *(f"--config.grpo.objective.{word}" for word in words),
+            f"--config.model.lora.rank={adapters}",
         )
-        family = PolicyGradient(made.context, made.stage, made.params, 0)
+        # Without the adapters, which are zero first, as a run makes it.
+        family = PolicyGradient(made.context, made.stage, drop_adapters(made.params), 0)
         policy = family.policy(made.state, 1)
         experience, _ = family.source.collect(policy, family.source.first_state(), 1)
         state, batches = family.batches(made.state, experience, 1)
@@ -53,12 +59,95 @@ def test_a_violator_is_pushed_down_and_the_base_is_the_start_s_own_answer(collec
     assert batches.metrics["constraints_satisfied"] == pytest.approx(scores.satisfied.mean())
 
 
+def test_the_start_of_a_policy_with_adapters_is_sampled_without_them(collected):
+    """The same answers as those of a policy whose adapters are all zero."""
+    base = {}
+    for method, name in (("crpg", "base_scores"), ("remax", "greedy_scores")):
+        keys = ",'constraint':True" if method == "crpg" else ""
+        _, experience, _, _ = collected(method, keys, adapters=2)
+        base[method] = experience.arrays[name]
+    assert len(np.unique(base["crpg"])) > 1
+    # The score of crpg has no constraint in it; that of remax adds it, 0 or 1.
+    assert set(np.unique((base["remax"] - base["crpg"]).round(6))) <= {0.0, 1.0}
+
+
+def test_another_reference_is_not_the_start(pieces):
+    words = [
+        "--config.grpo.method=crpg",
+        "--config.grpo.batch.sequences_per_update=None",
+        f"--config.scoring.rewards=({ANSWER},{{'name':'format','constraint':True}})",
+        "--config.grpo.models.reference.start_from=model",
+    ]
+    with pytest.raises(ValueError, match=r"compares with what the stage's start says.*start_from"):
+        pieces("grpo", *words)
+
+
 def test_the_front_begins_with_the_first_step(collected):
     _, experience, batches, state = collected("rloo_hypervolume", ",'weight':-0.5")
     front, components = np.asarray(state.carried["front"]), experience.scores.components
     np.testing.assert_allclose(front[0], components.mean(axis=0) * [1, -1], atol=1e-6)
     assert np.isnan(front[1:]).all() and float(state.carried["meta_reward"]) == 1.0
     np.testing.assert_allclose(components @ [1, -0.5], experience.scores.total, atol=1e-6)
+
+
+@pytest.mark.parametrize("moves", ["update", "step"])
+def test_multipliers_mix_the_advantages_of_an_update_and_move_with_it(collected, moves):
+    """A value and a weight for each reward; both are in the state, and the KL is the first one."""
+    words = [
+        "thresholds=(0.1,0.9)",
+        f"multiplier_step={moves}",
+        *("gamma=1.0", "multiplier_rate=0.5"),
+    ]
+    family, experience, batches, state = collected("mu_ppo", "", *words, updates=2)
+    components, rows = experience.scores.components, batches.detail.rows
+    first = np.asarray(state.carried["multipliers"])
+    assert rows["component_values"].shape == (*rows["mask"].shape, 3)
+    whole = np.where(rows["mask"][..., None], components[:, None], 0.0)  # gamma 1: all the way
+    reached = whole.sum(axis=(0, 1)) / rows["mask"].sum()
+    given = reached if moves == "step" else whole
+    np.testing.assert_allclose(
+        rows["rewards_to_go"], np.broadcast_to(given, whole.shape), atol=1e-6
+    )
+    update = jax.jit(family.learner.make_update(None))
+    seen = [first]
+    for batch in batches.batches:
+        state, metrics = update(state, {}, put_rows(batch, family.context.mesh))
+        seen.append(np.asarray(state.carried["multipliers"]))
+    weights = 1 / (1 + np.exp(-seen[-2]))
+    for place in range(2):
+        told = metrics[f"reward_weight/{place + 1}"]
+        assert float(told.total) == pytest.approx(weights[place], abs=1e-6)
+    assert len(batches.batches) == 2
+    moved = [not np.array_equal(*pair) for pair in zip(seen, seen[1:], strict=False)]
+    assert moved == [moves == "update", True]
+    if moves == "step":  # one step of SGD by the mean over all samples of the step
+        own = 1 / (1 + np.exp(-first))
+        expected = first - 0.5 * own * (1 - own) * (reached - [0.1, 0.9])
+        np.testing.assert_allclose(seen[-1], expected, atol=1e-6)
+
+
+def test_the_meta_reward_multiplies_advantages_that_would_undo_it(collected):
+    words = ("meta_applied_to=advantages", "advantage=group_zscore")
+    family, experience, _, state = collected("rloo_hypervolume", "", *words)
+    found = []
+    for meta in (1.0, 0.5):
+        carried = state.carried | {"meta_reward": meta * state.carried["meta_reward"]}  # of 1
+        _, batches = family.batches(state.replace(carried=carried), experience, 2)
+        found.append(batches.detail.rows["advantages"])
+    assert np.abs(found[0]).max() > 0.1
+    np.testing.assert_allclose(found[1], 0.5 * found[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("word", ["advantage=group_zscore", "advantage=pass_at_k"])
+def test_advantages_that_undo_the_meta_reward_are_refused(pieces, word):
+    words = [
+        "--config.grpo.method=rloo_hypervolume",
+        "--config.grpo.batch.sequences_per_update=None",
+        f"--config.scoring.rewards=({ANSWER},{{'name':'format'}})",
+        f"--config.grpo.objective.{word}",
+    ]
+    with pytest.raises(ValueError, match="stays the same when all rewards are multiplied.*'adv"):
+        pieces("grpo", *words)
 
 
 def test_arrays_are_those_that_are_read():
@@ -91,3 +180,23 @@ def test_rewards_that_do_not_go_with_the_method(pieces, method, rewards, message
     ]
     with pytest.raises(ValueError, match=message):
         pieces("grpo", *words)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "holds each reward at a threshold, and there is none"),
+        (["thresholds=(0.1,0.2,0.3)"], "must hold 2 numbers, .* trained on: exact_match, format"),
+        (["thresholds=(0.1,)"], r"thresholds=\(0.1,\) must hold 2 numbers"),
+        (["thresholds=(0.1,'a')"], r"thresholds\[1\] must be float, got 'a'"),
+        (["thresholds=(0.1,0.2)", "kl_weight=0.0"], "kl_weight=0 leaves .* first component"),
+        (["thresholds=(0.1,0.2)", "value_target=none"], "does not go with value_target='none'"),
+        (["value_target=lambda_returns", "thresholds=(0.1,0.2)"], "teaches a critic, and neither"),
+        (["thresholds=(0.1,0.2)", "advantage_sign=negative"], "advantage_sign='negative' is never"),
+    ],
+)
+def test_thresholds_that_do_not_go_with_the_rewards(pieces, words, message):
+    overrides = [f"--config.grpo.objective.{word}" for word in words]
+    rewards = f"--config.scoring.rewards=({ANSWER},{{'name':'format'}})"
+    with pytest.raises(ValueError, match=message):
+        pieces("grpo", "--config.grpo.method=mu_ppo", rewards, *overrides)

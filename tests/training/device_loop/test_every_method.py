@@ -29,7 +29,7 @@ ON_HOST += (
 # It reads what launch/select.py writes beside problems; test_curriculum.py has it in both loops.
 ON_HOST += ("gain_rl",)
 # Those that read constraints, or rewards one by one, too.
-ON_HOST += ("crpg", "crraft", "grpo_components", "rloo_hypervolume")
+ON_HOST += ("crpg", "crraft", "grpo_components", "rloo_hypervolume", "mu_ppo", "xi_ppo")
 # Rows of masked diffusion, whose likelihood draws masks, are refused too.
 NAMES = [
     name

@@ -458,6 +458,8 @@ NOT_ENUMERATED = {
     "canon_eff": "the same",
     "crpg": "rewards what satisfies constraints, and by its log-ratio to the start",
     "crraft": "learns one sample of a prompt, the best that satisfies constraints",
+    "mu_ppo": "mixes the KL and each reward by multipliers that move",
+    "xi_ppo": "the same",
     "grpo_components": "is GRPO on each of several rewards",
     "rloo_hypervolume": "is RLOO with a factor of all rewards",
     "ibpo": "chooses samples by a budget of long ones",
