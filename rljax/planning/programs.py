@@ -108,7 +108,9 @@ def open_run(
     """
     config = load_config(config_file, overrides)
     stages = validate(config)
-    name = chosen(config_file, stages, stage).name
+    planned = chosen(config_file, stages, stage)
+    name = planned.name
+    check_no_episodes(config, [planned])
     with config.unlocked():
         stages = validate(without_reference_rows(config, stages))
         # No answer is scored while planning.
@@ -156,6 +158,17 @@ def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
             "answer_reward)."
         )
     return stage
+
+
+def check_no_episodes(config: ConfigDict, stages: Sequence[Stage]) -> None:
+    """Raises ValueError where a stage samples episodes: how long they are, their answers say."""
+    for stage in stages:
+        if config.environment.name and stage.online:
+            raise ValueError(
+                f"Stage {stage.name} plays episodes of {config.environment.name!r}, and how many "
+                "replies they have is known once they are there: a plan has none; leave the "
+                "environment out (config.environment.name)."
+            )
 
 
 def _check_sampling(stage: Stage) -> None:
