@@ -16,6 +16,7 @@ RM = {
     "data": {"path": "configs/examples/pairs.jsonl"},
 }
 SFT = {"method": "sft", "data": {"source": "jsonl", "path": "configs/examples/pairs.jsonl"}}
+SHOWN = {"data": {"source": "sampled", "hint_pattern": "{prompt} ({context})"}}
 TREE = {"branching": (2, 4)}
 TEACHER = {"models": {"teacher": {"start_from": "sft"}}}
 BEFORE = {"rm": RM, "sft": SFT}
@@ -52,6 +53,7 @@ STAGES = {
     "pairs": ({"method": "dpo", **SOURCE}, "'preference'", "method"),
     "evidence": ({"method": "jepo"}, "'evidence'", "method"),
     "a population": ({"method": "eggroll"}, "'evolution'", "method"),
+    "hints of answers": ({"method": "sft", **SHOWN}, "hint_pattern='", "data.hint_pattern"),
     "scores of steps": ({"method": "grpo", **REWARD}, "step_score='min'", "models.reward"),
 }
 
