@@ -6,6 +6,9 @@
 `record` is a problem of the run, `state` whatever the environment needs to go on: plain data
 (JSON), which `step` may change in place. Nothing else may be remembered between two calls, as each
 of them may run in another process. The same record, replies and options must give the same episode.
+
+There may be a third function, `warm()`: each process that steps calls it once, before its first
+step, so that no step's time pays for what is imported or started.
 """
 
 import json

@@ -9,6 +9,7 @@ from typing import Any
 
 from rljax.environments.environment import FIELD, Start, Turn, as_messages
 from rljax.rewards.compose import Composition
+from rljax.rewards.judging import warm
 
 
 class Retries:
@@ -47,6 +48,10 @@ class Retries:
         if self.composition.needs_episodes:
             raise ValueError(f"retries cannot ask {reward!r}, which reads episodes ({FIELD}).")
         self.tries, self.again, self.discount = tries, again, discount
+
+    def warm(self) -> None:
+        """Imports and starts what the reward needs."""
+        warm(self.composition)
 
     def reset(self, record: Mapping[str, Any]) -> Start:
         """The record's own prompt."""

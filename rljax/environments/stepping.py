@@ -18,8 +18,10 @@ Answer = list  # [state, messages, reward, done]; a list, as it may come from an
 
 
 def prepare(name: str, options: Mapping[str, Any]) -> Callable[[Any, str], Answer]:
-    """What answers (state, reply) in a worker."""
+    """What answers (state, reply) in a worker; what the environment warms is warm by then."""
     environment = find_environment(name, options)
+    if callable(warm := getattr(environment, "warm", None)):
+        warm()
 
     def step(state: Any, reply: str) -> Answer:
         state, turn = turn_of(environment, state, reply)

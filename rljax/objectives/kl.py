@@ -18,7 +18,7 @@ distributions of whole completions, which has a further part. That one is what a
 reward gives, with `k1`: its advantage weighs all tokens before it. `k2` and `k3` in the reward
 give another gradient, as a reward is a constant: with `k3` that of KL(policy || ref) of completions
 minus that of KL(ref || policy) of states. All of this is enumerated in
-tests/training/learner/test_enumeration.py.
+tests/training/learner/test_enumeration_terms.py.
 
 The straight-through `k3_plus` is never negative, unbiased in value and, of states, right in
 gradient.

@@ -9,6 +9,7 @@
 | `program.py` | a program of a step: how it is lowered, what it finds on a chip |
 | `programs.py` | the programs of a run, lowered with descriptions of arrays |
 | `sampling_programs.py` | those that sample, with the policy or a teacher |
+| `further_calls.py` | what a step asks its sampler besides the first samples |
 | `frozen_models.py` | passes of teachers and reward models |
 | `batches.py` | the rows that a step scores and learns from, by family |
 | `worker.py` | the process that compiles one of them, and keeps what it found |

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rljax.config.stage import Stage
+from rljax.planning.further_calls import has_single_rows
+from rljax.planning.lengths import lengths_of
 from rljax.training.families import Family, labelled_rows, preference_rows
 from rljax.training.families.distillation import TEACHER_IDS, told_rows
 from rljax.training.families.feedback import completions_per_row, no_targets
@@ -49,8 +51,11 @@ def _sample_rows(
 ) -> Made:
     """The rows of a step of samples, and an update's with their scores."""
     sizes = stage.batch
-    prompts = _prompts(context, sizes.prompts_per_step)
-    shape = (sizes.prompts_per_step, sizes.rows_per_prompt, stage.max_new_tokens)
+    groups = (sizes.prompts_per_step, sizes.rows_per_prompt)
+    if has_single_rows(stage):
+        groups = (sizes.sequences_per_step, 1)
+    prompts = np.zeros((groups[0], lengths_of(context, stage).prompt), np.int32)
+    shape = (*groups, stage.max_new_tokens)
     flags, numbers = np.zeros(shape[:2], bool), np.zeros(shape[:2], np.float32)
     tokens, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
     group = Group(tokens, mask, np.zeros(shape, np.float32), flags, numbers, flags)
@@ -84,9 +89,12 @@ def _annotated(stage: Stage, group: Group) -> dict[str, np.ndarray]:
     numbers, names = np.zeros(group.scores.size, np.float32), []
     if "greedy_scores" in stage.objective.inputs:
         names.append("greedy_scores")
-    if stage.objective.choices["allocation"] != "fixed":
+    if stage.objective.choices["allocation"] == "successive":
         names += ["pool_means", "pool_deviations"]
-    return dict.fromkeys(names, numbers)
+    found = dict.fromkeys(names, numbers)
+    if has_single_rows(stage):
+        found["group_ids"] = np.zeros(numbers.shape, np.int32)
+    return found
 
 
 def _thought_rows(context: Context, stage: Stage, *_: Any) -> Made:

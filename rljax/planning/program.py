@@ -11,12 +11,13 @@ from jax.sharding import Mesh
 from rljax.parallel.rules import batch_sharding
 from rljax.training.update.rows import Rows
 
-# Phases that sample: with the policy, again behind hints, greedily, and with a teacher.
-SAMPLING, GUIDED_SAMPLING, GREEDY_SAMPLING = "sampling", "guided_sampling", "greedy_sampling"
-TEACHER_SAMPLING = "teacher_sampling"
-SAMPLERS = (SAMPLING, GUIDED_SAMPLING, GREEDY_SAMPLING, TEACHER_SAMPLING)
-# The critic's values of prompts that may be sampled.
-PROMPT_VALUES = "prompt_values"
+# Phases that sample: with the policy, what the first samples ask for, again behind hints, greedily,
+# and with a teacher.
+SAMPLING, FURTHER_SAMPLING, GUIDED_SAMPLING = "sampling", "further_sampling", "guided_sampling"
+GREEDY_SAMPLING, TEACHER_SAMPLING = "greedy_sampling", "teacher_sampling"
+SAMPLERS = (SAMPLING, FURTHER_SAMPLING, GUIDED_SAMPLING, GREEDY_SAMPLING, TEACHER_SAMPLING)
+# The critic's values of prompts that may be sampled; gradient norms of samples that are right.
+PROMPT_VALUES, GRADIENT_NORMS = "prompt_values", "gradient_norms"
 
 
 @dataclasses.dataclass(frozen=True)

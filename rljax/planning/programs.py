@@ -17,22 +17,31 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from rljax.config.curriculum import OF_PROMPTS, refuse_others
+from rljax.config.curriculum import OF_PROMPTS
 from rljax.config.load import load_config
 from rljax.config.stage import Stage
 from rljax.config.validate import validate
 from rljax.errors import unknown_name
 from rljax.models.frozen_base import parameter_shardings
 from rljax.models.lora import split_frozen
+from rljax.models.network import Params
 from rljax.parallel.mesh import make_mesh
 from rljax.planning.batches import step_rows
 from rljax.planning.chips import Topology
 from rljax.planning.frozen_models import others_of, scoring_of_others, scoring_passes
 from rljax.planning.parts import Part, devices_of, parts_of
-from rljax.planning.program import PROMPT_VALUES, Program, chip_bytes, described, lowered
+from rljax.planning.program import (
+    GRADIENT_NORMS,
+    PROMPT_VALUES,
+    Program,
+    chip_bytes,
+    described,
+    lowered,
+)
 from rljax.planning.sampling_programs import sampling_programs
 from rljax.planning.useful import candidates
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.by_variance import SampledByVariance
 from rljax.training.collect.prompt_values import prompt_scorer
 from rljax.training.families import Family
 from rljax.training.families.policy_gradient import PolicyGradient
@@ -44,6 +53,7 @@ from rljax.training.run.meshes import sampler_sizes
 from rljax.training.run.models import models_of
 from rljax.training.update.logprobs import model_rows
 from rljax.training.update.optimizers import build_optimizer
+from rljax.training.update.rows import completion_rows
 from rljax.training.update.state import TrainState, abstract_state, placed, state_shardings
 
 # Families whose programs are known here.
@@ -108,7 +118,9 @@ def open_run(
     """
     config = load_config(config_file, overrides)
     stages = validate(config)
-    name = chosen(config_file, stages, stage).name
+    planned = chosen(config_file, stages, stage)
+    name = planned.name
+    check_no_episodes(config, [planned])
     with config.unlocked():
         stages = validate(without_reference_rows(config, stages))
         # No answer is scored while planning.
@@ -158,16 +170,20 @@ def chosen(config_file: str, stages: Sequence[Stage], name: str) -> Stage:
     return stage
 
 
+def check_no_episodes(config: ConfigDict, stages: Sequence[Stage]) -> None:
+    """Raises ValueError where a stage samples episodes: how long they are, their answers say."""
+    for stage in stages:
+        if config.environment.name and stage.online:
+            raise ValueError(
+                f"Stage {stage.name} plays episodes of {config.environment.name!r}, and how many "
+                "replies they have is known once they are there: a plan has none; leave the "
+                "environment out (config.environment.name)."
+            )
+
+
 def _check_sampling(stage: Stage) -> None:
     """Raises ValueError for a step that samples again in a way that is not planned."""
     objective = stage.objective
-    if objective.family == "policy_gradient":
-        planned = {
-            "allocation": ("fixed", "successive"),
-            "demonstrations": ("none", "switch", "in_group", "guided"),
-        }
-        because = "a plan, which has no such programs"
-        refuse_others(stage, planned, because, f"config.{stage.name}")
     if "start_values" in objective.inputs and objective.choices["rollouts"] == "whole":
         raise ValueError(
             f"Stage {stage.name} has advantage={objective.choices['advantage']!r}, which samples "
@@ -244,6 +260,7 @@ def _programs(context: Context, stage: Stage) -> tuple[dict[str, Program], dict[
         programs, kept = sampling_programs(context, stage, family, params)
         resident |= kept
     scored = described(context.mesh, model_rows(rows))
+    programs |= _slopes(context, stage, family, params)
     programs |= _scoring(stage, family, params, state, scored)
     programs |= _values_of_prompts(context, stage, family, params, state)
     programs |= scoring_of_others(context, stage, family, rows)
@@ -280,6 +297,19 @@ def _values_of_prompts(
     critic = state.carried["critic"].params
     lower = functools.partial(score.lower, critic, params, rows)
     return {PROMPT_VALUES: Program(lower, 1, held=("parameters", "carried"))}
+
+
+def _slopes(context: Context, stage: Stage, family: Family, params: Params) -> dict[str, Program]:
+    """Gradient norms of a step's pilot samples, all of which may be right."""
+    allocation = getattr(family.source, "allocation", None)
+    if not isinstance(allocation, SampledByVariance):
+        return {}
+    count = stage.batch.prompts_per_step * allocation.plan.pilot_samples
+    prompts = np.ones((count, context.config.data.max_prompt_tokens), np.int32)
+    tokens = np.ones((count, stage.max_new_tokens), np.int32)
+    rows = described(context.mesh, completion_rows(prompts, prompts > 0, tokens, tokens > 0))
+    compute = allocation.norms.compute
+    return {GRADIENT_NORMS: Program(lambda: lowered(compute, params, rows), 1, ("parameters",))}
 
 
 def _scoring(

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from rljax.config.stage import Stage
 from rljax.models.network import Params
 from rljax.parallel.rules import batch_sharding, replicated, rows_divisor
+from rljax.planning.further_calls import Call, further_calls
 from rljax.planning.program import (
     GREEDY_SAMPLING,
-    GUIDED_SAMPLING,
     SAMPLING,
     TEACHER_SAMPLING,
     Program,
@@ -26,6 +26,7 @@ from rljax.sampling.request import Requests
 from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.mixed import MixedExperience, TeacherExperience
 from rljax.training.collect.sampled import WholeRollouts
+from rljax.training.collect.sources import stage_engine
 from rljax.training.families import Family
 from rljax.training.run.context import Context
 from rljax.training.update.state import placed
@@ -110,15 +111,16 @@ def _of_policy(
 
 
 def _again(context: Context, stage: Stage, source: Any, params: Params) -> dict[str, Program]:
-    """What a step samples besides, of all its prompts: behind hints, and greedily."""
+    """What a step samples besides; see `further_calls`."""
     found = {}
-    if getattr(source, "guide", None) is not None:  # at most all prompts are unsolved
-        hint = stage.data["max_context_tokens"]
-        program, _ = _sample(context, stage, source.rollouts, params, 1, further_tokens=hint)
-        found[GUIDED_SAMPLING] = program
-    for annotate in getattr(source, "annotators", ()):
-        if isinstance(annotate, GreedyScores):
-            found[GREEDY_SAMPLING], _ = _sample(context, stage, annotate.rollouts, params, 1)
+    for name, call in further_calls(stage).items():
+        if name == GREEDY_SAMPLING:
+            greedy = (each for each in source.annotators if isinstance(each, GreedyScores))
+            rollouts = next(greedy).rollouts
+        else:
+            engine = stage_engine(context, stage, samples=call.samples)
+            rollouts = WholeRollouts(context, engine, key=source.rollouts.key, first_step=0)
+        found[name], _ = _sample(context, stage, rollouts, params, call.times, call=call)
     return found
 
 
@@ -129,14 +131,15 @@ def _sample(
     params: Params,
     share: float,
     held: str = "",
-    further_tokens: int = 0,
+    call: Call | None = None,
 ) -> tuple[Program, Params]:
-    """The program of a sampler, whose prompts may be so much longer; and its weights described."""
+    """The program of a sampler, of all prompts of a step or of a call; its weights described."""
     engine, own = rollouts.sampler, context.own_sampler_mesh is not None
     mesh, key = engine.mesh, rollouts.key
     shards = rows_divisor(mesh)
-    count = math.ceil(stage.batch.prompts_per_step / shards) * shards
-    slots = bucket(context.config.data.max_prompt_tokens + further_tokens)
+    asked = stage.batch.prompts_per_step if call is None else call.prompts
+    count = math.ceil(asked / shards) * shards
+    slots = bucket(context.config.data.max_prompt_tokens + (0 if call is None else call.hint))
     rows, whole = batch_sharding(mesh), replicated(mesh)
     shapes = jax.eval_shape(engine.prepared, params)
     weights = jax.tree.map(placed, shapes, engine.shardings(params))

@@ -14,16 +14,16 @@ from rljax.config.curriculum import OF_PROMPTS
 from rljax.config.stage import Stage
 from rljax.models.config import ModelConfig
 from rljax.planning.frozen_models import asked_of, reward_passes
+from rljax.planning.further_calls import further_calls
 from rljax.planning.lengths import Lengths, lengths_of
 from rljax.planning.program import (
-    GREEDY_SAMPLING,
-    GUIDED_SAMPLING,
+    GRADIENT_NORMS,
     PROMPT_VALUES,
     SAMPLING,
     TEACHER_SAMPLING,
 )
 from rljax.sampling.diffusion_config import DiffusionConfig
-from rljax.training.collect.rounds import most_rounds
+from rljax.training.collect.rounds import drawn_at_once, most_rounds
 from rljax.training.collect.sources import stage_engine
 from rljax.training.run.context import Context
 from rljax.training.run.models import role_names
@@ -89,7 +89,7 @@ def drawing_flops(context: Context, stage: Stage, lengths: Lengths) -> float:
     prompts = stage.batch.sequences_per_step // lengths.samples
     denoising, sequences = denoising_of(context, stage), prompts * samples
     if denoising is None:
-        return sampling_flops(model, prompts, samples, lengths.prompt, lengths.sampled)
+        return sampling_flops(model, prompts, samples, lengths.asked, lengths.sampled)
     slots, guided = lengths.prompt + lengths.sampled, 1 + (denoising.cfg_scale > 0)
     one = canvas_flops(model, sequences, slots, denoising.block_tokens)
     return denoising.most_passes * guided * one
@@ -97,7 +97,7 @@ def drawing_flops(context: Context, stage: Stage, lengths: Lengths) -> float:
 
 def samples_of_call(stage: Stage) -> int:
     """Samples of each prompt that the sampler draws at a time."""
-    return stage.objective.values.get("round_samples", stage.batch.samples_per_prompt)
+    return drawn_at_once(stage)
 
 
 def sampler_calls(stage: Stage) -> int:
@@ -118,17 +118,31 @@ def _sampled_again(context: Context, stage: Stage, lengths: Lengths) -> dict[str
     objective, sizes, model = stage.objective, stage.batch, context.network.config
     if objective.family != "policy_gradient":
         return {}
-    found, prompts = {}, sizes.prompts_per_step
-    if objective.guided:
-        shape = prompts, sizes.samples_per_prompt, lengths.prompt + stage.data["max_context_tokens"]
-        found[GUIDED_SAMPLING] = sampling_flops(model, *shape, lengths.sampled)
-    if {"greedy_scores", "base_scores"} & objective.inputs:
-        found[GREEDY_SAMPLING] = sampling_flops(model, prompts, 1, lengths.prompt, lengths.sampled)
+    found = {
+        name: sampling_flops(
+            model, call.prompts, call.samples, lengths.asked + call.hint, lengths.sampled
+        )
+        for name, call in further_calls(stage).items()
+    }
+    if objective.choices["allocation"] == "by_variance":
+        found[GRADIENT_NORMS] = _slope_flops(
+            model, lengths, sizes.prompts_per_step * drawn_at_once(stage)
+        )
     if objective.choices["value_target"] == OF_PROMPTS:
         valued = candidates(stage, 1)
         scored = forward_flops(model, valued, 1, lengths.prompt, 1, shared=False)
         found[PROMPT_VALUES] = scored - valued * logits_flops(model)
     return found
+
+
+def _slope_flops(model: ModelConfig, lengths: Lengths, rows: int) -> float:
+    """Gradients of rows by what is embedded, and all products of those of a row.
+
+    Backward there are the products with weights and keys once more; weights have no gradient.
+    """
+    slots = lengths.asked + lengths.completion
+    one = forward_flops(model, rows, 1, lengths.asked, lengths.completion, shared=False)
+    return 2 * one + rows * slots**2 * 2 * model.width
 
 
 def denoising_of(context: Context, stage: Stage) -> DiffusionConfig | None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from rljax.config.stage import Stage
 from rljax.models.lora import split_frozen
 from rljax.planning.frozen_models import copies_of, others_of
+from rljax.planning.further_calls import further_calls
 from rljax.planning.lengths import Lengths, lengths_of
 from rljax.planning.sampling_programs import waiting_copies
 from rljax.planning.useful import (
@@ -76,7 +77,7 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
         "stale": context.config.asynchronous.max_staleness > 0,
         "passes": int(scores) + int(stage.needs_reference),
         **lengths._asdict(),
-        "prompt_slots": bucket(lengths.prompt),
+        "prompt_slots": bucket(lengths.asked),
         "sampler": {
             "slots": settings.slots,
             "weights": settings.weights,
@@ -92,13 +93,16 @@ def workload_of(context: Context, stage: Stage) -> dict[str, Any]:
 def _sampling(context: Context, stage: Stage, lengths: Lengths) -> dict[str, Any]:
     """How a step samples: samples of a prompt in one call, calls, steps of denoising, operations.
 
-    `calls` are all of them, `sampler_calls` those without hints.
+    `sampler_calls` are those of `call_samples` from each prompt as it is; `calls` are all, others
+    by their share of the sequences of one of these.
     """
     denoising, calls = denoising_of(context, stage), sampler_calls(stage)
+    samples, others = samples_of_call(stage), further_calls(stage).values()
+    further = sum(call.times * call.prompts * call.samples for call in others)
     return {
-        "call_samples": samples_of_call(stage),
+        "call_samples": samples,
         "sampler_calls": calls,
-        "calls": calls + stage.objective.guided,
+        "calls": calls + (further and further / (stage.batch.prompts_per_step * samples)),
         "denoising": denoising
         and {"passes": denoising.most_passes, "block": denoising.block_tokens},
         "sampling_flops": drawing_flops(context, stage, lengths) if lengths.sampled else 0.0,

@@ -41,9 +41,18 @@ def prepare(spec: Iterable[Any]) -> Callable[..., tuple[list[Value], str]]:
         spec: of the composition (`Composition.portable`).
     """
     composition = Composition(spec)
+    warm(composition)
+    return judging(composition)
+
+
+def warm(composition: Composition) -> None:
+    """Imports and starts what rewards need, so that no sample's time pays for it.
+
+    Raises:
+        ValueError: for what does not work here.
+    """
     for member in composition.members:
         if member.name in functions.WARM_IMPORTS:
             importlib.import_module(functions.WARM_IMPORTS[member.name])
         if member.name in functions.PREPARED:
             functions.PREPARED[member.name].prepare(**member.options)
-    return judging(composition)

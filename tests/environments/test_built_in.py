@@ -1,9 +1,11 @@
 """The environments that are provided: what they answer, and what they give."""
 
 import json
+import sys
 
 import pytest
 
+from rljax.environments import stepping
 from rljax.environments.dictionary import Dictionary
 from rljax.environments.environment import start_of, turn_of
 from rljax.environments.guess import Guess
@@ -11,6 +13,7 @@ from rljax.environments.lookup import Lookup, f_score
 from rljax.environments.retries import Retries
 from rljax.environments.table import ENVIRONMENTS, find_environment
 from rljax.environments.tool_use import ToolUse
+from rljax.rewards import functions
 
 
 def played(environment, record, replies):
@@ -119,6 +122,16 @@ def test_retries_of_a_reward():
     assert [t.reward for t in played(environment, record, ["2"])[1]] == [1]
     _, turns = played(environment, record, ["3", "3"])
     assert said(turns[0]) == ["That is not right. Try again."] and turns[1].done
+
+
+def test_what_the_reward_of_retries_needs_is_there_before_the_first_step(monkeypatch):
+    monkeypatch.setitem(functions.WARM_IMPORTS, "exact_match", "xml.sax.saxutils")
+    monkeypatch.delitem(sys.modules, "xml.sax.saxutils", raising=False)
+    name, options = "retries", {"reward": "exact_match"}
+    find_environment(name, options)
+    assert "xml.sax.saxutils" not in sys.modules  # not where a config is read
+    stepping.prepare(name, options)
+    assert "xml.sax.saxutils" in sys.modules
 
 
 def test_programs_are_told_which_test_failed():

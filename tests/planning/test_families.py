@@ -37,6 +37,7 @@ PREFERENCE = str(ROOT / "configs/preference.py")
 EVOLUTION = str(ROOT / "configs/evolution.py")
 QUICKSTART = str(ROOT / "configs/quickstart.py")
 HINTS = ("--config.data.hint_column=reference", "--config.grpo.data.max_context_tokens=8")
+SCREEN = "--config.grpo.objective.screen_samples=2"
 REFERENCE = (
     "--config.ppo.models.reward.reference_path=configs/examples/pairs.jsonl",
     "--config.ppo.models.reward.normalise=reference",
@@ -44,6 +45,8 @@ REFERENCE = (
 
 LOWER = """
 import json, sys
+AGAIN = {"prompt_values", "guided_sampling", "greedy_sampling", "further_sampling"}
+AGAIN |= {"gradient_norms"}
 import jax
 from rljax.planning.chips import read_topology
 from rljax.planning.programs import open_run
@@ -64,7 +67,7 @@ def lowered(config, stage, *overrides):
 
 def only_described(config, *overrides):
     run = open_run(config, overrides, read_topology("v5e:2x2"))
-    for name in {"prompt_values", "guided_sampling", "greedy_sampling"} & run.programs.keys():
+    for name in AGAIN & run.programs.keys():
         with jax.set_mesh(run.mesh_of(name)):
             run.programs[name].lower()
     return described(run)
@@ -127,6 +130,9 @@ def opened_runs(tmp_path_factory):
         (QUICKSTART, *grpo, "--config.grpo.method=pcl"),
         (QUICKSTART, *grpo, "--config.grpo.method=remax"),
         (QUICKSTART, *grpo, "--config.grpo.method=guide_grpo", *HINTS),
+        (QUICKSTART, *grpo, "--config.grpo.method=scaf_grpo", *HINTS),
+        (QUICKSTART, *grpo, "--config.grpo.method=speed", SCREEN),
+        (QUICKSTART, *grpo, "--config.grpo.method=gvm_grpo"),
         (RLHF, *REFERENCE),
         (QUICKSTART, *grpo, "--config.grpo.method=tis", "--config.asynchronous.max_staleness=1"),
     ]
@@ -145,7 +151,7 @@ def runs(opened_runs):
 
 
 def test_programs_of_steps_that_sample_again(opened_runs):
-    ada, pcl, remax, guided, normalised, ahead = opened_runs[1]
+    ada, pcl, remax, guided, scaffolded, speed, gvm, normalised, ahead = opened_runs[1]
     plain = 16 * 4  # sequences of a call
 
     def drawn(run, name="sampling"):  # operations of a token that is sampled, all of a step's calls
@@ -167,6 +173,19 @@ def test_programs_of_steps_that_sample_again(opened_runs):
     assert guided["tokens"] == 2 * remax["tokens"]
     assert drawn(remax) < drawn(guided, "guided_sampling") < 2 * drawn(remax)
     assert drawn(guided) == drawn(remax)
+    # One sample behind each of twelve levels of help; rows have room for a hint.
+    assert scaffolded["programs"]["guided_sampling"]["times"] == 12
+    assert drawn(scaffolded) == drawn(remax)
+    each = scaffolded["useful"]["guided_sampling"]
+    assert drawn(remax, "greedy_sampling") < each < drawn(guided, "guided_sampling")
+    assert scaffolded["workload"]["prompt"] == remax["workload"]["prompt"] + 8
+    # Two samples of each prompt, then the other two of those that passed.
+    first, rest = speed["useful"]["sampling"], speed["useful"]["further_sampling"]
+    assert first == rest == pytest.approx(drawn(remax) / 2 + prefill / 2)
+    # Pilot samples of all prompts, how steep they are, then 64 samples wherever they are needed.
+    assert list(gvm["programs"])[1:4] == ["sampling", "further_sampling", "gradient_norms"]
+    assert gvm["useful"]["further_sampling"] == pytest.approx(drawn(remax) + 48 / 16 * prefill)
+    assert gvm["tokens"] == remax["tokens"] and gvm["workload"]["calls"] == 1.5
     assert ahead["programs"]["sampling"] == remax["programs"]["sampling"]
     # Statistics of reference completions are two numbers, taken before the first step.
     assert normalised["programs"].keys() == runs_of(opened_runs, "ppo")["programs"].keys()
@@ -288,11 +307,6 @@ def test_the_stage_that_prepares_no_other_is_the_default():
 
 
 def test_what_has_no_programs_without_samples_is_refused():
-    (*_, grpo) = validate(load_config(QUICKSTART))
-    choices = {**grpo.objective.choices, "allocation": "by_variance"}
-    other = dataclasses.replace(grpo.objective, choices=choices)
-    with pytest.raises(ValueError, match=r"allocation='by_variance'.*'successive'"):
-        chosen(QUICKSTART, [dataclasses.replace(grpo, objective=other)], "grpo")
     stages = validate(load_config(QUICKSTART, ("--config.grpo.method=vineppo",)))
     with pytest.raises(ValueError, match=r"from inside of its comp.*config\.grpo\.objective"):
         chosen(QUICKSTART, stages, "grpo")
@@ -321,10 +335,10 @@ def shapes(batch):
 @pytest.mark.parametrize(
     ("file", "name", "lengths"),
     [
-        (RLHF, "sft", (1, 0, 64, 0)),
-        (RLHF, "rm", (2, 10, 6, 0)),
-        (DIFFUSION, "warmup", (1, 0, 16, 0)),
-        (f"{DISTILLATION}:salt", "student", (1, 10, 6, 0)),
+        (RLHF, "sft", (1, 0, 64, 0, 0)),
+        (RLHF, "rm", (2, 10, 6, 0, 10)),
+        (DIFFUSION, "warmup", (1, 0, 16, 0, 0)),
+        (f"{DISTILLATION}:salt", "student", (1, 10, 6, 0, 10)),
     ],
 )
 def test_batches_are_as_the_family_makes_them(file, name, lengths, tmp_path, monkeypatch):

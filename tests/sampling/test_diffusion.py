@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from rljax.models.transformer import Encoded
 from rljax.parallel.rules import put_rows
@@ -21,37 +20,17 @@ from rljax.sampling.diffusion import (
 )
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.request import Requests, StopReason
-
-KEY = purpose_key(0, Purpose.ROLLOUTS)
-STEP = 4
-LENGTHS = (1, 5, 3, 4)  # of four prompts
-IDS = (40, 10, 30, 20)
-MASK, STOPS, PAD = 12, (2, 9), 0
-
-
-def config_of(**fields) -> DiffusionConfig:
-    defaults = dict(
-        samples_per_prompt=2,
-        max_new_tokens=6,
-        block_tokens=3,
-        steps=4,
-        mask_token=MASK,
-        stop_tokens=STOPS,
-        pad_token=PAD,
-        temperature=1.0,
-    )
-    return DiffusionConfig(**{**defaults, **fields})
-
-
-def requests_of(extra=0, **fields) -> Requests:
-    """Prompt b depends on b only; padding holds any ids."""
-    slots = max(LENGTHS) + extra
-    tokens = np.random.default_rng(extra).integers(0, MASK, (len(LENGTHS), slots))
-    mask = np.arange(slots) >= slots - np.array(LENGTHS)[:, None]
-    for row, length in enumerate(LENGTHS):
-        tokens[row, slots - length :] = np.random.default_rng(100 + row).integers(0, MASK, length)
-    ids = jnp.array(IDS, jnp.int32)
-    return Requests(jnp.asarray(tokens, jnp.int32), jnp.asarray(mask), ids, **fields)
+from tests.sampling.tiny_diffusion import (
+    IDS,
+    KEY,
+    LENGTHS,
+    MASK,
+    PAD,
+    STEP,
+    STOPS,
+    config_of,
+    requests_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -285,98 +264,6 @@ def test_sampler_equals_a_plain_loop(network, params, fields, limits):
     assert rollouts.top_tokens is None and rollouts.top_logprobs is None
 
 
-# --- the distribution itself ---------------------------------------------------------------------
-
-# Logits of two positions, 3 tokens and the mask, given the other position (3: still masked).
-TABLE = 2.0 * np.random.default_rng(10).normal(size=(2, 4, 4))
-TABLE[:, :, 3] += 3.0  # a model that likes to predict the mask
-
-
-def toy_denoise(canvas, start):
-    table, other = jnp.asarray(TABLE, jnp.float32), canvas[:, ::-1]
-    return table[jnp.arange(2), other]
-
-
-def toy_probabilities(temperature):
-    weights = np.exp(TABLE[..., :3] / temperature)
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
-def enumerated(temperature, remasking, confidence_temperature=1.0):
-    """[3, 3] exact probabilities of the two tokens, one committed a step."""
-    p, sure = toy_probabilities(temperature), toy_probabilities(confidence_temperature)
-    exact = np.zeros((3, 3))
-    for first, second in itertools.product(range(3), repeat=2):
-        both = p[0, 3, first] * p[1, 3, second]
-        left = float(sure[0, 3, first] >= sure[1, 3, second]) if remasking != "random" else 0.5
-        exact[first, :] += both * left * p[1, first]
-        exact[:, second] += both * (1 - left) * p[0, second]
-    return exact
-
-
-@functools.cache
-def jit_toy(remasking):
-    config = DiffusionConfig(
-        samples_per_prompt=1,
-        max_new_tokens=2,
-        block_tokens=2,
-        steps=2,
-        mask_token=3,
-        stop_tokens=(),
-        pad_token=0,
-        remasking=remasking,
-    )
-    return jax.jit(lambda rows: decode_blocks(toy_denoise, rows, config))
-
-
-def toy_decode(temperature, remasking, n=20_000):
-    rows = Rows(
-        prompts=jnp.zeros((n, 0), jnp.int32),
-        keys=jax.random.split(jax.random.key(5), n),
-        max_new_tokens=jnp.full(n, 2, jnp.int32),
-        temperature=jnp.full(n, temperature),
-    )
-    return jax.device_get(jit_toy(remasking)(rows))
-
-
-@pytest.mark.parametrize("remasking", ["low_confidence", "random"])
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_frequencies_match_exact_enumeration(temperature, remasking):
-    decoded = toy_decode(temperature, remasking)
-    n = len(decoded.tokens)
-    counts = np.zeros((3, 3))
-    np.add.at(counts, tuple(decoded.tokens.T), 1)
-
-    def p_value(exact):
-        return stats.chisquare(counts.ravel(), n * exact.ravel()).pvalue
-
-    exact = enumerated(temperature, remasking)
-    np.testing.assert_allclose(exact.sum(), 1, rtol=1e-12)
-    assert p_value(exact) > 1e-3
-    # The test can tell: other orders, or confidences of the tempered softmax, are refused.
-    other = "random" if remasking == "low_confidence" else "low_confidence"
-    assert p_value(enumerated(temperature, other)) < 1e-9
-    if remasking == "low_confidence" and temperature != 1:
-        assert p_value(enumerated(temperature, remasking, temperature)) < 1e-9
-
-
-def test_logprobs_and_entropy_are_those_of_the_table():
-    temperature = 2.5
-    decoded = toy_decode(temperature, "low_confidence")
-    np.testing.assert_array_equal(decoded.tempered_logprobs, decoded.logprobs)
-    model, tempered = (np.log(toy_probabilities(at)) for at in (1.0, temperature))
-    for n in range(100):
-        tokens, steps = decoded.tokens[n], decoded.commit_step[n]
-        assert sorted(steps) == [0, 1]
-        for i in range(2):
-            other = 3 if steps[i] == 0 else tokens[1 - i]
-            log_p = tempered[i, other]
-            found = [getattr(decoded, name)[n, i] for name in ("model_logprobs", "logprobs")]
-            expected = [model[i, other, tokens[i]], log_p[tokens[i]]]
-            np.testing.assert_allclose(found, expected, atol=1e-5)
-            np.testing.assert_allclose(decoded.entropy[n, i], -np.exp(log_p) @ log_p, atol=1e-5)
-
-
 def test_replayed_canvases_give_the_same_logprobs(network, params):
     config, requests = config_of(temperature=0.8, steps=6), requests_of()
     n, p = requests.prompts.shape
@@ -514,171 +401,6 @@ def test_one_program_for_all_steps_keys_and_limits(network, params, compilations
             key = purpose_key(step, Purpose.ROLLOUTS)
             run(params, requests_of(**limits), key, jnp.int32(step))
     assert programs.count("jit(sample)") == 1
-
-
-# --- stops ---------------------------------------------------------------------------------------
-
-
-def fixed(probabilities):
-    """A denoiser of one block that predicts [K, V] whatever the canvas holds, and its calls."""
-    logits = jnp.log(jnp.asarray(probabilities, jnp.float32))[None]
-
-    def denoise(canvas, start):
-        jax.debug.callback(lambda: evaluations.append(1))
-        return jnp.broadcast_to(logits, (len(canvas), *logits.shape[1:]))
-
-    evaluations = []
-    return denoise, evaluations
-
-
-def decode_fixed(denoise, config, n=1, **fields):
-    prompts, limits = np.zeros((n, 1), np.int32), np.full(n, config.max_new_tokens, np.int32)
-    rows = Rows(prompts, jax.random.split(KEY, n), limits, **fields)
-    decoded = jax.device_get(jax.jit(lambda rows: decode_blocks(denoise, rows, config))(rows))
-    jax.effects_barrier()
-    return decoded
-
-
-@pytest.mark.parametrize(
-    "stop_confidence, order, evaluations",
-    [
-        ("model", [0, -1, -1], 1),  # 0.9 first, and it ends the row
-        ("zero", [2, 0, 1], 3),  # 0.5, 0.45
-        ("excluded", [2, 1, 0], 3),  # 0.5 / 0.9, 0.45 / 0.56
-    ],
-)
-def test_confidence_of_stop_tokens(stop_confidence, order, evaluations):
-    # Tokens a, b, stop.
-    denoise, seen = fixed([[0.05, 0.05, 0.9], [0.5, 0.4, 0.1], [0.45, 0.11, 0.44]])
-    config = config_of(
-        max_new_tokens=3, block_tokens=3, steps=3, stop_tokens=(2,), stop_confidence=stop_confidence
-    )
-    decoded = decode_fixed(denoise, config)
-    assert decoded.commit_step[0].tolist() == order
-    assert decoded.tokens[0, 0] == 2
-    assert len(seen) == decoded.passes == evaluations
-
-
-def test_a_stop_token_behind_an_open_position_does_not_end_the_row():
-    # The stop token at position 1 comes first; position 0 must still be filled, position 2 not.
-    denoise, _ = fixed([[0.6, 0.4, 0.0], [0.05, 0.05, 0.9], [0.3, 0.3, 0.4]])
-    config = config_of(max_new_tokens=3, block_tokens=3, steps=3, stop_tokens=(2,))
-    decoded = decode_fixed(denoise, config)
-    assert decoded.commit_step[0].tolist() == [1, 0, -1]
-    assert decoded.tokens[0, :2].tolist() == [0, 2]
-
-
-def test_a_mask_token_may_be_allowed_and_then_stays():
-    p = [0.2, 0.3, 0.5]
-    denoise, _ = fixed([p] * 3)
-    config = config_of(
-        max_new_tokens=3,
-        block_tokens=3,
-        steps=3,
-        mask_token=2,
-        stop_tokens=(),
-        forbid_mask_token=False,
-    )
-    decoded = decode_fixed(denoise, config, n=300, temperature=np.ones(300, np.float32))
-    assert (np.sort(decoded.commit_step, axis=-1) == [0, 1, 2]).all()
-    assert set(np.unique(decoded.tokens)) == {0, 1, 2}
-    for found in (decoded.logprobs, decoded.model_logprobs, decoded.tempered_logprobs):
-        np.testing.assert_allclose(found, np.log(p)[decoded.tokens], atol=1e-5)
-
-
-@pytest.mark.parametrize("forbid_mask_token", [True, False])
-def test_ids_without_a_text_are_never_drawn(forbid_mask_token):
-    """At no temperature, likely as they are; the mask token has a rule of its own."""
-    p = np.array([0.04, 0.06, 0.3, 0.4, 0.2])
-    denoise, _ = fixed([p] * 3)
-    config = config_of(
-        max_new_tokens=3,
-        block_tokens=3,
-        steps=3,
-        mask_token=4,
-        stop_tokens=(),
-        forbid_mask_token=forbid_mask_token,
-        textless=((2, 5),),
-    )
-    kept = np.where(np.isin(np.arange(5), [0, 1] if forbid_mask_token else [0, 1, 4]), p, 0)
-    decoded = decode_fixed(denoise, config, n=300, temperature=np.arange(300) % 2.0)
-    assert set(np.unique(decoded.tokens[1::2])) == set(np.flatnonzero(kept))
-    assert set(np.unique(decoded.tokens[::2])) == {int(kept.argmax())}
-    expected = np.log(kept[decoded.tokens] / kept.sum())
-    np.testing.assert_allclose(decoded.model_logprobs, expected, atol=1e-5)
-    np.testing.assert_allclose(decoded.logprobs[1::2], expected[1::2], atol=1e-5)
-
-
-def test_steps_that_would_commit_nothing_are_skipped():
-    denoise, seen = fixed([[0.6, 0.4], [0.7, 0.3]])
-    config = config_of(max_new_tokens=2, block_tokens=2, steps=7, stop_tokens=())
-    decoded = decode_fixed(denoise, config)
-    assert decoded.commit_step[0].tolist() == [1, 0] and len(seen) == decoded.passes == 2
-
-
-def test_min_new_tokens_hold_back_stop_tokens_only():
-    # The stop token has 0.8; of what is left of the first position, a has 0.15 of 0.2.
-    denoise, _ = fixed([[0.15, 0.05, 0.8]] * 2)
-    config = config_of(max_new_tokens=2, block_tokens=2, steps=1, stop_tokens=(2,))
-    fields = dict(min_new_tokens=np.full(400, 1), temperature=np.full(400, 0.5, np.float32))
-    decoded = decode_fixed(denoise, config, n=400, **fields)
-    first, second = decoded.tokens.T
-    assert set(first) == {0, 1} and 2 in second
-    p = np.array([0.15, 0.05, 0.8])
-    np.testing.assert_allclose(decoded.model_logprobs[:, 0], np.log(p)[first], atol=1e-5)
-    tempered = np.log(p**2 / (p**2).sum())
-    np.testing.assert_allclose(decoded.tempered_logprobs[:, 0], tempered[first], atol=1e-5)
-    restricted = np.log(p[:2] ** 2 / (p[:2] ** 2).sum())
-    np.testing.assert_allclose(decoded.logprobs[:, 0], restricted[first], atol=1e-5)
-
-
-# --- bad input -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "fields, message",
-    [
-        (dict(samples_per_prompt=0), "samples_per_prompt must be >= 1; got 0"),
-        (dict(max_new_tokens=0), "max_new_tokens must be >= 1; got 0"),
-        (dict(block_tokens=0), "block_tokens must be >= 1; got 0"),
-        (dict(block_tokens=4), "block_tokens must be a divisor of max_new_tokens=6; got 4"),
-        (dict(block_tokens=12), "block_tokens must be a divisor of max_new_tokens=6; got 12"),
-        (dict(steps=0), "steps must be a positive multiple of the 2 blocks .*; got 0"),
-        (dict(steps=1), "steps must be a positive multiple of the 2 blocks .*; got 1"),
-        (dict(steps=5), "steps must be a positive multiple of the 2 blocks .*; got 5"),
-        (dict(temperature=-1.0), "temperature must be finite and >= 0; got -1.0"),
-        (dict(temperature=float("inf")), "temperature must be finite and >= 0; got inf"),
-        (dict(cfg_scale=-0.5), "cfg_scale must be finite and >= 0; got -0.5"),
-        (dict(remasking="surest"), "remasking must be one of .*random.*; got 'surest'"),
-        (dict(entropy_bound=-0.1), "entropy_bound must be None, or finite and >= 0; got -0.1"),
-        (dict(stop_confidence="zero", remasking="left_to_right"), "stop_confidence must be 'mod"),
-        (dict(stop_confidence="no"), "stop_confidence must be one of .*zero.*; got 'no'"),
-        (dict(stop_confidence="zero", remasking="random"), "stop_confidence must be 'model'"),
-        (dict(stop_confidence="zero", stop_tokens=()), "stop_confidence must be 'model'"),
-        (dict(mask_token=9), r"mask_token must be none of stop_tokens=\(2, 9\)"),
-        (dict(mask_token=0), "mask_token must be other than pad_token=0"),
-    ],
-)
-def test_impossible_settings_are_refused(fields, message):
-    with pytest.raises(ValueError, match=message):
-        config_of(**fields)
-
-
-@pytest.mark.parametrize(
-    "model, fields, message",
-    [
-        (dict(), {}, "causal=True: .*causal=False"),
-        (dict(causal=False, head="value"), {}, "head='value' .*language_model"),
-        (dict(causal=False), dict(mask_token=13), r"mask_token must be in 0\.\.12 .*; got 13"),
-        (dict(causal=False), dict(pad_token=-1), r"pad_token must be in 0\.\.12 .*; got -1"),
-        (dict(causal=False), dict(stop_tokens=(99,)), r"stop_tokens must be all in 0\.\.12"),
-        (dict(causal=False), dict(stop_tokens=tuple(range(12))), "stop_tokens must be fewer"),
-        (dict(causal=False), dict(textless=((0, 2), (3, 9), (10, 12))), "no other token is left"),
-    ],
-)
-def test_networks_that_cannot_be_decoded_are_refused(tiny_network, model, fields, message):
-    with pytest.raises(ValueError, match=message):
-        make_diffusion_sampler(tiny_network(**model), config_of(**fields))
 
 
 def test_requests_that_cannot_be_are_refused(network, params):

@@ -31,6 +31,9 @@ SHORT = [
     ROOT / "configs" / name
     for name in ("quickstart.py", "quickstart_dpo.py", "quickstart_jepo.py", "evolution.py")
 ]
+# test_quickstarts.py runs these whole, so that their short form is run in the slow set by none.
+WHOLE = [ROOT / "configs" / f"quickstart{name}.py" for name in ("", "_dpo", "_jepo", "_rlhf")]
+WHOLE.append(ROOT / "configs/quickstart_diffusion.py")
 
 # Lengths of the examples in place of a published model's.
 LETTERS = ("--config.model.dtype=float32", "--config.data.max_prompt_tokens=10")
@@ -174,10 +177,15 @@ def test_metrics_of_updates_are_added_before_they_are_divided():
     assert np.isnan(only["loss"]) and only["updates_skipped"] == 1.0
 
 
-@pytest.mark.slow
+def marks(path: Path) -> list[pytest.MarkDecorator]:
+    """Of a config file; those of `SHORT` are in two sets."""
+    of_length = pytest.mark.long if path in WHOLE else pytest.mark.slow
+    return [of_length, *([pytest.mark.contract] * (path in SHORT))]
+
+
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=[pytest.mark.contract] * (path in SHORT)) for path in CONFIGS],
+    [pytest.param(path, marks=marks(path)) for path in CONFIGS],
     ids=lambda path: path.name,
 )
 def test_every_config_runs_when_shortened(path, tmp_path, one_device_runs, monkeypatch):

@@ -215,8 +215,13 @@ def test_four_processes_change_nothing_whatever_the_method(many):
     assert_same_cache(cache_of(many(1, 4)), cache_of(many(4, 1)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("processes, devices", [(1, 4), (2, 1)])
+@pytest.mark.parametrize(
+    "processes, devices",
+    [
+        pytest.param(1, 4, marks=pytest.mark.long),
+        pytest.param(2, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_others_continue(data, many, four, tmp_path, processes, devices):
     """From the checkpoint in the middle, by another number of processes, or on fewer devices."""
     part = tmp_path / "part"

@@ -115,58 +115,74 @@ def test_killed_in_a_graph_of_stages(tiny_run, run_process, tmp_path):
     kill_and_continue(run_process, "rlhf", kills, tmp_path / "run", tiny_run("rlhf"))
 
 
-# Each place once, late where it comes early in `test_killed_again_and_again`.
-GRPO_KILLS = [
-    ("rollout", 5),
-    ("scoring", 3),
-    ("update", 17),
-    ("flush", 15),
-    ("evaluation", 11),
-    ("stage", 2),
-    ("save", 1),
-    ("writing", 7),
-    ("commit", 25),
-    ("metrics", 20),
-    ("deletion", 2),
-    ("summary", 1),
-]
-MORE_GRPO_KILLS = [
-    ("rollout", 1),
-    ("update", 4),
-    ("record", 2),
-    ("evaluation", 2),
-    ("writing", 1),
-    ("commit", 2),
-    ("deletion", 1),
-]
-
-
-@pytest.mark.parametrize(
-    "place, count",
-    [
-        *(pytest.param(*kill, marks=pytest.mark.slow) for kill in GRPO_KILLS),
-        *(pytest.param(*kill, marks=pytest.mark.long) for kill in MORE_GRPO_KILLS),
+# Variant -> places in the order in which they are reached; each count is of one process, which goes
+# on from the last checkpoint. What a kill did wrong is found at the end of its chain.
+CHAINS = {
+    "grpo, in its first stage": [
+        ("save", 1),
+        ("writing", 1),
+        ("commit", 2),
+        ("metrics", 3),
+        ("flush", 3),
+        ("deletion", 1),
+        ("stage", 2),  # the second one begins
     ],
-)
-def test_killed_anywhere_in_grpo(place, count, tiny_run, run_process, tmp_path):
-    """The two-stage run with several updates per step."""
-    kill_and_continue(run_process, "grpo", [(place, count)], tmp_path / "run", tiny_run("grpo"))
+    "grpo, in its second stage": [
+        ("update", 14),
+        ("scoring", 3),
+        ("record", 1),
+        ("evaluation", 2),
+        ("rollout", 2),
+        ("commit", 2),
+        ("summary", 1),
+    ],
+    # The moving baseline is part of the state.
+    "reinforce": [("evaluation", 1), ("update", 4), ("rollout", 2), ("commit", 3)],
+    "dpo": [("pair_samples", 1), ("pair_file", 1), ("stage", 1), ("update", 4)],
+    "tr_dpo": [("update", 15), ("commit", 2)],  # first in the step that moves the reference
+    # In the samples of the second round, in their file, and behind it.
+    "online": [("pair_samples", 2), ("pair_file", 1), ("update", 1)],
+    "jepo": [("rollout", 3), ("update", 1), ("writing", 1)],
+    "trice": [("rollout", 4), ("commit", 2)],
+}
 
 
-OTHER_KILLS = [
-    ("reinforce", "rollout", 4),  # the moving baseline is part of the state
+@pytest.mark.slow
+@pytest.mark.parametrize("chain", CHAINS)
+def test_killed_in_every_place(chain, tiny_run, run_process, tmp_path):
+    """One place after the other, in one workdir."""
+    variant = chain.split(",")[0]
+    kill_and_continue(run_process, variant, CHAINS[chain], tmp_path / "run", tiny_run(variant))
+
+
+# Each place in a workdir of its own, so that a difference has one cause.
+KILLS = [
+    *(("grpo", "rollout", count) for count in (1, 5)),
+    ("grpo", "scoring", 3),
+    *(("grpo", "update", count) for count in (4, 17)),
+    ("grpo", "flush", 15),
+    ("grpo", "record", 2),
+    *(("grpo", "evaluation", count) for count in (2, 11)),
+    ("grpo", "stage", 2),
+    ("grpo", "save", 1),
+    *(("grpo", "writing", count) for count in (1, 7)),
+    *(("grpo", "commit", count) for count in (2, 25)),
+    ("grpo", "metrics", 20),
+    *(("grpo", "deletion", count) for count in (1, 2)),
+    ("grpo", "summary", 1),
+    ("reinforce", "rollout", 4),
     ("reinforce", "update", 4),
     ("reinforce", "commit", 3),
-    ("reinforce", "evaluation", 1),  # before the first step
+    ("reinforce", "evaluation", 1),
     ("dpo", "pair_samples", 1),
     ("dpo", "pair_file", 1),
     ("dpo", "update", 14),
     ("dpo", "stage", 2),
-    ("tr_dpo", "update", 15),  # the step that moves the reference
+    ("tr_dpo", "update", 15),
     ("tr_dpo", "commit", 12),
-    ("online", "pair_samples", 2),  # in the second round
+    ("online", "pair_samples", 2),
     ("online", "pair_file", 2),
-    ("online", "update", 19),  # and behind it
+    ("online", "update", 19),
     ("online_kto", "pair_file", 2),
     ("online_kto", "update", 16),
     ("jepo", "rollout", 3),
@@ -177,14 +193,14 @@ OTHER_KILLS = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant, place, count", OTHER_KILLS)
-def test_killed_anywhere_in_other_families(variant, place, count, tiny_run, run_process, tmp_path):
-    """One place after the other."""
+@pytest.mark.long
+@pytest.mark.parametrize("variant, place, count", KILLS)
+def test_killed_once(variant, place, count, tiny_run, run_process, tmp_path):
+    """The run is killed in one place alone."""
     kill_and_continue(run_process, variant, [(place, count)], tmp_path / "run", tiny_run(variant))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_again_and_again(seed, tiny_run, run_process, tmp_path):
     """Random places, several times in the same workdir."""
@@ -304,6 +320,9 @@ def test_two_processes_on_one_workdir(tiny_run, start_process, run_process, tmp_
     assert result.returncode == 1
     assert first.wait(timeout=300) == 0
     assert_same_run(workdir, expected.workdir, steps_of(expected))
+    # Started once more, a finished run draws its summary and its report again, and no more.
+    assert run_process("nowhere", 0, "reinforce", workdir).returncode == 0
+    assert_same_run(workdir, expected.workdir, steps_of(expected))
 
 
 @pytest.mark.slow
@@ -319,12 +338,3 @@ def test_killed_while_prompts_are_sampled_again(run_process, tmp_path):
     assert max(row["sampling_rounds"] for row in rows) > 1
     taken = ocp.load(whole / "checkpoints/reinforce/6", checkpointable_name=SOURCE)["taken"]
     assert taken == 8 * sum(row["sampling_rounds"] for row in rows)
-
-
-@pytest.mark.slow
-def test_a_finished_run_changes_nothing_when_started_again(tiny_run, run_process, tmp_path):
-    """All stages are complete: only the summary and the report are drawn again."""
-    workdir = tmp_path / "run"
-    for _ in range(2):
-        assert run_process("nowhere", 0, "reinforce", workdir).returncode == 0
-    assert_same_run(workdir, tiny_run("reinforce").workdir, steps_of(tiny_run("reinforce")))

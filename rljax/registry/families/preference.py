@@ -17,6 +17,7 @@ from rljax.registry.families.shared import (
     LIKELIHOOD_FIELDS,
     LIKELIHOOD_LIMITS,
     LIKELIHOODS,
+    PAIRS,
     REFERENCED_FILE,
     SAMPLED_ROUNDS,
 )
@@ -96,20 +97,7 @@ PREFERENCE = Family(
         "largest_reward": POSITIVE,
         "blend_temperature": POSITIVE,
     },
-    reads=Reads(
-        batch={
-            "sequences_per_update": 32,
-            "sequences_per_micro_batch": 0,
-            "share_prompts": None,
-        },
-        data={
-            "source": "jsonl",
-            "path": "",
-            "heldout_path": "",
-            "heldout_limit": 0,
-            "max_completion_tokens": 64,
-        },
-    ),
+    reads=PAIRS,
     adds={option: Reads(batch={"samples_per_prompt": 4}) for option in _SEVERAL},
     sources={"jsonl": REFERENCED_FILE, "parquet": REFERENCED_FILE, "sampled_pairs": _SAMPLED_PAIRS},
     together=Together(in_batch=2, in_row=2, reason="a pair is two sequences"),

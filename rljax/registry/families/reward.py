@@ -9,7 +9,7 @@ from rljax.objectives.reward_models import (
 )
 from rljax.registry.families.description import Family, Reads, Together
 from rljax.registry.families.limits import COUNT, NOT_NEGATIVE, POSITIVE, Limit
-from rljax.registry.families.shared import DEFAULT_VERDICTS, FEEDBACK_FILE, QUESTION
+from rljax.registry.families.shared import DEFAULT_VERDICTS, FEEDBACK_FILE, PAIRS, QUESTION
 
 # Losses of rows with K completions; a row of a file may have fewer.
 _SCORED = ("regression", "all_pairs", "plackett_luce")
@@ -41,20 +41,7 @@ REWARD = Family(
         "source_percentile": _PERCENTILE,
         "goal_percentile": _PERCENTILE,
     },
-    reads=Reads(
-        batch={
-            "sequences_per_update": 32,
-            "sequences_per_micro_batch": 0,
-            "share_prompts": None,
-        },
-        data={
-            "source": "jsonl",
-            "path": "",
-            "heldout_path": "",
-            "heldout_limit": 0,
-            "max_completion_tokens": 64,
-        },
-    ),
+    reads=PAIRS,
     sources={"jsonl": FEEDBACK_FILE, "parquet": FEEDBACK_FILE},
     adds={
         **{f"reward_loss={loss}": Reads(batch={"samples_per_prompt": 4}) for loss in _SCORED},

@@ -42,6 +42,18 @@ FEEDBACK_FILE = ROWS_FILE | Reads(data={"unusable": "refuse"})
 # A file stays the same, and so does what a frozen reference says of it.
 REFERENCED_FILE = FEEDBACK_FILE | Reads(data={"reference_cache": ""})
 
+# What a stage on pairs of completions reads, whatever it learns from them.
+PAIRS = Reads(
+    batch={"sequences_per_update": 32, "sequences_per_micro_batch": 0, "share_prompts": None},
+    data={
+        "source": "jsonl",
+        "path": "",
+        "heldout_path": "",
+        "heldout_limit": 0,
+        "max_completion_tokens": 64,
+    },
+)
+
 # Rows that the policy of the stage writes and a rule chooses, once or in several rounds.
 SAMPLED_ROUNDS = Reads(
     batch={"samples_per_prompt": 8},

@@ -2,6 +2,7 @@
 
 | file | what it holds |
 | --- | --- |
+| `options.py` | the fields of a judge as options of a reward |
 | `client.py` | one chat completion: time-out, retries, cache, account of tokens and costs |
 | `answers.py` | what an answer says: a score, the expected score, which of two is better |
 | `rewards.py` | the rewards "judge_score" and "judge_pair" |

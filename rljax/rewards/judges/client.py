@@ -32,11 +32,11 @@ class Judge(NamedTuple):
     Attributes:
         address: "http://host:port/v1"; "/chat/completions" is added.
         model: its name there.
-        max_tokens: of an answer.
+        max_tokens: of an answer; more than 1 for a judge that reasons before it gives a score.
         timeout_seconds: of an attempt.
         retries: further attempts where nobody answers, or the server is busy or broken.
         cache: folder of answers; "": none.
-        account: file to which a line is added for each answer; "": none.
+        account: file to which tokens and costs of each answer are added; "": none.
         input_price: of a million tokens that it reads.
         output_price: of a million tokens that it writes.
         key_variable: environment variable that holds the key; "": no key is sent.

@@ -5,6 +5,7 @@ from typing import Any
 
 from rljax.rewards.judges.answers import expected_score, last_score, verdict
 from rljax.rewards.judges.client import Judge, ask
+from rljax.rewards.judges.options import with_judge
 from rljax.rewards.references import gold_text
 from rljax.rewards.user_rewards import FIELD
 
@@ -35,26 +36,18 @@ Say A or B, and nothing else."""
 PAIR_ANSWERS = ("A", "B")
 
 
+@with_judge(max_tokens=1)
 def judge_score(
     prompt: str,
     completion: str,
     reference: Any,
     *,
-    address: str,
-    model: str,
+    judge: Judge,
     question: str = SCORE_QUESTION,
     rubric: str = "",
     lowest: int = 0,
     highest: int = 9,
     expected: bool = True,
-    max_tokens: int = 1,
-    timeout_seconds: float = 20.0,
-    retries: int = 2,
-    cache: str = "",
-    account: str = "",
-    input_price: float = 0.0,
-    output_price: float = 0.0,
-    key_variable: str = "",
 ) -> float:
     """A judge's score of the completion, asked at an OpenAI-compatible address (2603.12246).
 
@@ -62,38 +55,17 @@ def judge_score(
         prompt: shown to the judge.
         completion: shown to the judge.
         reference: not read.
-        address: "http://host:port/v1".
-        model: its name there.
+        judge: the config gives its fields one by one (`address`, `model` and so on).
         question: {prompt}, {completion}, {rubric}, {lowest} and {highest} are filled in.
         rubric: what a good answer is.
         lowest: score.
         highest: score.
         expected: the mean over the scores that it might have written, which hardly ever ties; else
             the score that it wrote.
-        max_tokens: of the answer; more than 1 for a judge that reasons first.
-        timeout_seconds: of an attempt.
-        retries: further attempts where nobody answers, or the server is busy or broken.
-        cache: folder of answers; "": none.
-        account: file to which tokens and costs of each answer are added; "": none.
-        input_price: of a million tokens that it reads.
-        output_price: of a million tokens that it writes.
-        key_variable: environment variable that holds the key; "": no key is sent.
 
     Raises:
         JudgeError: if it cannot be reached, or its answer has no score.
     """
-    judge = Judge(
-        address=address,
-        model=model,
-        max_tokens=max_tokens,
-        timeout_seconds=timeout_seconds,
-        retries=retries,
-        cache=cache,
-        account=account,
-        input_price=input_price,
-        output_price=output_price,
-        key_variable=key_variable,
-    )
     values = {
         "prompt": prompt,
         "completion": completion,
@@ -107,23 +79,15 @@ def judge_score(
     return float(last_score(choice["message"]["content"], lowest, highest))
 
 
+@with_judge(max_tokens=4)
 def judge_pair(
     prompt: str,
     completion: str,
     reference: Any,
     *,
-    address: str,
-    model: str,
+    judge: Judge,
     question: str = PAIR_QUESTION,
     rubric: str = "",
-    max_tokens: int = 4,
-    timeout_seconds: float = 20.0,
-    retries: int = 2,
-    cache: str = "",
-    account: str = "",
-    input_price: float = 0.0,
-    output_price: float = 0.0,
-    key_variable: str = "",
 ) -> float:
     """1.0 if a judge prefers the completion to the reference answer in both orders, 0.0 if in none.
 
@@ -133,34 +97,13 @@ def judge_pair(
         prompt: shown to the judge.
         completion: shown to the judge.
         reference: the answer that it is compared with.
-        address: "http://host:port/v1".
-        model: its name there.
+        judge: the config gives its fields one by one (`address`, `model` and so on).
         question: {prompt}, {first}, {second} and {rubric} are filled in; it is answered A or B.
         rubric: what a good answer is.
-        max_tokens: of the answer.
-        timeout_seconds: of an attempt.
-        retries: further attempts where nobody answers, or the server is busy or broken.
-        cache: folder of answers; "": none.
-        account: file to which tokens and costs of each answer are added; "": none.
-        input_price: of a million tokens that it reads.
-        output_price: of a million tokens that it writes.
-        key_variable: environment variable that holds the key; "": no key is sent.
 
     Raises:
         JudgeError: if it cannot be reached, or answers neither A nor B.
     """
-    judge = Judge(
-        address=address,
-        model=model,
-        max_tokens=max_tokens,
-        timeout_seconds=timeout_seconds,
-        retries=retries,
-        cache=cache,
-        account=account,
-        input_price=input_price,
-        output_price=output_price,
-        key_variable=key_variable,
-    )
     other, wins = gold_text(reference), 0
     for own in (0, 1):
         first, second = (completion, other) if own == 0 else (other, completion)

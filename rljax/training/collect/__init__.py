@@ -36,6 +36,7 @@
 | `tool_marks.py` | tokens of demonstrations that decide a tool call |
 | `chains.py` | a chain of completions for each problem, beside a fresh sample |
 | `hinted.py` | samples of prompts that show the answer |
+| `behind_hints.py` | a sampler of some prompts of a step again, each behind a hint |
 | `guided.py` | samples behind hints, of prompts that are not solved |
 | `scaffolded.py` | one sample behind the smallest hint that helps, in place of a wrong one |
 | `single_rows.py` | samples as rows with a prompt each |

@@ -1,21 +1,18 @@
 """Samples behind hints, of prompts that the policy does not solve (Guide, arXiv:2506.13923)."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.data.sources import place_of
 from rljax.errors import typed
-from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
 from rljax.sampling.engine import Engine
+from rljax.training.collect.behind_hints import BehindHints
 from rljax.training.collect.experience import Annotations
 from rljax.training.collect.rewards import Reward
-from rljax.training.collect.rollouts import Samples, sample_texts
+from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import Drawn, timed_scores
-from rljax.training.collect.successive import filled, first_prompts
 from rljax.training.collect.told_prompts import check_room, prompts_with
 from rljax.training.learner.group import Group
 from rljax.training.run.context import Context, Record
@@ -47,10 +44,8 @@ class GuidedSamples:
             key: of the rollouts.
             first_step: steps of the run before the stage.
         """
-        self.context, self.stage, self.engine, self.reward = context, stage, engine, reward
-        self.key, self.first_step = key, first_step
-        self.pattern = stage.objective.values["hint_pattern"]
-        self.divisor = rows_divisor(context.rollout_mesh)
+        self.context, self.reward = context, reward
+        self.hinted = BehindHints(context, stage, engine, key=key, first_step=first_step)
 
     def __call__(self, drawn: Drawn) -> tuple[Group, Annotations]:
         """The guided samples [B, G, T], with an empty mask where a prompt has none; and metrics."""
@@ -72,7 +67,8 @@ class GuidedSamples:
         if not unsolved.any():
             return empty, Annotations({}, metrics, {})
         active = np.flatnonzero(unsolved)
-        guided = self._sampled(drawn, active, hints)
+        told = [hints[i] for i in active]
+        guided = self.hinted.sample(drawn, active, told, call=CALLS - 1, keep_hints=False)
         found, seconds = timed_scores(self.reward, guided)
         group = put_rows_of(empty, active, guided, found)
         if (judged := found.judged & ~found.left_out).any():
@@ -80,26 +76,6 @@ class GuidedSamples:
         metrics["sampled_tokens"] += float(guided.rollouts.mask.sum())
         metrics["guided_failures"] = float(found.failed.sum())
         return group, Annotations({}, metrics, {"sampling": guided.seconds, "scoring": seconds})
-
-    def _sampled(self, drawn: Drawn, active: np.ndarray, hints: Sequence[str]) -> Samples:
-        """Samples of the active prompts behind their hints, as if written without them."""
-        count = len(drawn.samples.records)
-        asked = filled(active, count, self.divisor)
-        records = [drawn.samples.records[i] for i in asked]
-        texts = [hints[i] for i in asked]
-        samples = sample_texts(
-            self.context,
-            self.engine,
-            drawn.weights,
-            records,
-            key=self.key,
-            step=self.first_step + drawn.step,
-            version=drawn.policy.version,
-            call=CALLS - 1,
-            most_prompts=count,
-            behind=prompts_with(self.context, self.stage, records, texts, self.pattern),
-        )
-        return first_prompts(samples, len(active))
 
 
 def put_rows_of(empty: Group, active: np.ndarray, guided: Samples, scores: Scores) -> Group:

@@ -15,14 +15,13 @@ from jax import Array
 from rljax.config.stage import Stage
 from rljax.data.sources import place_of
 from rljax.errors import typed
-from rljax.parallel.rules import rows_divisor
 from rljax.sampling.engine import Engine
+from rljax.training.collect.behind_hints import BehindHints
 from rljax.training.collect.experience import Annotations
 from rljax.training.collect.rewards import Reward
-from rljax.training.collect.rollouts import Samples, sample_texts
+from rljax.training.collect.rollouts import Samples
 from rljax.training.collect.sampled import Drawn, Scaffolded, timed_scores
 from rljax.training.collect.single_rows import replaced_rows, replaced_scores, single_rows
-from rljax.training.collect.successive import filled, first_prompts
 from rljax.training.collect.told_prompts import check_room, prompts_with
 from rljax.training.run.context import Context, Record
 from rljax.training.run.problems import checked_records
@@ -51,12 +50,11 @@ class ScaffoldedSamples:
             key: of the rollouts.
             first_step: steps of the run before the stage.
         """
-        self.context, self.stage, self.engine, self.reward = context, stage, engine, reward
-        self.key, self.first_step = key, first_step
+        self.context, self.stage, self.reward = context, stage, reward
+        self.hinted = BehindHints(context, stage, engine, key=key, first_step=first_step)
         values = stage.objective.values
-        self.pattern, self.most_levels = values["hint_pattern"], values["hint_levels"]
+        self.most_levels = values["hint_levels"]
         self.exempt = round(values["exempt_share"] * stage.steps)
-        self.divisor = rows_divisor(context.rollout_mesh)
 
     def __call__(self, drawn: Drawn) -> Scaffolded:
         """The samples as rows of their own prompts, some of them replaced; their scores; metrics.
@@ -83,7 +81,7 @@ class ScaffoldedSamples:
             if not len(active):
                 continue
             texts = [levels[place][level - 1] for place in active]
-            hinted = self._sampled(drawn, active, texts, level)
+            hinted = self.hinted.sample(drawn, active, texts, call=level, keep_hints=True)
             judged, spent = timed_scores(self.reward, hinted)
             right = judged.correct & ~judged.left_out
             found[active[right]] = level
@@ -109,31 +107,6 @@ class ScaffoldedSamples:
 
     def _room(self, samples: Samples) -> int:
         return samples.prompts.shape[1] + self.stage.data["max_context_tokens"]
-
-    def _sampled(
-        self, drawn: Drawn, active: np.ndarray, hints: Sequence[str], level: int
-    ) -> Samples:
-        """One sample of each active prompt behind its hint; their prompts are the hinted ones."""
-        count = len(drawn.samples.records)
-        asked = filled(active, count, self.divisor)
-        records = [drawn.samples.records[i] for i in asked]
-        hint_of_prompt = dict(zip(active.tolist(), hints, strict=True))
-        texts = [hint_of_prompt[int(i)] for i in asked]
-        prompts, mask = prompts_with(self.context, self.stage, records, texts, self.pattern)
-        samples = sample_texts(
-            self.context,
-            self.engine,
-            drawn.weights,
-            records,
-            key=self.key,
-            step=self.first_step + drawn.step,
-            version=drawn.policy.version,
-            call=level,
-            most_prompts=count,
-            behind=(prompts, mask),
-        )
-        shown = samples._replace(prompts=prompts, prompt_mask=mask)
-        return first_prompts(shown, len(active))
 
 
 def levels_of(hints: Sequence[Sequence[str]]) -> list[str]:

@@ -13,7 +13,7 @@ from rljax.objectives.surrogates.demonstrations import guided_ratio
 from rljax.parallel.mesh import make_mesh
 from rljax.rewards.pool import Scores
 from rljax.sampling.request import Rollouts, StopReason
-from rljax.training.collect import guided
+from rljax.training.collect import behind_hints, guided
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.grouped import step_group
 from rljax.training.collect.rollouts import Samples
@@ -71,7 +71,7 @@ def guide(monkeypatch):
         asked.append([(record["id"], text) for record, text in zip(records, texts, strict=True)])
         return np.zeros((len(records), 3), np.int32), np.ones((len(records), 3), bool)
 
-    monkeypatch.setattr(guided, "prompts_with", prompts_with)
+    monkeypatch.setattr(behind_hints, "prompts_with", prompts_with)
 
     def sample_texts(context, engine, weights, records, *, behind, call, most_prompts, **rest):
         calls.append((call, most_prompts, len(behind[0])))
@@ -82,7 +82,7 @@ def guide(monkeypatch):
             ["7"] * tokens.shape[0] * 2, 0.25,
         )  # fmt: skip
 
-    monkeypatch.setattr(guided, "sample_texts", sample_texts)
+    monkeypatch.setattr(behind_hints, "sample_texts", sample_texts)
     context = SimpleNamespace(
         config=SimpleNamespace(data=SimpleNamespace(hint_column="hint")),
         rollout_mesh=make_mesh({"data": 1}, devices=jax.devices()[:1]),

@@ -9,7 +9,7 @@ import pytest
 from rljax.config.load import complete
 from rljax.config.validate import validate
 from rljax.parallel.mesh import make_mesh
-from rljax.training.collect import scaffolded
+from rljax.training.collect import behind_hints, scaffolded
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.grouped import step_group, step_rows
 from rljax.training.collect.rollouts import Samples
@@ -63,8 +63,8 @@ def scaffold(monkeypatch):
         texts = dict(asked[-1])
         return scores_of([texts[record["id"]] == HELPS for record in samples.records])
 
-    monkeypatch.setattr(scaffolded, "prompts_with", prompts_with)
-    monkeypatch.setattr(scaffolded, "sample_texts", sample_texts)
+    monkeypatch.setattr(behind_hints, "prompts_with", prompts_with)
+    monkeypatch.setattr(behind_hints, "sample_texts", sample_texts)
     context = SimpleNamespace(
         config=SimpleNamespace(data=SimpleNamespace(hint_column="hint")),
         rollout_mesh=make_mesh({"data": 1}, devices=jax.devices()[:1]),

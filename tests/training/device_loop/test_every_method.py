@@ -1,4 +1,9 @@
-"""Every method can be traced as a whole program."""
+"""Every method can be traced as a whole program.
+
+The slow set has one method for every part that works outside the loss: what samples, keeps, shapes
+and corrects. Parts of the loss are traced for every method by test_enumeration.py; the methods that
+differ in them alone are in the long set.
+"""
 
 import functools
 
@@ -36,6 +41,30 @@ NAMES = [
     for name, row in METHODS.items()
     if row.family == "policy_gradient" and name not in ON_HOST and "likelihood" not in row.parts
 ]
+
+# Parts of a method that are more than a term of its loss.
+OUTSIDE = ("allocation", "correction", "curriculum", "demonstrations", "denominator")
+OUTSIDE += ("discouraged_scale", "group_filter", "kl_placement", "likelihood_weight", "ratio")
+OUTSIDE += ("rejection", "reward_shaping", "sampling_temperature", "segmentation", "selection")
+OUTSIDE += ("value_target",)
+
+
+def outside(name):
+    """The method's parts among `OUTSIDE`, as (what it chooses, its choice)."""
+    return {(part, choice) for part, choice in METHODS[name].parts.items() if part in OUTSIDE}
+
+
+def representatives():
+    """Methods that together have every such part: always the one with the most that are left."""
+    left, chosen = set().union(*map(outside, NAMES)), set()
+    while left:
+        name = max(NAMES, key=lambda name: len(outside(name) & left))
+        chosen.add(name)
+        left -= outside(name)
+    return chosen
+
+
+SLOW = representatives()
 
 
 def traced(name, batch):
@@ -84,8 +113,13 @@ def traced(name, batch):
 SEVERAL = {"sequences_per_update": 2, "sequences_per_micro_batch": 1}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else pytest.mark.long)
+        for name in NAMES
+    ],
+)
 def test_a_method_is_traced_whole(name):
     """With several updates a step where a ratio corrects for them; else with one."""
     several = METHODS[name].parts["ratio"] != "none"

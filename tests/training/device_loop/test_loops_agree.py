@@ -48,7 +48,9 @@ OBJECTIVES = {
     "pcl": {"pool_factor": 2},
     "greso": {"filter_rounds": 2},
 }
-FAST = ("grpo",)
+# Another method of the slow set has what these need, up to terms of the loss.
+LONG = ("clip_cov", "disco", "lp_reg", "hpt", "dump")
+MARKS = {"grpo": pytest.mark.contract, **dict.fromkeys(LONG, pytest.mark.long)}
 CURRICULUM = {
     "pcl": {"curriculum/pool_value", "curriculum/chosen_value"},
     "dump": {"curriculum/probability/1", "curriculum/probability/2"},
@@ -120,11 +122,7 @@ def host_rows(config, workdir):
 
 
 @pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(name, marks=pytest.mark.contract if name in FAST else pytest.mark.slow)
-        for name in METHODS
-    ],
+    "method", [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in METHODS]
 )
 def test_both_loops_give_the_same_run(method, tmp_path, one_device_runs):
     """Samples, rewards, losses and held-out accuracy, step by step, of a run beside another."""
