@@ -30,12 +30,12 @@ PLACES = {
     "update": ["rljax.training.step:put_rows"],
     "flush": ["rljax.training.step_log:StepLog.flush"],
     "record": ["rljax.training.stage_run:write_rollout"],
-    "evaluation": ["rljax.training.evaluation:sample_texts"],
+    "evaluation": ["rljax.training.evaluation:drawn_samples"],
     "queue": ["rljax.training.ahead.source:pack"],  # of a checkpoint
     "publish": ["rljax.training.ahead.source:sent"],
     "drawn": ["rljax.training.ahead.events:Events.drawn"],
     "stage": ["rljax.training.stage_run:StageRun.train"],
-    "pair_samples": ["rljax.training.collect.sampled_once:sample_texts"],
+    "pair_samples": ["rljax.training.collect.sampled_once:drawn_samples"],
     "pair_file": ["rljax.training.collect.sampled_once:os.replace"],
     "save": ["rljax.training.run.checkpoints:Checkpoints.save"],
     "commit": [RENAME],  # of an item, or of the whole checkpoint: everything is written by then

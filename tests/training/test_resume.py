@@ -21,6 +21,7 @@ from rljax.reporting.files import read_rows
 from rljax.training import loop, step
 from rljax.training.run.checkpoints import SOURCE
 from tests.training.fake_store import fake_store
+from tests.training.killed_run import HALVES, PLACES, owner_of
 
 KILLED_RUN = Path(__file__).parent / "killed_run.py"
 
@@ -99,6 +100,14 @@ def kill_in_turn(run_process, variant, kills, workdir, *overrides) -> None:
         assert result.returncode == -signal.SIGKILL, (place, count, result.stderr[-2000:])
     result = run_process("nowhere", 0, variant, workdir, *overrides)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_every_place_is_a_function():
+    """Known in the fast set, since a run that comes to none of them is killed in none."""
+    addresses = [*HALVES.values(), *(each for place in PLACES.values() for each in place)]
+    for address in addresses:
+        owner, name = owner_of(address)
+        assert callable(getattr(owner, name)), address
 
 
 @pytest.mark.contract
