@@ -11,14 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+# test_loop.py runs the long ones in short form in the slow set, and tests of their families learn.
 @pytest.mark.parametrize(
     "config, at_most_before, at_least_after",
     [
-        ("quickstart", 0.40, 0.85),
-        ("quickstart_dpo", 0.40, 0.80),
-        ("quickstart_jepo", 0.40, 0.80),
-        ("quickstart_diffusion", 0.40, 0.25),
+        pytest.param("quickstart", 0.40, 0.85, marks=pytest.mark.slow),
+        pytest.param("quickstart_dpo", 0.40, 0.80, marks=pytest.mark.slow),
+        pytest.param("quickstart_jepo", 0.40, 0.80, marks=pytest.mark.long),
+        pytest.param("quickstart_diffusion", 0.40, 0.25, marks=pytest.mark.long),
     ],
 )
 def test_quickstart_reaches_its_figure(tmp_path, config, at_most_before, at_least_after):

@@ -31,9 +31,13 @@ SHORT = [
     ROOT / "configs" / name
     for name in ("quickstart.py", "quickstart_dpo.py", "quickstart_jepo.py", "evolution.py")
 ]
-# test_quickstarts.py runs these whole, so that their short form is run in the slow set by none.
-WHOLE = [ROOT / "configs" / f"quickstart{name}.py" for name in ("", "_dpo", "_jepo", "_rlhf")]
-WHOLE.append(ROOT / "configs/quickstart_diffusion.py")
+# The slow set runs these in another form: whole (test_quickstarts.py), or with a published model
+# (test_recipes.py).
+ELSEWHERE = [
+    *(ROOT / "configs" / name for name in ("quickstart.py", "quickstart_dpo.py")),
+    ROOT / "configs/quickstart_rlhf.py",
+    *(ROOT / "configs/recipes" / name for name in ("llama3.py", "tulu3.py")),
+]
 
 # Lengths of the examples in place of a published model's.
 LETTERS = ("--config.model.dtype=float32", "--config.data.max_prompt_tokens=10")
@@ -179,7 +183,7 @@ def test_metrics_of_updates_are_added_before_they_are_divided():
 
 def marks(path: Path) -> list[pytest.MarkDecorator]:
     """Of a config file; those of `SHORT` are in two sets."""
-    of_length = pytest.mark.long if path in WHOLE else pytest.mark.slow
+    of_length = pytest.mark.long if path in ELSEWHERE else pytest.mark.slow
     return [of_length, *([pytest.mark.contract] * (path in SHORT))]
 
 

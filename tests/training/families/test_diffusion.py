@@ -73,11 +73,13 @@ def test_demonstrations_fill_a_canvas_and_draw_masks_by_their_number(pieces):
 # On the policy: updates that look back to the step's start, and others.
 METHODS = ("spg", "bgpo", "diffu_grpo", "wd1", "unigrpo", "coupled_grpo", "espo", "gdpo")
 METHODS += ("tracerl", "tracerl_value")
+# Those that mask as another one does: all of the completion, pairs of masks, the sampler's steps.
+LONG = ("wd1", "coupled_grpo", "tracerl")
+MARKS = {"spg": (), "unigrpo": (), **dict.fromkeys(LONG, pytest.mark.long)}
 
 
 @pytest.mark.parametrize(
-    "method",
-    [pytest.param(m, marks=[] if m in ("spg", "unigrpo") else pytest.mark.slow) for m in METHODS],
+    "method", [pytest.param(m, marks=MARKS.get(m, pytest.mark.slow)) for m in METHODS]
 )
 def test_every_epoch_of_a_step_has_its_masks_and_what_is_known_under_them(pieces, method):
     words = [f"--config.grpo.method={method}", "--config.grpo.batch.epochs_per_step=2", STEPS]

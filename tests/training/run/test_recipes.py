@@ -179,8 +179,14 @@ CHAINS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("chain", CHAINS)
+# The stages of unpacking.py are those of tulu3.py; test_loop.py runs it in its own form.
+@pytest.mark.parametrize(
+    "chain",
+    [
+        pytest.param(name, marks=pytest.mark.long if name == "unpacking.py" else pytest.mark.slow)
+        for name in CHAINS
+    ],
+)
 def test_a_chain_of_a_published_model(chain, files, tmp_path, one_device_runs, capsys):
     """Its files as hubs hold them: with a pair whose sides are equal, and one that is too long."""
     pairs = tmp_path / "pairs.jsonl"
