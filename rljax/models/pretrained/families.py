@@ -140,6 +140,12 @@ def _classes(prefix: str, *, sequence: bool = True, token: bool = True) -> dict[
     return named
 
 
+LLAMA_ASSUMED = {
+    "tie_word_embeddings": False,
+    "rope_theta": 10_000.0,
+    "rms_norm_eps": 1e-6,
+    "hidden_act": "silu",
+}
 QWEN_WINDOWS = ("use_sliding_window", "sliding_window", "max_window_layers", "layer_types")
 QWEN2_ASSUMED = {
     "tie_word_embeddings": False,
@@ -175,12 +181,7 @@ FAMILIES = {
             model_type="llama",
             fields={},
             keys=KEYS,
-            assumed={
-                "tie_word_embeddings": False,
-                "rope_theta": 10_000.0,
-                "rms_norm_eps": 1e-6,
-                "hidden_act": "silu",
-            },
+            assumed=LLAMA_ASSUMED,
             only=NO_WINDOWS,
             classes=_classes("Llama"),
             even_heads=True,
@@ -189,13 +190,7 @@ FAMILIES = {
             model_type="mistral",
             fields={},
             keys=KEYS,
-            assumed={
-                "tie_word_embeddings": False,
-                "rope_theta": 10_000.0,
-                "rms_norm_eps": 1e-6,
-                "hidden_act": "silu",
-                "sliding_window": 4096,
-            },
+            assumed={**LLAMA_ASSUMED, "sliding_window": 4096},
             only=SAME_WINDOWS,
             windows=("sliding_window",),
             classes=_classes("Mistral"),
@@ -263,12 +258,7 @@ FAMILIES = {
             model_type="olmo2",
             fields={"query_key_norm": "projection", "norm_placement": "post"},
             keys=KEYS,
-            assumed={
-                "tie_word_embeddings": False,
-                "rope_theta": 10_000.0,
-                "rms_norm_eps": 1e-5,
-                "hidden_act": "silu",
-            },
+            assumed={**LLAMA_ASSUMED, "rms_norm_eps": 1e-5},
             only=NO_WINDOWS,
             classes=_classes("Olmo2", token=False),
         ),
