@@ -225,6 +225,13 @@ EXPECTED = {
         for method, kind in (("mu_ppo", "at_least"), ("xi_ppo", "equal"))
     },
     "grpo_components": CLIPPED | {"advantage": "component_zscore", "kl_weight": 0.04},
+    "grpo_gradient_weighted": CLIPPED
+    | ZSCORE
+    | {"reward_shaping": "gradient_weighted", "weight_scale": 1e-5, "weight_layers": ()}
+    | {"kl_placement": "loss", "kl_estimator": "k3", "kl_weight": 1e-3},
+    "recap": CLIPPED
+    | NO_KL
+    | {"advantage": "reweighted_components", "loss_window": 10, "reweight_temperature": 5.0},
     "rloo_hypervolume": NO_RATIO
     | NO_KL
     | {"advantage": "group_leave_one_out", "reward_shaping": "hypervolume"},
@@ -508,7 +515,7 @@ EXPECTED = {
 
 # Methods with a KL to the stage's start, or a reward relative to it.
 USES_REFERENCE = {
-    *("mu_ppo", "xi_ppo"),
+    *("mu_ppo", "xi_ppo", "grpo_gradient_weighted"),
     *(
         "grpo",
         "dump",

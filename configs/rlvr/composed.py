@@ -37,7 +37,18 @@ METHODS = {
     "xi_ppo": THRESHOLDS,
     "grpo_components": dict(rewards=SEVERAL),
     # Qwen3-8B on MATH (the scripts of arXiv:2509.11452): 64 prompts in two updates, completions of
-    # 2048 tokens; here in one, which needs no ratio.
+    # 2048 tokens. Of that model's gradients it asks layers 10 to 25
+    # (--config.rl.objective.weight_layers="(10,25)").
+    "grpo_gradient_weighted": dict(
+        rewards=(dict(name="math"), _SHORT),
+        max_prompt_tokens=2048,
+        batch=batch(64, 8, update=32),
+        sampling=dict(max_new_tokens=2048),
+    ),
+    # The paper's sizes were not seen (arXiv:2510.21978). Its rewards belong to domains, those of a
+    # replay among them: give each a `where` and the problems a column that it reads.
+    "recap": dict(rewards=(dict(name="math"), _SHORT), objective=dict(largest_reward=1.0)),
+    # As grpo_gradient_weighted; here in one update, which needs no ratio.
     "rloo_hypervolume": dict(
         rewards=SEVERAL,
         max_prompt_tokens=2048,

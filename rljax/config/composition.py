@@ -13,6 +13,12 @@ from rljax.rewards.member import FIELD, RewardSpec, parse_rewards
 # Arrays of the rewards of a step's samples, besides their sum.
 OF_REWARDS = frozenset({"satisfied", "components", "base_scores"})
 
+# Advantages that read each reward, and not their sum.
+BY_COMPONENT = ("component_zscore", "reweighted_components")
+
+# What is left where weights are moved by the gradients of a whole step before it is compared.
+WITH_GRADIENTS = {"group_filter": "none", "likelihood": "autoregressive"}
+
 # What is left for a method that reads them: rows that are whole samples, judged by the rewards.
 WITH_REWARDS = {"rollouts": "whole", "answer_reward": "none", "demonstrations": "none"}
 
@@ -51,7 +57,7 @@ def _check_stage(stage: Stage, where: str, members: Sequence[RewardSpec]) -> Non
     if not read:
         return
     refuse_others(stage, WITH_REWARDS, f"method={stage.objective.method.name!r}", where)
-    if "base_scores" in read or stage.objective.choices["advantage"] == "component_zscore":
+    if "base_scores" in read or stage.objective.choices["advantage"] in BY_COMPONENT:
         # What they read is not shaped, nor has it a KL: both would count on one side, or nowhere.
         because = f"advantage={stage.objective.choices['advantage']!r}"
         if "base_scores" in read and "reference" in stage.models:
@@ -66,6 +72,10 @@ def _check_stage(stage: Stage, where: str, members: Sequence[RewardSpec]) -> Non
     if "components" not in read:
         return
     _check_meta_reward(stage, where)
+    if stage.objective.choices["reward_shaping"] == "gradient_weighted":
+        because = "reward_shaping='gradient_weighted'"
+        _refuse_weights(trained, because)
+        refuse_others(stage, WITH_GRADIENTS, because, where)
     if "reward" in stage.models:
         raise ValueError(
             f"Method {stage.objective.method.name!r} reads the rewards of config.scoring one by "
@@ -78,6 +88,17 @@ def _check_stage(stage: Stage, where: str, members: Sequence[RewardSpec]) -> Non
             f"Method {stage.objective.method.name!r} weighs several rewards, and there is one that "
             f"is trained on ({FIELD})."
         )
+
+
+def _refuse_weights(trained: Sequence[RewardSpec], because: str) -> None:
+    """Raises ValueError for a weight where rewards have weights that are learned."""
+    for member in trained:
+        if member.weight != 1:
+            raise ValueError(
+                f"{because} gives each reward a weight that is learned, and the weight "
+                f"{member.weight:g} of {member.label!r} would never be read: leave it out "
+                f"({FIELD}[{member.label}].weight)."
+            )
 
 
 def _check_meta_reward(stage: Stage, where: str) -> None:
@@ -104,13 +125,7 @@ def _check_thresholds(stage: Stage, where: str, trained: Sequence[RewardSpec]) -
             f"thresholds={tuple(thresholds)!r} must hold {len(trained)} numbers, one for each "
             f"reward that is trained on: {labels} ({where}.objective.thresholds, {FIELD})."
         )
-    for member in trained:
-        if member.weight != 1:
-            raise ValueError(
-                f"{because} gives each reward a weight that is learned, and the weight "
-                f"{member.weight:g} of {member.label!r} would never be read: leave it out "
-                f"({FIELD}[{member.label}].weight)."
-            )
+    _refuse_weights(trained, because)
     others = {"reward_shaping": "none", "kl_placement": "reward", "teacher": "none"}
     refuse_others(stage, others, because, where)
     if objective.kl is None:

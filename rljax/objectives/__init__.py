@@ -14,6 +14,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `reward_shaping.py` | what is done to scores before they are compared | `REWARD_SHAPINGS` |
 | `hypervolume.py` | what several rewards reach together, and by how much a step enlarges it | |
 | `multipliers.py` | rewards that are held at thresholds by weights that are learned | |
+| `objective_weights.py` | rewards that are weighed by what their gradients do for each other | |
 | `advantages/` | rewards to advantages, per batch, group, segment or token | `ADVANTAGES` |
 | `curricula/` | which problems a step samples | `CURRICULA` |
 | `angles.py` | how parallel the token vectors of a question are | |

@@ -1,10 +1,10 @@
 """The arrays that parts read by name, and where they come from, a table for each family.
 
 N = B * G rows, one for each completion; T completion slots; C rewards of a composition, H = 1 + C
-heads of a critic of the KL and of each, and F points of their front; M passes of a likelihood that
-draws masks; K sides of each of B pairs. "step" arrays are constants of the step that sampled or
-read them, "batch" arrays those of one optimizer update, "loss" arrays exist inside the loss only
-and are differentiated.
+heads of a critic of the KL and of each, F points of their front and W losses of each; M passes of a
+likelihood that draws masks; K sides of each of B pairs. "step" arrays are constants of the step
+that sampled or read them, "batch" arrays those of one optimizer update, "loss" arrays exist inside
+the loss only and are differentiated.
 """
 
 from typing import NamedTuple
@@ -16,8 +16,8 @@ import jax.numpy as jnp
 class Described(NamedTuple):
     """What an array is."""
 
-    # "NT", "NTM", "NTC", "NTH", "NC", "N", "C", "FC" or "" for a scalar; "BKT", "BK" or "B" of
-    # preferences, "BM" of M comparisons
+    # "NT", "NTM", "NTC", "NTH", "NC", "N", "C", "FC", "CW" or "" for a scalar; "BKT", "BK" or "B"
+    # of preferences, "BM" of M comparisons
     axes: str
     dtype: type
     level: str  # "step", "batch" or "loss"
@@ -52,6 +52,7 @@ ARRAYS: dict[str, Described] = {
     "multiplier_momentum": Described("C", float, "step", "of their updates"),
     "satisfied": Described("N", bool, "step", "all constraints of config.scoring are satisfied"),
     "components": Described("NC", float, "step", "value of each of C rewards, before weights"),
+    "component_applies": Described("NC", bool, "step", "the reward judges the sample"),
     "component_weights": Described("C", float, "step", "weights of these rewards"),
     "answer_logprobs": Described("NT", float, "step", "of the reference answer behind a sample"),
     "answer_mask": Described("NT", bool, "step", "True on the reference answer's tokens"),
@@ -80,6 +81,10 @@ ARRAYS: dict[str, Described] = {
     "kl_weights": Described("N", float, "step", "weight of the KL, where it is controlled"),
     "noise": Described("NT", float, "step", "uniform in [0, 1), fresh in every step"),
     "baseline": Described("", float, "step", "moving average of scores"),
+    "loss_history": Described("CW", float, "step", "of each reward in the last steps, NaN: none"),
+    "objective_weights": Described("C", float, "step", "of rewards, which follow their gradients"),
+    "gradient_influences": Described("C", float, "step", "of each reward's gradient on all"),
+    "learning_rate": Described("", float, "step", "of the policy's next update"),
     "front": Described("FC", float, "step", "reference point and front of rewards, NaN: none"),
     "meta_reward": Described("", float, "step", "by how much the last step enlarged the front"),
     "step": Described("", int, "step", "steps done in the stage"),
@@ -200,5 +205,5 @@ DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}
 def abstract(name: str, rows: int = 4, slots: int = 3, components: int = 2) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array; unknown names are [N, T] f32, as all inputs of a batch are."""
     axes, dtype, *_ = ARRAYS.get(name, Described("NT", float, "batch", ""))
-    sizes = {"N": rows, "T": slots, "M": 2, "C": components, "H": 1 + components, "F": 3}
+    sizes = {"N": rows, "T": slots, "M": 2, "C": components, "H": 1 + components, "F": 3, "W": 4}
     return jax.ShapeDtypeStruct(tuple(sizes[axis] for axis in axes), DTYPES[dtype])

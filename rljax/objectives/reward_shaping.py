@@ -12,6 +12,7 @@ from jax import Array
 from rljax.objectives.advantages.groups import group_max, group_statistics
 from rljax.objectives.credit.outcomes import bounded_scores
 from rljax.objectives.hypervolume import hypervolume_scaled
+from rljax.objectives.objective_weights import objective_weighted
 from rljax.objectives.parts import check_field
 
 
@@ -288,4 +289,5 @@ REWARD_SHAPINGS = {
     "bounded_scores": bounded_scores,
     "token_budget": token_budget,
     "hypervolume": hypervolume_scaled,
+    "gradient_weighted": objective_weighted,
 }

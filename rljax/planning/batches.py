@@ -68,7 +68,7 @@ def _sample_rows(
     reference = params if stage.needs_reference else None
 
     def learned(params: Any, carried: Any, reference: Any, rows: Rows, group: Group) -> Rows:
-        arrays = step_arrays(group) | _annotated(stage, group)
+        arrays = step_arrays(group) | _annotated(context, stage, group)
         if family.learner.reads_rows(reference, arrays):
             arrays |= family.learner.annotate(params, carried, reference, rows, arrays)
         running = {name: carried[name] for name in running_statistics(stage)}
@@ -84,17 +84,23 @@ def _sample_rows(
     )
 
 
-def _annotated(stage: Stage, group: Group) -> dict[str, np.ndarray]:
-    """What is known of samples besides their scores (training/collect/), [N]."""
+def _annotated(context: Context, stage: Stage, group: Group) -> dict[str, np.ndarray]:
+    """What is known of samples besides their scores (training/collect/), [N] or [N, C]."""
     numbers, names = np.zeros(group.scores.size, np.float32), []
-    if "greedy_scores" in stage.objective.inputs:
-        names.append("greedy_scores")
+    names += {"greedy_scores", "base_scores"} & stage.objective.inputs
     if stage.objective.choices["allocation"] == "successive":
         names += ["pool_means", "pool_deviations"]
-    found = dict.fromkeys(names, numbers)
+    weights = np.asarray(context.scorer.composition.weights, np.float32)
+    by_reward = {
+        "satisfied": numbers > 0,
+        "components": np.zeros((len(numbers), len(weights)), np.float32),
+        "component_applies": np.zeros((len(numbers), len(weights)), bool),
+        "component_weights": weights,
+    }
+    found = {name: x for name, x in by_reward.items() if name in stage.objective.inputs}
     if has_single_rows(stage):
         found["group_ids"] = np.zeros(numbers.shape, np.int32)
-    return found
+    return dict.fromkeys(names, numbers) | found
 
 
 def _thought_rows(context: Context, stage: Stage, *_: Any) -> Made:

@@ -17,6 +17,8 @@ NEEDS = {
     "component_values": "critic with a head for each reward",
     "greedy_scores": "greedy completion",
     "satisfied": "constraints",
+    "objective_weights": "a backward pass of each reward",
+    "loss_history": "losses of the last steps",
     "multipliers": "thresholds of the rewards",
     "components": "several rewards",
     "base_scores": "greedy completion of the start",

@@ -147,6 +147,10 @@ class Composition:
         """Returns what each member that is trained on adds, before its weight."""
         return [0.0 if value is None else value for value in self._counted(values)]
 
+    def applying(self, values: Sequence[Value]) -> list[bool]:
+        """Returns which members that are trained on have a say."""
+        return [value is not None for value in self._counted(values)]
+
     def _counted(self, values: Sequence[Value]) -> list[Value]:
         """What each member that is trained on counts as; None where it does not apply."""
         by_label = dict(zip(self.labels, values, strict=True))

@@ -44,6 +44,7 @@ class Scores(NamedTuple):
             where the rewards hold no constraint.
         components: [N, C] f32, what each member that is trained on counts as, before weights; 0
             where it does not count, or `failed`.
+        applies: [N, C] bool, that member judges the sample; False where `failed`.
     """
 
     total: np.ndarray
@@ -56,6 +57,7 @@ class Scores(NamedTuple):
     feedback: np.ndarray | None = None
     satisfied: np.ndarray | None = None
     components: np.ndarray | None = None
+    applies: np.ndarray | None = None
 
 
 class Scorer:
@@ -224,6 +226,7 @@ class Scorer:
         total = np.full(count, np.nan, np.float32)
         values = np.zeros((len(labels), count), np.float32)
         components = np.zeros((count, len(self.composition.weights)), np.float32)
+        applies = np.zeros(components.shape, bool)
         correct, failed, satisfied = (np.zeros(count, bool) for _ in range(3))
         feedback = np.full(count, "", object)
         for place, outcome in enumerate(outcomes):
@@ -236,6 +239,7 @@ class Scorer:
             values[:, place] = [np.nan if v is None else v for v in said]
             correct[place] = self.composition.is_right(said)
             components[place] = self.composition.components(said)
+            applies[place] = self.composition.applying(said)
             satisfied[place] = self.composition.satisfies(said)
         if self.failed_samples == "failure_reward":
             total[failed] = self.failure_reward
@@ -251,6 +255,7 @@ class Scorer:
             feedback=feedback,
             satisfied=satisfied if self.composition.constraints else None,
             components=components,
+            applies=applies,
         )
 
 

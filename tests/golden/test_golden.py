@@ -78,6 +78,7 @@ PASSING = {
     "ppo": 46,
     "ranking-accuracy": 5,
     "reasoning-gym": 15,
+    "recap": 3,
     "reinforce-ada": 6,
     "reward-models": 8,
     "sft-variants": 6,

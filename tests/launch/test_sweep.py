@@ -1,6 +1,7 @@
 """launch/sweep.py: what it refuses, before anything is written; cells of its sweep files."""
 
 import importlib.util
+import runpy
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,26 @@ def test_the_cells_are_listed_with_their_hashes(capsys, monkeypatch):
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 16 and len({digest for digest, _ in lines}) == 16
     assert lines[0][1].endswith("kl_placement=none,grpo.optimizer.learning_rate=0.0001,seed=0")
+
+
+def test_methods_against_rewards_that_can_be_hacked(capsys, monkeypatch):
+    """Every cell is a config that is accepted, and what they are judged by can be hacked."""
+    monkeypatch.chdir(ROOT)
+    words = ["--config=configs/hackable.py", "--sweep=configs/sweeps/hackable.py", "--list"]
+    assert COMMAND.main(words) == 0
+    names = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["ppo", "crpg", "crraft", "mu_ppo", "xi_ppo"]
+    found = runpy.run_path("configs/examples/hackable_rewards.py")
+
+    def said(text):
+        names = ("digits", "letters", "true_score", "within")
+        first, second, *judged = (found[name]("", text, None) for name in names)
+        return (first + second, *judged)
+
+    assert said("01234567abcd====") == (0.75, 1.0, 1.0)
+    assert said("01234567abcdefgh") == (1.0, 0.5, 0.0)
+    assert said("0123456789012345") == (1.0, 0.0, 0.0)
+    assert said("") == (0.0, 0.0, 1.0)
 
 
 def test_a_job_for_each_cell(tmp_path, monkeypatch, capsys):

@@ -48,6 +48,8 @@ def step(scores, groups, *, lengths=None):
         "satisfied": np.ones(rows, bool),
         "components": np.stack([scores, np.zeros(rows, np.float32)], axis=1),
         "component_weights": np.array([1.0, 0.5], np.float32),
+        "component_applies": np.ones((rows, 2), bool),
+        "loss_history": np.random.default_rng(2).uniform(0.5, 1, (2, 20)).astype(np.float32),
         "component_advantages": np.broadcast_to(scores[:, None, None], (rows, SLOTS, 3)),
         "multipliers": np.array([0.3, -0.2], np.float32),
         "demonstration": np.zeros(rows, bool),
@@ -107,7 +109,7 @@ def with_left_out(arrays, rows):
     kept[rows] = False
 
     def wider(name, values):
-        if np.ndim(values) == 0 or name in ("component_weights", "multipliers"):
+        if np.ndim(values) == 0 or name in ("component_weights", "multipliers", "loss_history"):
             return values
         fill = {"mask": False, "correct": True, "group_ids": arrays["group_ids"][0]}.get(name)
         if fill is None:

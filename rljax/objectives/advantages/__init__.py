@@ -33,6 +33,7 @@ which compares with the group too, and `mixed_components` (`objectives/multiplie
 | `pass_at_k.py` | the best sample of a group only |
 | `pooled.py` | all that was drawn of a prompt, kept or not (Reinforce-Ada) |
 | `rewards_to_go.py` | rewards to come: REINFORCE++, ReMax |
+| `reweighted.py` | several rewards, weighed by how each is still learned (RECAP) |
 | `signed.py` | right samples, wrong ones, or both with weights of their own |
 | `softmax.py` | a weight among the good samples minus one among the bad ones (wd1) |
 | `token_zscore.py` | a z-score over tokens instead of rows (HAPO) |
@@ -66,6 +67,7 @@ from rljax.objectives.advantages.optimal_token import optimal_token_baseline
 from rljax.objectives.advantages.pass_at_k import pass_at_k
 from rljax.objectives.advantages.pooled import pool_mean
 from rljax.objectives.advantages.rewards_to_go import reinforce_plus_plus, remax
+from rljax.objectives.advantages.reweighted import reweighted_components
 from rljax.objectives.advantages.signed import keep_sign, signed_outcome
 from rljax.objectives.advantages.softmax import group_softmax
 from rljax.objectives.advantages.token_zscore import group_token_zscore
@@ -113,6 +115,7 @@ _GROUPED = {
     "budgeted": budgeted,
     "best_constrained": best_constrained,
     "component_zscore": component_zscore,
+    "reweighted_components": reweighted_components,
     "optimal_token_baseline": optimal_token_baseline,
     "trajectory_gae": trajectory_gae,
 }

@@ -1,6 +1,7 @@
 """Learning from a verifier: samples of a prompt are scored and compared."""
 
 from rljax.objectives.advantages import ADVANTAGES, BASELINE_UPDATES, NEEDS_GROUPS
+from rljax.objectives.advantages.reweighted import next_loss_history
 from rljax.objectives.advantages.signed import SIGNS
 from rljax.objectives.aggregation import AGGREGATIONS
 from rljax.objectives.allocation import ALLOCATIONS
@@ -21,6 +22,7 @@ from rljax.objectives.distillation import TEACHERS
 from rljax.objectives.hypervolume import META_APPLIED_TO, update_front
 from rljax.objectives.kl_controllers import KL_CONTROLLERS, KL_UNITS
 from rljax.objectives.multipliers import MULTIPLIER_STEPS, THRESHOLD_KINDS, move_multipliers
+from rljax.objectives.objective_weights import move_objective_weights
 from rljax.objectives.parts import Field, fields_of
 from rljax.objectives.ratios import RATIOS
 from rljax.objectives.reward_shaping import REWARD_SHAPINGS
@@ -135,6 +137,11 @@ _FIELDS = {
         "fill_values": Field(False, bool),
         "unfinished_score": Field(0.0, float),
     },
+    "reward_shaping=gradient_weighted": {
+        "component_count": Field(2, int),
+        "weight_layers": Field((), tuple, int),
+    },
+    "advantage=reweighted_components": {"component_count": Field(2, int)},
     "advantage=mixed_components": {"multiplier_step": Field("update", str)},
     "rollouts=windows": {"window_tokens": Field(32, int)},
     "rollouts=tree": {
@@ -210,6 +217,8 @@ _DOCS = {
     "advantage_epsilon": ADVANTAGE_EPSILON_DOC,
     "advantage_sign": "both, or negative / positive: the other advantages become 0",
     "teacher": "what a teacher's log-ratio adds to each token (objectives/distillation.py)",
+    "weight_layers": "(first, last) of the layers whose gradients are asked, from 0; (): all "
+    "parameters",
     "multiplier_step": "when multipliers move: after each update, by its samples, as in the paper; "
     "or once a step, by all of the step's",
     "ema_decay": "weight of the past in the moving average of rewards",
@@ -321,7 +330,9 @@ POLICY_GRADIENT = Family(
             "rewards_to_go": rewards_to_go,
             "multipliers": move_multipliers,
         },
+        "advantage=reweighted_components": {"loss_history": next_loss_history},
         "reward_shaping=hypervolume": {"front": update_front},
+        "reward_shaping=gradient_weighted": {"objective_weights": move_objective_weights},
     },
     batch_inputs=BATCH_INPUTS,
     docs=_DOCS,

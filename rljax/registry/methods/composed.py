@@ -65,6 +65,21 @@ ROWS = (
         **changed(GRPO, advantage="component_zscore"),
     ),
     _row(
+        "grpo_gradient_weighted",
+        "arXiv:2509.11452",
+        "GRPO on several rewards whose weights follow what their gradients do for each other",
+        reward_shaping="gradient_weighted",
+        kl_weight=1e-3,
+        **K3_IN_LOSS,
+        **GRPO,
+    ),
+    _row(
+        "recap",
+        "arXiv:2510.21978",
+        "GRPO on rewards of several domains, weighed by how each is still learned (RECAP)",
+        **changed(GRPO, advantage="reweighted_components"),
+    ),
+    _row(
         "rloo_hypervolume",
         "arXiv:2509.11452",
         "RLOO whose rewards count more after a step that reached what no earlier one did",

@@ -97,14 +97,15 @@ def composed_arrays(
         names: of the arrays that are read.
 
     Returns:
-        `satisfied` [N] bool, True without a constraint; `components` [N, C] f32 and
-        `component_weights` [C] f32.
+        `satisfied` [N] bool, True without a constraint; `components` [N, C] f32,
+        `component_applies` [N, C] bool and `component_weights` [C] f32.
     """
     found = {
         "satisfied": np.ones(len(scores.total), bool)
         if scores.satisfied is None
         else scores.satisfied,
         "components": scores.components,
+        "component_applies": scores.applies,
         "component_weights": np.asarray(weights, np.float32),
     }
     return {name: array for name, array in found.items() if name in names}

@@ -41,9 +41,16 @@ from rljax.training.collect.sources import policy_gradient_source, stage_engine
 from rljax.training.collect.teachers import TeacherScores, check_teacher_names
 from rljax.training.families import Family, StepBatches
 from rljax.training.learner.batches import step_order
+from rljax.training.learner.compare import compare_samples
 from rljax.training.learner.group import step_arrays
 from rljax.training.learner.learner import Learner, running_of
-from rljax.training.learner.needs import running_statistics
+from rljax.training.learner.needs import running_statistics, with_schedule
+from rljax.training.learner.objective_weights import (
+    WEIGHTS,
+    make_weighing,
+    reward_loss,
+    weighs,
+)
 from rljax.training.learner.scoring import make_scores
 from rljax.training.run.context import Context
 from rljax.training.run.problems import checked_records
@@ -80,6 +87,7 @@ class PolicyGradient(Family):
         self.learner = compiled_learner(context, stage)
         teaches = stage.objective.choices["teacher"] != "none"
         self.teacher = TeacherScores(context, stage) if teaches else None
+        self.weigh = compiled_weighing(context, self.learner) if weighs(stage) else None
         self.noise_key = purpose_key(context.config.seed, Purpose.SELECTION)
         self.source = policy_gradient_source(context, stage, self.learner, first_step, reference)
 
@@ -158,6 +166,7 @@ class PolicyGradient(Family):
             said["teacher_logprobs"] = self.teacher(inputs, samples.records)
         steps = {FILL_STEPS: inputs[FILL_STEPS]} if FILL_STEPS in inputs else {}
         arrays = step_arrays(group) | known | said | steps
+        state, weighed = self._weighed(state, inputs, arrays, step)
         compared = self.learner.compare(
             arrays,
             running_of(self.stage, state.carried),
@@ -171,11 +180,35 @@ class PolicyGradient(Family):
         numbers = {name: float(value) for name, value in step_numbers(metrics).items()}
         return state, StepBatches(
             batches=self.updates(inputs, trained, step, drawn),
-            metrics=numbers | experience.metrics,
+            metrics=numbers | weighed | experience.metrics,
             seconds=experience.seconds,
             tokens=int(trained["mask"].sum()) * self.stage.batch.epochs_per_step,
             detail=Detail(samples, scores, inputs, trained, np.zeros(trained["mask"].shape), drawn),
         )
+
+    def _weighed(
+        self, state: TrainState, inputs: Rows, arrays: Rows, step: int
+    ) -> tuple[TrainState, dict[str, float]]:
+        """The state with weights of the rewards that follow their gradients on this step's samples.
+
+        As it was, without a metric, where the objective has none.
+        """
+        if self.weigh is None:
+            return state, {}
+        known = arrays | running_of(self.stage, state.carried)
+        known = with_schedule(known, step - 1, self.stage.steps, self.noise_key, self.first_step)
+        rate = self.learner.optimizer.rate(state.optimizer_state)
+        rows = put_rows(inputs, self.context.mesh)
+        found = to_host(self.weigh(state.params, self.context.frozen, rows, known, rate))
+        state = state.replace(
+            carried=state.carried | _placed({WEIGHTS: found.weights}, state.carried)
+        )
+        told = {"objective_weight": found.weights, "gradient_influence": found.influences}
+        return state, {
+            f"{name}/{place + 1}": float(number)
+            for name, numbers in told.items()
+            for place, number in enumerate(numbers)
+        }
 
     def _keys(self, samples: Samples, step: int) -> Rows:
         """The keys of the samples' masks; `step` is counted over the whole run."""
@@ -311,6 +344,17 @@ def compiled_learner(context: Context, stage: Stage) -> Learner:
         values=values,
         compare=jax.jit(learner.compare, static_argnums=4),
     )
+
+
+def compiled_weighing(context: Context, learner: Learner) -> Callable:
+    """The program that weighs the rewards of a step by their gradients."""
+    stage = learner.stage
+
+    def compare(arrays: dict[str, Array]) -> dict[str, Array]:
+        return compare_samples(stage.objective, arrays).trained
+
+    weigh = make_weighing(reward_loss(context.network, stage), compare, learner.whole_batch)
+    return jax.jit(weigh)
 
 
 def _placed(running: Rows, carried: dict[str, Any]) -> dict[str, Array]:

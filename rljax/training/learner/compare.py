@@ -10,6 +10,7 @@ from jax import Array
 
 from rljax.objectives.advantages import BASELINE_UPDATES
 from rljax.objectives.advantages.groups import share_without_signal
+from rljax.objectives.advantages.reweighted import next_loss_history
 from rljax.objectives.advantages.signed import keep_sign
 from rljax.objectives.corrections import corrected
 from rljax.objectives.credit.outcomes import place_outcomes, place_turns
@@ -207,6 +208,8 @@ def _running(objective: Objective, arrays: Arrays) -> Arrays:
     if objective.choices["advantage"] in BASELINE_UPDATES:
         update = objective.bind(BASELINE_UPDATES[objective.choices["advantage"]])
         running["baseline"] = apply(update, arrays)
+    if objective.choices["advantage"] == "reweighted_components":
+        running["loss_history"] = apply(objective.bind(next_loss_history), arrays)
     if objective.choices["reward_shaping"] == "hypervolume":
         running["front"], running["meta_reward"] = apply(objective.bind(update_front), arrays)
     if "kl_coefficient" in arrays:

@@ -6,8 +6,10 @@ from jax import Array
 
 from rljax.config.stage import Stage
 from rljax.objectives.advantages import BASELINE_UPDATES
+from rljax.objectives.advantages.reweighted import empty_history
 from rljax.objectives.hypervolume import empty_front
 from rljax.objectives.multipliers import first_multipliers
+from rljax.objectives.objective_weights import first_objective_weights
 from rljax.objectives.parts import inputs_of
 
 
@@ -32,6 +34,12 @@ def running_statistics(stage: Stage) -> dict[str, Array]:
     if objective.choices["advantage"] == "mixed_components":
         count = len(objective.values["thresholds"])
         first |= {"multipliers": first_multipliers(count), "multiplier_momentum": jnp.zeros(count)}
+    if objective.choices["advantage"] == "reweighted_components":
+        sizes = (objective.values[name] for name in ("component_count", "loss_window"))
+        first["loss_history"] = empty_history(*sizes)
+    if objective.choices["reward_shaping"] == "gradient_weighted":
+        count = objective.values["component_count"]
+        first["objective_weights"] = first_objective_weights(count)
     if objective.choices["reward_shaping"] == "hypervolume":
         sizes = (objective.values[name] for name in ("component_count", "front_points"))
         first |= {"front": empty_front(*sizes), "meta_reward": jnp.float32(1)}

@@ -44,6 +44,13 @@ def collected(pieces, tmp_path):
     return run
 
 
+def z_scores(experience, values, epsilon):
+    """Of values [N, C] in the group of each prompt."""
+    groups = values.reshape(len(experience.records), -1, values.shape[1])
+    centred = groups - groups.mean(axis=1, keepdims=True)
+    return (centred / (groups.std(axis=1, ddof=1, keepdims=True) + epsilon)).reshape(values.shape)
+
+
 def test_a_violator_is_pushed_down_and_the_base_is_the_start_s_own_answer(collected):
     family, experience, batches, _ = collected("crpg", ",'constraint':True")
     scores, mask = experience.scores, experience.samples.flat("mask")
@@ -148,6 +155,87 @@ def test_advantages_that_undo_the_meta_reward_are_refused(pieces, word):
     ]
     with pytest.raises(ValueError, match="stays the same when all rewards are multiplied.*'adv"):
         pieces("grpo", *words)
+
+
+def test_weights_follow_the_gradients_of_each_reward_alone(collected):
+    """A gradient for each reward, of z-scores by hand, on the samples and the loss of the step."""
+    scale = 2e-5
+    words = ("weight_layers=(0,0)", f"weight_scale={scale}")
+    family, experience, batches, state = collected("grpo_gradient_weighted", "", *words)
+    components, (batch,) = experience.scores.components, batches.batches
+    rows = put_rows(batch, family.context.mesh)
+    epsilon = family.objective.values["advantage_epsilon"]
+    scores = z_scores(experience, components, epsilon)
+
+    @jax.jit
+    def slope(advantages):
+        whole = rows | {"advantages": advantages.reshape(batch["mask"].shape)}
+
+        def loss(params):
+            return family.loss_fn(params, family.prepare(params, whole))[0]
+
+        return jax.tree.leaves(jax.grad(loss)(state.params)["blocks"])
+
+    mask = batches.detail.rows["mask"]
+    slopes = [slope(np.where(mask, scores[:, k : k + 1], 0.0).astype(np.float32)) for k in (0, 1)]
+    flat = np.stack([np.concatenate([np.ravel(x) for x in one]) for one in slopes])
+    influence = flat @ flat.sum(axis=0)
+    for place, number in enumerate(influence):
+        told = batches.metrics[f"gradient_influence/{place + 1}"]
+        assert told == pytest.approx(number, rel=1e-3)
+    rate = family.learner.optimizer.schedule(0)
+    push = np.exp(rate * (influence - influence.max()) / scale)
+    found = np.asarray(state.carried["objective_weights"])
+    np.testing.assert_allclose(found, push / push.sum(), rtol=1e-3)
+    assert abs(found[0] - 0.5) > 0.01
+    # The step itself is learned by the new weights.
+    own = z_scores(experience, (components @ found)[:, None], epsilon)
+    advantages = batches.detail.rows["advantages"][np.arange(len(mask)), mask.argmax(axis=1)]
+    np.testing.assert_allclose(advantages, own.reshape(-1), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "word, keys, message",
+    [
+        (
+            "weight_layers=(0,1)",
+            "",
+            r"weight_layers=\(0, 1\) must be empty or .* the layers 0 to 0",
+        ),
+        ("weight_layers=(0,0)", ",'weight':0.5", "weight 0.5 of 'even' would never be read"),
+        ("group_filter=mixed", "", "group_filter.*reward_shaping='gradient_weighted'"),
+    ],
+)
+def test_what_does_not_go_with_weights_by_gradients(collected, word, keys, message):
+    with pytest.raises(ValueError, match=message):
+        collected("grpo_gradient_weighted", keys, word)
+
+
+def test_the_losses_of_the_last_steps_are_in_the_state(collected):
+    """A z-score for each reward, all of one weight while losses are missing."""
+    words = ("loss_window=1", "largest_reward=2.0")
+    family, experience, batches, state = collected("recap", "", *words)
+    components = experience.scores.components
+    assert experience.scores.applies.all()
+    first = np.asarray(state.carried["loss_history"])
+    np.testing.assert_allclose(first[:, 1], 2 - components.mean(axis=0), atol=1e-6)
+    assert np.isnan(first[:, 0]).all()
+    plain = batches.detail.rows["advantages"]
+    earlier = state.carried["loss_history"].at[:, 1].set(9.0)
+    made = state.replace(carried=state.carried | {"loss_history": earlier})
+    state, batches = family.batches(made, experience, 2)
+    second = np.asarray(state.carried["loss_history"])
+    np.testing.assert_allclose(second, np.stack([np.full(2, 9.0), first[:, 1]], 1), atol=1e-6)
+    ratio = (9 + 0.01) / (first[:, 1] + 0.01)
+    spread = np.abs(9 - first[:, 1]) / (9 + first[:, 1] + 0.02)
+    weight = np.exp((ratio + spread) / 5)
+    weight *= 2 / weight.sum()
+    shares = z_scores(experience, components, 1e-6)
+    mask = batches.detail.rows["mask"]
+    found = batches.detail.rows["advantages"][np.arange(len(mask)), mask.argmax(axis=1)]
+    np.testing.assert_allclose(found, shares @ weight, atol=1e-3)
+    before = plain[np.arange(len(mask)), mask.argmax(axis=1)]
+    np.testing.assert_allclose(before, shares.sum(axis=1), atol=1e-3)
 
 
 def test_arrays_are_those_that_are_read():

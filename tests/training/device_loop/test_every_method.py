@@ -35,6 +35,7 @@ ON_HOST += (
 ON_HOST += ("gain_rl",)
 # Those that read constraints, or rewards one by one, too.
 ON_HOST += ("crpg", "crraft", "grpo_components", "rloo_hypervolume", "mu_ppo", "xi_ppo")
+ON_HOST += ("grpo_gradient_weighted", "recap")
 # Rows of masked diffusion, whose likelihood draws masks, are refused too.
 NAMES = [
     name

@@ -226,6 +226,8 @@ NOT_ENUMERATED = {
     "canon_eff": "the same",
     "crpg": "rewards what satisfies constraints, and by its log-ratio to the start",
     "crraft": "learns one sample of a prompt, the best that satisfies constraints",
+    "grpo_gradient_weighted": "is GRPO on rewards whose weights move",
+    "recap": "is GRPO on each of several rewards, whose weights move",
     "mu_ppo": "mixes the KL and each reward by multipliers that move",
     "xi_ppo": "the same",
     "grpo_components": "is GRPO on each of several rewards",
