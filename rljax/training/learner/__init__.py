@@ -17,6 +17,7 @@
 | `arrays.py` | what belongs to completions in a batch |
 | `loss.py` | the policy's loss on a micro-batch |
 | `critic.py` | the value model: network, state, values, loss |
+| `critics.py` | two value models that take turns |
 | `update.py` | one update of policy and critic |
 | `multiplied.py` | the same with advantages that multipliers of rewards mix, which move with it |
 """
