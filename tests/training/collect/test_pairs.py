@@ -168,7 +168,7 @@ def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):
     assert made.mesh.shape == make_mesh({"data": -1}).shape
     sizes = []
 
-    def stop(context, engine, weights, records, *, key, step):
+    def stop(context, engine, weights, records, *, key, step, noise_ids):
         sizes.append([record["id"] for record in records])
         raise KeyboardInterrupt
 
