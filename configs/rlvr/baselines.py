@@ -45,7 +45,6 @@ METHODS = {
     # The weight of the KL, 0.04, is the paper's; most later scripts have none: then set
     # objective.kl_placement to "none", which saves the reference policy.
     "grpo": dict(batch=TWO_UPDATES),
-    "grpo_without_ties": dict(batch=TWO_UPDATES),
     "dr_grpo": dict(batch=TWO_UPDATES),
     # Qwen2.5-32B on DAPO-Math-17k (arXiv:2503.14476 and its script): 16 updates a step.
     "dapo": dict(

@@ -92,16 +92,6 @@ ROWS = (
         **GRPO,
     ),
     _row(
-        "grpo_without_ties",
-        "-",
-        "GRPO on groups whose scores differ; no other ones are sampled in place of the rest",
-        group_filter="with_signal",
-        filter_rounds=1,
-        **K3_IN_LOSS,
-        kl_weight=0.04,
-        **GRPO,
-    ),
-    _row(
         "dr_grpo",
         "arXiv:2503.20783",
         "no division by the group's deviation nor by the length, no KL",

@@ -172,7 +172,7 @@ def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):
         sizes.append([record["id"] for record in records])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sampled_once, "sample_texts", stop)
+    monkeypatch.setattr(sampled_once, "drawn_samples", stop)
     monkeypatch.setattr(Engine, "load", lambda engine, params: params)
     with made.scorer, pytest.raises(KeyboardInterrupt):
         pair_rounds(made, stages[-1], {}).file(None, 1)
