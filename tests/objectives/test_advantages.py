@@ -23,6 +23,7 @@ LENGTHS = np.array([1, 2, 3, 4, 2])
 PLAIN = ("none", "batch_mean", "group_mean", "group_leave_one_out", "group_zscore")
 # Parts that need a critic or segments have tests of their own.
 ELSEWHERE = {"values", "start_values", "end_values", "segment_ids", "baseline"}
+ELSEWHERE |= {"component_advantages"}
 ALL = sorted(n for n, part in ADVANTAGES.items() if not ELSEWHERE & set(inputs_of(part)))
 
 
