@@ -105,6 +105,7 @@ def test_the_report_of_a_run_ahead(bench, tmp_path, capsys):
         (["sampel"], "benchmark invalid choice: 'sampel'"),
         (["step", "--prompts"], "--prompts expected one argument"),
         (["step", "more"], "Unknown argument 'more'"),
+        (["step", "--candidates=2"], "--candidates is read by batch-size only"),
         (["step", "--json="], "--json needs the name of a file"),
         (["step", "--prompts=x"], "--prompts must be a whole number >= 1, got 'x' (--prompts)"),
         (["step", "--prompts=0"], "--prompts must be a whole number >= 1, got '0'"),
