@@ -7,7 +7,8 @@ with one of these names:
 sample  the sampler alone, from token ids to token ids, beside the bounds that the rates of matrix
         products and of memory set, and beside other programs
 batch-size  the sampler for 1, 2, 4, ... prompts up to --prompts: how its time grows, and the batch
-        from which on it is in proportion; beside one pass over the prompts, to choose among them
+        from which on it is in proportion; beside one pass over --candidates times as many prompts,
+        to choose among them
 step    a whole GRPO step: tokenising, sampling, decoding to text, reward, advantages, moving rows
         to the device, all updates; without logging, evaluation and checkpoints
 update  the updates of a step alone, with each prompt computed once and with it computed for every
@@ -98,6 +99,8 @@ def parser() -> Parser:
         action="store_true",
         help="with --tail and --config.sampler.slots: also without refill",
     )
+    add = made.add_argument_group("with batch-size").add_argument
+    add("--candidates", type=whole(1), metavar="K", help="prompts read for each one sampled (1)")
     add = made.add_argument_group("with ahead").add_argument
     add("--staleness", type=whole(1), metavar="N", help="steps that the sampler is ahead (1)")
     return made
@@ -109,6 +112,8 @@ def bench(options: argparse.Namespace) -> None:
         raise ValueError("--without-refill is read by sample only")
     if options.benchmark not in WITH_TAIL and options.tail:
         raise ValueError(f"--tail is read by {' and '.join(WITH_TAIL)} only")
+    if options.benchmark != "batch-size" and options.candidates:
+        raise ValueError("--candidates is read by batch-size only")
     if options.benchmark not in BESIDE_PEERS and (options.peer or options.rounds):
         raise ValueError(f"--peer and --rounds are read by {' and '.join(BESIDE_PEERS)} only")
     if options.benchmark == "dpo" and options.samples:
@@ -149,7 +154,8 @@ def bench(options: argparse.Namespace) -> None:
         tails = Tails(mean=options.tail or 0.0, compare=options.without_refill)
         report = time_sampling(settings, tails, options.peer, options.rounds or 1)
     elif options.benchmark == "batch-size":
-        report = time_batch_sizes(settings, Tails(mean=options.tail or 0.0))
+        tails = Tails(mean=options.tail or 0.0)
+        report = time_batch_sizes(settings, tails, options.candidates or 1)
     elif options.benchmark == "dpo":
         report = time_pairs(settings, options.peer, options.rounds or 1)
     elif options.benchmark == "ahead":

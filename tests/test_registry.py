@@ -56,6 +56,13 @@ PPO = (
     | {"kl_placement": "reward", "kl_estimator": "k1", "kl_weight": 0.05, "gae_lambda": 0.95}
 )
 GAE = {"advantage": "gae", "gamma": 1.0, "gae_lambda": 0.95, "value_target": "lambda_returns"}
+RLGF = (
+    CLIPPED
+    | TOKENS
+    | {"advantage": "gae", "value_target": "lambda_returns", "gamma": 0.99, "gae_lambda": 0.95}
+    | {"value_lambda": 0.95, "value_clip": None, "whiten_advantages": False}
+    | {"kl_placement": "reward", "kl_estimator": "k1", "kl_weight": 1e-3}
+)
 SEGMENTS = (
     CLIPPED
     | TOKENS
@@ -98,11 +105,13 @@ EXPECTED = {
     # alpha 1/2, the student's 100 likeliest tokens and a class of all others (the repository).
     "sdpo": {"divergence": "jensen_shannon", "other_share": 0.5, "support": "policy_top_k"}
     | {"support_tokens": 100, "support_rest": True, "teacher_context": "sample"}
-    | {"teacher_update": "moving", "teacher_mixup": 0.05},
+    | {"teacher_update": "moving", "teacher_mixup": 0.05}
+    | {"correction": "truncated", "correction_cap": 2.0},
     # lerp(reference, student, .05) of logits in the repository.
     "sdpo_trust_region": {"divergence": "jensen_shannon", "other_share": 0.5}
     | {"support": "policy_top_k", "support_tokens": 100, "support_rest": True}
-    | {"teacher_context": "sample", "teacher_update": "mixed", "teacher_mixup": 0.05},
+    | {"teacher_context": "sample", "teacher_update": "mixed", "teacher_mixup": 0.05}
+    | {"correction": "truncated", "correction_cap": 2.0},
     "sdft": {"divergence": "reverse_kl", "teacher_context": "demonstration"}
     | {"off_policy": "none", "support": "full"},
     "word_kd": {"divergence": "forward_kl", "off_policy": "demonstrations"}
@@ -130,6 +139,11 @@ EXPECTED = {
     | ZSCORE
     | {"aggregation": "sequence_mean_token_mean", "kl_placement": "loss"}
     | {"kl_estimator": "k3", "kl_weight": 0.04},
+    "grpo_without_ties": CLIPPED
+    | ZSCORE
+    | {"aggregation": "sequence_mean_token_mean", "kl_placement": "loss"}
+    | {"kl_estimator": "k3", "kl_weight": 0.04, "group_filter": "with_signal"}
+    | {"filter_rounds": 1},
     "dr_grpo": CLIPPED
     | NO_KL
     | {"advantage": "group_mean", "aggregation": "sequence_mean_token_scale"},
@@ -300,6 +314,11 @@ EXPECTED = {
     | NO_KL
     | {"rollouts": "windows", "advantage": "gae", "truncation": "hold"}
     | {"gamma": 1.0, "value_lambda": 1.0},
+    # Its sheet: IMDB's numbers.
+    "ppo_plus_plus": RLGF | {"rollouts": "guide_roll_in", "guide_share": 0.6},
+    "aggrevated": RLGF | {"rollouts": "guide_roll_out", "guide_share": 0.8},
+    "lols": RLGF | {"rollouts": "guide_alternating", "guide_share": 0.8, "roll_in_share": 0.8},
+    "d2lols": RLGF | {"rollouts": "guide_switching", "guide_share": 0.8, "roll_out_steps": 20},
     "ma_rlhf": PPO
     | {"segmentation": "ngrams", "ngram": 5, "last_alone": True, "advantage": "macro_gae"}
     | {"macro_weights": "equal", "whiten_advantages": False, "value_target": "macro_returns"},
@@ -416,7 +435,12 @@ EXPECTED = {
     | {"aggregation": "sequence_mean_token_mean", "entropy_weight": 0.0},
     "luffy": NO_KL
     | {"advantage": "group_mean", "ratio": "token", "surrogate": "unclipped"}
-    | {"demonstrations": "in_group", "shaping": 0.1},
+    | {"demonstrations": "in_group", "shaping": 0.1, "demonstration_nll": 0.0},
+    # hpt.md: 0.5 exp(-H) of the supervised term, 0.1 exp(H) of right samples, -1 of wrong ones.
+    "srft": NO_KL
+    | {"advantage": "signed_beside_demonstrations", "token_weight": "srft", "srft_right": 0.1}
+    | {"ratio": "token", "surrogate": "unclipped"}
+    | {"demonstrations": "in_group", "shaping": None, "demonstration_nll": 0.5},
     "bradley_terry": {
         "reward_loss": "bradley_terry",
         "score_margin": 0.0,
@@ -518,6 +542,7 @@ USES_REFERENCE = {
     *("mu_ppo", "xi_ppo", "grpo_gradient_weighted"),
     *(
         "grpo",
+        "grpo_without_ties",
         "dump",
         "gain_rl",
         "raft_plus_plus",
@@ -529,6 +554,7 @@ USES_REFERENCE = {
         "da_dler",
         "tokenbuncher",
     ),
+    *("ppo_plus_plus", "aggrevated", "lols", "d2lols"),
     *("ppo", "ma_rlhf", "spo_chain", "spo_tree", "vineppo", "dpo", "jepo", "jepo_single"),
     "jepo_rloo",
     *("cdpo", "robust_dpo", "dpo_norm", "ld_dpo", "ipo", "ipo_sum", "hinge", "exo", "nca"),

@@ -23,6 +23,18 @@ SPO = dict(
     optimizer=dict(warmup_updates=100),
 )
 
+# GPT-2 on IMDB (arXiv:2306.11816): 112 samples a step, one of each prompt, in updates of 28, five
+# times; 50 steps, learning rate 1e-5. Its network has one head more for values; here the critic has
+# a trunk of its own. The guide is what the policy starts from; models.guide.start_from=FOLDER names
+# a better one. Its lengths are those of base.py.
+RLGF = dict(
+    steps=50,
+    batch=batch(112, 1, update=28, each_pass=28) | dict(epochs_per_step=5),
+    optimizer=dict(learning_rate=1e-5),
+    critic=CRITIC | dict(warmup_updates=0),
+    models=dict(guide=dict(start_from="model")),
+)
+
 METHODS = {
     # One sample of each prompt, since the critic is the baseline; 256 as in MA-RLHF's PPO.
     "ppo": dict(batch=batch(256, 1, each_pass=64), critic=CRITIC),
@@ -31,6 +43,11 @@ METHODS = {
     "vapo": dict(batch=batch(512, 16), critic=CRITIC),
     # Neither window nor length was seen: a quarter of the length here.
     "t_ppo": dict(objective=dict(window_tokens=768), critic=CRITIC),
+    "ppo_plus_plus": RLGF,
+    "aggrevated": RLGF,
+    "lols": RLGF,
+    # 20 steps of the 50, as on IMDB.
+    "d2lols": RLGF,
     # Gemma-7B with a reward model (arXiv:2410.02743 and its table); the row's n = 5 is that of
     # summaries, 10 is that of code.
     "ma_rlhf": dict(

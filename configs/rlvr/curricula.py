@@ -46,6 +46,7 @@ METHODS = {
     # Qwen2.5-Math (arXiv:2506.02177): 256 prompts of 8 samples, no KL.
     "greso": dict(batch=batch(256, 8), sampling=dict(max_new_tokens=2560)),
     # Qwen2.5-3B and 7B (arXiv:2504.03380); sizes were not seen.
+    "grpo_without_ties": dict(batch=batch(128, 8, update=64)),
     "balanced_filter": dict(),
     # Qwen2.5-Math-1.5B and 7B on OpenR1-Math (arXiv:2510.04996): 512 prompts, 4 updates a step, at
     # most 4 rounds of 8 samples. Its entropy bonus of 1e-4 is 0 in the script.

@@ -49,6 +49,8 @@ METHODS = {
     ),
     # One of the 8 rows of a prompt is the demonstration.
     "luffy": dict(batch=batch(128, 7, update=64, demonstrations=1), **DEMONSTRATIONS),
+    # As luffy, in the same code (arXiv:2509.04419).
+    "srft": dict(batch=batch(128, 7, update=64, demonstrations=1), **DEMONSTRATIONS),
     # 16 samples of each prompt (arXiv:2506.13923); other numbers were not seen. Hints are texts of
     # the column `hint`, written offline, without the answer in them.
     "guide_grpo": dict(batch=batch(128, 16, demonstrations=16), hint_column="hint"),

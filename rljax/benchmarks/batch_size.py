@@ -24,18 +24,19 @@ from rljax.training.run.context import Context
 from rljax.training.update.likelihood import likelihood_of
 
 
-def time_batch_sizes(settings: Settings, tails: Tails) -> dict[str, Any]:
-    """Times samples of 1, 2, 4, ... prompts up to those of the settings, and one prefill of each.
+def time_batch_sizes(settings: Settings, tails: Tails, candidates: int = 1) -> dict[str, Any]:
+    """Times samples of 1, 2, 4, ... prompts up to those of the settings, and what choosing costs.
 
     Args:
         settings: the largest number of prompts; `steps` calls of each are timed, after one.
         tails: lengths of the samples.
+        candidates: prompts that are read for each one that is sampled (PCL's `pool_factor`).
 
     Returns:
         A JSON-able report. "sizes" holds for each number of prompts the seconds of sampling, and
-        those of reading all prompts once by a network of the policy's size, as a critic of prompts
-        does. "knee" is the number of samples at which the part of the time that grows with the
-        batch is as long as the part that does not, None where nothing grows.
+        those of reading all candidates once by a network of the policy's size, as a critic of
+        prompts does. "knee" is the number of samples at which the part of the time that grows with
+        the batch is as long as the part that does not, None where nothing grows.
     """
     context, params = surroundings(settings)
     with jax.set_mesh(context.mesh):
@@ -47,7 +48,7 @@ def time_batch_sizes(settings: Settings, tails: Tails) -> dict[str, Any]:
         )
         weights = jax.block_until_ready(engine.load(full))
         sizes = [
-            _size(context, engine, weights, full, settings, tails, count)
+            _size(context, engine, weights, full, settings, tails, count, candidates)
             for count in prompt_counts(settings.prompts, rows_divisor(context.mesh))
         ]
         rate = measured_rate(engine.network.config.compute_dtype)
@@ -57,6 +58,7 @@ def time_batch_sizes(settings: Settings, tails: Tails) -> dict[str, Any]:
         "settings": {**dataclasses.asdict(settings), "overrides": list(settings.overrides)},
         "model": dataclasses.asdict(engine.network.config),
         "parameters": engine.network.parameter_count,
+        "candidates": candidates,
         "sizes": sizes,
         "fixed_seconds": fixed,
         "seconds_per_sample": each,
@@ -102,8 +104,9 @@ def _size(
     settings: Settings,
     tails: Tails,
     count: int,
+    candidates: int,
 ) -> dict[str, Any]:
-    """Seconds of so many prompts."""
+    """Seconds of so many prompts, chosen among so many times as many candidates."""
     requests = requests_of(context, dataclasses.replace(settings, prompts=count), tails)
     key = purpose_key(0, Purpose.ROLLOUTS)
     lengths = requests.max_new_tokens
@@ -112,7 +115,8 @@ def _size(
     seconds = median_seconds(
         lambda: engine.sample(weights, requests, key=key, step=0), settings.steps
     )
-    value = _value_seconds(context, params, requests, settings.steps)
+    pool = requests_of(context, dataclasses.replace(settings, prompts=count * candidates), Tails())
+    value = _value_seconds(context, params, pool, settings.steps)
     return {
         "prompts": count,
         "samples": samples,

@@ -123,7 +123,7 @@ def _batch_size_rows(report: dict[str, Any]) -> list[dict[str, str]]:
             "samples": str(size["samples"]),
             "seconds": f"{size['seconds']:.4f}",
             "tokens/s": f"{size['tokens_per_second']:.0f}",
-            "seconds to read the prompts": f"{size['value_seconds']:.4f}",
+            "seconds to read the candidates": f"{size['value_seconds']:.4f}",
             "of sampling": f"{size['value_share']:.1%}",
         }
         for size in report["sizes"]

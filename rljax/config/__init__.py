@@ -21,6 +21,7 @@ asynchronous.py  whether samples of a run may be of older weights
 policy_gradient.py  those of policy-gradient parts; windows.py  of responses in several steps
 preference.py  those of preference parts
 distillation.py  those of a teacher
+guide.py     those of a guide policy
 environment.py  those of episodes
 sampled_rounds.py  those of stages whose policy writes its own rows
 reward_role.py  those of a reward model beside a policy

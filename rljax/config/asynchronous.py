@@ -123,6 +123,11 @@ def _check_source(stage: Stage) -> None:
             f"{objective.choices['advantage']!r} compares with answers of the stage's start, whose "
             f"weights the sampler has not ({where}.objective.advantage, {FIELD}.max_staleness)."
         )
+    if "guide" in stage.models:
+        raise ValueError(
+            f"Stage {stage.name!r} cannot sample ahead: its guide policy samples on the trainer's "
+            f"devices ({where}.models.guide, {FIELD}.max_staleness)."
+        )
     if "reward" in stage.models:
         raise ValueError(
             f"Stage {stage.name!r} cannot sample ahead: its reward model runs on the trainer's "

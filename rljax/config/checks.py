@@ -9,6 +9,7 @@ from rljax.config.batch import check_counters
 from rljax.config.curriculum import check_curriculum, check_order
 from rljax.config.data import FILE_SOURCES, check_source
 from rljax.config.distillation import check_distillation, check_teacher
+from rljax.config.guide import check_guide
 from rljax.config.policy_gradient import check_policy_gradient
 from rljax.config.posterior import check_posterior
 from rljax.config.preference import check_preference
@@ -184,6 +185,7 @@ CHECKS: dict[str, Callable[[Stage, str], None]] = {
     "marker_is_written": marker_is_written,
     "phrases_are_read": phrases_are_read,
     "teacher": check_teacher,
+    "guide": check_guide,
     "policy_gradient": check_policy_gradient,
     "curriculum": check_curriculum,
     "order": check_order,

@@ -6,11 +6,8 @@ from rljax.config.stage import Stage
 from rljax.objectives.curricula.curriculum import Curriculum, unchanged
 from rljax.objectives.parts import inputs_of
 
-# The order that no curriculum decides over.
-SHUFFLED = "shuffled"
-
 # Choices that decide what is sampled: their parts take no arrays.
-PLANS = ("curriculum", "allocation")
+PLANS = ("curriculum", "allocation", "rollouts")
 
 # What samples of several rounds rule out: the option that is left.
 WITH_ROUNDS = {
@@ -60,7 +57,7 @@ _TO_ADVANTAGES = ("reward_shaping", "segmentation", "advantage")
 
 def curriculum_of(stage: Stage) -> Curriculum | None:
     """The curriculum of a stage; None where all problems come in the order of the seed."""
-    if stage.objective.choices.get("curriculum", SHUFFLED) == SHUFFLED:
+    if "curriculum" not in stage.objective.functions:
         return None
     return stage.objective.part("curriculum")()
 

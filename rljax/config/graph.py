@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rljax.config.guide import guide_plan
 from rljax.config.reward_role import (
     check_read_as_trained,
     check_reward_fields,
@@ -219,7 +220,8 @@ def _reads_reward(stage: Stage) -> bool:
     if stage.data.get("source") in SAMPLED_SOURCES:
         return reads_scores(stage)
     choices = stage.objective.choices
-    whole = choices.get("rollouts") == "whole" and "start_values" not in stage.objective.inputs
+    one_go = choices.get("rollouts") == "whole" or guide_plan(stage) is not None
+    whole = one_go and "start_values" not in stage.objective.inputs
     # Rows that are no samples of the prompt are scored by the verifiers, on another scale.
     alone = choices.get("demonstrations") not in ("in_group", "guided", "scaffolded")
     return stage.objective.description.scored and whole and alone
@@ -227,6 +229,10 @@ def _reads_reward(stage: Stage) -> bool:
 
 def _reads_teacher(stage: Stage) -> bool:
     return stage.objective.needs_teacher or stage.data.get("source") == "sampled"
+
+
+def _reads_guide(stage: Stage) -> bool:
+    return guide_plan(stage) is not None
 
 
 def _reads_judge(stage: Stage) -> bool:
@@ -244,6 +250,7 @@ READERS: Mapping[str, tuple[Callable[[Stage], bool], str]] = {
         "'sampled'; or its teacher follows the policy",
     ),
     "judge": (_reads_judge, "none of its parts reads judge_scores"),
+    "guide": (_reads_guide, "its samples are its policy's alone (objective.rollouts)"),
 }
 
 

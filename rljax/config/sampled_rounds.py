@@ -23,8 +23,14 @@ def check_sampled_rounds(stage: Stage, where: str) -> None:
         stage: resolved.
         where: its path in the config.
     """
-    data = stage.data
+    data, curriculum = stage.data, stage.objective.choices.get("curriculum", "in_turn")
     if data["source"] not in ("sampled_pairs", "sampled_labels"):
+        if curriculum != "in_turn":
+            raise ValueError(
+                f"curriculum={curriculum!r} chooses what the policy samples, and data.source="
+                f"{data['source']!r} reads rows of a file: take 'in_turn', or a source that "
+                f"samples ({where}.objective.curriculum, {where}.data.source)."
+            )
         return
     if (of_files := _of_files(stage)) is not None:
         raise ValueError(

@@ -259,6 +259,7 @@ MODELS: Section = {
         "column": Field(None, "with members: the column of the problems", value_type=str),
     },
     "judge": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
+    "guide": {"start_from": Field(None, f"{START}; by default none", value_type=str, path=True)},
 }
 
 STAGE: Section = {

@@ -20,6 +20,7 @@ standard library. A training step calls these functions on log-probabilities tha
 | `angles.py` | how parallel the token vectors of a question are | |
 | `data_selection.py` | which examples are worth learning: by gradients, by losses | `LOSS_MAPS` |
 | `allocation.py`, `variance_allocation.py` | how many samples a prompt gets | `ALLOCATIONS` |
+| `guide_policies.py` | which part of a sample a guide policy writes | `GUIDE_POLICIES` |
 | `credit/` | values of tokens, segments and macro actions: GAE, Monte-Carlo values | |
 | `ratios.py` | the policy in the denominator of the importance ratio | `RATIOS` |
 | `surrogates/` | ratio and advantage to per-token loss; clipping | `SURROGATES` |

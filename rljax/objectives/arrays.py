@@ -147,6 +147,7 @@ DISTRIBUTION_ARRAYS: dict[str, Described] = {
     "segment_ids": Described("NT", int, "step", "number of the token's example in its row"),
     "ref_divergence": Described("NT", float, "loss", "of the policy and the frozen reference"),
     "teacher_divergence": Described("NT", float, "loss", "of the policy and the teacher"),
+    "behavior_logprobs": Described("NT", float, "step", "under the model that sampled"),
 }
 
 # Those of the unpaired family.

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.corrections.importance import truncated
 from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
 
@@ -96,5 +97,31 @@ def log_ratio(
     total = reward_weight * advantages + teacher_weight * summed.T
     return jax.lax.stop_gradient(jnp.where(mask, total, 0.0))
 
+
+def truncated_ratio(
+    logprobs: Array, behavior_logprobs: Array, mask: Array, *, correction_cap: float = 2.0
+) -> tuple[Array, dict[str, SumCount]]:
+    """A constant factor of each token's loss: how much likelier the policy finds it by now (SDPO).
+
+        min(p / p of the sampler, correction_cap)
+
+    It makes up for samples of an earlier policy; the bound makes it biased (arXiv:2601.20802).
+
+    Args:
+        logprobs: [N, T] f32, of the tokens under the policy.
+        behavior_logprobs: [N, T] f32, under the model that sampled, at temperature 1; NaN where the
+            policy sampled nothing: a factor of 1.
+        mask: [N, T] bool.
+        correction_cap: largest factor.
+
+    Returns:
+        [N, T] f32, constant, 0 outside the mask; and the metrics of a truncated correction
+        (objectives/corrections/importance.py).
+    """
+    found = truncated(logprobs, behavior_logprobs, mask, correction_cap=correction_cap)
+    return found.weights, found.metrics
+
+
+SAMPLER_CORRECTIONS = {"none": None, "truncated": truncated_ratio}
 
 TEACHERS = {"none": None, "log_ratio": log_ratio}

@@ -12,7 +12,7 @@ from rljax.config.stage import Stage
 from rljax.planning.further_calls import has_single_rows
 from rljax.planning.lengths import lengths_of
 from rljax.training.families import Family, labelled_rows, preference_rows
-from rljax.training.families.distillation import TEACHER_IDS, told_rows
+from rljax.training.families.distillation import BEHAVIOR, TEACHER_IDS, told_rows
 from rljax.training.families.feedback import completions_per_row, no_targets
 from rljax.training.learner.group import Group, step_arrays
 from rljax.training.learner.needs import running_statistics
@@ -134,6 +134,8 @@ def _distilled_rows(context: Context, stage: Stage, *_: Any) -> Made:
     layout = functools.partial(rollout_rows, share_prompts=sizes.share_prompts)
     rows = layout(prompts, prompts > 0, tokens, tokens > 0)
     learned = rows | {"weights": np.zeros(rows["mask"].shape, np.float32)}
+    if stage.objective.choices["correction"] != "none":
+        learned[BEHAVIOR] = np.zeros(rows["mask"].shape, np.float32)
     if members_of(stage, "teacher"):
         learned[TEACHER_IDS] = np.zeros(len(rows["mask"]), np.int32)
     if teacher_context != "same":

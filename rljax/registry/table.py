@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from rljax.objectives.guide_policies import GUIDE_POLICIES
 from rljax.registry import methods
 from rljax.registry.families import FAMILIES
 from rljax.registry.method import Method
@@ -53,6 +54,7 @@ def needs(objective: Objective) -> list[str]:
     tree = objective.choices.get("rollouts") == "tree"
     found = ["reference policy"] if objective.needs_reference else []
     found += ["teacher"] if objective.needs_teacher else []
+    found += ["guide policy"] if objective.choices.get("rollouts") in GUIDE_POLICIES else []
     found += ["groups"] if objective.needs_groups else []
     found += [
         word

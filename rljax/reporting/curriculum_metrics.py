@@ -30,6 +30,17 @@ OF_CURRICULA: dict[str, Metric] = {
     "curriculum/hard_retry": Metric(
         "Retry of hard problems", "Probability after one visit without a right sample (GRESO)."
     ),
+    "guide_rolls_in": Metric(
+        "Guide begins",
+        "1 where the guide policy begins the samples of a step, 0 where it ends them.",
+    ),
+    "guide_token_share": Metric("Tokens of the guide", "Share of tokens that the guide wrote."),
+    "prefix_share": Metric(
+        "Samples of two policies", "Share of samples that one policy begins and the other ends."
+    ),
+    "guide_free_accuracy": Metric(
+        "Accuracy without the guide", "Of the step's samples that are the policy's alone."
+    ),
     "guided_share": Metric(
         "Guided prompts", "Share of prompts without a right sample, sampled again behind a hint."
     ),

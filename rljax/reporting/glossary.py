@@ -203,6 +203,9 @@ OF_PARTS: dict[str, Metric] = {
     "demonstration_probability": Metric(
         "Probability of demonstrations", "Mean probability of a demonstrated token."
     ),
+    "demonstration_entropy": Metric(
+        "Entropy at demonstrations", "Of the policy at demonstrated tokens, mean, in nats."
+    ),
     "value_scoring_failures": Metric(
         "Scoring failures of values", "Continuations whose verifier failed or timed out."
     ),

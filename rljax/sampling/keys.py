@@ -20,6 +20,7 @@ class Purpose(enum.IntEnum):
     POPULATION = 6  # what perturbs the members of a population
     LIKELIHOOD = 7  # masks of likelihood estimators that draw them
     CURRICULUM = 8  # which problems come next
+    PREFIXES = 9  # which samples have a prefix of another policy, and how long it is
 
 
 def purpose_key(seed: int, purpose: Purpose) -> Array:

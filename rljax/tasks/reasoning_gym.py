@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from rljax.errors import unknown_name
 from rljax.tasks.problem import Problem
+from rljax.tasks.seeds import check_seeds_apart
 from rljax.tasks.worked import (
     ANSWER_TEMPLATE,
     WORKED,
@@ -172,13 +173,12 @@ def splits(
     Raises:
         ValueError: if the item seeds overlap (the package seeds item i with seed + i).
     """
-    first, second = sorted([(train_seed, train_size), (heldout_seed, heldout_size)])
-    if first[0] + first[1] > second[0]:
-        raise ValueError(
-            f"Training items use seeds {train_seed}..{train_seed + train_size - 1} and held-out "
-            f"items {heldout_seed}..{heldout_seed + heldout_size - 1}: they overlap. Choose seeds "
-            f"further apart than the sizes ({FIELD}.train_seed, {FIELD}.heldout_seed)."
-        )
+    check_seeds_apart(
+        train_seed=train_seed,
+        train_size=train_size,
+        heldout_seed=heldout_seed,
+        heldout_size=heldout_size,
+    )
     shared = {
         "prompt_pattern": prompt_pattern,
         "answer_template": answer_template,

@@ -2,11 +2,13 @@
 
 import pytest
 
+from rljax.config.load import complete
 from rljax.environments.environment import start_of
 from rljax.environments.problems import EnvironmentProblems, MadeRecords
 from rljax.environments.stepping import Stepper
 from rljax.environments.table import absolute_name, find_environment
 from rljax.rewards.pool import Scorer
+from rljax.training.run.problems import open_problems
 
 FILE = """
 import os, time
@@ -163,6 +165,18 @@ def test_an_environment_that_makes_no_problems(file):
     assert made[0]["reference"] is None and 1 <= made[0]["secret"] <= 20
     with pytest.raises(IndexError):
         made[3]
+
+
+def test_held_out_problems_have_other_seeds_than_those_of_training():
+    made = {"kind": "environment", "train_size": 10, "train_seed": 5, "heldout_size": 3}
+    made = {"environment": {"name": "guess"}, "data": made | {"heldout_seed": 15}}
+    config = complete(made | {"stages": ("rl",), "rl": {"method": "grpo"}})
+    train, heldout = open_problems(config)
+    assert (len(train), len(heldout)) == (10, 3)
+    for seed in (14, 3):
+        config.data.heldout_seed = seed
+        with pytest.raises(ValueError, match="seeds 5..14 .* overlap.*config.data.train_seed"):
+            open_problems(config)
 
 
 def test_an_episode_that_failed_has_no_reward_of_any_kind():

@@ -74,10 +74,11 @@ def test_the_report_of_a_population_has_the_ratios_of_one_run(bench, tmp_path, c
 
 
 def test_the_report_of_batch_sizes(bench, tmp_path, capsys):
-    words = ("--tail=0.5", f"--json={tmp_path / 'sizes.json'}")
+    words = ("--tail=0.5", "--candidates=3", f"--json={tmp_path / 'sizes.json'}")
     bench.main(["batch-size", *SIZES, *TINY, *words])
     report = json.loads((tmp_path / "sizes.json").read_text())
     assert [size["samples"] for size in report["sizes"]] == [3, 6]
+    assert report["candidates"] == 3
     for size in report["sizes"]:
         assert size["value_share"] == pytest.approx(size["value_seconds"] / size["seconds"])
         assert size["value_seconds"] > 0 < size["tokens_per_second"]
@@ -104,6 +105,7 @@ def test_the_report_of_a_run_ahead(bench, tmp_path, capsys):
         (["sampel"], "benchmark invalid choice: 'sampel'"),
         (["step", "--prompts"], "--prompts expected one argument"),
         (["step", "more"], "Unknown argument 'more'"),
+        (["step", "--candidates=2"], "--candidates is read by batch-size only"),
         (["step", "--json="], "--json needs the name of a file"),
         (["step", "--prompts=x"], "--prompts must be a whole number >= 1, got 'x' (--prompts)"),
         (["step", "--prompts=0"], "--prompts must be a whole number >= 1, got '0'"),

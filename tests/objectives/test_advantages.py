@@ -23,6 +23,7 @@ LENGTHS = np.array([1, 2, 3, 4, 2])
 PLAIN = ("none", "batch_mean", "group_mean", "group_leave_one_out", "group_zscore")
 # Parts that need a critic or segments have tests of their own.
 ELSEWHERE = {"values", "start_values", "end_values", "segment_ids", "baseline"}
+ELSEWHERE |= {"component_advantages"}
 ALL = sorted(n for n, part in ADVANTAGES.items() if not ELSEWHERE & set(inputs_of(part)))
 
 
@@ -184,11 +185,19 @@ def test_a_homogeneous_group_gets_exactly_zero(name, reward):
         *[(name, 0.5) for name in ("group_mean_sampled", "group_zscore_virtual", "gpg")],
         *[(name, 0.5) for name in ("canon_length", "canon_entropy", "canon_order")],
         ("optimal_token_baseline", 0.5),
+        ("signed_beside_demonstrations", -1.0),
     ],
 )
 def test_a_group_of_one(name, expected):
     arrays = batch([0.5, 0.1, 0.2], [4, 9, 9], [2, 1, 2])
     np.testing.assert_allclose(advantages(name, arrays)[0], [expected] * 2, rtol=3e-6)
+
+
+def test_samples_are_signed_and_their_demonstration_is_compared_with_all():
+    """Scores 1, 0 and of the demonstration 1: mean 2 / 3, unbiased variance 1 / 3."""
+    arrays = batch([1.0, 0.0, 1.0], [5, 5, 5]) | {"demonstration": np.array([0, 0, 1], bool)}
+    found = advantages("signed_beside_demonstrations", arrays)[:, 0]
+    np.testing.assert_allclose(found, [1, -1, (1 / 3) * 3**0.5], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rljax.objectives.arrays import ARRAYS, DISTRIBUTION_ARRAYS
-from rljax.objectives.distillation import TEACHERS, log_ratio, teacher_loss
+from rljax.objectives.distillation import TEACHERS, log_ratio, teacher_loss, truncated_ratio
 from rljax.objectives.parts import inputs_of
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
@@ -73,3 +73,17 @@ def test_a_divergence_counts_on_the_tokens_of_the_mask():
 def test_parts_read_arrays_that_are_described():
     assert set(inputs_of(TEACHERS["log_ratio"])) <= set(ARRAYS)
     assert set(inputs_of(teacher_loss)) <= set(DISTRIBUTION_ARRAYS)
+
+
+def test_a_token_weighs_as_much_as_its_probability_has_grown_up_to_a_bound():
+    """Ratios 1/2, 1.5 and 8; a token that nobody reported; one outside of the mask."""
+    behavior = jnp.log(jnp.array([[0.4, 0.4, 0.1, jnp.nan, 0.1]]))
+    logprobs = jnp.log(jnp.array([[0.2, 0.6, 0.8, 0.3, 0.9]]))
+    mask = jnp.array([[True, True, True, True, False]])
+    factor, metrics = truncated_ratio(logprobs, behavior, mask)
+    np.testing.assert_allclose(factor, [[0.5, 1.5, 2.0, 1.0, 0.0]], rtol=1e-6)
+    assert metrics["correction_share_high"].mean() == pytest.approx(1 / 4)
+    slope = jax.grad(lambda x: truncated_ratio(x, behavior, mask)[0].sum())(logprobs)
+    np.testing.assert_array_equal(slope, 0.0)
+    with pytest.raises(ValueError, match="correction_cap is 0"):
+        truncated_ratio(logprobs, behavior, mask, correction_cap=0)

@@ -57,7 +57,10 @@ from rljax.objectives.advantages.budgeted import budgeted
 from rljax.objectives.advantages.calibrated import best_constrained, calibrated_constrained
 from rljax.objectives.advantages.canon import canon_entropy, canon_length, canon_order
 from rljax.objectives.advantages.components import component_zscore
-from rljax.objectives.advantages.demonstrations import group_mean_sampled
+from rljax.objectives.advantages.demonstrations import (
+    group_mean_sampled,
+    signed_beside_demonstrations,
+)
 from rljax.objectives.advantages.filtered import better_than_group
 from rljax.objectives.advantages.gpg import gpg
 from rljax.objectives.advantages.length_weighted import group_length_weighted
@@ -85,6 +88,7 @@ _UNGROUPED = {
     "batch_mean": batch_mean,
     "ema": ema,
     "signed_outcome": signed_outcome,
+    "signed_beside_demonstrations": signed_beside_demonstrations,
     "reinforce_plus_plus": reinforce_plus_plus,
     "remax": remax,
     "pool_mean": pool_mean,

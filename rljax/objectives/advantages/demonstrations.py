@@ -4,6 +4,7 @@ import chex
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.advantages.baselines import group_zscore
 from rljax.objectives.advantages.groups import (
     Groups,
     broadcast,
@@ -58,3 +59,39 @@ def group_mean_sampled(
         deviation = jnp.where(enough & (deviation > 0), deviation, 1.0)
         advantages = advantages / (deviation + advantage_epsilon)
     return broadcast(advantages, mask)
+
+
+def signed_beside_demonstrations(
+    token_rewards: Array,
+    mask: Array,
+    group_ids: Array,
+    correct: Array,
+    demonstration: Array,
+    *,
+    advantage_epsilon: float = 1e-6,
+) -> Array:
+    """Right samples against wrong ones, without a baseline; demonstrations have one (SRFT).
+
+        A = 1 of a right sample, -1 of a wrong one
+        A = z-score of a demonstration, among the samples and demonstrations of its prompt
+
+    The weights of right samples by their entropy are those of `token_weight=srft`.
+
+    Args:
+        token_rewards: [N, T] f32.
+        mask: [N, T] bool.
+        group_ids: [N] i32, equal for the samples and demonstrations of one prompt.
+        correct: [N] bool.
+        demonstration: [N] bool.
+        advantage_epsilon: added to the deviation of the group.
+
+    Returns:
+        [N, T] f32, constant, zero outside the mask.
+
+    Raises:
+        ValueError: if `advantage_epsilon` is negative.
+    """
+    check_field("advantage_epsilon", advantage_epsilon, lambda x: x >= 0, ">= 0")
+    compared = group_zscore(token_rewards, mask, group_ids, advantage_epsilon=advantage_epsilon)
+    outcome = broadcast(jnp.where(correct, 1.0, -1.0), mask)
+    return jnp.where(demonstration[:, None], compared, outcome)

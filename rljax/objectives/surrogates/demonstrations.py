@@ -1,8 +1,10 @@
 """Rows that were not sampled: their ratio has no sampling probability as its denominator."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
+from rljax.objectives.means import mean_of
 from rljax.objectives.metrics import SumCount, masked
 from rljax.objectives.parts import check_field
 from rljax.objectives.surrogates.inputs import cleaned
@@ -36,6 +38,28 @@ def shaped_likelihood(
     likelihood = jnp.exp(logprobs)
     value = likelihood if shaping is None else likelihood / (likelihood + shaping)
     return -advantages * value, {"demonstration_probability": masked(likelihood, mask)}
+
+
+def unsure_likelihood(
+    logprobs: Array, entropy: Array, mask: Array, *, demonstration_nll: float = 0.0
+) -> tuple[Array, dict[str, SumCount]]:
+    """Negative log-likelihood of demonstrations, less of those that the policy is unsure of (SRFT).
+
+        loss = -weight * exp(-H) * log p,   H: mean entropy of the demonstration's tokens, constant
+
+    Args:
+        logprobs: [N, T] f32, differentiated.
+        entropy: [N, T] f32, nats, of the policy as it is.
+        mask: [N, T] bool.
+        demonstration_nll: the weight.
+
+    Returns:
+        [N, T] loss, zero outside the mask, and the metric `demonstration_entropy`.
+    """
+    unsure = mean_of(jax.lax.stop_gradient(entropy), mask, axis=-1)
+    weight = demonstration_nll * jnp.exp(-unsure)[:, None]
+    metrics = {"demonstration_entropy": masked(entropy, mask)}
+    return -weight * jnp.where(mask, logprobs, 0.0), metrics
 
 
 def guided_ratio(

@@ -1,7 +1,7 @@
 """Learning from a teacher: its next-token distributions, or what it writes."""
 
 from rljax.objectives.aggregation import AGGREGATIONS
-from rljax.objectives.distillation import teacher_loss
+from rljax.objectives.distillation import SAMPLER_CORRECTIONS, teacher_loss
 from rljax.objectives.divergences import DIVERGENCES, SUPPORTS
 from rljax.objectives.parts import Field
 from rljax.objectives.supervised import nll
@@ -37,10 +37,11 @@ DISTILLATION = Family(
         ),
         "teacher_update": {"none": None, "moving": None, "mixed": None},
         "off_policy": {"none": None, "demonstrations": None, "teacher": None},
+        "correction": SAMPLER_CORRECTIONS,
         "aggregation": AGGREGATIONS,
     },
     defaults={"support": "full", "off_policy": "none", "aggregation": "token_mean"}
-    | {"teacher_context": "same", "teacher_update": "none"},
+    | {"teacher_context": "same", "teacher_update": "none", "correction": "none"},
     fields={
         **{
             f"divergence={name}": {"teacher_temperature": Field(1.0, float)} for name in DIVERGENCES
@@ -82,6 +83,8 @@ DISTILLATION = Family(
         "off_policy": "completions of the steps that learn from no sample of the policy: none, the "
         "problems' demonstrations, or samples of the teacher",
         "on_policy_share": "lambda: probability that a step learns from samples of the policy",
+        "correction": "for samples of an earlier policy, or of a sampler that is not quite the "
+        "trainer: none, or a factor of each token's loss (objectives/distillation.py)",
         **AGGREGATION_DOCS,
     },
     limits={

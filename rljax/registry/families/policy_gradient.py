@@ -19,6 +19,7 @@ from rljax.objectives.credit.search_values import DEPTH_BONUSES
 from rljax.objectives.credit.tree import EDGE_STYLES, edge_advantages
 from rljax.objectives.curricula import CURRICULA
 from rljax.objectives.distillation import TEACHERS
+from rljax.objectives.guide_policies import GUIDE_POLICIES
 from rljax.objectives.hypervolume import META_APPLIED_TO, update_front
 from rljax.objectives.kl_controllers import KL_CONTROLLERS, KL_UNITS
 from rljax.objectives.multipliers import MULTIPLIER_STEPS, THRESHOLD_KINDS, move_multipliers
@@ -58,7 +59,7 @@ from rljax.registry.families.shared import (
 _CHOICES = {
     "curriculum": {"shuffled": None, **CURRICULA},
     "allocation": {"fixed": None, **ALLOCATIONS},
-    "rollouts": {"whole": None, "windows": None, "tree": None, "search": None},
+    "rollouts": {"whole": None, "windows": None, "tree": None, "search": None, **GUIDE_POLICIES},
     "sampling_temperature": TEMPERATURES,
     "answer_reward": {"none": None, **ANSWER_REWARDS},
     "reward_shaping": REWARD_SHAPINGS,
@@ -121,7 +122,10 @@ _FIELDS = {
         "switch_threshold": Field(0.0, float),
         "supervised_weight": Field(1.0, float),
     },
-    "demonstrations=in_group": {"shaping": Field(0.1, float)},
+    "demonstrations=in_group": {
+        "shaping": Field(0.1, float),
+        "demonstration_nll": Field(0.0, float),
+    },
     "demonstrations=guided": {
         "guided_cap": Field(None, float),
         "hint_pattern": Field("{prompt}\nHint: {context}\n", str),
@@ -181,7 +185,8 @@ _DOCS = {
     "curriculum": CURRICULUM_DOC,
     "allocation": "how many samples a prompt gets (objectives/allocation.py)",
     "rollouts": "whole completions; windows: a bounded number of new tokens a step; tree: "
-    "branches; search: trajectories of a Monte-Carlo tree search",
+    "branches; search: trajectories of a Monte-Carlo tree search; guide_...: a guide policy writes "
+    "a part of them (objectives/guide_policies.py)",
     "window_tokens": "new tokens of a response in one step, at most; it goes on in the next one",
     "branching": "samples of each node, level by level; their product is samples_per_prompt",
     "segment_tokens": "new tokens of a node of the tree; of rollouts=tree the nodes of the last "
@@ -258,7 +263,9 @@ _DOCS = {
     "hint_pattern": "how the prompt with its hint reads: {prompt} and {context} in it",
     "switch_threshold": "share of right samples up to which a prompt counts as not solved",
     "supervised_weight": SUPERVISED_WEIGHT_DOC,
-    "shaping": "c of p / (p + c), by which demonstrations in the group are weighted",
+    "shaping": "c of p / (p + c), by which demonstrations in the group are weighted; none: p",
+    "demonstration_nll": "weight of the negative log-likelihood of demonstrations in the group, "
+    "times exp(-H) of their mean entropy H",
 }
 
 _LIMITS = {
@@ -304,6 +311,7 @@ _LIMITS = {
     "kl_unit": one_of(KL_UNITS),
     "advantage_sign": one_of(SIGNS),
     "supervised_weight": NOT_NEGATIVE,
+    "demonstration_nll": NOT_NEGATIVE,
     "guided_cap": Limit(lambda x: x > 1, "> 1"),
     "exempt_share": SHARE,
     "hint_levels": COUNT,
@@ -360,5 +368,5 @@ POLICY_GRADIENT = Family(
     device_loop=True,
     ahead=True,
     episodes=True,
-    checks=("policy_gradient", "curriculum", "teacher"),
+    checks=("policy_gradient", "curriculum", "teacher", "guide"),
 )

@@ -1,5 +1,6 @@
 """Learning from preferences: pairs, two groups, or rated completions of each prompt."""
 
+from rljax.objectives.curricula import OF_SAMPLES
 from rljax.objectives.parts import Field
 from rljax.objectives.preference import (
     CHOSEN_NLL,
@@ -19,6 +20,7 @@ from rljax.registry.families.shared import (
     LIKELIHOODS,
     PAIRS,
     REFERENCED_FILE,
+    ROUND_CURRICULUM_DOC,
     SAMPLED_ROUNDS,
 )
 
@@ -38,6 +40,7 @@ PREFERENCE = Family(
     data="pairs, groups or ratings of completions",
     online=False,
     choices={
+        "curriculum": {"in_turn": None, **OF_SAMPLES},
         "score": SCORES,
         "link": {**LINKS, **RATED_LINKS},
         "second_link": {"none": None, **LINKS},
@@ -49,6 +52,7 @@ PREFERENCE = Family(
         "likelihood": LIKELIHOODS,
     },
     defaults={
+        "curriculum": "in_turn",
         "score": "log_ratio",
         "second_link": "none",
         "group_estimator": "none",
@@ -68,6 +72,7 @@ PREFERENCE = Family(
     },
     batch_inputs=MATCHED,
     docs={
+        "curriculum": ROUND_CURRICULUM_DOC,
         "score": "what is known of a side to its score (objectives/preference/scores.py)",
         "link": "scores of the sides, or their margin, to loss (objectives/preference/)",
         "second_link": "another link of the same scores, which is added (the same)",
@@ -107,5 +112,5 @@ PREFERENCE = Family(
     },
     completion_slots=("data.max_completion_tokens",),
     causal=(True, False),
-    checks=("sampled_rounds", "preference", "reference_is_there"),
+    checks=("sampled_rounds", "order", "preference", "reference_is_there"),
 )

@@ -81,6 +81,10 @@ ANSWER_DATA = Reads(data={"max_answer_tokens": 16})
 
 # A prompt that tells more than the policy reads (training/collect/told_prompts.py).
 CURRICULUM_DOC = "which problems a step samples (objectives/curricula/)"
+ROUND_CURRICULUM_DOC = (
+    "where the policy writes the rows: which problems a round samples (objectives/curricula/); "
+    "in_turn: as they come in the file"
+)
 CONTEXT_ROOM = Reads(data={"max_context_tokens": 512})
 CONTEXT_PATTERN_LIMIT = Limit(
     lambda x: x.count("{prompt}") == 1 and "{context}" in x,

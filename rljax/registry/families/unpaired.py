@@ -1,5 +1,6 @@
 """Learning from completions that are desired or not, without pairs; from their steps, too."""
 
+from rljax.objectives.curricula import OF_SAMPLES
 from rljax.objectives.parts import Field
 from rljax.objectives.unpaired import STEP_LOSS_REDUCTIONS, UNPAIRED_LINKS
 from rljax.registry.families.description import Family, Reads
@@ -10,6 +11,7 @@ from rljax.registry.families.shared import (
     LIKELIHOOD_LIMITS,
     LIKELIHOODS,
     REFERENCED_FILE,
+    ROUND_CURRICULUM_DOC,
     SAMPLED_ROUNDS,
 )
 
@@ -23,8 +25,12 @@ UNPAIRED = Family(
     name="unpaired",
     data="labelled completions (prompt, completion, label)",
     online=False,
-    choices={"link": UNPAIRED_LINKS, "likelihood": LIKELIHOODS},
-    defaults={"likelihood": "autoregressive"},
+    choices={
+        "curriculum": {"in_turn": None, **OF_SAMPLES},
+        "link": UNPAIRED_LINKS,
+        "likelihood": LIKELIHOODS,
+    },
+    defaults={"curriculum": "in_turn", "likelihood": "autoregressive"},
     fields={
         "link=step_kto": {
             "first_error_only": Field(False, bool),
@@ -33,6 +39,7 @@ UNPAIRED = Family(
         **LIKELIHOOD_FIELDS,
     },
     docs={
+        "curriculum": ROUND_CURRICULUM_DOC,
         "link": "log-ratio and label to loss (objectives/unpaired/)",
         "first_error_only": "steps behind the first wrong one have no say: their prefix is wrong",
         "step_baseline_from": "reference point of steps: mismatched (their mean log-ratio behind "
@@ -60,5 +67,5 @@ UNPAIRED = Family(
     },
     completion_slots=("data.max_completion_tokens",),
     causal=(True, False),
-    checks=("sampled_rounds", "mismatched_prompts", "reference_is_there"),
+    checks=("sampled_rounds", "order", "mismatched_prompts", "reference_is_there"),
 )

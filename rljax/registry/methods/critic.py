@@ -5,6 +5,18 @@ from rljax.registry.methods.shared import CLIPPED, K1_IN_REWARD, K3_IN_LOSS
 
 _PPO = dict(value_target="lambda_returns", **CLIPPED)
 
+# Of a policy and its guide (Learning to Generate Better Than Your LLM): IMDB's numbers.
+_RLGF = dict(
+    advantage="gae",
+    gamma=0.99,
+    whiten_advantages=False,
+    value_lambda=0.95,
+    value_clip=None,
+    kl_weight=1e-3,
+    **K1_IN_REWARD,
+    **_PPO,
+)
+
 
 def _row(name: str, paper: str, summary: str, **parts: object) -> Method:
     return Method(name, "policy_gradient", paper, summary, parts)
@@ -51,6 +63,35 @@ ROWS = (
         truncation="hold",
         value_lambda=1.0,
         **_PPO,
+    ),
+    _row(
+        "ppo_plus_plus",
+        "arXiv:2306.11816",
+        "PPO from prefixes that a guide policy wrote",
+        rollouts="guide_roll_in",
+        guide_share=0.6,
+        **_RLGF,
+    ),
+    _row(
+        "aggrevated",
+        "arXiv:2306.11816",
+        "the policy writes prefixes, and learns what a guide policy makes of them",
+        rollouts="guide_roll_out",
+        **_RLGF,
+    ),
+    _row(
+        "lols",
+        "arXiv:2306.11816",
+        "PPO++ in four steps of five, AggreVaTeD in the others, a critic for each",
+        rollouts="guide_alternating",
+        **_RLGF,
+    ),
+    _row(
+        "d2lols",
+        "arXiv:2306.11816",
+        "AggreVaTeD in the first steps, then PPO++, a critic for each",
+        rollouts="guide_switching",
+        **_RLGF,
     ),
     _row(
         "ma_rlhf",

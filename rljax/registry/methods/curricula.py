@@ -67,6 +67,16 @@ ROWS = (
         **GRPO,
     ),
     _row(
+        "grpo_without_ties",
+        "-",
+        "GRPO on groups whose scores differ; no other ones are sampled in place of the rest",
+        group_filter="with_signal",
+        filter_rounds=1,
+        kl_weight=0.04,
+        **K3_IN_LOSS,
+        **GRPO,
+    ),
+    _row(
         "balanced_filter",
         "arXiv:2504.03380",
         "GRPO on groups whose share of right samples lies inside of bounds, refilled",

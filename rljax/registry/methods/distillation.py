@@ -45,6 +45,8 @@ ROWS = (
             "Correctly solve the original question.",
             teacher_update="moving",
             teacher_mixup=0.05,
+            correction="truncated",
+            correction_cap=2.0,
         ),
     ),
     Method(
@@ -62,6 +64,8 @@ ROWS = (
             "Correctly solve the original question.",
             teacher_update="mixed",
             teacher_mixup=0.05,
+            correction="truncated",
+            correction_cap=2.0,
         ),
     ),
     Method(

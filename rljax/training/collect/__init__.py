@@ -37,6 +37,7 @@
 | `chains.py` | a chain of completions for each problem, beside a fresh sample |
 | `hinted.py` | samples of prompts that show the answer |
 | `behind_hints.py` | a sampler of some prompts of a step again, each behind a hint |
+| `guide_rollouts.py` | samples that a policy and its guide write, one after the other |
 | `guided.py` | samples behind hints, of prompts that are not solved |
 | `scaffolded.py` | one sample behind the smallest hint that helps, in place of a wrong one |
 | `single_rows.py` | samples as rows with a prompt each |
@@ -46,6 +47,7 @@
 | `sampled_once.py` | samples of a stage's policy, drawn once in a round and kept in a file |
 | `pairs.py` | preference pairs: from a file, or from the policy's own samples |
 | `sampled_pairs.py` | pairs and labelled completions of own samples, in rounds |
+| `round_prompts.py` | which problems their rounds sample |
 | `stage_rows.py` | rows of a stage's file: each read once, cut or left out by the stage's rule |
 | `reference_cache.py` | what the reference says of a file, kept in a folder |
 | `labelled.py` | labelled completions from a file |

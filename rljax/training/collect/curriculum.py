@@ -48,19 +48,27 @@ def prompt_source(context: Context, stage: Stage, first_step: int) -> PromptSour
     return CurriculumPrompts(context.train_problems, problems, curriculum, stream, advantages)
 
 
-def check_problems(context: Context, stage: Stage) -> None:
-    """Raises ValueError where a curriculum asks for problems, or columns, that are not there."""
+def check_problems(context: Context, stage: Stage, prompts: int = 0) -> None:
+    """Raises ValueError where a curriculum asks for problems, or columns, that are not there.
+
+    Args:
+        context: of the run.
+        stage: of a family with prompts.
+        prompts: that are asked for at once; by default those of a step.
+    """
     curriculum = curriculum_of(stage)
     if curriculum is None:
         return
     problems = known_problems(context.train_problems, context.config, curriculum)
-    check_count(problems, curriculum, stage)
+    check_count(problems, curriculum, stage, prompts or stage.batch.prompts_per_step)
     curriculum.first(problems, jax.random.key(0))
 
 
-def check_count(problems: Problems, curriculum: Curriculum, stage: Stage) -> None:
-    """Raises ValueError for a step that asks for more problems than there are."""
-    prompts, where = stage.batch.prompts_per_step, f"config.{stage.name}"
+def check_count(problems: Problems, curriculum: Curriculum, stage: Stage, prompts: int) -> None:
+    """Raises ValueError for a step that asks for more problems, `prompts`, than there are."""
+    where, asked = f"config.{stage.name}", "batch.prompts_per_step"
+    if not stage.online:  # whose policy writes its rows in rounds
+        asked = "data.pair_prompts"
     name = stage.objective.choices["curriculum"]
     if "prompt_values" in curriculum.reads:
         pool = stage.objective.values["pool_factor"] * prompts
@@ -81,19 +89,18 @@ def check_count(problems: Problems, curriculum: Curriculum, stage: Stage) -> Non
         raise ValueError(
             f"curriculum={name!r} draws with replacement, and {problems.count} problems x "
             f"{prompts} prompts x {calls} rounds are more addresses of noise than 2**31: take "
-            f"fewer problems or prompts ({where}.batch.prompts_per_step)."
+            f"fewer problems or prompts ({where}.{asked})."
         )
     subset = stage.objective.values.get("subset_problems")
     if subset is not None and prompts > subset:
         raise ValueError(
-            f"curriculum={name!r} hands out subsets of {subset} problems, and prompts_per_step="
-            f"{prompts} asks for more ({where}.objective.subset_problems, "
-            f"{where}.batch.prompts_per_step)."
+            f"curriculum={name!r} hands out subsets of {subset} problems, and {asked}={prompts} "
+            f"asks for more ({where}.objective.subset_problems, {where}.{asked})."
         )
     if not curriculum.repeats and prompts > problems.count:
         raise ValueError(
-            f"curriculum={name!r} takes each problem once in a step: prompts_per_step={prompts} "
-            f"is more than the {problems.count} problems ({where}.batch.prompts_per_step)."
+            f"curriculum={name!r} takes each problem once in a step: {asked}={prompts} is more "
+            f"than the {problems.count} problems ({where}.{asked})."
         )
 
 

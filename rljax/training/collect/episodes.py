@@ -145,12 +145,15 @@ class Player:
         call: int = 0,
         most_prompts: int | None = None,
         temperature_slopes: Array | None = None,
+        noise_ids: Sequence[int] | None = None,
     ) -> Samples:
         """G episodes of each of B problems; arguments as for `sample_texts` (rollouts.py)."""
         started = time.perf_counter()
         context = self.context
         texts, prompts, prompt_mask = padded_prompts(context, records)
-        noise = noise_addresses(context, records, call=call, most_prompts=most_prompts)
+        noise = noise_addresses(
+            context, records, call=call, most_prompts=most_prompts, noise_ids=noise_ids
+        )
         read = context.prompts(records)
         slopes = for_each_prompt(to_host(temperature_slopes), len(records))
         asked = Asked(weights, read, noise, slopes, key, step)
@@ -342,11 +345,13 @@ def drawn_samples(
     *,
     key: Array,
     step: int,
+    noise_ids: Sequence[int] | None = None,
 ) -> Samples:
     """Whole replies of an engine, or the episodes of a player; arguments as of `sample_texts`."""
+    address = {"key": key, "step": step, "noise_ids": noise_ids}
     if isinstance(sampler, Player):
-        return sampler.play(weights, records, key=key, step=step)
-    return sample_texts(context, sampler, weights, records, key=key, step=step)
+        return sampler.play(weights, records, **address)
+    return sample_texts(context, sampler, weights, records, **address)
 
 
 def reply_tokens(context: Context, room: int) -> int:

@@ -86,7 +86,8 @@ def kept_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
 
     def make(params: Params, number: int) -> list[dict[str, Any]]:
         count = min(stage.data["sampled_prompts"], len(context.train_problems))
-        drawn = sample_once(context, stage, params, count, number, stage.data["hint_pattern"])
+        pattern = stage.data["hint_pattern"]
+        drawn = sample_once(context, stage, params, range(count), number, pattern)
         rows = [row for each in drawn for row in _kept(each, stage)]
         if not rows:
             raise ValueError(

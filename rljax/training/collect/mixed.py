@@ -13,12 +13,10 @@ from rljax.training.collect.demonstrations import encode_demonstrations
 from rljax.training.collect.experience import Demonstrations, Experience, ExperienceSource, Policy
 from rljax.training.collect.prompts import PromptSource, State
 from rljax.training.collect.rewards import TextReward
+from rljax.training.collect.rollouts import NO_VERSION
 from rljax.training.collect.sampled import SampledExperience, WholeRollouts, sampler_weights
 from rljax.training.collect.sources import shuffled_problems, stage_engine
 from rljax.training.run.context import Context, Record
-
-# The version of weights that are no policy of the stage.
-NO_VERSION = -1
 
 
 class Mixture(NamedTuple):

@@ -21,6 +21,9 @@ from rljax.training.collect.repetition import degenerate_share
 from rljax.training.run.context import Context, Record
 from rljax.training.run.phases import phase
 
+# The version of weights that are no policy of the stage.
+NO_VERSION = -1
+
 
 class Samples(NamedTuple):
     """G samples of each of B prompts, on the host; N = B * G."""
@@ -127,6 +130,8 @@ def sample_texts(
     most_prompts: int | None = None,
     behind: tuple[np.ndarray, np.ndarray] | None = None,
     temperature_slopes: Array | None = None,
+    max_new_tokens: np.ndarray | None = None,
+    noise_ids: Sequence[int] | None = None,
 ) -> Samples:
     """Samples completions for the prompts of `records`.
 
@@ -143,13 +148,17 @@ def sample_texts(
         behind: other prompts that are sampled from, tokens [B, P'] and mask: the samples count as
             those of the problems' own prompts all the same.
         temperature_slopes: [4] f32 (`sloped_temperature`); None: the temperature is constant.
+        max_new_tokens: [B, G] i32, of each sample; None: the engine's.
+        noise_ids: see `noise_addresses`.
     """
     started = time.perf_counter()
     texts, prompts, prompt_mask = padded_prompts(context, records)
-    noise_ids = noise_addresses(context, records, call=call, most_prompts=most_prompts)
+    addresses = noise_addresses(
+        context, records, call=call, most_prompts=most_prompts, noise_ids=noise_ids
+    )
     slopes = for_each_prompt(to_host(temperature_slopes), len(records))
     read = (prompts, prompt_mask) if behind is None else behind
-    requests = Requests(*read, noise_ids, temperature_slopes=slopes)
+    requests = Requests(*read, addresses, temperature_slopes=slopes, max_new_tokens=max_new_tokens)
     rollouts = engine.sample(weights, requests, key=key, step=step)
     tokens = rollouts.tokens.reshape(-1, rollouts.tokens.shape[-1])
     mask = rollouts.mask.reshape(tokens.shape)
@@ -167,6 +176,7 @@ def noise_addresses(
     *,
     call: int = 0,
     most_prompts: int | None = None,
+    noise_ids: Sequence[int] | None = None,
 ) -> np.ndarray:
     """[B] i32, where the noise of each prompt of a step is; of each call it is another place.
 
@@ -175,11 +185,12 @@ def noise_addresses(
         records: B problems.
         call: counts the calls of the step.
         most_prompts: of any call of the step; B by default.
+        noise_ids: `distinct_ids` of the records, where these are only a part of the step's.
     """
-    ids = [record["id"] for record in records]
     problems = len(context.train_problems)
+    ids = distinct_ids([r["id"] for r in records], problems) if noise_ids is None else noise_ids
     offset = call_offsets(problems, most_prompts or len(ids), call + 1)[call]
-    return np.asarray(distinct_ids(ids, problems), np.int32) + offset
+    return np.asarray(ids, np.int32) + offset
 
 
 def padded_prompts(

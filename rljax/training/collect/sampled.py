@@ -85,6 +85,7 @@ class WholeRollouts:
         step: int,
         call: int = 0,
         most_prompts: int | None = None,
+        noise_ids: Sequence[int] | None = None,
     ) -> Samples:
         """Answers B prompts.
 
@@ -95,6 +96,7 @@ class WholeRollouts:
             step: of the stage, from 1.
             call: counts the calls of a step.
             most_prompts: of any call of the step; B by default.
+            noise_ids: see `noise_addresses`.
         """
         return sample_texts(
             self.context,
@@ -106,6 +108,7 @@ class WholeRollouts:
             version=policy.version,
             call=call,
             most_prompts=most_prompts,
+            noise_ids=noise_ids,
             temperature_slopes=policy.temperature_slopes,
         )
 

@@ -24,7 +24,7 @@ from rljax.training.collect.episodes import Player, drawn_samples, make_sampler
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.hinted import hinted_samples
 from rljax.training.collect.rewards import Reward, make_reward
-from rljax.training.collect.rollouts import Samples
+from rljax.training.collect.rollouts import Samples, distinct_ids
 from rljax.training.run.context import Context
 
 # Prompts sampled at once.
@@ -75,7 +75,7 @@ def sample_once(
     context: Context,
     stage: Stage,
     params: Params,
-    count: int,
+    places: Sequence[int],
     number: int = 0,
     hint_pattern: str = "",
     own: RoundSampler | None = None,
@@ -86,21 +86,25 @@ def sample_once(
         context: of the stage, with the parameters of its models.
         stage: whose sampling settings and reward are taken.
         params: all parameters of the policy.
-        count: problems of a round, at most all of them.
-        number: of the round, from 0; each takes the problems after those of the one before, from
-            the first again behind the last, and noise of its own.
+        places: of the problems among those of training.
+        number: of the round, from 0; each has noise of its own.
         hint_pattern: where there is one, prompts are sampled a second time behind it.
         own: sampler and reward of the stage, where other rounds have them too.
     """
-    shards = rows_divisor(context.mesh)
+    shards, count = rows_divisor(context.mesh), len(places)
     batch = shards * max(1, min(PROMPTS_PER_BATCH, count) // shards)
     sampler, reward = own or round_sampler(context, stage)
     weights = sampler.load(params)
     key = purpose_key(context.config.seed, Purpose.PAIRS)
+    # Of the whole round: a problem that comes twice in it has other samples then.
+    noise_ids = distinct_ids(places, len(context.train_problems))
     for indices in equal_batches(count, batch):
-        places = [place_in_round(context, number, count, index) for index in indices]
-        records = [{**context.train_problems[place], "id": place} for place in places]
-        samples = drawn_samples(context, sampler, weights, records, key=key, step=number)
+        here = [places[index] for index in indices]
+        records = [{**context.train_problems[place], "id": place} for place in here]
+        ids = [noise_ids[index] for index in indices]
+        samples = drawn_samples(
+            context, sampler, weights, records, key=key, step=number, noise_ids=ids
+        )
         real, hinted = min(batch, count - indices[0]), None
         if hint_pattern:
             shown = hinted_samples(
@@ -111,7 +115,7 @@ def sample_once(
 
 
 def place_in_round(context: Context, number: int, count: int, index: int) -> int:
-    """Which training problem is the so-many-th of a round."""
+    """Which training problem is the so-many-th of a round: they come in turn, over all rounds."""
     return (number * count + index) % len(context.train_problems)
 
 

@@ -7,7 +7,7 @@ tokens. What is made so can be read as a file of any stage.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from rljax.config.stage import Stage
 from rljax.data.pairs import SCORES, SIDES
 from rljax.data.sample_rules import PairOptions, labels_by_rule, pairs_by_rule
 from rljax.models.network import Params
+from rljax.training.collect.round_prompts import RoundPrompts
 from rljax.training.collect.sampled_once import (
     Rounds,
     Sampled,
     answer_columns,
     by_prompt,
-    place_in_round,
     prompt_columns,
     round_sampler,
     sample_once,
@@ -36,28 +36,35 @@ Row = dict[str, Any]
 
 def pair_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
     """The rounds of a stage with source="sampled_pairs"; see `Rounds`."""
-
-    sampler = functools.cache(lambda: round_sampler(context, stage))
-
-    def make(params: Params, number: int) -> list[Row]:
-        found = sample_once(context, stage, params, _prompts(context, stage), number, own=sampler())
-        rows = [row for each in found for row in pairs_of(context, stage, each, number)]
-        return rows or _placeholders(context, stage, number) or _raise_for_none(stage, number)
-
-    return Rounds(context, stage, start, FOLDER, make)
+    return _rounds(context, stage, start, functools.partial(pairs_of, context, stage))
 
 
 def label_rounds(context: Context, stage: Stage, start: Params | None) -> Rounds:
     """The rounds of a stage with source="sampled_labels"; see `Rounds`."""
+    return _rounds(context, stage, start, lambda found, number: labelled_of_samples(stage, found))
 
+
+def _rounds(
+    context: Context,
+    stage: Stage,
+    start: Params | None,
+    rows_of: Callable[[Sampled, int], Iterator[Row]],
+) -> Rounds:
+    """Rounds whose rows are made of the samples of some prompts, and the number of the round."""
     sampler = functools.cache(lambda: round_sampler(context, stage))
 
     def make(params: Params, number: int) -> list[Row]:
-        found = sample_once(context, stage, params, _prompts(context, stage), number, own=sampler())
-        rows = [row for each in found for row in labelled_of_samples(stage, each)]
-        return rows or _placeholders(context, stage, number) or _raise_for_none(stage, number)
+        places, rows = prompts.begin(number), []
+        for found in sample_once(context, stage, params, places, number, own=sampler()):
+            rows += rows_of(found, number)
+            prompts.observe(found)
+        rows = rows or _placeholders(context, stage, places) or _raise_for_none(stage, number)
+        prompts.end(number)
+        return rows
 
-    return Rounds(context, stage, start, FOLDER, make)
+    rounds = Rounds(context, stage, start, FOLDER, make)
+    prompts = RoundPrompts(context, stage, rounds.path)
+    return rounds
 
 
 def pairs_of(context: Context, stage: Stage, found: Sampled, number: int) -> Iterator[Row]:
@@ -96,16 +103,10 @@ def labelled_of_samples(stage: Stage, found: Sampled) -> Iterator[Row]:
                 yield prompt_columns(found.samples, n) | answer | score
 
 
-def _prompts(context: Context, stage: Stage) -> int:
-    return min(stage.data["pair_prompts"], len(context.train_problems))
-
-
-def _placeholders(context: Context, stage: Stage, number: int) -> list[Row]:
+def _placeholders(context: Context, stage: Stage, places: Sequence[int]) -> list[Row]:
     """Made-up rows that say nothing, where the stage asks for them: pairs, or their two sides."""
     if not stage.data["placeholder_pairs"]:
         return []
-    count = _prompts(context, stage)
-    places = [place_in_round(context, number, count, index) for index in range(count)]
     return [row for place in places for row in _made_up(context, stage, place)]
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from rljax.config.guide import guide_plan
 from rljax.config.stage import Stage
 from rljax.models.lora import has_adapters, without_adapters
 from rljax.models.network import Network, Params
@@ -23,6 +24,7 @@ from rljax.training.collect.episodes import EpisodeRollouts, Player, reply_token
 from rljax.training.collect.experience import ExperienceSource
 from rljax.training.collect.greedy import GreedyScores
 from rljax.training.collect.grouped import step_group
+from rljax.training.collect.guide_rollouts import GuideRollouts
 from rljax.training.collect.guided import GuidedSamples
 from rljax.training.collect.prefix_values import PrefixValues
 from rljax.training.collect.prompt_values import prompt_values
@@ -88,7 +90,10 @@ def policy_gradient_source(
         rollouts,
         prompts_per_step=stage.batch.prompts_per_step,
         reward=reward,
-        annotators=_annotators(context, stage, learner, reward, first_step, reference),
+        annotators=[
+            *([rollouts.annotate] if isinstance(rollouts, GuideRollouts) else []),
+            *_annotators(context, stage, learner, reward, first_step, reference),
+        ],
         demonstrate=demonstrate if stage.objective.rows_beside else None,
         keep=GroupFilter(stage) if filtered else None,
         most_rounds=most_rounds(stage),
@@ -152,7 +157,7 @@ def _rollouts(
     *,
     greedy: bool = False,
     network: Network | None = None,
-) -> WholeRollouts | EpisodeRollouts:
+) -> WholeRollouts | EpisodeRollouts | GuideRollouts:
     """What answers the prompts of a stage; greedy: once each, by the likeliest tokens.
 
     By the run's network, or by that which is given.
@@ -177,7 +182,17 @@ def _rollouts(
     if greedy:
         engine = stage_engine(context, stage, samples=1, token_filter=token_filter, network=network)
         return WholeRollouts(context, engine, **noise)
+    if guide_plan(stage) is not None:
+        guide = context.with_network(context.models["guide"].network)
+        engines = (_engines(each, stage) for each in (context, guide))
+        return GuideRollouts(context, stage, *engines, **noise)
     return WholeRollouts(context, _sampler(context, stage), **noise)
+
+
+def _engines(context: Context, stage: Stage) -> tuple[Engine, Engine]:
+    """With the samples of a prompt, and with one."""
+    group = stage.batch.samples_per_prompt
+    return stage_engine(context, stage, samples=group), stage_engine(context, stage, samples=1)
 
 
 def _sampler(context: Context, stage: Stage) -> Sampler:

@@ -15,7 +15,13 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.request import Rollouts
 from rljax.training.collect.experience import Annotations, Policy
 from rljax.training.collect.prompts import Prompts
-from rljax.training.collect.rollouts import Samples, join_samples, join_scores, take_scores
+from rljax.training.collect.rollouts import (
+    Samples,
+    distinct_ids,
+    join_samples,
+    join_scores,
+    take_scores,
+)
 from rljax.training.run.context import Context
 
 
@@ -59,17 +65,28 @@ class Successive:
         self.group = stage.batch.samples_per_prompt
         self.sample, self.scored = sample, scored
         self.divisor = rows_divisor(context.rollout_mesh)
+        self.problems = len(context.train_problems)
 
     def draw(self, weights: Params, policy: Policy, prompts: Prompts, step: int) -> Allocated:
         """All rounds of a step, and the group that is kept of each prompt."""
         count = len(prompts.records)
+        # Of the whole step: a problem that comes twice keeps its noise when one of them has left.
+        ids = distinct_ids([record["id"] for record in prompts.records], self.problems)
         right, wrong = np.zeros(count, np.int32), np.zeros(count, np.int32)
         pool, seconds = Pool([], [], [], np.zeros(count, bool)), 0.0
         for call in range(self.allocation.rounds):
             active = np.flatnonzero(~pool.left)
             asked = filled(active, count, self.divisor)
             some = Prompts([prompts.records[i] for i in asked], prompts.visits[asked])
-            samples = self.sample(weights, policy, some, step=step, call=call, most_prompts=count)
+            samples = self.sample(
+                weights,
+                policy,
+                some,
+                step=step,
+                call=call,
+                most_prompts=count,
+                noise_ids=[ids[i] for i in asked],
+            )
             samples = first_prompts(samples, len(active))
             scores, spent = self.scored(samples)
             seconds += spent

@@ -21,7 +21,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.mixed import distillation_source, given_completions
 from rljax.training.collect.rollout_record import rollout_record
-from rljax.training.collect.rollouts import Samples, padded_prompts
+from rljax.training.collect.rollouts import NO_VERSION, Samples, padded_prompts
 from rljax.training.collect.sources import stage_engine
 from rljax.training.collect.teachers import check_teacher_names, teacher_ids
 from rljax.training.collect.told_prompts import (
@@ -67,6 +67,9 @@ TOLD_SHARE = "told_share"
 # The teacher of each row, its place among several.
 TEACHER_IDS = "teacher_ids"
 
+# What the sampler said of the tokens, where the loss reads it.
+BEHAVIOR = "behavior_logprobs"
+
 
 class Detail(NamedTuple):
     """A step's samples, kept for the report; None where they are demonstrations."""
@@ -97,6 +100,7 @@ class Distillation(Family):
                 objective.part("support"),
                 objective.values["teacher_temperature"],
             )
+        self.corrects = objective.choices["correction"] != "none"
         self.token_loss = objective.bind(objective.functions["token_loss"])
         self.weigh = jax.jit(objective.part("aggregation"))
         self.source = distillation_source(context, stage, first_step)
@@ -192,6 +196,10 @@ class Distillation(Family):
         if self.compares:
             arrays["teacher_divergence"] = per_sample(statistics.more[DIVERGENCE])
         loss, metrics = apply(self.token_loss, arrays)
+        if self.corrects:
+            arrays["behavior_logprobs"] = per_sample(batch[BEHAVIOR])
+            factor, more = apply(self.stage.objective.part("correction"), arrays)
+            loss, metrics = factor * loss, metrics | more
         for place, name in enumerate(self.names):
             own = mask & (self._teacher_of(batch) == place)[:, None]
             metrics[f"teacher_divergence/{name}"] = masked(arrays["teacher_divergence"], own)
@@ -227,6 +235,8 @@ class Distillation(Family):
         if self.names:
             ids = teacher_ids(self.context, self.stage, experience.records)
             batch[TEACHER_IDS] = np.repeat(ids, len(rows["mask"]) // len(ids))
+        if self.corrects:
+            batch[BEHAVIOR] = behavior_of(experience.samples, rows["mask"].shape)
         metrics = (
             experience.metrics
             | more
@@ -284,6 +294,21 @@ def check_mixes(context: Context, stage: Stage) -> None:
                 f"logit_softcap={cap} of the policy or a teacher "
                 f"(config.{stage.name}.objective.teacher_update, config.model.logit_softcap)."
             )
+
+
+def behavior_of(samples: Samples | None, shape: tuple[int, ...]) -> np.ndarray:
+    """What the policy that sampled said of its tokens, at temperature 1, in the shape of a mask.
+
+    NaN where no policy of the stage sampled: demonstrations, and what a teacher writes.
+
+    Args:
+        samples: of a step; None where there are none.
+        shape: of the rows' mask.
+    """
+    if samples is None:
+        return np.full(shape, np.nan, np.float32)
+    own = samples.versions != NO_VERSION
+    return np.where(own, samples.rollouts.model_logprobs, np.nan).reshape(shape).astype(np.float32)
 
 
 def told_rows(rows: Rows) -> Rows:

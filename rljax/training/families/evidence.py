@@ -151,7 +151,8 @@ class Evidence(Family):
         samples = experience.samples
         judged = self._judged(experience)
         rows, format_ok, present = self._answered(samples, judged.get("solved"))
-        told, metrics = self._thoughts(rows, format_ok, present), dict(experience.metrics)
+        told = self._thoughts(samples, rows, format_ok & present)
+        metrics = dict(experience.metrics)
         if told:
             metrics["think_share"] = float(told["thinks"][present].mean()) if present.any() else 0.0
         placed = put_rows(model_rows(rows), self.context.mesh)
@@ -187,15 +188,24 @@ class Evidence(Family):
         solved = (scores.judged & scores.correct).reshape(shape).any(axis=-1)
         return {"rewards": scores.total.reshape(shape).astype(np.float32), "solved": solved}
 
-    def _thoughts(self, rows: Rows, format_ok: np.ndarray, present: np.ndarray) -> Rows:
-        """`thinks` [B, G] bool, samples with something before the phrase, where that has a cost."""
-        if not self.stage.objective.values["thought_cost"]:
+    def _thoughts(self, samples: Samples, rows: Rows, counted: np.ndarray) -> Rows:
+        """`thinks` [B, G] bool, samples with something before the phrase, where that has a cost.
+
+        The text decides and not the number of tokens: one may hold the thought and the phrase.
+
+        Args:
+            samples: B prompts, G samples each.
+            rows: of `answered_rows`.
+            counted: [B, G] bool, samples with the phrase, and with an answer to give behind it.
+        """
+        values, tokenizer = self.stage.objective.values, self.context.tokenizer
+        if not values["thought_cost"]:
             return {}
-        written = rows["thought_mask"].sum(axis=-1).reshape(present.shape)
-        phrase = len(
-            self.context.tokenizer.encode_inside(self.stage.objective.values["answer_phrase"])
-        )
-        return {"thinks": format_ok & present & (written > phrase)}
+        lengths = rows["thought_mask"].sum(axis=-1).reshape(-1)
+        written = zip(samples.flat("tokens"), samples.flat("mask"), lengths, strict=True)
+        texts = [tokenizer.decode(row[kept][:length]) for row, kept, length in written]
+        thinks = np.array([text != values["answer_phrase"] for text in texts])
+        return {"thinks": counted & thinks.reshape(counted.shape)}
 
     def _answered(self, samples: Samples, solved: np.ndarray | None) -> Answered:
         """Rows of T + A slots; those of solved prompts are the samples as they were written."""

@@ -42,6 +42,7 @@ from rljax.training.collect.teachers import TeacherScores, check_teacher_names
 from rljax.training.families import Family, StepBatches
 from rljax.training.learner.batches import step_order
 from rljax.training.learner.compare import compare_samples
+from rljax.training.learner.critics import UpdateOfCritics, critics_of, marked, with_critic
 from rljax.training.learner.group import step_arrays
 from rljax.training.learner.learner import Learner, running_of
 from rljax.training.learner.needs import running_statistics, with_schedule
@@ -120,8 +121,8 @@ class PolicyGradient(Family):
         """Running statistics, and the critic."""
         learner, whole = Learner.create(context.network, stage), replicated(context.mesh)
         shardings: dict[str, Any] = dict.fromkeys(running_statistics(stage), whole)
-        if learner.critic is not None:
-            shardings["critic"] = learner.critic.shardings(context.mesh)
+        for name in critics_of(stage):
+            shardings[name] = learner.critic.shardings(context.mesh)
         return Carried(learner.first_carried, shardings)
 
     def policy(self, state: TrainState, step: int) -> Policy:
@@ -145,7 +146,8 @@ class PolicyGradient(Family):
         """The jitted update of policy and critic."""
         update = self.learner.make_update(rounding_key, optimizer)
         mesh, carried = self.context.mesh, self.carried(self.context, self.stage)
-        return jit_update(update, self.context.network, optimizer, mesh, carried)
+        program = jit_update(update, self.context.network, optimizer, mesh, carried)
+        return UpdateOfCritics(program) if len(critics_of(self.stage)) > 1 else program
 
     def batches(
         self, state: TrainState, experience: Experience, step: int
@@ -161,7 +163,7 @@ class PolicyGradient(Family):
         known = arrays_of(experience, version=self.version(step))
         composition = self.context.scorer.composition
         known |= composed_arrays(scores, composition.weights, self.objective.inputs)
-        said = self._annotations(state, inputs, known)
+        said = self._annotations(with_critic(state, known), inputs, known)
         if self.teacher is not None:
             said["teacher_logprobs"] = self.teacher(inputs, samples.records)
         steps = {FILL_STEPS: inputs[FILL_STEPS]} if FILL_STEPS in inputs else {}
@@ -179,7 +181,7 @@ class PolicyGradient(Family):
         state = state.replace(carried=state.carried | _placed(running, state.carried))
         numbers = {name: float(value) for name, value in step_numbers(metrics).items()}
         return state, StepBatches(
-            batches=self.updates(inputs, trained, step, drawn),
+            batches=marked(self.updates(inputs, trained, step, drawn), state, known),
             metrics=numbers | weighed | experience.metrics,
             seconds=experience.seconds,
             tokens=int(trained["mask"].sum()) * self.stage.batch.epochs_per_step,

@@ -36,6 +36,7 @@ from rljax.sampling.distribution import TokenFilter
 from rljax.training.collect.experience import Experience
 from rljax.training.collect.pairs import PairSource, kept_pairs, open_pairs, pairs_of_file
 from rljax.training.collect.reference_cache import check_named_cache, reference_cache
+from rljax.training.collect.round_prompts import check_round_prompts
 from rljax.training.collect.stage_rows import (
     HELDOUT,
     answer_rows,
@@ -124,7 +125,9 @@ class Preference(Family):
         """Reads every row of the files once; held-out ones are pairs."""
         check_moves(context.network, stage, REFERENCE)
         surveys, read = (FeedbackSurvey(), FeedbackSurvey()), side_rows(stage).read
-        if stage.data["source"] != "sampled_pairs":
+        if stage.data["source"] == "sampled_pairs":
+            check_round_prompts(context, stage)
+        else:
             opened = open_pairs(stage, stage.data["source"], stage.data["path"])
             kept = checked_rows(context, stage, opened, read, surveys[0])
             if stage.data["reference_cache"]:

@@ -32,6 +32,7 @@ from rljax.training.collect.labelled import (
     samples_labels,
 )
 from rljax.training.collect.reference_cache import check_named_cache, reference_cache
+from rljax.training.collect.round_prompts import check_round_prompts
 from rljax.training.collect.stage_rows import checked_rows, rows_of_step
 from rljax.training.families import Family, StepBatches
 from rljax.training.families.labelled_rows import completions_of, rows_of
@@ -80,6 +81,7 @@ class Unpaired(Family):
     def check(context: Context, stage: Stage) -> None:
         """Reads every completion of the file once."""
         if samples_labels(stage):
+            check_round_prompts(context, stage)
             return
         read = rows_of(stage).read
         kept = checked_rows(context, stage, open_labelled(stage, read), read)

@@ -18,6 +18,7 @@
 | `loss.py` | the policy's loss on a micro-batch |
 | `critic.py` | the value model: network, state, values, loss |
 | `objective_weights.py` | weights of rewards, from a backward pass of each |
+| `critics.py` | two value models that take turns |
 | `update.py` | one update of policy and critic |
 | `multiplied.py` | the same with advantages that multipliers of rewards mix, which move with it |
 """

@@ -51,9 +51,13 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
             `correct`, `finished`, `behavior_logprobs`, and whatever the parts name. With rows that
             are written over several steps (T-PPO, arXiv:2506.15050) also `trained_tokens` [N, T]
             bool, what is new of the mask, and `complete` [N] bool, False where a row goes on. With
-            episodes `turn_rewards` [N, T] f32 may say which turn earned what.
+            episodes `turn_rewards` [N, T] f32 may say which turn earned what. With a guide policy
+            `guide_tokens` [N, T] bool are what it wrote, and `guide_values` [N] bool says whether
+            the critic learns what it makes of a state.
     """
     arrays = dict(arrays)
+    if "guide_tokens" in arrays:
+        arrays["trained_tokens"] = arrays["mask"] & ~arrays["guide_tokens"]
     shown_alone = objective.choices["demonstrations"] != "guided"
     if "demonstration" in arrays and "old_logprobs" in arrays and shown_alone:
         # No sampler reported these.
@@ -84,7 +88,9 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
         several = objective.choices["value_target"] == "component_returns"
         names = ("component_returns" if several else "returns", "value_mask")
         known |= dict(zip(names, targets, strict=True))
-    running = _running(objective, known | {"mask": known["mask"] & sampled})
+        if "guide_tokens" in arrays:
+            known["value_mask"] &= _valued(known)
+    running = _running(objective, known | {"mask": _of_policy(known) & sampled})
     if "trained_tokens" in arrays:
         known["mask"] &= arrays["trained_tokens"]
     narrowed, more = _narrowed(objective, known, sampled)
@@ -103,6 +109,20 @@ def compare_samples(objective: Objective, arrays: Mapping[str, Array]) -> Compar
         shown = arrays["mask"] & arrays["demonstration"][:, None]
         trained["mask"] = (trained["mask"] | shown) & rows[:, None]
     return Compared(trained, running, metrics | more)
+
+
+def _of_policy(arrays: Arrays) -> Array:
+    """The mask [N, T] without the tokens of a guide policy."""
+    return arrays["mask"] & ~arrays["guide_tokens"] if "guide_tokens" in arrays else arrays["mask"]
+
+
+def _valued(arrays: Arrays) -> Array:
+    """Where a critic may learn, [N, T] bool: where what follows is of one policy alone.
+
+    Behind the prefix of a guide the policy goes on; behind one of the policy it is the guide.
+    """
+    guide = arrays["guide_tokens"]
+    return arrays["mask"] & jnp.where(arrays["guide_values"][:, None], guide, ~guide)
 
 
 def _switches(objective: Objective) -> bool:
@@ -181,7 +201,7 @@ def _without_kl(objective: Objective, arrays: Arrays) -> Array:
         arrays["token_rewards"],
         arrays["old_logprobs"],
         arrays["ref_logprobs"],
-        arrays["mask"],
+        _of_policy(arrays),
         kl_weight=arrays.get("kl_coefficient", objective.values["kl_weight"]),
         kl=objective.kl,
     )

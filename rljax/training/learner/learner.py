@@ -19,6 +19,7 @@ from rljax.training.learner.arrays import per_token
 from rljax.training.learner.batches import trained_arrays
 from rljax.training.learner.compare import Compared, compare_samples
 from rljax.training.learner.critic import Critic
+from rljax.training.learner.critics import critics_of
 from rljax.training.learner.loss import PolicyLoss
 from rljax.training.learner.multiplied import mixes
 from rljax.training.learner.needs import (
@@ -98,8 +99,7 @@ class Learner:
         """What the first TrainState carries besides the policy: statistics, and the critic."""
         first = running_statistics(self.stage).items()
         carried: dict[str, Any] = {name: jnp.asarray(value) for name, value in first}
-        if self.critic is not None:
-            carried["critic"] = self.critic.first_state(params)
+        carried |= {name: self.critic.first_state(params) for name in critics_of(self.stage)}
         return carried
 
     def reads_rows(self, reference: Params | None, known: Arrays) -> bool:

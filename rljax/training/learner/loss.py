@@ -12,7 +12,11 @@ from rljax.objectives.diagnostics import clip_shares, policy_diagnostics
 from rljax.objectives.parts import apply, inputs_of
 from rljax.objectives.policy_gradient import is_zero, policy_gradient_loss
 from rljax.objectives.supervised import nll
-from rljax.objectives.surrogates.demonstrations import guided_ratio, shaped_likelihood
+from rljax.objectives.surrogates.demonstrations import (
+    guided_ratio,
+    shaped_likelihood,
+    unsure_likelihood,
+)
 from rljax.training.learner.arrays import flat, per_token
 from rljax.training.learner.compare import sampled_mask
 from rljax.training.update.balancing import balance_loss
@@ -169,7 +173,12 @@ class PolicyLoss:
             reported = arrays["behavior_logprobs"]
             known = jnp.where(jnp.isfinite(reported), reported, jax.lax.stop_gradient(logprobs))
             part, compared = guided_ratio, logprobs - known
-        return self.objective.bind(part)(compared, arrays["advantages"], mask)
+        loss, metrics = self.objective.bind(part)(compared, arrays["advantages"], mask)
+        if chosen == "in_group" and not is_zero(self.objective.values["demonstration_nll"]):
+            learned = self.objective.bind(unsure_likelihood)
+            supervised, more = learned(logprobs, arrays["entropy"], mask)
+            return loss + supervised, metrics | more
+        return loss, metrics
 
     def _diagnostics(self, arrays: dict[str, Array]) -> Metrics:
         """What is logged of every method; demonstrations were not sampled and do not count."""

@@ -2,11 +2,12 @@
 
     role        lives                           comes from
     policy      TrainState.params               what the stage starts from
-    value       TrainState.carried["critic"]      a copy of the policy's trunk, or another model
+    value       TrainState.carried["critic"]    a copy of the policy's trunk, or another model
     reference   beside the state, frozen        what the stage starts from, or another model
     reward      beside the state, frozen        another model
     teacher     beside the state, frozen        another model
     judge       beside the state, frozen        another model
+    guide       beside the state, frozen        another model
 
 Another model is the end of an earlier stage, what config.model says, another run's checkpoint or a
 published folder. What is trained is saved with the state; what is frozen is never saved: a process
@@ -37,14 +38,14 @@ from rljax.models.pretrained import is_pretrained, read_config
 from rljax.training.run.start import Source, check_start, load_start, with_stored_head
 from rljax.training.update.state import placed
 
-# Where a TrainState holds the value model.
-VALUE = "critic"
-
 # Frozen roles whose network is that of wherever they come from.
-OTHERS = ("reward", "teacher", "judge")
+OTHERS = ("reward", "teacher", "judge", "guide")
 
 # Roles that several models may have; those after the first one are its members.
 SEVERAL = ("reward", "teacher")
+
+# Roles whose models read samples of the policy, or continue them.
+READING = (*SEVERAL, "guide")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +146,10 @@ def check_models(network: Network, stages: Sequence[Stage], seed: int, mesh: Mes
             if kind == "reward":
                 _check_reward(model, policy, where, stage.models["reward"])
             if kind == "teacher":
-                _check_teacher(model, policy, where)
+                _check_predicts(model, policy, where)
                 _check_teaches(stage, model, table["policy"].origin, where)
+            if role == "guide":
+                _check_predicts(model, policy, where)
             if role == "reference":
                 found = None if outside else networks[model.origin].config
                 _check_reference(found or model_of_role(model.origin, policy), policy, where)
@@ -170,7 +173,7 @@ def check_read_positions(
         encode: of a text behind others, to ids; a generative reward model reads a question, too.
     """
     for index, stage in enumerate(stages):
-        kinds = [kind for kind in SEVERAL if kind in stage.models] if stage.max_new_tokens else []
+        kinds = [kind for kind in READING if kind in stage.models] if stage.max_new_tokens else []
         found = models_of(network, stages, index) if kinds else {}
         for kind in kinds:
             tokens, fields = _read_tokens(stage, kind, max_prompt_tokens, encode)
@@ -277,12 +280,12 @@ def _check_reward(model: Model, policy: ModelConfig, where: str, fields: Mapping
     _check_vocabulary(model, policy, where)
 
 
-def _check_teacher(model: Model, policy: ModelConfig, where: str) -> None:
-    config = model.network.config
+def _check_predicts(model: Model, policy: ModelConfig, where: str) -> None:
+    config, kind = model.network.config, model.role.partition("_")[0]
     if config.head != "language_model" or not config.causal:
         raise ValueError(
             f"{where}={model.origin!r} has the head {config.head!r} and causal={config.causal}; a "
-            f"teacher predicts the next token: 'language_model' and causal=True ({where})."
+            f"{kind} predicts the next token: 'language_model' and causal=True ({where})."
         )
     _check_vocabulary(model, policy, where)
 

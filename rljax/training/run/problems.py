@@ -16,6 +16,7 @@ from rljax.remarks import say_once
 from rljax.rewards.golds import check_golds, counted
 from rljax.rewards.member import FIELD, parse_rewards
 from rljax.tasks.reasoning_gym import splits
+from rljax.tasks.seeds import check_seeds_apart
 from rljax.tasks.symbols.records import symbol_splits
 
 Record = dict[str, Any]
@@ -139,6 +140,8 @@ def open_problems(config: ConfigDict) -> tuple[Sequence[Record], Sequence[Record
     if data.kind == "environment":
         name, options = config.environment.name, config.environment.options.to_dict()
         environment = find_environment(name, options)
+        names = ("train_seed", "train_size", "heldout_seed", "heldout_size")
+        check_seeds_apart(**{name: data[name] for name in names})
         return (
             MadeRecords(environment, first_seed=data.train_seed, size=data.train_size),
             MadeRecords(environment, first_seed=data.heldout_seed, size=data.heldout_size),

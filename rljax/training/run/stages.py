@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from rljax.config.graph import MODEL
 from rljax.models.lora import adapters_are_zero, combine, drop_adapters, flatten, unflatten
 from rljax.models.network import Network, Params
+from rljax.training.learner.critics import critics_of
 from rljax.training.run.checkpoints import Checkpoints, skip_damaged
 from rljax.training.run.context import Context
-from rljax.training.run.models import VALUE, Model, load_value, models_of
+from rljax.training.run.models import Model, load_value, models_of
 from rljax.training.run.start import Source, base_note, load_start, load_trained
 from rljax.training.run.storage import absolute, checkpoints_folder, damaged_folder
 from rljax.training.run.workdir import check_note
@@ -201,9 +202,11 @@ class Stages:
         if value is None or not value.origin:
             return state
         # Its first moments are zeros, whatever its parameters are.
-        params = load_value(self._source(value.origin), value.network, context.mesh)
-        critic = state.carried[VALUE].replace(params=params)
-        return state.replace(carried={**state.carried, VALUE: critic})
+        source, critics = self._source(value.origin), {}
+        for name in critics_of(self.stages[index]):  # each has arrays of its own
+            params = load_value(source, value.network, context.mesh)
+            critics[name] = state.carried[name].replace(params=params)
+        return state.replace(carried=state.carried | critics)
 
     def _restored(self, index: int, context: Context, step: int) -> TrainState:
         """A stage's state after a step, from its checkpoint."""

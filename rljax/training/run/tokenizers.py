@@ -11,7 +11,8 @@ from rljax.training.update.verdicts import verdict_ids
 
 
 def check_tokenizers(stages: Sequence[Stage], tokenizer: Tokenizer) -> None:
-    """Compares the tokenizer of every folder that a reward, teacher or judge model comes from.
+    """Compares the tokenizer of every folder that a reward, teacher, judge or guide model
+    comes from.
 
     Models of the run itself share its tokenizer. A folder that holds none cannot be asked.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from rljax.config.guide import guide_plan
 from rljax.models.finite import first_not_finite
 from rljax.objectives.selections import OF_TOKENS
 from rljax.parallel.host import to_host
@@ -78,6 +79,8 @@ class FirstStep:
             self._show(first_example(sequences(batch), text_format))
         # A policy that is sure of its ends gives them no part in what it is not sure of.
         whole = family.stage.objective.choices.get("selection") not in OF_TOKENS
+        plan = guide_plan(family.stage)
+        whole = whole and (plan is None or "out" not in plan.kinds)  # a guide writes the ends
         # A question stands behind the end of what a generative reward judges.
         asked = "question" in family.stage.data
         if self.on["ends"] and whole and not asked:

@@ -168,11 +168,11 @@ def test_the_batch_divides_over_the_mesh(tiny_config, tmp_path, monkeypatch):
     assert made.mesh.shape == make_mesh({"data": -1}).shape
     sizes = []
 
-    def stop(context, engine, weights, records, *, key, step):
+    def stop(context, engine, weights, records, *, key, step, noise_ids):
         sizes.append([record["id"] for record in records])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sampled_once, "sample_texts", stop)
+    monkeypatch.setattr(sampled_once, "drawn_samples", stop)
     monkeypatch.setattr(Engine, "load", lambda engine, params: params)
     with made.scorer, pytest.raises(KeyboardInterrupt):
         pair_rounds(made, stages[-1], {}).file(None, 1)

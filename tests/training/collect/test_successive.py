@@ -31,10 +31,11 @@ class Scripted:
     """Answers with one token, the number of the draw; draws of a problem are as `RIGHT` says."""
 
     def __init__(self):
-        self.calls, self.drawn = [], dict.fromkeys(RIGHT, 0)
+        self.calls, self.noise = [], []
 
-    def sample(self, weights, policy, prompts, *, step, call, most_prompts):
+    def sample(self, weights, policy, prompts, *, step, call, most_prompts, noise_ids):
         ids = [record["id"] for record in prompts.records]
+        self.noise.append(noise_ids)
         self.calls.append((call, ids, most_prompts))
         tokens = np.zeros((len(ids), SAMPLES, 1), np.int32)
         tokens[..., 0] = call * SAMPLES + np.arange(SAMPLES)
@@ -66,12 +67,13 @@ def scored(samples):
     return Scores(total, {"r": total}, right, ~none, none, none, None), 0.25
 
 
-def drawn(scored=scored, **objective):
-    context = SimpleNamespace(rollout_mesh=make_mesh({"data": 1}, devices=jax.devices()[:1]))
+def drawn(scored=scored, problems=tuple(RIGHT), **objective):
+    mesh = make_mesh({"data": 1}, devices=jax.devices()[:1])
+    context = SimpleNamespace(rollout_mesh=mesh, train_problems=range(len(RIGHT)))
     rollouts = Scripted()
     objective = {"allocation_rounds": 2, "round_samples": SAMPLES, **objective}
     allocation = Successive(context, stage_of(**objective), rollouts.sample, scored)
-    prompts = Prompts([{"id": one} for one in RIGHT], np.zeros(4, int))
+    prompts = Prompts([{"id": one} for one in problems], np.zeros(4, int))
     return allocation.draw({}, Policy({}, version=3), prompts, step=1), rollouts
 
 
@@ -109,6 +111,21 @@ def test_a_sample_that_is_left_out_is_neither_counted_nor_kept():
     assert 0 not in tokens and not found.scores.left_out.any()
     pool = found.annotations.arrays["pool_means"][0]
     assert pool == pytest.approx(4 / 6)  # of 7 draws of the second and first round, one left out
+
+
+def test_a_problem_that_comes_twice_keeps_its_noise():
+    """The first 1 of the step leaves at once; the second keeps the address of the second."""
+
+    def first_leaves(samples):
+        scores, seconds = scored(samples)
+        right = scores.correct.copy()
+        if len(samples.records) == 4:
+            right[:SAMPLES] = np.arange(SAMPLES) < 2
+        return scores._replace(correct=right, total=right.astype(np.float32)), seconds
+
+    _, rollouts = drawn(scored=first_leaves, problems=(1, 1, 2, 0))
+    assert rollouts.calls[1][1] == [1, 2]
+    assert rollouts.noise == [[1, 5, 2, 0], [5, 2]]
 
 
 def test_the_positive_exit_asks_half_as_many_again():

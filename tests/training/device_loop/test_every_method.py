@@ -20,10 +20,12 @@ from rljax.training.device_loop.runs import SideBySide, _advance
 from rljax.training.device_loop.step import Plan
 from rljax.training.learner.batches import step_order
 
-# What the device loop refuses by name: trees, windows, hints, search, another model (a teacher).
+# What the device loop refuses by name: trees, windows, hints, search, another model (a teacher, a
+# guide).
 ON_HOST = ("spo_chain", "spo_tree", "vineppo", "t_ppo")
 ON_HOST += (
     "opd",
+    *("ppo_plus_plus", "aggrevated", "lols", "d2lols"),
     "guide_grpo",
     "scaf_grpo",
     "speed",
@@ -70,7 +72,7 @@ SLOW = representatives()
 
 def traced(name, batch):
     """Shapes of everything that two steps of a method return."""
-    group = 4 + (name in ("hpt", "luffy"))
+    group = 4 + (name in ("hpt", "luffy", "srft"))
     config = complete(
         {
             "stages": ("rl",),

@@ -190,6 +190,11 @@ def test_a_teacher_is_told_another_sample_that_is_right(student, monkeypatch):
     value, _, slope = loss_of(made, family, batch)
     assert value == pytest.approx(float(each[batch["mask"]].mean()), rel=1e-3)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) > 1e-6
+    # Tokens that have become four times as likely since count twice, the bound.
+    earlier = batch | {"behavior_logprobs": batch["behavior_logprobs"] - np.float32(np.log(4))}
+    twice, metrics, _ = loss_of(made, family, earlier)
+    assert twice == pytest.approx(2 * value, rel=1e-5)
+    assert float(metrics["correction_share_high"].mean()) == 1.0
 
     none = experience._replace(scores=experience.scores._replace(correct=np.zeros_like(right)))
     (batch,) = family.batches(made.state, none, 1)[1].batches

@@ -150,14 +150,16 @@ def test_samples_of_a_bad_format_take_no_part_in_the_bound(evidence):
 
 def test_what_stands_before_the_phrase_costs(pieces):
     words = ("method=ra3", "batch.share_prompts=False", "objective.thought_cost=2.5")
-    made = pieces("jepo", *(f"--config.jepo.{word}" for word in words))
+    # One token is a thought and the end of its line, as those of published tokenizers may be.
+    token = "--config.tokenizer.special_tokens=('<answer>','</answer>','x\\n')"
+    made = pieces("jepo", token, *(f"--config.jepo.{word}" for word in words))
     family = Evidence(made.context, made.stage, None, 12)
-    line = ord("\n")
-    completions = [[line], [ord("x"), line], [ord("x"), EOS], [line]]
+    line, both = ord("\n"), CLOSE + 1
+    completions = [[line], [ord("x"), line], [ord("x"), EOS], [both]]
     samples = samples_of(made, completions)
     rows, format_ok, present = family._answered(samples, None)
-    told = family._thoughts(rows, format_ok, present)
-    assert told["thinks"].tolist() == [[False, True, False, False]]
+    told = family._thoughts(samples, rows, format_ok & present)
+    assert told["thinks"].tolist() == [[False, True, False, True]]
     with pytest.raises(ValueError, match="thought_cost=1.0 is taken off.*bound='multi_sample'"):
         pieces("jepo", "--config.jepo.objective.thought_cost=1.0")
 
