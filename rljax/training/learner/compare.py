@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.objectives.advantages import BASELINE_UPDATES
+from rljax.objectives.advantages import BASELINE_UPDATES, update_role_baselines
 from rljax.objectives.advantages.groups import share_without_signal
 from rljax.objectives.advantages.signed import keep_sign
 from rljax.objectives.corrections import corrected
@@ -207,6 +207,9 @@ def _running(objective: Objective, arrays: Arrays) -> Arrays:
     if objective.choices["advantage"] in BASELINE_UPDATES:
         update = objective.bind(BASELINE_UPDATES[objective.choices["advantage"]])
         running["baseline"] = apply(update, arrays)
+    if objective.choices["advantage"] == "role_baseline":
+        moved = apply(objective.bind(update_role_baselines), arrays)
+        running["role_baselines"], running["role_weights"] = moved
     if objective.choices["reward_shaping"] == "hypervolume":
         running["front"], running["meta_reward"] = apply(objective.bind(update_front), arrays)
     if "kl_coefficient" in arrays:

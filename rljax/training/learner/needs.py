@@ -32,6 +32,9 @@ def running_statistics(stage: Stage) -> dict[str, Array]:
     if objective.choices["advantage"] == "mixed_components":
         count = len(objective.values["thresholds"])
         first |= {"multipliers": first_multipliers(count), "multiplier_momentum": jnp.zeros(count)}
+    if objective.choices["advantage"] == "role_baseline":
+        nothing = jnp.zeros(objective.values["role_count"])
+        first |= {"role_baselines": nothing, "role_weights": nothing}
     if objective.choices["reward_shaping"] == "hypervolume":
         sizes = (objective.values[name] for name in ("component_count", "front_points"))
         first |= {"front": empty_front(*sizes), "meta_reward": jnp.float32(1)}
