@@ -13,6 +13,7 @@ from rljax.environments.guess import Guess
 from rljax.environments.kuhn import Kuhn
 from rljax.environments.lookup import Lookup
 from rljax.environments.nim import Nim
+from rljax.environments.proposals import Proposals
 from rljax.environments.retries import Retries
 from rljax.environments.waltz import Waltz
 from rljax.errors import reason, unknown_name
@@ -26,6 +27,7 @@ ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
     "kuhn": Kuhn,
     "lookup": Lookup,
     "nim": Nim,
+    "proposals": Proposals,
     "retries": Retries,
     "waltz": Waltz,
 }

@@ -335,3 +335,35 @@ def test_waltz_reads_problems_of_a_file():
             Waltz().reset(record)
     assert isinstance(Waltz().reset({"prompt": "x", "reference": "benign"}), Opening)
     assert Move(None).rewards == {}
+
+
+def tagged(text):
+    return f"<answer>{text}</answer>"
+
+
+@pytest.mark.parametrize(
+    ("solutions", "solved", "proposer"),
+    [
+        (["7"] * 4, 1.0, 0.0),
+        (["7", "3+4", "8", "no"], 0.5, 1.0),
+        (["7", "1", "1", "1"], 0.25, 0.75),
+    ],
+)
+def test_a_proposer_earns_most_where_half_of_the_solvers_are_right(solutions, solved, proposer):
+    game = find_environment("proposals", {})
+    opening = opening_of(game, {"number": 3}, "row 1")
+    assert opening.roles == ("proposer", *["solver"] * 4) and roles_of(game) == opening.roles[:2]
+    moves, _ = played(game, {"number": 3}, [tagged("1+2*3"), *map(tagged, solutions)])
+    assert [move.player for move in moves] == [1, 2, 3, 4, None]
+    assert all(news[0]["content"] == "1+2*3" for news in moves[0].observations[1:])
+    right = [float(said in ("7", "3+4")) for said in solutions]
+    assert [total(moves, solver) for solver in range(1, 5)] == right
+    assert total(moves, 0) == proposer and moves[-1].measures["solved"] == solved
+
+
+@pytest.mark.parametrize(
+    "reply", ["", tagged("x"), tagged("10**9"), tagged("1/0"), tagged("1" * 65)]
+)
+def test_what_is_no_sum_ends_the_episode(reply):
+    (move,), _ = played(find_environment("proposals", {}), {"number": 3}, [reply])
+    assert move.player is None and move.rewards == [0.0] * 5 and move.measures == {"sums": 0.0}

@@ -37,7 +37,8 @@ def role_baseline(
         A = R - b[role],   then   b[role] = decay * b[role] + (1 - decay) * R
 
     sample by sample, in the order of rows. The baseline has not seen the score that it is taken
-    from, so that the gradient is unbiased; in the first samples of a role it is near 0.
+    from, so that the gradient is unbiased; in the first samples of a role it is near 0. How the
+    paper's loss averages over tokens was not seen.
 
     Args:
         token_rewards: [N, T] f32.
@@ -134,7 +135,8 @@ def role_turn_zscore(
     """A = (reward of the turn - mean) / (deviation + epsilon), over all turns of the role.
 
     Every turn has its own reward and no other: nothing that comes later counts for it. The
-    deviation has divisor n - 1; a role with one turn has A = 0.
+    deviation has divisor n - 1; a role with one turn has A = 0. The estimator of WaltzRL's paper
+    (arXiv:2510.08240) was not seen; this z-score over a step, for each agent apart, is ours.
 
     Args:
         token_rewards: [N, T] f32; those of a turn are added up.

@@ -75,6 +75,11 @@ def _with_roles(config: ConfigDict, stage: Stage, roles: Sequence[str], players:
                 f"name an environment that has some ({where}.objective.advantage, {FIELD}.name)."
             )
         return stage
+    if str(stage.data.get("source", "")).startswith("sampled"):
+        raise ValueError(
+            f"source={stage.data['source']!r} keeps samples of a prompt, and each of {players} "
+            f"players has its own: take policy gradients ({where}.data.source, {FIELD}.name)."
+        )
     if not stage.online:
         return stage
     _check_stage(config, stage, players)
@@ -114,6 +119,12 @@ def _check_stage(config: ConfigDict, stage: Stage, players: int) -> None:
         raise ValueError(
             f"share_prompts=True puts the samples of a prompt into one row, and with {because} "
             f"each has a prompt of its own: leave it out ({where}.batch.share_prompts)."
+        )
+    if objective.choices["advantage"] == "role_turn_zscore" and not config.environment.turn_credit:
+        raise ValueError(
+            "advantage='role_turn_zscore' compares turns by their own rewards, and "
+            "turn_credit=False adds them up at the end: set it to True "
+            f"({FIELD}.turn_credit, {where}.objective.advantage)."
         )
     if {"greedy_scores", "base_scores"} & objective.inputs or (
         "score_weights" in objective.batch_inputs
