@@ -263,6 +263,14 @@ def test_who_has_no_room_says_nothing(made):
             ("--config.grpo.method=waltzrl", "--config.environment.turn_credit=False"),
             "compares turns by their own rewards",
         ),
+        (
+            (
+                "--config.warmup.data.source=sampled",
+                "--config.warmup.data.path=",
+                "--config.warmup.data.sampled_prompts=8",
+            ),
+            "each of 2 players has its own",
+        ),
         (("--config.environment.name=guess",), "reads the roles of several players"),
     ],
 )
