@@ -35,7 +35,6 @@ ON_HOST += (
 ON_HOST += ("gain_rl",)
 # Those that read constraints, or rewards one by one, too.
 ON_HOST += ("crpg", "crraft", "grpo_components", "rloo_hypervolume", "mu_ppo", "xi_ppo")
-ON_HOST += ("crpg", "crraft", "grpo_components", "rloo_hypervolume")
 # Those of several players: it plays no episodes.
 ON_HOST += ("spiral", "hierarchical_grpo", "waltzrl")
 # Rows of masked diffusion, whose likelihood draws masks, are refused too.
