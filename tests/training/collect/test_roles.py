@@ -140,6 +140,18 @@ def check_baselines(experience, batches, state):
     assert 0 < batches.metrics["episode/right"] < 1
 
 
+def check_turn_rewards(experience):
+    """Each turn's own reward stands on its last token."""
+    found = experience.arrays["turn_rewards"]
+    expected = np.zeros_like(found)
+    for row, episode in enumerate(experience.samples.episodes):
+        for turn in episode["turns"]:
+            expected[row, turn["end"] - 1] = turn["reward"]
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found.sum(axis=1), experience.scores.total)
+    assert ((found != 0).sum(axis=1) == 2).any()  # of two turns both were right
+
+
 def check_groups(context, stage, drawn):
     """Groups are of a role and a problem, or of a role and an episode."""
     rows = np.arange(len(drawn.samples.episodes))
@@ -202,6 +214,7 @@ def test_a_step_of_self_play(made):
     experience, _ = family.source.collect(policy, family.source.first_state(), 1)
     state, batches = family.batches(built.state, experience, 1)
     check_baselines(experience, batches, state)
+    check_turn_rewards(experience)
     drawn = Drawn(policy, None, experience.samples, experience.scores, 1)
     check_groups(built.context, stage, drawn)
     check_frozen(built, stage, family, experience, drawn)
