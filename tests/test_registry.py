@@ -189,6 +189,13 @@ EXPECTED = {
     | TOKENS
     | {"advantage": "group_mean_ratio", "punish_failed_groups": False}
     | {"advantage_epsilon": 1e-6, "entropy_weight": 0.0},
+    # The script: PPO's clip, no KL, samples without advantage dropped; a decay of .95.
+    "spiral": CLIPPED
+    | NO_KL
+    | {"advantage": "role_baseline", "role_decay": 0.95, "role_bias_correction": False}
+    | {"selection": "with_advantage", "entropy_weight": 0.0},
+    "hierarchical_grpo": CLIPPED | NO_KL | {"advantage": "role_group_mean"},
+    "waltzrl": CLIPPED | NO_KL | {"advantage": "role_turn_zscore", "segmentation": "turns"},
     "pass_at_k": {"advantage": "pass_at_k", "divide_by_deviation": True},
     "raft": NO_RATIO | TOKENS | NO_KL | {"advantage": "none", "advantage_sign": "positive"},
     "raft_plus_plus": CLIPPED

@@ -75,8 +75,8 @@ def build(methods: Mapping[str, Mapping[str, Any]], arg: str = "") -> ConfigDict
 
     Args:
         methods: method -> its values: `max_prompt_tokens` and columns of the data, `rewards` of the
-            scoring, and those of the stage. Sections are laid over those of `STAGE`; a batch
-            replaces that of `STAGE` whole.
+            scoring, an `environment` that makes its problems, and those of the stage. Sections are
+            laid over those of `STAGE`; a batch replaces that of `STAGE` whole.
         arg: the method.
 
     Raises:
@@ -94,21 +94,29 @@ def build(methods: Mapping[str, Mapping[str, Any]], arg: str = "") -> ConfigDict
     c.model = dict(dtype="bfloat16", remat="full")
     c.mesh = dict(data=1, fsdp=-1)
     c.data = dict(
-        kind="jsonl",
-        path="configs/rlvr/problems.jsonl",
-        heldout_path="configs/rlvr/heldout.jsonl",
         max_prompt_tokens=values.pop("max_prompt_tokens", 1024),
         source_column=values.pop("source_column", ""),
         difficulty_column=values.pop("difficulty_column", ""),
         angle_column=values.pop("angle_column", ""),
         hint_column=values.pop("hint_column", ""),
     )
-    c.scoring = dict(rewards=values.pop("rewards", (dict(name="math"),)), workers=8)
+    if environment := values.pop("environment", {}):
+        c.environment, c.data.kind = environment, "environment"
+    else:
+        c.data.update(
+            kind="jsonl",
+            path="configs/rlvr/problems.jsonl",
+            heldout_path="configs/rlvr/heldout.jsonl",
+        )
+    judge = "environment" if environment else "math"
+    c.scoring = dict(rewards=values.pop("rewards", (dict(name=judge),)), workers=8)
     stage = {**STAGE, **values}
     for section in ("sampling", "optimizer"):
         stage[section] = {**STAGE[section], **values.get(section, {})}
     c.rl = dict(method=arg, **stage)
     c.evaluation = dict(
-        every_steps=20, samples_per_prompt=4, max_new_tokens=stage["sampling"]["max_new_tokens"]
+        every_steps=20,
+        samples_per_prompt=0 if environment else 4,  # an episode has a sample for each player
+        max_new_tokens=stage["sampling"]["max_new_tokens"],
     )
     return c

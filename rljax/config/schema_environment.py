@@ -29,6 +29,17 @@ ENVIRONMENT: Section = {
         "rewards of turns count where they were earned, for parts that read rewards of tokens "
         "(gae, rewards_to_go, ...); else all of them count at the end",
     ),
+    "trained_roles": Field(
+        {},
+        "of an environment of several players: the roles that a stage trains, by the name of the "
+        "stage, {'first': ('feedback',)}; a stage that is not named trains all",
+    ),
+    "episode_roles": Field(
+        (),
+        "roles whose samples are compared with those of the same role in their own episode; those "
+        "of other roles with all of their problem",
+        items=Field("", "a role"),
+    ),
     "timeout_seconds": Field(5.0, "per step of the environment", above=0, maximum=86_400),
     "rewritten_turns": Field(
         "refuse",

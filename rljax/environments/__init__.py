@@ -3,6 +3,7 @@
 | file | what it holds |
 | --- | --- |
 | `environment.py` | the two functions of an environment, and what they return |
+| `players.py` | the same of several players, each with a conversation of its own |
 | `table.py` | environments by name; the user's own |
 | `problems.py` | problems of a run as an environment begins them, or makes them |
 | `stepping.py` | steps in worker processes, each with a time limit |
@@ -15,4 +16,9 @@
 | `lookup.py` | a table to look things up in, with a budget |
 | `retries.py` | any reward of text, with several tries |
 | `guess.py` | higher or lower |
+| `kuhn.py` | Kuhn poker against oneself |
+| `nim.py` | Nim against oneself |
+| `games.py` | several such games in one run |
+| `proposals.py` | one player makes up sums, others solve them |
+| `waltz.py` | a conversation agent and a feedback agent |
 """

@@ -9,6 +9,8 @@ of them may run in another process. The same record, replies and options must gi
 
 There may be a third function, `warm()`: each process that steps calls it once, before its first
 step, so that no step's time pays for what is imported or started.
+
+An environment of several players: players.py.
 """
 
 import json
@@ -101,15 +103,7 @@ def turn_of(environment: Environment, state: Any, reply: str) -> tuple[Any, Turn
             f"step() must return (observation, reward, done), got {typed(found)} ({FIELD}.name)."
         )
     turn = Turn(*found)
-    if isinstance(turn.reward, bool) or not isinstance(turn.reward, int | float):
-        raise ValueError(
-            f"step() must return a number as reward, got {typed(turn.reward)} ({FIELD}.name)."
-        )
-    if not abs(turn.reward) <= LARGEST_REWARD:
-        raise ValueError(
-            f"step() must return a finite reward of at most {LARGEST_REWARD:g}, got "
-            f"{turn.reward!r} ({FIELD}.name)."
-        )
+    check_reward(turn.reward)
     if not isinstance(turn.done, bool):
         raise ValueError(
             f"step() must return True or False as done, got {typed(turn.done)} ({FIELD}.name)."
@@ -125,6 +119,19 @@ def turn_of(environment: Environment, state: Any, reply: str) -> tuple[Any, Turn
         check_texts(messages, "what step() returned")
     check_plain(state, "the state after step()")
     return state, Turn(messages, float(turn.reward), turn.done)
+
+
+def check_reward(value: Any) -> None:
+    """Raises ValueError for a reward that is no number, or none that float32 can square."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(
+            f"step() must return a number as reward, got {typed(value)} ({FIELD}.name)."
+        )
+    if not abs(value) <= LARGEST_REWARD:
+        raise ValueError(
+            f"step() must return a finite reward of at most {LARGEST_REWARD:g}, got {value!r} "
+            f"({FIELD}.name)."
+        )
 
 
 def as_messages(value: Any) -> Any:

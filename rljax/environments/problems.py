@@ -5,12 +5,14 @@ from typing import Any
 
 from rljax.data.sources import place_of
 from rljax.environments.environment import FIELD, Environment, start_of
+from rljax.environments.players import opening_of, roles_of
 from rljax.user_modules import errors_located
 
 Record = dict[str, Any]
 
-# Columns that `EnvironmentProblems` adds.
+# Columns that `EnvironmentProblems` adds; the third one where there are several players.
 STATE, DEMONSTRATION = "environment_state", "environment_demonstration"
+PLAYERS = "environment_players"
 
 
 class MadeRecords(Sequence[Record]):
@@ -53,7 +55,8 @@ class EnvironmentProblems(Sequence[Record]):
     """Problems whose prompt is how the environment begins, with its state and its tools.
 
     `environment_demonstration` is a whole conversation where the environment has a function
-    demonstration(record).
+    demonstration(record). Of several players the prompt is that of the one who replies first;
+    `environment_players` holds the `Opening` of all of them.
     """
 
     def __init__(self, environment: Environment, problems: Sequence[Record]) -> None:
@@ -66,11 +69,16 @@ class EnvironmentProblems(Sequence[Record]):
     def __getitem__(self, index: int) -> Record:
         record = self.problems[index]
         where = place_of(self.problems, index)
+        made = dict(record)
         with errors_located(f"{where}: reset()", field=f"{FIELD}.name"):
-            start = start_of(self.environment, record, where)
-        made = {**record, "prompt": start.messages, STATE: start.state}
-        if start.tools:
-            made["tools"] = start.tools
+            if roles_of(self.environment):
+                opening = opening_of(self.environment, record, where)
+                made |= {STATE: opening.state, PLAYERS: opening}
+                made["prompt"] = opening.conversations[opening.player]
+            else:
+                start = start_of(self.environment, record, where)
+                made |= {"prompt": start.messages, STATE: start.state}
+                made |= {"tools": start.tools} if start.tools else {}
         if callable(shown := getattr(self.environment, "demonstration", None)):
             with errors_located(f"{where}: demonstration()", field=f"{FIELD}.name"):
                 made[DEMONSTRATION] = shown(record)

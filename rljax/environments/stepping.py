@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rljax.environments.environment import turn_of
+from rljax.environments.players import Moved, move_of, player_count, roles_of
 from rljax.environments.table import absolute_name, find_environment
 from rljax.processes.processes import ONE, Processes
 from rljax.rewards.share import shared_outcomes
@@ -14,7 +15,9 @@ from rljax.rewards.workers import Workers
 # The job of a worker (rewards/worker.py), and its name in messages.
 WORK, NOUN = "rljax.environments.stepping:prepare", "environment"
 
-Answer = list  # [state, messages, reward, done]; a list, as it may come from another process
+# [state, messages, reward, done], or of several players [state, *Moved]; a list, as it may come
+# from another process.
+Answer = list
 
 
 def prepare(name: str, options: Mapping[str, Any]) -> Callable[[Any, str], Answer]:
@@ -23,11 +26,22 @@ def prepare(name: str, options: Mapping[str, Any]) -> Callable[[Any, str], Answe
     if callable(warm := getattr(environment, "warm", None)):
         warm()
 
+    answered = move_of if roles_of(environment) else turn_of
+
     def step(state: Any, reply: str) -> Answer:
-        state, turn = turn_of(environment, state, reply)
-        return [state, *turn]
+        state, answer = answered(environment, state, reply)
+        return [state, *answer]
 
     return step
+
+
+def moved(answer: Answer, *, several: bool) -> tuple[Any, Moved]:
+    """The state and the `Moved` of an answer, which is that of one player or of several."""
+    if several:
+        state, *rest = answer
+        return state, Moved(*rest)
+    state, messages, reward, done = answer
+    return state, Moved(None if done else 0, [messages], [reward])
 
 
 class Stepper:
@@ -52,6 +66,8 @@ class Stepper:
         memory_mb: int,
         processes: Processes = ONE,
     ) -> None:
+        environment = find_environment(name, options)
+        self.roles, self.players = roles_of(environment), player_count(environment)
         self.processes, self.timeout_seconds = processes, timeout_seconds
         arguments = absolute_name(name), dict(options)
         job = Job(WORK, arguments, NOUN, timeout_seconds, memory_mb)

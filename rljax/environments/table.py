@@ -8,18 +8,28 @@ from typing import Any
 from rljax.environments.calculator import calculator
 from rljax.environments.dictionary import Dictionary
 from rljax.environments.environment import FIELD, Environment
+from rljax.environments.games import Games
 from rljax.environments.guess import Guess
+from rljax.environments.kuhn import Kuhn
 from rljax.environments.lookup import Lookup
+from rljax.environments.nim import Nim
+from rljax.environments.proposals import Proposals
 from rljax.environments.retries import Retries
+from rljax.environments.waltz import Waltz
 from rljax.errors import reason, unknown_name
 from rljax.user_modules import import_dotted, import_file
 
 ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
     "calculator": calculator,
     "dictionary": Dictionary,
+    "games": Games,
     "guess": Guess,
+    "kuhn": Kuhn,
     "lookup": Lookup,
+    "nim": Nim,
+    "proposals": Proposals,
     "retries": Retries,
+    "waltz": Waltz,
 }
 
 NAME = f"{FIELD}.name"

@@ -1,10 +1,10 @@
 """The arrays that parts read by name, and where they come from, a table for each family.
 
 N = B * G rows, one for each completion; T completion slots; C rewards of a composition, H = 1 + C
-heads of a critic of the KL and of each, F points of their front and W losses of each; M passes of a
-likelihood that draws masks; K sides of each of B pairs. "step" arrays are constants of the step
-that sampled or read them, "batch" arrays those of one optimizer update, "loss" arrays exist inside
-the loss only and are differentiated.
+heads of a critic of the KL and of each, F points of their front and W losses of each; R roles; M
+passes of a likelihood that draws masks; K sides of each of B pairs. "step" arrays are constants of
+the step that sampled or read them, "batch" arrays those of one optimizer update, "loss" arrays
+exist inside the loss only and are differentiated.
 """
 
 from typing import NamedTuple
@@ -16,8 +16,8 @@ import jax.numpy as jnp
 class Described(NamedTuple):
     """What an array is."""
 
-    # "NT", "NTM", "NTC", "NTH", "NC", "N", "C", "FC", "CW" or "" for a scalar; "BKT", "BK" or "B"
-    # of preferences, "BM" of M comparisons
+    # "NT", "NTM", "NTC", "NTH", "NC", "N", "C", "FC", "CW", "R" or "" for a scalar; "BKT", "BK" or
+    # "B" of preferences, "BM" of M comparisons
     axes: str
     dtype: type
     level: str  # "step", "batch" or "loss"
@@ -85,6 +85,9 @@ ARRAYS: dict[str, Described] = {
     "objective_weights": Described("C", float, "step", "of rewards, which follow their gradients"),
     "gradient_influences": Described("C", float, "step", "of each reward's gradient on all"),
     "learning_rate": Described("", float, "step", "of the policy's next update"),
+    "roles": Described("N", int, "step", "of the player of an episode, from 0"),
+    "role_baselines": Described("R", float, "step", "moving average of each role's scores"),
+    "role_weights": Described("R", float, "step", "weight of what these averages have seen"),
     "front": Described("FC", float, "step", "reference point and front of rewards, NaN: none"),
     "meta_reward": Described("", float, "step", "by how much the last step enlarged the front"),
     "step": Described("", int, "step", "steps done in the stage"),
@@ -206,5 +209,6 @@ DTYPES = {float: jnp.float32, int: jnp.int32, bool: jnp.bool_}
 def abstract(name: str, rows: int = 4, slots: int = 3, components: int = 2) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an array; unknown names are [N, T] f32, as all inputs of a batch are."""
     axes, dtype, *_ = ARRAYS.get(name, Described("NT", float, "batch", ""))
-    sizes = {"N": rows, "T": slots, "M": 2, "C": components, "H": 1 + components, "F": 3, "W": 4}
+    sizes = {"N": rows, "T": slots, "M": 2, "C": components, "H": 1 + components}
+    sizes |= {"F": 3, "W": 4, "R": 2}
     return jax.ShapeDtypeStruct(tuple(sizes[axis] for axis in axes), DTYPES[dtype])

@@ -47,6 +47,21 @@ def finished_only(mask: Array, finished: Array) -> Array:
     return mask & finished[:, None].astype(bool)
 
 
+def with_advantage(mask: Array, advantages: Array) -> Array:
+    """Rows whose advantages are not all exactly 0 (SPIRAL, arXiv:2506.24119, drops the others).
+
+    What has no advantage has no gradient: only the means over rows or tokens change.
+
+    Args:
+        mask: [N, T] bool.
+        advantages: [N, T] f32.
+
+    Returns:
+        [N, T] bool.
+    """
+    return mask & (mask & (advantages != 0)).any(axis=-1, keepdims=True)
+
+
 def uncertain(mask: Array, old_logprobs: Array, *, uncertain_below: float = 0.9) -> Array:
     """Tokens that the policy was not sure of: exp(old_logprobs) < threshold (SPO, 2505.23564).
 
@@ -223,6 +238,7 @@ def _ranks(values: Array) -> Array:
 SELECTIONS = {
     "none": everything,
     "finished": finished_only,
+    "with_advantage": with_advantage,
     "uncertain": uncertain,
     "top_entropy": top_entropy,
     "second_moment": second_moment,

@@ -16,6 +16,7 @@ from rljax.registry.objective import Objective, field_doc, resolve_objective
 NEEDS = {
     "values": "critic",
     "component_values": "critic with a head for each reward",
+    "roles": "episodes of several players",
     "greedy_scores": "greedy completion",
     "satisfied": "constraints",
     "objective_weights": "a backward pass of each reward",

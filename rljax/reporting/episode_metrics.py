@@ -3,7 +3,7 @@
 from rljax.reporting.metric import Metric
 
 OF_EPISODES: dict[str, Metric] = {
-    "episode_turns": Metric("Turns", "Replies of an episode, on average."),
+    "episode_turns": Metric("Turns", "Replies of an episode, or of each of its players."),
     "inserted_tokens": Metric(
         "Inserted tokens", "Of an episode: what the environment answered; read, and not learned."
     ),

@@ -408,6 +408,10 @@ def describe(name: str) -> Metric:
     stem, _, label = name.partition("/")
     if stem == "reward" and label:
         return Metric(f"Reward {label}", f"Mean value of the reward {label}, before its weight.")
+    if stem == "role_reward" and label:
+        return Metric(f"Reward of {label}", f"Mean score of the samples of the role {label}.")
+    if stem == "episode" and label:
+        return Metric(label.capitalize(), f"What the environment measures as {label}, on average.")
     if stem == "teacher_divergence" and label:
         return Metric(f"Divergence from {label}", f"As {stem}, of the prompts that {label} has.")
     if stem == "staleness_share" and label.isdigit():

@@ -12,7 +12,14 @@ WORK = "rljax.rewards.judging:prepare"
 
 
 # The episode of a reward that is only tried out (environments/record.py).
-NOTHING_PLAYED = {"messages": [], "turns": [], "end": "done", "error": None}
+NOTHING_PLAYED = {
+    "messages": [],
+    "turns": [],
+    "end": "done",
+    "error": None,
+    "role": "",
+    "measures": {},
+}
 
 
 class Sample(NamedTuple):

@@ -1,6 +1,7 @@
 """Held-out evaluation: greedy accuracy, pass@1, pass@k, majority vote, likelihood of answers."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
 from rljax.training.answer_evaluation import AnswerEvaluator
 from rljax.training.collect.episodes import Player, drawn_samples, make_sampler
-from rljax.training.collect.rollouts import Samples, score_texts
+from rljax.training.collect.rollouts import Samples, measures_of, score_texts
 from rljax.training.run.context import Context, Record
 
 Observer = Callable[[Samples, Scores, int], None]
@@ -38,6 +39,7 @@ class Evaluator:
         self.settings = context.config.evaluation
         self.key = purpose_key(context.config.seed, Purpose.HELDOUT_SAMPLES)
         self.failures = 0  # of the latest call
+        self.episodes: list[dict[str, Any]] = []
         self.greedy = self._sampler(1, 0.0)
         self.samples = self.settings.samples_per_prompt
         self.sampled = (
@@ -48,20 +50,23 @@ class Evaluator:
 
     def __call__(self, params: Params) -> dict[str, float]:
         """accuracy_greedy and completion_tokens; with k samples also pass@1, pass@k, majority@k;
-        with answer_samples the likelihood of the reference answers (answer_evaluation.py).
+        with answer_samples the likelihood of the reference answers (answer_evaluation.py); what an
+        environment of several players measures.
 
         All are over verdicts: a sample that no reward applies to is left out, and so is a problem
         with fewer verdicts than a draw of pass@k. `scoring_failures` and `left_out_samples` appear
         where there are any; an accuracy without a verdict is NaN.
         """
         self.failures = self.left_out = 0
+        self.episodes = []
         weights = self.greedy.load(params)  # as good for the other engine
         correct, judged, samples = self._verdicts(self.greedy, weights)
         lengths = np.concatenate([s.flat("mask").sum(axis=1) for s in samples])
         metrics = {
             "accuracy_greedy": _mean(correct[judged]),
-            "completion_tokens": float(lengths[: len(correct)].mean()),
+            "completion_tokens": float(lengths[: correct.size].mean()),
         }
+        metrics |= measures_of(self.episodes)
         if self.sampled is not None:
             metrics |= self._sampled_metrics(weights)
         if self.answers is not None:
@@ -113,13 +118,14 @@ class Evaluator:
             records = [{**problems[index], "id": index} for index in indices]
             samples = self._drawn(sampler, weights, records)
             scores = score_texts(self.context, samples)
-            kept = real * samples.samples_per_prompt
+            kept = real * len(samples.texts) // size  # of several players one each
             self.failures += int(scores.failed[:kept].sum())
             if self.observe is not None:
                 self.observe(samples, scores, real)
             self.left_out += int((~scores.judged[:kept]).sum())
             verdicts.append(scores.correct.reshape(size, -1))
             judged.append(scores.judged.reshape(size, -1))
+            self.episodes += (samples.episodes or ())[:kept]
             batches.append(samples)
         return np.concatenate(verdicts)[:count], np.concatenate(judged)[:count], batches
 

@@ -10,6 +10,7 @@ from rljax.environments.dictionary import Dictionary
 from rljax.environments.environment import start_of, turn_of
 from rljax.environments.guess import Guess
 from rljax.environments.lookup import Lookup, f_score
+from rljax.environments.players import opening_of, roles_of
 from rljax.environments.retries import Retries
 from rljax.environments.table import ENVIRONMENTS, find_environment
 from rljax.environments.tool_use import ToolUse
@@ -151,7 +152,8 @@ def test_made_problems_are_those_of_their_seed(name):
     records = [environment.record(seed) for seed in range(30)]
     assert records == [environment.record(seed) for seed in range(30)]
     assert len({json.dumps(record) for record in records}) > 5
-    start_of(environment, {"reference": None, **records[0]}, "row 1")
+    begin = opening_of if roles_of(environment) else start_of
+    begin(environment, {"reference": None, **records[0]}, "row 1")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ SCORES = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
 LENGTHS = np.array([1, 2, 3, 4, 2])
 PLAIN = ("none", "batch_mean", "group_mean", "group_leave_one_out", "group_zscore")
 # Parts that need a critic or segments have tests of their own.
-ELSEWHERE = {"values", "start_values", "end_values", "segment_ids", "baseline"}
+ELSEWHERE = {"values", "start_values", "end_values", "segment_ids", "baseline", "roles"}
 ELSEWHERE |= {"component_advantages"}
 ALL = sorted(n for n, part in ADVANTAGES.items() if not ELSEWHERE & set(inputs_of(part)))
 

@@ -19,6 +19,8 @@ WITHOUT_BASELINE = {"none", "signed_outcome", "budgeted", "best_constrained"}
 WITHOUT_BASELINE |= {"trajectory_gae", "accepted_mean"}
 # The KL of a sample is part of what it earns.
 WITHOUT_BASELINE |= {"calibrated_constrained"}
+# Every turn has a reward of its own.
+WITHOUT_BASELINE |= {"role_turn_zscore"}
 ROWS, SLOTS = 12, 7
 
 
@@ -62,6 +64,9 @@ def step(scores, groups, *, lengths=None):
         "old_entropy": draws[1],
         "step": np.int32(3),
         "baseline": scores[0],
+        "roles": np.arange(rows, dtype=np.int32) % 2,
+        "role_baselines": np.full(2, scores[0]),
+        "role_weights": np.ones(2, np.float32),
         "values": values,
         "start_values": values,
         "end_values": np.broadcast_to(scores[:, None], (rows, SLOTS)),
@@ -75,6 +80,9 @@ def advantages(name, arrays, **fields):
     return np.asarray(part(*(arrays[key] for key in inputs_of(ADVANTAGES[name]))))
 
 
+# Arrays without a row for each sample.
+OF_STEPS = ("component_weights", "multipliers", "loss_history")
+OF_STEPS += ("role_baselines", "role_weights")
 SCALES = [1e-3, 0.1, 0.7, 10.1, 1000.1, 1e6 + 0.1, -0.3]
 
 
@@ -93,6 +101,7 @@ def test_equal_rewards_have_no_advantage_at_any_scale(name):
 # A whitening over tokens does not centre single groups; two halves of a group may differ.
 OF_BATCH = {"batch_mean", "ema", "remax", "reinforce_plus_plus", "reinforce_plus_plus_baseline"}
 OF_VALUES = {"gae", "gae_length_adaptive", "macro_gae", "segment_difference", "mixed_components"}
+OF_BATCH |= {"role_baseline"}
 CENTRED = set(ADVANTAGES) - WITHOUT_BASELINE - OF_BATCH - OF_VALUES - {"group_zscore_virtual"}
 
 
@@ -109,7 +118,7 @@ def with_left_out(arrays, rows):
     kept[rows] = False
 
     def wider(name, values):
-        if np.ndim(values) == 0 or name in ("component_weights", "multipliers", "loss_history"):
+        if np.ndim(values) == 0 or name in OF_STEPS:
             return values
         fill = {"mask": False, "correct": True, "group_ids": arrays["group_ids"][0]}.get(name)
         if fill is None:

@@ -34,6 +34,7 @@ which compares with the group too, and `mixed_components` (`objectives/multiplie
 | `pooled.py` | all that was drawn of a prompt, kept or not (Reinforce-Ada) |
 | `rewards_to_go.py` | rewards to come: REINFORCE++, ReMax |
 | `reweighted.py` | several rewards, weighed by how each is still learned (RECAP) |
+| `roles.py` | episodes of several roles: a moving average, a group, the turns of each role |
 | `signed.py` | right samples, wrong ones, or both with weights of their own |
 | `softmax.py` | a weight among the good samples minus one among the bad ones (wd1) |
 | `token_zscore.py` | a z-score over tokens instead of rows (HAPO) |
@@ -71,6 +72,12 @@ from rljax.objectives.advantages.pass_at_k import pass_at_k
 from rljax.objectives.advantages.pooled import pool_mean
 from rljax.objectives.advantages.rewards_to_go import reinforce_plus_plus, remax
 from rljax.objectives.advantages.reweighted import reweighted_components
+from rljax.objectives.advantages.roles import (
+    role_baseline,
+    role_group_mean,
+    role_turn_zscore,
+    update_role_baselines,
+)
 from rljax.objectives.advantages.signed import keep_sign, signed_outcome
 from rljax.objectives.advantages.softmax import group_softmax
 from rljax.objectives.advantages.token_zscore import group_token_zscore
@@ -94,6 +101,8 @@ _UNGROUPED = {
     "pool_mean": pool_mean,
     "accepted_mean": accepted_mean,
     "calibrated_constrained": calibrated_constrained,
+    "role_baseline": role_baseline,
+    "role_turn_zscore": role_turn_zscore,
 }
 
 # Whole samples against the prompt's other samples.
@@ -122,6 +131,7 @@ _GROUPED = {
     "reweighted_components": reweighted_components,
     "optimal_token_baseline": optimal_token_baseline,
     "trajectory_gae": trajectory_gae,
+    "role_group_mean": role_group_mean,
 }
 
 # Tokens and segments against the values of states.
@@ -160,4 +170,5 @@ __all__ = [
     "SCALE_FREE",
     "keep_sign",
     "update_ema_baseline",
+    "update_role_baselines",
 ]

@@ -13,6 +13,7 @@
 | `search_values.py` | advantages of the segments of searched trajectories |
 | `segment_ratio.py` | importance ratio of a macro action |
 | `trajectory.py` | the steps in which masked diffusion filled the tokens |
+| `turns.py` | the turns of an episode |
 | `tree.py` | values and edge advantages of sampling trees |
 
 A part of `SEGMENTATIONS` gives every token the number of its segment, [N, T] i32, from 0 in each
@@ -24,8 +25,8 @@ from jax import Array
 
 from rljax.objectives.credit.cuts import CUTS, spaced, steps, uncertain
 from rljax.objectives.credit.macro_actions import falling_perplexity, ngrams, random_ngrams
-from rljax.objectives.credit.slots import segments_from_starts
 from rljax.objectives.credit.trajectory import trajectory
+from rljax.objectives.credit.turns import turns
 
 
 def none(mask: Array) -> Array:
@@ -38,19 +39,6 @@ def none(mask: Array) -> Array:
         [N, T] i32, zeros.
     """
     return jnp.zeros(mask.shape, jnp.int32)
-
-
-def turns(mask: Array) -> Array:
-    """A segment for each turn of an episode: tokens without a hole between them.
-
-    Args:
-        mask: [N, T] bool, False on what is inserted between two turns.
-
-    Returns:
-        [N, T] i32; mask 1 1 0 1 0 1 gives 0 0 0 1 1 2.
-    """
-    before = jnp.pad(mask, ((0, 0), (1, 0)))[:, :-1]
-    return segments_from_starts(mask & ~before, mask)
 
 
 SEGMENTATIONS = {

@@ -1,6 +1,11 @@
 """Learning from a verifier: samples of a prompt are scored and compared."""
 
-from rljax.objectives.advantages import ADVANTAGES, BASELINE_UPDATES, NEEDS_GROUPS
+from rljax.objectives.advantages import (
+    ADVANTAGES,
+    BASELINE_UPDATES,
+    NEEDS_GROUPS,
+    update_role_baselines,
+)
 from rljax.objectives.advantages.reweighted import next_loss_history
 from rljax.objectives.advantages.signed import SIGNS
 from rljax.objectives.aggregation import AGGREGATIONS
@@ -147,6 +152,7 @@ _FIELDS = {
     },
     "advantage=reweighted_components": {"component_count": Field(2, int)},
     "advantage=mixed_components": {"multiplier_step": Field("update", str)},
+    "advantage=role_baseline": {"role_count": Field(2, int)},
     "rollouts=windows": {"window_tokens": Field(32, int)},
     "rollouts=tree": {
         "branching": Field((6, 6, 6), tuple),
@@ -227,6 +233,7 @@ _DOCS = {
     "multiplier_step": "when multipliers move: after each update, by its samples, as in the paper; "
     "or once a step, by all of the step's",
     "ema_decay": "weight of the past in the moving average of rewards",
+    "role_count": "roles of the environment, which says how many there are",
     "value_target": "what a critic learns (objectives/values.py)",
     "value_samples": "continuations of each state whose value is their mean score (SPO, VinePPO)",
     "cut_limit": "cuts of a completion that are sampled from, at most; the first ones",
@@ -297,6 +304,8 @@ _LIMITS = {
     "threshold_kind": one_of(THRESHOLD_KINDS),
     "multiplier_step": one_of(MULTIPLIER_STEPS),
     "meta_applied_to": one_of(META_APPLIED_TO),
+    "role_decay": SHARE,
+    "role_count": COUNT,
     "value_samples": COUNT,
     "cut_limit": COUNT,
     "clip_low": NOT_NEGATIVE,
@@ -339,6 +348,7 @@ POLICY_GRADIENT = Family(
             "multipliers": move_multipliers,
         },
         "advantage=reweighted_components": {"loss_history": next_loss_history},
+        "advantage=role_baseline": {"role_baselines": update_role_baselines},
         "reward_shaping=hypervolume": {"front": update_front},
         "reward_shaping=gradient_weighted": {"objective_weights": move_objective_weights},
     },

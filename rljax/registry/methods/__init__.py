@@ -7,6 +7,7 @@
 | `baselines.py` | policy gradients without a critic: what a sample is compared with |
 | `token_level.py` | the same: how each token counts |
 | `composed.py` | constraints, and several rewards of which each counts by itself |
+| `agents.py` | episodes of several players |
 | `critic.py` | credit within a completion |
 | `curricula.py` | which problems are sampled, and which groups are learned from |
 | `diffusion.py` | policy gradients of masked diffusion models |
@@ -22,6 +23,7 @@
 
 from rljax.registry.method import Method
 from rljax.registry.methods import (
+    agents,
     baselines,
     composed,
     critic,
@@ -47,6 +49,7 @@ METHODS: dict[str, Method] = {
         baselines,
         token_level,
         composed,
+        agents,
         critic,
         curricula,
         diffusion,

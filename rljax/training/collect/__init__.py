@@ -10,7 +10,9 @@
 | `prompt_values.py` | what a critic expects of prompts that are not sampled yet |
 | `rollouts.py` | samples of prompts, as text, with scores |
 | `sampled.py` | sampled experience: prompts, rollouts, rewards, annotators put together |
+| `episode.py` | an episode under way, and what each of its players has seen |
 | `episodes.py` | replies and an environment's answers in turn, as one completion each |
+| `episode_roles.py` | annotator: roles of samples, their groups, whose are learned |
 | `turn_rewards.py` | annotator: which turn of an episode earned what |
 | `rounds.py` | sampling until enough groups have a signal |
 | `successive.py` | samples in rounds, of prompts that have not said enough |

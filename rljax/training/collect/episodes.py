@@ -5,13 +5,17 @@
 Replies are sampled, answers are inserted: `mask` is True on the former, `inserted` on the latter.
 Ids are never made anew: a later reply is sampled behind the very ids of all before it.
 
+Of several players each has a conversation, and so a completion, of its own (episode.py). Then the
+samples of a step are rows with a prompt each, in the order of problems, episodes and players. A
+player whose reply is cut off plays on, and one that has no room left says nothing, until the
+environment ends the episode: else who is about to lose would do well to ramble.
+
 The episodes of a step are played in cohorts of `rows_per_call`. While the environment answers one
 cohort the next one is sampled; who is in a cohort is known beforehand, so that a run repeats.
 """
 
 import concurrent.futures
 import copy
-import dataclasses
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -21,16 +25,18 @@ import jax
 import numpy as np
 from jax import Array
 
-from rljax.data.conversations import Message
+from rljax.data.encode import check_length, pad_prompts
 from rljax.data.next_turn import Rewritten, next_turn
 from rljax.data.text_format import Prompt
-from rljax.environments.problems import STATE
-from rljax.environments.record import PlayedTurn, episode_record
+from rljax.environments.players import joined
+from rljax.environments.problems import PLAYERS, STATE
+from rljax.environments.stepping import moved
 from rljax.models.network import Params
 from rljax.parallel.host import to_host
 from rljax.rewards.worker import Outcome
 from rljax.sampling.engine import Engine, fill_rows
 from rljax.sampling.request import Requests, Rollouts, StopReason, for_each_prompt
+from rljax.training.collect.episode import OF_TOKENS, Episode, View, row_arrays
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.prompts import Prompts
 from rljax.training.collect.rollouts import (
@@ -41,34 +47,6 @@ from rljax.training.collect.rollouts import (
 )
 from rljax.training.run.context import Context, Record
 from rljax.training.run.phases import phase
-
-# What the sampler says of each token.
-OF_TOKENS = ("logprobs", "model_logprobs", "tempered_logprobs", "entropy", "temperature")
-
-
-@dataclasses.dataclass
-class Episode:
-    """An episode under way, which `play` writes."""
-
-    prompt: int  # place of its prompt in the step
-    sample: int  # which of the prompt's G episodes
-    messages: list[Message]
-    state: Any
-    tokens: list[int] = dataclasses.field(default_factory=list)
-    sampled: list[bool] = dataclasses.field(default_factory=list)
-    said: dict[str, list[float]] = dataclasses.field(
-        default_factory=lambda: {name: [] for name in OF_TOKENS}
-    )
-    turns: list[PlayedTurn] = dataclasses.field(default_factory=list)
-    end: str = ""  # "": it goes on
-    error: str | None = None
-
-    def write(self, tokens: Sequence[int], said: dict[str, Sequence[float]] | None) -> None:
-        """Appends a reply with what the sampler says of it, or an answer."""
-        self.tokens += list(tokens)
-        self.sampled += [said is not None] * len(tokens)
-        for name in OF_TOKENS:
-            self.said[name] += list(said[name]) if said else [0.0] * len(tokens)
 
 
 class EpisodeRollouts:
@@ -106,6 +84,7 @@ class Asked(NamedTuple):
     """What the replies of a step are sampled with."""
 
     weights: Params
+    records: Sequence[Record]  # B
     prompts: Sequence[Prompt]  # B
     noise: np.ndarray  # [B] i32, address of each prompt's noise
     slopes: np.ndarray | None  # [B, 4] f32
@@ -122,7 +101,7 @@ class Player:
         Args:
             context: with an environment.
             engine: with one sample per prompt, and room for a reply.
-            samples: G, episodes of a prompt.
+            samples: episodes of a prompt.
             room: T, tokens of a completion, replies and answers together.
         """
         self.context, self.engine = context, engine
@@ -147,35 +126,57 @@ class Player:
         temperature_slopes: Array | None = None,
         noise_ids: Sequence[int] | None = None,
     ) -> Samples:
-        """G episodes of each of B problems; arguments as for `sample_texts` (rollouts.py)."""
+        """The episodes of each of B problems; arguments as for `sample_texts` (rollouts.py).
+
+        Returns:
+            B prompts with a sample for each episode. Of several players: a prompt of one sample for
+            each of them, in the order of problems, episodes and players.
+        """
         started = time.perf_counter()
         context = self.context
-        texts, prompts, prompt_mask = padded_prompts(context, records)
         noise = noise_addresses(
             context, records, call=call, most_prompts=most_prompts, noise_ids=noise_ids
         )
         read = context.prompts(records)
         slopes = for_each_prompt(to_host(temperature_slopes), len(records))
-        asked = Asked(weights, read, noise, slopes, key, step)
+        asked = Asked(weights, records, read, noise, slopes, key, step)
         episodes = [
-            Episode(place, sample, read[place].messages, copy.deepcopy(record[STATE]))
+            _started(place, sample, record, read[place])
             for place, record in enumerate(records)
             for sample in range(self.samples)
         ]
         steps = self._play(asked, episodes)
+        arrays = row_arrays(episodes, room=self.room, pad_id=context.tokenizer.pad_id)
+        views = [view for episode in episodes for view in episode.views]
+        rows, prompts = self._prompts(asked, episodes)
         return Samples(
-            records=records,
-            prompt_texts=texts,
-            prompts=prompts,
-            prompt_mask=prompt_mask,
-            rollouts=self._rollouts(episodes, len(records), steps),
-            versions=np.full((len(records), self.samples, self.room), version, np.int32),
-            texts=[episode.turns[-1].reply for episode in episodes],
+            records=rows,
+            **prompts,
+            rollouts=_by_prompt(arrays, len(rows), steps),
+            versions=np.full((len(rows), len(views) // len(rows), self.room), version, np.int32),
+            texts=[view.turns[-1].reply if view.turns else "" for view in views],
             seconds=time.perf_counter() - started,
-            episodes=[
-                episode_record(each.messages, each.turns, each.end, each.error) for each in episodes
-            ],
+            episodes=[record for episode in episodes for record in episode.records()],
         )
+
+    def _prompts(
+        self, asked: Asked, episodes: Sequence[Episode]
+    ) -> tuple[Sequence[Record], dict[str, Any]]:
+        """The records of the samples' prompts, and fields of `Samples` that say what these are."""
+        if not episodes[0].several:
+            texts, prompts, mask = padded_prompts(self.context, asked.records)
+            return asked.records, {"prompt_texts": texts, "prompts": prompts, "prompt_mask": mask}
+        views = [(episode, view) for episode in episodes for view in episode.views]
+        # A player that has not replied has no tokens; whatever its prompt is, it is not read.
+        read = [view.prompt or asked.prompts[episode.prompt] for episode, view in views]
+        tokens, mask = pad_prompts(
+            [prompt.tokens for prompt in read],
+            self.context.tokenizer.pad_id,
+            max_prompt_tokens=self.context.config.data.max_prompt_tokens,
+        )
+        texts = [prompt.text for prompt in read]
+        records = [asked.records[episode.prompt] for episode, _ in views]
+        return records, {"prompt_texts": texts, "prompts": tokens, "prompt_mask": mask}
 
     def _play(self, asked: Asked, episodes: list[Episode]) -> int:
         """Plays all episodes to their ends; returns the sampler's slot steps."""
@@ -188,13 +189,17 @@ class Player:
             while waiting:
                 cohort, answers = waiting.popleft()
                 if answers is not None:
-                    self._settle(cohort, answers.result(), asked.prompts)
+                    self._settle(cohort, answers.result(), asked)
                     cohort = [episode for episode in cohort if not episode.end]
+                for episode in cohort:
+                    if episode.view.full:
+                        episode.reply("", [], {name: [] for name in OF_TOKENS})
+                if speaking := [episode for episode in cohort if not episode.view.full]:
+                    slot_steps += self._reply(asked, speaking, size)
+                cohort = [episode for episode in cohort if not episode.end]
                 if not cohort:
                     continue
-                slot_steps += self._reply(asked, cohort, size)
-                cohort = [episode for episode in cohort if not episode.end]
-                replies = [(each.state, each.turns[-1].reply) for each in cohort]
+                replies = [(each.state, each.view.turns[-1].reply) for each in cohort]
                 waiting.append((cohort, self._submit(thread, replies)))
         return slot_steps
 
@@ -212,15 +217,15 @@ class Player:
     def _reply(self, asked: Asked, cohort: Sequence[Episode], size: int) -> int:
         """Samples the next reply of each episode; returns the sampler's slot steps."""
         place = np.array([episode.prompt for episode in cohort])
-        ids = [[*asked.prompts[each.prompt].tokens, *each.tokens] for each in cohort]
+        ids = [[*each.view.prompt.tokens, *each.view.tokens] for each in cohort]
         length = np.array([len(row) for row in ids])
         prompts = np.zeros((len(ids), length.max()), np.int32)
         for row, tokens in enumerate(ids):
             prompts[row, -len(tokens) :] = tokens
-        turn = np.array([len(episode.turns) for episode in cohort])
+        turn = np.array([episode.replies for episode in cohort])
         sample = np.array([episode.sample for episode in cohort])
         limit = self.engine.config.max_new_tokens
-        left = np.array([self.room - len(episode.tokens) for episode in cohort])
+        left = np.array([self.room - len(episode.view.tokens) for episode in cohort])
         requests = Requests(
             prompts=prompts,
             prompt_mask=np.arange(prompts.shape[1]) >= prompts.shape[1] - length[:, None],
@@ -237,84 +242,100 @@ class Player:
         return int(np.max(rollouts.slot_steps))
 
     def _write(self, episode: Episode, rollouts: Rollouts, row: int) -> None:
-        mask, begin = rollouts.mask[row, 0], len(episode.tokens)
+        mask = rollouts.mask[row, 0]
         tokens = rollouts.tokens[row, 0][mask].tolist()
         said = {name: getattr(rollouts, name)[row, 0][mask].tolist() for name in OF_TOKENS}
-        episode.write(tokens, said)
-        text = self.context.text_format.text(tokens)
-        episode.turns.append(PlayedTurn(text, 0.0, begin, len(episode.tokens)))
+        episode.reply(self.context.text_format.text(tokens), tokens, said)
         if rollouts.stop_reason[row, 0] == StopReason.LENGTH:
-            self._end(episode, "cut")
+            episode.view.cut = True
+            if not episode.several:
+                episode.end = "cut"
 
-    def _settle(
-        self, cohort: Sequence[Episode], answers: Sequence[Outcome], read: Sequence[Prompt]
-    ) -> None:
+    def _settle(self, cohort: Sequence[Episode], answers: Sequence[Outcome], asked: Asked) -> None:
         """Writes what the environment answers, or ends the episode."""
         for episode, outcome in zip(cohort, answers, strict=True):
             if outcome.answer is None:
-                episode.error = outcome.error
-                self._end(episode, "failed")
+                episode.fail(outcome.error)
                 continue
-            episode.state, messages, reward, done = outcome.answer
-            episode.turns[-1] = episode.turns[-1]._replace(reward=reward)
-            if done:
-                self._end(episode, "done")
-            elif len(episode.turns) == self.settings.turns:
-                self._end(episode, "turns")
-            else:
-                self._answer(episode, messages, read[episode.prompt])
+            episode.move(*moved(outcome.answer, several=episode.several))
+            if not episode.end and episode.replies == self.settings.turns:
+                episode.end = "turns"
+            if not episode.end:
+                self._answer(episode, asked)
 
-    def _answer(self, episode: Episode, messages: list[Message], prompt: Prompt) -> None:
-        last, number = episode.turns[-1], len(episode.turns)
+    def _answer(self, episode: Episode, asked: Asked) -> None:
+        """Shows the player whose turn it is what has happened."""
+        view, record = episode.view, asked.records[episode.prompt]
+        where = f"an episode's turn {episode.replies}"
         try:
-            found = next_turn(
-                self.context.text_format,
-                episode.messages,
-                episode.tokens[last.begin : last.end],
-                messages,
-                options=prompt.options,
-                rewritten=self.settings.rewritten_turns,
-                where=f"an episode's turn {number}",
-            )
+            if view.full:
+                view.messages = [*view.whole, *view.waiting]
+            elif view.turns:
+                self._read_on(episode, asked.prompts[episode.prompt], where)
+            else:
+                self._read_first(view, record, where)
         except Rewritten as error:
             raise ValueError(
                 f"{error}. Take another template, or let the model read on what it wrote itself "
                 "(config.environment.rewritten_turns='keep')."
             ) from error
         except ValueError as error:  # a text that cannot be read on costs its own episode
-            episode.error = str(error)
-            self._end(episode, "failed")
-            return
-        if len(episode.tokens) + len(found.tokens) >= self.room:
-            self._end(episode, "room")
-            return
-        episode.write(found.tokens, None)
-        episode.messages = found.messages
+            episode.fail(str(error))
+        view.waiting = []
 
-    def _end(self, episode: Episode, end: str) -> None:
-        episode.end = end
-        reply = {"role": "assistant", "content": episode.turns[-1].reply}
-        episode.messages = [*episode.messages, reply]
+    def _read_first(self, view: View, record: Record, where: str) -> None:
+        """The prompt of a player that has not replied yet."""
+        messages = joined(view.messages, view.waiting)
+        (prompt,) = self.context.prompts([{**record, "prompt": messages}])
+        room = self.context.config.data.max_prompt_tokens
+        check_length(prompt.tokens, room, f"{where}: the prompt", "config.data.max_prompt_tokens")
+        view.prompt, view.messages = prompt, prompt.messages
 
-    def _rollouts(self, episodes: Sequence[Episode], prompts: int, slot_steps: int) -> Rollouts:
-        """The episodes as samples [B, G, T]."""
-        shape = len(episodes), self.room
-        pad_id = self.context.tokenizer.pad_id
-        tokens, mask = np.full(shape, pad_id, np.int32), np.zeros(shape, bool)
-        inserted = np.zeros(shape, bool)
-        said = {name: np.zeros(shape, np.float32) for name in OF_TOKENS}
-        stop = np.full(len(episodes), StopReason.LENGTH, np.int32)
-        for row, episode in enumerate(episodes):
-            count = len(episode.tokens)
-            tokens[row, :count], mask[row, :count] = episode.tokens, episode.sampled
-            inserted[row, :count] = ~mask[row, :count]
-            for name, values in said.items():
-                values[row, :count] = episode.said[name]
-            if episode.end == "done":
-                stop[row] = StopReason.STOP_TOKEN
-        arrays = {"tokens": tokens, "mask": mask, "inserted": inserted, "stop_reason": stop, **said}
-        by_prompt = jax.tree.map(lambda x: x.reshape(prompts, self.samples, *x.shape[1:]), arrays)
-        return Rollouts(**by_prompt, slot_steps=np.full(prompts, slot_steps, np.int32))
+    def _read_on(self, episode: Episode, prompt: Prompt, where: str) -> None:
+        """What stands behind a player's latest reply."""
+        view = episode.view
+        last, news = view.turns[-1], joined([], view.waiting)
+        if not news:
+            raise ValueError(
+                f"{where}: player {episode.player} replies again, and step() told it nothing "
+                "(config.environment.name)."
+            )
+        found = next_turn(
+            self.context.text_format,
+            view.messages,
+            view.tokens[last.begin : last.end],
+            news,
+            options=prompt.options,
+            rewritten=self.settings.rewritten_turns,
+            where=where,
+        )
+        if len(view.tokens) + len(found.tokens) < self.room:
+            view.write(found.tokens, None)
+            view.messages = found.messages
+        elif episode.several:
+            view.messages, view.full = [*view.whole, *news], True
+        else:
+            episode.end = "room"
+
+
+def _started(place: int, sample: int, record: Record, prompt: Prompt) -> Episode:
+    """An episode before its first reply."""
+    state = copy.deepcopy(record[STATE])
+    if PLAYERS not in record:
+        return Episode(place, sample, state, [View(prompt.messages, prompt)])
+    opening = record[PLAYERS]
+    views = [
+        View(messages, role=role)
+        for messages, role in zip(opening.conversations, opening.roles, strict=True)
+    ]
+    views[opening.player] = View(prompt.messages, prompt, opening.roles[opening.player])
+    return Episode(place, sample, state, views, opening.player)
+
+
+def _by_prompt(arrays: dict[str, np.ndarray], prompts: int, slot_steps: int) -> Rollouts:
+    """Rows as samples [B, G, ...]."""
+    shaped = jax.tree.map(lambda x: x.reshape(prompts, -1, *x.shape[1:]), arrays)
+    return Rollouts(**shaped, slot_steps=np.full(prompts, slot_steps, np.int32))
 
 
 def make_sampler(

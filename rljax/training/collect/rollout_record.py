@@ -72,6 +72,8 @@ def _sample(
         sample["inserted"] = samples.flat("inserted")[n][shown].tolist()
         episode = samples.episodes[n]
         sample["end"] = episode["end"]
+        if episode["role"]:
+            sample["role"] = episode["role"]
         sample["turn_rewards"] = [turn["reward"] for turn in episode["turns"]]
     for name, values in per_token.items():
         kept = values[n][shown]

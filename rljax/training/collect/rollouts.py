@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -303,11 +303,20 @@ def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]
 def episode_metrics(samples: Samples) -> dict[str, float]:
     """Turns of an episode, tokens that were inserted into it, and how episodes end."""
     ends = [episode["end"] for episode in samples.episodes]
-    return {
+    return measures_of(samples.episodes) | {
         "episode_turns": float(np.mean([len(each["turns"]) for each in samples.episodes])),
         "inserted_tokens": float(samples.flat("inserted").sum(axis=1).mean()),
         **{f"episodes_{end}": ends.count(end) / len(ends) for end in ENDS},
     }
+
+
+def measures_of(episodes: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Means of what an environment has measured, each over the episodes that say something."""
+    found: dict[str, list[float]] = {}
+    for episode in episodes:
+        for name, value in episode["measures"].items():
+            found.setdefault(f"episode/{name}", []).append(value)
+    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
 
 
 def reward_metrics(scores: Scores) -> dict[str, float]:

@@ -20,6 +20,7 @@ from rljax.training.collect.answer_likelihood import AnswerLikelihood
 from rljax.training.collect.by_variance import GradientNorms, SampledByVariance
 from rljax.training.collect.curriculum import prompt_source
 from rljax.training.collect.demonstrations import demonstrations
+from rljax.training.collect.episode_roles import EpisodeRoles
 from rljax.training.collect.episodes import EpisodeRollouts, Player, reply_tokens
 from rljax.training.collect.experience import ExperienceSource
 from rljax.training.collect.greedy import GreedyScores
@@ -176,7 +177,8 @@ def _rollouts(
             token_filter=token_filter,
             network=network,
         )
-        samples = 1 if greedy else stage.batch.samples_per_prompt
+        episodes = stage.batch.samples_per_prompt // context.stepper.players
+        samples = 1 if greedy else episodes
         player = Player(context, engine, samples=samples, room=stage.max_new_tokens)
         return EpisodeRollouts(context, player, **noise)
     if greedy:
@@ -270,6 +272,8 @@ def _annotators(
 ) -> list[Annotator]:
     """What adds the arrays that the objective reads and no score or policy gives."""
     objective, found = stage.objective, []
+    if context.stepper is not None and context.stepper.roles:
+        found.append(EpisodeRoles(context, stage))
     if context.config.environment.turn_credit:
         found.append(functools.partial(turn_rewards, context))
     if "answer_logprobs" in objective.inputs:

@@ -27,7 +27,9 @@ from rljax.training.run.engines import check_sampler, stop_automaton, with_text_
 from rljax.training.run.layout import choose_layouts
 
 # Arrays that only the host loop makes.
-ON_HOST = frozenset({"start_values", "answer_logprobs", "base_scores", "satisfied", "components"})
+ON_HOST = frozenset(
+    {"start_values", "answer_logprobs", "base_scores", "satisfied", "components", "roles"}
+)
 
 
 @dataclasses.dataclass(frozen=True)

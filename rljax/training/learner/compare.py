@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from rljax.objectives.advantages import BASELINE_UPDATES
+from rljax.objectives.advantages import BASELINE_UPDATES, update_role_baselines
 from rljax.objectives.advantages.groups import share_without_signal
 from rljax.objectives.advantages.reweighted import next_loss_history
 from rljax.objectives.advantages.signed import keep_sign
@@ -230,6 +230,9 @@ def _running(objective: Objective, arrays: Arrays) -> Arrays:
         running["baseline"] = apply(update, arrays)
     if objective.choices["advantage"] == "reweighted_components":
         running["loss_history"] = apply(objective.bind(next_loss_history), arrays)
+    if objective.choices["advantage"] == "role_baseline":
+        moved = apply(objective.bind(update_role_baselines), arrays)
+        running["role_baselines"], running["role_weights"] = moved
     if objective.choices["reward_shaping"] == "hypervolume":
         running["front"], running["meta_reward"] = apply(objective.bind(update_front), arrays)
     if "kl_coefficient" in arrays:

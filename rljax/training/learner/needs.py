@@ -40,6 +40,9 @@ def running_statistics(stage: Stage) -> dict[str, Array]:
     if objective.choices["reward_shaping"] == "gradient_weighted":
         count = objective.values["component_count"]
         first["objective_weights"] = first_objective_weights(count)
+    if objective.choices["advantage"] == "role_baseline":
+        nothing = jnp.zeros(objective.values["role_count"])
+        first |= {"role_baselines": nothing, "role_weights": nothing}
     if objective.choices["reward_shaping"] == "hypervolume":
         sizes = (objective.values[name] for name in ("component_count", "front_points"))
         first |= {"front": empty_front(*sizes), "meta_reward": jnp.float32(1)}

@@ -9,6 +9,7 @@
 | `workers.py` | the processes that score samples and answer replies |
 | `engines.py` | the sampler that a network has, from the settings of the run |
 | `layout.py` | the layout of a stage's rows, once model and mesh are known |
+| `roles.py` | what stages of several players need, checked before a run |
 | `start.py` | parameters that are drawn, of another run, or of a published checkpoint |
 | `models.py` | the models of a stage by role: network, origin, trained or frozen |
 | `tokenizers.py` | whether models that read the policy's tokens have its tokenizer |

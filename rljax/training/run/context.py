@@ -53,6 +53,7 @@ from rljax.training.run.layout import choose_layouts
 from rljax.training.run.meshes import run_meshes, sampler_sizes
 from rljax.training.run.models import Model, check_models, check_read_positions, stage_networks
 from rljax.training.run.problems import GENERATED, Record, checked_problems, prompt_column
+from rljax.training.run.roles import with_roles
 from rljax.training.run.start import Source, check_start
 from rljax.training.run.text_format import make_text_format, settle_tokenizer, tokenizer_folder
 from rljax.training.run.tokenizers import check_tokenizers, check_verdicts
@@ -282,6 +283,7 @@ def build_context(
         network, stages, config.data.max_prompt_tokens, text_format.tokenizer.encode_inside
     )
     train, heldout = checked_problems(config, text_format)
+    stages = with_roles(config, stages)
     samplable = _samplable(network, text_format)
     stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)
     networks = stage_networks(network, stages)

@@ -38,6 +38,8 @@ ON_HOST += ("gain_rl",)
 # Those that read constraints, or rewards one by one, too.
 ON_HOST += ("crpg", "crraft", "grpo_components", "rloo_hypervolume", "mu_ppo", "xi_ppo")
 ON_HOST += ("grpo_gradient_weighted", "recap")
+# Those of several players: it plays no episodes.
+ON_HOST += ("spiral", "hierarchical_grpo", "waltzrl")
 # Rows of masked diffusion, whose likelihood draws masks, are refused too.
 NAMES = [
     name
