@@ -11,6 +11,8 @@
 | `rollouts.py` | samples of prompts, as text, with scores |
 | `sampled.py` | sampled experience: prompts, rollouts, rewards, annotators put together |
 | `episodes.py` | replies and an environment's answers in turn, as one completion each |
+| `agent_episodes.py` | episodes that agents play against a server in this process |
+| `samplers.py` | what answers problems outside of a step: an engine, or a player of episodes |
 | `turn_rewards.py` | annotator: which turn of an episode earned what |
 | `rounds.py` | sampling until enough groups have a signal |
 | `successive.py` | samples in rounds, of prompts that have not said enough |

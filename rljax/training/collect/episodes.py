@@ -15,7 +15,7 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -37,7 +37,6 @@ from rljax.training.collect.rollouts import (
     Samples,
     noise_addresses,
     padded_prompts,
-    sample_texts,
 )
 from rljax.training.run.context import Context, Record
 from rljax.training.run.phases import phase
@@ -71,10 +70,35 @@ class Episode:
             self.said[name] += list(said[name]) if said else [0.0] * len(tokens)
 
 
+class EpisodePlayer(Protocol):
+    """What plays episodes: an environment (`Player`), or agents (agent_episodes.py)."""
+
+    engine: Engine
+
+    def load(self, params: Params) -> Params:
+        """The sampler's copy of the trainer's parameters."""
+
+    def play(
+        self,
+        weights: Params,
+        records: Sequence[Record],
+        *,
+        key: Array,
+        step: int,
+        version: int = 0,
+        call: int = 0,
+        most_prompts: int | None = None,
+        temperature_slopes: Array | None = None,
+    ) -> Samples:
+        """G episodes of each of B problems."""
+
+
 class EpisodeRollouts:
     """Rollouts that are episodes, each of them one completion."""
 
-    def __init__(self, context: Context, player: "Player", *, key: Array, first_step: int) -> None:
+    def __init__(
+        self, context: Context, player: "EpisodePlayer", *, key: Array, first_step: int
+    ) -> None:
         """Binds a player to a random stream; `first_step` is the number of steps before."""
         self.context, self.sampler = context, player
         self.key, self.first_step = key, first_step
@@ -165,7 +189,9 @@ class Player:
             prompt_texts=texts,
             prompts=prompts,
             prompt_mask=prompt_mask,
-            rollouts=self._rollouts(episodes, len(records), steps),
+            rollouts=episode_rollouts(
+                episodes, self.samples, self.room, context.tokenizer.pad_id, steps
+            ),
             versions=np.full((len(records), self.samples, self.room), version, np.int32),
             texts=[episode.turns[-1].reply for episode in episodes],
             seconds=time.perf_counter() - started,
@@ -293,60 +319,35 @@ class Player:
         reply = {"role": "assistant", "content": episode.turns[-1].reply}
         episode.messages = [*episode.messages, reply]
 
-    def _rollouts(self, episodes: Sequence[Episode], prompts: int, slot_steps: int) -> Rollouts:
-        """The episodes as samples [B, G, T]."""
-        shape = len(episodes), self.room
-        pad_id = self.context.tokenizer.pad_id
-        tokens, mask = np.full(shape, pad_id, np.int32), np.zeros(shape, bool)
-        inserted = np.zeros(shape, bool)
-        said = {name: np.zeros(shape, np.float32) for name in OF_TOKENS}
-        stop = np.full(len(episodes), StopReason.LENGTH, np.int32)
-        for row, episode in enumerate(episodes):
-            count = len(episode.tokens)
-            tokens[row, :count], mask[row, :count] = episode.tokens, episode.sampled
-            inserted[row, :count] = ~mask[row, :count]
-            for name, values in said.items():
-                values[row, :count] = episode.said[name]
-            if episode.end == "done":
-                stop[row] = StopReason.STOP_TOKEN
-        arrays = {"tokens": tokens, "mask": mask, "inserted": inserted, "stop_reason": stop, **said}
-        by_prompt = jax.tree.map(lambda x: x.reshape(prompts, self.samples, *x.shape[1:]), arrays)
-        return Rollouts(**by_prompt, slot_steps=np.full(prompts, slot_steps, np.int32))
 
-
-def make_sampler(
-    context: Context, *, samples_per_prompt: int, max_new_tokens: int, **decoding: Any
-) -> Engine | Player:
-    """An engine, or a player with one where the run has an environment.
+def episode_rollouts(
+    episodes: Sequence[Episode], samples: int, room: int, pad_id: int, slot_steps: int
+) -> Rollouts:
+    """Episodes as samples [B, G, T].
 
     Args:
-        context: of the run.
-        samples_per_prompt: G.
-        max_new_tokens: of a completion; of an episode, replies and answers together.
-        decoding: what else `Context.make_engine` takes.
+        episodes: B * G that have ended, those of a prompt together.
+        samples: G.
+        room: T.
+        pad_id: fills what comes after the end.
+        slot_steps: of the sampler, in all.
     """
-    if context.stepper is None:
-        return context.make_engine(
-            samples_per_prompt=samples_per_prompt, max_new_tokens=max_new_tokens, **decoding
-        )
-    reply = reply_tokens(context, max_new_tokens)
-    engine = context.make_engine(samples_per_prompt=1, max_new_tokens=reply, **decoding)
-    return Player(context, engine, samples=samples_per_prompt, room=max_new_tokens)
-
-
-def drawn_samples(
-    context: Context,
-    sampler: Engine | Player,
-    weights: Params,
-    records: Sequence[Record],
-    *,
-    key: Array,
-    step: int,
-) -> Samples:
-    """Whole replies of an engine, or the episodes of a player; arguments as of `sample_texts`."""
-    if isinstance(sampler, Player):
-        return sampler.play(weights, records, key=key, step=step)
-    return sample_texts(context, sampler, weights, records, key=key, step=step)
+    shape, prompts = (len(episodes), room), len(episodes) // samples
+    tokens, mask = np.full(shape, pad_id, np.int32), np.zeros(shape, bool)
+    inserted = np.zeros(shape, bool)
+    said = {name: np.zeros(shape, np.float32) for name in OF_TOKENS}
+    stop = np.full(len(episodes), StopReason.LENGTH, np.int32)
+    for row, episode in enumerate(episodes):
+        count = len(episode.tokens)
+        tokens[row, :count], mask[row, :count] = episode.tokens, episode.sampled
+        inserted[row, :count] = ~mask[row, :count]
+        for name, values in said.items():
+            values[row, :count] = episode.said[name]
+        if episode.end == "done":
+            stop[row] = StopReason.STOP_TOKEN
+    arrays = {"tokens": tokens, "mask": mask, "inserted": inserted, "stop_reason": stop, **said}
+    by_prompt = jax.tree.map(lambda x: x.reshape(prompts, samples, *x.shape[1:]), arrays)
+    return Rollouts(**by_prompt, slot_steps=np.full(prompts, slot_steps, np.int32))
 
 
 def reply_tokens(context: Context, room: int) -> int:
