@@ -23,6 +23,7 @@
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
 | `rewards.py` | rewards of text, and of models |
+| `judge_scorer.py` | what a language model answers that is asked about samples |
 | `model_scorer.py` | what one model says of rows: at their ends, of their steps, by a verdict |
 | `model_scores.py` | what is made of models' scores: normalised, one of several, clipped |
 | `greedy.py` | annotator: scores of greedy completions |
