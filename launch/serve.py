@@ -117,8 +117,10 @@ def load(flags: argparse.Namespace, mesh: "Mesh") -> tuple["Model", int]:
             raise ValueError(
                 f"--{name} is of a Hugging Face folder; {flags.model} is a run (--{name})"
             )
-    model = load_run(flags.model, flags.tokenizer, mesh, {}, flag="--model")
-    return model, int(find_step(flags.model, "--model").name)
+    # The checkpoint is found once: a run may write another one while this one is loaded.
+    checkpoint = find_step(flags.model, "--model")
+    model = load_run(checkpoint, flags.tokenizer, mesh, {}, flag="--model")
+    return model, int(checkpoint.name)
 
 
 def limits_of(flags: argparse.Namespace, positions: int) -> "Limits":

@@ -35,7 +35,7 @@ ROOMS = {
     },
     "training": {
         *("objectives", "models", "parallel", "sampling", "tasks", "verifiers", "rewards", "data"),
-        *("reporting", "registry", "config", "processes", "environments"),
+        *("reporting", "registry", "config", "processes", "environments", "serving"),
     },
     "comparison": {
         *(

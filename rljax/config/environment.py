@@ -1,6 +1,7 @@
 """The environment that answers a run's samples: fields that go together, and stages that may."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -11,6 +12,10 @@ from rljax.rewards.member import parse_rewards
 
 FIELD = "config.environment"
 MADE = "environment"  # kind of problems that the environment makes itself
+
+# Fields that only environments read, or only agents.
+OF_ENVIRONMENTS = {"rows_per_call", "timeout_seconds"}
+OF_AGENTS = {"agent_processes", "agent_seconds"}
 
 # What else than whole replies in turn rules out: option that is left.
 WITH_EPISODES = {
@@ -31,19 +36,18 @@ def check_environment(config: ConfigDict, stages: Sequence[Stage]) -> None:
         stages: resolved.
     """
     given = config.environment
-    if not given.name:
-        values = given.to_dict()  # a ConfigDict is equal to no mapping
-        for name, field in ENVIRONMENT.items():
-            if values[name] != field.default:
-                raise ValueError(
-                    f"{name}={shown(values[name])} is never read without an environment: give it a "
-                    f"name ({FIELD}.{name}, {FIELD}.name)."
-                )
-        if config.data.kind == MADE:
-            raise ValueError(
-                f"kind={MADE!r} has problems that an environment makes, and there is none "
-                f"(config.data.kind, {FIELD}.name)."
-            )
+    if given.name and given.agent:
+        raise ValueError(
+            f"name={given.name!r} answers the model, agent={given.agent!r} plays with it: give one "
+            f"of both ({FIELD}.name, {FIELD}.agent)."
+        )
+    _check_read(given.to_dict())  # a ConfigDict is equal to no mapping
+    if not given.name and config.data.kind == MADE:
+        raise ValueError(
+            f"kind={MADE!r} has problems that an environment makes, and there is none "
+            f"(config.data.kind, {FIELD}.name)."
+        )
+    if not (given.name or given.agent):
         return
     if config.evaluation.answer_samples:
         raise ValueError(
@@ -61,6 +65,20 @@ def check_environment(config: ConfigDict, stages: Sequence[Stage]) -> None:
         _check_turn_credit(config)
     for stage in stages:
         _check_stage(stage)
+
+
+def _check_read(values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a field that is not read: without episodes none is."""
+    read = set(ENVIRONMENT) if values["name"] or values["agent"] else {"name", "agent"}
+    read -= set() if values["name"] else OF_ENVIRONMENTS
+    read -= set() if values["agent"] else OF_AGENTS
+    for name, field in ENVIRONMENT.items():
+        if name not in read and values[name] != field.default:
+            lacks = "an agent" if name in OF_AGENTS else "an environment"
+            raise ValueError(
+                f"{name}={shown(values[name])} is never read without {lacks}: give it a name "
+                f"({FIELD}.{name}, {FIELD}.{'agent' if name in OF_AGENTS else 'name'})."
+            )
 
 
 def _check_turn_credit(config: ConfigDict) -> None:

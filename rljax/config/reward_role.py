@@ -15,6 +15,7 @@ from rljax.errors import blamed, shown
 from rljax.models.pretrained import is_pretrained
 from rljax.models.pretrained.checks import SCORED_AS
 from rljax.registry.families.shared import DEFAULT_VERDICTS
+from rljax.rewards.judges.questions import NEEDED, QUESTIONS
 
 
 def check_reward_fields(fields: Mapping[str, Any], where: str) -> None:
@@ -32,9 +33,15 @@ def check_reward_fields(fields: Mapping[str, Any], where: str) -> None:
         )
     if not fields["step_separator"]:
         raise ValueError(f"step_separator='' separates nothing ({where}.step_separator).")
+    if fields["judge"]:
+        _check_judge(fields, where)
+    generative = fields["question"] and not fields["judge"]
     readers = {
+        "rubric": ("", fields["judge"], "judge"),
+        "lowest": (0, fields["judge"] == "score", "judge"),
+        "highest": (9, fields["judge"] == "score", "judge"),
         "step_separator": ("\n", fields["step_score"], "step_score"),
-        "verdicts": (DEFAULT_VERDICTS, fields["question"], "question"),
+        "verdicts": (DEFAULT_VERDICTS, generative, "judge" if fields["judge"] else "question"),
         "ensemble": ("mean", fields["members"], "members"),
         "ensemble_weight": (1.0, fields["ensemble"] == "mean_minus_deviation", "ensemble"),
     }
@@ -45,6 +52,29 @@ def check_reward_fields(fields: Mapping[str, Any], where: str) -> None:
                 f"{name}={shown(fields[name])} is never read with {switch}="
                 f"{shown(fields[switch])} ({where}.{name}, {where}.{switch})."
             )
+
+
+def _check_judge(fields: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError for fields of a judge that cannot work, or that it does not read."""
+    kind = fields["judge"]
+    if fields["step_score"] or fields["normalise"] == "reference":
+        name = "step_score" if fields["step_score"] else "normalise"
+        raise ValueError(
+            f"{name}={fields[name]!r} reads the tokens of a sample, and judge={kind!r} reads a "
+            f"question about its text: give one of them ({where}.{name}, {where}.judge)."
+        )
+    if kind == "score" and not fields["lowest"] < fields["highest"]:
+        raise ValueError(
+            f"lowest={fields['lowest']} must be below highest={fields['highest']} "
+            f"({where}.lowest, {where}.highest)."
+        )
+    question = fields["question"] or QUESTIONS[kind]
+    missing = [name for name in NEEDED[kind] if f"{{{name}}}" not in question]
+    if missing:
+        raise ValueError(
+            f"question={shown(question)} has no place {{{missing[0]}}}, which judge={kind!r} fills "
+            f"in ({where}.question)."
+        )
 
 
 # Fields of a stage's data that say how its model is read.
@@ -119,7 +149,8 @@ def check_read_as_trained(
             f"{trained!r} learns scores of steps, and step_score='' reads the score at the last "
             f"token: say what is made of the steps ({where}.step_score, {there})."
         )
-    kinds = {"step_score": ("step_separator",), "question": ("question", "verdicts")}
+    asked = () if fields["judge"] else ("question", "verdicts")  # a judge is asked anything
+    kinds = {"step_score": ("step_separator",), "question": asked}
     for field in (field for kind in kinds if fields[kind] for field in kinds[kind]):
         given = tuple(fields[field]) if field == "verdicts" else fields[field]
         known = learned.get(field, given)

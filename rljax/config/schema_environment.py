@@ -8,7 +8,21 @@ ENVIRONMENT: Section = {
         "what answers the model's replies, turn by turn (rljax/environments/): one of its table, "
         "or 'path/to/file.py' with reset() and step(); '': a completion is one reply",
     ),
-    "options": Field({}, "keyword arguments of what makes the environment"),
+    "agent": Field(
+        "",
+        "a program of yours that plays the episodes, instead of an environment: 'path/to/file.py' "
+        "with play(record, endpoint), or 'path/to/file.py:NAME'; it asks the run's own server as "
+        "any client of OpenAI's does (rljax/environments/README.md)",
+    ),
+    "agent_processes": Field(
+        8, "episodes that agents play at a time, each in a process", minimum=1, maximum=4096
+    ),
+    "agent_seconds": Field(
+        600.0, "per episode of an agent; one that takes longer has failed", above=0, maximum=864_000
+    ),
+    "options": Field(
+        {}, "keyword arguments of what makes the environment, or of an agent's play()"
+    ),
     "turns": Field(8, "replies of an episode at most", minimum=1, maximum=10_000),
     "turn_tokens": Field(
         0,

@@ -9,6 +9,7 @@ from rljax.config.schema_stage_data import STAGE_DATA
 from rljax.data.step_ends import STEP_SCORE_REDUCTIONS
 from rljax.models.config import CHOICES, LIMITS
 from rljax.registry import FAMILIES, field_doc, objective_fields
+from rljax.rewards.judges.questions import QUESTIONS as JUDGES
 
 TOKEN = Field(0, "a token id", minimum=0, maximum=LIMITS["vocab_size"][1])
 
@@ -226,8 +227,24 @@ MODELS: Section = {
         "question": Field(
             None,
             "a generative reward: what a language model is asked behind a sample; '' (default): "
-            "a reward head scores",
+            "a reward head scores; with judge: what it is asked, with the places of "
+            "rewards/judges/questions.py ('': those questions)",
             value_type=str,
+        ),
+        "judge": Field(
+            None,
+            "a language model reads a question about each sample: score: the expected score over "
+            "its next token; pair: whether it prefers the sample to the reference answer, in both "
+            "orders; '' (default): none",
+            value_type=str,
+            choices=("", *JUDGES),
+        ),
+        "rubric": Field(None, "with judge: what a good answer is (default '')", value_type=str),
+        "lowest": Field(
+            None, "judge=score: lowest score (default 0)", value_type=int, minimum=0, maximum=8
+        ),
+        "highest": Field(
+            None, "judge=score: highest score (default 9)", value_type=int, minimum=1, maximum=9
         ),
         "verdicts": Field(
             None,

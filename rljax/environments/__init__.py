@@ -7,6 +7,7 @@
 | `table.py` | environments by name; the user's own |
 | `problems.py` | problems of a run as an environment begins them, or makes them |
 | `stepping.py` | steps in worker processes, each with a time limit |
+| `agents.py` | programs that play episodes by themselves, in worker processes |
 | `record.py` | what became of an episode |
 | `tools.py` | typed functions as tools: schemas, calls |
 | `call_formats.py` | how models write calls |

@@ -51,12 +51,7 @@ def find_environment(name: str, options: Mapping[str, Any]) -> Environment:
         return _made(ENVIRONMENTS[name], name, options)
     if not is_users(name):
         raise unknown_name("environment", name, [*ENVIRONMENTS, "path/to/file.py"], NAME)
-    place, _, member = name.partition(":")
-    module = import_file(place, field=NAME) if _is_file(place) else import_dotted(place, field=NAME)
-    if member and not hasattr(module, member):
-        known = [key for key in vars(module) if not key.startswith("_")]
-        raise unknown_name(f"name of {place}", member, known, NAME)
-    found = getattr(module, member) if member else module
+    found = imported(name, NAME)
     if callable(getattr(found, "reset", None)) and not inspect.isclass(found):
         if options:
             raise ValueError(
@@ -70,6 +65,25 @@ def find_environment(name: str, options: Mapping[str, Any]) -> Environment:
         if not callable(getattr(made, function, None)):
             raise ValueError(f"{name!r} has no function {function}() ({NAME}).")
     return made
+
+
+def imported(name: str, field: str) -> Any:
+    """A module, or what is called so in it: "FILE.py[:NAME]" or "package.module[:NAME]".
+
+    Args:
+        name: of both.
+        field: that names it, for errors.
+
+    Raises:
+        ValueError: for a missing file or name, or an error in the file.
+    """
+    place, _, member = name.partition(":")
+    load = import_file if _is_file(place) else import_dotted
+    module = load(place, field=field)
+    if member and not hasattr(module, member):
+        known = [key for key in vars(module) if not key.startswith("_")]
+        raise unknown_name(f"name of {place}", member, known, field)
+    return getattr(module, member) if member else module
 
 
 def is_users(name: str) -> bool:

@@ -8,6 +8,8 @@ import numpy as np
 from rljax.config.stage import Stage
 from rljax.models.network import Network
 from rljax.planning.program import Program, described, lowered
+from rljax.sampling.engine import bucket
+from rljax.training.collect.judge_scorer import JudgeScorer
 from rljax.training.collect.model_scorer import ModelScorer, with_question
 from rljax.training.collect.rewards import ModelReward
 from rljax.training.families import Family
@@ -50,7 +52,8 @@ def scoring_passes(stage: Stage) -> int:
 def reward_passes(stage: Stage) -> int:
     """Passes of each reward model over the samples of a step (collect/model_scorer.py)."""
     samples = stage.batch.prompts_per_step * stage.batch.samples_per_prompt
-    return math.ceil(samples / stage.batch.sequences_per_micro_batch)
+    orders = 2 if stage.models["reward"]["judge"] == "pair" else 1
+    return math.ceil(orders * samples / stage.batch.sequences_per_micro_batch)
 
 
 def scoring_of_others(
@@ -80,13 +83,18 @@ def scoring_of_others(
     return found
 
 
-def _reward_program(context: Context, stage: Stage, role: str, scorer: ModelScorer) -> Program:
+def _reward_program(
+    context: Context, stage: Stage, role: str, scorer: ModelScorer | JudgeScorer
+) -> Program:
     """A reward model's program, of the rows of one pass."""
     size = scorer.rows_per_pass
     prompts = np.zeros((size, context.config.data.max_prompt_tokens), np.int32)
     tokens = np.zeros((size, stage.max_new_tokens), np.int32)
     rows = completion_rows(prompts, prompts > 0, tokens, tokens > 0)
-    if scorer.question:
+    if isinstance(scorer, JudgeScorer):
+        slots = bucket(rows["tokens"].shape[1] + len(scorer.question))
+        rows = scorer.rows([[0] * slots] * size, slots)
+    elif scorer.question:
         rows = with_question(rows, scorer.question)
     params, scored = context.models[role].arrays(context.mesh), described(context.mesh, rows)
     return Program(lambda: scorer.program.lower(params, scored), reward_passes(stage), held=(role,))

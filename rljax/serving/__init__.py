@@ -16,8 +16,10 @@ deltas.py       texts of a stream
 tool_calls.py   tool calls in texts
 episodes.py     the ids of every turn of an episode
 rendering.py    what a chat template writes between two answers
+seats.py        episodes that agents of a run play: a key for each, the run's noise and limits
 
 On the network, with the extra `serve`; nothing else imports these:
 app.py          routes
 server.py       from its start to its end
+in_process.py   the same in a thread, beside a run
 """

@@ -22,22 +22,23 @@ from rljax.serving.worker import Overloaded
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+# Episodes of one listing, by default and at most.
+LISTED, MOST_LISTED = 100, 1000
+
 
 def make_app(service: Service, api_keys: tuple[str, ...] = ()) -> Starlette:
     """The application.
 
     Args:
         service: that answers.
-        api_keys: one of which a request must carry, but for /health; (): none is asked for.
+        api_keys: one of which a request must carry, but for /health; (): none is asked for. Each
+            of them has episodes of its own.
     """
     routes = _Routes(service)
 
     def guarded(handler: Handler) -> Handler:
         async def checked(request: Request) -> Response:
-            if api_keys and not _has_key(request, api_keys):
-                raise BadRequest(
-                    "The API key is missing or wrong.", code="invalid_api_key", status=401
-                )
+            request.state.owner = _owner(request, api_keys) if api_keys else ""
             return await handler(request)
 
         return checked
@@ -49,6 +50,7 @@ def make_app(service: Service, api_keys: tuple[str, ...] = ()) -> Starlette:
             Route("/v1/models/{name:path}", guarded(routes.model)),
             Route("/v1/completions", guarded(routes.completions), methods=["POST"]),
             Route("/v1/chat/completions", guarded(routes.chat), methods=["POST"]),
+            Route("/v1/episodes", guarded(routes.list_episodes), methods=["GET"]),
             Route("/v1/episodes/{name:path}", guarded(routes.read_episode), methods=["GET"]),
             Route("/v1/episodes/{name:path}", guarded(routes.close_episode), methods=["DELETE"]),
         ],
@@ -62,9 +64,13 @@ def make_app(service: Service, api_keys: tuple[str, ...] = ()) -> Starlette:
     )
 
 
-def _has_key(request: Request, keys: tuple[str, ...]) -> bool:
+def _owner(request: Request, keys: tuple[str, ...]) -> str:
+    """The key that a request carries, which is one of these."""
     given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-    return any([hmac.compare_digest(given, key.encode()) for key in keys])
+    found = [key for key in keys if hmac.compare_digest(given, key.encode())]  # looks at all
+    if not found:
+        raise BadRequest("The API key is missing or wrong.", code="invalid_api_key", status=401)
+    return found[0]
 
 
 class _Routes:
@@ -104,20 +110,46 @@ class _Routes:
 
     async def completions(self, request: Request) -> Response:
         body = read_completion(await self._body(request), self._service.model)
-        return await self._answer(request, self._service.completion(body))
+        return await self._answer(request, self._service.completion(body, request.state.owner))
 
     async def chat(self, request: Request) -> Response:
         body = read_chat(await self._body(request), self._service.model)
-        return await self._answer(request, self._service.chat(body))
+        return await self._answer(request, self._service.chat(body, request.state.owner))
+
+    async def list_episodes(self, request: Request) -> Response:
+        """Names and sizes, `limit` of them behind the one named `after`, in order of beginning."""
+        episodes = self._service.episodes
+        found = episodes.listed(request.state.owner)
+        names, limit = list(found), request.query_params.get("limit", str(LISTED))
+        if not limit.isdecimal() or not 1 <= int(limit) <= MOST_LISTED:
+            raise BadRequest(
+                f"limit must be a whole number in 1..{MOST_LISTED}, got {limit!r} (limit).", "limit"
+            )
+        if (after := request.query_params.get("after")) is not None:
+            if after not in found:
+                raise BadRequest(
+                    f"There is no episode {after!r} (after).", "after", code="not_found", status=404
+                )
+            names = names[names.index(after) + 1 :]
+        shown = names[: int(limit)]
+        return JSONResponse(
+            {
+                "object": "list",
+                "data": [{"episode": name, **found[name]} for name in shown],
+                "has_more": len(shown) < len(names),
+                "kept": episodes.kept,  # of all keys together
+                "most": self._service.model.limits.episodes,
+            }
+        )
 
     async def read_episode(self, request: Request) -> Response:
         name = request.path_params["name"]
-        segments = self._service.episodes.read(name)
+        segments = self._service.episodes.read(name, request.state.owner)
         return JSONResponse({"episode": name, "segments": list(map(segment_json, segments))})
 
     async def close_episode(self, request: Request) -> Response:
         name = request.path_params["name"]
-        segments = self._service.episodes.close(name)
+        segments = self._service.episodes.close(name, request.state.owner)
         return JSONResponse({"episode": name, "segments": list(map(segment_json, segments))})
 
     async def _body(self, request: Request) -> Any:

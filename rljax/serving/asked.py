@@ -25,6 +25,8 @@ class Ask:
         presence, frequency: penalties, see `Penalties`.
         logit_bias: pairs (token, what is added to its logit).
         seed, prompt_id: address of the noise, as `Generator.generate` has it.
+        stream, step: instead of the seed: data of a stream's key (sampling/keys.py), and the step.
+        first_sample: number of the first of the n samples, in the address of its noise.
         continued: trailing tokens of the prompt that are completion: the noise goes on after them.
         tops: alternatives that are wanted for each token; None: no log-probabilities at all.
         scored: whether the log-probabilities of the prompt are wanted.
@@ -45,6 +47,9 @@ class Ask:
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int = 0
     prompt_id: int = 0
+    stream: tuple[int, ...] | None = None
+    step: int = 0
+    first_sample: int = 0
     continued: int = 0
     tops: int | None = None
     scored: bool = False
@@ -54,8 +59,10 @@ class Ask:
         return row_of(
             most=self.most,
             seed=self.seed,
+            stream=self.stream,
+            step=self.step,
             prompt_id=self.prompt_id,
-            sample_id=sample,
+            sample_id=self.first_sample + sample,
             continued=self.continued,
             least=self.least,
             temperature=self.temperature,
@@ -88,6 +95,8 @@ class Sample:
         tokens: ids, the stop token included.
         logprobs: of each token under the distribution really sampled from; 0 if greedy.
         model: under the raw model.
+        tempered: under the raw model's logits / temperature.
+        entropy: of the distribution that each token was drawn from, in nats.
         reason: why it ended; None while it runs.
     """
 
@@ -97,6 +106,8 @@ class Sample:
     tokens: list[int] = dataclasses.field(default_factory=list)
     logprobs: list[float] = dataclasses.field(default_factory=list)
     model: TokenScores = dataclasses.field(default_factory=lambda: TokenScores([], []))
+    tempered: list[float] = dataclasses.field(default_factory=list)
+    entropy: list[float] = dataclasses.field(default_factory=list)
     reason: StopReason | None = None
 
 

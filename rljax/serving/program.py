@@ -28,7 +28,7 @@ from rljax.models.prefill import prefill
 from rljax.parallel.rules import constrain, row_shards
 from rljax.sampling.choose import Choice, choose
 from rljax.sampling.distribution import EXCLUDED, TokenFilter, kept_by_row, token_bias
-from rljax.sampling.keys import Purpose, row_keys
+from rljax.sampling.keys import Purpose, purpose_key, row_keys
 from rljax.sampling.request import Requests
 
 # Alternatives that are found for rows that ask for some, at most.
@@ -36,11 +36,16 @@ MOST_TOPS = 20
 # Biased tokens, and ends of its own, that a row may have.
 MOST_BIASES, MOST_ENDS = 300, 32
 
+_KEY_SHAPE = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
+
 
 class Row(NamedTuple):
     """What is asked for one row; in the slots each field leads with [W]."""
 
-    seed: np.ndarray  # i32, and with the next two the address of the noise (sampling/keys.py)
+    seed: np.ndarray  # i32, and with the next five the address of the noise (sampling/keys.py)
+    streamed: np.ndarray  # bool, whether the noise is of `stream`, and not of `seed`
+    stream: np.ndarray  # [...] u32, data of a stream's key
+    step: np.ndarray  # i32
     prompt_id: np.ndarray  # i32
     sample_id: np.ndarray  # i32
     continued: np.ndarray  # i32, trailing prompt tokens that are completion
@@ -79,6 +84,8 @@ class Chunk(NamedTuple):
     tokens: Array  # [W, K] i32
     logprobs: Array  # [W, K] f32, under the distribution really sampled from
     model_logprobs: Array  # [W, K] f32, under the raw model
+    tempered_logprobs: Array  # [W, K] f32, under the raw model's logits / temperature
+    entropy: Array  # [W, K] f32, of the distribution really sampled from
     top_logprobs: Array  # [W, K, k] f32, of the raw model
     top_tokens: Array  # [W, K, k] i32
 
@@ -163,6 +170,8 @@ def row_of(
     *,
     most: int,
     seed: int = 0,
+    stream: tuple[int, ...] | None = None,
+    step: int = 0,
     prompt_id: int = 0,
     sample_id: int = 0,
     continued: int = 0,
@@ -183,17 +192,20 @@ def row_of(
         tokens[place], biases[place] = token, bias
     of_ends = np.full(MOST_ENDS, -1, np.int32)
     of_ends[: len(ends)] = ends
-    integers = map(np.int32, (seed, prompt_id, sample_id, continued, least, most))
+    of_stream = np.zeros(_KEY_SHAPE, np.uint32) if stream is None else np.array(stream, np.uint32)
+    noise = np.int32(seed), np.bool_(stream is not None), of_stream
+    integers = map(np.int32, (step, prompt_id, sample_id, continued, least, most))
     truncation = np.float32(temperature), np.int32(top_k), np.float32(top_p), np.float32(min_p)
     penalties = np.float32(presence), np.float32(frequency)
-    return Row(*integers, *truncation, *penalties, np.bool_(tops), of_ends, tokens, biases)
+    return Row(*noise, *integers, *truncation, *penalties, np.bool_(tops), of_ends, tokens, biases)
 
 
 def _key(row: Row) -> Array:
-    """The key of a row: that of `Generator` for (seed, id of the prompt, number of the sample)."""
-    stream = jax.random.fold_in(jax.random.key(row.seed), int(Purpose.HELDOUT_SAMPLES))
+    """The key of a row: of stream, step, prompt, sample; a seed's stream is that of `Generator`."""
+    seeded = jax.random.key_data(purpose_key(row.seed, Purpose.HELDOUT_SAMPLES))
+    stream = jax.random.wrap_key_data(jnp.where(row.streamed, row.stream, seeded))
     prompt_ids, samples = jnp.reshape(row.prompt_id, 1), jnp.reshape(row.sample_id, (1, 1))
-    return row_keys(stream, 0, prompt_ids, samples)[0]
+    return row_keys(stream, row.step, prompt_ids, samples)[0]
 
 
 def _place(
@@ -227,6 +239,8 @@ def _advance(
         tokens=jnp.zeros(shape, jnp.int32),
         logprobs=numbers,
         model_logprobs=numbers,
+        tempered_logprobs=numbers,
+        entropy=numbers,
         top_logprobs=jnp.zeros((*shape, tops), jnp.float32),
         top_tokens=jnp.zeros((*shape, tops), jnp.int32),
     )
@@ -326,6 +340,8 @@ def _record(state: Slots, chunk: Chunk, choice: Choice, step: Array) -> tuple[Sl
         tokens=put(chunk.tokens, choice.tokens),
         logprobs=put(chunk.logprobs, choice.logprobs),
         model_logprobs=put(chunk.model_logprobs, choice.model_logprobs),
+        tempered_logprobs=put(chunk.tempered_logprobs, choice.tempered_logprobs),
+        entropy=put(chunk.entropy, choice.entropy),
         top_logprobs=put(chunk.top_logprobs, choice.top_logprobs),
         top_tokens=put(chunk.top_tokens, choice.top_tokens),
     )

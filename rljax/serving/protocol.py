@@ -51,6 +51,7 @@ class Model(NamedTuple):
     vocab_size: int
     ends: tuple[int, ...]  # tokens that end every completion
     limits: Limits
+    defaults: Mapping[str, float] = {}  # noqa: RUF012 (never changed): of temperature, top_k, ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -279,18 +280,19 @@ def _sampling(fields: _Fields, model: Model) -> dict[str, Any]:
             f"0..{model.vocab_size - 1}, got {shown(stop_ids)} (stop_token_ids).",
             "stop_token_ids",
         )
+    usual = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, **model.defaults}
     # Whole numbers from -1 on: other servers say -1 where all are kept.
     return {
         "least": fields.whole("min_tokens", 0, 0),
         "ends": ends,
         "stop": _stops(fields),
-        "temperature": fields.number("temperature", 1.0, 0.0, 100.0),
-        "top_k": max(fields.whole("top_k", 0, -1), 0),
+        "temperature": fields.number("temperature", usual["temperature"], 0.0, 100.0),
+        "top_k": max(fields.whole("top_k", usual["top_k"], -1), 0),
         "top_p": fields.get(
-            "top_p", 1.0, lambda x: is_number(x) and 0 < x <= 1, "a number > 0 and <= 1"
+            "top_p", usual["top_p"], lambda x: is_number(x) and 0 < x <= 1, "a number > 0 and <= 1"
         ),
         "min_p": fields.get(
-            "min_p", 0.0, lambda x: is_number(x) and 0 <= x < 1, "a number >= 0 and < 1"
+            "min_p", usual["min_p"], lambda x: is_number(x) and 0 <= x < 1, "a number >= 0 and < 1"
         ),
         "presence": fields.number("presence_penalty", 0.0, -2.0, 2.0),
         "frequency": fields.number("frequency_penalty", 0.0, -2.0, 2.0),

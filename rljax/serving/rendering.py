@@ -10,6 +10,10 @@ from rljax.data.text_format import Prompt, TextFormat
 WHERE = "messages"
 
 
+class TemplateRewrites(Rewritten):
+    """A chat template that writes earlier turns in another way once later ones follow."""
+
+
 def first_turn(
     text_format: TextFormat,
     messages: Sequence[Any],
@@ -27,7 +31,11 @@ def first_turn(
 
 
 def append_turn(
-    text_format: TextFormat, before: Prompt, sampled: Sequence[int], messages: Sequence[Any]
+    text_format: TextFormat,
+    before: Prompt,
+    sampled: Sequence[int],
+    messages: Sequence[Any],
+    rewritten: str = "refuse",
 ) -> tuple[Prompt, list[int]]:
     """The next prompt, and the ids that it adds behind a sampled answer (data/next_turn.py).
 
@@ -36,21 +44,22 @@ def append_turn(
         before: the prompt that was answered.
         sampled: ids of the answer, with the one that ended it if one did.
         messages: that follow the answer.
+        rewritten: see `next_turn`.
 
     Returns:
         The prompt, whose `messages` and `options` alone are those of the next turn; and the ids.
 
     Raises:
-        Rewritten: if the template writes earlier turns in another way once later ones follow.
+        TemplateRewrites: if the template writes earlier turns in another way later on.
         ValueError: for messages that the template refuses.
     """
     answers = read_messages(list(messages), WHERE)
-    words = {"options": before.options, "rewritten": "refuse", "where": "the request"}
+    words = {"options": before.options, "rewritten": rewritten, "where": "the request"}
     try:
         found = next_turn(text_format, before.messages, sampled, answers, **words)
     except Rewritten as error:
         template = type(text_format.template).__name__
-        raise Rewritten(f"{error} ({template} of {_source(text_format)})") from error
+        raise TemplateRewrites(f"{error} ({template} of {_source(text_format)})") from error
     return before._replace(messages=found.messages), found.tokens
 
 

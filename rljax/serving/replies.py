@@ -46,7 +46,13 @@ class Spelling:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelt)
 
     def completion_logprobs(
-        self, tokens: Sequence[int], scores: TokenScores, tops: int, *, first: int = 0
+        self,
+        tokens: Sequence[int],
+        scores: TokenScores,
+        tops: int,
+        *,
+        first: int = 0,
+        before: Sequence[int] = (),
     ) -> dict[str, Any]:
         """`logprobs` of a choice of /v1/completions.
 
@@ -55,8 +61,10 @@ class Spelling:
             scores: of each.
             tops: alternatives of each.
             first: tokens at the beginning that have none before them, and so no numbers.
+            before: ids of the choice's text that earlier lines of a stream had.
         """
         letters = [_letters(self.texts.spelling[token]) for token in tokens]
+        start = sum(_letters(self.texts.spelling[token]) for token in before)
         shown: list[Any] = [
             {self.token(token): logprob for token, logprob in each[:tops]} for each in scores.tops
         ]
@@ -68,7 +76,7 @@ class Spelling:
             "tokens": [self.token(token) for token in tokens],
             "token_logprobs": [None] * first + scores.logprobs[first:],
             "top_logprobs": [None] * first + shown[first:] if tops else None,
-            "text_offset": [0, *itertools.accumulate(letters[:-1])],
+            "text_offset": list(itertools.accumulate(letters[:-1], initial=start)),
         }
 
     def chat_logprobs(

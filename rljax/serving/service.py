@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -94,19 +94,21 @@ def make_worker(
 class Service:
     """Answers requests with one model."""
 
-    def __init__(self, name: str, worker: Worker, text_format: TextFormat) -> None:
+    def __init__(
+        self, name: str, worker: Worker, text_format: TextFormat, *, rewritten: str = "refuse"
+    ) -> None:
         config = worker.network.config
         texts = Texts(text_format.tokenizer, config.vocab_size)
         self.worker, self.text_format = worker, text_format
         self.spelling = Spelling(text_format.tokenizer, texts)
-        self.episodes = Episodes(text_format, worker.limits.episodes)
+        self.episodes = Episodes(text_format, worker.limits.episodes, rewritten=rewritten)
         self.model = Model(name, config.vocab_size, worker.vocabulary.ends, worker.limits)
         self.created = int(time.time())
 
     # --- bodies become work ----------------------------------------------------------------------
 
-    def completion(self, body: CompletionBody) -> Work:
-        """A request to /v1/completions.
+    def completion(self, body: CompletionBody, owner: str = "") -> Work:
+        """A request to /v1/completions; `owner` is its API key.
 
         Raises:
             BadRequest: for prompts that cannot be answered.
@@ -117,13 +119,15 @@ class Service:
             prompts = [self._ids(prompt) for prompt in body.prompts]
         self._check_count(common.n * len(prompts))
         if common.episode is not None:
-            opened = self.episodes.open_ids(common.episode, prompts[0], common.on_rewrite)
+            opened = self.episodes.open_ids(
+                common.episode, prompts[0], common.on_rewrite, owner=owner
+            )
         with self._closing(opened):
             asks = [
-                make_ask(
-                    self.model,
+                self.ask(
                     common,
                     prompt,
+                    opened,
                     seed=seed,
                     prompt_id=place,
                     continued=body.continued,
@@ -146,8 +150,8 @@ class Service:
             opened=opened,
         )
 
-    def chat(self, body: ChatBody) -> Work:
-        """A request to /v1/chat/completions.
+    def chat(self, body: ChatBody, owner: str = "") -> Work:
+        """A request to /v1/chat/completions; `owner` is its API key.
 
         Raises:
             BadRequest: for messages that cannot be answered.
@@ -160,11 +164,13 @@ class Service:
                 messages = for_template(body.messages)
                 ids = first_turn(self.text_format, messages, body.tools, body.options).tokens
             else:
-                opened = self.episodes.open_chat(common.episode, *talk, common.on_rewrite)
+                opened = self.episodes.open_chat(
+                    common.episode, *talk, common.on_rewrite, owner=owner
+                )
                 ids = opened.ids
         seed = _seed(common)
         with self._closing(opened):
-            asks = [make_ask(self.model, common, ids, seed=seed)]
+            asks = [self.ask(common, ids, opened, seed=seed)]
         return Work(
             kind=CHAT,
             name=f"chatcmpl-{secrets.token_hex(12)}",
@@ -175,6 +181,18 @@ class Service:
             calls=bool(body.tools),
             opened=opened,
         )
+
+    def ask(self, common: Common, ids: Sequence[int], opened: Opened | None, **fields: Any) -> Ask:
+        """What the worker is asked for one prompt (`make_ask`).
+
+        Each turn of an episode has noise of its own, also where the seed is the same; one that is
+        `continued` goes on with that of the turn before it.
+        """
+        ask = make_ask(self.model, common, ids, **fields)
+        if opened is None or not opened.before:
+            return ask
+        number = opened.before[-1].sample + (0 if ask.continued else 1)
+        return dataclasses.replace(ask, first_sample=number)
 
     @contextlib.contextmanager
     def _closing(self, opened: Opened | None) -> Iterator[None]:
@@ -286,6 +304,7 @@ class Service:
                 message if work.kind == CHAT else None,
                 seed=work.seed,
                 temperature=work.common.others["temperature"],
+                number=work.asks[sample.prompt].first_sample,
             )
         return text, message, bool(calls)
 
@@ -321,7 +340,8 @@ class Service:
         if work.kind == CHAT:
             return self.spelling.chat_logprobs(tokens, scores, tops)
         if scored is None:
-            return self.spelling.completion_logprobs(tokens, scores, tops)
+            before = sample.tokens[:start]
+            return self.spelling.completion_logprobs(tokens, scores, tops, before=before)
         joined = TokenScores(*(a + b for a, b in zip(scored.scores, scores, strict=True)))
         ids = [*ask.prompt, *tokens]
         return self.spelling.completion_logprobs(ids, joined, tops, first=1)

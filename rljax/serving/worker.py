@@ -111,7 +111,7 @@ class Worker:
     def __init__(
         self,
         network: Network,
-        params: Params,
+        params: Params | None,
         vocabulary: Vocabulary,
         mesh: Mesh,
         limits: Limits,
@@ -119,17 +119,21 @@ class Worker:
         weights: str = "",
         cache: str = "",
         version: int = 0,
+        token_filter: TokenFilter | None = None,
+        gather_weights: bool = True,
     ) -> None:
         """Copies the parameters into the sampler's layout.
 
         Args:
             network: a causal language model.
-            params: of the network.
+            params: of the network; None: `use` gives them before `start`.
             vocabulary: of its tokenizer.
             mesh: of the server.
             limits: sizes.
             weights, cache: precision of both, as for `Generator`.
             version: of the parameters, which answers carry.
+            token_filter: bias and forbidden tokens of every row; its truncation holds for all too.
+            gather_weights: whether the weights are whole over fsdp.
 
         Raises:
             ValueError: for a network or sizes that cannot work.
@@ -141,8 +145,8 @@ class Worker:
             pad_token=vocabulary.pad,
             cache_dtype=cache,
         )
-        self._engine = Engine(network, config, mesh, weights=weights)
-        model = self._engine.network
+        self.engine = Engine(network, config, mesh, weights=weights, gather_weights=gather_weights)
+        model = self.engine.network
         limits.check(model.config, cache, mesh)
         self.limits, self.mesh, self.version = limits, mesh, version
         self.vocabulary = vocabulary
@@ -154,10 +158,10 @@ class Worker:
             steps=limits.steps,
             prefill_tokens=limits.prefill_tokens,
             cache_dtype=cache,
-            token_filter=text_only(TokenFilter(), samplable),
+            token_filter=text_only(token_filter or TokenFilter(), samplable),
         )
         self._score = make_score(model)
-        self._weights = self._engine.load(params)
+        self._weights = None if params is None else self.engine.load(params)
         self._rows: list[_Running | None] = [None] * limits.slots
         self._waiting: FairQueue[tuple[Job, Sample]] = FairQueue()
         self._unscored: collections.deque[tuple[Job, int]] = collections.deque()
@@ -166,13 +170,25 @@ class Worker:
         self._changed = threading.Condition()
         self._closed = False
         self.error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="rljax-worker", daemon=True)
+        self._thread: threading.Thread | None = None
+        self.slot_steps = 0  # slots x steps decoded since `start`
 
     # --- from any thread -------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Begins to answer, also once more after `join`."""
+        self._closed, self.slot_steps = False, 0
+        self._thread = threading.Thread(target=self._run, name="rljax-worker", daemon=True)
         self._thread.start()
+
+    def use(self, weights: Params | None, version: int) -> None:
+        """Takes the sampler's copy of parameters (`engine.load`) while the thread does not run.
+
+        Args:
+            weights: None: the worker holds none any more.
+            version: which answers carry.
+        """
+        self._weights, self.version = weights, version
 
     def warm(self) -> None:
         """Compiles what every request runs, by answering a small one; after `start`.
@@ -271,7 +287,7 @@ class Worker:
     @property
     def network(self) -> Network:
         """The network that the sampler runs."""
-        return self._engine.network
+        return self.engine.network
 
     def busy(self) -> dict[str, int]:
         """How many rows run and wait."""
@@ -289,6 +305,8 @@ class Worker:
                     self._turn()
         except Exception as error:
             self._fail(error)
+        finally:
+            self._state = None  # the caches are freed
 
     def _wait(self) -> bool:
         """Waits for work; False at the end."""
@@ -318,13 +336,15 @@ class Worker:
         if any(self._rows):
             keep = np.array([row is not None and not row.job.cancelled for row in self._rows])
             self._state, chunk = self._programs.advance(self._weights, self._state, keep)
-            self._read(jax.device_get(chunk), keep)
+            chunk = jax.device_get(chunk)
+            self.slot_steps += len(self._rows) * int(chunk.count.max())
+            self._read(chunk, keep)
         self._begun.clear()
 
     def _swap(self) -> None:
         with self._changed:
             params, version, done = self._next_weights
-        self._weights = jax.block_until_ready(self._engine.load(params))
+        self._weights = jax.block_until_ready(self.engine.load(params))
         with self._changed:
             self.version, self._next_weights = version, None
         done.set_result(version)
@@ -462,6 +482,8 @@ def _append(row: _Running, chunk: Chunk, slot: int, step: int) -> None:
     sample.tokens.append(token)
     sample.logprobs.append(float(chunk.logprobs[slot, step]))
     sample.model.logprobs.append(float(chunk.model_logprobs[slot, step]))
+    sample.tempered.append(float(chunk.tempered_logprobs[slot, step]))
+    sample.entropy.append(float(chunk.entropy[slot, step]))
     if ask.tops:
         tops = chunk.top_tokens[slot, step], chunk.top_logprobs[slot, step]
         sample.model.tops.append(top_pairs(*tops, ask.tops))

@@ -10,12 +10,11 @@ from rljax.data.batches import equal_batches
 from rljax.models.network import Network, Params
 from rljax.rewards.answers import voting_answers
 from rljax.rewards.pool import Scores
-from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
 from rljax.sampling.selection import count_correct, majority_vote, pass_at_k, vote_is_correct
 from rljax.training.answer_evaluation import AnswerEvaluator
-from rljax.training.collect.episodes import Player, drawn_samples, make_sampler
 from rljax.training.collect.rollouts import Samples, measures_of, score_texts
+from rljax.training.collect.samplers import ProblemSampler, drawn_samples, make_sampler
 from rljax.training.run.context import Context, Record
 
 Observer = Callable[[Samples, Scores, int], None]
@@ -94,7 +93,7 @@ class Evaluator:
         }
         return passes | {f"majority@{k}": _mean(votes)}
 
-    def _sampler(self, samples_per_prompt: int, temperature: float) -> Engine | Player:
+    def _sampler(self, samples_per_prompt: int, temperature: float) -> ProblemSampler:
         return make_sampler(
             self.context,
             samples_per_prompt=samples_per_prompt,
@@ -103,11 +102,11 @@ class Evaluator:
             stop_strings=self.decoding.stop_strings,
         )
 
-    def _drawn(self, sampler: Engine | Player, weights: Params, records: list[Record]) -> Samples:
+    def _drawn(self, sampler: ProblemSampler, weights: Params, records: list[Record]) -> Samples:
         return drawn_samples(self.context, sampler, weights, records, key=self.key, step=0)
 
     def _verdicts(
-        self, sampler: Engine | Player, weights: Params
+        self, sampler: ProblemSampler, weights: Params
     ) -> tuple[np.ndarray, np.ndarray, list[Samples]]:
         """Which samples are right and which were judged, [problems, G] bool; and each batch's."""
         problems, size = self.context.heldout_problems, self.settings.prompts_per_batch

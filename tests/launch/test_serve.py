@@ -97,6 +97,18 @@ def test_bad_flags_are_one_line(command, folder, tmp_path, capsys, words, messag
     assert message in error and error.count("\n") == 1
 
 
+def test_the_version_is_that_of_the_checkpoint_that_is_loaded(command, monkeypatch):
+    """A run writes its next checkpoint meanwhile; what the path means is asked once."""
+    from rljax.config import runs
+    from rljax.training.run import loaded
+
+    steps = iter([Path("/run/checkpoints/grpo/10"), Path("/run/checkpoints/grpo/20")])
+    monkeypatch.setattr(runs, "find_step", lambda path, field: next(steps))
+    monkeypatch.setattr(loaded, "load_run", lambda checkpoint, *rest, flag: checkpoint)
+    flags = command.parser().parse_args(["--model=/run"])
+    assert command.load(flags, None) == (Path("/run/checkpoints/grpo/10"), 10)
+
+
 def test_without_the_extra_the_error_names_it(command, folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "rljax.serving.server", raising=False)

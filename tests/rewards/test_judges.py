@@ -4,6 +4,7 @@ import json
 import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from rljax.rewards.golds import check_golds
 from rljax.rewards.judges import client
 from rljax.rewards.judges.answers import expected_score, last_score, verdict
 from rljax.rewards.judges.client import JudgeError
-from rljax.rewards.judges.rewards import SCORE_QUESTION, filled
+from rljax.rewards.judges.questions import SCORE_QUESTION, filled
 from rljax.rewards.pool import Scorer
 
 
@@ -138,6 +139,21 @@ def test_a_pair_is_asked_in_both_orders(judge):
         judge.answers = [answers]
         assert scored(judge, "judge_pair", reference="five") == value
     assert scored(judge, "judge_pair", completion="five", reference="four") == 0.0
+
+
+def test_files_of_the_cache_never_share_a_name_while_they_are_written(tmp_path, monkeypatch):
+    """Processes of two hosts may have the same id."""
+    written, replace = [], Path.replace
+
+    def noted(self: Path, target: Path) -> Path:
+        written.append(self)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    for _ in range(2):
+        client._keep(tmp_path / "ab" / "abc.json", {"answer": 1})
+    assert len(set(written)) == 2
+    assert [path.name for path in (tmp_path / "ab").iterdir()] == ["abc.json"]
 
 
 def test_answers_are_cached_and_accounted(judge, tmp_path):

@@ -73,6 +73,30 @@ def test_the_ids_of_an_episode_are_what_the_model_read_and_wrote(player, service
         service.episodes.read(player.name)
 
 
+def test_each_turn_has_noise_of_its_own(player, service):
+    """The same seed and the same ids: the turns are the samples of one request, in order."""
+    fields = {"seed": 7, "max_tokens": 20, "ignore_eos": True}
+    for number in range(3):
+        player.chat(START, **fields, on_rewrite="segment" if number else "refuse")
+    body = {"messages": START, "n": 3, "return_token_ids": True, **fields}
+    work = service.chat(read_chat(body, service.model))
+    samples = [each["token_ids"] for each in asyncio.run(service.answer(work))["choices"]]
+    assert player.answers == samples and len(set(map(tuple, samples))) == 3
+
+
+def test_what_is_continued_keeps_its_noise(player, service):
+    """A turn in two parts is the turn in one go."""
+    prompt = [5, 6, 7]
+    first = player.complete(prompt, max_tokens=2, ignore_eos=True)  # turn 0
+    prompt = [*prompt, *first, 8]
+    half = player.complete(prompt, max_tokens=3, ignore_eos=True)
+    rest = player.complete([*prompt, *half], max_tokens=5, ignore_eos=True, continued=3)
+    service.episodes.end_all()
+    player.complete([5, 6, 7], max_tokens=2, ignore_eos=True)
+    whole = player.complete(prompt, max_tokens=8, ignore_eos=True)
+    assert half + rest == whole
+
+
 def test_sampled_ids_are_never_tokenised_again(player, service):
     """Bytes that are no UTF-8 are other ids once they have been text."""
     bias = {str(5 + 0xFF): 100}
@@ -187,8 +211,8 @@ def test_an_end_that_comes_late_touches_no_other_turn(player, service):
     episodes = service.episodes
     player.complete([5, 6, 7], max_tokens=2)
     first = episodes.open_ids(player.name, episodes.read(player.name)[0].ids + [8], "refuse")
-    episodes.close_turn(player.name, object())  # of a turn that is over
+    episodes.close_turn(first.episode, object())  # of a turn that is over
     with pytest.raises(BadRequest, match="is running"):
         episodes.open_ids(player.name, [5], "segment")
-    episodes.close_turn(player.name, first.turn)
+    episodes.close_turn(first.episode, first.turn)
     assert len(episodes.read(player.name)[0].turns) == 1

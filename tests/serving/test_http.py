@@ -98,6 +98,7 @@ def test_a_stream_is_the_same_text_and_the_same_ids(client, stop):
     fields = dict(model="tiny", prompt="stream", n=3, max_tokens=21, seed=8, stop=stop)
     whole = client.completions.create(**fields, logprobs=1, extra_body=IDS)
     texts, ids, reasons, lines = ["", "", ""], [[], [], []], [None] * 3, 0
+    offsets = [[], [], []]
     stream = client.completions.create(
         **fields, stream=True, logprobs=1, extra_body=IDS, stream_options={"include_usage": True}
     )
@@ -108,9 +109,11 @@ def test_a_stream_is_the_same_text_and_the_same_ids(client, stop):
         (choice,) = line.choices
         texts[choice.index] += choice.text
         ids[choice.index] += choice.token_ids
+        offsets[choice.index] += choice.logprobs.text_offset
         assert len(choice.logprobs.tokens) == len(choice.token_ids)
         reasons[choice.index], lines = choice.finish_reason, lines + 1
     assert texts == [choice.text for choice in whole.choices]
+    assert offsets == [choice.logprobs.text_offset for choice in whole.choices]
     assert ids == [choice.token_ids for choice in whole.choices]
     assert reasons == [choice.finish_reason for choice in whole.choices]
     assert usage == whole.usage and lines > 3
@@ -249,6 +252,46 @@ def test_keys_are_asked_for_where_there_are_some(service):
             assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
         with openai.OpenAI(base_url=f"{url}/v1", api_key="one", max_retries=0) as client:
             assert client.models.list().data
+
+
+def got(url: str, path: str, key: str = "") -> tuple[int, dict]:
+    """Status and answer of a GET."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=60)
+    connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
+    answer = connection.getresponse()
+    found = answer.status, json.loads(answer.read())
+    connection.close()
+    return found
+
+
+def test_each_key_has_episodes_of_its_own(service):
+    """Two keys play an episode of the same name; a listing has names and sizes of one key's."""
+    with listening(service, api_keys=("one", "two")) as (url, _):
+
+        def turn(key: str, name: str, prompt: list[int]) -> None:
+            body = {"prompt": prompt, "max_tokens": 2, "episode": name, "ignore_eos": True}
+            assert posted(url, "/v1/completions", body, key)[0] == 200
+
+        for key, name, prompt in (
+            ("one", "a", [5, 6]),
+            ("two", "a", [7, 8, 9]),
+            ("one", "b", [5]),
+        ):
+            turn(key, name, prompt)
+        status, answer = got(url, "/v1/episodes", "one")
+        sizes = {"segments": 1, "turns": 1, "sampled_tokens": 2, "busy": False}
+        both = [{"episode": "a", "tokens": 4, **sizes}, {"episode": "b", "tokens": 3, **sizes}]
+        assert (status, answer["data"], answer["has_more"]) == (200, both, False)
+        assert (answer["kept"], answer["most"]) == (3, 4)
+        first = got(url, "/v1/episodes?limit=1", "one")[1]
+        assert (first["data"], first["has_more"]) == (both[:1], True)
+        rest = got(url, "/v1/episodes?limit=1&after=a", "one")[1]
+        assert (rest["data"], rest["has_more"]) == (both[1:], False)
+        assert got(url, "/v1/episodes/a", "two")[1]["segments"][0]["ids"][:3] == [7, 8, 9]
+        assert got(url, "/v1/episodes/b", "two")[0] == 404
+        for query, expected in (("limit=0", 400), ("limit=x", 400), ("after=none", 404)):
+            assert got(url, f"/v1/episodes?{query}", "one")[0] == expected
+    service.episodes.end_all()
 
 
 def test_a_client_that_leaves_frees_its_rows(client, service):

@@ -7,6 +7,7 @@ at once. What was answered once is kept in the cache and not asked again.
 import hashlib
 import json
 import os
+import secrets
 import time
 import urllib.error
 import urllib.request
@@ -150,7 +151,7 @@ def _place(judge: Judge, request: Mapping[str, Any]) -> Path | None:
 def _keep(place: Path, answer: Any) -> None:
     """Writes a file of the cache whole: other processes read it."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_suffix(f".{os.getpid()}")
+    beside = place.with_suffix(f".{secrets.token_hex(8)}")  # hosts may share the folder, and ids
     beside.write_text(json.dumps(answer))
     beside.replace(place)
 

@@ -1,39 +1,20 @@
 """Rewards that a language model gives: a score of one answer, or which of two is better."""
 
-import re
 from typing import Any
 
 from rljax.rewards.judges.answers import expected_score, last_score, verdict
 from rljax.rewards.judges.client import Judge, ask
 from rljax.rewards.judges.options import with_judge
+from rljax.rewards.judges.questions import (
+    PAIR_ANSWERS,
+    PAIR_QUESTION,
+    SCORE_QUESTION,
+    filled,
+    pair_values,
+    score_values,
+)
 from rljax.rewards.references import gold_text
 from rljax.rewards.user_rewards import FIELD
-
-SCORE_QUESTION = """Rate the answer to the request below with a whole number from {lowest}, which
-is useless, to {highest}. {rubric}
-
-Request:
-{prompt}
-
-Answer:
-{completion}
-
-End with the number alone."""
-
-PAIR_QUESTION = """Which answer to the request below is better? {rubric}
-
-Request:
-{prompt}
-
-Answer A:
-{first}
-
-Answer B:
-{second}
-
-Say A or B, and nothing else."""
-
-PAIR_ANSWERS = ("A", "B")
 
 
 @with_judge(max_tokens=1)
@@ -66,13 +47,7 @@ def judge_score(
     Raises:
         JudgeError: if it cannot be reached, or its answer has no score.
     """
-    values = {
-        "prompt": prompt,
-        "completion": completion,
-        "rubric": rubric,
-        "lowest": str(lowest),
-        "highest": str(highest),
-    }
+    values = score_values(prompt, completion, rubric, lowest, highest)
     choice = ask(judge, [{"role": "user", "content": filled(question, values)}])
     if expected:
         return expected_score(choice, lowest, highest)
@@ -107,16 +82,10 @@ def judge_pair(
     other, wins = gold_text(reference), 0
     for own in (0, 1):
         first, second = (completion, other) if own == 0 else (other, completion)
-        values = {"prompt": prompt, "first": first, "second": second, "rubric": rubric}
+        values = pair_values(prompt, first, second, rubric)
         choice = ask(judge, [{"role": "user", "content": filled(question, values)}])
         wins += verdict(choice["message"]["content"], PAIR_ANSWERS) == own
     return wins / 2
-
-
-def filled(question: str, values: dict[str, str]) -> str:
-    """A question with its places filled in; braces of what is filled in stay as they are."""
-    names = "|".join(values)
-    return re.sub(rf"\{{({names})\}}", lambda found: values[found[1]], question)
 
 
 # Requests of a sample, one after the other.

@@ -13,6 +13,8 @@
 | `episode.py` | an episode under way, and what each of its players has seen |
 | `episodes.py` | replies and an environment's answers in turn, as one completion each |
 | `episode_roles.py` | annotator: roles of samples, their groups, whose are learned |
+| `agent_episodes.py` | episodes that agents play against a server in this process |
+| `samplers.py` | what answers problems outside of a step: an engine, or a player of episodes |
 | `turn_rewards.py` | annotator: which turn of an episode earned what |
 | `rounds.py` | sampling until enough groups have a signal |
 | `successive.py` | samples in rounds, of prompts that have not said enough |
@@ -23,6 +25,7 @@
 | `tree_samples.py` | a sampler of completions that branch as a tree |
 | `population.py`, `perturbation.py` | a population that answers, and the noise of its members |
 | `rewards.py` | rewards of text, and of models |
+| `judge_scorer.py` | what a language model answers that is asked about samples |
 | `model_scorer.py` | what one model says of rows: at their ends, of their steps, by a verdict |
 | `model_scores.py` | what is made of models' scores: normalised, one of several, clipped |
 | `greedy.py` | annotator: scores of greedy completions |

@@ -19,7 +19,7 @@ import copy
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -43,16 +43,40 @@ from rljax.training.collect.rollouts import (
     Samples,
     noise_addresses,
     padded_prompts,
-    sample_texts,
 )
 from rljax.training.run.context import Context, Record
 from rljax.training.run.phases import phase
 
 
+class EpisodePlayer(Protocol):
+    """What plays episodes: an environment (`Player`), or agents (agent_episodes.py)."""
+
+    engine: Engine
+
+    def load(self, params: Params) -> Params:
+        """The sampler's copy of the trainer's parameters."""
+
+    def play(
+        self,
+        weights: Params,
+        records: Sequence[Record],
+        *,
+        key: Array,
+        step: int,
+        version: int = 0,
+        call: int = 0,
+        most_prompts: int | None = None,
+        temperature_slopes: Array | None = None,
+    ) -> Samples:
+        """G episodes of each of B problems."""
+
+
 class EpisodeRollouts:
     """Rollouts that are episodes, each of them one completion."""
 
-    def __init__(self, context: Context, player: "Player", *, key: Array, first_step: int) -> None:
+    def __init__(
+        self, context: Context, player: "EpisodePlayer", *, key: Array, first_step: int
+    ) -> None:
         """Binds a player to a random stream; `first_step` is the number of steps before."""
         self.context, self.sampler = context, player
         self.key, self.first_step = key, first_step
@@ -152,7 +176,7 @@ class Player:
         return Samples(
             records=rows,
             **prompts,
-            rollouts=_by_prompt(arrays, len(rows), steps),
+            rollouts=by_prompt(arrays, len(rows), steps),
             versions=np.full((len(rows), len(views) // len(rows), self.room), version, np.int32),
             texts=[view.turns[-1].reply if view.turns else "" for view in views],
             seconds=time.perf_counter() - started,
@@ -332,47 +356,10 @@ def _started(place: int, sample: int, record: Record, prompt: Prompt) -> Episode
     return Episode(place, sample, state, views, opening.player)
 
 
-def _by_prompt(arrays: dict[str, np.ndarray], prompts: int, slot_steps: int) -> Rollouts:
+def by_prompt(arrays: dict[str, np.ndarray], prompts: int, slot_steps: int) -> Rollouts:
     """Rows as samples [B, G, ...]."""
     shaped = jax.tree.map(lambda x: x.reshape(prompts, -1, *x.shape[1:]), arrays)
     return Rollouts(**shaped, slot_steps=np.full(prompts, slot_steps, np.int32))
-
-
-def make_sampler(
-    context: Context, *, samples_per_prompt: int, max_new_tokens: int, **decoding: Any
-) -> Engine | Player:
-    """An engine, or a player with one where the run has an environment.
-
-    Args:
-        context: of the run.
-        samples_per_prompt: G.
-        max_new_tokens: of a completion; of an episode, replies and answers together.
-        decoding: what else `Context.make_engine` takes.
-    """
-    if context.stepper is None:
-        return context.make_engine(
-            samples_per_prompt=samples_per_prompt, max_new_tokens=max_new_tokens, **decoding
-        )
-    reply = reply_tokens(context, max_new_tokens)
-    engine = context.make_engine(samples_per_prompt=1, max_new_tokens=reply, **decoding)
-    return Player(context, engine, samples=samples_per_prompt, room=max_new_tokens)
-
-
-def drawn_samples(
-    context: Context,
-    sampler: Engine | Player,
-    weights: Params,
-    records: Sequence[Record],
-    *,
-    key: Array,
-    step: int,
-    noise_ids: Sequence[int] | None = None,
-) -> Samples:
-    """Whole replies of an engine, or the episodes of a player; arguments as of `sample_texts`."""
-    address = {"key": key, "step": step, "noise_ids": noise_ids}
-    if isinstance(sampler, Player):
-        return sampler.play(weights, records, **address)
-    return sample_texts(context, sampler, weights, records, **address)
 
 
 def reply_tokens(context: Context, room: int) -> int:

@@ -1,7 +1,8 @@
 """What the samples of a stage are worth: by verifiers of text, or by a model beside the policy."""
 
 import dataclasses
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,11 +13,12 @@ from rljax.data.rows import answered_prompt
 from rljax.data.sources import open_source, place_of
 from rljax.rewards.pool import Scores
 from rljax.rewards.right_watch import ConstraintWatch, HackingWatch, RightWatch
+from rljax.training.collect.judge_scorer import JudgeScorer
 from rljax.training.collect.model_scorer import ModelScorer
 from rljax.training.collect.model_scores import ScoreParts, reference_statistics
 from rljax.training.collect.rollouts import Samples, score_texts
 from rljax.training.run.context import Context
-from rljax.training.run.models import role_names
+from rljax.training.run.models import Model, role_names
 from rljax.training.run.phases import phase
 from rljax.training.run.problems import BUDGET
 from rljax.training.update.rows import Rows, completion_rows, rollout_rows
@@ -69,14 +71,8 @@ class ModelReward:
         self.text = TextReward(context)
         self.weight, self.text_weight = fields["weight"], fields["text_weight"]
         self.members = [
-            # Rows of one pass divide over the devices that split rows.
-            ModelScorer(
-                context.models[role],
-                fields,
-                context.tokenizer,
-                context.mesh,
-                stage.batch.sequences_per_micro_batch,
-                where,
+            make_scorer(
+                context, context.models[role], fields, stage.batch.sequences_per_micro_batch, where
             )
             for role in role_names(stage, "reward")
         ]
@@ -116,7 +112,12 @@ class ModelReward:
 
     @phase("scoring")
     def scores(self, samples: Samples) -> np.ndarray:
-        """[M, N] f32, the scores of each model, which reads all of an episode to its last reply."""
+        """[M, N] f32, the scores of each model, which reads all of an episode to its last reply.
+
+        A judge reads texts, and of an episode the last reply.
+        """
+        if isinstance(self.members[0], JudgeScorer):
+            return np.stack([one.of_samples(samples) for one in self.members])
         rollouts = samples.rollouts
         read = np.asarray(rollouts.mask)
         if rollouts.inserted is not None:
@@ -129,6 +130,23 @@ class ModelReward:
             share_prompts=False,
         )
         return np.stack([one(rows) for one in self.members])
+
+
+def make_scorer(
+    context: Context, model: Model, fields: Mapping[str, Any], rows_per_pass: int, where: str
+) -> ModelScorer | JudgeScorer:
+    """What reads samples by one model: their tokens, or a question about their texts.
+
+    Args:
+        context: of the stage.
+        model: with its parameters.
+        fields: of the stage's role.
+        rows_per_pass: which divide over the devices that split rows.
+        where: path of the role in the config, for errors.
+    """
+    if fields["judge"]:
+        return JudgeScorer(context, model, fields, rows_per_pass, where)
+    return ModelScorer(model, fields, context.tokenizer, context.mesh, rows_per_pass, where)
 
 
 def reference_rows(context: Context, stage: Stage) -> Rows | None:

@@ -234,10 +234,11 @@ def require_rewards(scores: Scores, method: str) -> None:
 def score_texts(context: Context, samples: Samples) -> Scores:
     """What the run's rewards of text say of the N samples; one without a token is not asked, and 0.
 
-    A tree leaves such rows where a node ends early.
+    A tree leaves such rows where a node ends early. An episode without one has failed.
     """
     lengths = samples.flat("mask").sum(axis=1)
-    rows = np.flatnonzero(lengths)
+    present = (lengths > 0) | (samples.episodes is not None)
+    rows = np.flatnonzero(present)
     prompts = rows // samples.samples_per_prompt
     references = context.references(samples.records)
     found = context.scorer.score(
@@ -247,7 +248,7 @@ def score_texts(context: Context, samples: Samples) -> Scores:
         lengths[rows].tolist(),
         None if samples.episodes is None else [samples.episodes[row] for row in rows],
     )
-    return spread_scores(found, lengths > 0, missing=0.0)
+    return spread_scores(found, present, missing=0.0)
 
 
 def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Scores:
@@ -273,10 +274,11 @@ def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Sco
 def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]:
     """What a step's samples look like: lengths, truncation, rewards.
 
-    Rows without a token are left out: a tree has some where a node ends early.
+    Rows without a token are left out: a tree has some where a node ends early. An episode without
+    one has failed, and counts.
     """
     written = np.flatnonzero(samples.flat("mask").any(axis=1))
-    if len(written) < len(samples.texts):
+    if len(written) < len(samples.texts) and samples.episodes is None:
         names = ("mask", "stop_reason", "tokens")
         one = {name: samples.flat(name)[written, None] for name in names}
         samples = samples._replace(rollouts=samples.rollouts._replace(**one))

@@ -18,13 +18,12 @@ from rljax.data.sample_rules import Candidates
 from rljax.models.network import Params
 from rljax.parallel.rules import rows_divisor
 from rljax.rewards.pool import Scores
-from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
-from rljax.training.collect.episodes import Player, drawn_samples, make_sampler
 from rljax.training.collect.experience import Policy
 from rljax.training.collect.hinted import hinted_samples
 from rljax.training.collect.rewards import Reward, make_reward
 from rljax.training.collect.rollouts import Samples, distinct_ids
+from rljax.training.collect.samplers import ProblemSampler, drawn_samples, make_sampler
 from rljax.training.run.context import Context
 
 # Prompts sampled at once.
@@ -50,7 +49,7 @@ class OfPrompt(NamedTuple):
 class RoundSampler(NamedTuple):
     """What samples and scores a stage's problems; rounds with the same one compile nothing anew."""
 
-    sampler: Engine | Player
+    sampler: ProblemSampler
     reward: Reward
 
 

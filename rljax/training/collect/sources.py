@@ -16,6 +16,7 @@ from rljax.rewards.pool import Scores
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine
 from rljax.sampling.keys import Purpose, purpose_key
+from rljax.training.collect.agent_episodes import AgentPlayer
 from rljax.training.collect.answer_likelihood import AnswerLikelihood
 from rljax.training.collect.by_variance import GradientNorms, SampledByVariance
 from rljax.training.collect.curriculum import prompt_source
@@ -168,6 +169,17 @@ def _rollouts(
         "first_step": first_step,
     }
     token_filter = stage.token_filter.at_temperature(0.0) if greedy else None
+    samples = 1 if greedy else stage.batch.samples_per_prompt
+    if context.agents is not None:
+        agents = AgentPlayer(
+            context,
+            context.rollout_mesh,
+            samples=samples,
+            room=stage.max_new_tokens,
+            token_filter=token_filter or stage.token_filter,
+            stop_strings=stage.stop_strings,
+        )
+        return EpisodeRollouts(context, agents, **noise)
     if context.stepper is not None:
         engine = stage_engine(
             context,
@@ -177,9 +189,8 @@ def _rollouts(
             token_filter=token_filter,
             network=network,
         )
-        episodes = stage.batch.samples_per_prompt // context.stepper.players
-        samples = 1 if greedy else episodes
-        player = Player(context, engine, samples=samples, room=stage.max_new_tokens)
+        episodes = 1 if greedy else samples // context.stepper.players
+        player = Player(context, engine, samples=episodes, room=stage.max_new_tokens)
         return EpisodeRollouts(context, player, **noise)
     if greedy:
         engine = stage_engine(context, stage, samples=1, token_filter=token_filter, network=network)

@@ -115,11 +115,12 @@ def _sampler(
 
 
 def _check_no_episodes(config: ConfigDict) -> None:
-    if config.environment.name:
-        raise ValueError(
-            f"The device loop plays no episodes of {config.environment.name!r}: leave the "
-            "environment out (config.environment.name)."
-        )
+    for field in ("name", "agent"):
+        if given := config.environment[field]:
+            raise ValueError(
+                f"The device loop plays no episodes of {given!r}: leave the {field} out "
+                f"(config.environment.{field})."
+            )
 
 
 def _is_bare(first: RewardSpec) -> bool:

@@ -117,8 +117,9 @@ def _files(context: Context) -> Iterator[tuple[str, str, dict[str, Path]]]:
             for number, start in enumerate(model.get("members", ())):
                 if Path(start).is_absolute():
                     yield f"{where}.models.{role}.members.{number}", start, _model(start)
-    if is_users(name := config.environment.name):
-        yield "config.environment.name", name, local_modules(environment_file(name))
+    for field in ("name", "agent"):
+        if is_users(name := config.environment[field]):
+            yield f"config.environment.{field}", name, local_modules(environment_file(name))
     for index, reward in enumerate(config.scoring.rewards):
         if reward["name"] not in REWARDS:
             path = reward_file(reward["name"])

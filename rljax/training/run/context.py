@@ -21,6 +21,7 @@ from rljax.config.validate import plain, resolved_dict
 from rljax.data.rows import prompt_of, reference_of
 from rljax.data.text_format import Prompt, TextFormat
 from rljax.data.tokenizers import Tokenizer
+from rljax.environments.agents import Agents
 from rljax.environments.problems import STATE
 from rljax.environments.stepping import Stepper
 from rljax.models.frozen_base import parameter_shardings
@@ -76,6 +77,7 @@ class Context:
     heldout_problems: Sequence[Record]
     scorer: Scorer
     stepper: Stepper | None = None  # of the environment, where there is one
+    agents: Agents | None = None  # that play the episodes, where some do
     processes: Processes = ONE
     # Of the devices that only sample, where there are some (run/meshes.py).
     own_sampler_mesh: Mesh | None = None
@@ -86,7 +88,7 @@ class Context:
 
     @contextlib.contextmanager
     def workers(self) -> Iterator[None]:
-        """Ends the processes that score samples, and those of the environment, in the end."""
+        """Ends the processes that score samples, and those of episodes, in the end."""
         try:
             yield
         finally:
@@ -95,8 +97,9 @@ class Context:
     def close(self) -> None:
         """Ends these processes now; may be called twice."""
         self.scorer.close()
-        if self.stepper is not None:
-            self.stepper.close()
+        for workers in (self.stepper, self.agents):
+            if workers is not None:
+                workers.close()
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -288,7 +291,7 @@ def build_context(
     stages = tuple(with_text_only(stage, network.config, samplable) for stage in stages)
     networks = stage_networks(network, stages)
     # Last: they have processes, which an error would leave behind.
-    scorer, stepper = make_workers(config, text_format, processes)
+    scorer, stepper, agents = make_workers(config, text_format, processes)
     context = Context(
         config=config,
         workdir=workdir,
@@ -300,6 +303,7 @@ def build_context(
         heldout_problems=heldout,
         scorer=scorer,
         stepper=stepper,
+        agents=agents,
         own_sampler_mesh=own_sampler_mesh,
         networks=networks,
         processes=processes,

@@ -257,8 +257,8 @@ def _check_reference(given: ModelConfig, policy: ModelConfig, where: str) -> Non
 
 
 def _check_reward(model: Model, policy: ModelConfig, where: str, fields: Mapping[str, Any]) -> None:
-    config, asked = model.network.config, bool(fields["question"])
-    for name in ("question", "step_score"):
+    config, asked = model.network.config, bool(fields["question"] or fields["judge"])
+    for name in ("question", "judge", "step_score"):
         if fields[name] and not config.causal:
             raise ValueError(
                 f"{where}={model.origin!r} has causal=False, a network whose every slot sees the "

@@ -7,7 +7,7 @@ from rljax.config.stage import Stage
 from rljax.data.tokenizers import Tokenizer, holds_tokenizer, load_tokenizer
 from rljax.models.pretrained import is_pretrained
 from rljax.training.run.models import OTHERS, SEVERAL, members_of
-from rljax.training.update.verdicts import verdict_ids
+from rljax.training.update.verdicts import judge_ids, verdict_ids
 
 
 def check_tokenizers(stages: Sequence[Stage], tokenizer: Tokenizer) -> None:
@@ -46,12 +46,14 @@ def check_tokenizers(stages: Sequence[Stage], tokenizer: Tokenizer) -> None:
 
 
 def check_verdicts(stages: Sequence[Stage], tokenizer: Tokenizer) -> None:
-    """Raises ValueError for a verdict of a generative reward that is no single token."""
+    """Raises ValueError for an answer of a generative reward that is no single token."""
     for stage in stages:
         fields = stage.models.get("reward", {})
-        if fields.get("question"):
-            where = f"config.{stage.name}.models.reward.verdicts"
-            verdict_ids(tokenizer, fields["verdicts"], where)
+        where = f"config.{stage.name}.models.reward"
+        if fields.get("judge"):
+            judge_ids(fields, tokenizer, where)
+        elif fields.get("question"):
+            verdict_ids(tokenizer, fields["verdicts"], f"{where}.verdicts")
 
 
 def first_difference(ours: Tokenizer, theirs: Tokenizer) -> str | None:

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from rljax.models.heads import sequence_rewards, token_values
-from rljax.training.collect.rewards import ModelReward, TextReward, make_reward
+from rljax.rewards.judges.answers import expected_score
+from rljax.rewards.references import gold_text
+from rljax.training.collect.judge_scorer import expected_scores, preferences
+from rljax.training.collect.rewards import ModelReward, TextReward, make_reward, make_scorer
 from rljax.training.collect.rollouts import Samples
 from rljax.training.families.policy_gradient import PolicyGradient
 from rljax.training.run.models import Model, models_of
@@ -229,9 +232,78 @@ def test_a_language_model_says_by_its_next_token_whether_a_sample_is_right(piece
     assert np.ptp(found) > 1e-3
 
 
+def test_a_judge_in_a_role_is_asked_about_the_texts(pieces):
+    """Expected scores, and preferences in both orders, by hand from the model's logits."""
+    own = "--config.ppo.models.reward"
+    words = (f"{own}.start_from=warmup", f"{own}.judge=score", f"{own}.lowest=2")
+    question = "{prompt}|{completion}|{rubric}{lowest}-{highest}"
+    made = pieces(
+        "rlhf", *words, f"{own}.highest=4", f"{own}.question={question}", f"{own}.rubric=r"
+    )
+    network = made.context.network
+    model = drawn(made.context, "reward", network, 7)
+    context = dataclasses.replace(made.context, models={"reward": model})
+    samples = samples_of(context.tokenizer, context.train_problems, TEXTS)
+    bound, text_format = network.bind(model.params), context.text_format
+
+    def logits_behind(text: str) -> np.ndarray:
+        ids = text_format.prompt(text, where="here", field="here").tokens
+        tokens = np.array([ids], np.int32)
+        hidden = bound(tokens, np.arange(len(ids))[None], np.ones_like(tokens)).hidden
+        return np.asarray(bound.logits(hidden[0, -1]))
+
+    found = make_reward(context, made.stage).score(samples).parts["reward_model"]
+    prompts, expected = samples.repeated(samples.prompt_texts), []
+    for prompt, text in zip(prompts, TEXTS, strict=True):
+        logprobs = np.asarray(jax.nn.log_softmax(logits_behind(f"{prompt}|{text}|r2-4")))
+        tops = [{"token": f" {n}", "logprob": float(logprobs[ord(str(n))])} for n in (2, 3, 4)]
+        choice = {"logprobs": {"content": [{"token": "3", "top_logprobs": tops}]}}
+        expected.append(expected_score(choice, 2, 4))  # as of a judge at an address
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.ptp(found) > 1e-3
+
+    fields = made.stage.models["reward"] | {"judge": "pair", "question": "{prompt}{first};{second}"}
+    pairs = make_scorer(context, model, fields, 4, "here").of_samples(samples)
+    for row, (prompt, text) in enumerate(zip(prompts, TEXTS, strict=True)):
+        other = gold_text(context.references(samples.records)[row // 2])
+        first, second = (
+            logits_behind(f"{prompt}{a};{b}") for a, b in ((text, other), (other, text))
+        )
+        wins = (first[ord("A")] > first[ord("B")]) + (second[ord("B")] > second[ord("A")])
+        assert pairs[row] == wins / 2
+
+
+def test_what_is_made_of_a_judges_answers():
+    said = np.log(np.array([[0.1, 0.3], [0.2, 0.0001], [0.02, 0.02]], np.float32))
+    np.testing.assert_allclose(expected_scores(said, 5), [5.75, 5.0005, 5.5], atol=1e-4)
+    both = [[-1.0, -2.0], [-2.0, -1.0]]  # the sample wins as A, and as B
+    place = [[-1.0, -2.0], [-1.0, -2.0]]  # A wins, whatever it is
+    other = [[-2.0, -1.0], [-1.0, -2.0]]
+    tie = [[-1.0, -1.0], [-2.0, -1.0]]
+    found = preferences(np.array([*both, *place, *other, *tie], np.float32))
+    np.testing.assert_array_equal(found, [1.0, 0.5, 0.0, 0.75])
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
+        (
+            ("start_from=warmup", "judge=score", "lowest=5", "highest=5"),
+            "lowest=5 must be below highest=5",
+        ),
+        (("judge=pair", "highest=5"), "highest=5 is never read with judge='pair'"),
+        (("rubric=kind",), "rubric='kind' is never read with judge=''"),
+        (("judge=pair", "question={prompt} {first}"), "has no place {second}"),
+        (("judge=score", "step_score=min"), "step_score='min' reads the tokens of a sample"),
+        (
+            ("judge=score", "normalise=reference", "reference_path=x.jsonl"),
+            "normalise='reference' reads the tokens of a sample",
+        ),
+        (("judge=score",), "'rm' has the head 'reward'; a model that is asked a question is a lan"),
+        (
+            ("start_from=warmup", "judge=score", "verdicts=('1','0')"),
+            "is never read with judge='score'",
+        ),
         (
             ("step_score=min", "question=ok"),
             "step_score='min' reads a reward head, and question='ok' a lang",
