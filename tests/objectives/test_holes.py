@@ -35,8 +35,8 @@ def with_holes(arrays, *, filled):
             return values
         kind = values.dtype.kind
         fill = {"b": False, "i": 1}.get(kind, filled)
-        whole = np.full((ROWS, WIDE), fill, values.dtype)
-        np.put_along_axis(whole, place, values, axis=1)
+        whole = np.full((ROWS, WIDE, *values.shape[2:]), fill, values.dtype)
+        whole[np.arange(ROWS)[:, None], place] = values
         return whole
 
     return {name: wider(name, values) for name, values in arrays.items()}
