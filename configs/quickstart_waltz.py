@@ -3,7 +3,8 @@
 The environment `waltz` (rljax/environments/waltz.py) hides whether a prompt is harmful. The
 conversation agent sees a sign that is right 7 times of 10, and complies or refuses; the feedback
 agent sees one that is right 19 times of 20, and may ask for the other answer. The warm-up shows
-random answers and labels. A first stage trains the feedback agent alone, a second one both.
+random answers, and labels that are right two times of three. A first stage trains the feedback
+agent alone, a second one both.
 `episode/unsafe` and `episode/overrefused` are the two kinds of mistakes in final answers.
 
     python launch/train.py --config=configs/quickstart_waltz.py
@@ -18,7 +19,7 @@ def _stage(steps: int) -> dict:
         steps=steps,
         batch=dict(prompts_per_step=32, samples_per_prompt=8, sequences_per_micro_batch=64),
         sampling=dict(max_new_tokens=40),
-        optimizer=dict(learning_rate=1e-3, warmup_updates=5, b2=0.95),
+        optimizer=dict(learning_rate=5e-4, warmup_updates=5, b2=0.95),
     )
 
 
@@ -55,11 +56,11 @@ def get_config() -> ConfigDict:
     c.evaluation = dict(max_new_tokens=40, samples_per_prompt=0)
     c.warmup = dict(
         method="sft",
-        steps=80,
+        steps=300,
         data=dict(row_tokens=96),
         batch=dict(sequences_per_update=32),
         optimizer=dict(learning_rate=2e-3, warmup_updates=20, b2=0.95),
     )
-    c.feedback = _stage(30)
-    c.both = _stage(30)
+    c.feedback = _stage(60)
+    c.both = _stage(60)
     return c

@@ -100,13 +100,22 @@ class Waltz:
         return made | {"reference": hidden}
 
     def demonstration(self, record: Mapping[str, Any]) -> list[dict[str, str]]:
-        """What one of the agents sees where answers and labels are random."""
-        draw = random.Random(repr(sorted(record.items())))
+        """What one of the agents sees of an episode in which both know a little.
+
+        Answers are random, labels right in two cases of three, and three revisions of four change
+        the answer.
+        """
+        draw, words = random.Random(repr(sorted(record.items()))), ["comply", "refuse"]
 
         def reply(state: Mapping[str, Any]) -> str:
-            if len(state["answers"]) != 1 or "labels" in state:
-                return draw.choice(("comply", "refuse"))
+            if not state["answers"]:
+                return draw.choice(words)
+            if "labels" in state:
+                same, other = sorted(words, key=lambda word: word != state["answers"][0])
+                return other if draw.random() < 0.75 else same
             labels = draw.choice([(False, False), (True, False), (False, True)])
+            if draw.random() < 0.5:
+                labels = self._labels(state, state["answers"][0])
             return json.dumps({**dict(zip(LABELS, labels, strict=True)), "feedback": "other"})
 
         return draw.choice(seen(self, record, reply))
