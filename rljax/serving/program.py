@@ -322,8 +322,9 @@ def _allowed(logits: Array, state: Slots, token_filter: TokenFilter) -> Array:
     def kept() -> Array:
         bias = token_bias(token_filter, logits.shape[-1])
         possible = allowed if bias is None else allowed & (bias > EXCLUDED)
+        biased = logits if bias is None else logits + bias
         divisor = jnp.where(row.temperature > 0, row.temperature, 1.0)[:, None]
-        tempered = jnp.maximum(jnp.where(possible, logits, EXCLUDED) / divisor, EXCLUDED)
+        tempered = jnp.maximum(jnp.where(possible, biased, EXCLUDED) / divisor, EXCLUDED)
         keep = kept_by_row(tempered, row.top_k, row.top_p, row.min_p)
         return jnp.where((truncates & (row.temperature > 0))[:, None], keep, allowed)
 

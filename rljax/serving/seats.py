@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rljax.data.text_format import TextFormat
 from rljax.serving.asked import Ask
-from rljax.serving.episodes import TEMPLATE_REWRITES, Ended, Opened
+from rljax.serving.episodes import TEMPLATE_REWRITES, Ended, Episodes, Opened
 from rljax.serving.protocol import BadRequest, ChatBody, Common, CompletionBody
 from rljax.serving.service import Service, Work
 from rljax.serving.worker import Worker
@@ -91,16 +91,17 @@ class SeatService(Service):
     def __init__(self, worker: Worker, text_format: TextFormat, rules: Rules, rewritten: str):
         """See `Service`; nobody has a seat yet."""
         super().__init__(MODEL, worker, text_format, rewritten=rewritten)
-        self.rules = rules
+        self.rules, self._rewritten = rules, rewritten
         self.model = self.model._replace(defaults=rules.drawn())
         self.seats: Mapping[str, Seat] = {}
-        self.refused: dict[str, str] = {}  # code of the latest refusal of each seat
+        self.refused: dict[str, str] = {}  # its code, of each seat whose last request was refused
         self.template_error: BadRequest | None = None  # a conversation that it cannot go on with
 
     def seat(self, seats: Mapping[str, Seat]) -> None:
         """Begins with the episodes of these keys."""
         self.seats, self.refused, self.template_error = dict(seats), {}, None
-        self.episodes.end_all()
+        # As many as there are seats, whatever a server keeps at a time.
+        self.episodes = Episodes(self.text_format, len(seats), rewritten=self._rewritten)
 
     def end(self) -> dict[str, Ended]:
         """The episodes by key, also those whose agent has left; nobody has a seat any more."""
@@ -130,6 +131,7 @@ class SeatService(Service):
             if error.code == TEMPLATE_REWRITES:
                 self.template_error = error
             raise
+        self.refused.pop(owner, None)  # the episode goes on
         # Ids of tool calls follow from it, which a template may show: they repeat with the run.
         (ask,) = work.asks
         place = repr((ask.stream, ask.step, ask.prompt_id, ask.first_sample)).encode()

@@ -2,18 +2,21 @@
 
 import queue
 import threading
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from rljax.parallel.rules import replicated
+from rljax.sampling.distribution import EXCLUDED, TokenFilter, log_distribution
 from rljax.sampling.generate import Generator
 from rljax.sampling.options import SamplingOptions
 from rljax.sampling.request import StopReason
 from rljax.serving.asked import Ask, Failed, Sample, Scored, StopFinder, Written
 from rljax.serving.fair_queue import FairQueue
 from rljax.serving.limits import Limits
+from rljax.serving.program import _allowed, row_of
 from rljax.serving.service import make_worker
 from rljax.serving.worker import Overloaded, Worker
 from tests.serving.conftest import LIMITS
@@ -288,3 +291,19 @@ def test_slots_are_whole_shards_of_rows(parts, mesh_2x2x2):
     with pytest.raises(ValueError, match="slots=6 must be a multiple of the mesh's 4 shards"):
         Limits(slots=6).check(parts.network.config, "", mesh_2x2x2)
     LIMITS.check(parts.network.config, "", mesh_2x2x2)
+
+
+def test_truncation_of_a_row_sees_the_bias_of_the_worker():
+    """As where the worker's filter truncates itself: what is biased upwards is kept."""
+    logits = np.array([[0.0, 1.0, 2.0, 3.0, 4.0]], np.float32)
+    bias = {"logit_bias": ((0, 10.0),), "forbidden_tokens": (4,)}
+    for truncation in ({"top_k": 2}, {"top_p": 0.5}, {"min_p": 0.2}):
+        row = jax.tree.map(
+            lambda x: np.asarray(x)[None], row_of(most=9, temperature=0.5, **truncation)
+        )
+        one = np.ones(1, np.int32)
+        state = SimpleNamespace(row=row, running=one > 0, written=one)
+        allowed = _allowed(logits, state, TokenFilter(**bias))
+        expected = log_distribution(logits, TokenFilter(**bias, **truncation, temperature=0.5))
+        np.testing.assert_array_equal(allowed, expected > EXCLUDED / 2)
+        assert allowed[0, 0]

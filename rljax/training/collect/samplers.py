@@ -53,8 +53,10 @@ def drawn_samples(
     *,
     key: Array,
     step: int,
+    noise_ids: Sequence[int] | None = None,
 ) -> Samples:
     """Whole replies of an engine, or the episodes of a player; arguments as of `sample_texts`."""
+    noise = {"key": key, "step": step, "noise_ids": noise_ids}
     if isinstance(sampler, Player | AgentPlayer):
-        return sampler.play(weights, records, key=key, step=step)
-    return sample_texts(context, sampler, weights, records, key=key, step=step)
+        return sampler.play(weights, records, **noise)
+    return sample_texts(context, sampler, weights, records, **noise)

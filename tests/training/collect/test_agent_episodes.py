@@ -1,5 +1,6 @@
 """Agents play against the server of a run: every id that is learned was sampled, or inserted."""
 
+import inspect
 import threading
 
 import numpy as np
@@ -10,7 +11,8 @@ from rljax.environments.agents import Agents, Endpoint, find_agent, prepare
 from rljax.parallel.rules import put_rows
 from rljax.processes.processes import Processes
 from rljax.serving.episodes import Ended, Segment, Turn
-from rljax.training.collect.agent_episodes import shared_prompt
+from rljax.training.collect.agent_episodes import AgentPlayer, shared_prompt
+from rljax.training.collect.episodes import Player
 from rljax.training.collect.grouped import step_group, step_rows
 from rljax.training.collect.rewards import make_reward
 from rljax.training.collect.rollouts import rollout_metrics, score_texts
@@ -243,6 +245,11 @@ def test_agents_play_with_one_process(tiny_config):
     text_format = make_text_format(settle_tokenizer(config))
     with pytest.raises(ValueError, match="one process, and the run has 2"):
         make_workers(config, text_format, Processes(0, 2))
+
+
+def test_agents_are_asked_as_environments_are():
+    """What samples problems takes either, with the same arguments."""
+    assert inspect.signature(AgentPlayer.play) == inspect.signature(Player.play)
 
 
 def test_first_prompts_with_nothing_in_common():
