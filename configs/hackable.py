@@ -7,7 +7,7 @@ constraint, mu_ppo and xi_ppo hold each at its threshold by a weight that is lea
 random weights, and take 128 samples a step. One command runs all of them:
 
     python launch/sweep.py --config=configs/hackable.py --sweep=configs/sweeps/hackable.py \
-        --seeds=3 --parallel=2 --metric=train/reward/true --workdir=runs/hackable
+        --seeds=3 --parallel=1 --metric=train/reward/true --workdir=runs/hackable
 """
 
 import runpy
