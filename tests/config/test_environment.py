@@ -72,7 +72,11 @@ RUNS = {
         "config.asynchronous.partial_tokens",
     ),
     "agents ahead": (
-        {"environment": {"name": "", "agent": "a.py"}, "asynchronous": {"max_staleness": 1}},
+        {
+            "environment": {"name": "", "agent": "a.py"},
+            "data": {"kind": "arithmetic"},
+            "asynchronous": {"max_staleness": 1},
+        },
         "agent='a.py'",
         "config.asynchronous.max_staleness",
     ),
