@@ -74,7 +74,7 @@ RUNS = {
     "agents ahead": (
         {
             "environment": {"name": "", "agent": "a.py"},
-            "data": {"kind": "arithmetic"},
+            "data": {"kind": "jsonl", "path": "configs/examples/problems.jsonl"},
             "asynchronous": {"max_staleness": 1},
         },
         "agent='a.py'",
