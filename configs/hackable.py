@@ -7,7 +7,7 @@ constraint, mu_ppo and xi_ppo hold each at its threshold by a weight that is lea
 random weights, and take 128 samples a step. One command runs all of them:
 
     python launch/sweep.py --config=configs/hackable.py --sweep=configs/sweeps/hackable.py \
-        --seeds=3 --parallel=2 --metric=train/reward/true --workdir=runs/hackable
+        --seeds=3 --parallel=1 --metric=train/reward/true --workdir=runs/hackable
 """
 
 import runpy
@@ -15,13 +15,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from rljax.tasks.symbols.alphabet import EOS_ID
-
 REWARDS = Path("configs/examples/hackable_rewards.py")
 OWN = runpy.run_path(str(Path(__file__).with_name("examples") / REWARDS.name))
 
 # Long enough for the sum of both rewards to pass the peak of the true score.
 STEPS, TOKENS = 80, 16
+END = 1  # of the symbols: the token with which a text ends
 
 
 def _reward(function: str, **fields: object) -> dict[str, object]:
@@ -85,7 +84,7 @@ def get_config(arg: str = "ppo") -> ConfigDict:
         steps=STEPS,
         batch=batch,
         # All texts are equally long: a short one has few shares to choose from.
-        sampling=dict(max_new_tokens=TOKENS, forbidden_tokens=(EOS_ID,)),
+        sampling=dict(max_new_tokens=TOKENS, forbidden_tokens=(END,)),
         optimizer=dict(learning_rate=1e-3, warmup_updates=5),
         **{name: value for name, value in stage.items() if name != "batch"},
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from rljax.config.asynchronous import runs_ahead
 from rljax.config.schema_environment import ENVIRONMENT
 from rljax.config.stage import Stage
 from rljax.errors import shown
@@ -60,6 +61,13 @@ def check_environment(config: ConfigDict, stages: Sequence[Stage]) -> None:
             f"partial_tokens={config.asynchronous.partial_tokens} pauses completions of one reply, "
             f"which episodes do not have: set it to 0 (config.asynchronous.partial_tokens, "
             f"{FIELD}.name)."
+        )
+    if given.agent and runs_ahead(config):
+        raise ValueError(
+            f"agent={given.agent!r} plays against the weights of the step, and max_staleness="
+            f"{config.asynchronous.max_staleness} samples by older ones: set it to 0, "
+            f"without devices of the sampler ({FIELD}.agent, config.asynchronous.max_staleness, "
+            "config.asynchronous.sampler_devices)."
         )
     if given.turn_credit:
         _check_turn_credit(config)

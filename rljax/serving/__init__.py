@@ -4,6 +4,7 @@ The programs and the thread that runs them:
 program.py      slots that rows of any request share: prefill, place, advance
 scoring.py      log-probabilities of the tokens of a prompt
 worker.py       the thread that owns both: rows join and leave, weights are exchanged
+running.py      a request at work, and its rows in the slots
 fair_queue.py   whose row is next
 limits.py       sizes of a server
 asked.py        what the worker is asked for and what it answers, as tokens

@@ -17,7 +17,6 @@ from rljax.parallel.rules import rows_divisor
 from rljax.sampling.config import SamplingConfig
 from rljax.sampling.distribution import TokenFilter
 from rljax.sampling.engine import Engine, bucket
-from rljax.sampling.request import StopReason
 from rljax.sampling.vocabulary import samplable_ids, text_only
 from rljax.serving.asked import (
     Ask,
@@ -33,6 +32,7 @@ from rljax.serving.asked import (
 from rljax.serving.fair_queue import FairQueue
 from rljax.serving.limits import Limits
 from rljax.serving.program import Chunk, make_programs, prompt_arrays
+from rljax.serving.running import Job, Running, append, not_finite
 from rljax.serving.scoring import make_score
 
 # Batches of prompts that are computed between two calls of `advance` while most slots are running.
@@ -58,28 +58,6 @@ class Vocabulary(NamedTuple):
     spelling: list[bytes]  # [V] what each id adds to a text
     pad: int
     ends: tuple[int, ...]  # that end every completion
-
-
-class Job:
-    """A request at work: its prompts, its samples, and who hears of them."""
-
-    def __init__(
-        self, asks: Sequence[Ask], deliver: Callable[[Event], None], *, streams: bool
-    ) -> None:
-        self.asks, self.deliver, self.streams = tuple(asks), deliver, streams
-        self.cancelled = False
-
-
-class _Running(NamedTuple):
-    """A row in a slot."""
-
-    job: Job
-    sample: Sample
-    finder: StopFinder
-
-    @property
-    def ask(self) -> Ask:
-        return self.job.asks[self.sample.prompt]
 
 
 class _Batch:
@@ -162,7 +140,7 @@ class Worker:
         )
         self._score = make_score(model)
         self._weights = None if params is None else self.engine.load(params)
-        self._rows: list[_Running | None] = [None] * limits.slots
+        self._rows: list[Running | None] = [None] * limits.slots
         self._waiting: FairQueue[tuple[Job, Sample]] = FairQueue()
         self._unscored: collections.deque[tuple[Job, int]] = collections.deque()
         self._begun: set[Job] = set()  # taken from a queue in this turn
@@ -398,7 +376,7 @@ class Worker:
                 finder = StopFinder(ask.stop, self.vocabulary.spelling)
                 for token in ask.prompt[len(ask.prompt) - ask.continued :]:
                     finder.found(token)  # a stop string may begin in what was written before
-                self._rows[slot] = _Running(job, sample, finder)
+                self._rows[slot] = Running(job, sample, finder)
 
     def _read(self, chunk: Chunk, kept: np.ndarray) -> None:
         """What has been written goes to those who asked for it; rows that ended leave."""
@@ -411,11 +389,11 @@ class Worker:
             sample, count = row.sample, int(chunk.count[slot])
             if not np.isfinite(chunk.model_logprobs[slot, :count]).all():
                 self._rows[slot] = None
-                self._deliver(row.job, Failed(ValueError(_not_finite(sample))))
+                self._deliver(row.job, Failed(ValueError(not_finite(sample))))
                 self.cancel(row.job)
                 continue
             for step in range(count):
-                _append(row, chunk, slot, step)
+                append(row, chunk, slot, step)
                 if sample.reason is not None:
                     break
             if sample.reason is not None:
@@ -473,32 +451,3 @@ class Worker:
                 self._next_weights[2].set_exception(error)
         for job in jobs:
             self._deliver(job, Failed(error))
-
-
-def _append(row: _Running, chunk: Chunk, slot: int, step: int) -> None:
-    """One token more of a row, and why it ends with it, if it does."""
-    sample, ask = row.sample, row.ask
-    token = int(chunk.tokens[slot, step])
-    sample.tokens.append(token)
-    sample.logprobs.append(float(chunk.logprobs[slot, step]))
-    sample.model.logprobs.append(float(chunk.model_logprobs[slot, step]))
-    sample.tempered.append(float(chunk.tempered_logprobs[slot, step]))
-    sample.entropy.append(float(chunk.entropy[slot, step]))
-    if ask.tops:
-        tops = chunk.top_tokens[slot, step], chunk.top_logprobs[slot, step]
-        sample.model.tops.append(top_pairs(*tops, ask.tops))
-    written = ask.continued + len(sample.tokens)
-    found = row.finder.found(token) and written >= ask.least
-    if token in ask.ends:
-        sample.reason = StopReason.STOP_TOKEN
-    elif found:
-        sample.reason = StopReason.STOP_STRING
-    elif written >= ask.most:
-        sample.reason = StopReason.LENGTH
-
-
-def _not_finite(sample: Sample) -> str:
-    return (
-        f"Token {len(sample.tokens)} of sample {sample.number} of prompt {sample.prompt} has a "
-        "log-probability that is no finite number: parameters or a dtype are wrong."
-    )

@@ -71,6 +71,15 @@ RUNS = {
         "partial_tokens=8",
         "config.asynchronous.partial_tokens",
     ),
+    "agents ahead": (
+        {
+            "environment": {"name": "", "agent": "a.py"},
+            "data": {"kind": "jsonl", "path": "configs/examples/problems.jsonl"},
+            "asynchronous": {"max_staleness": 1},
+        },
+        "agent='a.py'",
+        "config.asynchronous.max_staleness",
+    ),
     "nothing to place": (
         {"environment": {"turn_credit": True}, "scoring": {"rewards": ({"name": "exact_match"},)}},
         "turn_credit=True",
@@ -93,7 +102,7 @@ RUNS = {
 @pytest.mark.parametrize("kind", RUNS)
 def test_fields_that_do_not_go_with_episodes(kind):
     more, value, field = RUNS[kind]
-    assert_one_line(config_of({"method": "grpo"}, more), value, field)
+    assert_one_line(config_of({"method": "tis"}, more), value, field)
 
 
 @pytest.mark.parametrize("check", [check_device_loop, check_no_episodes])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rljax.environments.players import Opening
 from rljax.rewards.pool import Scores
 from rljax.sampling.request import Rollouts
 from rljax.training.ahead.pipeline import Ready, Writing
@@ -23,8 +24,8 @@ from rljax.training.collect.windowed import Responses
 KINDS = {
     kind.__name__: kind
     for kind in (
-        *(Demonstrations, Experience, Paused, Ready, Responses, Rollouts, Samples, Scores),
-        Writing,
+        *(Demonstrations, Experience, Opening, Paused, Ready, Responses, Rollouts, Samples),
+        *(Scores, Writing),
     )
 }
 
@@ -66,7 +67,7 @@ def _plain(value: Any, arrays: list[np.ndarray]) -> Any:
     if isinstance(value, Mapping):
         pairs = ([_plain(key, arrays), _plain(item, arrays)] for key, item in value.items())
         return {"mapping": list(pairs)}
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):
         return {type(value).__name__: [_plain(item, arrays) for item in value]}
     raise TypeError(f"Experience holds a {type(value).__name__}, which cannot be saved.")
 

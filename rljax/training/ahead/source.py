@@ -24,6 +24,7 @@ from rljax.training.ahead.transfer import FOLDER, make_transfer, sent
 from rljax.training.ahead.writers import make_writer, pieces_of
 from rljax.training.collect.experience import Experience, ExperienceSource, Policy
 from rljax.training.collect.prompts import State
+from rljax.training.collect.samplers import engine_of
 from rljax.training.families import Family
 from rljax.training.run.checkpoints import QUEUE
 from rljax.training.run.context import Context, Record
@@ -115,7 +116,8 @@ class Ahead:
         folder = Path(given.transfer_folder) if given.transfer_folder else workdir / FOLDER
         name = f"{workdir.absolute().name}-{self.stage.name}"
         processes = self.context.processes
-        self.transfer = make_transfer(given.transfer, self.source.sampler, folder, name, processes)
+        engine = engine_of(self.source.sampler)
+        self.transfer = make_transfer(given.transfer, engine, folder, name, processes)
         pieces = pieces_of(self.stage, given.partial_tokens)
         self.writer = make_writer(self.context, self.stage, self.source, given.partial_tokens)
         self.schedule = make_schedule(given.schedule, self.staleness, pieces)

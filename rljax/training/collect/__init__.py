@@ -14,7 +14,7 @@
 | `episodes.py` | replies and an environment's answers in turn, as one completion each |
 | `episode_roles.py` | annotator: roles of samples, their groups, whose are learned |
 | `agent_episodes.py` | episodes that agents play against a server in this process |
-| `samplers.py` | what answers problems outside of a step: an engine, or a player of episodes |
+| `samplers.py` | what answers problems: an engine, or a player of episodes |
 | `turn_rewards.py` | annotator: which turn of an episode earned what |
 | `rounds.py` | sampling until enough groups have a signal |
 | `successive.py` | samples in rounds, of prompts that have not said enough |

@@ -1,4 +1,4 @@
-"""What answers problems outside of a step: an engine, an environment's player, or agents'."""
+"""What answers problems: an engine, an environment's player, or agents'."""
 
 from collections.abc import Sequence
 
@@ -43,6 +43,11 @@ def make_sampler(
     reply = reply_tokens(context, max_new_tokens)
     engine = context.make_engine(samples_per_prompt=1, max_new_tokens=reply, **decoding)
     return Player(context, engine, samples=samples_per_prompt, room=max_new_tokens)
+
+
+def engine_of(sampler: ProblemSampler) -> Engine:
+    """The engine whose copy of the weights a sampler reads."""
+    return sampler.engine if isinstance(sampler, Player | AgentPlayer) else sampler
 
 
 def drawn_samples(

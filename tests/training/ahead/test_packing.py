@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from rljax.environments.players import Opening
 from rljax.rewards.pool import Scores
 from rljax.sampling.request import Rollouts
 from rljax.training.ahead.packing import pack, unpack
@@ -85,6 +86,12 @@ def test_a_queue_comes_back_as_it_was():
     assert content.dtype == np.uint8 and content.ndim == 1
     assert_equal(unpack(content), queue)
     assert pack(queue).tobytes() == content.tobytes()
+
+
+def test_an_episode_of_several_players_comes_back_as_it_was():
+    opening = Opening([[{"role": "user", "content": "a"}], "b"], {"said": []}, 1, ("x", "y"))
+    whole = Experience([{"id": 3, "environment_players": opening}])
+    assert_equal(unpack(pack(whole)), whole)
 
 
 def test_an_empty_queue_is_not_empty_bytes():

@@ -81,9 +81,11 @@ def test_an_agent_plays_what_the_environment_plays(pieces):
         return kept[-1]
 
     service.end = ended
+    before = set(threading.enumerate())  # servers of other tests among them
     samples = samples_of(made, family)
     (episodes,) = kept
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("rljax-")]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("rljax-")]
 
     # Counted by key: what the server kept is what the rows hold, id by id.
     keys, rollouts = list(episodes), samples.rollouts
