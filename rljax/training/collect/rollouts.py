@@ -274,11 +274,15 @@ def spread_scores(scores: Scores, present: np.ndarray, *, missing: float) -> Sco
 def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]:
     """What a step's samples look like: lengths, truncation, rewards.
 
-    Rows without a token are left out: a tree has some where a node ends early. An episode without
-    one has failed, and counts.
+    Rows without a token are left out: a tree has some where a node ends early, and a player of
+    several may never have been asked. An episode that has failed counts all the same.
     """
-    written = np.flatnonzero(samples.flat("mask").any(axis=1))
-    if len(written) < len(samples.texts) and samples.episodes is None:
+    episodes = episode_metrics(samples) if samples.episodes is not None else {}
+    counts = samples.flat("mask").any(axis=1)
+    if samples.episodes is not None:
+        counts = counts | [each["end"] == "failed" for each in samples.episodes]
+    written = np.flatnonzero(counts if scores is None else counts | scores.failed)
+    if len(written) < len(samples.texts):
         names = ("mask", "stop_reason", "tokens")
         one = {name: samples.flat(name)[written, None] for name in names}
         samples = samples._replace(rollouts=samples.rollouts._replace(**one))
@@ -291,8 +295,7 @@ def rollout_metrics(samples: Samples, scores: Scores | None) -> dict[str, float]
             [row[kept] for row, kept in zip(samples.flat("tokens"), mask, strict=True)]
         ),
     }
-    if samples.episodes is not None:
-        metrics |= episode_metrics(samples)
+    metrics |= episodes
     if scores is None:
         return metrics
     metrics |= reward_metrics(scores)
