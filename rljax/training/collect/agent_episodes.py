@@ -145,6 +145,7 @@ class AgentPlayer:
         call: int = 0,
         most_prompts: int | None = None,
         temperature_slopes: Array | None = None,
+        noise_ids: Sequence[int] | None = None,
     ) -> Samples:
         """G episodes of each of B problems; arguments as for `sample_texts` (rollouts.py).
 
@@ -156,7 +157,9 @@ class AgentPlayer:
         if temperature_slopes is not None:
             raise ValueError(f"An agent's episodes have one temperature ({FIELD}).")
         started = time.perf_counter()
-        noise = noise_addresses(self.context, records, call=call, most_prompts=most_prompts)
+        noise = noise_addresses(
+            self.context, records, call=call, most_prompts=most_prompts, noise_ids=noise_ids
+        )
         stream = tuple(np.asarray(jax.random.key_data(key)).tolist())
         seats = {
             secrets.token_urlsafe(24): Seat(stream, step, int(noise[place]), sample, self.samples)

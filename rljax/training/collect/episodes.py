@@ -67,6 +67,7 @@ class EpisodePlayer(Protocol):
         call: int = 0,
         most_prompts: int | None = None,
         temperature_slopes: Array | None = None,
+        noise_ids: Sequence[int] | None = None,
     ) -> Samples:
         """G episodes of each of B problems."""
 

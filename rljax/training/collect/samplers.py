@@ -58,8 +58,10 @@ def drawn_samples(
     *,
     key: Array,
     step: int,
+    noise_ids: Sequence[int] | None = None,
 ) -> Samples:
     """Whole replies of an engine, or the episodes of a player; arguments as of `sample_texts`."""
+    address = {"key": key, "step": step, "noise_ids": noise_ids}
     if isinstance(sampler, Player | AgentPlayer):
-        return sampler.play(weights, records, key=key, step=step)
-    return sample_texts(context, sampler, weights, records, key=key, step=step)
+        return sampler.play(weights, records, **address)
+    return sample_texts(context, sampler, weights, records, **address)
