@@ -47,7 +47,7 @@ METHODS = {
     ),
     # The paper's sizes were not seen (arXiv:2510.21978). Its rewards belong to domains, those of a
     # replay among them: give each a `where` and the problems a column that it reads.
-    "recap": dict(rewards=(dict(name="math"), _SHORT), objective=dict(largest_reward=1.0)),
+    "recap": dict(rewards=(dict(name="math"), _SHORT)),
     # As grpo_gradient_weighted; here in one update, which needs no ratio.
     "rloo_hypervolume": dict(
         rewards=SEVERAL,

@@ -23,7 +23,7 @@ LENGTHS = np.array([1, 2, 3, 4, 2])
 PLAIN = ("none", "batch_mean", "group_mean", "group_leave_one_out", "group_zscore")
 # Parts that need a critic or segments have tests of their own.
 ELSEWHERE = {"values", "start_values", "end_values", "segment_ids", "baseline", "roles"}
-ELSEWHERE |= {"component_advantages"}
+ELSEWHERE |= {"component_advantages", "component_applies"}
 ALL = sorted(n for n, part in ADVANTAGES.items() if not ELSEWHERE & set(inputs_of(part)))
 
 
@@ -165,6 +165,7 @@ VANISHING = NEEDS_GROUPS - {
     "budgeted",
     "best_constrained",
     "trajectory_gae",  # a critic's
+    "reweighted_components",  # test_reweighted.py
 }
 
 

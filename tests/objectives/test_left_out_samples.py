@@ -15,6 +15,7 @@ from rljax.objectives.parts import fields_of, inputs_of
 
 # Those without a baseline that follows the rewards; the baselines of the others are equal scores.
 WITHOUT_BASELINE = {"none", "signed_outcome", "budgeted", "best_constrained"}
+WITHOUT_BASELINE |= {"signed_beside_demonstrations"}
 # Those of trajectories need segments, of accepted samples a score that is right.
 WITHOUT_BASELINE |= {"trajectory_gae", "accepted_mean"}
 # The KL of a sample is part of what it earns.

@@ -16,6 +16,8 @@ ARRAYS = {
     "old_entropy": np.ones((8, 10), np.float32),
     "progress": np.float32(0.5),
     "meta_reward": np.float32(1.5),
+    "components": np.ones((8, 2), np.float32),
+    "objective_weights": np.array([0.25, 0.75], np.float32),
 }
 
 

@@ -156,6 +156,7 @@ SCALE_FREE = frozenset(
         *("accepted_mean", "better_than_group", "budgeted", "component_zscore", "group_zscore"),
         *("group_mean_batch_deviation", "group_mean_ratio", "group_token_zscore", "pass_at_k"),
         *("mixed_components", "reinforce_plus_plus", "reinforce_plus_plus_baseline"),
+        *("role_turn_zscore", "signed_beside_demonstrations"),
     }
 )
 

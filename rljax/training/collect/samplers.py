@@ -61,7 +61,7 @@ def drawn_samples(
     noise_ids: Sequence[int] | None = None,
 ) -> Samples:
     """Whole replies of an engine, or the episodes of a player; arguments as of `sample_texts`."""
-    noise = {"key": key, "step": step, "noise_ids": noise_ids}
+    address = {"key": key, "step": step, "noise_ids": noise_ids}
     if isinstance(sampler, Player | AgentPlayer):
-        return sampler.play(weights, records, **noise)
-    return sample_texts(context, sampler, weights, records, **noise)
+        return sampler.play(weights, records, **address)
+    return sample_texts(context, sampler, weights, records, **address)

@@ -51,7 +51,7 @@ def _known(problems: SymbolProblems, stage: Stage, config: ConfigDict) -> Proble
         return Problems(len(problems.levels))
     records = [{"level": int(level)} for level in problems.levels]
     known = known_problems(records, config, curriculum)
-    check_count(known, curriculum, stage)
+    check_count(known, curriculum, stage, stage.batch.prompts_per_step)
     return known
 
 

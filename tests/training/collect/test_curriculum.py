@@ -193,9 +193,9 @@ def test_only_what_reads_values_has_them_computed():
 def test_more_problems_than_there_are_are_refused():
     stage = stage_of("pcl", prompts_per_step=4)
     with pytest.raises(ValueError, match="16 candidates a step, and there are 15 problems"):
-        check_count(Problems(15), CURRICULA["pcl"](), stage)
+        check_count(Problems(15), CURRICULA["pcl"](), stage, 4)
     with pytest.raises(ValueError, match="prompts_per_step=4 is more than the 3 problems"):
-        check_count(Problems(3), CURRICULA["vade"](), stage_of("vade", prompts_per_step=4))
+        check_count(Problems(3), CURRICULA["vade"](), stage_of("vade"), 4)
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_a_plan_makes_batches_as_the_family_does(pieces, method):
     family, _, batches = first_step(made)
     _, planned = step_rows(made.context, made.stage, family, None, None)
     assert shapes(planned) == shapes(batches.batches[0])
-    assert lengths_of(made.context, made.stage) == (1, 6, 8, 0)
+    assert lengths_of(made.context, made.stage) == (1, 6, 8, 0, 6)
 
 
 def shapes(batch):

@@ -61,7 +61,7 @@ def contents_of(inputs: Path, reward: dict[str, str] | None = None) -> Contents:
                 kind="jsonl", path=f"{inputs}/rows.jsonl", heldout_path=f"{inputs}/held.jsonl"
             ),
             scoring=dict(rewards=({"name": "exact_match"}, {"name": f"{inputs}/rew/r.py:f"})),
-            environment=dict(name=""),
+            environment=dict(name="", agent=""),
             tokenizer=dict(path=f"{inputs}/m"),
             model=dict(init_from=f"{inputs}/m"),
             seed=0,
