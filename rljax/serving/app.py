@@ -149,7 +149,7 @@ class _Routes:
 
     async def close_episode(self, request: Request) -> Response:
         name = request.path_params["name"]
-        segments = self._service.episodes.close(name, request.state.owner)
+        segments = self._service.close_episode(name, request.state.owner)
         return JSONResponse({"episode": name, "segments": list(map(segment_json, segments))})
 
     async def _body(self, request: Request) -> Any:

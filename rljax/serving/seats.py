@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rljax.data.text_format import TextFormat
 from rljax.serving.asked import Ask
-from rljax.serving.episodes import TEMPLATE_REWRITES, Ended, Episodes, Opened
+from rljax.serving.episodes import TEMPLATE_REWRITES, Ended, Episodes, Opened, Segment
 from rljax.serving.protocol import BadRequest, ChatBody, Common, CompletionBody
 from rljax.serving.service import Service, Work
 from rljax.serving.worker import Worker
@@ -114,6 +114,10 @@ class SeatService(Service):
         raise BadRequest(
             "Episodes of a run are played by requests to /v1/chat/completions.", "prompt"
         )
+
+    def close_episode(self, name: str, owner: str = "") -> list[Segment]:
+        """Refused: what was played is learned from."""
+        raise BadRequest("Episodes of a run end with the run's step (episode).", "episode")
 
     def chat(self, body: ChatBody, owner: str = "") -> Work:
         """The next turn of the episode of a seat.

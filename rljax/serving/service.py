@@ -16,7 +16,7 @@ from rljax.sampling.request import StopReason
 from rljax.sampling.texts import Texts
 from rljax.serving.asked import Ask, Event, Failed, Sample, Scored, TokenScores
 from rljax.serving.deltas import Deltas
-from rljax.serving.episodes import Episodes, Opened
+from rljax.serving.episodes import Episodes, Opened, Segment
 from rljax.serving.limits import Limits
 from rljax.serving.protocol import (
     BadRequest,
@@ -149,6 +149,10 @@ class Service:
             echoed=echoed if body.echo else (),
             opened=opened,
         )
+
+    def close_episode(self, name: str, owner: str = "") -> list[Segment]:
+        """The segments of an idle episode of the owner, which is forgotten."""
+        return self.episodes.close(name, owner)
 
     def chat(self, body: ChatBody, owner: str = "") -> Work:
         """A request to /v1/chat/completions; `owner` is its API key.

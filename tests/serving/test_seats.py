@@ -38,6 +38,13 @@ def test_every_seat_has_an_episode_however_few_a_server_keeps(seats):
     assert seats.episodes.kept == len(KEYS) > LIMITS.episodes
 
 
+def test_what_was_played_cannot_be_taken_back(seats):
+    asked(seats, KEYS[0], "guess")
+    with pytest.raises(BadRequest, match="end with the run's step"):
+        seats.close_episode("episode", KEYS[0])
+    assert seats.episodes.kept == 1
+
+
 def test_a_refusal_is_forgotten_once_the_episode_goes_on(seats):
     with pytest.raises(BadRequest, match="have room"):
         asked(seats, KEYS[0], "g" * 50)
