@@ -1,7 +1,10 @@
 """An agent that plays its episodes by itself: it asks, looks at the answer, and asks again.
 
-    python launch/train.py --config=configs/rlvr/baselines.py:grpo \
-        --config.environment.agent=configs/examples/agent.py ...
+    python launch/train.py --config=configs/quickstart.py:smoke \
+        --config.environment.agent=configs/examples/agent.py --config.environment.turns=3 \
+        --config.tokenizer.chat_turn=$'{role}: {content}\\n' \
+        --config.tokenizer.chat_generation_prompt='assistant: ' \
+        --config.data.max_prompt_tokens=64 --config.scoring.rewards="({'name': 'environment'},)"
 
 It knows an address and a key (rljax/environments/README.md), and speaks to the run's own server as
 it would to any other one. OpenAI's client does the same:
