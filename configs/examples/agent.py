@@ -1,8 +1,8 @@
-"""An agent that plays its episodes by itself: it asks, looks at the answer, and asks again.
+r"""An agent that plays its episodes by itself: it asks, looks at the answer, and asks again.
 
     python launch/train.py --config=configs/quickstart.py:smoke \
         --config.environment.agent=configs/examples/agent.py --config.environment.turns=3 \
-        --config.tokenizer.chat_turn=$'{role}: {content}\\n' \
+        --config.tokenizer.chat_turn=$'{role}: {content}\n' \
         --config.tokenizer.chat_generation_prompt='assistant: ' \
         --config.data.max_prompt_tokens=64 --config.scoring.rewards="({'name': 'environment'},)"
 
