@@ -22,7 +22,7 @@ FILES = sorted(ROOT.joinpath("configs").rglob("*.py"))
 CONFIGS = [
     path
     for path in FILES
-    if "get_config" in path.read_text()
+    if "def get_config" in path.read_text()
     and not ("recipe_arguments" in path.read_text() and path.parent.name == "examples")
     and path.parent.name not in ("pods", "rlvr")
 ]
@@ -122,7 +122,7 @@ def unexplained(workdir: Path) -> set[str]:
     """Metrics of a run that the glossary does not know, by themselves or by their pattern."""
     rows = read_rows(workdir / "metrics.jsonl")
     logged = {name for row in rows for name in row} - {"stage", "step", "kind"}
-    pattern = re.compile(r"(pass|majority)@\d+|reward/.+|staleness_share/\d+")
+    pattern = re.compile(r"(pass|majority)@\d+|(reward|role_reward|episode)/.+|staleness_share/\d+")
     return {name for name in logged if name not in METRICS and not pattern.fullmatch(name)}
 
 
